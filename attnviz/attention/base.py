@@ -1,0 +1,117 @@
+"""What every attention variant shares: checking what it serves, recording the call, projecting the output.
+
+To add a variant: one file with a `Variant` that overrides `parts` (the fields of a call), and one line in VARIANTS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attnviz.types import AttentionCall, Mask, Rule, Tokens, UnsupportedMask
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one layer of a variant costs for n queries and keys."""
+
+    parameters: int
+    multiply_adds: int  # of the projections and the two matrix products; softmax not counted
+    map_bytes: int  # float32 weights if all were stored
+    state_bytes: int  # float32 elements kept per layer while decoding token by token
+
+
+class Variant(nn.Module):
+    """One kind of attention: projections around a rule."""
+
+    title: str
+    rule: Rule
+    serves: frozenset[str] = frozenset({"keep", "key_keep", "causal", "band", "groups", "cross"})
+    out: nn.Linear
+    heads: int
+
+    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+        """The fields of a call that this variant computes: at least query, key and value."""
+        raise NotImplementedError
+
+    def cost(self, n_q: int, n_k: int) -> Cost:
+        """Parameters, multiply-adds and bytes of one layer, analytically."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: Float[Tensor, "*batch query feature"],
+        context: Float[Tensor, "*batch key feature"] | None = None,
+        *,
+        queries: Tokens,
+        keys: Tokens | None = None,
+        mask: Mask | None = None,
+        name: str = "attention",
+        layer: int = 0,
+        heads_off: Sequence[int] = (),
+    ) -> tuple[Float[Tensor, "*batch query feature"], tuple[AttentionCall, ...]]:
+        """The new features and the calls that made them. Raises UnsupportedMask for what is not served."""
+        self.check(mask, context is not None, len(queries), len(keys or queries))
+        context = x if context is None else context
+        keys = keys or queries
+        fields = self.parts(x, context, queries, keys)
+        return self.finish(fields, queries=queries, keys=keys, mask=mask, name=name, layer=layer, heads_off=heads_off)
+
+    def decode(
+        self,
+        x: Float[Tensor, "*batch query feature"],
+        past: tuple[Tensor, Tensor] | None = None,
+        *,
+        queries: Tokens,
+        keys: Tokens,
+        name: str = "attention",
+        layer: int = 0,
+    ) -> tuple[Tensor, tuple[AttentionCall, ...], tuple[Tensor, Tensor]]:
+        """New tokens after a cached past: equals the causal forward. `keys` names past and new tokens."""
+        if "causal" not in self.serves:
+            raise UnsupportedMask(self.title, "it has no causal form, so it cannot decode token by token")
+        fields = self.parts(x, x, queries, queries)
+        if past is not None:
+            fields["key"] = torch.cat([past[0], fields["key"]], -2)
+            fields["value"] = torch.cat([past[1], fields["value"]], -2)
+        mask = Mask(causal=True)
+        y, calls = self.finish(fields, queries=queries, keys=keys, mask=mask, name=name, layer=layer)
+        return y, calls, (fields["key"], fields["value"])
+
+    def check(self, mask: Mask | None, cross: bool, n_q: int, n_k: int) -> None:
+        """Refuse, with the reason, what this variant does not serve."""
+        if cross and "cross" not in self.serves:
+            raise UnsupportedMask(self.title, "queries and keys must come from the same tokens")
+        if mask is not None:
+            if missing := mask.kinds - self.serves:
+                raise UnsupportedMask(self.title, f"does not serve the mask {', '.join(sorted(missing))}")
+            mask.check(self.heads, n_q, n_k)
+
+    def finish(
+        self, fields: dict[str, Any], *, heads_off: Sequence[int] = (), **named: Any
+    ) -> tuple[Tensor, tuple[AttentionCall, ...]]:
+        """Mix the values, record the call, project the heads back to features."""
+        if heads_off:
+            fields["gate"] = fields.get("gate", 1) * self.switch(heads_off, fields["query"])
+        fields.setdefault("projection", self.out.weight.T.unflatten(0, (self.heads, -1)))
+        call = AttentionCall(rule=self.rule, **fields, **named)
+        output = self.rule.mix(call)
+        call = replace(call, output=output)  # the very tensor the network goes on with
+        y = self.out(output.transpose(-3, -2).flatten(-2))
+        return y, (call,)
+
+    def switch(self, heads_off: Sequence[int], like: Tensor) -> Float[Tensor, "head 1 1"]:
+        """A gate that silences the named heads."""
+        gate = torch.ones(self.heads, 1, 1, dtype=like.dtype, device=like.device)
+        gate[list(heads_off)] = 0
+        return gate
+
+
+def split_heads(x: Float[Tensor, "*batch token feature"], heads: int) -> Float[Tensor, "*batch head token dim"]:
+    """Features to heads, head-major: feature = head * dim + d."""
+    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)

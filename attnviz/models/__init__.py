@@ -1,0 +1,7 @@
+"""Networks and the shipped models. To add one: train it, then one line in MODELS."""
+
+from attnviz.models.image import ImageModel, Preparation
+from attnviz.models.store import MODELS, DamagedModel, load, save
+from attnviz.models.vit import ViT, ViTConfig
+
+__all__ = ["MODELS", "DamagedModel", "ImageModel", "Preparation", "ViT", "ViTConfig", "load", "save"]

@@ -1,0 +1,145 @@
+"""A vision transformer with what surrounds it: its input preparation, its classes, its digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from attnviz.models.vit import ViT, grid_tokens
+from attnviz.types import Sample, Trace
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture becomes pixels the network reads."""
+
+    size: int  # pixels per side
+    mean: tuple[float, ...]  # one per channel, of pixels in 0..1
+    deviation: tuple[float, ...]
+    invert_light: bool = False  # turn dark ink on a light ground into light ink on a dark one
+
+    def crop(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """The part of a picture the network sees: the largest square in its middle (left, top, right, bottom)."""
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        return left, top, left + side, top + side
+
+    def picture(self, raw: Image.Image) -> Image.Image:
+        """The picture the network sees, at its own size and in its own channels."""
+        grey = len(self.mean) == 1
+        square = raw.convert("L" if grey else "RGB").crop(self.crop(*raw.size))
+        small = square.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        if self.invert_light and np.asarray(small).mean() > 127:
+            small = ImageOps.invert(small)
+        return small
+
+    def pixels(self, picture: Image.Image) -> Float[Tensor, "channel height width"]:
+        """Normalised pixels: about zero mean and unit deviation over the training pictures."""
+        values = np.asarray(picture, dtype=np.float32) / 255
+        values = values[..., None] if values.ndim == 2 else values
+        return torch.from_numpy((values - self.mean) / self.deviation).float().permute(2, 0, 1)
+
+
+class ImageModel:
+    """A trained vision transformer, opened: give it a picture, get everything it computed."""
+
+    heads = ("class",)
+    modality = "image"
+
+    def __init__(
+        self,
+        name: str,
+        network: ViT,
+        preparation: Preparation,
+        classes: Sequence[str],
+        groups: Sequence[str],
+        *,
+        title: str = "",
+        digest: str | None = None,
+        facts: dict[str, Any] | None = None,
+    ):
+        if network.config.classes != len(classes) or len(classes) != len(groups):
+            raise ValueError(f"{network.config.classes} outputs but {len(classes)} classes and {len(groups)} groups")
+        self.name, self.title = name, title or name
+        self.network = network.eval().requires_grad_(False)
+        self.preparation = preparation
+        self.classes, self.groups = tuple(classes), tuple(groups)
+        self.digest = digest or digest_of(network)
+        self.facts = facts or {}
+
+    @property
+    def config(self):
+        """The shape of the network."""
+        return self.network.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.network.embed.weight.device
+
+    def to(self, device: torch.device | str) -> ImageModel:
+        """The same model, computing elsewhere."""
+        self.network.to(device)
+        return self
+
+    def prepare(self, raw: Image.Image) -> Sample:
+        """A picture of any size and mode as a Sample: middle square, the network's size, normalised."""
+        image = self.preparation.picture(raw)
+        pixels = self.preparation.pixels(image)
+        side = self.config.size // self.config.patch
+        return Sample(
+            digest=hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
+            inputs={"main": pixels},
+            tokens={"main": grid_tokens(side, side, self.config.prefix)},
+            image=image,
+            crop=self.preparation.crop(*raw.size),
+        )
+
+    def __call__(
+        self,
+        sample: Sample,
+        *,
+        embeddings: Float[Tensor, "token feature"] | None = None,
+        keep: Bool[Tensor, " token"] | None = None,
+        positions: str = "own",
+        heads_off: Sequence[tuple[int, int]] = (),
+    ) -> Trace:
+        """One forward pass. Gradients flow only from `embeddings` that ask for them."""
+        pixels = sample.inputs["main"].to(self.device)
+        keep = None if keep is None else keep.to(self.device)
+        trace = self.network(pixels, embeddings=embeddings, keep=keep, positions=positions, heads_off=heads_off)
+        return Trace(**{**vars(trace), "sample": sample})
+
+    def read(self, residual: Float[Tensor, "token feature"]) -> Float[Tensor, "row class"]:
+        """Class logits of a residual at any layer, by the network's own readout."""
+        tokens = self.tokens_of(residual)
+        return self.network.read(residual, self.network.readout(tokens, residual))[..., None, :]
+
+    def layer(self, index: int, residual: Tensor, **options: Any) -> Tensor:
+        """The residual after layer `index`, given the residual before it."""
+        return self.network.layer(index, residual, tokens=self.tokens_of(residual), **options)[0]
+
+    def tokens_of(self, residual: Tensor):
+        """The tokens of a residual of the network's own grid."""
+        side = self.config.size // self.config.patch
+        tokens = grid_tokens(side, side, self.config.prefix)
+        if residual.shape[-2] != len(tokens):
+            raise ValueError(f"residual has {residual.shape[-2]} tokens, expected {len(tokens)}")
+        return tokens
+
+
+def digest_of(network: torch.nn.Module) -> str:
+    """sha256 of every parameter and buffer, names included."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()

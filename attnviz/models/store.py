@@ -1,0 +1,116 @@
+"""Trained models on disk: assets/models/NAME/{model.safetensors, config.json, card.md}.
+
+To add a model: train it (`make train NAME=...`) and add one line to MODELS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensor_bytes
+
+from attnviz.models.image import ImageModel, Preparation
+from attnviz.models.vit import ViT, ViTConfig
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
+
+
+class DamagedModel(RuntimeError):
+    """A shipped model cannot be read; the message says which file and how to restore it."""
+
+    def __init__(self, folder: Path, file: str, reason: str):
+        super().__init__(
+            f"assets/models/{folder.name}/{file} {reason}. Restore it with "
+            f"`git checkout -- assets/models/{folder.name}`, or train it again with `make train NAME={folder.name}`."
+        )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model the app can open."""
+
+    title: str
+    modality: str  # "image" or "text"
+    open: Callable[[Path], ImageModel]
+
+
+def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> ImageModel:
+    """Open a trained model by its name in MODELS. Raises ValueError for another name, DamagedModel for a bad file."""
+    if name not in MODELS:
+        raise ValueError(f"no model is called {name!r}; known: {', '.join(MODELS)}")
+    return MODELS[name].open(folder or ASSETS / name).to(device)
+
+
+def save(model: ImageModel, folder: Path, card: str, facts: dict[str, Any]) -> None:
+    """Write weights in half precision, config.json with their sha256, and card.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = tensor_bytes({k: v.detach().cpu().half().contiguous() for k, v in model.network.state_dict().items()})
+    config = {
+        "name": model.name,
+        "title": model.title,
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "network": asdict(model.config),
+        "preparation": asdict(model.preparation),
+        "classes": model.classes,
+        "groups": model.groups,
+        "facts": facts,
+    }
+    (folder / "model.safetensors").write_bytes(weights)
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    (folder / "card.md").write_text(card)
+
+
+def open_vit(folder: Path) -> ImageModel:
+    """A vision transformer from its folder, its checksum verified."""
+    config = read_config(folder)
+    weights = read_weights(folder, config.get("sha256", ""))
+    try:
+        network = ViT(ViTConfig(**config["network"]))
+        network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        preparation = Preparation(**config["preparation"])
+        return ImageModel(
+            folder.name,
+            network,
+            preparation,
+            config["classes"],
+            config["groups"],
+            title=config["title"],
+            digest=config["sha256"],
+            facts=config["facts"],
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model."""
+    try:
+        return json.loads((folder / "config.json").read_text())
+    except FileNotFoundError as error:
+        raise DamagedModel(folder, "config.json", "is missing") from error
+    except (OSError, ValueError) as error:
+        raise DamagedModel(folder, "config.json", "cannot be read") from error
+
+
+def read_weights(folder: Path, expected: str) -> dict[str, torch.Tensor]:
+    """The tensors of model.safetensors, which holds no code; refused when the checksum differs."""
+    try:
+        raw = (folder / "model.safetensors").read_bytes()
+    except OSError as error:
+        raise DamagedModel(folder, "model.safetensors", "is missing") from error
+    if hashlib.sha256(raw).hexdigest() != expected:
+        raise DamagedModel(folder, "model.safetensors", "is damaged: its checksum differs from config.json")
+    return read_tensors(raw)
+
+
+MODELS: dict[str, Entry] = {
+    "vit": Entry("Photographs, 130 classes", "image", open_vit),
+    "vit-digits": Entry("Handwritten digits", "image", open_vit),
+}

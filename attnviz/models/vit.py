@@ -1,0 +1,226 @@
+"""A vision transformer (Dosovitskiy et al. 2021): pre-norm, patches by unfolding and one linear layer.
+
+It takes any variant of VARIANTS and any scheme of POSITIONS. One forward path serves training, tracing and the app:
+what it computes on the way is its return value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from attnviz.attention import POSITIONS, VARIANTS
+from attnviz.attention.positions import resize_table
+from attnviz.types import AttentionCall, Mask, Tokens, Trace
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """The shape of a vision transformer."""
+
+    size: int = 64  # pixels per side of the picture it reads
+    patch: int = 4
+    channels: int = 3
+    width: int = 192
+    layers: int = 6
+    heads: int = 6
+    mlp: int = 4  # hidden features of the MLP, as a multiple of width
+    classes: int = 130
+    pooling: Literal["cls", "mean"] = "cls"
+    cls: bool = True
+    registers: int = 0
+    positions: str = "learned"
+    variant: str = "mha"
+
+    def __post_init__(self):
+        if self.size % self.patch:
+            raise ValueError(f"a picture of {self.size} px does not divide into patches of {self.patch} px")
+        if self.pooling == "cls" and not self.cls:
+            raise ValueError("pooling 'cls' needs a CLS token")
+        for name, value, table in (("positions", self.positions, POSITIONS), ("variant", self.variant, VARIANTS)):
+            if value not in table:
+                raise ValueError(f"{name} is {value!r}; known: {', '.join(table)}")
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """Labels of the tokens before the patches."""
+        return ("CLS",) * self.cls + tuple(f"REG {i + 1}" for i in range(self.registers))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + MLP(norm(x))."""
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        width = config.width
+        self.attention_norm = nn.LayerNorm(width, eps=1e-6)
+        self.attention = VARIANTS[config.variant](width, config.heads)
+        self.mlp_norm = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(width, config.mlp * width), nn.GELU(), nn.Linear(config.mlp * width, width))
+
+    def forward(self, x: Tensor, **options: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
+        """The residual after this layer, and its attention calls."""
+        y, calls = self.attention(self.attention_norm(x), **options)
+        x = x + y
+        return x + self.mlp(self.mlp_norm(x)), calls
+
+
+class ViT(nn.Module):
+    """A picture becomes patches, patches become vectors, and layers of attention let them exchange what they hold."""
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        self.config = config
+        side = config.size // config.patch
+        tokens = grid_tokens(side, side, config.prefix)
+        self.embed = nn.Linear(config.channels * config.patch**2, config.width)
+        self.prefix = nn.Parameter(torch.randn(len(config.prefix), config.width) * 0.02)
+        scheme = POSITIONS[config.positions]
+        table = scheme.table(tokens, config.width).float()
+        if scheme.learned:
+            self.positions = nn.Parameter(table)
+        else:
+            self.register_buffer("positions", table)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.classify = nn.Linear(config.width, config.classes)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Linear layers at 1/root(inputs); those that write into the residual smaller, so that depth starts calm."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
+                nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            for writer in (block.attention.out, block.mlp[-1]):
+                writer.weight.data *= (2 * len(self.blocks)) ** -0.5
+        self.classify.weight.data *= 0.1
+
+    def forward(
+        self,
+        pixels: Float[Tensor, "*batch channel height width"],
+        *,
+        embeddings: Float[Tensor, "*batch token feature"] | None = None,
+        visible: Int[Tensor, "*batch patch"] | None = None,
+        keep: Bool[Tensor, "*batch token"] | None = None,
+        positions: str = "own",
+        heads_off: Sequence[tuple[int, int]] = (),
+    ) -> Trace:
+        """Everything one pass records; logits["class"] is [*batch 1 class].
+
+        `visible`: only these patches enter the network (training). `keep`: False tokens are attended by nobody and
+        leave the readout. `embeddings` replaces the content vectors. `positions`: "own", "none" or "shuffled".
+        `heads_off`: (layer, head) pairs whose output is silenced. Raises ValueError for sizes patches do not divide.
+        """
+        rows, columns = pixels.shape[-2] // self.config.patch, pixels.shape[-1] // self.config.patch
+        tokens = grid_tokens(rows, columns, self.config.prefix)
+        content = self.content(pixels) if embeddings is None else embeddings
+        position = self.position(rows, columns, positions).expand_as(content)
+        if visible is not None:
+            tokens, (content, position) = self.gather(visible, content, position)
+        readout = self.readout(tokens, content, keep)
+        mask = None if keep is None else Mask(key_keep=keep)
+        residuals = [content + position]
+        calls: list[AttentionCall] = []
+        for index in range(len(self.blocks)):
+            off = [head for layer, head in heads_off if layer == index]
+            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, heads_off=off)
+            residuals.append(x)
+            calls.extend(new)
+        logits = self.read(residuals[-1], readout)
+        return Trace(
+            sample=None,
+            content={"main": content},
+            position={"main": position},
+            calls=tuple(calls),
+            residuals={"main": tuple(residuals)},
+            readout={"main": readout},
+            logits={"class": logits[..., None, :]},
+        )
+
+    def content(self, pixels: Float[Tensor, "*batch channel height width"]) -> Float[Tensor, "*batch token feature"]:
+        """Patch vectors after the prefix vectors, before positions are added."""
+        patches = self.embed(patchify(pixels, self.config.patch))
+        prefix = self.prefix.expand(*patches.shape[:-2], -1, -1).to(patches.dtype)
+        return torch.cat([prefix, patches], -2)
+
+    def position(self, rows: int, columns: int, how: str = "own") -> Float[Tensor, "token feature"]:
+        """The position table for a grid; "none" and "shuffled" change the patches' rows, never the prefix's."""
+        side = self.config.size // self.config.patch
+        prefix = len(self.config.prefix)
+        table = resize_table(self.positions, prefix, (side, side), (rows, columns))
+        if how == "own":
+            return table
+        if how == "none":
+            return torch.cat([table[:prefix], torch.zeros_like(table[prefix:])])
+        if how == "shuffled":
+            order = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(0)).to(table.device)
+            return torch.cat([table[:prefix], table[prefix:][order]])
+        raise ValueError(f"positions is {how!r}; known: own, none, shuffled")
+
+    def gather(self, visible: Tensor, *tables: Tensor) -> tuple[Tokens, tuple[Tensor, ...]]:
+        """Only the prefix and the visible patches of each table; these tokens have no grid any more."""
+        prefix = len(self.config.prefix)
+        index = visible[..., None].expand(*visible.shape, tables[0].shape[-1])
+        gathered = [torch.cat([t[..., :prefix, :], t[..., prefix:, :].gather(-2, index)], -2) for t in tables]
+        labels = (*self.config.prefix, *(f"patch {i}" for i in range(visible.shape[-1])))
+        return Tokens(labels, None, prefix), tuple(gathered)
+
+    def readout(self, tokens: Tokens, like: Tensor, keep: Tensor | None = None) -> Float[Tensor, "*batch token"]:
+        """How much each final token feeds the answer: all of CLS, or an equal share of every kept patch."""
+        share = torch.zeros(len(tokens), device=like.device)
+        if self.config.pooling == "cls":
+            share[0] = 1
+        else:
+            share[tokens.prefix :] = 1
+        share = share.expand(like.shape[:-1])
+        if keep is not None:
+            share = share * keep
+        return share / share.sum(-1, keepdim=True).clamp_min(1e-12)
+
+    def layer(self, index: int, residual: Tensor, **options: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
+        """One block: options tokens, mask, heads_off (heads of this layer)."""
+        tokens = options.pop("tokens")
+        return self.blocks[index](residual, queries=tokens, name=f"layer {index + 1}", layer=index, **options)
+
+    def read(
+        self, residual: Float[Tensor, "*batch token feature"], readout: Float[Tensor, "*batch token"]
+    ) -> Float[Tensor, "*batch class"]:
+        """Class logits of a residual, at any layer (at an early one: the logit lens)."""
+        pooled = (readout[..., None, :] @ self.norm(residual))[..., 0, :]
+        return self.classify(pooled)
+
+
+def patchify(pixels: Float[Tensor, "*batch channel height width"], patch: int) -> Tensor:
+    """Contiguous patches in raster order, each flattened as channel, row, column: [*batch patch channel*patch*patch]."""
+    height, width = pixels.shape[-2:]
+    if height % patch or width % patch:
+        raise ValueError(f"a picture of {width} x {height} px does not divide into patches of {patch} px")
+    blocks = pixels.unflatten(-1, (width // patch, patch)).unflatten(-3, (height // patch, patch))
+    # [.. channel rows p columns p] -> [.. rows columns channel p p]
+    return blocks.movedim((-4, -2, -5, -3, -1), (-5, -4, -3, -2, -1)).flatten(-3).flatten(-3, -2)
+
+
+def unpatchify(patches: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """The picture whose patches these are: [*batch patch channel*patch*patch] -> [*batch channel height width]."""
+    blocks = patches.unflatten(-1, (-1, patch, patch)).unflatten(-4, grid)
+    return blocks.movedim((-5, -4, -3, -2, -1), (-4, -2, -5, -3, -1)).flatten(-2).flatten(-3, -2)
+
+
+@lru_cache(maxsize=64)
+def grid_tokens(rows: int, columns: int, prefix: tuple[str, ...]) -> Tokens:
+    """The tokens of a picture of rows x columns patches."""
+    return Tokens.patches(rows, columns, prefix)
+
+
+def loss_of(trace: Trace, labels: Int[Tensor, " batch"], smoothing: float = 0.0) -> Float[Tensor, ""]:
+    """Cross-entropy of the class logits against the labels."""
+    return F.cross_entropy(trace.logits["class"][..., 0, :].float(), labels, label_smoothing=smoothing)

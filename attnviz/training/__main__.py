@@ -1,0 +1,76 @@
+"""`python -m attnviz.training NAME`: train a recipe, test it on held-out pictures, write weights and card."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from attnviz.models import save
+from attnviz.models.store import ASSETS
+from attnviz.training.card import card_text
+from attnviz.training.data import DATA, NoData
+from attnviz.training.evaluate import evaluate, opened_model
+from attnviz.training.loop import Progress, pick_device, train
+from attnviz.training.recipes import RECIPES
+
+RUNS = Path("runs")
+
+
+def show(progress: Progress) -> None:
+    """One line that rewrites itself: bar, step, loss, time left."""
+    share = progress.step / progress.steps
+    left = progress.seconds / share * (1 - share)
+    bar = "█" * round(share * 24) + "·" * (24 - round(share * 24))
+    end = "\n" if progress.step == progress.steps or not sys.stderr.isatty() else "\r"
+    line = f"{bar} {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {left / 60:.1f} min left"
+    sys.stderr.write(line + end)
+    sys.stderr.flush()
+
+
+def main() -> int:
+    """Train, evaluate, save; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m attnviz.training", description=__doc__)
+    parser.add_argument("name", choices=list(RECIPES))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--steps", type=int, help="override the recipe's number of steps")
+    parser.add_argument("--seed", type=int, help="override the recipe's random seed")
+    parser.add_argument("--out", type=Path, help="where to write the model (default: assets/models/NAME)")
+    parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
+    options = parser.parse_args()
+    recipe = RECIPES[options.name]
+    recipe = replace(recipe, steps=options.steps or recipe.steps, seed=recipe.seed if options.seed is None else options.seed)
+    checkpoint = RUNS / options.name / "checkpoint.pt"
+    if options.fresh:
+        checkpoint.unlink(missing_ok=True)
+    device = pick_device(options.device)
+    try:
+        network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25)
+        held = DATA[recipe.data]("val")
+    except NoData as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    model = opened_model(recipe, network, held)
+    facts = evaluate(model, held) | {
+        "data": held.source,
+        "trained_on": len(DATA[recipe.data]("train")),
+        "steps": recipe.steps,
+        "batch": recipe.batch,
+        "seed": recipe.seed,
+        "minutes": round(seconds / 60, 1),
+        "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
+        "threads": torch.get_num_threads(),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "recipe": options.name,
+    }
+    text = card_text(model, recipe, facts)
+    save(model, options.out or ASSETS / recipe.name, text, facts)
+    sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

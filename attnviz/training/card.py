@@ -1,0 +1,50 @@
+"""The model card: what was trained, on what, how well it does, and what it does not know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attnviz.models import ImageModel
+from attnviz.training.recipes import Recipe
+
+
+def card_text(model: ImageModel, recipe: Recipe, facts: dict[str, Any]) -> str:
+    """card.md, every number taken from `facts`."""
+    shape = model.config
+    patches = (shape.size // shape.patch) ** 2
+    lines = [
+        f"# {model.name}: {recipe.title}",
+        "",
+        f"Printed by `python -m attnviz.training {facts['recipe']}`.",
+        "",
+        "| what | value |",
+        "|---|---|",
+        f"| network | {shape.layers} layers, {shape.heads} heads, width {shape.width}, {patches} patches of "
+        f"{shape.patch} x {shape.patch} px, readout from {shape.pooling} |",
+        f"| parameters | {facts['parameters']:,} |",
+        f"| data | {facts['data']} |",
+        f"| trained on | {facts['trained_on']:,} pictures, {facts['steps']:,} steps of {facts['batch']}, "
+        f"seed {facts['seed']} |",
+        f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
+        f"| held out | {facts['held_out']:,} pictures, never used for training or choices |",
+        f"| top-1 | {facts['top1']} % |",
+        f"| top-5 | {facts['top5']} % |",
+    ]
+    if facts["top1_by_group"]:
+        lines.append(f"| right coarse group | {facts['group']} % |")
+    for count, value in facts.get("top1_with_patches", {}).items():
+        lines.append(f"| top-1 with {count} of {patches} patches | {value} % |")
+    if facts["top1_by_group"]:
+        lines += ["", "## Top-1 by coarse group", "", "| group | top-1 |", "|---|---|"]
+        lines += [f"| {name} | {value} % |" for name, value in sorted(facts["top1_by_group"].items())]
+    lines += [
+        "",
+        "## What it knows, and what it does not",
+        "",
+        f"It chooses among {len(model.classes)} classes and always chooses one, also for a picture of something else. "
+        f"It sees {shape.size} x {shape.size} pixels: small things and fine texture are lost.",
+        "",
+        "Classes: " + ", ".join(model.classes) + ".",
+        "",
+    ]
+    return "\n".join(lines)

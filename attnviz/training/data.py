@@ -1,0 +1,139 @@
+"""Pictures to train and test on. To add a data set: a function split -> Pictures and one line in DATA.
+
+The photographs lie outside the repository (see `data_folder`); the digits come with scikit-learn.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+Split = Literal["train", "val"]
+ROOT = Path(__file__).resolve().parents[2]
+IMAGENETTE = {  # short names and coarse groups for Imagenette's ten, in the words of the other 120
+    "n01440764": ("tench", "fish"),
+    "n02102040": ("springer spaniel", "dog"),
+    "n02979186": ("cassette player", "device"),
+    "n03000684": ("chainsaw", "device"),
+    "n03028079": ("church", "building or tower"),
+    "n03394916": ("french horn", "device"),
+    "n03417042": ("garbage truck", "vehicle or machine"),
+    "n03425413": ("gas pump", "outdoor object"),
+    "n03445777": ("golf ball", "ball or sport"),
+    "n03888257": ("parachute", "outdoor object"),
+}
+
+
+class NoData(FileNotFoundError):
+    """The training pictures are not on this machine."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Labelled pictures of one size."""
+
+    images: UInt8[np.ndarray, "picture height width channel"]
+    labels: Int[np.ndarray, " picture"]
+    classes: tuple[str, ...]
+    groups: tuple[str, ...]  # the coarse group of each class
+    source: str  # name and licence, for the card
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def data_folder() -> Path:
+    """The folder of training pictures: $ATTNVIZ_DATA, or shared/data beside the checkout. Raises NoData."""
+    folder = Path(os.environ.get("ATTNVIZ_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        raise NoData(f"No training pictures in {folder}; set ATTNVIZ_DATA to the folder that holds them.")
+    return folder
+
+
+def photos(split: Split) -> Pictures:
+    """120 classes of Tiny-ImageNet and Imagenette's ten, joined to 130 at 64 px."""
+    folder = data_folder()
+    parts = [read_sheets(folder / "tinyimagenet120_64.tar", split), read_sheets(folder / "imagenette_128.tar", split)]
+    images, labels, names, groups = [], [], [], []
+    for pictures, marks, classes in parts:
+        images.append(halved(pictures) if pictures.shape[1] == 128 else pictures)
+        labels.append(marks + len(names))
+        for entry in classes:
+            name, group = IMAGENETTE.get(entry["wnid"]) or (entry["name"], entry["coarse"])
+            names.append(name)
+            groups.append(group)
+    return Pictures(
+        np.concatenate(images),
+        np.concatenate(labels),
+        tuple(names),
+        tuple(groups),
+        "Tiny-ImageNet (120 photo-like classes) and Imagenette v2 (10 classes); "
+        "ImageNet terms: non-commercial research and education",
+    )
+
+
+def read_sheets(path: Path, split: Split) -> tuple[np.ndarray, np.ndarray, list[dict]]:
+    """Tiles [picture tile tile 3], their labels and the class entries of one archive of contact sheets."""
+    if not path.is_file():
+        raise NoData(f"{path.name} is missing from {path.parent}.")
+    with tarfile.open(path) as archive:
+        index = json.load(opened(archive, "index.json"))
+        order = {entry["wnid"]: label for label, entry in enumerate(index["classes"])}
+        tiles, labels = [], []
+        for name, used in index["sheets"].items():
+            if not name.startswith(f"{split}/"):
+                continue
+            sheet = Image.open(io.BytesIO(opened(archive, name).read())).convert("RGB")
+            tiles.append(cut(np.asarray(sheet), index["tile"])[:used])
+            wnid = name.split("/")[1].rsplit("_", 1)[0]
+            labels.append(np.full(used, order[wnid]))
+    return np.concatenate(tiles), np.concatenate(labels), index["classes"]
+
+
+def opened(archive: tarfile.TarFile, name: str) -> io.BufferedIOBase:
+    """A member as a file. Raises NoData where the archive lacks it."""
+    member = archive.extractfile(name)
+    if member is None:
+        raise NoData(f"{archive.name} holds no {name}.")
+    return member  # type: ignore[return-value]  # typeshed says IO[bytes]
+
+
+def cut(sheet: np.ndarray, tile: int) -> np.ndarray:
+    """A contact sheet, ten tiles wide, as tiles in raster order."""
+    return sheet.reshape(-1, tile, 10, tile, 3).swapaxes(1, 2).reshape(-1, tile, tile, 3)
+
+
+def halved(images: np.ndarray) -> np.ndarray:
+    """Half the side, by the mean of 2 x 2 pixels; in parts, to spare memory."""
+    parts = np.array_split(images, max(1, len(images) // 1000))
+    means = [p.reshape(len(p), p.shape[1] // 2, 2, p.shape[2] // 2, 2, 3).mean((2, 4)) for p in parts]
+    return np.concatenate([np.rint(m).astype(np.uint8) for m in means])
+
+
+def digits(split: Split) -> Pictures:
+    """Handwritten digits of 8 x 8 grey pixels: 1,347 to train on, 450 held out, as scikit-learn ships them."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    raw = load_digits()
+    train, held = train_test_split(np.arange(len(raw.target)), test_size=0.25, random_state=0, stratify=raw.target)
+    chosen = train if split == "train" else held
+    images = np.rint(raw.images[chosen] * (255 / 16)).astype(np.uint8)[..., None]
+    names = tuple(str(n) for n in range(10))
+    return Pictures(images, raw.target[chosen], names, ("digit",) * 10, "UCI handwritten digits, by scikit-learn; CC BY 4.0")
+
+
+DATA: dict[str, Callable[[Split], Pictures]] = {
+    "photos": photos,
+    "digits": digits,
+}

@@ -1,0 +1,69 @@
+"""How often a model is right on pictures it has never been trained or tuned on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnviz.models import ImageModel, Preparation, ViT
+from attnviz.training.data import Pictures
+from attnviz.training.loop import statistics
+from attnviz.training.recipes import Recipe
+
+
+def opened_model(recipe: Recipe, network: ViT, pictures: Pictures) -> ImageModel:
+    """The trained network with its preparation and class names, its weights as rounded as they will be shipped."""
+    network.load_state_dict({name: tensor.half().float() for name, tensor in network.state_dict().items()})
+    mean, deviation = (tuple(round(v, 4) for v in t.flatten().tolist()) for t in statistics(recipe.data))
+    preparation = Preparation(recipe.config.size, mean, deviation, invert_light=recipe.data == "digits")
+    return ImageModel(recipe.name, network, preparation, pictures.classes, pictures.groups, title=recipe.title)
+
+
+def evaluate(model: ImageModel, pictures: Pictures, batch: int = 128) -> dict[str, Any]:
+    """Top-1, top-5, right-group share and top-1 by group, in percent of the held-out pictures.
+
+    For a model with many patches also top-1 with random halves and quarters of the patches removed.
+    """
+    logits = torch.cat([answers(model, pictures, start, batch) for start in range(0, len(pictures), batch)])
+    labels = torch.from_numpy(np.asarray(pictures.labels)).long()
+    guess = logits.argmax(-1)
+    order = {name: number for number, name in enumerate(dict.fromkeys(pictures.groups))}
+    group_of = torch.tensor([order[g] for g in pictures.groups])
+    right, right_group = guess == labels, group_of[guess] == group_of[labels]
+    by_group = {name: percent(right[group_of[labels] == number]) for name, number in order.items()}
+    facts: dict[str, Any] = {
+        "held_out": len(pictures),
+        "top1": percent(right),
+        "top5": percent((logits.topk(5).indices == labels[:, None]).any(-1)),
+        "group": percent(right_group),
+        "top1_by_group": by_group if len(order) > 1 else {},
+    }
+    patches = (model.config.size // model.config.patch) ** 2
+    if patches >= 64:
+        facts["top1_with_patches"] = {str(patches): facts["top1"]}
+        for count in (patches // 2, patches // 4):
+            guesses = [answers(model, pictures, s, batch, count).argmax(-1) for s in range(0, len(pictures), batch)]
+            facts["top1_with_patches"][str(count)] = percent(torch.cat(guesses) == labels)
+    return facts
+
+
+def answers(model: ImageModel, pictures: Pictures, start: int, count: int, visible: int | None = None) -> Tensor:
+    """Logits [picture class] of one batch, with all or `visible` randomly chosen patches."""
+    images = torch.from_numpy(pictures.images[start : start + count]).permute(0, 3, 1, 2).float() / 255
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in (model.preparation.mean, model.preparation.deviation))
+    subset = None
+    if visible is not None:
+        patches = (model.config.size // model.config.patch) ** 2
+        random = torch.Generator().manual_seed(start)
+        subset = torch.rand(len(images), patches, generator=random).argsort(1)[:, :visible].to(model.device)
+    with torch.no_grad():
+        trace = model.network(((images - mean) / deviation).to(model.device), visible=subset)
+    return trace.logits["class"][..., 0, :].float().cpu()
+
+
+def percent(hits: Tensor) -> float:
+    """The share of True, in percent with two decimals."""
+    return round(100 * hits.double().mean().item(), 2)

@@ -1,0 +1,195 @@
+"""The training loop: one for every recipe, every device; stops and resumes at any step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from attnviz.models.vit import ViT, loss_of
+from attnviz.training.augment import augment
+from attnviz.training.data import DATA, Pictures
+from attnviz.training.recipes import Recipe
+
+PART = 64  # pictures in one forward and backward on a CPU
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training run stands after a step."""
+
+    step: int
+    steps: int
+    loss: float  # mean since the last report
+    seconds: float  # spent in training so far, over all resumed parts
+    network: nn.Module = field(repr=False)  # the moving average that would be shipped now
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """cuda, else mps, else cpu; or the one named."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def train(
+    recipe: Recipe,
+    *,
+    device: torch.device | None = None,
+    checkpoint: Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+    every: int = 50,
+    pictures: Pictures | None = None,
+) -> tuple[ViT, float]:
+    """The trained network (its moving average, on the cpu) and the seconds it took.
+
+    With `checkpoint`, the state is saved there every 4 reports and a run that was cut off goes on from it.
+    """
+    device = device or pick_device()
+    torch.manual_seed(recipe.seed)
+    pictures = pictures or DATA[recipe.data]("train")
+    run = Run(recipe, pictures, device)
+    if checkpoint and checkpoint.is_file():
+        run.load(checkpoint)
+    losses: list[Tensor] = []
+    while run.step < recipe.steps:
+        losses.append(run.advance())
+        if run.step % every and run.step != recipe.steps:
+            continue
+        run.seconds = run.elapsed()
+        report(Progress(run.step, recipe.steps, float(torch.stack(losses).mean()), run.seconds, run.average.module))
+        losses = []
+        if checkpoint and (run.step % (4 * every) == 0 or run.step == recipe.steps):
+            run.save(checkpoint)
+    network = run.average.module.to("cpu").eval()
+    return network, run.seconds
+
+
+class Run:
+    """The state of one training run."""
+
+    def __init__(self, recipe: Recipe, pictures: Pictures, device: torch.device):
+        self.recipe, self.device, self.step, self.seconds = recipe, device, 0, 0.0
+        self.images, self.labels = torch.from_numpy(pictures.images), torch.from_numpy(pictures.labels).long()
+        self.network = ViT(recipe.config).to(device).train()
+        self.mean, self.deviation = (t.to(device) for t in statistics(recipe.data))
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
+        self.optimisers = optimisers(self.network, recipe)
+        self.random = torch.Generator().manual_seed(recipe.seed)
+        self.order = batches(len(pictures), recipe.batch, self.random)
+        self.started = time.monotonic()
+
+    def elapsed(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return time.monotonic() - self.started
+
+    def advance(self) -> Tensor:
+        """One step of every optimiser; returns the loss, still on the device."""
+        recipe = self.recipe
+        rate = recipe.rate * cosine(self.step / recipe.steps, recipe.warmup)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+        index = next(self.order)
+        pixels = self.images[index].to(self.device).permute(0, 3, 1, 2).float() / 255
+        pixels = augment(pixels, recipe.augmentation, self.random)
+        pixels = (pixels - self.mean) / self.deviation
+        labels, visible = self.labels[index].to(self.device), self.visible(len(pixels))
+        # On a CPU a part of the batch at a time stays in its caches: a fifth faster than the whole.
+        size = len(pixels) if self.device.type == "cuda" else PART
+        total = torch.zeros((), device=self.device)
+        for start in range(0, len(pixels), size):
+            part = slice(start, start + size)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.half):
+                trace = self.network(pixels[part], visible=None if visible is None else visible[part])
+            loss = loss_of(trace, labels[part], recipe.smoothing) * (len(labels[part]) / len(labels))
+            loss.backward()
+            total += loss.detach()
+        # A list, not a generator: the optimiser and the clipping both need to walk over it.
+        nn.utils.clip_grad_norm_(list(self.network.parameters()), recipe.clip)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
+        self.average.update_parameters(self.network)
+        self.step += 1
+        return total
+
+    def visible(self, count: int) -> Tensor | None:
+        """A random subset of the patches for each picture, as many as the recipe says at this progress."""
+        patches = (self.recipe.config.size // self.recipe.config.patch) ** 2
+        progress = self.step / self.recipe.steps
+        share = [share for start, share in self.recipe.visible if start <= progress][-1]
+        if share == 1:
+            return None
+        order = torch.rand(count, patches, generator=self.random).argsort(1)
+        return order[:, : round(share * patches)].to(self.device)
+
+    def save(self, path: Path) -> None:
+        """Everything needed to go on from here; written beside and moved over, so that a cut never leaves half."""
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [o.state_dict() for o in self.optimisers],
+            "random": self.random.get_state(),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a saved state; the order of pictures starts a new pass."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.random.set_state(state["random"].cpu())
+        self.started = time.monotonic() - self.seconds
+
+
+def optimisers(network: ViT, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for everything else."""
+    inside = [p for name, p in network.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
+    chosen = {id(p) for p in inside}
+    rest = [p for p in network.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(inside, lr=recipe.rate, weight_decay=recipe.decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def cosine(progress: float, warmup: float) -> float:
+    """The learning rate as a share of its peak: a straight line up, half a cosine wave down."""
+    if progress < warmup:
+        return (progress + 1e-3) / (warmup + 1e-3)
+    return 0.5 + 0.5 * math.cos(math.pi * (progress - warmup) / (1 - warmup))
+
+
+def batches(count: int, size: int, random: torch.Generator) -> Iterator[Tensor]:
+    """Endless passes over all pictures, each in a new order; a last short batch is dropped."""
+    size = min(size, count)
+    while True:
+        order = torch.randperm(count, generator=random)
+        yield from order[: count - count % size].split(size)
+
+
+def statistics(data: str) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [channel 1 1] that pixels in 0..1 are normalised with, fixed per data set."""
+    mean, deviation = {
+        "photos": ((0.480, 0.450, 0.400), (0.272, 0.265, 0.279)),
+        "digits": ((0.305,), (0.376,)),
+    }[data]
+    return torch.tensor(mean)[:, None, None], torch.tensor(deviation)[:, None, None]
+
+

@@ -1,0 +1,67 @@
+"""What to train and how: `python -m attnviz.training NAME`. To add a model: one line in RECIPES."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from attnviz.models.vit import ViTConfig
+from attnviz.training.augment import Augmentation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a training run does."""
+
+    name: str  # folder under assets/models
+    title: str
+    config: ViTConfig
+    data: str  # a name in DATA
+    steps: int
+    batch: int = 256
+    rate: float = 2e-3  # peak learning rate
+    warmup: float = 0.08  # share of the steps
+    decay: float = 0.05  # weight decay of the matrices
+    smoothing: float = 0.1  # label smoothing
+    clip: float = 1.0  # largest norm of the gradient
+    average: float = 0.998  # of the moving average of the parameters that is shipped
+    visible: tuple[tuple[float, float], ...] = ((0.0, 1.0),)  # from this progress on, this share of patches is seen
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    half: bool = True  # bfloat16 inside matrix products while training
+    seed: int = 0
+
+
+CPU_VIT = Recipe(
+    name="vit",
+    title="Vision transformer, 4 px patches",
+    config=ViTConfig(),
+    data="photos",
+    steps=2500,
+    # Most of the schedule sees a quarter of the patches: it makes two cores enough, and makes removing patches
+    # something the model has seen before.
+    visible=((0.0, 0.25), (0.90, 0.5), (0.97, 1.0)),
+)
+
+RECIPES: dict[str, Recipe] = {
+    "vit": CPU_VIT,
+    "vit-gpu": replace(
+        CPU_VIT,
+        config=ViTConfig(width=256, layers=8, heads=8),
+        steps=27_000,  # 100 passes over the data
+        decay=0.1,
+        average=0.9995,
+        visible=((0.0, 0.5), (0.6, 0.75), (0.85, 1.0)),
+        augmentation=Augmentation(area=0.25, light=0.4),
+    ),
+    "vit-digits": Recipe(
+        name="vit-digits",
+        title="Vision transformer on handwritten digits",
+        config=ViTConfig(size=8, patch=2, channels=1, width=48, layers=3, heads=4, mlp=2, classes=10),
+        data="digits",
+        steps=400,
+        batch=128,
+        rate=4e-3,
+        average=0.98,
+        augmentation=Augmentation(area=0.8, stretch=1.1, mirror=False, light=0.0, shift=0.06),
+        half=False,
+    ),
+}

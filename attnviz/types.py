@@ -1,0 +1,297 @@
+"""The nouns of attnviz: what a model is given, what it records, and what can be asked of a recording.
+
+Axis names: `head`, `query`, `key`, `token`, `dim` (inside a head), `feature` (residual stream). Rows are queries and
+columns are keys, everywhere. Every array may carry leading batch axes (`*batch`); the app passes none.
+To add a field, append it with a default; nouns should not grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from PIL.Image import Image
+from torch import Tensor
+
+Stage = Literal["raw", "scaled", "biased", "masked"]
+Kind = Literal["weights", "scores", "effective", "slots", "landmarks", "context scores", "channel"]
+Index = Sequence[int] | None  # which heads or rows; None = all
+Bias = Callable[["AttentionCall", list[int], list[int]], Tensor]  # -> [head row key], added to scores
+
+BLOCK = 128  # rows computed at a time wherever a full n x n map is not needed
+
+
+class NoTokenMap(Exception):
+    """This attention has no token-to-token map; the message says what it attends over instead."""
+
+
+class UnsupportedMask(ValueError):
+    """A variant was asked for a mask, grid or context that it does not serve."""
+
+    def __init__(self, variant: str, reason: str):
+        super().__init__(f"{variant}: {reason}")
+        self.variant, self.reason = variant, reason
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the positions of a sequence are called, and where they lie."""
+
+    labels: tuple[str, ...]  # one label per token: "CLS", "r3c7", "dog"
+    grid: tuple[int, int] | None = None  # rows, columns of the patch grid after the first `prefix` tokens
+    prefix: int = 0  # tokens before the grid: CLS, registers, distillation
+    stream: str = "main"  # calls with one stream share one axis
+
+    def __post_init__(self):
+        if self.grid and self.prefix + self.grid[0] * self.grid[1] != len(self.labels):
+            raise ValueError(
+                f"{len(self.labels)} labels but prefix {self.prefix} + grid {self.grid[0]} x {self.grid[1]}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @staticmethod
+    def patches(rows: int, columns: int, prefix: Sequence[str] = (), stream: str = "main") -> Tokens:
+        """Tokens of a picture cut into rows x columns patches, after the named prefix tokens."""
+        cells = (f"r{r}c{c}" for r in range(rows) for c in range(columns))
+        return Tokens((*prefix, *cells), (rows, columns), len(prefix), stream)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An input made ready for a model."""
+
+    digest: str  # sha256 of the prepared input
+    inputs: Mapping[str, Tensor]  # stream -> pixels [channel height width] or ids [token]
+    tokens: Mapping[str, Tokens]
+    image: Image | None = None  # the picture the network really saw
+    crop: tuple[int, int, int, int] | None = None  # the part of the user's picture it saw: left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which keys each query may attend to; True = may attend, and all given conditions must hold."""
+
+    keep: Bool[Tensor, "*batch head query key"] | None = None  # head may be 1
+    key_keep: Bool[Tensor, "*batch key"] | None = None
+    causal: bool = False  # bottom-right aligned: query i sees keys j <= i + keys - queries
+    band: int | None = None  # abs(i + keys - queries - j) <= band
+    groups: tuple[Tensor, Tensor] | None = None  # query ids [query], key ids [key]: only equal ids attend
+
+    def __post_init__(self):
+        for name, value in (("keep", self.keep), ("key_keep", self.key_keep)):
+            if value is not None and value.dtype != torch.bool:
+                raise TypeError(f"mask {name} is {value.dtype}; it must be bool, True = may attend (a bias is separate)")
+        if self.keep is not None and self.keep.ndim < 3:
+            raise ValueError(f"mask keep has shape {tuple(self.keep.shape)}; it needs [head|1 query key]")
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Which conditions are set, by the names variants list in `serves`."""
+        named = {"keep": self.keep, "key_keep": self.key_keep, "band": self.band, "groups": self.groups}
+        return frozenset([n for n, v in named.items() if v is not None] + ["causal"] * self.causal)
+
+    def check(self, heads: int, queries: int, keys: int) -> None:
+        """Raise ValueError where a condition does not fit heads x queries x keys."""
+        if self.keep is not None and (
+            self.keep.shape[-2:] != (queries, keys) or self.keep.shape[-3] not in (1, heads)
+        ):
+            raise ValueError(f"mask keep is {tuple(self.keep.shape)}, expected [{heads}|1 {queries} {keys}]")
+        if self.key_keep is not None and self.key_keep.shape[-1] != keys:
+            raise ValueError(f"mask key_keep has {self.key_keep.shape[-1]} keys, expected {keys}")
+        if self.groups is not None and (len(self.groups[0]), len(self.groups[1])) != (queries, keys):
+            raise ValueError(f"mask groups are {len(self.groups[0])} x {len(self.groups[1])}, expected {queries} x {keys}")
+
+    def rows(self, heads: list[int], rows: list[int], queries: int, keys: int, device: Any = None) -> Tensor:
+        """The block [*batch head|1 row key] of True = may attend; never n x n unless all rows are asked for."""
+        index = torch.as_tensor(rows, device=device)
+        i = (index + keys - queries)[:, None]
+        j = torch.arange(keys, device=device)[None]
+        block = torch.ones(len(rows), keys, dtype=torch.bool, device=device)
+        if self.causal:
+            block = block & (j <= i)
+        if self.band is not None:
+            block = block & ((i - j).abs() <= self.band)
+        if self.groups is not None:
+            block = block & (self.groups[0].to(index.device)[index][:, None] == self.groups[1].to(index.device)[None])
+        block = block[None]  # [1 row key]
+        if self.key_keep is not None:
+            block = block & self.key_keep[..., None, None, :]
+        if self.keep is not None:
+            chosen = self.keep[..., index, :]
+            block = block & (chosen if chosen.shape[-3] == 1 else chosen[..., heads, :, :])
+        return block
+
+
+class NamedMap(NamedTuple):
+    """One native map of a call."""
+
+    array: Tensor
+    axes: tuple[str, ...]
+    kind: Kind
+    stochastic: bool  # rows are non-negative and sum to one (or are empty)
+
+
+class Rule(Protocol):
+    """The mathematics of one attention formula: frozen, without parameters."""
+
+    kind: Kind  # of the token map
+    axes: tuple[str, ...]
+    stochastic: bool
+    exact: bool  # output == gate * (token_map @ value)
+    caveat: str  # printed beside the picture; empty where nothing needs saying
+
+    def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor: ...
+    def weights(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor: ...
+    def token_map(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor: ...
+    def maps(self, call: AttentionCall) -> dict[str, NamedMap]: ...
+    def mix(self, call: AttentionCall) -> Tensor: ...
+    def map_gradient(self, call: AttentionCall, d_output: Tensor, heads: list[int], rows: list[int]) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionCall:
+    """One attention computation: the query, key and value that went in; every map is computed from them on demand."""
+
+    name: str  # "layer 2", "encoder.2.self"
+    layer: int
+    rule: Rule
+    query: Float[Tensor, "*batch head query dim"]
+    key: Float[Tensor, "*batch kv_head key dim"]
+    value: Float[Tensor, "*batch kv_head key value_dim"]
+    queries: Tokens
+    keys: Tokens
+    scale: float | Float[Tensor, " head"] = 1.0
+    mask: Mask | None = None
+    biases: tuple[tuple[str, Bias], ...] = ()
+    gate: Tensor | None = None  # broadcasts to [*batch head query value_dim]
+    projection: Float[Tensor, "head value_dim feature"] | None = None  # the output projection by head
+    output: Tensor | None = None  # [*batch head query value_dim], before the projection
+    branch: int = 0  # calls of one residual branch are chained
+    residual: bool = True  # whether the branch is added to its input
+    graph: Tensor | None = None  # what the network really used; `output` = arrange(graph)
+    arrange: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor)
+
+    @property
+    def heads(self) -> int:
+        """How many query heads."""
+        return self.query.shape[-3]
+
+    def kv_heads_of(self, heads: Sequence[int]) -> list[int]:
+        """The key-value head each query head uses: floor(head * kv_heads / heads)."""
+        return [h * self.key.shape[-3] // self.heads for h in heads]
+
+    def pick(self, heads: Index, rows: Index) -> tuple[list[int], list[int]]:
+        """Heads and rows as checked lists; None means all."""
+        picked = []
+        for name, chosen, count in (("head", heads, self.heads), ("row", rows, self.query.shape[-2])):
+            chosen = list(range(count)) if chosen is None else list(chosen)
+            if any(not 0 <= c < count for c in chosen):
+                raise IndexError(f"{name} {chosen} asked of {self.name}, which has {count}")
+            picked.append(chosen)
+        return picked[0], picked[1]
+
+    def scores(self, heads: Index = None, rows: Index = None, stage: Stage = "masked") -> Tensor:
+        """Scores before normalisation [*batch head row key]; masked entries are -inf at the last stage."""
+        return self.rule.scores(self, *self.pick(heads, rows), stage)
+
+    def weights(self, heads: Index = None, rows: Index = None) -> Tensor:
+        """Native weights [*batch head row ...], computed now for the rows asked for."""
+        return self.rule.weights(self, *self.pick(heads, rows))
+
+    def token_map(self, heads: Index = None, rows: Index = None) -> Tensor:
+        """Token-to-token map [*batch head row key]. Raises NoTokenMap where there is none."""
+        return self.rule.token_map(self, *self.pick(heads, rows))
+
+    def maps(self) -> dict[str, NamedMap]:
+        """Every native map by name, with its axes and kind."""
+        return self.rule.maps(self)
+
+    def blocks(self, size: int = BLOCK) -> Iterator[list[int]]:
+        """All query rows, a block at a time."""
+        count = self.query.shape[-2]
+        for start in range(0, count, size):
+            yield list(range(start, min(start + size, count)))
+
+    def pull(self, row: Float[Tensor, "*batch query"]) -> Float[Tensor, "*batch key"]:
+        """row @ (mean over heads of token_map), by row blocks, so memory stays linear in tokens."""
+        pulled = row.new_zeros(*row.shape[:-1], len(self.keys))
+        for block in self.blocks():
+            mean = self.token_map(rows=block).mean(-3).to(row.dtype)
+            pulled = pulled + (row[..., None, block] @ mean)[..., 0, :]
+        return pulled
+
+    def gradient(self, y: Tensor) -> Tensor:
+        """d y / d output [*batch head query value_dim], for a scalar y of the same graph."""
+        graph = self.output if self.graph is None else self.graph
+        if graph is None:
+            raise ValueError(f"{self.name} recorded no output, so there is no gradient to take")
+        (grad,) = torch.autograd.grad(y, graph, retain_graph=True)
+        return self.arrange(grad)
+
+    def map_gradient(self, d_output: Tensor, heads: Index = None, rows: Index = None) -> Tensor:
+        """d y / d token_map [*batch head row key] from d y / d output; no stored map is needed."""
+        return self.rule.map_gradient(self, d_output, *self.pick(heads, rows))
+
+    def under(self, rule: Rule) -> AttentionCall:
+        """The same query, key and value through another formula ("same weights" mode)."""
+        changed = replace(self, rule=rule, graph=None, arrange=lambda tensor: tensor)
+        return replace(changed, output=rule.mix(changed))
+
+    @property
+    def empty(self) -> Bool[Tensor, "*batch head query"]:
+        """Query rows with nothing to attend to (head may be 1)."""
+        queries, keys = len(self.queries), len(self.keys)
+        if self.mask is None:
+            return torch.zeros(1, queries, dtype=torch.bool, device=self.query.device)
+        mask, heads = self.mask, list(range(self.heads))
+        found = [~mask.rows(heads, b, queries, keys, self.query.device).any(-1) for b in self.blocks()]
+        return torch.cat(found, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Everything one forward pass recorded."""
+
+    sample: Sample | None  # None while training
+    content: Mapping[str, Tensor | None]  # stream -> [*batch token feature]
+    position: Mapping[str, Tensor | None]
+    calls: tuple[AttentionCall, ...]  # in order
+    residuals: Mapping[str, tuple[Tensor, ...]]  # stream -> one [*batch token feature] per layer, input first
+    readout: Mapping[str, Tensor]  # stream -> [*batch token]: how much each final token feeds the answer; sums to 1
+    logits: Mapping[str, Tensor]  # head -> [*batch row class]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be explained: one class of one output head; None = what the model predicts."""
+
+    head: str | None = None
+    row: int | None = None
+    label: int | None = None
+
+
+class Model(Protocol):
+    """What the app opens: a network with its input preparation and its classes."""
+
+    name: str
+    digest: str  # sha256 of its parameters
+    heads: tuple[str, ...]  # names of its outputs; ("class",) for a classifier
+    classes: tuple[str, ...]
+
+    def prepare(self, raw: Any) -> Sample: ...
+    def __call__(
+        self,
+        sample: Sample,
+        *,
+        embeddings: Tensor | None = None,
+        keep: Tensor | None = None,
+        positions: str = "own",
+        heads_off: Sequence[tuple[int, int]] = (),
+    ) -> Trace: ...
+    def read(self, residual: Tensor) -> Tensor: ...
+    def layer(self, index: int, residual: Tensor, **options: Any) -> Tensor: ...
