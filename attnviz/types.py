@@ -85,7 +85,9 @@ class Mask:
     def __post_init__(self):
         for name, value in (("keep", self.keep), ("key_keep", self.key_keep)):
             if value is not None and value.dtype != torch.bool:
-                raise TypeError(f"mask {name} is {value.dtype}; it must be bool, True = may attend (a bias is separate)")
+                raise TypeError(
+                    f"mask {name} is {value.dtype}; it must be bool, True = may attend (a bias is separate)"
+                )
         if self.keep is not None and self.keep.ndim < 3:
             raise ValueError(f"mask keep has shape {tuple(self.keep.shape)}; it needs [head|1 query key]")
 
@@ -97,14 +99,14 @@ class Mask:
 
     def check(self, heads: int, queries: int, keys: int) -> None:
         """Raise ValueError where a condition does not fit heads x queries x keys."""
-        if self.keep is not None and (
-            self.keep.shape[-2:] != (queries, keys) or self.keep.shape[-3] not in (1, heads)
-        ):
+        if self.keep is not None and (self.keep.shape[-2:] != (queries, keys) or self.keep.shape[-3] not in (1, heads)):
             raise ValueError(f"mask keep is {tuple(self.keep.shape)}, expected [{heads}|1 {queries} {keys}]")
         if self.key_keep is not None and self.key_keep.shape[-1] != keys:
             raise ValueError(f"mask key_keep has {self.key_keep.shape[-1]} keys, expected {keys}")
         if self.groups is not None and (len(self.groups[0]), len(self.groups[1])) != (queries, keys):
-            raise ValueError(f"mask groups are {len(self.groups[0])} x {len(self.groups[1])}, expected {queries} x {keys}")
+            raise ValueError(
+                f"mask groups are {len(self.groups[0])} x {len(self.groups[1])}, expected {queries} x {keys}"
+            )
 
     def rows(self, heads: list[int], rows: list[int], queries: int, keys: int, device: Any = None) -> Tensor:
         """The block [*batch head|1 row key] of True = may attend; never n x n unless all rows are asked for."""

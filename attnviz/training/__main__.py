@@ -42,7 +42,9 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
     options = parser.parse_args()
     recipe = RECIPES[options.name]
-    recipe = replace(recipe, steps=options.steps or recipe.steps, seed=recipe.seed if options.seed is None else options.seed)
+    recipe = replace(
+        recipe, steps=options.steps or recipe.steps, seed=recipe.seed if options.seed is None else options.seed
+    )
     checkpoint = RUNS / options.name / "checkpoint.pt"
     if options.fresh:
         checkpoint.unlink(missing_ok=True)

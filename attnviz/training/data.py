@@ -130,7 +130,9 @@ def digits(split: Split) -> Pictures:
     chosen = train if split == "train" else held
     images = np.rint(raw.images[chosen] * (255 / 16)).astype(np.uint8)[..., None]
     names = tuple(str(n) for n in range(10))
-    return Pictures(images, raw.target[chosen], names, ("digit",) * 10, "UCI handwritten digits, by scikit-learn; CC BY 4.0")
+    return Pictures(
+        images, raw.target[chosen], names, ("digit",) * 10, "UCI handwritten digits, by scikit-learn; CC BY 4.0"
+    )
 
 
 DATA: dict[str, Callable[[Split], Pictures]] = {

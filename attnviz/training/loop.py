@@ -191,5 +191,3 @@ def statistics(data: str) -> tuple[Tensor, Tensor]:
         "digits": ((0.305,), (0.376,)),
     }[data]
     return torch.tensor(mean)[:, None, None], torch.tensor(deviation)[:, None, None]
-
-

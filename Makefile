@@ -1,0 +1,58 @@
+# Each command sets up what it needs by itself: a virtual environment, the pinned requirements, a browser for the tests.
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+RUNTIME := .venv/.runtime
+DEV := .venv/.dev
+BROWSER := .venv/.browser
+
+.PHONY: run test test-fast test-all check format train screenshot clean
+
+run: $(RUNTIME) ## open the app
+	$(PYTHON) -m streamlit run app.py
+
+test: $(DEV) $(BROWSER) ## every test that does not take minutes
+	$(PYTHON) -m pytest -m "not slow"
+
+test-fast: $(DEV) ## without a browser, without the training pictures
+	$(PYTHON) -m pytest -m "not slow and not browser and not data"
+
+test-all: $(DEV) $(BROWSER) ## every test
+	$(PYTHON) -m pytest
+
+check: $(DEV) ## style and types
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m pyright
+
+format: $(DEV) ## put the code in house style
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+train: $(RUNTIME) ## make train NAME=vit-digits
+	@test -n "$(NAME)" || { echo "Say which model: make train NAME=vit-digits"; exit 2; }
+	$(PYTHON) -m attnviz.training $(NAME) $(OPTIONS)
+
+screenshot: $(DEV) $(BROWSER) ## docs/app.png
+	$(PYTHON) -m docs.screenshot
+
+$(PYTHON):
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "attnviz needs Python 3.11 or newer; python3 is $$(python3 --version 2>&1)."; exit 2; }
+	python3 -m venv .venv || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; \
+		rm -rf .venv; exit 2; }
+
+# A stamp is touched after a complete installation only, so an interrupted one is done again.
+$(RUNTIME): requirements.txt | $(PYTHON)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(DEV): requirements-dev.txt $(RUNTIME)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(BROWSER): benchmarks/browser.py $(DEV)
+	$(PYTHON) -m benchmarks.browser
+	@touch $@
+
+clean: ## remove the virtual environment and caches
+	rm -rf .venv .pytest_cache .ruff_cache
