@@ -1,0 +1,32 @@
+"""Where an error becomes a calm sentence. Nothing else in the app catches what it does not understand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+import torch
+
+from attnviz.models import DamagedModel
+from attnviz.types import NoTokenMap, UnsupportedMask
+from attnviz.ui.uploads import BadImage
+
+CALM = (DamagedModel, BadImage, NoTokenMap, UnsupportedMask)  # errors whose message is written for the visitor
+log = logging.getLogger("attnviz")
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Run a page body: what a visitor or a damaged file caused is said in a sentence, a bug is logged."""
+    try:
+        yield
+    except CALM as error:
+        st.error(str(error), icon=":material/info:")
+    except (MemoryError, torch.OutOfMemoryError):
+        log.exception("out of memory")
+        st.error("There was not enough memory for this. Try again in a moment, or a smaller model.")
+    except Exception:
+        log.exception("a page failed")
+        st.error("Something went wrong on our side; it has been logged. Reload the page to start again.")
