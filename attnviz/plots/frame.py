@@ -1,0 +1,86 @@
+"""What all figures share: checked shapes, house colours, calm axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from attnviz.plots import theme
+
+TICKS = 12  # labels on an axis before they are thinned
+
+
+def array(values: Any, name: str = "values", ndim: int | None = None) -> np.ndarray:
+    """Values as a float32 array; float16 and float64 would cost plotly twice the bytes or more."""
+    found = np.asarray(values, dtype=np.float32)
+    if ndim is not None and found.ndim != ndim:
+        raise ValueError(f"{name} has shape {found.shape}, expected {ndim} axes")
+    return found
+
+
+def fits(name: str, labels: Sequence[Any] | None, count: int, what: str) -> list[str]:
+    """Labels as texts, one per item; counted where none are given. Raises ValueError where the counts differ."""
+    if labels is None:
+        return [str(i + 1) for i in range(count)]
+    if len(labels) != count:
+        raise ValueError(f"{name} has {count} {what} but there are {len(labels)} labels")
+    return [str(label) for label in labels]
+
+
+def colour(name: str | int, dark: bool) -> str:
+    """A house colour by role ("query"), by head index, or any CSS colour as it is."""
+    if isinstance(name, int):
+        return theme.head_colour(name)
+    return theme.COLOURS[name][int(dark)] if name in theme.COLOURS else name
+
+
+def ticks(labels: Sequence[str], most: int = TICKS) -> dict[str, Any]:
+    """A numeric axis that shows at most `most` of the labels, evenly spaced and always the first."""
+    step = max(1, -(-len(labels) // most))
+    places = list(range(0, len(labels), step))
+    return {"tickmode": "array", "tickvals": places, "ticktext": [labels[i] for i in places]}
+
+
+def scale(name: str, signed: bool) -> list[tuple[float, str]]:
+    """A plotly colour scale from the house's tables: sequential by name, or the diverging one for signed values."""
+    return theme.stops(theme.DIVERGING if signed else name)
+
+
+def span(values: np.ndarray, signed: bool, limits: tuple[float, float] | None) -> tuple[float, float]:
+    """The range of the colours: as given, else of the finite values; centred at zero where signed."""
+    if limits is not None:
+        return float(limits[0]), float(limits[1])
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if signed:
+        most = max(abs(low), abs(high)) or 1.0
+        return -most, most
+    return low, high if high > low else low + 1.0
+
+
+def finish(
+    figure: go.Figure,
+    *,
+    dark: bool,
+    height: int,
+    title: str = "",
+    x_title: str = "",
+    y_title: str = "",
+    legend: bool = False,
+) -> go.Figure:
+    """The figure in the house style: no chrome, quiet grid, room for its titles and no more."""
+    figure.update_layout(**theme.template(dark))
+    figure.update_layout(
+        height=height,
+        title={"text": title, "font": {"size": 14}, "x": 0, "xanchor": "left"} if title else None,
+        margin={"l": 56 if y_title else 44, "r": 12, "t": 36 if title or legend else 12, "b": 44 if x_title else 28},
+        showlegend=legend,
+        legend={"orientation": "h", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"},
+        hoverlabel={"align": "left"},
+    )
+    figure.update_xaxes(title_text=x_title or None)
+    figure.update_yaxes(title_text=y_title or None)
+    return figure

@@ -1,0 +1,58 @@
+"""Matrices as pictures: rows of the array are rows of the picture, the first one on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from attnviz.plots import frame
+
+
+def heatmap(
+    values: Any,
+    *,
+    rows: Sequence[Any] | None = None,
+    columns: Sequence[Any] | None = None,
+    x_title: str = "",
+    y_title: str = "",
+    title: str = "",
+    value: str = "value",
+    form: str = ".3g",
+    scale: str = "viridis",
+    signed: bool = False,
+    limits: tuple[float, float] | None = None,
+    legend: bool = True,
+    square: bool = False,
+    most_ticks: int = frame.TICKS,
+    dark: bool = False,
+    height: int = 360,
+) -> go.Figure:
+    """A matrix [row column] as colours; hovering names row, column and value.
+
+    `signed` uses the diverging scale centred at zero; `limits` fixes the range, for panels that are compared; `form` is
+    the number format of the hover text ("." + digits + "%" for shares); `square` keeps cells square.
+    """
+    matrix = frame.array(values, "matrix", 2)
+    row_labels = frame.fits("matrix", rows, matrix.shape[0], "rows")
+    column_labels = frame.fits("matrix", columns, matrix.shape[1], "columns")
+    low, high = frame.span(matrix, signed, limits)
+    figure = go.Figure(
+        go.Heatmap(
+            z=matrix,
+            zmin=low,
+            zmax=high,
+            colorscale=frame.scale(scale, signed),
+            showscale=legend,
+            colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": value, "side": "right"}, "nticks": 5},
+            hovertemplate=f"%{{meta[0]}}%{{y}}, %{{meta[1]}}%{{x}}: %{{z:{form}}}<extra></extra>",
+            meta=[f"{y_title.lower()} " if y_title else "", f"{x_title.lower()} " if x_title else ""],
+        )
+    )
+    frame.finish(figure, dark=dark, height=height, title=title, x_title=x_title, y_title=y_title)
+    figure.update_xaxes(**frame.ticks(column_labels, most_ticks), showgrid=False, zeroline=False, constrain="domain")
+    figure.update_yaxes(**frame.ticks(row_labels, most_ticks), showgrid=False, zeroline=False, autorange="reversed")
+    if square:
+        figure.update_yaxes(scaleanchor="x", constrain="domain")
+    return figure

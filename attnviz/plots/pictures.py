@@ -1,0 +1,55 @@
+"""Small pictures as PNG bytes, pixel by pixel: no smoothing, no JPEG."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from attnviz.plots import theme
+
+WIDEST = 1460  # Streamlit resamples anything wider
+
+
+def mosaic(tiles: Any, *, columns: int, zoom: int = 8, gap: int = 4) -> bytes:
+    """Tiles [tile height width] grey or [.. 3] colour, uint8, in a grid with see-through gaps, as PNG."""
+    found = np.asarray(tiles)
+    if found.dtype != np.uint8 or found.ndim not in (3, 4) or (found.ndim == 4 and found.shape[-1] != 3):
+        raise ValueError(f"tiles are {found.dtype} {found.shape}, expected uint8 [tile height width] or [.. 3]")
+    if columns < 1:
+        raise ValueError(f"columns is {columns}; a mosaic needs at least one")
+    colour = found if found.ndim == 4 else np.repeat(found[..., None], 3, -1)
+    count, height, width, _ = colour.shape
+    rows = -(-count // columns)
+    zoom = max(1, min(zoom, (WIDEST - gap * columns) // (columns * width)))
+    high, wide = height * zoom, width * zoom
+    canvas = np.zeros((rows * (high + gap) - gap, columns * (wide + gap) - gap, 4), np.uint8)
+    for index, tile in enumerate(colour.repeat(zoom, 1).repeat(zoom, 2)):
+        top, left = index // columns * (high + gap), index % columns * (wide + gap)
+        canvas[top : top + high, left : left + wide] = np.concatenate(
+            [tile, np.full((high, wide, 1), 255, np.uint8)], -1
+        )
+    return png(canvas)
+
+
+def strip(values: Any, *, rows: int = 1, signed: bool = True, limit: float | None = None, zoom: int = 6) -> bytes:
+    """A vector as a strip of coloured cells in `rows` lines, as PNG; `limit` is the value of the full colour."""
+    found = np.asarray(values, dtype=np.float32)
+    if found.ndim != 1 or found.size == 0:
+        raise ValueError(f"strip takes one vector, got shape {found.shape}")
+    width = -(-found.size // rows)
+    most = limit or float(np.abs(found).max()) or 1.0
+    place = (found / most + 1) / 2 if signed else found / most
+    cells = theme.table(theme.DIVERGING if signed else "viridis")[np.rint(place.clip(0, 1) * 255).astype(int)]
+    canvas = np.zeros((rows * width, 4), np.uint8)
+    canvas[: found.size] = np.concatenate([cells, np.full((found.size, 1), 255, np.uint8)], -1)
+    return png(canvas.reshape(rows, width, 4).repeat(zoom, 0).repeat(zoom, 1))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Pixels as PNG bytes."""
+    target = io.BytesIO()
+    Image.fromarray(pixels).save(target, "PNG", compress_level=1)
+    return target.getvalue()

@@ -1,0 +1,99 @@
+"""Points on a plane, each with its own colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from attnviz.plots import frame
+
+SYMBOLS = ("circle", "diamond", "square", "cross", "triangle-up", "x")  # one per group, readable without colour
+
+
+def scatter(
+    points: Any,
+    *,
+    colours: Any = None,
+    names: Sequence[Any] | None = None,
+    groups: Sequence[str] | None = None,
+    value: str = "",
+    scale: str = "viridis",
+    signed: bool = False,
+    group_colours: Mapping[str, str | int] | None = None,
+    chosen: Sequence[int] = (),
+    x_title: str = "",
+    y_title: str = "",
+    title: str = "",
+    size: int = 8,
+    square: bool = True,
+    dark: bool = False,
+    height: int = 420,
+) -> go.Figure:
+    """Points [point 2] coloured one by one; hovering says the point's name.
+
+    `colours`: RGB uint8 [point 3], or numbers [point] shown by a colour scale with a legend titled `value`. `groups`
+    gives each point a group with its own symbol and legend entry; `group_colours` outlines (or, without `colours`,
+    fills) them by role. `chosen` points are ringed. `square` gives both axes one unit.
+    """
+    places = frame.array(points, "points", 2)
+    if places.shape[1] != 2:
+        raise ValueError(f"points have shape {places.shape}, expected [point 2]")
+    labels = frame.fits("points", names, len(places), "points")
+    paint, numbers = point_colours(colours, len(places))
+    member = np.array(frame.fits("points", groups, len(places), "points") if groups is not None else [""] * len(places))
+    low, high = frame.span(numbers, signed, None) if numbers is not None else (0.0, 1.0)
+    figure = go.Figure()
+    for position, group in enumerate(dict.fromkeys(member.tolist())):
+        own = np.flatnonzero(member == group)
+        edge = frame.colour((group_colours or {}).get(group, "muted"), dark)
+        marker: dict[str, Any] = {"size": size, "symbol": SYMBOLS[position % len(SYMBOLS)]}
+        if numbers is not None:
+            marker |= {"color": numbers[own], "cmin": low, "cmax": high, "colorscale": frame.scale(scale, signed)}
+            marker |= {"showscale": position == 0, "colorbar": {"thickness": 10, "title": {"text": value}}}
+        else:
+            marker["color"] = edge if paint is None else [paint[i] for i in own]
+        marker["line"] = {"width": 1.5 if group_colours else 0.5, "color": edge}
+        figure.add_scatter(
+            x=places[own, 0],
+            y=places[own, 1],
+            mode="markers",
+            name=group,
+            marker=marker,
+            customdata=[labels[i] for i in own],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    ring(figure, places, chosen, size, dark)
+    legend = groups is not None
+    frame.finish(figure, dark=dark, height=height, title=title, x_title=x_title, y_title=y_title, legend=legend)
+    if square:
+        figure.update_yaxes(scaleanchor="x")
+    return figure
+
+
+def point_colours(colours: Any, count: int) -> tuple[list[str] | None, np.ndarray | None]:
+    """Colours as CSS texts (from RGB) or as numbers for a scale; raises ValueError where the count differs."""
+    if colours is None:
+        return None, None
+    found = np.asarray(colours)
+    if found.shape == (count, 3):
+        return [f"rgb({r},{g},{b})" for r, g, b in found.astype(int).tolist()], None
+    if found.shape == (count,):
+        return None, frame.array(found)
+    raise ValueError(f"there are {count} points but colours have shape {found.shape}; expected [point] or [point 3]")
+
+
+def ring(figure: go.Figure, places: np.ndarray, chosen: Sequence[int], size: int, dark: bool) -> None:
+    """A ring around the chosen points, drawn last so that it lies on top."""
+    if not chosen:
+        return
+    if max(chosen) >= len(places) or min(chosen) < 0:
+        raise ValueError(f"chosen points {list(chosen)} but there are {len(places)}")
+    ringed = places[list(chosen)]
+    line = {"width": 2.5, "color": frame.colour("text", dark)}
+    marker = {"size": size + 7, "symbol": "circle-open", "line": line, "color": line["color"]}
+    figure.add_scatter(
+        x=ringed[:, 0], y=ringed[:, 1], mode="markers", marker=marker, hoverinfo="skip", showlegend=False
+    )
