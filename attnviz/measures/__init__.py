@@ -1,0 +1,1 @@
+"""Numbers about attention maps and models: functions of arrays, tested against loops."""

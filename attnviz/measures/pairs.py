@@ -1,0 +1,94 @@
+"""How one query meets the keys: products feature by feature, dot products, cosines, stages, and a map of both."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnviz.types import AttentionCall, Stage
+
+STAGES: tuple[Stage, ...] = ("raw", "scaled", "biased", "masked")
+
+
+class Pair(NamedTuple):
+    """One query and one key of a head, number by number."""
+
+    query: np.ndarray  # [dim]
+    key: np.ndarray  # [dim]
+    product: np.ndarray  # [dim]; its sum is the raw dot product
+    dot: float
+    scaled: float
+    cosine: float
+    weight: float
+
+
+def pair(call: AttentionCall, head: int, query: int, key: int) -> Pair:
+    """One query's vector, one key's vector and what becomes of their product."""
+    q = call.query[head, query].double()
+    k = call.key[call.kv_heads_of([head])[0], key].double()
+    return Pair(
+        q.cpu().numpy(),
+        k.cpu().numpy(),
+        (q * k).cpu().numpy(),
+        float(q @ k),
+        float(call.scores([head], [query], "scaled")[0, 0, key]),
+        float(q @ k / (q.norm() * k.norm()).clamp_min(1e-12)),
+        float(call.token_map([head], [query])[0, 0, key]),
+    )
+
+
+def cosines(call: AttentionCall, head: int) -> Float[np.ndarray, "query key"]:
+    """Cosine of every query with every key of one head: the dot product after both lengths are taken away."""
+    q = torch.nn.functional.normalize(call.query[head].float(), dim=-1)
+    k = torch.nn.functional.normalize(call.key[call.kv_heads_of([head])[0]].float(), dim=-1)
+    return (q @ k.T).cpu().numpy()
+
+
+def lengths(call: AttentionCall, head: int) -> tuple[np.ndarray, np.ndarray]:
+    """Length of every query and of every key of one head."""
+    q, k = call.query[head], call.key[call.kv_heads_of([head])[0]]
+    return q.float().norm(dim=-1).cpu().numpy(), k.float().norm(dim=-1).cpu().numpy()
+
+
+def stages(call: AttentionCall, head: int) -> dict[str, Float[np.ndarray, "query key"]]:
+    """What a head computes on the way to its weights: raw, scaled, biased and masked (where it has them), weights."""
+    kept = [
+        s for s in STAGES if s in ("raw", "scaled") or (s == "biased" and call.biases) or (s == "masked" and call.mask)
+    ]
+    found = {stage: call.scores([head], None, stage)[0].float().cpu().numpy() for stage in kept}
+    return {**found, "weights": call.token_map([head])[0].float().cpu().numpy()}
+
+
+def aligned(
+    query: Float[Tensor, "query dim"], key: Float[Tensor, "key dim"]
+) -> tuple[Float[Tensor, "query dim"], Float[Tensor, "key dim"]]:
+    """Queries and keys moved so that they can share a picture without changing any weight (after Yeh et al. 2023).
+
+    Taking the mean key away from all keys adds one constant per row of scores, which softmax does not see; scaling the
+    queries by c and the keys by 1/c leaves every dot product as it was. c makes both kinds equally long on average.
+    """
+    key = key - key.mean(0)
+    c = (key.norm(dim=-1).mean() / query.norm(dim=-1).mean().clamp_min(1e-12)).clamp_min(1e-12).sqrt()
+    return query * c, key / c
+
+
+def joint_map(
+    query: Float[Tensor, "query dim"], key: Float[Tensor, "key dim"], method: Literal["PCA", "t-SNE"] = "PCA"
+) -> tuple[Float[np.ndarray, "query 2"], Float[np.ndarray, "key 2"]]:
+    """Queries and keys of one head in one plane; t-SNE starts from PCA and a fixed seed, so it is repeatable."""
+    both = torch.cat(aligned(query.float(), key.float())).cpu().numpy()
+    if method == "PCA":
+        centred = both - both.mean(0)
+        _, _, axes = np.linalg.svd(centred, full_matrices=False)
+        axes = axes[:2] * np.sign(axes[:2].sum(1, keepdims=True) + 1e-12)  # the sign of a component is arbitrary
+        plane = centred @ axes.T
+    else:
+        from sklearn.manifold import TSNE  # a second to import, so only when asked for
+
+        perplexity = min(30.0, (len(both) - 1) / 3)
+        plane = TSNE(2, perplexity=perplexity, init="pca", random_state=0, max_iter=600).fit_transform(both)
+    return plane[: len(query)], plane[len(query) :]

@@ -1,0 +1,257 @@
+"""Measures of heads against plain loops in float64, and against the reference numbers of even attention."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from attnviz.measures import heads as measures
+from attnviz.measures import pairs
+from attnviz.models.vit import ViT, ViTConfig
+from attnviz.types import Mask, Tokens
+
+
+def random_weights(tokens: Tokens, heads: int = 3, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    scores = 3 * torch.randn(heads, len(tokens), len(tokens), generator=generator, dtype=torch.float64)
+    return scores.softmax(-1)
+
+
+@pytest.fixture(scope="module")
+def trace():
+    torch.manual_seed(0)
+    network = ViT(ViTConfig(size=20, patch=4, width=24, layers=2, heads=3, classes=4, registers=1)).eval()
+    network.requires_grad_(False)
+    return network(torch.randn(3, 20, 20))
+
+
+def loops(weights: np.ndarray, tokens: Tokens) -> dict[str, np.ndarray]:
+    """Every measure once more, entry by entry."""
+    heads, count, _ = weights.shape
+    _, columns = tokens.grid
+    names = ("distance", "entropy", "prefix", "self", "neighbours")
+    found = {name: np.zeros(heads) for name in names}
+    patches = range(tokens.prefix, count)
+    for h in range(heads):
+        for i in patches:
+            row = weights[h, i]
+            on_patches = sum(row[j] for j in patches)
+            at = divmod(i - tokens.prefix, columns)
+            for j in range(count):
+                found["entropy"][h] -= row[j] * math.log(row[j]) / math.log(count) if row[j] > 0 else 0.0
+                if j < tokens.prefix:
+                    found["prefix"][h] += row[j]
+                    continue
+                to = divmod(j - tokens.prefix, columns)
+                found["distance"][h] += row[j] / on_patches * math.hypot(at[0] - to[0], at[1] - to[1])
+                if i == j:
+                    found["self"][h] += row[j]
+                elif abs(at[0] - to[0]) <= 1 and abs(at[1] - to[1]) <= 1:
+                    found["neighbours"][h] += row[j]
+    return {name: total / len(patches) for name, total in found.items()}
+
+
+@pytest.mark.parametrize("grid", [(3, 3), (2, 5), (4, 3)])
+@pytest.mark.parametrize("prefix", [(), ("CLS",), ("CLS", "REG 1", "REG 2")])
+def test_measures_equal_loops(grid, prefix):
+    tokens = Tokens.patches(*grid, prefix)
+    weights = random_weights(tokens)
+    expected = loops(weights.numpy(), tokens)
+    found = {
+        "distance": measures.attention_distance(weights, tokens),
+        "entropy": measures.entropy(weights, tokens),
+        "prefix": measures.prefix_mass(weights, tokens),
+        "self": measures.self_mass(weights, tokens),
+        "neighbours": measures.neighbour_mass(weights, tokens),
+    }
+    for name, value in found.items():
+        np.testing.assert_allclose(value.numpy(), expected[name], rtol=1e-12, atol=1e-14, err_msg=name)
+
+
+@pytest.mark.parametrize(("side", "reference"), [(4, 2.0080), (8, 4.1365), (14, 7.2808)])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.95])
+def test_even_attention_has_the_reference_distance_whatever_cls_takes(side, reference, share):
+    tokens = Tokens.patches(side, side, ("CLS",))
+    weights = torch.full((1, len(tokens), len(tokens)), (1 - share) / side**2, dtype=torch.float64)
+    weights[..., 0] = share
+    assert measures.attention_distance(weights, tokens).item() == pytest.approx(reference, abs=5e-5)
+    assert measures.uniform_distance((side, side)) == pytest.approx(reference, abs=5e-5)
+    assert measures.prefix_mass(weights, tokens).item() == pytest.approx(share, abs=1e-12)
+
+
+def test_distance_in_pixels_is_patches_times_patch_size():
+    tokens = Tokens.patches(4, 4)
+    weights = random_weights(tokens)
+    in_pixels = measures.attention_distance(weights, tokens, patch=16)
+    torch.testing.assert_close(in_pixels, 16 * measures.attention_distance(weights, tokens))
+
+
+def test_columns_and_rows_are_not_exchanged():
+    """One step down on a 2 x 3 grid is three tokens on: a measure that mixes up the axes gives another distance."""
+    tokens = Tokens.patches(2, 3)
+    weights = torch.eye(6, dtype=torch.float64).roll(3, 1)[None]  # every patch looks at the one below or above
+    assert measures.attention_distance(weights, tokens).item() == 1.0
+    assert measures.neighbour_mass(weights, tokens).item() == 1.0
+    ahead = torch.eye(6, dtype=torch.float64).roll(1, 1)[None]  # every patch looks at the next in reading order
+    expected = np.mean([1, 1, math.hypot(1, 2), 1, 1, math.hypot(1, 2)])
+    assert measures.attention_distance(ahead, tokens).item() == pytest.approx(expected)
+
+
+def test_known_heads():
+    tokens = Tokens.patches(3, 3, ("CLS",))
+    own = torch.eye(10, dtype=torch.float64)[None]
+    assert measures.attention_distance(own, tokens).item() == 0
+    assert measures.self_mass(own, tokens).item() == 1
+    assert measures.entropy(own, tokens).item() == 0
+    even = torch.full((1, 10, 10), 0.1, dtype=torch.float64)
+    assert measures.entropy(even, tokens).item() == pytest.approx(1)
+    assert measures.neighbour_mass(even, tokens).item() == pytest.approx((4 * 3 + 4 * 5 + 8) / 9 / 10)
+
+
+def test_a_head_that_only_looks_at_cls_has_no_distance():
+    tokens = Tokens.patches(2, 2, ("CLS",))
+    weights = torch.zeros(1, 5, 5, dtype=torch.float64)
+    weights[..., 0] = 1
+    assert measures.attention_distance(weights, tokens).isnan().all()
+    weights[0, 1] = torch.tensor([0, 0, 1, 0, 0])  # one patch looks at its neighbour, one step away
+    assert measures.attention_distance(weights, tokens).item() == 1
+
+
+def test_rows_of_cls_are_not_counted():
+    tokens = Tokens.patches(2, 2, ("CLS",))
+    weights = random_weights(tokens)
+    changed = weights.clone()
+    changed[:, 0] = torch.eye(5, dtype=torch.float64)[0]
+    for name, measure in measures.MEASURES.items():
+        before, after = (measures.mean_of_patch_rows(measure.rows, w, tokens) for w in (weights, changed))
+        torch.testing.assert_close(before, after, msg=name)
+
+
+def test_tokens_without_a_grid_lie_on_a_line():
+    tokens = Tokens(("the", "dog", "ran"))
+    weights = torch.full((1, 3, 3), 1 / 3, dtype=torch.float64)
+    assert measures.attention_distance(weights, tokens).item() == pytest.approx((1 + 2 / 3 + 1) / 3)
+
+
+def test_weights_of_another_size_are_refused():
+    with pytest.raises(ValueError, match="there are 4 tokens"):
+        measures.entropy(torch.zeros(1, 5, 5), Tokens.patches(2, 2))
+
+
+def test_a_trace_is_measured_by_blocks_as_by_whole_matrices(trace):
+    table = measures.measure_heads(trace.calls)
+    for layer, call in enumerate(trace.calls):
+        whole = call.weights().double()
+        for name, measure in measures.MEASURES.items():
+            expected = measures.mean_of_patch_rows(measure.rows, whole, call.keys)
+            np.testing.assert_allclose(table[name][layer], expected.numpy(), rtol=1e-9, err_msg=name)
+
+
+def test_blocks_smaller_than_the_map_change_nothing(trace, monkeypatch):
+    before = measures.measure_call(trace.calls[0])
+    monkeypatch.setattr(type(trace.calls[0]), "blocks", lambda self: [[0, 1], [2], list(range(3, 27))])
+    after = measures.measure_call(trace.calls[0])
+    for name, value in before.items():
+        np.testing.assert_allclose(value, after[name], rtol=1e-6, err_msg=name)
+
+
+def test_ranking_orders_heads_and_leaves_out_missing_ones():
+    values = np.array([[3.0, 1.0], [np.nan, 2.0]])
+    assert measures.ranking(values) == [(0, 1), (1, 1), (0, 0)]
+    assert measures.ranking(values, descending=True) == [(0, 0), (1, 1), (0, 1)]
+    assert measures.ranking(np.zeros((2, 2))) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_value_weighted_rows_are_weights_times_what_is_handed_over(trace):
+    call = trace.calls[1]
+    found = measures.value_weighted(call, [2], [7, 0])
+    weights = call.weights([2], [7, 0])[0].double()
+    handed = (call.value[2].double() @ call.projection[2].double()).norm(dim=-1)
+    for row in range(2):
+        expected = [w * v for w, v in zip(weights[row].tolist(), handed.tolist(), strict=True)]
+        np.testing.assert_allclose(found[0, row].numpy(), np.array(expected) / sum(expected), rtol=1e-4)
+
+
+def test_a_key_without_value_gets_no_value_weighted_attention(trace):
+    from dataclasses import replace
+
+    value = trace.calls[0].value.clone()
+    value[:, 5] = 0
+    call = replace(trace.calls[0], value=value)
+    assert measures.value_weighted(call, [0], [3])[0, 0, 5] == 0
+    assert call.weights([0], [3])[0, 0, 5] > 0
+
+
+def test_dropping_the_prefix_renormalises_and_reports():
+    row = torch.tensor([0.6, 0.1, 0.3])
+    kept, dropped = measures.drop_prefix(row, 1)
+    torch.testing.assert_close(kept, torch.tensor([0.25, 0.75]))
+    assert dropped.item() == pytest.approx(0.6)
+    all_gone, _ = measures.drop_prefix(torch.tensor([1.0, 0.0, 0.0]), 1)
+    assert all_gone.tolist() == [0, 0]
+
+
+def test_a_pair_is_made_of_its_own_products(trace):
+    call = trace.calls[1]
+    found = pairs.pair(call, 1, 9, 4)
+    total = sum(a * b for a, b in zip(found.query.tolist(), found.key.tolist(), strict=True))
+    assert found.dot == pytest.approx(total)
+    assert found.product.sum() == pytest.approx(total)
+    assert found.scaled == pytest.approx(total * call.scale, rel=1e-4)
+    assert found.cosine == pytest.approx(total / math.hypot(*found.query) / math.hypot(*found.key))
+    assert found.cosine == pytest.approx(pairs.cosines(call, 1)[9, 4], abs=1e-5)
+    scaled = call.scores([1], [9], "scaled")[0, 0].double()
+    assert found.weight == pytest.approx(scaled.softmax(0)[4].item(), rel=1e-4)
+
+
+def test_stages_lead_from_dot_products_to_weights(trace):
+    call = trace.calls[0]
+    found = pairs.stages(call, 2)
+    assert list(found) == ["raw", "scaled", "weights"]
+    np.testing.assert_allclose(found["scaled"], found["raw"] * call.scale, rtol=1e-5)
+    exponential = np.exp(found["scaled"].astype(np.float64))
+    np.testing.assert_allclose(found["weights"], exponential / exponential.sum(-1, keepdims=True), rtol=1e-4)
+    from dataclasses import replace
+
+    masked = replace(call, mask=Mask(causal=True))
+    assert list(pairs.stages(masked, 0)) == ["raw", "scaled", "masked", "weights"]
+    assert np.isneginf(pairs.stages(masked, 0)["masked"][0, 1:]).all()
+
+
+def test_cosine_forgets_lengths_and_the_dot_product_does_not(trace):
+    from dataclasses import replace
+
+    call = trace.calls[0]
+    longer = replace(call, key=call.key * 3)
+    np.testing.assert_allclose(pairs.cosines(longer, 0), pairs.cosines(call, 0), atol=1e-6)
+    np.testing.assert_allclose(pairs.stages(longer, 0)["raw"], 3 * pairs.stages(call, 0)["raw"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(pairs.lengths(longer, 0)[1], 3 * pairs.lengths(call, 0)[1], rtol=1e-5)
+
+
+def test_aligning_queries_and_keys_changes_no_weight():
+    generator = torch.Generator().manual_seed(1)
+    query, key = (torch.randn(11, 6, generator=generator, dtype=torch.float64) + shift for shift in (1.0, -2.0))
+    moved_query, moved_key = pairs.aligned(query, key)
+    torch.testing.assert_close((query @ key.T).softmax(-1), (moved_query @ moved_key.T).softmax(-1))
+    assert moved_query.norm(dim=-1).mean().item() == pytest.approx(moved_key.norm(dim=-1).mean().item())
+    assert (query @ query.T).softmax(-1).sub((moved_query @ moved_key.T).softmax(-1)).abs().max() > 0.1
+
+
+def test_the_joint_map_keeps_distances_of_a_plane():
+    """Points that already lie in a plane keep their distances under PCA."""
+    generator = torch.Generator().manual_seed(2)
+    flat = torch.randn(20, 2, generator=generator) @ torch.linalg.qr(torch.randn(8, 2, generator=generator))[0].T
+    queries, keys = pairs.joint_map(flat[:10], flat[10:])
+    moved = torch.cat(pairs.aligned(flat[:10], flat[10:]))
+    together = torch.from_numpy(np.concatenate([queries, keys]))
+    torch.testing.assert_close(torch.cdist(moved, moved), torch.cdist(together, together).float(), atol=1e-4, rtol=1e-4)
+
+
+def test_t_sne_is_repeatable():
+    generator = torch.Generator().manual_seed(3)
+    query, key = torch.randn(12, 5, generator=generator), torch.randn(12, 5, generator=generator)
+    first, second = (pairs.joint_map(query, key, "t-SNE") for _ in range(2))
+    np.testing.assert_array_equal(first[0], second[0])
+    assert first[1].shape == (12, 2)
+    assert np.isfinite(first[0]).all()
