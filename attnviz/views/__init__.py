@@ -1,0 +1,22 @@
+"""Interactive canvas views: bytes are sent once, hovering is drawn in the browser, a click comes back to Python.
+
+Call `mount()` once per run, `send_*` for what the page shows, then the views. Views with the same token stream are
+linked: what is under the pointer in one is marked in all.
+"""
+
+from attnviz.views.bus import mount, send_colours, send_maps, send_picture, send_tiles
+from attnviz.views.canvas import colour_view, matrix_view, picture_view, tiles_view
+from attnviz.views.records import block_means
+
+__all__ = [
+    "block_means",
+    "colour_view",
+    "matrix_view",
+    "mount",
+    "picture_view",
+    "send_colours",
+    "send_maps",
+    "send_picture",
+    "send_tiles",
+    "tiles_view",
+]

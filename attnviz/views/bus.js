@@ -1,0 +1,14 @@
+// One record into the browser's memory. Opened by record.js when a view first asks for it.
+export default function ({data, parentElement}) {
+  const shared = (globalThis.__attnviz ??= {records: new Map(), signals: new EventTarget(), draws: {}, views: {}});
+  const box = parentElement.host?.closest("[data-testid=stElementContainer]");
+  if (box) box.style.position = "absolute"; // invisible: takes no gap between the elements around it
+  const size = new DataView(data.buffer, data.byteOffset).getUint32(0, true);
+  const head = JSON.parse(new TextDecoder().decode(data.subarray(4, 4 + size)));
+  const record = {...head, packed: data.slice(4 + size)};
+  shared.records.set(head.slot, record);
+  shared.signals.dispatchEvent(new CustomEvent("record", {detail: head.slot}));
+  return () => {
+    if (shared.records.get(head.slot) === record) shared.records.delete(head.slot);
+  };
+}

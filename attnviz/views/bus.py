@@ -1,0 +1,85 @@
+"""The invisible part: what carries the bytes into the browser, once, and keeps them there by slot name.
+
+Call `mount` and every `send_*` on every run: what the browser already holds crosses the wire as a hash only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from attnviz.plots import theme
+from attnviz.views import records
+from attnviz.views.records import TokensLike
+
+HERE = Path(__file__).parent
+LIBRARY = ("common.js", "record.js", "scale.js", "frame.js", "grid.js", "picture.js", "colours.js", "tiles.js",
+           "matrix.js", "library.js")  # fmt: skip
+
+_library = st.components.v2.component(
+    "attnviz_library",
+    html="<i hidden></i>",
+    js="\n".join((HERE / name).read_text() for name in LIBRARY),
+)
+_bus = st.components.v2.component("attnviz_bus", html="<i hidden></i>", js=(HERE / "bus.js").read_text())
+
+
+def mount() -> None:
+    """Put the views' code and colours into the browser; once per run, outside of any fragment."""
+    _library(key="attnviz:library", data=_look())
+
+
+def _look() -> dict[str, Any]:
+    """Every colour the views use, as theme.py has them, and their style sheet."""
+    return {
+        "tables": {name: theme.table(name).astype(np.uint8).tobytes().hex() for name in theme.SCALES},
+        "diverging": theme.DIVERGING,
+        "roles": {role: list(pair) for role, pair in theme.COLOURS.items()},
+        "css": (HERE / "view.css").read_text(),
+    }
+
+
+def send_picture(
+    slot: str, picture: Image.Image, network: Image.Image, crop: tuple[int, int, int, int], tokens: TokensLike
+) -> None:
+    """Give the browser the user's picture, what the network saw of it, and the crop box in the picture's pixels."""
+    _send(slot, records.pack_picture(slot, picture, network, crop, tokens))
+
+
+def send_maps(
+    slot: str,
+    maps: np.ndarray,
+    *,
+    titles: Sequence[str],
+    keys: TokensLike,
+    queries: TokensLike | None = None,
+    signed: bool = False,
+    kind: str = "weights",
+    unit: str = "percent",
+) -> None:
+    """Give the browser maps [map query key], or one number per token and map [map key].
+
+    `signed` draws on the diverging scale around 0 and lets -inf stand for masked. `unit` is "percent" (weights, shares)
+    or "number" (scores, cosines). Raises ValueError where a message would be over 2 MB.
+    """
+    _send(slot, records.pack_maps(slot, maps, titles=titles, keys=keys, queries=queries, signed=signed, kind=kind,
+                                  unit=unit))  # fmt: skip
+
+
+def send_tiles(slot: str, tiles: np.ndarray) -> None:
+    """Give the browser overview tiles [layer head t t], made by `block_means`."""
+    _send(slot, records.pack_tiles(slot, tiles))
+
+
+def send_colours(slot: str, rgb: np.ndarray, *, titles: Sequence[str], keys: TokensLike) -> None:
+    """Give the browser colours uint8 [map token 3]."""
+    _send(slot, records.pack_colours(slot, rgb, titles=titles, keys=keys))
+
+
+def _send(slot: str, blob: bytes) -> None:
+    _bus(key=f"bus:{slot}", data=blob)

@@ -1,0 +1,167 @@
+"""What crosses the wire: arrays packed small, with the true peak of every row beside them.
+
+A record is `uint32 head length | JSON head | zlib(payload)`, little-endian. Each row of a map is scaled by its own
+largest value and kept in one byte a cell, so an error is at most peak / 510; the float32 peak of every row travels
+along, and the browser shows true weights. To add a kind of record, write one function here and one branch in record.js.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image
+
+BUDGET = 2_000_000  # bytes of one message
+LONGEST = 1024  # pixels of the longer side of a picture that is sent
+
+
+@runtime_checkable
+class TokensLike(Protocol):
+    """What a record needs to know of `attnviz.types.Tokens`."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def grid(self) -> tuple[int, int] | None: ...
+    @property
+    def prefix(self) -> int: ...
+    @property
+    def stream(self) -> str: ...
+
+
+def quantise(values: np.ndarray, signed: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Cells uint8 of the same shape and float32 peaks without the last axis; zeros stay zero.
+
+    Signed: 128 is zero, 1 and 255 are minus and plus the peak of |row|, 0 marks an entry that is masked (not finite).
+    """
+    values = np.asarray(values, dtype=np.float32)
+    finite = np.isfinite(values)
+    if not signed:
+        if not finite.all() or (values < 0).any():
+            raise ValueError("maps hold negative or non-finite numbers; pass signed=True")
+        peaks = values.max(-1)
+        return np.rint(values * _inverse(peaks, 255)[..., None]).astype(np.uint8), peaks
+    known = np.where(finite, values, 0)
+    peaks = np.abs(known).max(-1)
+    cells = np.rint(known * _inverse(peaks, 127)[..., None]) + 128
+    return np.where(finite, cells, 0).astype(np.uint8), peaks
+
+
+def restore(cells: np.ndarray, peaks: np.ndarray, signed: bool = False) -> np.ndarray:
+    """What the browser makes of quantised cells; masked entries are NaN."""
+    if not signed:
+        return cells.astype(np.float32) * (peaks / 255)[..., None]
+    values = (cells.astype(np.float32) - 128) * (peaks / 127)[..., None]
+    return np.where(cells == 0, np.nan, values)
+
+
+def _inverse(peaks: np.ndarray, top: int) -> np.ndarray:
+    """top / peak, and 0 where the peak is 0."""
+    return np.divide(top, peaks, out=np.zeros_like(peaks), where=peaks > 0)
+
+
+def block_means(weights: np.ndarray, size: int = 32) -> np.ndarray:
+    """Square maps [.. n n] as the means of at most size x size blocks: the overview of a big map."""
+    weights = np.asarray(weights, dtype=np.float32)
+    for axis in (-2, -1):
+        count = weights.shape[axis]
+        if count > size:
+            edges = np.linspace(0, count, size + 1).round().astype(int)
+            sums = np.add.reduceat(weights, edges[:-1], axis=axis)
+            shape = [1] * weights.ndim
+            shape[axis] = size
+            weights = sums / np.diff(edges).reshape(shape)
+    return weights
+
+
+def pack_maps(
+    slot: str,
+    maps: np.ndarray,
+    *,
+    titles: Sequence[str],
+    keys: TokensLike,
+    queries: TokensLike | None = None,
+    signed: bool = False,
+    kind: str = "weights",
+    unit: str = "percent",
+) -> bytes:
+    """Maps [map query key], or one row of numbers a map [map key], as one record."""
+    maps = np.asarray(maps, dtype=np.float32)
+    queries = queries or keys
+    shape = (len(titles), len(keys.labels)) if maps.ndim == 2 else (len(titles), len(queries.labels), len(keys.labels))
+    if maps.shape != shape:
+        raise ValueError(f"maps are {maps.shape} but titles, queries and keys ask for {shape}")
+    cells, peaks = quantise(maps, signed)
+    known = np.where(np.isfinite(maps), maps, 0)
+    sums, prefix = known.sum(-1), known[..., : keys.prefix].sum(-1)
+    head = {
+        "slot": slot, "type": "maps", "shape": list(maps.shape), "titles": list(titles), "signed": signed,
+        "kind": kind, "unit": unit, "keys": describe(keys), "queries": describe(queries),
+    }  # fmt: skip
+    return pack(head, peaks, sums, prefix, cells)
+
+
+def pack_tiles(slot: str, tiles: np.ndarray) -> bytes:
+    """Overview tiles [layer head t t], each scaled by its own peak."""
+    tiles = np.asarray(tiles, dtype=np.float32)
+    if tiles.ndim != 4 or max(tiles.shape[2:]) > 64:
+        raise ValueError(f"tiles are {tiles.shape}, expected [layer head t t] with t at most 64 (see block_means)")
+    cells, peaks = quantise(tiles.reshape(*tiles.shape[:2], -1))
+    return pack({"slot": slot, "type": "tiles", "shape": list(tiles.shape)}, peaks, cells)
+
+
+def pack_colours(slot: str, rgb: np.ndarray, *, titles: Sequence[str], keys: TokensLike) -> bytes:
+    """Colours uint8 [map token 3] as one record."""
+    rgb = np.asarray(rgb)
+    if rgb.dtype != np.uint8 or rgb.shape != (len(titles), len(keys.labels), 3):
+        raise ValueError(f"colours are {rgb.dtype} {rgb.shape}, expected uint8 {(len(titles), len(keys.labels), 3)}")
+    head = {"slot": slot, "type": "colours", "shape": list(rgb.shape), "titles": list(titles), "keys": describe(keys)}
+    return pack(head, rgb)
+
+
+def pack_picture(
+    slot: str, picture: Image.Image, network: Image.Image, crop: tuple[int, int, int, int], tokens: TokensLike
+) -> bytes:
+    """The user's picture as JPEG, the network's own as PNG, and the box the network saw."""
+    width, height = picture.size
+    large = picture.convert("RGB")
+    large.thumbnail((LONGEST, LONGEST))
+    jpeg, png = io.BytesIO(), io.BytesIO()
+    large.save(jpeg, "JPEG", quality=88)
+    network.convert("RGB").save(png, "PNG")
+    left, top, right, bottom = crop
+    head = {
+        "slot": slot, "type": "picture", "size": list(large.size), "keys": describe(tokens),
+        "crop": [left / width, top / height, right / width, bottom / height],
+        "parts": [jpeg.tell(), png.tell()],
+    }  # fmt: skip
+    return pack(head, jpeg.getvalue(), png.getvalue())
+
+
+def describe(tokens: TokensLike) -> dict[str, Any]:
+    """Tokens as JSON; labels only where they cannot be worked out from the grid."""
+    labels = tokens.labels[: tokens.prefix] if tokens.grid else tokens.labels
+    grid = list(tokens.grid) if tokens.grid else None
+    return {"count": len(tokens.labels), "labels": list(labels), "grid": grid, "prefix": tokens.prefix,
+            "stream": tokens.stream}  # fmt: skip
+
+
+def pack(head: dict[str, Any], *parts: np.ndarray | bytes) -> bytes:
+    """Head and parts as one message within the budget."""
+    payload = b"".join(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes() for part in parts)
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 4)
+    blob = struct.pack("<I", len(text)) + text + zlib.compress(payload, 6)
+    if len(blob) > BUDGET:
+        shape = " x ".join(map(str, head.get("shape", head.get("size", []))))
+        raise ValueError(
+            f"record {head['slot']!r} ({shape}) packs to {len(blob):,} bytes, over the budget of {BUDGET:,}: "
+            "send fewer maps in one slot"
+        )
+    return blob
