@@ -1,0 +1,59 @@
+"""Vectors one under the other: one small panel of bars each, as in a sum written out line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from plotly.subplots import make_subplots
+
+from attnviz.plots import frame
+from attnviz.plots.curves import pick_colour
+
+
+def stacked_bars(
+    series: Mapping[str, Any],
+    *,
+    colours: Mapping[str, Any] | None = None,
+    names: Mapping[str, Sequence[str]] | None = None,
+    shared: Sequence[str] = (),
+    chosen: int | None = None,
+    form: str = ".3f",
+    x_title: str = "",
+    dark: bool = False,
+    height: int = 360,
+) -> Any:
+    """Each vector in its own panel, titled by its name; lengths may differ.
+
+    `colours`: by name, one colour or one per bar; `names`: what each bar is called, by series; series in `shared` have
+    one range, so that their bars can be compared; `chosen` marks one place in the shared ones.
+    """
+    arrays = {name: frame.array(values, f"series {name!r}", 1) for name, values in series.items()}
+    if not arrays:
+        raise ValueError("there is no series to draw")
+    titles = [f"{name} · {len(values)} numbers" for name, values in arrays.items()]
+    figure = make_subplots(len(arrays), 1, subplot_titles=titles, vertical_spacing=0.28 / len(arrays))
+    most = max((float(np.abs(arrays[name]).max(initial=0)) for name in shared), default=0) * 1.05 or 1.0
+    for row, (name, values) in enumerate(arrays.items(), 1):
+        single = None if isinstance((colours or {}).get(name, ""), str) else len(values)
+        paint = pick_colour((colours or {}).get(name, "text"), name, row, dark, single)
+        if chosen is not None and name in shared:
+            figure.add_vline(x=chosen + 1, row=row, col=1, line={"color": frame.colour("muted", dark), "width": 1})
+        figure.add_bar(
+            x=np.arange(1, len(values) + 1, dtype=np.int32),
+            y=values,
+            marker={"color": paint, "line": {"width": 0}},
+            customdata=frame.fits(name, (names or {}).get(name), len(values), "bars"),
+            hovertemplate=f"%{{customdata}}: %{{y:{form}}}<extra></extra>",
+            row=row,
+            col=1,
+        )
+        figure.update_yaxes(range=[-most, most] if name in shared else None, row=row, col=1)
+    frame.finish(figure, dark=dark, height=height)
+    figure.update_layout(bargap=0.1, margin={"t": 24, "b": 40 if x_title else 24})
+    figure.update_xaxes(showgrid=False, nticks=9)
+    figure.update_yaxes(nticks=3, zeroline=True)
+    figure.update_xaxes(title_text=x_title or None, row=len(arrays), col=1)
+    figure.update_annotations(font={"size": 12, "color": frame.colour("muted", dark)}, x=0, xanchor="left")
+    return figure
