@@ -16,24 +16,21 @@ from jaxtyping import Bool, Float
 from PIL.Image import Image
 from torch import Tensor
 
+from attnviz.masks import Mask, UnsupportedMask
+
 Stage = Literal["raw", "scaled", "biased", "masked"]
 Kind = Literal["weights", "scores", "effective", "slots", "landmarks", "context scores", "channel"]
 Index = Sequence[int] | None  # which heads or rows; None = all
 Bias = Callable[["AttentionCall", list[int], list[int]], Tensor]  # -> [head row key], added to scores
+
+__all__ = ["AttentionCall", "Bias", "Index", "Kind", "Mask", "Model", "NamedMap", "NoTokenMap", "Rule", "Sample"]
+__all__ += ["Stage", "Target", "Tokens", "Trace", "UnsupportedMask"]
 
 BLOCK = 128  # rows computed at a time wherever a full n x n map is not needed
 
 
 class NoTokenMap(Exception):
     """This attention has no token-to-token map; the message says what it attends over instead."""
-
-
-class UnsupportedMask(ValueError):
-    """A variant was asked for a mask, grid or context that it does not serve."""
-
-    def __init__(self, variant: str, reason: str):
-        super().__init__(f"{variant}: {reason}")
-        self.variant, self.reason = variant, reason
 
 
 @dataclass(frozen=True)
@@ -72,63 +69,6 @@ class Sample:
     crop: tuple[int, int, int, int] | None = None  # the part of the user's picture it saw: left, top, right, bottom
 
 
-@dataclass(frozen=True)
-class Mask:
-    """Which keys each query may attend to; True = may attend, and all given conditions must hold."""
-
-    keep: Bool[Tensor, "*batch head query key"] | None = None  # head may be 1
-    key_keep: Bool[Tensor, "*batch key"] | None = None
-    causal: bool = False  # bottom-right aligned: query i sees keys j <= i + keys - queries
-    band: int | None = None  # abs(i + keys - queries - j) <= band
-    groups: tuple[Tensor, Tensor] | None = None  # query ids [query], key ids [key]: only equal ids attend
-
-    def __post_init__(self):
-        for name, value in (("keep", self.keep), ("key_keep", self.key_keep)):
-            if value is not None and value.dtype != torch.bool:
-                raise TypeError(
-                    f"mask {name} is {value.dtype}; it must be bool, True = may attend (a bias is separate)"
-                )
-        if self.keep is not None and self.keep.ndim < 3:
-            raise ValueError(f"mask keep has shape {tuple(self.keep.shape)}; it needs [head|1 query key]")
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        """Which conditions are set, by the names variants list in `serves`."""
-        named = {"keep": self.keep, "key_keep": self.key_keep, "band": self.band, "groups": self.groups}
-        return frozenset([n for n, v in named.items() if v is not None] + ["causal"] * self.causal)
-
-    def check(self, heads: int, queries: int, keys: int) -> None:
-        """Raise ValueError where a condition does not fit heads x queries x keys."""
-        if self.keep is not None and (self.keep.shape[-2:] != (queries, keys) or self.keep.shape[-3] not in (1, heads)):
-            raise ValueError(f"mask keep is {tuple(self.keep.shape)}, expected [{heads}|1 {queries} {keys}]")
-        if self.key_keep is not None and self.key_keep.shape[-1] != keys:
-            raise ValueError(f"mask key_keep has {self.key_keep.shape[-1]} keys, expected {keys}")
-        if self.groups is not None and (len(self.groups[0]), len(self.groups[1])) != (queries, keys):
-            raise ValueError(
-                f"mask groups are {len(self.groups[0])} x {len(self.groups[1])}, expected {queries} x {keys}"
-            )
-
-    def rows(self, heads: list[int], rows: list[int], queries: int, keys: int, device: Any = None) -> Tensor:
-        """The block [*batch head|1 row key] of True = may attend; never n x n unless all rows are asked for."""
-        index = torch.as_tensor(rows, device=device)
-        i = (index + keys - queries)[:, None]
-        j = torch.arange(keys, device=device)[None]
-        block = torch.ones(len(rows), keys, dtype=torch.bool, device=device)
-        if self.causal:
-            block = block & (j <= i)
-        if self.band is not None:
-            block = block & ((i - j).abs() <= self.band)
-        if self.groups is not None:
-            block = block & (self.groups[0].to(index.device)[index][:, None] == self.groups[1].to(index.device)[None])
-        block = block[None]  # [1 row key]
-        if self.key_keep is not None:
-            block = block & self.key_keep[..., None, None, :]
-        if self.keep is not None:
-            chosen = self.keep[..., index, :]
-            block = block & (chosen if chosen.shape[-3] == 1 else chosen[..., heads, :, :])
-        return block
-
-
 class NamedMap(NamedTuple):
     """One native map of a call."""
 
@@ -141,11 +81,16 @@ class NamedMap(NamedTuple):
 class Rule(Protocol):
     """The mathematics of one attention formula: frozen, without parameters."""
 
-    kind: Kind  # of the token map
-    axes: tuple[str, ...]
-    stochastic: bool
-    exact: bool  # output == gate * (token_map @ value)
-    caveat: str  # printed beside the picture; empty where nothing needs saying
+    @property
+    def kind(self) -> Kind: ...  # of the token map
+    @property
+    def axes(self) -> tuple[str, ...]: ...
+    @property
+    def stochastic(self) -> bool: ...  # rows of the token map are non-negative and sum to one, or are empty
+    @property
+    def exact(self) -> bool: ...  # output == gate * (token_map @ value)
+    @property
+    def caveat(self) -> str: ...  # printed beside the picture; empty where nothing needs saying
 
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor: ...
     def weights(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor: ...
@@ -197,16 +142,18 @@ class AttentionCall:
             picked.append(chosen)
         return picked[0], picked[1]
 
-    def scores(self, heads: Index = None, rows: Index = None, stage: Stage = "masked") -> Tensor:
-        """Scores before normalisation [*batch head row key]; masked entries are -inf at the last stage."""
+    def scores(
+        self, heads: Index = None, rows: Index = None, stage: Stage = "masked"
+    ) -> Float[Tensor, "*batch head row key"]:
+        """Scores before normalisation; masked entries are -inf at the last stage."""
         return self.rule.scores(self, *self.pick(heads, rows), stage)
 
     def weights(self, heads: Index = None, rows: Index = None) -> Tensor:
         """Native weights [*batch head row ...], computed now for the rows asked for."""
         return self.rule.weights(self, *self.pick(heads, rows))
 
-    def token_map(self, heads: Index = None, rows: Index = None) -> Tensor:
-        """Token-to-token map [*batch head row key]. Raises NoTokenMap where there is none."""
+    def token_map(self, heads: Index = None, rows: Index = None) -> Float[Tensor, "*batch head row key"]:
+        """Token-to-token map. Raises NoTokenMap where there is none."""
         return self.rule.token_map(self, *self.pick(heads, rows))
 
     def maps(self) -> dict[str, NamedMap]:
@@ -227,16 +174,18 @@ class AttentionCall:
             pulled = pulled + (row[..., None, block] @ mean)[..., 0, :]
         return pulled
 
-    def gradient(self, y: Tensor) -> Tensor:
-        """d y / d output [*batch head query value_dim], for a scalar y of the same graph."""
+    def gradient(self, y: Float[Tensor, ""]) -> Float[Tensor, "*batch head query value_dim"]:
+        """d y / d output, for a number y computed from this call."""
         graph = self.output if self.graph is None else self.graph
         if graph is None:
             raise ValueError(f"{self.name} recorded no output, so there is no gradient to take")
         (grad,) = torch.autograd.grad(y, graph, retain_graph=True)
         return self.arrange(grad)
 
-    def map_gradient(self, d_output: Tensor, heads: Index = None, rows: Index = None) -> Tensor:
-        """d y / d token_map [*batch head row key] from d y / d output; no stored map is needed."""
+    def map_gradient(
+        self, d_output: Float[Tensor, "*batch head query value_dim"], heads: Index = None, rows: Index = None
+    ) -> Float[Tensor, "*batch head row key"]:
+        """d y / d token_map from d y / d output; no stored map is needed. Masked entries are 0."""
         return self.rule.map_gradient(self, d_output, *self.pick(heads, rows))
 
     def under(self, rule: Rule) -> AttentionCall:

@@ -56,9 +56,10 @@ class Variant(nn.Module):
         heads_off: Sequence[int] = (),
     ) -> tuple[Float[Tensor, "*batch query feature"], tuple[AttentionCall, ...]]:
         """The new features and the calls that made them. Raises UnsupportedMask for what is not served."""
-        self.check(mask, context is not None, len(queries), len(keys or queries))
+        self.check(mask, context is not None, len(queries), len(queries if keys is None else keys))
         context = x if context is None else context
-        keys = keys or queries
+        keys = queries if keys is None else keys
+        check_lengths(x, queries, context, keys)
         fields = self.parts(x, context, queries, keys)
         return self.finish(fields, queries=queries, keys=keys, mask=mask, name=name, layer=layer, heads_off=heads_off)
 
@@ -97,7 +98,8 @@ class Variant(nn.Module):
     ) -> tuple[Tensor, tuple[AttentionCall, ...]]:
         """Mix the values, record the call, project the heads back to features."""
         if heads_off:
-            fields["gate"] = fields.get("gate", 1) * self.switch(heads_off, fields["query"])
+            switch = self.switch(heads_off, fields["query"])
+            fields["gate"] = switch if fields.get("gate") is None else fields["gate"] * switch
         fields.setdefault("projection", self.out.weight.T.unflatten(0, (self.heads, -1)))
         call = AttentionCall(rule=self.rule, **fields, **named)
         output = self.rule.mix(call)
@@ -106,10 +108,19 @@ class Variant(nn.Module):
         return y, (call,)
 
     def switch(self, heads_off: Sequence[int], like: Tensor) -> Float[Tensor, "head 1 1"]:
-        """A gate that silences the named heads."""
+        """A gate that silences the named heads. Raises ValueError for a head there is not."""
+        if wrong := [head for head in heads_off if not 0 <= head < self.heads]:
+            raise ValueError(f"heads_off names head {wrong[0]}; {self.title} here has {self.heads}")
         gate = torch.ones(self.heads, 1, 1, dtype=like.dtype, device=like.device)
         gate[list(heads_off)] = 0
         return gate
+
+
+def check_lengths(x: Tensor, queries: Tokens, context: Tensor, keys: Tokens) -> None:
+    """Raise ValueError where features and token labels do not count the same."""
+    for name, features, tokens in (("query", x, queries), ("key", context, keys)):
+        if features.shape[-2] != len(tokens):
+            raise ValueError(f"{features.shape[-2]} {name} vectors but {len(tokens)} {name} tokens")
 
 
 def split_heads(x: Float[Tensor, "*batch token feature"], heads: int) -> Float[Tensor, "*batch head token dim"]:

@@ -1,4 +1,4 @@
-"""Multi-head attention (Vaswani et al. 2017, section 3.2.2), with keys and values shared by groups of heads if asked."""
+"""Multi-head attention (Vaswani et al. 2017, section 3.2.2); groups of heads can share keys and values."""
 
 from __future__ import annotations
 

@@ -6,11 +6,12 @@ Every variant whose weights are a softmax of scores shares this rule; what diffe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 
 from attnviz.types import AttentionCall, Kind, NamedMap, Stage
 
@@ -59,12 +60,13 @@ class Softmax:
         return {"weights": NamedMap(call.weights(), self.axes, self.kind, self.stochastic)}
 
     def mix(self, call: AttentionCall) -> Tensor:
-        """gate * (weights @ value) [*batch head query value_dim], by the fused kernel where it serves the mask."""
+        """gate * (weights @ value) [*batch head query value_dim] by the fused kernel: at once, by groups or by rows."""
         kinds = call.mask.kinds if call.mask else frozenset()
-        if call.biases or len(kinds) > 1 or "band" in kinds:
-            output = by_row_blocks(self, call)
-        elif "groups" in kinds:
-            output = by_groups(self, call)
+        lopsided = call.query.shape[-2] != call.key.shape[-2]  # the kernel's own causal flag aligns top-left
+        if call.biases or len(kinds) > 1 or "band" in kinds or ("causal" in kinds and lopsided):
+            output = by_row_blocks(call)
+        elif call.mask is not None and call.mask.groups is not None:
+            output = by_groups(call, *call.mask.groups)
         else:
             output = fused(call)
         return output if call.gate is None else call.gate * output
@@ -91,63 +93,77 @@ def expanded(shared: Tensor, call: AttentionCall, heads: list[int]) -> Tensor:
     return shared[..., call.kv_heads_of(heads), :, :]
 
 
-def scaled_query(call: AttentionCall) -> tuple[Tensor, float]:
-    """The query and the scale to hand to the fused kernel, which knows no scale per head."""
+def kernel_inputs(call: AttentionCall) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Query, key and value of every query head, and the one scale the fused kernel takes."""
+    key, value = call.key, call.value
+    if key.shape[-3] != call.heads:
+        heads = list(range(call.heads))
+        key, value = expanded(key, call, heads), expanded(value, call, heads)
     if isinstance(call.scale, Tensor):
-        return call.query * call.scale[:, None, None], 1.0
-    return call.query, call.scale
+        return call.query * call.scale[:, None, None], key, value, 1.0
+    return call.query, key, value, call.scale
 
 
-def shared_heads_expanded(call: AttentionCall) -> tuple[Tensor, Tensor]:
-    """Key and value for every query head; a no-op when each head has its own."""
-    if call.key.shape[-3] == call.heads:
-        return call.key, call.value
-    heads = list(range(call.heads))
-    return expanded(call.key, call, heads), expanded(call.value, call, heads)
+def kernel(
+    query: Float[Tensor, "*batch head query dim"],
+    key: Float[Tensor, "*batch head key dim"],
+    value: Float[Tensor, "*batch head key value_dim"],
+    scale: float,
+    *,
+    allowed: Tensor | None = None,
+    causal: bool = False,
+) -> Float[Tensor, "*batch head query value_dim"]:
+    """scaled_dot_product_attention with exactly one batch axis: with any other number it stores n x n weights.
+
+    `allowed` is [*batch head|1 query|1 key], bool (True = may attend) or numbers added to the scores.
+    """
+    batch = query.shape[:-3]
+    query, key, value = (t.reshape(-1, *t.shape[-3:]) for t in (query, key, value))
+    if allowed is not None:
+        allowed = allowed.expand(*batch, *allowed.shape[-3:]).reshape(-1, *allowed.shape[-3:])
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=causal, scale=scale)
+    return output.reshape(*batch, *output.shape[-3:])
 
 
 def fused(call: AttentionCall) -> Tensor:
-    """scaled_dot_product_attention; every mask it gets stays as small as it was given."""
-    query, scale = scaled_query(call)
-    key, value = shared_heads_expanded(call)
-    mask = call.mask
-    bias = None
-    if mask is not None and mask.causal:
-        if query.shape[-2] == key.shape[-2]:
-            return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
-        bias = causal_lower_right(query.shape[-2], key.shape[-2])  # the kernel's own causal flag aligns top-left
-    elif mask is not None:
-        bias = mask.keep if mask.keep is not None else mask.key_keep
-        if bias is mask.key_keep and bias is not None:
-            bias = bias[..., None, None, :]
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+    """One call of the kernel, for no mask, square causal, key_keep or keep; a mask stays as small as it was given."""
+    query, key, value, scale = kernel_inputs(call)
+    if call.mask is None:
+        return kernel(query, key, value, scale)
+    if call.mask.causal:
+        return kernel(query, key, value, scale, causal=True)
+    allowed = call.mask.keep if call.mask.key_keep is None else call.mask.key_keep[..., None, None, :]
+    return kernel(query, key, value, scale, allowed=allowed)
 
 
-def by_groups(rule: Softmax, call: AttentionCall) -> Tensor:
-    """Groups of equal size as one more batch axis of the fused kernel; unequal ones by row blocks."""
-    if call.mask is None or call.mask.groups is None:
-        raise ValueError(f"{call.name} has no groups")
-    query_groups, key_groups = call.mask.groups
+def by_groups(call: AttentionCall, query_groups: Tensor, key_groups: Tensor) -> Tensor:
+    """Groups of equal size as one more batch axis of the kernel; unequal ones by row blocks."""
     ids, sizes = query_groups.unique(return_counts=True)
     key_ids, key_sizes = key_groups.unique(return_counts=True)
     if not torch.equal(ids, key_ids) or len(sizes.unique()) > 1 or len(key_sizes.unique()) > 1:
-        return by_row_blocks(rule, call)
-    query, scale = scaled_query(call)
-    key, value = shared_heads_expanded(call)
-    to_groups, key_to_groups = query_groups.argsort(stable=True), key_groups.argsort(stable=True)
+        return by_row_blocks(call)
+    query, key, value, scale = kernel_inputs(call)
+    order, key_order = query_groups.argsort(stable=True), key_groups.argsort(stable=True)
 
-    def grouped(tensor: Tensor, order: Tensor) -> Tensor:
-        return tensor[..., order, :].unflatten(-2, (len(ids), -1))
+    def grouped(tensor: Tensor, order: Tensor) -> Tensor:  # [*batch group head member dim]
+        return tensor[..., order, :].unflatten(-2, (len(ids), -1)).movedim(-3, -4)
 
-    output = F.scaled_dot_product_attention(
-        grouped(query, to_groups), grouped(key, key_to_groups), grouped(value, key_to_groups), scale=scale
-    )
-    return output.flatten(-3, -2)[..., to_groups.argsort(), :]
+    output = kernel(grouped(query, order), grouped(key, key_order), grouped(value, key_order), scale)
+    return output.movedim(-4, -3).flatten(-3, -2)[..., order.argsort(), :]
 
 
-def by_row_blocks(rule: Softmax, call: AttentionCall) -> Tensor:
-    """The explicit formula, a block of rows at a time: memory stays linear in tokens."""
-    heads = list(range(call.heads))
-    value = expanded(call.value, call, heads)
-    blocks = [rule.weights(call, heads, rows).to(value.dtype) @ value for rows in call.blocks()]
+def by_row_blocks(call: AttentionCall) -> Tensor:
+    """The kernel on a block of rows at a time, each with its own piece of the mask: memory stays linear in tokens."""
+    query, key, value, scale = kernel_inputs(call)
+    queries, keys, heads = query.shape[-2], key.shape[-2], list(range(call.heads))
+    blocks = []
+    for rows in call.blocks():
+        start, stop = call.mask.reach(rows, queries, keys) if call.mask else (0, keys)
+        allowed = None if call.mask is None else call.mask.rows(heads, rows, queries, keys, query.device)
+        if call.biases:
+            added = reduce(torch.add, (bias(call, heads, rows).to(query.dtype) for _, bias in call.biases))
+            allowed = added if allowed is None else torch.where(allowed, added, float("-inf"))
+        block = query[..., rows[0] : rows[-1] + 1, :]
+        piece = None if allowed is None else allowed[..., start:stop]
+        blocks.append(kernel(block, key[..., start:stop, :], value[..., start:stop, :], scale, allowed=piece))
     return torch.cat(blocks, -2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from attnviz.models.vit import ViT, grid_tokens
-from attnviz.types import Sample, Trace
+from attnviz.models.vit import ViT, ViTConfig, grid_tokens
+from attnviz.types import Sample, Tokens, Trace
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ImageModel:
         self.facts = facts or {}
 
     @property
-    def config(self):
+    def config(self) -> ViTConfig:
         """The shape of the network."""
         return self.network.config
 
@@ -116,18 +116,20 @@ class ImageModel:
         pixels = sample.inputs["main"].to(self.device)
         keep = None if keep is None else keep.to(self.device)
         trace = self.network(pixels, embeddings=embeddings, keep=keep, positions=positions, heads_off=heads_off)
-        return Trace(**{**vars(trace), "sample": sample})
+        return replace(trace, sample=sample)
 
-    def read(self, residual: Float[Tensor, "token feature"]) -> Float[Tensor, "row class"]:
+    def read(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch row class"]:
         """Class logits of a residual at any layer, by the network's own readout."""
         tokens = self.tokens_of(residual)
         return self.network.read(residual, self.network.readout(tokens, residual))[..., None, :]
 
-    def layer(self, index: int, residual: Tensor, **options: Any) -> Tensor:
+    def layer(
+        self, index: int, residual: Float[Tensor, "*batch token feature"], **options: Any
+    ) -> Float[Tensor, "*batch token feature"]:
         """The residual after layer `index`, given the residual before it."""
         return self.network.layer(index, residual, tokens=self.tokens_of(residual), **options)[0]
 
-    def tokens_of(self, residual: Tensor):
+    def tokens_of(self, residual: Float[Tensor, "*batch token feature"]) -> Tokens:
         """The tokens of a residual of the network's own grid."""
         side = self.config.size // self.config.patch
         tokens = grid_tokens(side, side, self.config.prefix)

@@ -63,8 +63,8 @@ def save(model: ImageModel, folder: Path, card: str, facts: dict[str, Any]) -> N
         "facts": facts,
     }
     (folder / "model.safetensors").write_bytes(weights)
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    (folder / "card.md").write_text(card)
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    (folder / "card.md").write_text(card, encoding="utf-8")
 
 
 def open_vit(folder: Path) -> ImageModel:
@@ -74,7 +74,10 @@ def open_vit(folder: Path) -> ImageModel:
     try:
         network = ViT(ViTConfig(**config["network"]))
         network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        preparation = Preparation(**config["preparation"])
+        # JSON knows no tuples; a frozen record should hold nothing that can be changed.
+        listed: dict[str, Any] = config["preparation"]
+        listed |= {name: tuple(value) for name, value in listed.items() if isinstance(value, list)}
+        preparation = Preparation(**listed)
         return ImageModel(
             folder.name,
             network,
@@ -92,7 +95,10 @@ def open_vit(folder: Path) -> ImageModel:
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a model."""
     try:
-        return json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("not a table of names")
+        return config
     except FileNotFoundError as error:
         raise DamagedModel(folder, "config.json", "is missing") from error
     except (OSError, ValueError) as error:

@@ -88,20 +88,22 @@ class ViT(nn.Module):
             self.positions = nn.Parameter(table)
         else:
             self.register_buffer("positions", table)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        blocks = [Block(config) for _ in range(config.layers)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.classify = nn.Linear(config.width, config.classes)
-        self.initialise()
+        self.initialise(blocks)
 
-    def initialise(self) -> None:
+    def initialise(self, blocks: Sequence[Block]) -> None:
         """Linear layers at 1/root(inputs); those that write into the residual smaller, so that depth starts calm."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
-                nn.init.zeros_(module.bias)
-        for block in self.blocks:
-            for writer in (block.attention.out, block.mlp[-1]):
-                writer.weight.data *= (2 * len(self.blocks)) ** -0.5
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for block in blocks:
+            for writer in (block.attention.out.weight, block.mlp[-1].weight):
+                writer.data *= (2 * len(blocks)) ** -0.5
         self.classify.weight.data *= 0.1
 
     def forward(
@@ -176,7 +178,8 @@ class ViT(nn.Module):
 
     def readout(self, tokens: Tokens, like: Tensor, keep: Tensor | None = None) -> Float[Tensor, "*batch token"]:
         """How much each final token feeds the answer: all of CLS, or an equal share of every kept patch."""
-        share = torch.zeros(len(tokens), device=like.device)
+        precision = torch.promote_types(like.dtype, torch.float32)  # half precision would round an equal share
+        share = torch.zeros(len(tokens), dtype=precision, device=like.device)
         if self.config.pooling == "cls":
             share[0] = 1
         else:
@@ -195,12 +198,12 @@ class ViT(nn.Module):
         self, residual: Float[Tensor, "*batch token feature"], readout: Float[Tensor, "*batch token"]
     ) -> Float[Tensor, "*batch class"]:
         """Class logits of a residual, at any layer (at an early one: the logit lens)."""
-        pooled = (readout[..., None, :] @ self.norm(residual))[..., 0, :]
-        return self.classify(pooled)
+        final = self.norm(residual)
+        return self.classify((readout.to(final.dtype)[..., None, :] @ final)[..., 0, :])
 
 
-def patchify(pixels: Float[Tensor, "*batch channel height width"], patch: int) -> Tensor:
-    """Contiguous patches in raster order, each flattened as channel, row, column: [*batch patch channel*patch*patch]."""
+def patchify(pixels: Float[Tensor, "*batch channel height width"], patch: int) -> Float[Tensor, "*batch patch pixel"]:
+    """Contiguous patches in raster order, each flattened as channel, row, column."""
     height, width = pixels.shape[-2:]
     if height % patch or width % patch:
         raise ValueError(f"a picture of {width} x {height} px does not divide into patches of {patch} px")
@@ -209,8 +212,10 @@ def patchify(pixels: Float[Tensor, "*batch channel height width"], patch: int) -
     return blocks.movedim((-4, -2, -5, -3, -1), (-5, -4, -3, -2, -1)).flatten(-3).flatten(-3, -2)
 
 
-def unpatchify(patches: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
-    """The picture whose patches these are: [*batch patch channel*patch*patch] -> [*batch channel height width]."""
+def unpatchify(
+    patches: Float[Tensor, "*batch patch pixel"], grid: tuple[int, int], patch: int
+) -> Float[Tensor, "*batch channel height width"]:
+    """The picture whose patches these are: the inverse of patchify."""
     blocks = patches.unflatten(-1, (-1, patch, patch)).unflatten(-4, grid)
     return blocks.movedim((-5, -4, -3, -2, -1), (-4, -2, -5, -3, -1)).flatten(-2).flatten(-3, -2)
 

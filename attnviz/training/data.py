@@ -125,13 +125,13 @@ def digits(split: Split) -> Pictures:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    raw = load_digits()
-    train, held = train_test_split(np.arange(len(raw.target)), test_size=0.25, random_state=0, stratify=raw.target)
+    flat, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
+    train, held = train_test_split(np.arange(len(labels)), test_size=0.25, random_state=0, stratify=labels)
     chosen = train if split == "train" else held
-    images = np.rint(raw.images[chosen] * (255 / 16)).astype(np.uint8)[..., None]
+    images = np.rint(flat[chosen].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     names = tuple(str(n) for n in range(10))
     return Pictures(
-        images, raw.target[chosen], names, ("digit",) * 10, "UCI handwritten digits, by scikit-learn; CC BY 4.0"
+        images, labels[chosen], names, ("digit",) * 10, "UCI handwritten digits, by scikit-learn; CC BY 4.0"
     )
 
 

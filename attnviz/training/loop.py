@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -28,7 +30,7 @@ class Progress:
     steps: int
     loss: float  # mean since the last report
     seconds: float  # spent in training so far, over all resumed parts
-    network: nn.Module = field(repr=False)  # the moving average that would be shipped now
+    network: ViT = field(repr=False)  # the moving average that would be shipped now
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -65,12 +67,11 @@ def train(
         if run.step % every and run.step != recipe.steps:
             continue
         run.seconds = run.elapsed()
-        report(Progress(run.step, recipe.steps, float(torch.stack(losses).mean()), run.seconds, run.average.module))
+        report(Progress(run.step, recipe.steps, float(torch.stack(losses).mean()), run.seconds, run.shipped))
         losses = []
         if checkpoint and (run.step % (4 * every) == 0 or run.step == recipe.steps):
             run.save(checkpoint)
-    network = run.average.module.to("cpu").eval()
-    return network, run.seconds
+    return run.shipped.to("cpu").eval(), run.seconds
 
 
 class Run:
@@ -84,21 +85,26 @@ class Run:
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
         self.optimisers = optimisers(self.network, recipe)
         self.random = torch.Generator().manual_seed(recipe.seed)
-        self.order = batches(len(pictures), recipe.batch, self.random)
+        self.queue = torch.empty(0, dtype=torch.long)  # pictures still to come in this pass
         self.started = time.monotonic()
 
     def elapsed(self) -> float:
         """Seconds of training, those before a resume included."""
         return time.monotonic() - self.started
 
-    def advance(self) -> Tensor:
+    @property
+    def shipped(self) -> ViT:
+        """The moving average of the network."""
+        return cast(ViT, self.average.module)
+
+    def advance(self) -> Float[Tensor, ""]:
         """One step of every optimiser; returns the loss, still on the device."""
         recipe = self.recipe
         rate = recipe.rate * cosine(self.step / recipe.steps, recipe.warmup)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate
-        index = next(self.order)
+        index = self.batch()
         pixels = self.images[index].to(self.device).permute(0, 3, 1, 2).float() / 255
         pixels = augment(pixels, recipe.augmentation, self.random)
         pixels = (pixels - self.mean) / self.deviation
@@ -122,7 +128,15 @@ class Run:
         self.step += 1
         return total
 
-    def visible(self, count: int) -> Tensor | None:
+    def batch(self) -> Tensor:
+        """The next pictures of this pass, or of a new one in a new order; a last short batch is dropped."""
+        size = min(self.recipe.batch, len(self.labels))
+        if len(self.queue) < size:
+            self.queue = torch.randperm(len(self.labels), generator=self.random)
+        index, self.queue = self.queue[:size], self.queue[size:]
+        return index
+
+    def visible(self, count: int) -> Int[Tensor, "picture patch"] | None:
         """A random subset of the patches for each picture, as many as the recipe says at this progress."""
         patches = (self.recipe.config.size // self.recipe.config.patch) ** 2
         progress = self.step / self.recipe.steps
@@ -141,13 +155,14 @@ class Run:
             "average": self.average.state_dict(),
             "optimisers": [o.state_dict() for o in self.optimisers],
             "random": self.random.get_state(),
+            "queue": self.queue.clone(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
 
     def load(self, path: Path) -> None:
-        """Go on from a saved state; the order of pictures starts a new pass."""
+        """Go on from a saved state, as if there had been no break."""
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.step, self.seconds = state["step"], state["seconds"]
         self.network.load_state_dict(state["network"])
@@ -155,6 +170,7 @@ class Run:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.random.set_state(state["random"].cpu())
+        self.queue = state.get("queue", self.queue).cpu()  # a state without one starts a new pass
         self.started = time.monotonic() - self.seconds
 
 
@@ -176,16 +192,8 @@ def cosine(progress: float, warmup: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (progress - warmup) / (1 - warmup))
 
 
-def batches(count: int, size: int, random: torch.Generator) -> Iterator[Tensor]:
-    """Endless passes over all pictures, each in a new order; a last short batch is dropped."""
-    size = min(size, count)
-    while True:
-        order = torch.randperm(count, generator=random)
-        yield from order[: count - count % size].split(size)
-
-
-def statistics(data: str) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [channel 1 1] that pixels in 0..1 are normalised with, fixed per data set."""
+def statistics(data: str) -> tuple[Float[Tensor, "channel 1 1"], Float[Tensor, "channel 1 1"]]:
+    """Mean and deviation that pixels in 0..1 are normalised with, fixed per data set."""
     mean, deviation = {
         "photos": ((0.480, 0.450, 0.400), (0.272, 0.265, 0.279)),
         "digits": ((0.305,), (0.376,)),
