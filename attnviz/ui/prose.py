@@ -1,0 +1,23 @@
+"""Sections of a page's prose, with formulas in the house colours: `\\textcolor{query}{q}` in the text of assets/text."""
+
+from __future__ import annotations
+
+import re
+
+import streamlit as st
+
+from attnviz.plots import theme
+from attnviz.ui.output import dark
+from attnviz.ui.text import sections
+
+
+def section(page: str, heading: str, *, title: bool = True) -> None:
+    """One section of a page's text, under its heading unless `title` is off."""
+    if title:
+        st.subheader(heading)
+    st.markdown(coloured(sections(page)[heading], dark()))
+
+
+def coloured(text: str, dark: bool = False) -> str:
+    """A text with the roles in its formulas written as the colours of the theme."""
+    return re.sub(r"\\textcolor\{(\w+)\}", lambda m: rf"\textcolor{{{theme.colour(m[1], dark)}}}", text)
