@@ -17,6 +17,10 @@ COLOURS: dict[str, tuple[str, str]] = {  # role -> (light, dark)
     "muted": ("#5c6370", "#a3a9b5"),
     "grid": ("#e3e6eb", "#2e3440"),
     "ground": ("#ffffff", "#11141a"),
+    "red": ("#c92a2a", "#ff8787"),  # the channels of a picture
+    "green": ("#37932b", "#8ce99a"),
+    "blue": ("#1864ab", "#74c0fc"),
+    "light": ("#868e96", "#adb5bd"),
 }
 HEADS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c7a00", "#7f7f7f"]  # Okabe and Ito 2008
 SEQUENTIAL = ("viridis", "cividis", "inferno", "gray")
