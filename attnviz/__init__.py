@@ -3,8 +3,10 @@
 model = attnviz.load("vit")
 sample = model.prepare(Image.open("dog.jpg"))
 trace = model(sample)  # trace.logits["class"], trace.calls[3].weights(heads=[2], rows=[17])
+map = attnviz.explain("rollout", model, sample)  # [token]: which patches the answer came from
 """
 
+from attnviz.methods import METHODS, explain
 from attnviz.models import MODELS, load
 
-__all__ = ["MODELS", "load"]
+__all__ = ["METHODS", "MODELS", "explain", "load"]

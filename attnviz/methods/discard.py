@@ -1,0 +1,77 @@
+"""Fused attention maps of one call, row block by row block, with the smallest entries left out where asked.
+
+The tie rule: of m entries that may be dropped, floor(share * m) are to go, smallest first; equal entries stay
+together, so all that equal the smallest kept one are kept. Entries that may be dropped are above zero, lie neither in a
+prefix row nor in a prefix column, and are not a token's weight on itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from attnviz.types import AttentionCall
+
+FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda maps: maps.mean(-3),
+    "max": lambda maps: maps.amax(-3),
+    "min": lambda maps: maps.amin(-3),
+}
+Blocks = Callable[[list[int]], Tensor]  # query rows -> fused map [*batch row key]
+
+
+def fused_blocks(call: AttentionCall, fusion: str = "mean", discard: float = 0.0, by_row: bool = False) -> Blocks:
+    """How to get row blocks of a call's fused map.
+
+    Only a discard over the whole layer holds all [query key] at once, since its threshold depends on every entry.
+    """
+
+    def fused(rows: list[int]) -> Tensor:
+        return FUSIONS[fusion](call.token_map(rows=rows))
+
+    if discard == 0:
+        return fused
+    if by_row:
+        return lambda rows: thin(fused(rows), droppable(call, rows), discard)
+    whole = torch.cat([fused(rows) for rows in call.blocks()], -2)
+    free = droppable(call, list(range(len(call.queries))))
+    whole = thin(whole.flatten(-2), free.flatten(-2), discard).unflatten(-1, free.shape)
+    return lambda rows: whole[..., rows, :]
+
+
+def droppable(call: AttentionCall, rows: list[int]) -> Bool[Tensor, "row key"]:
+    """Which entries a discard may touch: no prefix row, no prefix column, no token's weight on itself."""
+    device = call.query.device
+    query = torch.as_tensor(rows, device=device)[:, None]
+    key = torch.arange(len(call.keys), device=device)[None]
+    free = (query >= call.queries.prefix) & (key >= call.keys.prefix)
+    return free & (query != key) if call.queries.stream == call.keys.stream else free
+
+
+def thin(
+    entries: Float[Tensor, "*batch entry"], free: Bool[Tensor, "*#batch entry"], share: float
+) -> Float[Tensor, "*batch entry"]:
+    """The entries with the smallest `share` of the free ones set to zero, along the last axis."""
+    free = free & (entries > 0)
+    flat, mask = (t.reshape(-1, entries.shape[-1]) for t in (entries, free))
+    smallest = selected(flat, mask, share) if len(flat) == 1 else sorted_out(flat, mask, share)
+    return entries.masked_fill(free & (entries < smallest.view(*entries.shape[:-1], 1)), 0)
+
+
+def selected(entries: Tensor, free: Tensor, share: float) -> Tensor:
+    """The smallest kept entry of one long row, by selection: no sort of the whole map."""
+    values = entries[free]
+    if not len(values):
+        return entries.new_zeros(1)
+    return values.kthvalue(math.floor(share * len(values) + 1e-9) + 1).values
+
+
+def sorted_out(entries: Tensor, free: Tensor, share: float) -> Tensor:
+    """The smallest kept entry of every row, by sorting each; entries that are not free sort last."""
+    count = (free.sum(-1, keepdim=True).double() * share + 1e-9).floor().long()
+    ordered = entries.masked_fill(~free, float("inf")).sort(-1).values
+    return ordered.gather(-1, count)

@@ -1,0 +1,61 @@
+"""The attention of a single layer, as a baseline beside every method that chains layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnviz.methods.base import Start, start_rows, traced
+from attnviz.methods.discard import fused_blocks
+from attnviz.methods.rollout import Open, branches, check, through
+from attnviz.types import Model, Sample, Target, Trace
+
+
+def explain(
+    model: Model,
+    sample: Sample,
+    target: Target | None = None,
+    *,
+    trace: Trace | None = None,
+    gradients: Any = None,
+    start: Start = "readout",
+    fusion: str = "mean",
+    layer: int | None = None,
+) -> Float[Tensor, "*batch token"]:
+    """Raw attention is one layer's weights for the target, fused over heads: what the last layer looked at, no more.
+
+    Earlier layers have mixed the tokens already, so a patch that is looked at here may speak for others.
+    """
+    trace = traced(model, sample) if trace is None else trace
+    return attention(trace, start, target=target, fusion=fusion, layer=layer)
+
+
+@torch.no_grad()
+def attention(
+    trace: Trace,
+    start: Start = "readout",
+    *,
+    target: Target | None = None,
+    fusion: str = "mean",
+    layer: int | None = None,
+    opened: Open | None = None,
+) -> Tensor:
+    """The start row times one layer's fused map [*batch token], or [*batch target token]; no share stays in place.
+
+    Rows of a max or min over heads are divided by their sums. In a decoder it is the last call of the layer, which is
+    cross-attention.
+    """
+    check(trace, 0.0, fusion, 0.0, layer or 0, layer)
+    rows, single = start_rows(trace, start, target)
+    stream = next(iter(rows))
+    mine = [b for b in branches(trace.calls) if b[-1].queries.stream == stream]
+    mine = [b for b in mine if b[0].layer == layer] if layer is not None else mine
+    if not mine:
+        raise ValueError(f"no attention of layer {layer} has its queries in the stream {stream!r}")
+    kept, moved = through(mine[-1], rows[stream], opened or (lambda call: fused_blocks(call, fusion)), 0.0)
+    itself = mine[-1][0].keys.stream == stream
+    result = kept + moved if itself else moved  # a token with nothing to attend to keeps what it has
+    return result[..., 0, :] if single else result

@@ -1,0 +1,191 @@
+"""Attention rollout (Abnar & Zuidema 2020) as a row vector walked through the layers, last layer first.
+
+One layer's factor is alpha I + (1 - alpha) M, rows divided by their sums, where M is the attention map fused over
+heads. The rollout of one target is row @ F_L @ ... @ F_1: n^2 work a layer instead of n^3, row blocks of M recomputed
+from query and key, no map stored. A whole rollout matrix is the same walk with one row per target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnviz.methods.base import NoRollout, Rows, Start, start_rows, traced
+from attnviz.methods.discard import FUSIONS, Blocks, fused_blocks
+from attnviz.types import AttentionCall, Model, Sample, Target, Trace
+
+Open = Callable[[AttentionCall], Blocks]
+
+
+class Step(NamedTuple):
+    """Relevance of the tokens that enter one layer, for the target at the top."""
+
+    layer: int
+    stream: str  # whose layer it is
+    rows: Rows
+
+
+def explain(
+    model: Model,
+    sample: Sample,
+    target: Target | None = None,
+    *,
+    trace: Trace | None = None,
+    gradients: Any = None,
+    start: Start = "readout",
+    fusion: str = "mean",
+    alpha: float = 0.5,
+    discard: float = 0.0,
+    by_row: bool = False,
+    first: int = 0,
+    last: int | None = None,
+    stream: str | None = None,
+) -> Float[Tensor, "*batch token"]:
+    """Attention rollout follows attention back through every layer, from the answer to the patches it came from.
+
+    Each layer passes a token's relevance on by its attention weights (fused over heads) and keeps a share alpha for the
+    token itself, because the residual connection carries it past the attention. It knows nothing of classes: it says
+    where information could have come from, not what spoke for the answer (Abnar & Zuidema 2020, section 3).
+    """
+    trace = traced(model, sample) if trace is None else trace
+    options = {"alpha": alpha, "fusion": fusion, "discard": discard, "by_row": by_row, "first": first, "last": last}
+    rows = relevance(trace, start, target=target, **options)
+    return rows[stream or source_of(trace, rows)]
+
+
+def relevance(trace: Trace, start: Start = "readout", **options: Any) -> Rows:
+    """Rollout of the start as {stream: row}; options as in `layers`."""
+    return layers(trace, start, **options)[-1].rows
+
+
+@torch.no_grad()
+def layers(
+    trace: Trace,
+    start: Start = "readout",
+    *,
+    target: Target | None = None,
+    alpha: float = 0.5,
+    fusion: str = "mean",
+    discard: float = 0.0,
+    by_row: bool = False,
+    first: int = 0,
+    last: int | None = None,
+    opened: Open | None = None,
+) -> list[Step]:
+    """The rollout after each layer, last layer first: the last step is the whole rollout, the others cost nothing more.
+
+    `first` and `last` bound the layers used, both counted. `opened` hands over fused maps computed before (see
+    `factors`). Raises NoRollout where a call has no map that can be multiplied, ValueError for options out of range.
+    """
+    check(trace, alpha, fusion, discard, first, last)
+    opened = opened or (lambda call: fused_blocks(call, fusion, discard, by_row))
+    rows, single = start_rows(trace, start, target)
+    chosen = [c for c in trace.calls if first <= c.layer and (last is None or c.layer <= last)]
+    steps = list(walk(branches(chosen), rows, opened, alpha))
+    if not single:
+        return steps
+    return [step._replace(rows={stream: row[..., 0, :] for stream, row in step.rows.items()}) for step in steps]
+
+
+def factors(trace: Trace, fusion: str = "mean", discard: float = 0.0, by_row: bool = False) -> Open:
+    """Every call's fused map held in memory, [query key] each, so that alpha, target and layers change at once.
+
+    For networks of few tokens; hand it to `layers` as `opened`.
+    """
+    kept: dict[AttentionCall, Tensor] = {}  # calls compare by identity
+    with torch.no_grad():
+        for call in trace.calls:
+            stochastic(call)
+            blocks = fused_blocks(call, fusion, discard, by_row)
+            kept[call] = torch.cat([blocks(rows) for rows in call.blocks()], -2)
+    return lambda call: lambda rows: kept[call][..., rows, :]
+
+
+def check(trace: Trace, alpha: float, fusion: str, discard: float, first: int, last: int | None) -> None:
+    """Refuse options out of range and an empty choice of layers."""
+    if fusion not in FUSIONS:
+        raise ValueError(f"head fusion is {fusion!r}; known: {', '.join(FUSIONS)}")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"residual weight is {alpha}, expected 0 to 1")
+    if not 0 <= discard < 1:
+        raise ValueError(f"discard is {discard}, expected 0 or more and less than 1")
+    depth = 1 + max(call.layer for call in trace.calls)
+    if not 0 <= first <= (depth - 1 if last is None else last) < depth:
+        raise ValueError(f"layers {first} to {last} asked of a network with layers 0 to {depth - 1}")
+
+
+def stochastic(call: AttentionCall) -> None:
+    """Refuse a call whose rows cannot be read as shares of one."""
+    if not call.rule.stochastic:
+        raise NoRollout(
+            f"{call.name}: the rows of this attention are not shares that sum to one, so multiplying them along the "
+            "layers has no meaning. Rollout is not defined here; its own maps are on the Heads page."
+        )
+
+
+def branches(calls: Sequence[AttentionCall]) -> list[list[AttentionCall]]:
+    """Calls by residual branch: those of one branch are chained before the sum with its input."""
+    return [list(group) for _, group in groupby(calls, lambda c: (c.queries.stream, c.layer, c.branch))]
+
+
+def walk(groups: list[list[AttentionCall]], rows: Rows, opened: Open, alpha: float) -> Iterator[Step]:
+    """The rows after each layer, walking backwards; a stream that no relevance has reached is left alone."""
+    rows, pending = dict(rows), None
+    for branch in reversed(groups):
+        query, key, layer = branch[-1].queries.stream, branch[0].keys.stream, branch[0].layer
+        if query not in rows:
+            continue
+        if pending and pending != (layer, query):
+            yield Step(*pending, dict(rows))
+        pending = (layer, query)
+        rows[query], moved = through(branch, rows[query], opened, alpha if branch[-1].residual else 0.0)
+        rows[key] = rows[key] + moved if key in rows else moved
+    if pending is None:
+        raise NoRollout("no attention call lies between the answer and the tokens, so there is nothing to roll out.")
+    yield Step(*pending, dict(rows))
+
+
+def through(
+    branch: list[AttentionCall], row: Float[Tensor, "*batch target query"], opened: Open, alpha: float
+) -> tuple[Float[Tensor, "*batch target query"], Float[Tensor, "*batch target key"]]:
+    """What stays with the tokens and what moves to the keys of one residual branch; together they sum to the row.
+
+    A query with nothing to attend to keeps all its relevance.
+    """
+    for call in branch:
+        stochastic(call)
+    *earlier, call = branch
+    reach = masses(earlier, opened, row) if earlier else None  # what is left of one unit at each key of `call`
+    blocks, kept = opened(call), []
+    moved = row.new_zeros(*row.shape[:-1], len(call.keys))
+    for rows in call.blocks():
+        block = blocks(rows).to(row.dtype)
+        sums = block.sum(-1) if reach is None else (block @ reach[..., None])[..., 0]
+        total = (alpha + (1 - alpha) * sums)[..., None, :]  # [*batch 1 row]
+        share = row[..., rows] / total.masked_fill(total == 0, 1)
+        kept.append(torch.where(total == 0, row[..., rows], alpha * share))
+        moved = moved + ((1 - alpha) * share).masked_fill(total == 0, 0) @ block
+    for call in reversed(earlier):
+        blocks = opened(call)
+        parts = [moved[..., rows] @ blocks(rows).to(row.dtype) for rows in call.blocks()]
+        moved = torch.stack(parts).sum(0)
+    return torch.cat(kept, -1), moved
+
+
+def masses(chain: list[AttentionCall], opened: Open, like: Tensor) -> Float[Tensor, "*batch query"]:
+    """Row sums of the product of chained maps, by matrix-vector products."""
+    reach = like.new_ones(len(chain[0].keys))
+    for call in chain:
+        blocks = opened(call)
+        reach = torch.cat([(blocks(r).to(like.dtype) @ reach[..., None])[..., 0] for r in call.blocks()], -1)
+    return reach
+
+
+def source_of(trace: Trace, rows: Rows) -> str:
+    """The stream relevance ends in: the keys of the earliest call that it reached."""
+    return next((c.keys.stream for c in trace.calls if c.queries.stream in rows), next(iter(rows)))
