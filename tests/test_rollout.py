@@ -135,10 +135,10 @@ def test_every_start_is_the_row_it_says():
 def test_starts_the_tokens_do_not_have_are_refused():
     trace = random_trace(0, (3, 7))
     for start in ("cls", "middle", 21, -1, torch.ones(20)):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="CLS|start"):
             relevance(trace, start)
     for options in ({"fusion": "sum"}, {"alpha": 1.1}, {"discard": 1.0}, {"first": 3}, {"first": 2, "last": 1}):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="fusion|residual weight|discard|layers"):
             relevance(trace, **options)
 
 
@@ -338,7 +338,7 @@ def test_maps_that_cannot_be_multiplied_are_refused_with_a_sentence():
     call = stored_call(FIRST, TWO, 0)
     signed = replace(call, rule=replace(call.rule, stochastic=False))
     for run in (relevance, factors, raw.attention):
-        with pytest.raises(NoRollout, match="layer 1: .* not defined"):
+        with pytest.raises(NoRollout, match=r"layer 1: .* not defined"):
             run(trace_of([signed], [1.0, 0.0]))
 
     class Nothing(Stored):
@@ -387,7 +387,7 @@ def test_raw_attention_is_one_layers_row():
     assert torch.allclose(raw.attention(trace, [2, 5], layer=1), trace.calls[1].token_map().mean(0)[[2, 5]])
     peaks = last.amax(0)[3]
     assert torch.allclose(raw.attention(trace, 3, fusion="max"), peaks / peaks.sum())
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="layers 3 to 3 asked"):
         raw.attention(trace, layer=3)
 
 
