@@ -22,8 +22,9 @@ class UnsupportedMask(ValueError):
 class Mask:
     """Which keys each query may attend to; True = may attend, and all given conditions must hold."""
 
-    keep: Bool[Tensor, "*batch head query key"] | None = None  # head may be 1
-    key_keep: Bool[Tensor, "*batch key"] | None = None
+    # Plain tensors: what is not bool is refused below, in words, and not only under test.
+    keep: Tensor | None = None  # [*batch head|1 query key]
+    key_keep: Tensor | None = None  # [*batch key]
     causal: bool = False  # bottom-right aligned: query i sees keys j <= i + keys - queries
     band: int | None = None  # abs(i + keys - queries - j) <= band
     groups: tuple[Tensor, Tensor] | None = None  # query ids [query], key ids [key]: only equal ids attend

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -78,6 +78,7 @@ class NamedMap(NamedTuple):
     stochastic: bool  # rows are non-negative and sum to one (or are empty)
 
 
+@runtime_checkable
 class Rule(Protocol):
     """The mathematics of one attention formula: frozen, without parameters."""
 
@@ -144,7 +145,7 @@ class AttentionCall:
 
     def scores(
         self, heads: Index = None, rows: Index = None, stage: Stage = "masked"
-    ) -> Float[Tensor, "*batch head row key"]:
+    ) -> Float[Tensor, "*batch chosen row key"]:
         """Scores before normalisation; masked entries are -inf at the last stage."""
         return self.rule.scores(self, *self.pick(heads, rows), stage)
 
@@ -152,7 +153,7 @@ class AttentionCall:
         """Native weights [*batch head row ...], computed now for the rows asked for."""
         return self.rule.weights(self, *self.pick(heads, rows))
 
-    def token_map(self, heads: Index = None, rows: Index = None) -> Float[Tensor, "*batch head row key"]:
+    def token_map(self, heads: Index = None, rows: Index = None) -> Float[Tensor, "*batch chosen row key"]:
         """Token-to-token map. Raises NoTokenMap where there is none."""
         return self.rule.token_map(self, *self.pick(heads, rows))
 
@@ -184,7 +185,7 @@ class AttentionCall:
 
     def map_gradient(
         self, d_output: Float[Tensor, "*batch head query value_dim"], heads: Index = None, rows: Index = None
-    ) -> Float[Tensor, "*batch head row key"]:
+    ) -> Float[Tensor, "*batch chosen row key"]:
         """d y / d token_map from d y / d output; no stored map is needed. Masked entries are 0."""
         return self.rule.map_gradient(self, d_output, *self.pick(heads, rows))
 
@@ -226,6 +227,7 @@ class Target:
     label: int | None = None
 
 
+@runtime_checkable
 class Model(Protocol):
     """What the app opens: a network with its input preparation and its classes."""
 

@@ -1,0 +1,34 @@
+"""What every test shares: one torch thread, and the marks that say what a test needs."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from attnviz.training.data import NoData, data_folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """As in the app: several threads make small networks slower and results differ in the last bit."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def random() -> torch.Generator:
+    """A generator of its own for each test, so that tests do not depend on their order."""
+    return torch.Generator().manual_seed(0)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs the training pictures where they are absent; with CI=true that is a failure."""
+    if item.get_closest_marker("data") is None:
+        return
+    try:
+        data_folder()
+    except NoData as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))

@@ -1,0 +1,187 @@
+"""What can be asked of a recorded call: silenced heads, another formula, scale per head, biases, bad requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from attnviz.attention import VARIANTS, Softmax, Variant
+from attnviz.types import AttentionCall, Mask, Tokens
+
+WIDTH, HEADS, COUNT = 24, 4, 9
+TOKENS = Tokens.patches(3, 3)
+
+
+def variant(name: str) -> Variant:
+    """A freshly initialised variant in double precision."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return VARIANTS[name](WIDTH, HEADS).double()
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal numbers, the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def call_of(**fields: Any) -> AttentionCall:
+    """A softmax call made by hand from random query, key and value."""
+    query, key, value = (noise(HEADS, COUNT, 6, seed=s) for s in (1, 2, 3))
+    made = {"query": query, "key": key, "value": value, "queries": TOKENS, "keys": TOKENS} | fields
+    call = AttentionCall(name="by hand", layer=0, rule=Softmax(), **made)
+    return replace(call, output=call.rule.mix(call))
+
+
+@dataclass(frozen=True)
+class Even(Softmax):
+    """Another formula: every key gets the same weight."""
+
+    def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: str) -> Tensor:  # type: ignore[override]
+        return super().scores(call, heads, rows, "raw") * 0
+
+    def mix(self, call: AttentionCall) -> Tensor:
+        return call.token_map() @ call.value
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_heads_add_up_to_the_output(name: str) -> None:
+    """sum over heads of A_h V_h W_O^h, plus the bias of W_O."""
+    network = variant(name)
+    y, (*_, call) = network(noise(COUNT, WIDTH), queries=TOKENS)
+    assert call.projection is not None
+    by_head = call.output @ call.projection
+    torch.testing.assert_close(by_head.sum(0) + network.out.bias, y)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_silenced_head_adds_nothing(name: str) -> None:
+    network, x = variant(name), noise(COUNT, WIDTH)
+    y, (*_, call) = network(x, queries=TOKENS)
+    quiet, (*_, off) = network(x, queries=TOKENS, heads_off=[1, 3])
+    assert (off.output[[1, 3]] == 0).all()
+    assert torch.equal(off.output[[0, 2]], call.output[[0, 2]])
+    torch.testing.assert_close(quiet, y - (call.output @ call.projection)[[1, 3]].sum(0))
+    assert (off.map_gradient(noise(*off.output.shape))[[1, 3]] == 0).all()
+    with pytest.raises(ValueError, match=r"head 4; .* has 4"):
+        network(x, queries=TOKENS, heads_off=[4])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_cost_counts_the_parameters(name: str) -> None:
+    network = variant(name)
+    assert network.cost(COUNT, COUNT).parameters == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_features_and_tokens_must_count_the_same(name: str) -> None:
+    network = variant(name)
+    with pytest.raises(ValueError, match="8 query vectors but 9 query tokens"):
+        network(noise(8, WIDTH), queries=TOKENS)
+    if "cross" in network.serves:
+        with pytest.raises(ValueError, match="5 key vectors but 9 key tokens"):
+            network(noise(COUNT, WIDTH), noise(5, WIDTH), queries=TOKENS)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_pass_leaves_the_global_random_state_alone(name: str) -> None:
+    network = variant(name)
+    before = torch.get_rng_state()
+    first, _ = network(noise(COUNT, WIDTH), queries=TOKENS)
+    second, _ = network(noise(COUNT, WIDTH), queries=TOKENS)
+    assert torch.equal(first, second)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_half_precision_rows_sum_to_one(name: str) -> None:
+    network = variant(name).bfloat16()
+    _, (*_, call) = network(noise(COUNT, WIDTH).bfloat16(), queries=TOKENS)
+    if call.rule.stochastic:
+        assert (call.token_map().sum(-1) - 1).abs().max() < 1e-3
+        assert call.token_map().dtype == torch.float32
+
+
+def test_pull_is_a_row_times_the_mean_map() -> None:
+    call, row = call_of(mask=Mask(causal=True)), torch.arange(1.0, COUNT + 1, dtype=torch.float64)
+    torch.testing.assert_close(call.pull(row), row @ call.token_map().mean(0))
+
+
+def test_under_another_rule() -> None:
+    call = call_of()
+    torch.testing.assert_close(call.under(Softmax()).output, call.output)
+    even = call.under(Even())
+    torch.testing.assert_close(even.output, call.value.mean(-2, keepdim=True).expand_as(call.output))
+    assert even.query is call.query
+
+
+def test_the_four_stages_of_a_score() -> None:
+    def nearer(call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
+        return torch.ones(len(heads), len(rows), COUNT, dtype=torch.float64) * torch.arange(COUNT)
+
+    call = call_of(scale=0.5, biases=(("near", nearer),), mask=Mask(causal=True))
+    raw = call.query @ call.key.transpose(-1, -2)
+    biased = 0.5 * raw + torch.arange(COUNT)
+    stages = {"raw": raw, "scaled": 0.5 * raw, "biased": biased}
+    for stage, expected in stages.items():
+        torch.testing.assert_close(call.scores(stage=stage), expected)
+    seen = torch.ones(COUNT, COUNT).tril().bool()
+    torch.testing.assert_close(call.scores(), biased.masked_fill(~seen, float("-inf")))
+    torch.testing.assert_close(call.token_map(), biased.masked_fill(~seen, float("-inf")).softmax(-1))
+    torch.testing.assert_close(call.output, call.token_map() @ call.value)
+
+
+def test_biases_add_up_without_a_mask() -> None:
+    table = noise(HEADS, COUNT, COUNT)
+
+    def learned(call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
+        return table[heads][:, rows]
+
+    call = call_of(biases=(("once", learned), ("twice", learned)))
+    expected = (call.query @ call.key.transpose(-1, -2) + 2 * table).softmax(-1)
+    torch.testing.assert_close(call.token_map(), expected)
+    torch.testing.assert_close(call.output, expected @ call.value)
+
+
+def test_a_scale_for_each_head() -> None:
+    scale = torch.tensor([0.1, 1.0, 2.0, 10.0], dtype=torch.float64)
+    call = call_of(scale=scale)
+    expected = (call.query @ call.key.transpose(-1, -2) * scale[:, None, None]).softmax(-1)
+    torch.testing.assert_close(call.token_map(), expected)
+    torch.testing.assert_close(call.token_map([2], [0]), expected[[2]][:, [0]])
+    torch.testing.assert_close(call.output, expected @ call.value)
+
+
+def test_a_gate_multiplies_the_output() -> None:
+    gate = noise(HEADS, COUNT, 6, seed=7)
+    call = call_of(gate=gate)
+    torch.testing.assert_close(call.output, gate * (call.token_map() @ call.value))
+    torch.testing.assert_close(call.map_gradient(gate), (gate * gate) @ call.value.transpose(-1, -2))
+
+
+def test_an_arranged_output_takes_its_gradient_from_the_graph() -> None:
+    """The network used a transposed tensor; what is recorded is arrange(graph), and so is its gradient."""
+    graph = noise(COUNT, HEADS, 6).requires_grad_()
+    call = replace(call_of(), output=graph.transpose(0, 1), graph=graph, arrange=lambda tensor: tensor.transpose(0, 1))
+    weights = noise(COUNT, HEADS, 6, seed=5)
+    torch.testing.assert_close(call.gradient((graph * weights).sum()), weights.transpose(0, 1))
+
+
+@pytest.mark.parametrize(("heads", "rows"), [([4], None), ([-1], None), (None, [9])])
+def test_a_head_or_row_that_is_not_there(heads: list[int] | None, rows: list[int] | None) -> None:
+    with pytest.raises(IndexError, match="by hand, which has"):
+        call_of().weights(heads, rows)
+
+
+def test_a_call_without_output_has_no_gradient() -> None:
+    with pytest.raises(ValueError, match="recorded no output"):
+        replace(call_of(), output=None).gradient(torch.zeros(()))
+
+
+def test_maps_say_what_they_are() -> None:
+    (name, found), *_ = call_of().maps().items()
+    assert (name, found.axes, found.kind, found.stochastic) == ("weights", ("head", "query", "key"), "weights", True)
+    assert found.array.shape == (HEADS, COUNT, COUNT)

@@ -1,0 +1,239 @@
+"""What every attention variant must do, whatever its formula: a variant added to VARIANTS is tested here at once.
+
+`MASKS` names the masks; a variant is given those it says it serves, and must refuse the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from attnviz.attention import VARIANTS, Variant
+from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
+
+WIDTH, HEADS, GRID = 24, 4, (3, 4)
+COUNT = GRID[0] * GRID[1]
+
+
+def some(*shape: int, seed: int = 3) -> Tensor:
+    """A random True/False tensor; every last axis keeps at least its first entry."""
+    keep = torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) > 0.5
+    keep[..., 0] = True
+    return keep
+
+
+MASKS: dict[str, Callable[[int], Mask | None]] = {
+    "none": lambda n: None,
+    "causal": lambda n: Mask(causal=True),
+    "band": lambda n: Mask(band=2),
+    "key_keep": lambda n: Mask(key_keep=some(n)),
+    "keep": lambda n: Mask(keep=some(1, n, n)),
+    "keep by head": lambda n: Mask(keep=some(HEADS, n, n)),
+    "equal groups": lambda n: Mask(groups=(torch.arange(n) % 3, torch.arange(n) % 3)),
+    "unequal groups": lambda n: Mask(groups=(torch.arange(n) // 5, torch.arange(n) // 5)),
+    "causal and key_keep": lambda n: Mask(causal=True, key_keep=some(n)),
+    "causal, band and keep": lambda n: Mask(causal=True, band=3, keep=some(HEADS, n, n)),
+    "nothing": lambda n: Mask(keep=torch.arange(n)[None, :, None].ne(1).expand(1, n, n)),  # row 1 may attend to none
+    "nothing at all": lambda n: Mask(key_keep=torch.zeros(n, dtype=torch.bool)),
+}
+CASES = [
+    pytest.param(name, mask, id=f"{name}-{mask}")
+    for name, mask in product(VARIANTS, MASKS)
+    if (made := MASKS[mask](COUNT)) is None or made.kinds <= VARIANTS[name].serves
+]
+
+
+def variant(name: str, dtype: torch.dtype = torch.float64) -> Variant:
+    """A freshly initialised variant, the same each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return VARIANTS[name](WIDTH, HEADS).to(dtype)
+
+
+def features(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    """Random features [*batch token feature]."""
+    return torch.randn(*shape, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def tokens(count: int) -> Tokens:
+    """Plain tokens without a grid."""
+    return Tokens(tuple(f"t{i}" for i in range(count)))
+
+
+GRID_TOKENS = Tokens.patches(*GRID)
+
+
+def run(name: str, mask: str = "none", x: Tensor | None = None) -> tuple[Tensor, AttentionCall]:
+    """Output and the last call of one pass over the grid."""
+    x = features(COUNT) if x is None else x
+    y, calls = variant(name, x.dtype)(x, queries=GRID_TOKENS, mask=MASKS[mask](COUNT))
+    return y, calls[-1]
+
+
+def explicit(call: AttentionCall) -> Tensor:
+    """gate * (token_map @ value), the long way."""
+    value = call.value[..., call.kv_heads_of(range(call.heads)), :, :]
+    output = call.token_map().to(value.dtype) @ value
+    return output if call.gate is None else call.gate * output
+
+
+@pytest.mark.parametrize(("name", "mask"), CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_output_is_map_times_value(name: str, mask: str, dtype: torch.dtype) -> None:
+    _, call = run(name, mask, features(COUNT, dtype=dtype))
+    if call.rule.exact:
+        torch.testing.assert_close(explicit(call), call.output, atol=1e-5 if dtype == torch.float32 else 1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("mask", ["none", "causal", "band", "causal and key_keep", "unequal groups"])
+def test_more_rows_than_one_block(name: str, mask: str) -> None:
+    """300 tokens are three blocks of rows, the last one short."""
+    made, x = MASKS[mask](300), features(300)
+    if made is not None and not made.kinds <= VARIANTS[name].serves:
+        return
+    _, (*_, call) = variant(name)(x, queries=tokens(300), mask=made)
+    torch.testing.assert_close(explicit(call), call.output, atol=1e-12, rtol=0)
+    row = torch.rand(300, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(call.pull(row), row @ call.token_map().mean(-3), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "mask"), CASES)
+def test_rows_on_demand_are_rows_of_the_whole(name: str, mask: str) -> None:
+    _, call = run(name, mask)
+    heads, rows = [2, 0], [5, 1, 11]
+    for asked in (call.weights, call.token_map, call.scores):
+        torch.testing.assert_close(asked(heads, rows), asked()[heads][:, rows], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "mask"), CASES)
+def test_rows_of_a_stochastic_map_sum_to_one(name: str, mask: str) -> None:
+    _, call = run(name, mask)
+    if call.rule.stochastic:
+        sums = call.token_map().sum(-1)
+        torch.testing.assert_close(sums, (~call.empty).to(sums.dtype).expand_as(sums))
+        assert (call.token_map() >= 0).all()
+
+
+@pytest.mark.parametrize(("name", "mask"), CASES)
+def test_batched_is_unbatched(name: str, mask: str) -> None:
+    x = features(2, 3, COUNT)
+    together, call = run(name, mask, x)
+    for i, j in product(range(2), range(3)):
+        alone, single = run(name, mask, x[i, j])
+        torch.testing.assert_close(together[i, j], alone, atol=1e-12, rtol=0)
+        torch.testing.assert_close(call.token_map()[i, j], single.token_map(), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "mask"), CASES)
+def test_map_gradient_is_autograd(name: str, mask: str) -> None:
+    _, call = run(name, mask)
+    attention = call.token_map().detach().requires_grad_()
+    value = call.value.detach()[call.kv_heads_of(range(HEADS))]
+    d_output = torch.randn(value.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    output = attention @ value * (1 if call.gate is None else call.gate)
+    (expected,) = torch.autograd.grad((output * d_output).sum(), attention)
+    if call.mask is not None:
+        expected = expected * call.mask.rows(list(range(HEADS)), list(range(COUNT)), COUNT, COUNT)
+    torch.testing.assert_close(call.map_gradient(d_output), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(call.map_gradient(d_output, [3], [4]), expected[[3]][:, [4]], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "mask"), CASES)
+def test_gradients_reach_the_recorded_output(name: str, mask: str) -> None:
+    """y = output W_O summed up, so d y / d output is the sum of W_O over features, whatever came before."""
+    network = variant(name)
+    y, (*_, call) = network(features(COUNT), queries=GRID_TOKENS, mask=MASKS[mask](COUNT))
+    expected = network.out.weight.sum(0).unflatten(0, (HEADS, 1, -1)).expand_as(call.output)
+    torch.testing.assert_close(call.gradient(y.sum()), expected)
+
+
+@pytest.mark.parametrize(("name", "mask"), CASES)
+def test_a_blocked_key_has_no_influence(name: str, mask: str) -> None:
+    """The polarity probe: what mask.rows says is closed carries no gradient, what it says is open does."""
+    network, made = variant(name), MASKS[mask](COUNT)
+
+    def answer(x: Tensor) -> Tensor:
+        return network(x, queries=GRID_TOKENS, mask=made)[0].square().sum(-1)
+
+    influence = torch.autograd.functional.jacobian(answer, features(COUNT)).abs().sum(-1)  # [query key]
+    everything = list(range(COUNT))
+    allowed = torch.ones(COUNT, COUNT, dtype=torch.bool)
+    if made is not None:
+        allowed = made.rows(list(range(HEADS)), everything, COUNT, COUNT).any(0)
+    others = ~torch.eye(COUNT, dtype=torch.bool)  # a token always reads its own query
+    assert (influence[~allowed & others] == 0).all()
+    assert (influence[allowed & others] > 0).all()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("mask", ["nothing", "nothing at all"])
+def test_a_row_with_nothing_to_attend_to_is_zero(name: str, mask: str) -> None:
+    if not MASKS[mask](COUNT).kinds <= VARIANTS[name].serves:
+        return
+    x = features(COUNT).requires_grad_()
+    y, call = run(name, mask, x)
+    rows = [1] if mask == "nothing" else list(range(COUNT))
+    assert call.empty.squeeze(0).nonzero().flatten().tolist() == rows
+    assert (call.output[:, rows] == 0).all()
+    assert (call.token_map(rows=rows) == 0).all()
+    y.square().sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("mask", list(MASKS))
+def test_a_mask_that_is_not_served_is_refused(name: str, mask: str) -> None:
+    made = MASKS[mask](COUNT)
+    if made is None or made.kinds <= VARIANTS[name].serves:
+        return
+    with pytest.raises(UnsupportedMask) as raised:
+        run(name, mask)
+    assert raised.value.variant == VARIANTS[name].title
+    assert raised.value.reason
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_appending_masked_keys_changes_nothing(name: str) -> None:
+    if not {"cross", "key_keep"} <= VARIANTS[name].serves:
+        return
+    network, x = variant(name), features(COUNT)
+    padded = torch.cat([x, features(5, seed=9)])
+    mask = Mask(key_keep=torch.arange(COUNT + 5) < COUNT)
+    y, _ = network(x, padded, queries=tokens(COUNT), keys=tokens(COUNT + 5), mask=mask)
+    torch.testing.assert_close(y, network(x, queries=tokens(COUNT))[0], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(("n_q", "n_k"), [(3, 8), (8, 3)])
+def test_causal_is_bottom_right(name: str, n_q: int, n_k: int) -> None:
+    if not {"cross", "causal"} <= VARIANTS[name].serves:
+        return
+    network = variant(name)
+    x, context = features(n_q), features(n_k, seed=1)
+    _, (*_, call) = network(x, context, queries=tokens(n_q), keys=tokens(n_k), mask=Mask(causal=True))
+    seen = torch.ones(n_q, n_k).tril(n_k - n_q).bool()
+    assert ((call.token_map() > 0) == seen).all()
+    torch.testing.assert_close(explicit(call), call.output, atol=1e-12, rtol=0)
+    assert call.empty[0].tolist() == [not row.any() for row in seen]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("new", [1, 3])
+def test_decoding_is_the_causal_forward(name: str, new: int) -> None:
+    network, x = variant(name), features(7)
+    if "causal" not in network.serves:
+        with pytest.raises(UnsupportedMask):
+            network.decode(x, queries=tokens(7), keys=tokens(7))
+        return
+    whole, _ = network(x, queries=tokens(7), mask=Mask(causal=True))
+    y, _, past = network.decode(x[: 7 - new], queries=tokens(7 - new), keys=tokens(7 - new))
+    torch.testing.assert_close(y, whole[: 7 - new], atol=1e-12, rtol=0)
+    y, calls, _ = network.decode(x[7 - new :], past, queries=tokens(new), keys=tokens(7))
+    torch.testing.assert_close(y, whole[7 - new :], atol=1e-12, rtol=0)
+    assert calls[-1].token_map().shape == (HEADS, new, 7)

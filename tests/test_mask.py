@@ -1,0 +1,89 @@
+"""Masks by hand: True = may attend, and all given conditions must hold."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from attnviz.types import Mask, Tokens
+
+EVERY = list(range(4))
+
+
+def picture(mask: Mask, queries: int = 4, keys: int = 4, heads: tuple[int, ...] = (0,)) -> list[str]:
+    """The first head's rows as text: x may attend, . may not."""
+    rows = mask.rows(list(heads), list(range(queries)), queries, keys)[0]
+    return ["".join("x" if open_ else "." for open_ in row) for row in rows]
+
+
+def test_causal_is_bottom_right_aligned() -> None:
+    assert picture(Mask(causal=True)) == ["x...", "xx..", "xxx.", "xxxx"]
+    assert picture(Mask(causal=True), queries=2) == ["xxx.", "xxxx"]
+    assert picture(Mask(causal=True), queries=3, keys=2) == ["..", "x.", "xx"]
+
+
+def test_band() -> None:
+    assert picture(Mask(band=1)) == ["xx..", "xxx.", ".xxx", "..xx"]
+    assert picture(Mask(band=1), queries=2) == [".xxx", "..xx"]
+    assert picture(Mask(band=0)) == ["x...", ".x..", "..x.", "...x"]
+
+
+def test_groups() -> None:
+    ids = torch.tensor([0, 1, 0, 2])
+    assert picture(Mask(groups=(ids, ids))) == ["x.x.", ".x..", "x.x.", "...x"]
+
+
+def test_conditions_are_anded() -> None:
+    keep = torch.ones(1, 4, 4, dtype=torch.bool)
+    keep[0, 2, 1] = False
+    mask = Mask(causal=True, key_keep=torch.tensor([False, True, True, True]), keep=keep)
+    assert picture(mask) == ["....", ".x..", "..x.", ".xxx"]
+    assert mask.kinds == {"causal", "key_keep", "keep"}
+
+
+def test_rows_and_heads_asked_for() -> None:
+    keep = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5
+    assert torch.equal(Mask(keep=keep).rows([2, 0], [3, 1], 4, 4), keep[[2, 0]][:, [3, 1]])
+    assert Mask(keep=keep[:1]).rows([2, 0], [3, 1], 4, 4).shape == (1, 2, 4)
+
+
+def test_a_batch_of_key_masks() -> None:
+    key_keep = torch.tensor([[True, True, False, False], [True, True, True, True]])
+    block = Mask(key_keep=key_keep, causal=True).rows([0, 1], EVERY, 4, 4)
+    assert block.shape == (2, 1, 4, 4)
+    assert block[0, 0, 3].tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("mask", [Mask(causal=True), Mask(band=1), Mask(band=2, causal=True), Mask(), Mask(band=0)])
+@pytest.mark.parametrize(("queries", "keys"), [(6, 6), (3, 8), (8, 3)])
+def test_reach_holds_every_open_key(mask: Mask, queries: int, keys: int) -> None:
+    whole = mask.rows([0], list(range(queries)), queries, keys)[0]
+    for rows in ([0, 1], [2], list(range(queries))):
+        start, stop = mask.reach(rows, queries, keys)
+        assert 0 <= start < stop <= keys
+        assert not whole[rows][:, :start].any()
+        assert not whole[rows][:, stop:].any()
+
+
+def test_what_is_not_a_mask() -> None:
+    with pytest.raises(TypeError, match="must be bool"):
+        Mask(keep=torch.ones(1, 4, 4))
+    with pytest.raises(ValueError, match=r"needs \[head\|1 query key\]"):
+        Mask(keep=torch.ones(4, 4, dtype=torch.bool))
+
+
+def test_sizes_are_checked() -> None:
+    for mask in (
+        Mask(keep=torch.ones(1, 4, 5, dtype=torch.bool)),
+        Mask(keep=torch.ones(3, 4, 4, dtype=torch.bool)),
+        Mask(key_keep=torch.ones(5, dtype=torch.bool)),
+        Mask(groups=(torch.arange(4), torch.arange(5))),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            mask.check(heads=2, queries=4, keys=4)
+
+
+def test_labels_must_fill_the_grid() -> None:
+    assert Tokens.patches(2, 2, ("CLS",)).labels == ("CLS", "r0c0", "r0c1", "r1c0", "r1c1")
+    with pytest.raises(ValueError, match="5 labels but prefix 0"):
+        Tokens(("a", "b", "c", "d", "e"), grid=(2, 2))
