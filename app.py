@@ -1,9 +1,9 @@
-"""The entry: `streamlit run app.py`. Pages are listed in attnviz/main.py; this file adds what surrounds them."""
+"""The entry: `streamlit run app.py`. The pages are listed in attnviz/main.py; this file is what surrounds them."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import streamlit as st
@@ -15,12 +15,9 @@ from attnviz.ui.warm import warm
 
 
 @asynccontextmanager
-async def lifespan(app):
-    """Open the default model before the first visitor comes; a damaged one is reported by the pages, not here."""
-    try:
-        await asyncio.to_thread(warm)
-    except Exception:  # an exception here would end the server
-        logging.getLogger("attnviz").exception("the default model could not be opened")
+async def lifespan(app: st.App) -> AsyncIterator[dict]:
+    """Open the default model before the first visitor comes."""
+    await asyncio.to_thread(warm)
     yield {}
 
 

@@ -4,25 +4,30 @@ from pathlib import Path
 
 import streamlit as st
 
-from attnviz import ui
+from attnviz import ui, views
 
-PAGES = [
-    st.Page("../pages/start.py", title="Start", icon=":material/home:", default=True),
-    *(
-        st.Page(f"../pages/{name}.py", title=title, url_path=name, icon=f":material/{icon}:")
-        for name, title, icon in (
-            ("embeddings", "Embeddings", "grid_on"),
-            ("positions", "Positions", "my_location"),
-            ("queries_keys", "Queries and keys", "join_inner"),
-            ("heads", "Heads", "grid_view"),
-            ("rollout", "Rollout", "layers"),
-        )
+PAGES = {  # file in pages/ and address: title, icon, what it shows
+    "start": ("Start", "home", "A picture, what the model thinks of it, and where it looks"),
+    "embeddings": ("Embeddings", "grid_on", "How a picture becomes vectors"),
+    "positions": ("Positions", "my_location", "How the model knows where a patch lies"),
+    "queries_keys": ("Queries and keys", "join_inner", "Where the weights come from"),
+    "heads": ("Heads", "grid_view", "What each head looks at"),
+    "rollout": ("Rollout", "layers", "Which part of the picture the answer came from"),
+}
+
+ICON = str(Path(__file__).parents[1] / "assets" / "icon.png")  # a named icon would be fetched from another host
+
+st.set_page_config(page_title="attnviz", page_icon=ICON, layout="wide")
+page = st.navigation(
+    [
+        st.Page(f"../pages/{name}.py", title=title, icon=f":material/{icon}:", help=about,
+                url_path=None if name == "start" else name, default=name == "start")
+        for name, (title, icon, about) in PAGES.items()
         if (Path(__file__).parents[1] / "pages" / f"{name}.py").exists()
-    ),
-]
-
-st.set_page_config(page_title="attnviz", page_icon=":material/visibility:", layout="wide")
-page = st.navigation(PAGES)
+    ]
+)  # fmt: skip
+ui.on_page(page.url_path)
 with ui.guard():
     ui.sidebar()
     page.run()
+views.mount()  # last, since it is invisible and would push the page down

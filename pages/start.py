@@ -1,8 +1,38 @@
 """Start: a picture, what the model thinks of it, and one map to move the pointer over."""
 
-from attnviz import ui
+import streamlit as st
+
+from attnviz import ui, views
 
 ui.header("start")
 visit = ui.visit()
-ui.predictions(visit)
+model, tokens = visit.model, visit.sample.tokens["main"]
+last = visit.trace.calls[-1]
+
+with st.container(horizontal=True, vertical_alignment="center"):
+    ui.gallery(visit)
+    with st.popover("Your own picture", icon=":material/add_photo_alternate:"):
+        ui.bring_picture("start:image")
+
+picture, answer = st.columns([3, 2], gap="large")
+with picture:
+    picked = ui.chosen_tokens("token", len(tokens), (0,))
+    ui.share_picture(visit)
+    title = f"{ui.layer_name(last.layer)}, mean of {last.heads} heads"
+    views.send_maps("start", last.weights().mean(0, keepdim=True).numpy(), titles=[title], keys=tokens)
+    views.picture_view(
+        "start:view", picture="picture", maps="start", tokens=picked, label=title, height=460,
+        on_pick=lambda chosen: ui.set_tokens("token", chosen),
+    )  # fmt: skip
+with answer:
+    st.subheader("What the model sees in it", anchor=False)
+    ui.predictions(visit)
+    group, probability = ui.by_group(model, visit.trace)
+    st.caption(f"All classes of “{group}” together: {probability:.1%}".replace("%", " %"))
+    with st.expander("What the model knows"):
+        ui.knows(model)
+
+for column, question in zip(st.columns(3), ui.experiments(ui.section("start", "Questions")), strict=True):
+    with column.container(border=True, height="stretch"):
+        ui.offer("start", question, f"question:{question.page}")
 ui.footer("start")

@@ -1,45 +1,65 @@
 """Streamlit glue, called by the pages as `ui.something`: what was chosen, what it computes, how it is shown."""
 
-from attnviz.ui.cache import open_model, trace
-from attnviz.ui.guard import guard
-from attnviz.ui.output import downloads, plot, predictions, share_picture
+from attnviz.ui.answers import best, by_group, class_name, knows, predictions
+from attnviz.ui.cache import Busy, core, open_model, trace
+from attnviz.ui.display import Display, display
+from attnviz.ui.gallery import gallery
+from attnviz.ui.guard import fragment, guard
+from attnviz.ui.output import dark, downloads, plot, share_picture
+from attnviz.ui.shelf import Shelf
 from attnviz.ui.state import (
-    Display,
     chosen_token,
     chosen_tokens,
-    display,
     go,
     head_choice,
     head_name,
+    keep_inside,
     layer_choice,
     layer_name,
+    on_page,
     set_tokens,
     token_name,
 )
-from attnviz.ui.text import footer, header
+from attnviz.ui.text import experiments, footer, header, offer, section
 from attnviz.ui.uploads import BadImage, decode
-from attnviz.ui.visit import Visit, sidebar, visit
+from attnviz.ui.visit import Visit, bring_picture, sidebar, visit
 
 __all__ = [
     "BadImage",
+    "Busy",
     "Display",
+    "Shelf",
     "Visit",
+    "best",
+    "bring_picture",
+    "by_group",
     "chosen_token",
     "chosen_tokens",
+    "class_name",
+    "core",
+    "dark",
     "decode",
     "display",
     "downloads",
+    "experiments",
     "footer",
+    "fragment",
+    "gallery",
     "go",
     "guard",
     "head_choice",
     "head_name",
     "header",
+    "keep_inside",
+    "knows",
     "layer_choice",
     "layer_name",
+    "offer",
+    "on_page",
     "open_model",
     "plot",
     "predictions",
+    "section",
     "set_tokens",
     "share_picture",
     "sidebar",

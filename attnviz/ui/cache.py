@@ -1,28 +1,102 @@
-"""What is computed once and shared by all visitors: models and traces. Keys are strings, entries are bounded."""
+"""What is computed once and shared by all visitors: models and traces. Nobody changes them in place."""
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import BoundedSemaphore
+from typing import Any
+
 import streamlit as st
 import torch
+from torch import Tensor
 
 from attnviz.models import ImageModel, load
 from attnviz.types import Sample, Trace
 from attnviz.ui.device import best_device
+from attnviz.ui.shelf import Shelf
+
+PATIENCE = 20  # seconds a visitor waits for a free core
+MODEL_ENTRIES = 8
+log = logging.getLogger("attnviz")
 
 
-@st.cache_resource(max_entries=8, show_spinner="Opening the model")
-def open_model(name: str) -> ImageModel:
-    """A shipped model by its name in MODELS, on the best device there is."""
-    return load(name, device=best_device())
+class Busy(RuntimeError):
+    """Every core has been taken for too long; the message is a sentence for the visitor."""
+
+
+@st.cache_resource(show_spinner=False)
+def cores() -> BoundedSemaphore:
+    """As many permits to compute as there are cores; each computation takes one thread, which is fastest under load."""
+    torch.set_num_threads(1)
+    return BoundedSemaphore(os.cpu_count() or 1)
+
+
+@contextmanager
+def core() -> Iterator[None]:
+    """Hold one permit to compute. Raises Busy where none comes free in time."""
+    permits = cores()
+    if not permits.acquire(timeout=PATIENCE):
+        raise Busy("Many visitors are computing right now. Try again in a moment.")
+    try:
+        yield
+    finally:
+        permits.release()
+
+
+@st.cache_resource(show_spinner=False)
+def traces() -> Shelf[Trace]:
+    """The traces computed last: at most 96, at most 400 MB."""
+    return Shelf(entries=96, size=400_000_000)
+
+
+@st.cache_resource(max_entries=MODEL_ENTRIES, show_spinner="Opening the model")
+def open_model(name: str, device: str = "") -> ImageModel:
+    """A shipped model by its name in MODELS, on the best device there is. Raises DamagedModel."""
+    try:
+        return load(name, device=device or best_device())
+    except torch.OutOfMemoryError:
+        log.warning("no memory for %s on %s; it is opened on the processor", name, best_device())
+        return load(name, device="cpu")
 
 
 def trace(name: str, sample: Sample, *, positions: str = "own") -> Trace:
-    """Everything the model computes for this sample; shared by all visitors, so never changed in place."""
+    """Everything the model computes for this sample, on the processor. Raises DamagedModel, Busy."""
     model = open_model(name)
-    return _trace(model.digest, sample.digest, positions, model, sample)
+    return traces().get((model.digest, sample.digest, positions), lambda: compute(name, sample, positions))
 
 
-@st.cache_resource(max_entries=32, show_spinner="Running the model")
-def _trace(model_digest: str, sample_digest: str, positions: str, _model: ImageModel, _sample: Sample) -> Trace:
-    with torch.no_grad():
-        return _model(_sample, positions=positions)
+def compute(name: str, sample: Sample, positions: str) -> Trace:
+    """One forward pass without gradients; on the processor where the graphics card has no memory left."""
+    with st.spinner("Running the model"), core(), torch.no_grad():
+        try:
+            return on_processor(open_model(name)(sample, positions=positions))
+        except torch.OutOfMemoryError:
+            st.toast("The graphics card is out of memory, so this was computed on the processor.")
+            return open_model(name, "cpu")(sample, positions=positions)
+
+
+def on_processor(trace: Trace) -> Trace:
+    """A trace whose tensors lie in main memory, where pages can read them as arrays."""
+    if all(t.device.type == "cpu" for t in trace.logits.values()):
+        return trace
+    calls = tuple(
+        replace(c, **moved({k: v for k, v in vars(c).items() if k not in ("graph", "arrange", "mask", "biases")}))
+        for c in (replace(call, graph=None, arrange=lambda tensor: tensor) for call in trace.calls)
+    )
+    names = ("content", "position", "residuals", "readout", "logits")
+    return replace(trace, calls=calls, **moved({name: getattr(trace, name) for name in names}))
+
+
+def moved(value: Any) -> Any:
+    """The same mapping, tuple or tensor in main memory; anything else unchanged."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, Mapping):
+        return {name: moved(item) for name, item in value.items()}
+    if type(value) is tuple:
+        return tuple(moved(item) for item in value)
+    return value

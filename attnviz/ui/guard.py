@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import Any
 
 import streamlit as st
 import torch
 
 from attnviz.models import DamagedModel
 from attnviz.types import NoTokenMap, UnsupportedMask
+from attnviz.ui.cache import Busy
 from attnviz.ui.uploads import BadImage
 
-CALM = (DamagedModel, BadImage, NoTokenMap, UnsupportedMask)  # errors whose message is written for the visitor
+CALM = (DamagedModel, BadImage, NoTokenMap, UnsupportedMask, Busy)  # errors whose message is for the visitor
 log = logging.getLogger("attnviz")
 
 
@@ -26,7 +29,18 @@ def guard() -> Iterator[None]:
         st.error(str(error), icon=":material/info:")
     except (MemoryError, torch.OutOfMemoryError):
         log.exception("out of memory")
-        st.error("There was not enough memory for this. Try again in a moment, or a smaller model.")
+        st.error("There was not enough memory for this. Try again in a moment, or open the smaller model.")
     except Exception:
         log.exception("a page failed")
         st.error("Something went wrong on our side; it has been logged. Reload the page to start again.")
+
+
+def fragment(body: Callable[..., Any]) -> Callable[..., Any]:
+    """A part of a page that runs again by itself, under the same guard: `@ui.fragment`."""
+
+    @wraps(body)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        with guard():
+            return body(*args, **kwargs)
+
+    return st.fragment(guarded)

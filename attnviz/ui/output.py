@@ -1,4 +1,4 @@
-"""What pages show in common: predictions, charts, downloads, the picture for the views."""
+"""What pages show in common: charts, exact numbers to download, the picture for the views."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from attnviz import views
 from attnviz.ui.visit import Visit
 
-
-def plot(figure: Any, key: str, *, alt: str | None = None) -> None:
-    """Show a plotly figure in the app's own theme."""
-    st.plotly_chart(figure, theme=None, key=key, alt=alt, config={"displaylogo": False})
+Row = Callable[[], tuple[Sequence[str], Iterable[Sequence[Any]]]]
 
 
 def dark() -> bool:
@@ -23,50 +21,41 @@ def dark() -> bool:
     return st.context.theme.type == "dark"
 
 
-def downloads(
-    maps: Callable[[], dict[str, np.ndarray]],
-    row: Callable[[], tuple[Sequence[str], Iterable[Sequence[Any]]]] | None,
-    name: str,
-) -> None:
-    """Buttons for the exact numbers: NPZ of the maps, CSV of one row; files are made on click."""
-
-    def npz() -> bytes:
-        file = io.BytesIO()
-        np.savez_compressed(file, **maps())
-        return file.getvalue()
-
-    def table() -> str:
-        file = io.StringIO()
-        header, rows = row()
-        csv.writer(file).writerows([header, *rows])
-        return file.getvalue()
-
-    with st.container(horizontal=True):
-        st.download_button("Maps as NPZ", npz, f"{name}.npz", key=f"{name}:npz", on_click="ignore")
-        if row is not None:
-            st.download_button("Row as CSV", table, f"{name}.csv", "text/csv", key=f"{name}:csv", on_click="ignore")
+def plot(figure: Any, key: str, *, alt: str | None = None) -> None:
+    """Show a plotly figure as it was themed by plots; `alt` says what is seen."""
+    config = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
+    st.plotly_chart(figure, theme=None, key=key, alt=alt, config=config)
 
 
 def share_picture(visit: Visit, slot: str = "picture") -> None:
-    """Send the visitor's picture to the views on this page."""
-    from attnviz import views
-
-    views.send_picture(slot, visit.picture, visit.sample.image, visit.sample.crop, visit.sample.tokens["main"])
-
-
-def class_name(visit: Visit, index: int) -> str:
-    """A class with its coarse group: "dog: chihuahua"."""
-    group, name = visit.model.groups[index], visit.model.classes[index]
-    return name if group == name else f"{group}: {name}"
+    """Send the visitor's picture, and the small one the network sees, to the views on this page."""
+    sample = visit.sample
+    views.send_picture(slot, visit.picture, sample.image, sample.crop, sample.tokens["main"])
 
 
-def top(visit: Visit, count: int = 5) -> list[tuple[str, float]]:
-    """The likeliest classes with their probabilities."""
-    best = visit.trace.logits["class"][0].float().softmax(-1).topk(count)
-    return [(class_name(visit, int(i)), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
+def downloads(maps: Callable[[], dict[str, np.ndarray]], row: Row | None, name: str) -> None:
+    """Buttons for the exact numbers: NPZ of the maps, CSV of one row. The files are made on click."""
+    with st.container(horizontal=True):
+        st.download_button(
+            "Maps as NPZ", lambda: npz(maps()), f"{name}.npz", "application/octet-stream",
+            key=f"{name}:npz", on_click="ignore", icon=":material/download:", type="tertiary",
+        )  # fmt: skip
+        if row is not None:
+            st.download_button(
+                "This row as CSV", lambda: table(*row()), f"{name}.csv", "text/csv",
+                key=f"{name}:csv", on_click="ignore", icon=":material/download:", type="tertiary",
+            )  # fmt: skip
 
 
-def predictions(visit: Visit) -> None:
-    """What the model thinks the picture shows: the five likeliest classes."""
-    for name, probability in top(visit):
-        st.progress(probability, f"{name} · {probability:.1%}")
+def npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """Named arrays as one compressed NPZ file."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **{name: np.asarray(array) for name, array in arrays.items()})
+    return file.getvalue()
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as CSV."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    return file.getvalue()

@@ -1,4 +1,7 @@
-"""Pictures to start from: assets/samples/MODEL/NAME.{jpg,png}, their origin in assets/samples/LICENSES.md."""
+"""Pictures to start from: assets/samples/MODEL/NAME.{jpg,png}, their origin in assets/samples/LICENSES.md.
+
+To add one: put the file there, its origin in LICENSES.md, its name in SAMPLES. The first is what a visitor sees first.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,25 @@ from pathlib import Path
 import streamlit as st
 from PIL import Image
 
+from attnviz.ui.uploads import Picture, picture_of
+
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "samples"
+DIGITS = ("three", "eight", "zero", "one", "two", "four", "five", "six", "seven", "nine", "drawn")
+SAMPLES: dict[str, tuple[str, ...]] = {  # model -> names
+    "vit": ("cat", "coffee", "rocket", "astronaut", "palace", "flower", "motorcycle"),
+    "vit-digits": DIGITS,
+}
 
 
-@st.cache_resource(show_spinner=False)
-def samples_of(model: str) -> dict[str, Path]:
-    """The sample pictures for a model, by name."""
-    found = sorted(p for p in (FOLDER / model).glob("*") if p.suffix in (".jpg", ".png"))
-    return {path.stem: path for path in found}
+def samples_of(model: str) -> tuple[str, ...]:
+    """The names of the sample pictures for a model; one without its own gets those of the first."""
+    return SAMPLES.get(model) or next(iter(SAMPLES.values()))
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
-def open_sample(model: str, name: str) -> Image.Image:
-    """One of them, upright RGB."""
-    with Image.open(samples_of(model)[name]) as picture:
-        return picture.convert("RGB")
+@st.cache_resource(max_entries=64, show_spinner=False)
+def open_sample(model: str, name: str) -> Picture:
+    """One sample picture."""
+    folder = FOLDER / (model if model in SAMPLES else next(iter(SAMPLES)))
+    path = next(p for suffix in ("jpg", "png") if (p := folder / f"{name}.{suffix}").exists())
+    with Image.open(path) as picture:
+        return picture_of(picture.convert("RGB"))

@@ -1,23 +1,19 @@
-"""What the visitor has chosen: kept in the session and in the URL. Layers and heads count from 1 on screen and there."""
+"""What the visitor has picked: kept in the session and in the URL, valid for the model at hand.
+
+Layers and heads count from 0 in code, from 1 on screen and in the URL; `layer_name` and `head_name` are the one place.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
 
 import streamlit as st
 
 from attnviz.models import ImageModel
 from attnviz.types import Tokens
 
-
-@dataclass(frozen=True)
-class Display:
-    """How maps are drawn."""
-
-    scale: str = "sqrt"
-    colours: str = "viridis"
-    drop_prefix: bool = True
-    network: bool = False  # the network's own small picture instead of the visitor's
+SEEN = "attnviz:seen"  # session key: what each parameter of our own said in the URL when we last looked
+PAGE = "attnviz:page"
 
 
 def layer_name(index: int) -> str:
@@ -31,73 +27,79 @@ def head_name(index: int) -> str:
 
 
 def token_name(tokens: Tokens, index: int) -> str:
-    """What a token is called on screen: "row 4, column 9" or its label."""
+    """What a token is called on screen: "row 4, column 9", or its label."""
     if tokens.grid is None or index < tokens.prefix:
         return tokens.labels[index]
     row, column = divmod(index - tokens.prefix, tokens.grid[1])
     return f"row {row + 1}, column {column + 1}"
 
 
-def chosen_tokens(name: str, count: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-    """The tokens picked under this name: from the session, else the URL, else the default; written back to the URL."""
-    if name not in st.session_state:
-        parts = st.query_params.get(name, "").split(",")
-        numbers = [int(p) for p in parts if p.isdecimal() and len(p) < 7]
-        st.session_state[name] = tuple(n for n in numbers if n < count) or default
-    kept = tuple(n for n in st.session_state[name] if n < count) or default
-    st.session_state[name] = kept
-    st.query_params[name] = ",".join(map(str, kept))
-    return kept
-
-
-def chosen_token(name: str, count: int, default: int = 0) -> int:
-    """The one token picked under this name."""
-    return chosen_tokens(name, count, (default,))[0]
-
-
-def set_tokens(name: str, tokens: tuple[int, ...]) -> None:
-    """Pick tokens, e.g. from a view's on_pick."""
-    st.session_state[name] = tuple(int(t) for t in tokens)
-
-
-def go(**state: str | int | bool | tuple[int, ...]) -> None:
-    """Set several choices at once, by their names in the URL; call it from a button's on_click."""
-    for name, value in state.items():
-        st.session_state[name] = value
-
-
 def layer_choice(model: ImageModel, key: str = "layer") -> int:
-    """A slider over the layers; the last one to begin with. Counts from 0 in code, from 1 on screen and in the URL."""
+    """A slider over the layers, the last one to begin with."""
     count = model.config.layers
     keep_inside(key, range(1, count + 1))
     return st.slider("Layer", 1, count, count, key=key, bind="query-params") - 1
 
 
 def head_choice(model: ImageModel, key: str = "head") -> int:
-    """A row of buttons over the heads; the first one to begin with."""
+    """A row of buttons over the heads, the first one to begin with."""
     options = list(range(1, model.config.heads + 1))
     keep_inside(key, options)
-    chosen = st.segmented_control("Head", options, default=1, required=True, key=key, bind="query-params")
-    return chosen - 1
+    return st.segmented_control("Head", options, default=1, required=True, key=key, bind="query-params") - 1
 
 
-def keep_inside(key: str, options) -> None:
-    """Forget a choice that another model does not have."""
+def keep_inside(key: str, options: Container[object]) -> None:
+    """Forget a choice that the model at hand does not have; the widget then starts from its default."""
     if key in st.session_state and st.session_state[key] not in options:
         del st.session_state[key]
 
 
-SCALES = {"Square root": "sqrt", "Linear": "linear", "Log": "log", "Rank": "rank"}
-COLOURS = {"Viridis": "viridis", "Cividis": "cividis", "Inferno": "inferno", "Gray": "gray"}
+def on_page(name: str) -> None:
+    """Tell the picks below which page is open: a change of page clears their parameters, which is no wish of anyone."""
+    if st.session_state.get(PAGE) != name:
+        st.session_state[PAGE] = name
+        st.session_state[SEEN] = {}
 
 
-def display(key: str = "display") -> Display:
-    """The popover of rare options, shared by all pages."""
-    with st.popover("Display", icon=":material/tune:"):
-        scale = st.segmented_control(
-            "Scale", list(SCALES), default="Square root", required=True, key="scale", bind="query-params"
-        )
-        colours = st.selectbox("Colours", list(COLOURS), key="colours", bind="query-params")
-        drop = st.toggle("Leave out CLS and registers", True, key="drop", bind="query-params")
-        network = st.toggle("Show the picture the network sees", False, key="network", bind="query-params")
-    return Display(SCALES[scale], COLOURS[colours], drop, network)
+def chosen_tokens(name: str, count: int, default: Sequence[int] = ()) -> tuple[int, ...]:
+    """The tokens picked under this name, all below `count`: from the session, the URL or the default.
+
+    The URL wins when it has changed by itself, which is a deep link or the back button. A pick equal to the default
+    is not written there, as with widgets.
+    """
+    seen = st.session_state.setdefault(SEEN, {})
+    url = st.query_params.get(name)
+    if name not in st.session_state or (name in seen and seen[name] != url):
+        st.session_state[name] = numbers(url or "")
+    picked = st.session_state[name]
+    picked = (picked,) if isinstance(picked, int) else tuple(picked)
+    kept = tuple(t for t in picked if 0 <= t < count) or tuple(default)
+    st.session_state[name] = kept
+    text = None if kept == tuple(default) else ",".join(map(str, kept))
+    if text is None:
+        st.query_params.pop(name, None)
+    elif text != url:
+        st.query_params[name] = text
+    seen[name] = text
+    return kept
+
+
+def chosen_token(name: str, count: int, default: int = 0) -> int:
+    """The one token picked under this name; see `chosen_tokens`."""
+    return chosen_tokens(name, count, (default,))[0]
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The plain numbers of a comma-separated list, at most 64 of them; anything else is left out."""
+    return tuple(int(part) for part in text.split(",")[:64] if part.isdecimal() and len(part) < 7)
+
+
+def set_tokens(name: str, tokens: Sequence[int]) -> None:
+    """Pick tokens, e.g. from a view's on_pick."""
+    st.session_state[name] = tuple(int(token) for token in tokens)
+
+
+def go(**choices: object) -> None:
+    """Make several choices at once, by their names in the URL; for a button's on_click."""
+    for name, value in choices.items():
+        st.session_state[name] = value

@@ -1,40 +1,109 @@
-"""The prose of the pages, one file each in assets/text; its format is explained in assets/text/start.md."""
+"""The prose of the pages, one file each in assets/text, so that a change of wording touches no code.
+
+    # Title
+    One or two sentences under it.
+
+    ## What to try
+    - [Label of the button](page?layer=3&head=2&token=45) why it is worth a look
+
+    ## What this does not tell you
+    Paragraphs.
+
+A link names a page by its address ("" is Start) and sets choices by their names there: numbers, words, true, false, or
+tokens as 3,4. Any further section is read by `section(page, heading)`.
+"""
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 
 import streamlit as st
 
+from attnviz.ui.state import go
+
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "text"
+LINK = re.compile(r"^- \[(?P<label>[^\]]+)\]\((?P<address>[^)]*)\)\s*(?P<why>.*)$")
 
 
+class Experiment(NamedTuple):
+    """Something to try: a button that leads to a page with some choices made."""
+
+    label: str
+    page: str  # its file in pages/, without ".py"
+    choices: dict[str, object]
+    why: str
+
+
+@lru_cache(maxsize=32)
 def sections(page: str) -> dict[str, str]:
-    """The sections of a page's text by heading; the lead is under "", the title under "title"."""
-    parts, name = {"": "", "title": page.replace("_", " ").capitalize()}, ""
+    """A page's text by heading; "" holds what stands before the first one, "title" the title."""
     path = FOLDER / f"{page}.md"
-    for line in path.read_text().splitlines() if path.exists() else ():
+    parts, name = {"title": page.replace("_", " ").capitalize(), "": ""}, ""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         if line.startswith("# "):
-            parts["title"] = line[2:]
+            parts["title"] = line[2:].strip()
         elif line.startswith("## "):
-            name = line[3:]
+            name = line[3:].strip()
             parts[name] = ""
         else:
             parts[name] += line + "\n"
     return parts
 
 
+def section(page: str, heading: str) -> str:
+    """One section of a page's text; empty where it has none of that name."""
+    return sections(page).get(heading, "").strip()
+
+
+def experiments(text: str) -> list[Experiment]:
+    """The experiments of a section: its list items that are links."""
+    found = []
+    for match in filter(None, map(LINK.match, text.splitlines())):
+        address = urlsplit(match["address"])
+        choices = {name: value_of(value) for name, value in parse_qsl(address.query)}
+        found.append(Experiment(match["label"], address.path.strip("/") or "start", choices, match["why"]))
+    return found
+
+
+def value_of(text: str) -> object:
+    """A value from a link as its widget holds it: number, truth, tokens or word."""
+    if text.isdecimal():
+        return int(text)
+    if text in ("true", "false"):
+        return text == "true"
+    parts = text.split(",")
+    return tuple(map(int, parts)) if len(parts) > 1 and all(p.isdecimal() for p in parts) else text
+
+
 def header(page: str) -> None:
-    """The page's title and lead sentence."""
-    text = sections(page)
-    st.title(text["title"])
-    st.markdown(text[""])
+    """The page's title and the sentence under it."""
+    st.title(section(page, "title"), anchor=False)
+    st.markdown(section(page, ""))
 
 
 def footer(page: str) -> None:
-    """The page's "What to try" and "What this does not tell you"."""
-    text = sections(page)
-    for name in ("What to try", "What this does not tell you"):
-        if name in text:
-            st.subheader(name)
-            st.markdown(text[name])
+    """The end of every page: three things to try, and what the page does not tell."""
+    tries = experiments(section(page, "What to try"))
+    st.divider()
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        if tries:
+            st.subheader("What to try", anchor=False)
+        for number, experiment in enumerate(tries):
+            offer(page, experiment, f"{page}:try:{number}")
+    with right:
+        st.subheader("What this does not tell you", anchor=False)
+        st.markdown(section(page, "What this does not tell you"))
+
+
+def offer(page: str, experiment: Experiment, key: str) -> None:
+    """One experiment: a button that makes its choices, here or on another page, and why it is worth a look."""
+    arrow = ":material/arrow_forward:"
+    pressed = st.button(experiment.label, key=key, on_click=go, kwargs=experiment.choices, icon=arrow)
+    st.caption(experiment.why)
+    if pressed and experiment.page != page:
+        st.switch_page(f"../pages/{experiment.page}.py")

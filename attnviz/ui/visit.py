@@ -1,18 +1,22 @@
-"""What this visitor looks at: the sidebar's choices, and the record of them that pages read."""
+"""What this visitor looks at: the choices shared by all pages, and the record of them that pages read."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 from PIL import Image
 
 from attnviz.models import MODELS, ImageModel
 from attnviz.types import Sample, Trace
-from attnviz.ui.cache import open_model, trace
+from attnviz.ui.cache import Busy, open_model, trace
+from attnviz.ui.device import device_line
 from attnviz.ui.samples import open_sample, samples_of
-from attnviz.ui.uploads import decode
+from attnviz.ui.uploads import BadImage, Picture, decode
+
+TYPES = ["png", "jpg", "jpeg", "webp"]  # by name only; `decode` looks at the content
+OWN, PROBLEM, LAST = "attnviz:own", "attnviz:problem", "attnviz:last"  # keys of the session
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,33 +28,70 @@ class Visit:
     picture: Image.Image  # the visitor's picture, upright RGB
     sample: Sample
     trace: Trace
-    source: str  # "dog", "upload", "camera"
+    source: str  # a sample's name, "upload" or "camera"
+
+
+def own_pictures() -> dict[str, Picture]:
+    """The pictures this visitor brought: by "upload" and "camera". They live as long as the session."""
+    return st.session_state.setdefault(OWN, {})
 
 
 def sidebar() -> None:
-    """Draw the choices shared by all pages: the model and the picture."""
+    """Draw the choices shared by all pages: the model and the picture. Raises DamagedModel after all is drawn."""
     with st.sidebar:
-        names = [n for n, entry in MODELS.items() if entry.modality == "image"]
-        name = st.selectbox("Model", names, key="model", bind="query-params")
-        options = list(samples_of(name))
-        if st.session_state.get("sample") not in options:
-            st.session_state.pop("sample", None)
-        st.selectbox("Picture", options, key="sample", bind="query-params")
-        st.file_uploader("Your own picture", type=["png", "jpg", "jpeg", "webp"], key="image", max_upload_size=10)
+        name = st.selectbox("Model", list(MODELS), key="model", bind="query-params", help="Which network to look into")
+        about = st.empty()
+        choose_picture(name)
+        bring_picture("image")
+        device = st.empty()
+    if sentence := st.session_state.get(PROBLEM):
+        st.warning(sentence, icon=":material/image_not_supported:")
+    about.caption(MODELS[name].title)
+    device.caption(device_line(open_model(name)))
+
+
+def choose_picture(model: str) -> str:
+    """The list of sample pictures, and of the visitor's own; each model remembers its last one."""
+    options = [*samples_of(model), *own_pictures()]
+    last = st.session_state.setdefault(LAST, {})
+    if st.session_state.get("sample", options[0]) not in options:
+        st.session_state["sample"] = last.get(model, options[0])
+    last[model] = st.selectbox("Picture", options, key="sample", bind="query-params")
+    return last[model]
+
+
+def bring_picture(key: str) -> None:
+    """Ways to bring a picture. The camera is opened on demand, so that no permission is asked for by itself."""
+    taken = partial(take, key, "upload")
+    st.file_uploader("Your own picture", type=TYPES, key=key, max_upload_size=10, on_change=taken)
+    if st.toggle("Use the camera", key=f"{key}:camera:on", help="The picture stays in this app's memory"):
+        st.camera_input("Photo", key=f"{key}:camera", on_change=partial(take, f"{key}:camera", "camera"))
+
+
+def take(key: str, kind: str) -> None:
+    """What a visitor brought becomes the picture; a file that cannot be used leaves a sentence instead."""
+    st.session_state.pop(PROBLEM, None)
+    file = st.session_state.get(key)
+    if file is None:
+        own_pictures().pop(kind, None)
+        return
+    try:
+        own_pictures()[kind] = decode(file.getvalue())
+        st.session_state["sample"] = kind
+    except (BadImage, Busy) as error:
+        st.session_state[PROBLEM] = str(error)
 
 
 def visit() -> Visit:
-    """What the sidebar has chosen, with its trace. Raises BadImage, DamagedModel."""
-    name = st.session_state["model"]
-    upload = st.session_state.get("image")
-    source = "upload" if upload else st.session_state["sample"]
-    picture = decode(upload.getvalue()) if upload else open_sample(name, source)
+    """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
+    name, source = st.session_state["model"], st.session_state["sample"]
+    picture = own_pictures().get(source) or open_sample(name, source)
     model = open_model(name)
-    digest = hashlib.sha256(picture.tobytes() + repr(picture.size).encode()).hexdigest()
-    sample = _prepared(model.digest, digest, model, picture)
-    return Visit(model, name, picture, sample, trace(name, sample), source)
+    sample = prepared(model.digest, picture.digest, model, picture.image)
+    return Visit(model, name, picture.image, sample, trace(name, sample), source)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _prepared(model_digest: str, picture_digest: str, _model: ImageModel, _picture: Image.Image) -> Sample:
+def prepared(model_digest: str, picture_digest: str, _model: ImageModel, _picture: Image.Image) -> Sample:
+    """A picture made ready for a model."""
     return _model.prepare(_picture)

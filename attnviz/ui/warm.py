@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import torch
+import logging
 
 from attnviz.models import MODELS
-from attnviz.ui.cache import open_model
+from attnviz.ui.cache import cores, open_model
+
+log = logging.getLogger("attnviz")
 
 
 def warm() -> None:
-    """Open the default model; one thread a forward pass is fastest where visitors share the cores."""
-    torch.set_num_threads(1)
-    open_model(next(iter(MODELS)))
+    """Open the default model. What goes wrong is logged here and said by the page: it must not end the server."""
+    try:
+        cores()
+        open_model(next(iter(MODELS)))
+    except Exception:
+        log.exception("the default model could not be opened")

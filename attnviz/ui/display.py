@@ -1,0 +1,38 @@
+"""How maps are drawn: the rare options, in one popover shared by all pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+SCALES = {"Square root": "sqrt", "Linear": "linear", "Log": "log", "Rank": "rank"}
+COLOURS = {"Viridis": "viridis", "Cividis": "cividis", "Inferno": "inferno", "Gray": "gray"}
+FIRST = "Square root"
+WHY_SCALE = (
+    "Trained maps have a few very hot cells. Square root, clipped at the 99th percentile, lets the rest be seen; "
+    "rank shows the order only."
+)
+WHY_DROP = "CLS and registers often take most of the weight. Without them, the rest is divided so that rows sum to one."
+
+
+@dataclass(frozen=True)
+class Display:
+    """How maps are drawn, in the words of the views."""
+
+    scale: str = "sqrt"  # "sqrt", "linear", "log" or "rank"
+    colours: str = "viridis"  # a sequential scale of plots.theme
+    drop_prefix: bool = True  # leave out CLS and registers as keys, the rest renormalised
+    network: bool = False  # the small picture the network sees instead of the visitor's
+
+
+def display(key: str = "display") -> Display:
+    """The popover of rare options; what it holds is in the URL."""
+    with st.popover("Display", icon=":material/tune:", key=key):
+        scale = st.segmented_control(
+            "Scale", list(SCALES), default=FIRST, required=True, key="scale", bind="query-params", help=WHY_SCALE
+        )
+        colours = st.selectbox("Colours", list(COLOURS), key="colours", bind="query-params")
+        drop = st.toggle("Leave out CLS and registers", True, key="drop", bind="query-params", help=WHY_DROP)
+        network = st.toggle("Show the picture the network sees", False, key="network", bind="query-params")
+    return Display(SCALES[scale or FIRST], COLOURS[colours or "Viridis"], drop, network)
