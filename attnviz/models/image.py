@@ -107,8 +107,8 @@ class ImageModel:
         self,
         sample: Sample,
         *,
-        embeddings: Float[Tensor, "token feature"] | None = None,
-        keep: Bool[Tensor, " token"] | None = None,
+        embeddings: Float[Tensor, "*copies token feature"] | None = None,
+        keep: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
         heads_off: Sequence[tuple[int, int]] = (),
     ) -> Trace:

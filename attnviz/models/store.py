@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 
@@ -88,7 +89,7 @@ def open_vit(folder: Path) -> ImageModel:
             digest=config["sha256"],
             facts=config["facts"],
         )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error
 
 
@@ -113,7 +114,10 @@ def read_weights(folder: Path, expected: str) -> dict[str, torch.Tensor]:
         raise DamagedModel(folder, "model.safetensors", "is missing") from error
     if hashlib.sha256(raw).hexdigest() != expected:
         raise DamagedModel(folder, "model.safetensors", "is damaged: its checksum differs from config.json")
-    return read_tensors(raw)
+    try:
+        return read_tensors(raw)
+    except SafetensorError as error:
+        raise DamagedModel(folder, "model.safetensors", "holds no tensors") from error
 
 
 MODELS: dict[str, Entry] = {

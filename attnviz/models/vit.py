@@ -110,21 +110,24 @@ class ViT(nn.Module):
         self,
         pixels: Float[Tensor, "*batch channel height width"],
         *,
-        embeddings: Float[Tensor, "*batch token feature"] | None = None,
+        embeddings: Float[Tensor, "*copies token feature"] | None = None,
         visible: Int[Tensor, "*batch patch"] | None = None,
-        keep: Bool[Tensor, "*batch token"] | None = None,
+        keep: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
         heads_off: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """Everything one pass records; logits["class"] is [*batch 1 class].
 
         `visible`: only these patches enter the network (training). `keep`: False tokens are attended by nobody and
-        leave the readout. `embeddings` replaces the content vectors. `positions`: "own", "none" or "shuffled".
+        leave the readout. `embeddings` replaces the content vectors. `positions`: "own", "none" or "shuffled". One
+        picture may come with a batch of embeddings or of keeps.
         `heads_off`: (layer, head) pairs whose output is silenced. Raises ValueError for sizes patches do not divide.
         """
         rows, columns = pixels.shape[-2] // self.config.patch, pixels.shape[-1] // self.config.patch
         tokens = grid_tokens(rows, columns, self.config.prefix)
         content = self.content(pixels) if embeddings is None else embeddings
+        if keep is not None:
+            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
         position = self.position(rows, columns, positions).expand_as(content)
         if visible is not None:
             tokens, (content, position) = self.gather(visible, content, position)

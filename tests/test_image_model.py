@@ -1,0 +1,128 @@
+"""From a picture to a trace: preparation, the model's own interface, and that a trace is never changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import attnviz
+from attnviz.models import ImageModel, Preparation
+from attnviz.training.data import DATA
+
+COLOUR = Preparation(8, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
+GREY = Preparation(8, (0.3,), (0.4,), invert_light=True)
+
+
+@pytest.fixture(scope="module")
+def model() -> ImageModel:
+    """The small shipped model."""
+    return attnviz.load("vit-digits")
+
+
+@pytest.fixture(scope="module")
+def digit() -> Image.Image:
+    """A handwritten digit nobody trained on."""
+    return Image.fromarray(DATA["digits"]("val").images[0, :, :, 0])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "CMYK"])
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (100, 7), (7, 100)])
+def test_any_picture_can_be_prepared(mode: str, size: tuple[int, int]) -> None:
+    for how, channels in ((COLOUR, 3), (GREY, 1)):
+        pixels = how.pixels(how.picture(Image.new(mode, size)))
+        assert pixels.shape == (channels, 8, 8)
+        assert pixels.dtype == torch.float32
+
+
+def test_pixels_are_normalised_channel_by_channel() -> None:
+    pixels = COLOUR.pixels(Image.new("RGB", (8, 8), (255, 102, 0)))
+    torch.testing.assert_close(pixels[:, 0, 0], torch.tensor([2.5, 0.0, -0.6]))
+
+
+def test_the_middle_square_is_seen() -> None:
+    assert COLOUR.crop(30, 10) == (10, 0, 20, 10)
+    assert COLOUR.crop(11, 30) == (0, 9, 11, 20)
+    picture = Image.new("RGB", (30, 10), "white")
+    picture.paste("red", (10, 0, 20, 10))
+    assert set(COLOUR.picture(picture).get_flattened_data()) == {(255, 0, 0)}
+
+
+def test_dark_ink_on_light_paper_is_turned_round() -> None:
+    ink = Image.new("L", (8, 8), 255)
+    ink.paste(0, (3, 3, 5, 5))
+    turned = np.asarray(GREY.picture(ink))
+    assert (turned[0, 0], turned[4, 4]) == (0, 255)
+    already = Image.fromarray(turned)
+    assert np.array_equal(np.asarray(GREY.picture(already)), turned)
+
+
+@pytest.mark.parametrize("name", attnviz.MODELS)
+def test_training_pixels_are_prepared_pixels(name: str) -> None:
+    """The app must feed the network what training fed it: the same rounding, order and normalisation."""
+    how = attnviz.load(name).preparation
+    raw = np.random.default_rng(0).integers(0, 120, (how.size, how.size, len(how.mean)), dtype=np.uint8)
+    picture = Image.fromarray(raw.squeeze())
+    values = torch.from_numpy(raw).permute(2, 0, 1).float() / 255
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in (how.mean, how.deviation))
+    torch.testing.assert_close(how.pixels(how.picture(picture)), (values - mean) / deviation)
+
+
+def test_a_sample_says_what_it_is(model: ImageModel, digit: Image.Image) -> None:
+    sample = model.prepare(digit)
+    again = model.prepare(digit.copy())
+    assert sample.digest == again.digest
+    assert len(sample.digest) == 64
+    assert sample.digest != model.prepare(digit.rotate(90)).digest
+    assert sample.image is not None
+    assert sample.image.size == (8, 8)
+    assert sample.crop == (0, 0, 8, 8)
+    assert sample.tokens["main"].grid == (4, 4)
+
+
+def test_a_trace_through_the_models_interface(model: ImageModel, digit: Image.Image) -> None:
+    trace = model(model.prepare(digit))
+    assert trace.sample is not None
+    assert trace.logits["class"].argmax().item() == DATA["digits"]("val").labels[0]
+    last = trace.residuals["main"][-1]
+    torch.testing.assert_close(model.read(last), trace.logits["class"])
+    for index in range(model.config.layers):
+        before, after = trace.residuals["main"][index : index + 2]
+        torch.testing.assert_close(model.layer(index, before), after)
+    assert not last.requires_grad
+    with pytest.raises(ValueError, match="residual has 5 tokens, expected 17"):
+        model.read(last[:5])
+
+
+def test_options_reach_the_network(model: ImageModel, digit: Image.Image) -> None:
+    sample = model.prepare(digit)
+    own = model(sample).logits["class"]
+    keep = torch.ones(17, dtype=torch.bool)
+    keep[5:12] = False
+    for options in ({"keep": keep}, {"positions": "none"}, {"heads_off": [(0, 1)]}):
+        assert (model(sample, **options).logits["class"] - own).abs().max() > 1e-3
+
+
+def test_gradients_flow_from_embeddings(model: ImageModel, digit: Image.Image) -> None:
+    sample = model.prepare(digit)
+    content = model(sample).content["main"].clone().requires_grad_()
+    trace = model(sample, embeddings=content)
+    gradient = trace.calls[1].gradient(trace.logits["class"][0, 3])
+    assert gradient.shape == trace.calls[1].output.shape
+    assert gradient.abs().max() > 0
+    assert all(not p.requires_grad for p in model.network.parameters())
+
+
+def test_reading_a_trace_does_not_change_it(model: ImageModel, digit: Image.Image) -> None:
+    trace = model(model.prepare(digit))
+    tensors = [t for c in trace.calls for t in (c.query, c.key, c.value, c.output)] + [*trace.residuals["main"]]
+    before = [t.clone() for t in tensors]
+    for call in trace.calls:
+        call.weights()
+        call.scores(stage="raw")
+        call.maps()
+        call.pull(trace.readout["main"])
+        call.map_gradient(torch.ones_like(call.output))
+        _ = call.empty
+    assert all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True))

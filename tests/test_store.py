@@ -1,0 +1,125 @@
+"""Models on disk: what is saved comes back, what is damaged says so, nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import attnviz
+from attnviz.models import MODELS, DamagedModel, ImageModel, Preparation, ViT, ViTConfig, load, save
+from attnviz.models.image import digest_of
+from attnviz.models.store import open_vit
+
+CONFIG = ViTConfig(size=8, patch=4, width=16, layers=1, heads=2, mlp=2, classes=3)
+
+
+@pytest.fixture
+def model() -> ImageModel:
+    """A small untrained model, its parameters representable in half precision."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ViT(CONFIG)
+    network.load_state_dict({name: tensor.half().float() for name, tensor in network.state_dict().items()})
+    preparation = Preparation(8, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    return ImageModel("tiny", network, preparation, ("dog", "car", "cup"), ("animal", "thing", "thing"), title="Tiny")
+
+
+@pytest.fixture
+def folder(model: ImageModel, tmp_path: Path) -> Path:
+    """The model saved."""
+    save(model, tmp_path / "tiny", "# a card\n", {"top1": 12.5})
+    return tmp_path / "tiny"
+
+
+def test_what_is_saved_comes_back(model: ImageModel, folder: Path) -> None:
+    opened = open_vit(folder)
+    sample = model.prepare(Image.effect_noise((30, 20), 80).convert("RGB"))
+    assert torch.equal(opened(sample).logits["class"], model(sample).logits["class"])
+    assert (opened.classes, opened.groups, opened.title) == (model.classes, model.groups, "Tiny")
+    assert (opened.preparation, opened.config) == (model.preparation, CONFIG)
+    assert opened.facts == {"top1": 12.5}
+    assert (folder / "card.md").read_text() == "# a card\n"
+
+
+def test_weights_are_half_precision(folder: Path) -> None:
+    parameters = sum(p.numel() for p in ViT(CONFIG).parameters())
+    size = (folder / "model.safetensors").stat().st_size
+    assert 2 * parameters < size < 2 * parameters + 5_000
+
+
+def test_a_changed_byte_is_noticed(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    with pytest.raises(DamagedModel, match=r"tiny/model\.safetensors is damaged") as raised:
+        open_vit(folder)
+    assert "git checkout -- assets/models/tiny" in str(raised.value)
+    assert "make train NAME=tiny" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(DamagedModel, match=f"{name} is missing"):
+        open_vit(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "\x00"])
+def test_an_unreadable_config_is_named(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    with pytest.raises(DamagedModel, match=r"config\.json cannot be read"):
+        open_vit(folder)
+
+
+@pytest.mark.parametrize("key", ["network", "preparation", "classes", "groups", "title", "facts"])
+@pytest.mark.parametrize("value", [None, 3, {"width": -4}])
+def test_a_config_that_does_not_fit_is_named(folder: Path, key: str, value: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    del config[key]
+    if value is not None and key not in ("title", "facts"):
+        config[key] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DamagedModel, match=r"config\.json does not describe"):
+        open_vit(folder)
+
+
+def test_a_pickle_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(pickle.dumps({"embed.weight": [1.0]}))
+    with pytest.raises(DamagedModel):
+        open_vit(folder)
+
+
+def test_a_file_that_is_no_safetensors_but_matches_its_checksum(folder: Path) -> None:
+    import hashlib
+
+    raw = b"not tensors"
+    (folder / "model.safetensors").write_bytes(raw)
+    config = json.loads((folder / "config.json").read_text())
+    config["sha256"] = hashlib.sha256(raw).hexdigest()
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DamagedModel):
+        open_vit(folder)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="known: vit, vit-digits"):
+        load("resnet")
+    assert attnviz.MODELS is MODELS
+
+
+def test_digest_follows_the_parameters(model: ImageModel) -> None:
+    before = digest_of(model.network)
+    with torch.no_grad():
+        model.network.classify.bias[0] += 1
+    assert digest_of(model.network) != before
+
+
+def test_classes_must_match_the_network(model: ImageModel) -> None:
+    with pytest.raises(ValueError, match="3 outputs but 2 classes"):
+        ImageModel("tiny", model.network, model.preparation, ("a", "b"), ("g", "g"))
