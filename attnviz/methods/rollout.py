@@ -80,7 +80,7 @@ def layers(
     """The rollout after each layer, last layer first: the last step is the whole rollout, the others cost nothing more.
 
     `first` and `last` bound the layers used, both counted. `opened` hands over fused maps computed before (see
-    `factors`). Raises NoRollout where a call has no map that can be multiplied, ValueError for options out of range.
+    `held`). Raises NoRollout where a call has no map that can be multiplied, ValueError for options out of range.
     """
     check(trace, alpha, fusion, discard, first, last)
     opened = opened or (lambda call: fused_blocks(call, fusion, discard, by_row))
@@ -92,18 +92,25 @@ def layers(
     return [step._replace(rows={stream: row[..., 0, :] for stream, row in step.rows.items()}) for step in steps]
 
 
-def factors(trace: Trace, fusion: str = "mean", discard: float = 0.0, by_row: bool = False) -> Open:
-    """Every call's fused map held in memory, [query key] each, so that alpha, target and layers change at once.
+@torch.no_grad()
+def factors(
+    trace: Trace, fusion: str = "mean", discard: float = 0.0, by_row: bool = False
+) -> tuple[Float[Tensor, "*batch query key"], ...]:
+    """Every call's fused map, in the order of the calls: worth keeping for networks of few tokens.
 
-    For networks of few tokens; hand it to `layers` as `opened`.
+    With `held`, a change of alpha, target or layers then costs vector products only.
     """
-    kept: dict[AttentionCall, Tensor] = {}  # calls compare by identity
-    with torch.no_grad():
-        for call in trace.calls:
-            stochastic(call)
-            blocks = fused_blocks(call, fusion, discard, by_row)
-            kept[call] = torch.cat([blocks(rows) for rows in call.blocks()], -2)
-    return lambda call: lambda rows: kept[call][..., rows, :]
+    check(trace, 0.0, fusion, discard, 0, None)
+    for call in trace.calls:
+        stochastic(call)
+    blocks = [fused_blocks(call, fusion, discard, by_row) for call in trace.calls]
+    return tuple(torch.cat([b(rows) for rows in c.blocks()], -2) for c, b in zip(trace.calls, blocks, strict=True))
+
+
+def held(trace: Trace, maps: Sequence[Tensor]) -> Open:
+    """Fused maps made by `factors`, for `layers` as `opened`."""
+    kept = dict(zip(trace.calls, maps, strict=True))  # calls compare by identity
+    return lambda call: lambda rows: kept[call][..., rows[0] : rows[-1] + 1, :]
 
 
 def check(trace: Trace, alpha: float, fusion: str, discard: float, first: int, last: int | None) -> None:

@@ -1,0 +1,66 @@
+"""Rollout: attention followed back through all layers, beside the raw attention of the last one."""
+
+import streamlit as st
+
+from attnviz import ui, views
+from attnviz.ui import rollout
+from attnviz.ui.prose import section
+
+visit = ui.visit()
+tokens = visit.sample.tokens["main"]
+
+ui.header("rollout")
+
+
+def pick(chosen: tuple[int, ...]) -> None:
+    rollout.pick(visit, chosen)
+
+
+def start_from(cell: tuple[int, ...]) -> None:
+    ui.go(**{"from": cell[1] + 1})
+
+
+@ui.fragment
+def page() -> None:
+    choice = rollout.choose(visit)
+    result = rollout.work_out(visit, choice)
+    chosen = (choice.token,) if choice.target == rollout.PATCH else ()
+    name, last = choice.name(tokens), choice.depth
+
+    large, beside = st.columns([1.5, 1], gap="medium")
+    with beside, st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.markdown(f"**Raw attention** of {name}, layer {last} alone")
+        look = ui.display()
+    with st.container(gap=None):
+        ui.share_picture(visit)
+        rollout.send(visit, choice, result)
+    drawn = {"picture": "picture", "maps": rollout.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours,
+             "drop_prefix": look.drop_prefix}  # fmt: skip
+    both = {**drawn, "network": look.network, "on_pick": pick}
+    with large:
+        st.markdown(f"**Rollout** of {name}, from layer {choice.first + 1} to {last}")
+        views.picture_view("large", index=choice.first, height=540, label="Your picture with the rollout", **both)
+        st.caption(rollout.caption(choice.labels(tokens)))
+    with beside:
+        views.picture_view("raw", index=last, height=340, label="Your picture with raw attention", **both)
+        st.caption(rollout.caption(rollout.raw_labels(choice, tokens)))
+        st.markdown(rollout.prefix_words(tokens, choice, result))
+        rollout.top_patches(tokens, choice, result)
+    st.caption(rollout.COMPARED)
+
+    section("rollout", "Layer by layer")
+    views.tiles_view("steps", rows=[""], columns=[f"From layer {i + 1}" for i in range(last)], tile=150,
+                     selected=(0, choice.first), on_pick=start_from, label="Rollout from each layer on",
+                     **{**drawn, "maps": [rollout.SLOT]})  # fmt: skip
+    words, chart = st.columns([1, 1], gap="large")
+    with words:
+        section("rollout", "How it is computed")
+    with chart:
+        section("rollout", "How much does the residual path carry?")
+        rollout.residual_chart(visit, choice)
+    ui.downloads(lambda: rollout.arrays(visit, choice, result), lambda: rollout.rows(visit, choice, result),
+                 f"rollout-{visit.source}")  # fmt: skip
+
+
+page()
+ui.footer("rollout")
