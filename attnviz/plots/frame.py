@@ -38,7 +38,9 @@ def colour(name: str | int, dark: bool) -> str:
 
 
 def ticks(labels: Sequence[str], most: int = TICKS) -> dict[str, Any]:
-    """A numeric axis that shows at most `most` of the labels, evenly spaced and always the first."""
+    """A numeric axis that shows at most `most` of the labels, evenly spaced and always the first; none at 0."""
+    if most < 1:
+        return {"showticklabels": False, "ticks": ""}
     step = max(1, -(-len(labels) // most))
     places = list(range(0, len(labels), step))
     return {"tickmode": "array", "tickvals": places, "ticktext": [labels[i] for i in places]}

@@ -30,10 +30,10 @@ def stacked_bars(
     one range, so that their bars can be compared; `chosen` marks one place in the shared ones.
     """
     arrays = {name: frame.array(values, f"series {name!r}", 1) for name, values in series.items()}
-    if not arrays:
-        raise ValueError("there is no series to draw")
-    titles = [f"{name} · {len(values)} numbers" for name, values in arrays.items()]
-    figure = make_subplots(len(arrays), 1, subplot_titles=titles, vertical_spacing=0.28 / len(arrays))
+    if not arrays or not all(map(len, arrays.values())):
+        raise ValueError(f"series must hold numbers, got {dict.fromkeys(arrays) or 'no series'}")
+    titles = [f"{name} · {len(v)} numbers, {v.min():.2g} to {v.max():.2g}" for name, v in arrays.items()]
+    figure = make_subplots(len(arrays), 1, subplot_titles=titles, vertical_spacing=0.26 / len(arrays))
     most = max((float(np.abs(arrays[name]).max(initial=0)) for name in shared), default=0) * 1.05 or 1.0
     for row, (name, values) in enumerate(arrays.items(), 1):
         single = None if isinstance((colours or {}).get(name, ""), str) else len(values)
@@ -51,8 +51,8 @@ def stacked_bars(
         )
         figure.update_yaxes(range=[-most, most] if name in shared else None, row=row, col=1)
     frame.finish(figure, dark=dark, height=height)
-    figure.update_layout(bargap=0.1, margin={"t": 24, "b": 40 if x_title else 24})
-    figure.update_xaxes(showgrid=False, nticks=9)
+    figure.update_layout(bargap=0.1, margin={"t": 24, "b": 40 if x_title else 8})
+    figure.update_xaxes(showgrid=False, showticklabels=bool(x_title), nticks=9)
     figure.update_yaxes(nticks=3, zeroline=True)
     figure.update_xaxes(title_text=x_title or None, row=len(arrays), col=1)
     figure.update_annotations(font={"size": 12, "color": frame.colour("muted", dark)}, x=0, xanchor="left")

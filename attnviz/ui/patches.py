@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from attnviz import plots
 from attnviz.measures import embeddings as measures
 from attnviz.models.vit import patchify
 from attnviz.types import Tokens
+from attnviz.ui.output import dark
 from attnviz.ui.state import layer_name, token_name
 from attnviz.ui.visit import Visit
 
 CHANNELS = {1: ("light",), 3: ("red", "green", "blue")}
+PIXELS, CONTENT, POSITION, VECTOR = "Pixels, normalised and flattened", "Content", "+ Position", "= Vector"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +35,39 @@ class Patch:
         """What enters layer 1."""
         return self.content + self.position
 
+    @property
+    def series(self) -> dict[str, np.ndarray]:
+        """Every step by its name on screen."""
+        steps = {CONTENT: self.content, POSITION: self.position, VECTOR: self.vector}
+        return steps if self.pixels is None else {PIXELS: self.pixels, **steps}
+
+    @property
+    def sentence(self) -> str:
+        """What the steps are, in words."""
+        if self.picture is None:
+            return f"**{self.name}** · no pixels → {len(self.content)} numbers"
+        height, width, channels = self.picture.shape
+        pixels = f"{height} × {width} pixels" + (f" × {channels} channels" if channels > 1 else "")
+        return f"**Patch {self.name}** · {pixels} = {self.picture.size} numbers → {len(self.content)} numbers"
+
+    def table(self, count: int = 8) -> dict[str, list[str]]:
+        """The first numbers of every step, by column."""
+        steps = {name.split(",")[0].strip("+= "): values for name, values in self.series.items()}
+        cells = {str(k + 1): [signed(v[k]) if k < len(v) else "" for v in steps.values()] for k in range(count)}
+        return {"First numbers": list(steps), **cells}
+
+    def rows(self) -> tuple[list[str], list[list[str | float]]]:
+        """All numbers of every step, for a file."""
+        steps = self.series.values()
+        longest = max(map(len, steps))
+        header = ["number", *(("pixel",) if self.pixels is not None else ()), "content", "position", "vector"]
+        return header, [[k + 1, *(float(v[k]) if k < len(v) else "" for v in steps)] for k in range(longest)]
+
+
+def signed(number: float) -> str:
+    """A number with its sign, as on screen."""
+    return f"{number:+.3f}".replace("-", "−")
+
 
 def patch_of(visit: Visit, token: int) -> Patch:
     """One token's pixels, content and position, as the model has them."""
@@ -38,7 +75,7 @@ def patch_of(visit: Visit, token: int) -> Patch:
     picture, pixels = None, None
     if token >= tokens.prefix:
         index, side = token - tokens.prefix, visit.model.config.patch
-        pixels = patchify(visit.sample.inputs["main"], side)[index].numpy()
+        pixels = known(patchify(visit.sample.inputs["main"], side)[index])
         image = np.asarray(visit.sample.image)
         row, column = divmod(index, grid_of(tokens)[1])
         picture = image[row * side : (row + 1) * side, column * side : (column + 1) * side]
@@ -59,6 +96,12 @@ def grid_of(tokens: Tokens) -> tuple[int, int]:
     if tokens.grid is None:
         raise ValueError("these tokens have no patch grid")
     return tokens.grid
+
+
+def middle(tokens: Tokens) -> int:
+    """The patch in the middle of the picture: a fair one to begin with."""
+    rows, columns = grid_of(tokens)
+    return tokens.prefix + rows // 2 * columns + columns // 2
 
 
 def enlarged(picture: np.ndarray) -> np.ndarray:
@@ -83,26 +126,61 @@ def vectors_at(visit: Visit, stage: int) -> np.ndarray:
 class Feature:
     """How one number of a patch's content comes about."""
 
-    filter: np.ndarray  # uint8 [1 patch patch channel]: the row of the projection, stretched
-    weights: np.ndarray  # [pixel]
-    products: np.ndarray | None  # pixel times weight [pixel]; None for prefix tokens
+    tiles: np.ndarray  # uint8 [2 patch patch channel]: the patch and the row of the projection, both stretched
+    products: np.ndarray  # pixel times weight [pixel]
     bias: float
+    position: float
+
+    @property
+    def sentence(self) -> str:
+        """The sum in words."""
+        total = float(self.products.sum())
+        content = total + self.bias
+        return (
+            f"The {len(self.products)} products add up to {signed(total)}. The bias, {signed(self.bias)}, makes the "
+            f"content **{signed(content)}**. Position adds {signed(self.position)}, so that "
+            f"**{signed(content + self.position)}** enters layer 1."
+        )
 
 
 def feature_of(visit: Visit, patch: Patch, feature: int) -> Feature:
     """Number `feature` of the patch's content, taken apart into pixels times weights plus bias."""
     embed = visit.model.network.embed
     weights = known(embed.weight[feature])
-    products = None if patch.pixels is None else patch.pixels * weights
-    tile = measures.tiles_of(weights[None], visit.model.config.channels)
-    return Feature(tile, weights, products, float(embed.bias[feature]))
+    pixels = np.zeros_like(weights) if patch.pixels is None else patch.pixels
+    tiles = measures.tiles_of(np.stack([pixels, weights]), visit.model.config.channels)
+    return Feature(tiles, pixels * weights, float(embed.bias[feature]), float(patch.position[feature]))
 
 
-def pixel_names(channels: int, count: int) -> list[str]:
+def pixel_names(visit: Visit) -> list[str]:
     """What each flattened pixel is: "red, row 1, column 2"."""
-    side = round((count // channels) ** 0.5)
+    channels, side = visit.model.config.channels, range(visit.model.config.patch)
     named = CHANNELS.get(channels, tuple(f"channel {c + 1}" for c in range(channels)))
-    return [f"{c}, row {r + 1}, column {k + 1}" for c in named for r in range(side) for k in range(side)]
+    return [f"{c}, row {r + 1}, column {k + 1}" for c in named for r in side for k in side]
+
+
+def pixel_colours(visit: Visit) -> list[str]:
+    """The channel of each flattened pixel, as a role of the theme."""
+    return [name.split(",")[0] if name.split(",")[0] in CHANNELS[3] else "light" for name in pixel_names(visit)]
+
+
+def steps_figure(visit: Visit, patch: Patch) -> Any:
+    """Bars of every step, one under the other; the last three share one range."""
+    return plots.stacked_bars(
+        patch.series,
+        colours={PIXELS: pixel_colours(visit), POSITION: "position"},
+        names={PIXELS: pixel_names(visit)},
+        shared=(CONTENT, POSITION, VECTOR),
+        dark=dark(),
+        height=110 * len(patch.series),
+    )
+
+
+def products_figure(visit: Visit, feature: Feature) -> Any:
+    """Bars of pixel times weight."""
+    names, paint = pixel_names(visit), pixel_colours(visit)
+    return plots.bars(feature.products, labels=names, colours=paint, x_title="Pixels, channel by channel",
+                      y_title="Pixel × weight", most_ticks=0, form="+.3f", dark=dark(), height=240)  # fmt: skip
 
 
 def filters_of(visit: Visit) -> tuple[np.ndarray, np.ndarray]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from attnviz.attention import POSITIONS
+from attnviz import plots, views
 from attnviz.measures import embeddings as measures
 from attnviz.types import Tokens, Trace
-from attnviz.ui.output import class_name
-from attnviz.ui.patches import known
+from attnviz.ui.answers import class_name
+from attnviz.ui.output import dark
+from attnviz.ui.patches import grid_of, known
+from attnviz.ui.state import token_name
 from attnviz.ui.visit import Visit
 
 SIMILARITIES = tuple(measures.SIMILARITIES)
-CHANGES = {"Own": "own", "Removed": "none", "Shuffled": "shuffled"}  # on screen -> what the model is asked for
+CHANGES = {"Removed": "none", "Shuffled": "shuffled"}  # on screen -> what the model is asked for
 
 
 def table_of(visit: Visit) -> np.ndarray:
@@ -23,47 +26,41 @@ def table_of(visit: Visit) -> np.ndarray:
     return known(visit.trace.position["main"])
 
 
+def table_file(tokens: Tokens, table: np.ndarray) -> tuple[list[str], list[list[str | float]]]:
+    """The table for a file: one row per token."""
+    header = ["token", *(f"feature {k + 1}" for k in range(table.shape[1]))]
+    return header, [[token_name(tokens, i), *map(float, row)] for i, row in enumerate(table)]
+
+
+def cell_of(tokens: Tokens, token: int) -> tuple[int, int] | None:
+    """Row and column of a patch; None for prefix tokens."""
+    return divmod(token - tokens.prefix, grid_of(tokens)[1]) if token >= tokens.prefix else None
+
+
+def patch_at(tokens: Tokens, row: int, column: int) -> int:
+    """The token of a patch."""
+    return tokens.prefix + row * grid_of(tokens)[1] + column
+
+
+def send_alike(tokens: Tokens, alike: np.ndarray, how: str) -> list[str]:
+    """Send one map per patch to the views, one slot per row of the grid, and return the slots."""
+    rows, columns = grid_of(tokens)
+    slots = [f"alike {how} {row}" for row in range(rows)]
+    for row, slot in enumerate(slots):
+        own = [patch_at(tokens, row, column) for column in range(columns)]
+        views.send_maps(slot, alike[own], titles=[token_name(tokens, i) for i in own], keys=tokens, signed=True,
+                        kind=how, unit="number")  # fmt: skip
+    return slots
+
+
 def similarity(table: np.ndarray, how: str) -> np.ndarray:
     """How alike every two rows of a table are [token token], by a name in SIMILARITIES."""
     return measures.SIMILARITIES[how](table)
 
 
-@dataclass(frozen=True, eq=False)
-class Table:
-    """A position table made to order."""
-
-    rows: np.ndarray  # [token feature]
-    names: list[str]  # of the tokens
-    wavelengths: np.ndarray | None  # [wave]; None where there are no waves
-    closest: float | None  # smallest distance of two rows
-
-    def by_offset(self, most: int) -> np.ndarray:
-        """Mean dot product of two rows that are 0, 1, 2 ... `most` apart."""
-        return measures.by_offset(self.rows, most)
-
-
-def table_for(visit: Visit, scheme: str, *, side: int, count: int, dim: int, base: float) -> Table:
-    """The table of a scheme: for side x side patches where it needs a grid, else for `count` tokens in a row.
-
-    The learned scheme has no formula: it is the model's own table, stretched to the grid.
-    """
-    entry = POSITIONS[scheme]
-    if entry.learned:
-        prefix = len(visit.model.config.prefix)
-        rows = known(visit.model.network.position(side, side))[prefix:]
-    elif entry.grid:
-        rows = entry.table(Tokens.patches(side, side), dim, base).numpy()
-    else:
-        rows = entry.table(Tokens(tuple(map(str, range(count)))), dim, base).numpy()
-    grid = entry.learned or entry.grid
-    names = [f"{i // side + 1}, {i % side + 1}" if grid else str(i) for i in range(len(rows))]
-    waves = {"sine": dim // 2, "sine2d": dim // 4}.get(scheme)
-    return Table(
-        np.ascontiguousarray(rows, dtype=np.float64),
-        names,
-        None if waves is None else measures.wavelengths(waves, base),
-        measures.smallest_distance(rows) if len(rows) > 1 else None,
-    )
+def percent(share: float) -> str:
+    """A share as on screen: "12.4 %"."""
+    return f"{100 * share:.1f} %"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,17 +75,24 @@ class Change:
     def sentence(self) -> str:
         """What happened to the answer, in words."""
         first, then = int(self.before.argmax()), int(self.after.argmax())
-        was = f"With its own positions the model says {self.classes[first]} ({self.before[first]:.1%})"
+        was = f"With its own positions the model says {self.classes[first]} ({percent(self.before[first])})"
         if first == then:
-            return f"{was}, and it still does ({self.after[then]:.1%})."
-        return f"{was}; now it says {self.classes[then]} ({self.after[then]:.1%})."
+            return f"{was}, and it still does ({percent(self.after[then])})."
+        return f"{was}; now it says {self.classes[then]} ({percent(self.after[then])})."
+
+    def figure(self, name: str) -> Any:
+        """Both answers as bars, class by class."""
+        series = {"Own positions": self.before, f"{name} positions": self.after}
+        colours = {"Own positions": "position", f"{name} positions": "muted"}
+        return plots.bars(series, labels=self.classes, colours=colours, form=".1%", limits=(0, 1), shown=True,
+                          horizontal=True, dark=dark(), height=70 + 44 * len(self.classes))  # fmt: skip
 
 
 def change_of(visit: Visit, changed: Trace, count: int = 3) -> Change:
     """The likeliest classes of both answers with both probabilities."""
     before, after = (t.logits["class"][0].float().softmax(-1) for t in (visit.trace, changed))
     best = dict.fromkeys([*before.topk(count).indices.tolist(), *after.topk(count).indices.tolist()])
-    classes = [class_name(visit, i) for i in best]
+    classes = [class_name(visit.model, i) for i in best]
     index = torch.tensor(list(best))
     return Change(classes, before[index].numpy(), after[index].numpy())
 
@@ -99,6 +103,7 @@ def weights_of(trace: Trace, layer: int) -> np.ndarray:
     return known(call.weights())
 
 
-def moved(before: np.ndarray, after: np.ndarray) -> float:
-    """The share of weight that lies on other keys after the change, averaged over queries."""
-    return measures.moved(before, after)
+def moved_sentence(before: np.ndarray, after: np.ndarray, token: int, name: str) -> str:
+    """How much of the weight lies elsewhere after the change, in words; both maps [query key]."""
+    own, every = measures.moved(before[token], after[token]), measures.moved(before, after)
+    return f"**{percent(own)}** of the weight of {name} now lies on other keys; {percent(every)} over all queries."

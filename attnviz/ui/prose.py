@@ -1,4 +1,4 @@
-"""Sections of a page's prose, with formulas in the house colours: `\\textcolor{query}{q}` in the text of assets/text."""
+"""Sections of a page's prose; its formulas name the house colours by role: `\\textcolor{query}{q}`."""
 
 from __future__ import annotations
 

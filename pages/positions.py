@@ -1,0 +1,100 @@
+"""Positions: what the model knows about places, what it does without them, and tables that need no training."""
+
+import streamlit as st
+
+from attnviz import plots, ui, views
+from attnviz.ui import places, schemes
+from attnviz.ui.patches import grid_of, middle
+from attnviz.ui.prose import section
+
+ui.header("positions")
+visit = ui.visit()
+tokens = visit.sample.tokens["main"]
+rows, columns = grid_of(tokens)
+
+
+def picked(chosen: tuple[int, ...]) -> None:
+    """Keep the patch that was clicked; letting go keeps the last one."""
+    if chosen:
+        ui.set_tokens("token", chosen[:1])
+
+
+def learned(token: int) -> None:
+    """The model's own table: one small map per place, and the table itself."""
+    how = st.segmented_control("Similarity", places.SIMILARITIES, default="cosine", required=True, key="similarity",
+                               format_func=str.capitalize, bind="query-params")  # fmt: skip
+    table = places.table_of(visit)
+    alike = places.similarity(table, how)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        views.tiles_view("positions:tiles", maps=places.send_alike(tokens, alike, how), tokens=(token,), scale="linear",
+                         rows=[str(r + 1) for r in range(rows)], columns=[str(c + 1) for c in range(columns)], tile=32,
+                         selected=places.cell_of(tokens, token), label=f"{how.capitalize()} of position vectors",
+                         on_pick=lambda cell: picked((places.patch_at(tokens, *cell),)))  # fmt: skip
+        section("positions", how.capitalize(), title=False)
+    with right:
+        ui.plot(plots.heatmap(table, rows=[ui.token_name(tokens, i) for i in range(len(tokens))], signed=True,
+                              x_title="Feature", most_ticks=8, dark=ui.dark(), height=560), "table",
+                alt="The position table, one row per token and one column per feature")  # fmt: skip
+        section("positions", "The table itself", title=False)
+    ui.downloads(lambda: {"table": table, how: alike}, lambda: places.table_file(tokens, table), "positions")
+
+
+def without(token: int) -> None:
+    """The real model with its positions removed or shuffled, beside itself."""
+    section("positions", "Take positions away")
+    change, layer, head = st.columns([2, 3, 3], gap="large")
+    with change:
+        how = st.segmented_control("Positions", list(places.CHANGES), default="Removed", required=True, key="change",
+                                   bind="query-params")  # fmt: skip
+    with layer:
+        at = ui.layer_choice(visit.model)
+    with head:
+        one = ui.head_choice(visit.model)
+    changed = ui.trace(visit.name, visit.sample, positions=places.CHANGES[how])
+    answer = places.change_of(visit, changed)
+    st.markdown(answer.sentence)
+    ui.plot(answer.figure(how), "answers", alt=f"Bars: {answer.sentence}")
+    own, other = places.weights_of(visit.trace, at), places.weights_of(changed, at)
+    for column, name, weights in zip(st.columns(2, gap="large"), ("Own", how), (own, other), strict=True):
+        with column:
+            titles = [f"{name} positions, {ui.head_name(h).lower()}" for h in range(len(weights))]
+            views.send_maps(f"weights {name}", weights, titles=titles, keys=tokens)
+            views.picture_view(f"positions:{name}", picture="picture", maps=f"weights {name}", index=one, height=380,
+                               tokens=(token,), scale=show.scale, colours=show.colours, drop_prefix=show.drop_prefix,
+                               network=show.network, on_pick=picked, label=titles[one])  # fmt: skip
+    st.markdown(places.moved_sentence(own[one], other[one], token, ui.token_name(tokens, token)))
+
+
+@ui.fragment
+def body() -> None:
+    """Everything that follows the chosen patch."""
+    token = ui.chosen_token("token", len(tokens), middle(tokens))
+    learned(token)
+    without(token)
+
+
+@ui.fragment
+def made() -> None:
+    """Tables made to order, without training."""
+    section("positions", "Tables without training")
+    scheme = schemes.scheme_choice()
+    table = schemes.table_choice(visit, scheme)
+    st.markdown(table.sentence)
+    left, right = st.columns(2, gap="large")
+    with left:
+        ui.plot(table.table_figure(), "made", alt="The table: one row per place, one column per feature")
+        ui.plot(table.reach_figure(), "reach", alt="How the dot product of two places falls with their distance")
+    with right:
+        ui.plot(table.gram_figure(), "gram", alt="Dot product of every two places")
+        if (waves := table.waves_figure()) is not None:
+            ui.plot(waves, "waves", alt="Wavelengths, from the shortest to the longest")
+    section("positions", scheme, title=False)
+
+
+show = ui.display()
+ui.share_picture(visit)
+section("positions", "What the model has learned")
+body()
+made()
+ui.footer("positions")
