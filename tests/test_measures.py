@@ -83,7 +83,7 @@ def test_even_attention_has_the_reference_distance_whatever_cls_takes(side, refe
 def test_distance_in_pixels_is_patches_times_patch_size():
     tokens = Tokens.patches(4, 4)
     weights = random_weights(tokens)
-    in_pixels = measures.attention_distance(weights, tokens, patch=16)
+    in_pixels = measures.attention_distance(weights, tokens, patch=16.0)
     torch.testing.assert_close(in_pixels, 16 * measures.attention_distance(weights, tokens))
 
 

@@ -23,7 +23,7 @@ class Measure:
 
     title: str
     unit: str  # "patches", "%", or "" for a plain number
-    low: str  # what a head with the smallest value is called; empty where nobody looks for it
+    low: str  # what the head with the smallest value is called, for a button; empty where none is needed
     high: str
     rows: Callable[[Tensor, Tokens, Tensor], Tensor]  # weights [head row key], tokens, rows -> [head row]
 
@@ -114,10 +114,10 @@ def neighbour_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
 
 MEASURES: dict[str, Measure] = {
     "distance": Measure("Mean attention distance", "patches", "Most local", "Most global", distance_rows),
-    "entropy": Measure("Entropy / log n", "", "Sharpest", "Most even", entropy_rows),
+    "entropy": Measure("Entropy / log n", "", "Sharpest", "", entropy_rows),
     "prefix": Measure("Share on CLS", "%", "", "Most on CLS", prefix_rows),
-    "self": Measure("Share on itself", "%", "", "Most on itself", self_rows),
-    "neighbours": Measure("Share on neighbours", "%", "", "Most on neighbours", neighbour_rows),
+    "self": Measure("Share on itself", "%", "", "", self_rows),
+    "neighbours": Measure("Share on neighbours", "%", "", "", neighbour_rows),
 }
 
 

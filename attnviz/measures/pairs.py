@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from attnviz.types import AttentionCall, Stage
+from attnviz.types import AttentionCall, Stage, Tokens
 
 STAGES: tuple[Stage, ...] = ("raw", "scaled", "biased", "masked")
 
@@ -92,3 +92,24 @@ def joint_map(
         perplexity = min(30.0, (len(both) - 1) / 3)
         plane = TSNE(2, perplexity=perplexity, init="pca", random_state=0, max_iter=600).fit_transform(both)
     return plane[: len(query)], plane[len(query) :]
+
+
+def position_colours(tokens: Tokens) -> UInt8[np.ndarray, "token 3"]:
+    """A colour for every place on the grid: red grows downwards, blue to the right; prefix tokens are grey."""
+    rows, columns = tokens.grid or (1, len(tokens) - tokens.prefix)
+    index = np.arange(rows * columns)
+    down, right = index // columns / max(rows - 1, 1), index % columns / max(columns - 1, 1)
+    patches = np.stack([40 + 200 * down, 150 - 60 * (down + right) / 2, 40 + 200 * right], -1)
+    return np.concatenate([np.full((tokens.prefix, 3), 128), patches]).astype(np.uint8)
+
+
+def pixel_colours(picture: np.ndarray, tokens: Tokens) -> UInt8[np.ndarray, "token 3"]:
+    """The mean colour of every patch of a picture [height width 3|]; prefix tokens are grey."""
+    if tokens.grid is None:
+        raise ValueError("these tokens have no patch grid, so they have no pixels")
+    rows, columns = tokens.grid
+    colour = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, -1)
+    height, width = colour.shape[0] // rows, colour.shape[1] // columns
+    cut = colour[: rows * height, : columns * width].reshape(rows, height, columns, width, 3)
+    means = cut.mean((1, 3)).reshape(-1, 3)
+    return np.concatenate([np.full((tokens.prefix, 3), 128), means]).round().astype(np.uint8)

@@ -73,8 +73,9 @@ def chosen_tokens(name: str, count: int, default: Sequence[int] = ()) -> tuple[i
         st.session_state[name] = numbers(url or "")
     picked = st.session_state[name]
     picked = (picked,) if isinstance(picked, int) else tuple(picked)
-    kept = tuple(t for t in picked if 0 <= t < count) or tuple(default)
-    st.session_state[name] = kept
+    own = tuple(t for t in picked if 0 <= t < count)
+    st.session_state[name] = own  # not the default: another page may have another
+    kept = own or tuple(default)
     text = None if kept == tuple(default) else ",".join(map(str, kept))
     if text is None:
         st.query_params.pop(name, None)

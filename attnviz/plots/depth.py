@@ -1,0 +1,76 @@
+"""Heads against depth: one dot per head over its layer, as in Dosovitskiy et al. 2021, figure 11."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from attnviz.plots import frame
+
+
+def depth(
+    values: Any,
+    *,
+    references: Mapping[str, float] | None = None,
+    chosen: tuple[int, int] | None = None,
+    y_title: str = "",
+    title: str = "",
+    form: str = ".3g",
+    limits: tuple[float, float] | None = None,
+    dark: bool = False,
+    height: int = 300,
+) -> go.Figure:
+    """Values [layer head] as dots over layers, a line through their means, and labelled reference lines.
+
+    Dots of one layer are spread a little sideways so that equal heads stay apart; the number of a head is written in
+    the hover text, since head 1 of one layer has nothing to do with head 1 of the next. `chosen` is ringed.
+    """
+    table = frame.array(values, "values", 2)
+    layers, heads = table.shape
+    spread = np.linspace(-0.22, 0.22, heads) if heads > 1 else np.zeros(1)
+    places = np.arange(1, layers + 1, dtype=np.float32)[:, None] + spread.astype(np.float32)
+    figure = go.Figure()
+    means = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in table])
+    figure.add_scatter(
+        x=np.arange(1, layers + 1),
+        y=means,
+        name="mean of the heads",
+        mode="lines",
+        line={"color": frame.colour("muted", dark), "width": 1.5},
+        hovertemplate=f"layer %{{x}}, mean of the heads: %{{y:{form}}}<extra></extra>",
+    )
+    figure.add_scatter(
+        x=places.ravel(),
+        y=table.ravel(),
+        mode="markers",
+        marker={"size": 10, "color": [frame.colour(h, dark) for _ in range(layers) for h in range(heads)]},
+        customdata=[f"layer {layer + 1}, head {head + 1}" for layer in range(layers) for head in range(heads)],
+        hovertemplate=f"%{{customdata}}: %{{y:{form}}}<extra></extra>",
+    )
+    if chosen is not None:
+        ring(figure, float(places[chosen]), float(table[chosen]), dark)
+    for name, at in (references or {}).items():
+        line = {"color": frame.colour("muted", dark), "width": 1, "dash": "dot"}
+        figure.add_hline(y=at, line=line, annotation_text=name, annotation_position="top left")
+    frame.finish(figure, dark=dark, height=height, title=title, x_title="Layer", y_title=y_title)
+    figure.update_xaxes(**layer_ticks(range(1, layers + 1)), range=[0.5, layers + 0.5], showgrid=False)
+    percent = {"tickformat": form} if form.endswith("%") else {}
+    highest = max([*(references or {}).values(), float(np.nanmax(np.append(table, 1e-6)))])
+    figure.update_yaxes(range=limits or (0, 1.14 * highest), nticks=6, **percent)
+    return figure
+
+
+def ring(figure: go.Figure, x: float, y: float, dark: bool) -> None:
+    """A ring around one dot."""
+    ink = frame.colour("text", dark)
+    marker = {"size": 17, "symbol": "circle-open", "color": ink, "line": {"width": 2.5, "color": ink}}
+    figure.add_scatter(x=[x], y=[y], mode="markers", marker=marker, hoverinfo="skip")
+
+
+def layer_ticks(layers: Sequence[int]) -> dict[str, Any]:
+    """A numeric axis with one tick per layer, thinned where there are many."""
+    step = max(1, -(-len(layers) // 24))
+    return {"tickmode": "array", "tickvals": list(layers)[::step]}

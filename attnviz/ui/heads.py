@@ -1,0 +1,229 @@
+"""What the Heads page is made of: maps of every layer in the browser, measures of every head, ways to find one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+from jaxtyping import Float
+
+from attnviz import views
+from attnviz.measures.heads import MEASURES, drop_prefix, measure_heads, ranking, uniform_distance, value_weighted
+from attnviz.plots.depth import depth
+from attnviz.types import AttentionCall, Tokens
+from attnviz.ui.cache import open_model, trace
+from attnviz.ui.output import dark, plot
+from attnviz.ui.samples import open_sample, samples_of
+from attnviz.ui.state import go, head_name, layer_name, token_name
+from attnviz.ui.visit import Visit, prepared
+
+ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
+LAYER_CELLS = 2_200_000  # entries of one layer's maps that keep its message below the budget of 2 MB
+Table = dict[str, Float[np.ndarray, "layer head"]]  # measure -> one number per head
+NETWORK_ORDER = "Network order"
+
+
+def entries(call: AttentionCall) -> int:
+    """How many entries the maps of one call have."""
+    return call.heads * len(call.queries) * len(call.keys)
+
+
+def resident(visit: Visit) -> bool:
+    """Whether the exact maps of all layers are in the browser, so that no change of layer or head sends any."""
+    return sum(entries(call) for call in visit.trace.calls) <= ALL_CELLS
+
+
+def slots(visit: Visit) -> list[str]:
+    """The name of each layer's maps in the browser."""
+    return [f"heads:{layer}" for layer in range(len(visit.trace.calls))]
+
+
+def send_layer(visit: Visit, layer: int) -> None:
+    """Give the browser the exact maps of one layer."""
+    call = visit.trace.calls[layer]
+    titles = [f"{layer_name(layer)}, {head_name(head).lower()}" for head in range(call.heads)]
+    views.send_maps(f"heads:{layer}", call.token_map().float().numpy(), titles=titles, keys=call.keys,
+                    queries=call.queries, kind=call.rule.kind)  # fmt: skip
+
+
+def send_overview(visit: Visit) -> None:
+    """Give the browser every layer exact where they fit together, else block means of all heads."""
+    if resident(visit):
+        for layer in range(len(visit.trace.calls)):
+            send_layer(visit, layer)
+    else:
+        blocks = [views.block_means(call.token_map().float().numpy()) for call in visit.trace.calls]
+        views.send_tiles("heads:tiles", np.stack(blocks))
+
+
+def send_opened(visit: Visit, layer: int, head: int) -> tuple[str, int]:
+    """Make sure that one head is in the browser exact: its slot and its index there."""
+    call = visit.trace.calls[layer]
+    if not resident(visit) and entries(call) <= LAYER_CELLS:
+        send_layer(visit, layer)
+    elif not resident(visit):
+        title = f"{layer_name(layer)}, {head_name(head).lower()}"
+        views.send_maps("heads:one", call.token_map([head]).float().numpy(), titles=[title], keys=call.keys,
+                        queries=call.queries, kind=call.rule.kind)  # fmt: skip
+        return "heads:one", 0
+    return f"heads:{layer}", head
+
+
+def send_moved(visit: Visit, layer: int, head: int) -> str:
+    """Give the browser one head's weights times the length of what each key hands over."""
+    call = visit.trace.calls[layer]
+    moved = value_weighted(call, [head], range(len(call.queries))).float().numpy()
+    title = f"{layer_name(layer)}, {head_name(head).lower()}, weighted by value"
+    views.send_maps("heads:moved", moved, titles=[title], keys=call.keys, queries=call.queries, kind="effective")
+    return "heads:moved"
+
+
+def measured(visit: Visit) -> Table:
+    """Every measure of every head on this picture."""
+    return _measured(visit.model.digest, visit.sample.digest, visit.trace.calls)
+
+
+def over_choice(visit: Visit) -> tuple[Table, int]:
+    """The measures on this picture or averaged over all samples, as the visitor likes, and over how many pictures."""
+    chosen = st.segmented_control("Measured on", ["This picture", "All sample pictures"], default="This picture",
+                                  required=True, key="over", bind="query-params")  # fmt: skip
+    if chosen == "This picture":
+        return measured(visit), 1
+    return _averaged(visit.name, visit.model.digest), len(samples_of(visit.name))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _measured(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> Table:
+    return measure_heads(_calls)
+
+
+@st.cache_data(max_entries=8, show_spinner="Measuring the heads on every sample picture")
+def _averaged(name: str, model_digest: str) -> Table:
+    model = open_model(name)
+    opened = [open_sample(name, sample) for sample in samples_of(name)]
+    samples = [prepared(model.digest, picture.digest, model, picture.image) for picture in opened]
+    tables = [_measured(model_digest, sample.digest, trace(name, sample).calls) for sample in samples]
+    return {measure: np.mean([table[measure] for table in tables], 0) for measure in MEASURES}
+
+
+def number(name: str, value: float, patch: int | None = None) -> str:
+    """A measure in words: "5.2 patches (21 px)", "12.4 %", "0.83"."""
+    unit = MEASURES[name].unit
+    if np.isnan(value):
+        return "not defined"
+    if unit == "%":
+        return f"{value:.1%}".replace("%", " %")
+    if unit == "patches":
+        return f"{value:.2f} patches" + (f" ({value * patch:.0f} px)" if patch else "")
+    return f"{value:.2f}"
+
+
+def find_buttons(table: Table) -> None:
+    """One click to the head that is most local, most global, sharpest, and so on."""
+    with st.container(horizontal=True, gap="small"):
+        for name, measure in MEASURES.items():
+            for label, descending in ((measure.low, False), (measure.high, True)):
+                order = ranking(table[name], descending) if label else []
+                if not order:
+                    continue
+                layer, head = order[0]
+                what = f"{layer_name(layer)}, {head_name(head).lower()}: {measure.title.lower()} "
+                st.button(label, key=f"find:{name}:{descending}", on_click=go,
+                          kwargs={"layer": layer + 1, "head": head + 1},
+                          help=what + number(name, table[name][layer, head]))  # fmt: skip
+
+
+def order_choice() -> str | None:
+    """Which measure sorts the heads, by its name in MEASURES; None keeps the network's own order."""
+    titles = {measure.title: name for name, measure in MEASURES.items()}
+    chosen = st.selectbox("Order heads by", [NETWORK_ORDER, *titles], key="order", bind="query-params")
+    return titles.get(chosen)
+
+
+def order(table: Table, measure: str | None) -> list[tuple[int, int]] | None:
+    """The heads in order of a measure: distance and entropy from the smallest, shares from the largest."""
+    return None if measure is None else ranking(table[measure], MEASURES[measure].unit == "%")
+
+
+def facts(table: Table, layer: int, head: int, patch: int) -> None:
+    """The measures of the opened head in one quiet line."""
+    parts = [f"{m.title} **{number(name, table[name][layer, head], patch)}**" for name, m in MEASURES.items()]
+    st.markdown(" · ".join(parts))
+
+
+def depth_charts(table: Table, grid: tuple[int, int] | None, layer: int, head: int, count: int) -> None:
+    """Three measures of all heads against depth, the opened head ringed."""
+    even = {} if grid is None else {"even attention": uniform_distance(grid)}
+    shown = {"distance": even, "entropy": {"even attention": 1.0}, "prefix": {}}
+    for column, (name, references) in zip(st.columns(3), shown.items(), strict=True):
+        measure = MEASURES[name]
+        title = measure.title + (f", {measure.unit}" if measure.unit == "patches" else "")
+        figure = depth(table[name], references=references, chosen=(layer, head), dark=dark(), y_title=title,
+                       form=".1%" if measure.unit == "%" else ".3g")  # fmt: skip
+        said = f"{measure.title} of every head against its layer, {pictures(count)}"
+        with column:
+            plot(figure, f"depth:{name}", alt=said)
+
+
+def pictures(count: int) -> str:
+    """Over how many pictures a number was averaged."""
+    return "on this picture" if count == 1 else f"averaged over {count} pictures"
+
+
+def head_table(table: Table, measure: str | None) -> None:
+    """All heads with all their measures; choosing a row opens that head."""
+    cells = order(table, measure) or ranking(0 * table["entropy"])
+    columns: dict[str, list] = {"Head": [f"{layer_name(a)}, {head_name(b).lower()}" for a, b in cells]}
+    formats = {}
+    for name, one in MEASURES.items():
+        scale = 100 if one.unit == "%" else 1
+        columns[one.title] = [scale * float(table[name][cell]) for cell in cells]
+        form = {"%": "%.1f %%", "patches": "%.2f patches"}.get(one.unit, "%.2f")
+        formats[one.title] = st.column_config.NumberColumn(format=form)
+
+    def open_row() -> None:
+        chosen = st.session_state["head table"]["selection"]["rows"]
+        if chosen:
+            go(layer=cells[chosen[0]][0] + 1, head=cells[chosen[0]][1] + 1)
+
+    st.dataframe(columns, hide_index=True, height=280, key="head table", column_config=formats, on_select=open_row,
+                 selection_mode="single-row")  # fmt: skip
+
+
+def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> dict[str, np.ndarray]:
+    """The exact numbers behind the picture: weights of the picked tokens (their mean), and what they become."""
+    weights = call.token_map([head], list(tokens))[0].mean(0)
+    moved = value_weighted(call, [head], list(tokens))[0].mean(0)
+    prefix = call.keys.prefix
+    kept = np.concatenate([np.full(prefix, np.nan), drop_prefix(weights, prefix)[0].numpy()])
+    return {"weight": weights.numpy(), "without prefix": kept, "weighted by value": moved.numpy()}
+
+
+def strongest(call: AttentionCall, head: int, tokens: Sequence[int], count: int = 6) -> None:
+    """The keys that get most, with exact numbers."""
+    row = exact_row(call, head, tokens)
+    best = np.argsort(-row["weight"], kind="stable")[:count]
+    share = st.column_config.NumberColumn(format="%.2f %%")
+    data = {"Looks at": [token_name(call.keys, int(i)) for i in best]}
+    data |= {"Weight": 100 * row["weight"][best], "Weighted by value": 100 * row["weighted by value"][best]}
+    st.dataframe(data, hide_index=True, column_config={"Weight": share, "Weighted by value": share})
+
+
+def row_table(call: AttentionCall, head: int, tokens: Sequence[int]) -> tuple[list[str], list[list]]:
+    """The same numbers of every key, for a CSV."""
+    row = exact_row(call, head, tokens)
+    names = [token_name(call.keys, i) for i in range(len(call.keys))]
+    return ["key", *row], [[name, *values] for name, *values in zip(names, *row.values(), strict=True)]
+
+
+def middle(tokens: Tokens) -> int:
+    """The patch in the middle of the picture, where a page starts."""
+    rows, columns = tokens.grid or (1, len(tokens) - tokens.prefix)
+    return tokens.prefix + rows // 2 * columns + columns // 2
+
+
+def said(tokens: Tokens, chosen: Sequence[int]) -> str:
+    """The picked tokens in words."""
+    names = [token_name(tokens, token) for token in chosen]
+    return names[0] if len(names) == 1 else f"the mean of {len(names)} picked tokens"

@@ -1,0 +1,171 @@
+"""What the Queries and keys page is made of: the stages of one head as maps, one pair in numbers, all in one plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from attnviz import views
+from attnviz.measures.pairs import (
+    Pair,
+    cosines,
+    joint_map,
+    lengths,
+    pair,
+    pixel_colours,
+    position_colours,
+    stages,
+)
+from attnviz.plots import scatter, stacked_bars
+from attnviz.plots.theme import colour
+from attnviz.types import AttentionCall, Tokens
+from attnviz.ui.output import dark, plot
+from attnviz.ui.state import token_name
+from attnviz.ui.visit import Visit
+
+STAGES = {  # name on screen -> stage
+    "Dot products": "raw",
+    "Scaled": "scaled",
+    "With biases": "biased",
+    "Masked": "masked",
+    "Weights": "weights",
+    "Cosine": "cosine",
+}
+SAYS = {
+    "raw": "query · key, as it comes",
+    "scaled": "divided by the root of the head's dimension",
+    "biased": "with what the position adds",
+    "masked": "with forbidden keys taken out",
+    "weights": "after softmax: every row sums to one",
+    "cosine": "the angle alone, both lengths taken away",
+}
+TURN_SAYS = {
+    False: "Every row is one query; its weights sum to one along the row.",
+    True: "The picture is turned, the numbers are the same: every column is one query, as in lectures that draw "
+    "key · query; its weights sum to one down the column. Softmax down the columns of the unturned matrix would be "
+    "another operation.",
+}
+
+
+def maps_of(call: AttentionCall, head: int) -> dict[str, np.ndarray]:
+    """Every stage of one head [query key], and the cosines, in the order they are computed."""
+    found = stages(call, head)
+    return {**found, "cosine": cosines(call, head)}
+
+
+def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
+    """Give the browser one slot per stage."""
+    for stage, values in maps.items():
+        signed = stage != "weights"
+        views.send_maps(f"pairs:{stage}", values[None], titles=[name_of(stage)], keys=call.keys, queries=call.queries,
+                        signed=signed, kind=name_of(stage).lower(), unit="number" if signed else "percent")  # fmt: skip
+
+
+def send_received(call: AttentionCall, maps: dict[str, np.ndarray], stage: str) -> str:
+    """Give the browser the same numbers seen from the keys: row k holds what every query has for key k."""
+    signed = stage != "weights"
+    views.send_maps("pairs:received", maps[stage].T[None], titles=["Seen from the key"], keys=call.queries,
+                    queries=call.keys, signed=signed, kind=f"received {name_of(stage).lower()}",
+                    unit="number" if signed else "percent")  # fmt: skip
+    return "pairs:received"
+
+
+def name_of(stage: str) -> str:
+    """What a stage is called on screen."""
+    return next(name for name, own in STAGES.items() if own == stage)
+
+
+def stage_choice(maps: dict[str, np.ndarray]) -> str:
+    """Which stage the large pictures show."""
+    names = [name for name, stage in STAGES.items() if stage in maps]
+    chosen = st.segmented_control("Show", names, default="Weights", required=True, key="stage", bind="query-params")
+    return STAGES[chosen]
+
+
+def headings(stage: str, query: str, key: str) -> tuple[str, str]:
+    """What stands over the picture of the query and over that of the key."""
+    if stage == "weights":
+        return f":blue[**Query** {query}]: the weights it gives", f":orange[**Key** {key}]: the weights it gets"
+    what = name_of(stage).lower()
+    return f":blue[**Query** {query}]: {what} with every key", f":orange[**Key** {key}]: {what} with every query"
+
+
+def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick, **drawn) -> None:
+    """Every stage of the query's row as a small picture, in the order they are computed."""
+    shown = ["raw", "scaled", *(s for s in ("biased", "masked") if s in maps), "weights", "cosine"]
+    for column, stage in zip(st.columns(len(shown), gap="small"), shown, strict=True):
+        with column:
+            st.markdown(f"**{name_of(stage)}**")
+            views.picture_view(f"stage:{stage}", picture="picture", maps=f"pairs:{stage}", tokens=tokens, height=200,
+                               label=f"{name_of(stage)} of the query with every key", drop_prefix=False, network=True,
+                               on_pick=on_pick, **drawn)  # fmt: skip
+            st.caption(SAYS[stage])
+
+
+def pair_bars(found: Pair) -> None:
+    """Query, key and their product, number by number."""
+    agree = [colour("value" if p > 0 else "muted", dark()) for p in found.product]
+    figure = stacked_bars({"Query": found.query, "Key": found.key, "Query × key": found.product},
+                          colours={"Query": "query", "Key": "key", "Query × key": agree}, shared=("Query", "Key"),
+                          dark=dark(), height=390)  # fmt: skip
+    alt = f"Query, key and product over {len(found.query)} dimensions; the products sum to {found.dot:.3g}"
+    plot(figure, "products", alt=alt)
+
+
+def pair_steps(call: AttentionCall, head: int, query: int, key: int) -> Pair:
+    """How one dot product becomes one weight, line by line."""
+    found = pair(call, head, query, key)
+    q, k = (f"\\textcolor{{{colour(role, dark())}}}{{{letter}}}" for role, letter in (("query", "q"), ("key", "k")))
+    row = call.scores([head], [query])[0, 0].double()
+    total = row.exp().sum().item() if float(row.max()) < 80 else float("inf")
+    place = int((row > row[key]).sum()) + 1
+    st.latex(f"{q}\\cdot{k} = \\textstyle\\sum_i {q}_i\\,{k}_i = {found.dot:.3g}")
+    st.latex(f"{q}\\cdot{k}\\,/\\sqrt{{{len(found.query)}}} = {found.scaled:.3g}")
+    st.latex(f"\\frac{{e^{{{found.scaled:.3g}}}}}{{\\sum_j e^{{s_j}}}} = \\frac{{{np.exp(found.scaled):.3g}}}"
+             f"{{{total:.3g}}} = {found.weight:.2%}".replace("%", "\\,\\%"))  # fmt: skip
+    st.latex(f"\\cos({q},{k}) = \\frac{{{found.dot:.3g}}}{{{np.linalg.norm(found.query):.3g} \\times "
+             f"{np.linalg.norm(found.key):.3g}}} = {found.cosine:.3g}")  # fmt: skip
+    st.caption(f"Of {len(row)} keys this one is number {place} for this query.")
+    return found
+
+
+def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
+    """Dot product against cosine, one point per key: what lies off the line is a long or a short key."""
+    scaled = call.scores([head], [query], "scaled")[0, 0].float().numpy()
+    points = np.stack([cosines(call, head)[query], scaled], -1)
+    names = [token_name(call.keys, i) for i in range(len(call.keys))]
+    figure = scatter(points, colours=lengths(call, head)[1], value="length of key", names=names, chosen=(key,), size=6,
+                     x_title="Cosine", y_title="Scaled dot product", square=False, dark=dark(), height=380)  # fmt: skip
+    plot(figure, "lengths", alt="Scaled dot product against cosine, one point per key, coloured by the key's length")
+
+
+def joint_plot(visit: Visit, layer: int, head: int, query: int, key: int) -> None:
+    """All queries and keys of a head in one plane."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        method = st.segmented_control("Map", ["PCA", "t-SNE"], default="PCA", required=True, key="map",
+                                      bind="query-params")  # fmt: skip
+        paint = st.segmented_control("Coloured by", ["Position", "Pixels", "Kind"], default="Position", required=True,
+                                     key="paint", bind="query-params")  # fmt: skip
+    call = visit.trace.calls[layer]
+    queries, keys = _joint(visit.model.digest, visit.sample.digest, layer, head, method, call)
+    tokens, picture = visit.sample.tokens["main"], np.asarray(visit.sample.image)
+    colours = {"Position": position_colours(tokens), "Pixels": pixel_colours(picture, tokens)}.get(paint)
+    names = [f"{kind}, {token_name(tokens, i)}" for kind in ("query", "key") for i in range(len(tokens))]
+    figure = scatter(np.concatenate([queries, keys]), names=names, dark=dark(), height=520, square=method == "PCA",
+                     colours=None if colours is None else np.concatenate([colours, colours]),
+                     groups=["query"] * len(queries) + ["key"] * len(keys), chosen=(query, len(queries) + key),
+                     group_colours={"query": "query", "key": "key"} if colours is None else None, size=9)  # fmt: skip
+    plot(figure, "joint", alt=f"Queries and keys of one head in a plane by {method}, coloured by {paint.lower()}")
+
+
+@st.cache_data(max_entries=64, show_spinner="Placing queries and keys in one plane")
+def _joint(model_digest: str, sample_digest: str, layer: int, head: int, method: str, _call: AttentionCall):
+    return joint_map(_call.query[head], _call.key[_call.kv_heads_of([head])[0]], method)
+
+
+def row_table(tokens: Tokens, maps: dict[str, np.ndarray], query: int) -> tuple[list[str], list[list]]:
+    """Every stage of one query's row, for a CSV."""
+    names = [token_name(tokens, i) for i in range(len(tokens))]
+    return ["key", *maps], [[name, *(float(m[query, i]) for m in maps.values())] for i, name in enumerate(names)]

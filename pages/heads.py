@@ -1,0 +1,84 @@
+"""Heads: every head of every layer at a glance, one opened large, all views linked, heads found by what they do."""
+
+import streamlit as st
+
+from attnviz import ui, views
+from attnviz.ui import heads
+from attnviz.ui.prose import section
+
+visit = ui.visit()
+calls, tokens, side = visit.trace.calls, visit.sample.tokens["main"], visit.model.config.patch
+middle = heads.middle(tokens)
+
+ui.header("heads")
+ui.share_picture(visit)
+heads.send_overview(visit)
+
+
+def pick(chosen: tuple[int, ...]) -> None:
+    if chosen:  # letting go keeps the last one
+        ui.set_tokens("token", chosen)
+
+
+def open_head(cell: tuple[int, ...]) -> None:
+    ui.go(layer=cell[0] + 1, head=cell[1] + 1)
+
+
+@ui.fragment
+def page() -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        layer, head = ui.layer_choice(visit.model), ui.head_choice(visit.model)
+        several = st.toggle("Pick several", key="several", bind="query-params")
+        look = ui.display()
+    table = heads.measured(visit)
+    chosen = ui.chosen_tokens("token", len(tokens), (middle,))
+    chosen = chosen if several else chosen[-1:]
+    drawn = {"scale": look.scale, "colours": look.colours}
+    slot, index = heads.send_opened(visit, layer, head)
+    moved = heads.send_moved(visit, layer, head)
+    opened = f"{ui.layer_name(layer)}, {ui.head_name(head).lower()}"
+
+    large, grid = st.columns([1.15, 1], gap="medium")
+    with large:
+        st.markdown(f"**{opened}:** where {heads.said(tokens, chosen)} looks")
+        views.picture_view("large", picture="picture", maps=slot, index=index, tokens=chosen, several=several,
+                           drop_prefix=look.drop_prefix, network=look.network, on_pick=pick, height=520,
+                           label=f"Your picture with the attention of {opened.lower()}", **drawn)  # fmt: skip
+        heads.facts(table, layer, head, side)
+    with grid:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            mode = st.segmented_control("All heads", ["One patch", "Whole matrices"], default="One patch",
+                                        required=True, key="grid", bind="query-params")  # fmt: skip
+            measure = heads.order_choice()
+        across = visit.model.config.heads
+        views.tiles_view("all", picture="picture", maps=heads.slots(visit), tokens=chosen,
+                         order=heads.order(table, measure), rows=[ui.layer_name(i) for i in range(len(calls))],
+                         selected=(layer, head), columns=[ui.head_name(i) for i in range(across)],
+                         tile=min(72, 420 // across), mode="rows" if mode == "One patch" else "matrix",
+                         drop_prefix=look.drop_prefix, tiles=None if heads.resident(visit) else "heads:tiles", on_pick=open_head,
+                         label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
+        heads.find_buttons(table)
+
+    matrix, check = st.columns([1.15, 1], gap="medium")
+    with matrix:
+        st.markdown("**The whole matrix:** rows are queries, columns are keys")
+        views.matrix_view("matrix", maps=slot, index=index, tokens=chosen, on_pick=pick, height=480,
+                          drop_prefix=look.drop_prefix, label=f"All weights of {opened.lower()}", **drawn)
+    with check:
+        st.markdown("**Weighted by value:** the same row, counting how much each key hands over")
+        views.picture_view("moved", picture="picture", maps=moved, tokens=chosen, several=several,
+                           drop_prefix=look.drop_prefix, network=look.network, on_pick=pick, height=300,
+                           label="Weights times the length of each value", **drawn)  # fmt: skip
+        heads.strongest(calls[layer], head, chosen)
+
+    section("heads", "What the heads do, layer by layer")
+    over, count = heads.over_choice(visit)
+    heads.depth_charts(over, tokens.grid, layer, head, count)
+    st.caption(f"One dot per head, {heads.pictures(count)}; the line is their mean, the ring the opened head.")
+    heads.head_table(over, measure)
+    ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
+                 lambda: heads.row_table(calls[layer], head, chosen), f"heads-{visit.source}")  # fmt: skip
+
+
+page()
+ui.footer("heads")

@@ -1,0 +1,86 @@
+"""Queries and keys: how one query meets every key, from dot products to weights, number by number."""
+
+import streamlit as st
+
+from attnviz import ui, views
+from attnviz.ui import heads
+from attnviz.ui import queries_keys as pairs
+from attnviz.ui.prose import section
+
+TURNED = {"Rows are queries": False, "Columns are queries": True}
+
+visit = ui.visit()
+tokens = visit.sample.tokens["main"]
+middle = heads.middle(tokens)
+
+ui.header("queries_keys")
+ui.share_picture(visit)
+
+
+def pick_query(chosen: tuple[int, ...]) -> None:
+    if chosen:  # letting go keeps the last one
+        ui.set_tokens("token", chosen)
+
+
+def pick_key(chosen: tuple[int, ...]) -> None:
+    if chosen:  # letting go keeps the last one
+        ui.set_tokens("key", chosen)
+
+
+@ui.fragment
+def page() -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        layer, head = ui.layer_choice(visit.model), ui.head_choice(visit.model)
+        look = ui.display()
+    call = visit.trace.calls[layer]
+    maps = pairs.maps_of(call, head)
+    stage = pairs.stage_choice(maps)
+    query = ui.chosen_token("token", len(tokens), middle)
+    key = ui.chosen_token("key", len(tokens), middle)
+    pairs.send_stages(call, maps)
+    received = pairs.send_received(call, maps, stage)
+    drawn = {"scale": look.scale, "colours": look.colours}
+    over_query, over_key = pairs.headings(stage, ui.token_name(tokens, query), ui.token_name(tokens, key))
+
+    asks, answers = st.columns([1.3, 1], gap="medium")
+    with asks:
+        st.markdown(over_query)
+        views.picture_view("query", picture="picture", maps=f"pairs:{stage}", tokens=(query,), on_pick=pick_query,
+                           drop_prefix=look.drop_prefix and stage == "weights", network=look.network, height=480,
+                           label="Click the patch that asks", **drawn)  # fmt: skip
+    with answers:
+        st.markdown(over_key)
+        views.picture_view("answer", picture="picture", maps=received, tokens=(key,), on_pick=pick_key, height=480,
+                           drop_prefix=False, network=look.network, label="Click the patch that is looked at",
+                           **drawn)  # fmt: skip
+
+    section("queries_keys", "One pair, number by number")
+    bars, steps = st.columns([1.3, 1], gap="medium")
+    with steps:
+        found = pairs.pair_steps(call, head, query, key)
+    with bars:
+        pairs.pair_bars(found)
+
+    section("queries_keys", "From dot products to weights")
+    pairs.stage_views(maps, (query,), pick_query, **drawn)
+
+    section("queries_keys", "All queries and all keys")
+    matrix, off = st.columns([1.3, 1], gap="medium")
+    with matrix:
+        turn = st.segmented_control("Picture", list(TURNED), default="Rows are queries", required=True,
+                                    key="picture", bind="query-params")  # fmt: skip
+        views.matrix_view("matrix", maps=f"pairs:{stage}", tokens=(query,), transposed=TURNED[turn], height=460,
+                          on_pick=pick_query, label=f"{pairs.name_of(stage)} of one head", **drawn)  # fmt: skip
+        st.caption(pairs.TURN_SAYS[TURNED[turn]])
+    with off:
+        st.markdown("**Dot product against cosine**, one point per key of this query")
+        pairs.lengths_plot(call, head, query, key)
+        st.caption("Keys of one length would lie on a straight line; what lies above it is a longer key.")
+
+    section("queries_keys", "Queries and keys in one plane")
+    pairs.joint_plot(visit, layer, head, query, key)
+    ui.downloads(lambda: maps, lambda: pairs.row_table(tokens, maps, query), f"queries-keys-{visit.source}")
+
+
+page()
+ui.footer("queries_keys")

@@ -1,0 +1,182 @@
+"""The pages Heads and Queries and keys, run without a browser: what they say, what they hand to the views."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).parents[1]
+
+
+def open_page(name: str, **parameters: str) -> AppTest:
+    """The app, opened at one of its pages with these parameters in the URL."""
+    at = AppTest.from_file(ROOT / "attnviz/main.py", default_timeout=60)
+    for key, value in parameters.items():
+        at.query_params[key] = value
+    at.run()
+    at.switch_page(f"../pages/{name}.py").run()
+    assert not at.exception
+    assert not at.error, [e.value for e in at.error]
+    return at
+
+
+def spoken(at: AppTest) -> str:
+    """Everything the page says in words."""
+    parts = [*at.title, *at.subheader, *at.markdown, *at.caption, *at.latex]
+    return "\n".join(part.value for part in parts)
+
+
+def views_of(at: AppTest) -> dict[str, dict]:
+    """What each canvas view was told, by its name."""
+    told = [
+        json.loads(c.proto.json) for c in at.get("bidi_component") if c.proto.component_name.endswith("attnviz_view")
+    ]
+    return {one["name"]: one for one in told}
+
+
+def picture() -> bytes:
+    """A small PNG to upload: a bright square on a dark ground."""
+    pixels = np.full((90, 120, 3), 40, np.uint8)
+    pixels[30:60, 40:80] = (230, 180, 40)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def heads() -> AppTest:
+    return open_page("heads", model="vit")
+
+
+def test_heads_shows_one_patch_in_every_head(heads):
+    told = views_of(heads)
+    assert "Layer 6, head 1:" in spoken(heads)
+    assert "row 9, column 9" in spoken(heads)
+    grid = told["all"]
+    assert len(grid["maps"]) == 6
+    assert grid["mode"] == "rows"
+    assert grid["selected"] == [5, 0]
+    for name in ("large", "matrix", "moved", "all"):
+        assert told[name]["tokens"] == [1 + 8 * 16 + 8], name
+
+
+def test_heads_says_what_attention_does_not_tell(heads):
+    said = spoken(heads)
+    assert "Attention is not explanation" in said
+    assert "Mean attention distance" in said
+    assert "on this picture" in said
+
+
+def test_heads_follows_the_choices_of_a_deep_link():
+    at = open_page(
+        "heads", model="vit", layer="2", head="3", token="5", grid="Whole matrices", drop="false", scale="Log"
+    )
+    told = views_of(at)
+    assert "Layer 2, head 3:" in spoken(at)
+    assert "row 1, column 5" in spoken(at)
+    assert told["all"]["mode"] == "matrix"
+    assert told["all"]["selected"] == [1, 2]
+    assert told["large"]["index"] == 2
+    assert told["large"]["maps"] == "heads:1"
+    assert (told["large"]["drop_prefix"], told["large"]["scale"]) == (False, "log")
+
+
+def test_heads_ignores_choices_that_do_not_exist():
+    at = open_page("heads", model="vit", layer="99", head="x", token="100000", grid="?", order="nothing", over="5")
+    assert "Layer 6, head 1:" in spoken(at)
+    assert views_of(at)["all"]["order"] is None
+
+
+def test_one_click_opens_the_most_local_head(heads):
+    distances = table_of(heads)["Mean attention distance"]
+    local = next(b for b in heads.button if b.label == "Most local")
+    local.click().run()
+    layer, head = divmod(int(np.argmin(distances)), 6)
+    assert f"Layer {layer + 1}, head {head + 1}:" in spoken(heads)
+    assert views_of(heads)["all"]["selected"] == [layer, head]
+
+
+def table_of(at: AppTest):
+    """The table of all heads."""
+    return next(frame.value for frame in at.dataframe if "Mean attention distance" in frame.value.columns)
+
+
+def test_heads_are_ordered_by_a_measure(heads):
+    heads.selectbox(key="order").set_value("Entropy / log n").run()
+    values = table_of(heads)["Entropy / log n"].to_numpy()
+    assert (np.diff(values) >= 0).all()
+    first = table_of(heads)["Head"].iloc[0]
+    layer, head = views_of(heads)["all"]["order"][0]
+    assert first == f"Layer {layer + 1}, head {head + 1}"
+    heads.selectbox(key="order").set_value("Network order").run()
+    assert views_of(heads)["all"]["order"] is None
+
+
+def test_several_patches_are_picked_and_summed():
+    at = open_page("heads", model="vit", token="20,21,22", several="true")
+    assert views_of(at)["large"]["tokens"] == [20, 21, 22]
+    assert "the mean of 3 picked tokens" in spoken(at)
+    at.toggle(key="several").set_value(False).run()
+    assert views_of(at)["large"]["tokens"] == [22]
+
+
+def test_measures_are_averaged_over_all_samples(heads):
+    one = table_of(heads)["Entropy / log n"].to_numpy()
+    heads.segmented_control(key="over").set_value("All sample pictures").run()
+    assert "averaged over" in spoken(heads)
+    assert not np.allclose(one, table_of(heads)["Entropy / log n"].to_numpy())
+
+
+@pytest.mark.parametrize("page", ["heads", "queries_keys"])
+@pytest.mark.parametrize("model", ["vit", "vit-digits"])
+def test_an_upload_is_looked_at(page, model):
+    at = open_page(page, model=model)
+    at.file_uploader(key="image").upload("square.png", picture(), "image/png").run()
+    assert not at.exception
+    assert not at.error
+    assert at.session_state["sample"] == "upload"
+    assert ("where" in spoken(at)) if page == "heads" else ("the weights it gives" in spoken(at))
+
+
+def test_queries_keys_shows_a_pair():
+    at = open_page("queries_keys", model="vit", token="30", key="31", layer="2", head="4")
+    said, told = spoken(at), views_of(at)
+    assert "**Query** row 2, column 14" in said
+    assert "**Key** row 2, column 15" in said
+    assert "sqrt{32}" in said
+    assert "Of 257 keys this one is number" in said
+    assert told["query"]["tokens"] == [30]
+    assert told["answer"]["tokens"] == [31]
+    assert told["stage:raw"]["tokens"] == told["matrix"]["tokens"] == [30]
+
+
+def test_the_stage_is_what_the_large_pictures_show():
+    at = open_page("queries_keys", model="vit", stage="Cosine")
+    assert views_of(at)["query"]["maps"] == views_of(at)["matrix"]["maps"] == "pairs:cosine"
+    at.segmented_control(key="stage").set_value("Scaled").run()
+    assert views_of(at)["query"]["maps"] == "pairs:scaled"
+
+
+def test_turning_the_picture_turns_the_picture_only_and_says_so():
+    at = open_page("queries_keys", model="vit")
+    assert views_of(at)["matrix"]["transposed"] is False
+    assert "Every row is one query" in spoken(at)
+    before = {name: one["maps"] for name, one in views_of(at).items()}
+    at.segmented_control(key="picture").set_value("Columns are queries").run()
+    assert views_of(at)["matrix"]["transposed"] is True
+    assert "The picture is turned, the numbers are the same" in spoken(at)
+    assert before == {name: one["maps"] for name, one in views_of(at).items()}
+
+
+@pytest.mark.parametrize("chosen", ["PCA", "t-SNE"])
+def test_the_joint_map_holds_every_query_and_key(chosen):
+    at = open_page("queries_keys", model="vit-digits", map=chosen, paint="Pixels")
+    charts = {c.proto.id.split("-")[-1]: json.loads(c.proto.spec) for c in at.get("plotly_chart")}
+    named = [trace for chart in charts.values() for trace in chart["data"] if trace.get("name") in ("query", "key")]
+    assert len(named) == 2
+    count = len(views_of(at)["query"]["tokens"]) and 17  # 16 patches and CLS
+    assert [len(trace["customdata"]) for trace in named] == [count, count]
