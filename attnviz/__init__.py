@@ -6,7 +6,8 @@ trace = model(sample)  # trace.logits["class"], trace.calls[3].weights(heads=[2]
 map = attnviz.explain("rollout", model, sample)  # [token]: which patches the answer came from
 """
 
+from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.methods import METHODS, explain
 from attnviz.models import MODELS, load
 
-__all__ = ["METHODS", "MODELS", "explain", "load"]
+__all__ = ["METHODS", "MODELS", "POSITIONS", "VARIANTS", "explain", "load"]

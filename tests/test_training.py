@@ -1,0 +1,284 @@
+"""Training: the digits model learns, a run that was cut off goes on exactly, clipping clips, augmentation behaves."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from attnviz.training.augment import Augmentation, augment
+from attnviz.training.card import card_text
+from attnviz.training.data import DATA, NoData, Pictures, cut, data_folder, halved, photos, read_sheets
+from attnviz.training.evaluate import evaluate, opened_model
+from attnviz.training.loop import Progress, Run, cosine, pick_device, train
+from attnviz.training.recipes import RECIPES
+
+CPU = torch.device("cpu")
+TINY = replace(
+    RECIPES["vit-digits"],
+    config=replace(RECIPES["vit-digits"].config, width=16, layers=2, heads=2),
+    steps=12,
+    batch=32,
+    visible=((0.0, 0.5), (0.5, 1.0)),
+)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Pictures:
+    """The training digits."""
+    return DATA["digits"]("train")
+
+
+def test_digits_are_learned_from_scratch() -> None:
+    """The shipped recipe reaches at least 95 % of the held-out digits."""
+    recipe, held = RECIPES["vit-digits"], DATA["digits"]("val")
+    reports: list[Progress] = []
+    network, seconds = train(recipe, device=CPU, report=reports.append)
+    model = opened_model(recipe, network, held)
+    facts = evaluate(model, held)
+    assert facts["top1"] >= 95
+    assert facts["held_out"] == 450
+    assert [r.step for r in reports] == list(range(50, 401, 50))
+    assert reports[-1].loss < reports[0].loss
+    card = card_text(model, recipe, facts | {
+        "data": held.source, "trained_on": 1347, "steps": 400, "batch": 128, "seed": 0, "minutes": seconds / 60,
+        "device": "cpu", "threads": 1, "parameters": 58_570, "recipe": "vit-digits",
+    })  # fmt: skip
+    assert f"| top-1 | {facts['top1']} % |" in card
+
+
+def same(first: Run, second: Run) -> bool:
+    """Whether two runs stand at the very same point."""
+    pairs = zip(
+        [*first.network.state_dict().values(), *first.average.state_dict().values()],
+        [*second.network.state_dict().values(), *second.average.state_dict().values()],
+        strict=True,
+    )
+    return first.step == second.step and all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_resuming_equals_going_on(digits: Pictures, tmp_path: Path) -> None:
+    """Saved after 5 steps and taken up by a fresh run: losses, parameters and order of pictures are the same."""
+    torch.manual_seed(0)
+    first = Run(TINY, digits, CPU)
+    for _ in range(5):
+        first.advance()
+    first.save(tmp_path / "checkpoint.pt")
+    torch.manual_seed(99)
+    second = Run(TINY, digits, CPU)
+    assert not same(first, second)
+    second.load(tmp_path / "checkpoint.pt")
+    assert same(first, second)
+    for _ in range(5):
+        assert torch.equal(first.advance(), second.advance())
+    assert same(first, second)
+
+
+def test_a_run_that_was_cut_off_is_taken_up(digits: Pictures, tmp_path: Path) -> None:
+    """Stopped in the middle by an exception in `report`, then called again: the same network as in one go."""
+    path = tmp_path / "runs" / "checkpoint.pt"
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, device=CPU, checkpoint=path, report=stop, every=1, pictures=digits)
+    steps: list[int] = []
+    resumed, _ = train(
+        TINY, device=CPU, checkpoint=path, report=lambda p: steps.append(p.step), every=1, pictures=digits
+    )
+    whole, _ = train(TINY, device=CPU, pictures=digits)
+    assert steps == [9, 10, 11, 12]
+    assert all(
+        torch.equal(a, b) for a, b in zip(resumed.state_dict().values(), whole.state_dict().values(), strict=True)
+    )
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_checkpoint_without_a_queue_starts_a_new_pass(digits: Pictures, tmp_path: Path) -> None:
+    run = Run(TINY, digits, CPU)
+    run.advance()
+    run.save(tmp_path / "checkpoint.pt")
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del state["queue"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    again = Run(TINY, digits, CPU)
+    again.load(tmp_path / "checkpoint.pt")
+    assert again.step == 1
+    assert again.advance().isfinite()
+
+
+def test_clipping_clips(digits: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss a thousand times too large leaves gradients of norm `clip` when the optimisers see them."""
+    run = Run(replace(TINY, clip=0.5), digits, CPU)
+    seen: list[float] = []
+    step = run.optimisers[0].step
+
+    def looked_at(*args: object) -> object:
+        grads = [p.grad.flatten() for p in run.network.parameters() if p.grad is not None]
+        seen.append(torch.cat(grads).norm().item())
+        return step()
+
+    monkeypatch.setattr(run.optimisers[0], "step", looked_at)
+    with torch.no_grad():
+        run.network.classify.weight.mul_(1000)
+    run.advance()
+    assert seen[0] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_every_parameter_is_trained(digits: Pictures) -> None:
+    run = Run(TINY, digits, CPU)
+    before = {name: p.detach().clone() for name, p in run.network.named_parameters()}
+    run.advance()
+    run.advance()
+    still = [name for name, p in run.network.named_parameters() if torch.equal(before[name], p)]
+    # A bias of the keys shifts every score of a row alike: its gradient is zero but for rounding.
+    assert [name for name in still if not name.endswith("key.bias")] == []
+
+
+def test_each_picture_comes_once_a_pass(digits: Pictures) -> None:
+    run = Run(TINY, digits, CPU)
+    passes = [torch.cat([run.batch() for _ in range(len(digits) // 32)]) for _ in range(2)]
+    for order in passes:
+        assert len(order.unique()) == len(order)
+    assert not torch.equal(*passes)
+
+
+def test_patch_dropout_is_annealed(digits: Pictures) -> None:
+    run = Run(TINY, digits, CPU)
+    visible = run.visible(4)
+    assert visible is not None
+    assert visible.shape == (4, 8)
+    assert all(len(row.unique()) == 8 for row in visible)
+    run.step = 6
+    assert run.visible(4) is None
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    rates = [cosine(progress / 100, 0.1) for progress in range(101)]
+    assert rates[0] < 0.02
+    assert max(rates) == rates[10] == 1
+    assert rates == [*sorted(rates[:11]), *sorted(rates[11:], reverse=True)]
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_average_follows_the_network(digits: Pictures) -> None:
+    run = Run(TINY, digits, CPU)
+    run.advance()
+    first = run.network.classify.bias.detach().clone()
+    run.advance()
+    second = run.network.classify.bias.detach()
+    expected = TINY.average * first + (1 - TINY.average) * second
+    torch.testing.assert_close(run.shipped.classify.bias, nn.Parameter(expected))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_augmentation_keeps_the_shape_and_is_seeded(name: str) -> None:
+    how = RECIPES[name].augmentation
+    channels = RECIPES[name].config.channels
+    pixels = torch.rand(6, channels, 16, 16, generator=torch.Generator().manual_seed(5))
+    first, again, other = (augment(pixels, how, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert first.shape == pixels.shape
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.isfinite().all()
+
+
+def test_no_augmentation_is_the_identity() -> None:
+    pixels = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    still = Augmentation(area=1.0, stretch=1.0, mirror=False, light=0.0)
+    torch.testing.assert_close(augment(pixels, still, torch.Generator()), pixels)
+    mirrored = augment(pixels.repeat(20, 1, 1, 1), replace(still, mirror=True), torch.Generator().manual_seed(0))
+    turned = [not torch.allclose(m, p, atol=1e-5) for m, p in zip(mirrored, pixels.repeat(20, 1, 1, 1), strict=True)]
+    assert 10 < sum(turned) < 30
+    assert any(torch.allclose(mirrored[0 if turned[0] else turned.index(True)], p.flip(-1), atol=1e-5) for p in pixels)
+
+
+def test_contact_sheets_are_cut_in_raster_order() -> None:
+    sheet = np.zeros((4, 20, 3), dtype=np.uint8)
+    for tile in range(20):
+        row, column = divmod(tile, 10)
+        sheet[row * 2 : row * 2 + 2, column * 2 : column * 2 + 2] = tile
+    tiles = cut(sheet, 2)
+    assert tiles.shape == (20, 2, 2, 3)
+    assert tiles[:, 1, 1, 2].tolist() == list(range(20))
+
+
+def test_halving_takes_the_mean_of_four() -> None:
+    images = np.array([[0, 2, 10, 10], [4, 6, 10, 11]], dtype=np.uint8)[None, :, :, None].repeat(3, -1)
+    assert halved(images)[0, 0, :, 0].tolist() == [3, 10]
+
+
+def archive(path: Path, tile: int, names: dict[str, tuple[str, str]], level: int) -> None:
+    """A tar of contact sheets: 12 pictures of one grey for each class and split."""
+    index = {"tile": tile, "sheets": {}, "classes": [
+        {"wnid": wnid, "name": name, "coarse": coarse} for wnid, (name, coarse) in names.items()
+    ]}  # fmt: skip
+    with tarfile.open(path, "w") as tar:
+
+        def add(name: str, raw: bytes) -> None:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(raw)
+            tar.addfile(entry, io.BytesIO(raw))
+
+        for number, wnid in enumerate(names):
+            for split in ("train", "val"):
+                buffer = io.BytesIO()
+                Image.new("RGB", (10 * tile, 2 * tile), (level + 20 * number,) * 3).save(buffer, "JPEG")
+                index["sheets"][f"{split}/{wnid}_0.jpg"] = 12
+                add(f"{split}/{wnid}_0.jpg", buffer.getvalue())
+        add("index.json", json.dumps(index).encode())
+
+
+def test_two_archives_become_one_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive(tmp_path / "tinyimagenet120_64.tar", 64, {"n1": ("teapot", "kitchen"), "n2": ("pug", "dog")}, 10)
+    archive(tmp_path / "imagenette_128.tar", 128, {"n03425413": ("gas", ""), "n03445777": ("ball", "")}, 100)
+    monkeypatch.setenv("ATTNVIZ_DATA", str(tmp_path))
+    pictures = photos("val")
+    assert pictures.images.shape == (48, 64, 64, 3)
+    assert pictures.classes == ("teapot", "pug", "gas pump", "golf ball")
+    assert pictures.groups == ("kitchen", "dog", "outdoor object", "ball or sport")
+    for label, grey in enumerate((10, 30, 100, 120)):
+        assert abs(pictures.images[pictures.labels == label].astype(int) - grey).max() <= 2
+        assert (pictures.labels == label).sum() == 12
+
+
+def test_missing_data_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTNVIZ_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(NoData, match="set ATTNVIZ_DATA"):
+        data_folder()
+    with pytest.raises(NoData, match=r"imagenette_128\.tar is missing"):
+        read_sheets(tmp_path / "imagenette_128.tar", "train")
+
+
+def test_digits_are_split_once_and_for_all(digits: Pictures) -> None:
+    held = DATA["digits"]("val")
+    assert (len(digits), len(held)) == (1347, 450)
+    rows = {image.tobytes() for image in digits.images}
+    assert sum(image.tobytes() in rows for image in held.images) <= 1, "one digit occurs twice in the source"
+    assert digits.images.dtype == np.uint8
+    assert digits.images.max() == 255
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_the_photographs_are_all_there() -> None:
+    for split, count in (("train", 69_469), ("val", 9_925)):
+        pictures = photos(split)
+        assert len(pictures) == count
+        assert len(set(pictures.classes)) == 130
+        assert sorted(set(pictures.labels.tolist())) == list(range(130))
+
+
+def test_devices() -> None:
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device().type in ("cuda", "mps", "cpu")
