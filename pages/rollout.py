@@ -22,15 +22,12 @@ def start_from(cell: tuple[int, ...]) -> None:
 
 @ui.fragment
 def page() -> None:
-    choice = rollout.choose(visit)
+    choice, look = rollout.choose(visit)
     result = rollout.work_out(visit, choice)
     chosen = (choice.token,) if choice.target == rollout.PATCH else ()
     name, last = choice.name(tokens), choice.depth
 
     large, beside = st.columns([1.5, 1], gap="medium")
-    with beside, st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        st.markdown(f"**Raw attention** of {name}, layer {last} alone")
-        look = ui.display()
     with st.container(gap=None):
         ui.share_picture(visit)
         rollout.send(visit, choice, result)
@@ -42,6 +39,7 @@ def page() -> None:
         views.picture_view("large", index=choice.first, height=540, label="Your picture with the rollout", **both)
         st.caption(rollout.caption(choice.labels(tokens)))
     with beside:
+        st.markdown(f"**Raw attention** of {name}, layer {last} alone")
         views.picture_view("raw", index=last, height=340, label="Your picture with raw attention", **both)
         st.caption(rollout.caption(rollout.raw_labels(choice, tokens)))
         st.markdown(rollout.prefix_words(tokens, choice, result))
@@ -49,7 +47,7 @@ def page() -> None:
     st.caption(rollout.COMPARED)
 
     section("rollout", "Layer by layer")
-    views.tiles_view("steps", rows=[""], columns=[f"From layer {i + 1}" for i in range(last)], tile=150,
+    views.tiles_view("steps", rows=[""], columns=[f"From layer {i + 1}" for i in range(last)], tile=128,
                      selected=(0, choice.first), on_pick=start_from, label="Rollout from each layer on",
                      **{**drawn, "maps": [rollout.SLOT]})  # fmt: skip
     words, chart = st.columns([1, 1], gap="large")

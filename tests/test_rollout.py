@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import attnviz
 from attnviz.attention import Softmax
+from attnviz.measures.rollout import residual_norms
 from attnviz.methods import METHODS, NoRollout, raw
 from attnviz.methods.discard import thin
 from attnviz.methods.rollout import factors, held, layers, relevance
@@ -473,3 +474,22 @@ def test_rollout_of_a_shipped_model():
     row = attnviz.explain("rollout", model, sample)
     assert row.shape == (len(sample.tokens["main"]),)
     assert float(row.sum()) == pytest.approx(1, abs=1e-5)
+
+
+# How long the vectors of the residual path are
+
+
+def test_residual_norms_against_the_network():
+    network = ViT(ViTConfig(size=24, patch=4, width=16, layers=3, heads=2, classes=5, registers=1)).eval()
+    with torch.no_grad():
+        for block in network.blocks:
+            block.attention.out.bias.normal_()
+        trace = network(torch.rand(3, 24, 24))
+        kept, added = residual_norms(trace)
+        for i, block in enumerate(network.blocks):
+            x = trace.residuals["main"][i]
+            y, _ = block.attention(block.attention_norm(x), queries=trace.calls[i].queries)
+            assert torch.allclose(added[i], (y - block.attention.out.bias).norm(dim=-1).mean(), atol=1e-5)
+            assert torch.allclose(kept[i], x.norm(dim=-1).mean())
+    with pytest.raises(ValueError, match="no projection"):
+        residual_norms(replace(trace, calls=tuple(replace(c, projection=None) for c in trace.calls)))

@@ -1,4 +1,4 @@
-"""What the Rollout page is made of: its choices, the rollout and raw attention of the target, and numbers about them."""
+"""What the Rollout page is made of: its choices, rollout and raw attention of the target, and numbers about them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from attnviz.methods.rollout import Open, factors, held, layers
 from attnviz.plots import bars
 from attnviz.types import Tokens
 from attnviz.ui.cache import core
+from attnviz.ui.display import Display, display
 from attnviz.ui.heads import middle
 from attnviz.ui.output import dark, plot
 from attnviz.ui.shelf import Shelf
@@ -66,7 +67,8 @@ class Choice:
 
     def name(self, tokens: Tokens) -> str:
         """The target in words."""
-        return {ANSWER: "the answer", CLS: "CLS", MEAN: "all patches"}.get(self.target) or token_name(tokens, self.token)
+        fixed = {ANSWER: "the answer", CLS: "CLS", MEAN: "all patches"}
+        return fixed.get(self.target) or token_name(tokens, self.token)
 
     def labels(self, tokens: Tokens) -> dict[str, str]:
         """What has to stand beside a rollout for it to mean anything."""
@@ -83,17 +85,19 @@ class Choice:
         }
 
 
-def choose(visit: Visit) -> Choice:
+def choose(visit: Visit) -> tuple[Choice, Display]:
     """The controls above the picture; every one of them is in the URL."""
     tokens, depth = visit.sample.tokens["main"], visit.model.config.layers
     options = targets(visit)
     keep_inside("target", options)
     keep_inside("from", range(1, depth + 1))
-    target_at, heads_at = st.columns([1.4, 1], gap="medium", vertical_alignment="bottom")
-    target = target_at.segmented_control("Relevance starts at", options, default=ANSWER, required=True, key="target",
-                                         bind="query-params", help=HELP["target"])  # fmt: skip
-    fusion = heads_at.segmented_control("Heads of a layer", list(FUSED), default="Mean", required=True, key="fusion",
-                                        bind="query-params", help=HELP["fusion"])  # fmt: skip
+    top = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    target = top.segmented_control("Relevance starts at", options, default=ANSWER, required=True, key="target",
+                                   bind="query-params", help=HELP["target"])  # fmt: skip
+    fusion = top.segmented_control("Heads of a layer", list(FUSED), default="Mean", required=True, key="fusion",
+                                   bind="query-params", help=HELP["fusion"])  # fmt: skip
+    with top:
+        look = display()
     weight, share, first = st.columns(3, gap="medium")
     alpha = weight.slider("Residual weight", 0, 100, 50, 5, format="%d %%", key="alpha", bind="query-params",
                           help=HELP["alpha"])  # fmt: skip
@@ -103,7 +107,7 @@ def choose(visit: Visit) -> Choice:
     start = first.slider("From layer", 1, depth, 1, key="from", bind="query-params", help=HELP["from"])
     weight.caption(measured_words(visit))
     token = chosen_token("token", len(tokens), middle(tokens))
-    return Choice(target, token, FUSED[fusion], alpha / 100, discard / 100, by_row, start - 1, depth)
+    return Choice(target, token, FUSED[fusion], alpha / 100, discard / 100, by_row, start - 1, depth), look
 
 
 def targets(visit: Visit) -> list[str]:
@@ -235,12 +239,11 @@ def residual_chart(visit: Visit, choice: Choice) -> None:
     kept, added = measured(visit)
     names = [layer_name(i) for i in range(len(kept))]
     figure = bars(kept / (kept + added), labels=names, colours="value", form=".0%", shown=True, limits=(0, 1.12),
-                  y_title="‖x‖ of both", dark=dark(), height=230)  # fmt: skip
+                  y_title="Residual share", dark=dark(), height=230)  # fmt: skip
     figure.add_hline(y=choice.alpha, line={"color": "#888", "width": 1.5, "dash": "dot"})
     plot(figure, "residual", alt="Share of the residual in each layer, by length, with the chosen weight as a line")
     words = [f"{name.lower()} {a / b:.1f} : 1" for name, a, b in zip(names, kept, added, strict=True)]
-    st.caption("‖x‖ : ‖attention(x)‖, means over tokens: " + ", ".join(words) + ". The dotted line is the weight chosen "
-               "above.")  # fmt: skip
+    st.caption(f"‖x‖ : ‖attention(x)‖, means over tokens: {', '.join(words)}. Dotted: the weight chosen above.")
 
 
 def arrays(visit: Visit, choice: Choice, result: Result) -> dict[str, np.ndarray]:
