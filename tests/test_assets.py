@@ -1,0 +1,126 @@
+"""What is shipped: models that load safely and reach what their cards claim, samples that say whose they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attnviz.models import MODELS, ImageModel, load
+from attnviz.models.store import ASSETS
+from attnviz.training.card import card_text
+from attnviz.training.data import DATA, Pictures
+from attnviz.training.evaluate import evaluate
+from attnviz.training.recipes import RECIPES
+
+LEAST = {"vit": 38.0, "vit-digits": 95.0}  # top-1 in percent of the held-out pictures
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def shipped(request: pytest.FixtureRequest) -> ImageModel:
+    """Each shipped model, opened."""
+    return load(request.param)
+
+
+def held_out(model: ImageModel) -> Pictures:
+    """The held-out pictures of the model's own data set."""
+    return DATA[RECIPES[model.facts["recipe"]].data]("val")
+
+
+def test_models_are_small() -> None:
+    sizes = {path.parent.name: path.stat().st_size for path in ASSETS.glob("*/model.safetensors")}
+    assert set(sizes) == set(MODELS)
+    assert max(sizes.values()) <= 15 * MEGABYTE
+    assert sum(path.stat().st_size for path in ASSETS.parent.rglob("*") if path.is_file()) <= 120 * MEGABYTE
+
+
+def test_nothing_shipped_can_run_code() -> None:
+    kinds = {".safetensors", ".json", ".md", ".png", ".jpg", ".txt"}
+    assert {path.suffix for path in ASSETS.parent.rglob("*") if path.is_file()} <= kinds
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_checksum_is_the_files(name: str) -> None:
+    config = json.loads((ASSETS / name / "config.json").read_text(encoding="utf-8"))
+    assert config["sha256"] == hashlib.sha256((ASSETS / name / "model.safetensors").read_bytes()).hexdigest()
+    assert config["name"] == name
+
+
+def test_every_parameter_is_a_number(shipped: ImageModel) -> None:
+    for name, tensor in shipped.network.state_dict().items():
+        assert tensor.isfinite().all(), name
+    assert shipped.facts["parameters"] == sum(p.numel() for p in shipped.network.parameters())
+
+
+def test_the_card_says_what_config_says(shipped: ImageModel) -> None:
+    """The card is a function of the facts, so no number on it can have been typed."""
+    card = (ASSETS / shipped.name / "card.md").read_text(encoding="utf-8")
+    assert card == card_text(shipped, RECIPES[shipped.facts["recipe"]], shipped.facts)
+
+
+def test_the_recipe_is_the_one_in_the_code(shipped: ImageModel) -> None:
+    recipe = RECIPES[shipped.facts["recipe"]]
+    assert recipe.config == shipped.config
+    assert (recipe.steps, recipe.batch, recipe.seed) == tuple(shipped.facts[k] for k in ("steps", "batch", "seed"))
+
+
+def test_the_card_claims_enough(shipped: ImageModel) -> None:
+    assert shipped.facts["top1"] >= LEAST[shipped.name]
+
+
+def test_the_digits_reach_the_card() -> None:
+    model = load("vit-digits")
+    found = evaluate(model, held_out(model))
+    # One digit more or less: other processors round differently.
+    assert found["top1"] == pytest.approx(model.facts["top1"], abs=0.3)
+
+
+@pytest.mark.data
+def test_two_thousand_photographs_reach_the_card() -> None:
+    """A fixed random fifth of the held-out pictures: within four standard errors of the card."""
+    model = load("vit")
+    whole = held_out(model)
+    chosen = np.random.default_rng(0).permutation(len(whole))[:2000]
+    part = replace(whole, images=whole.images[chosen], labels=whole.labels[chosen])
+    claimed = model.facts["top1"] / 100
+    error = math.sqrt(claimed * (1 - claimed) / 2000 * (1 - 2000 / len(whole)))
+    assert abs(right(model, part) - claimed) < 4 * error
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_all_held_out_pictures_reach_the_card(shipped: ImageModel) -> None:
+    found = evaluate(shipped, held_out(shipped))
+    for fact, value in found.items():
+        if isinstance(value, float):
+            assert value == pytest.approx(shipped.facts[fact], abs=0.3), fact
+    assert found["held_out"] == shipped.facts["held_out"]
+
+
+def right(model: ImageModel, pictures: Pictures) -> float:
+    """The share of right answers, each picture prepared as the app prepares it."""
+    hits = 0
+    for start in range(0, len(pictures), 50):
+        batch = [model.prepare(Image.fromarray(image)) for image in pictures.images[start : start + 50]]
+        logits = model.network(torch.stack([sample.inputs["main"] for sample in batch])).logits["class"]
+        hits += int((logits[:, 0].argmax(-1).numpy() == pictures.labels[start : start + 50]).sum())
+    return hits / len(pictures)
+
+
+def test_every_sample_says_whose_it_is() -> None:
+    samples = ASSETS.parent / "samples"
+    licences = (samples / "LICENSES.md").read_text(encoding="utf-8")
+    pictures = [path for path in samples.rglob("*") if path.suffix in (".png", ".jpg")]
+    assert pictures
+    for path in pictures:
+        assert path.stem in licences, f"{path.relative_to(Path(samples))} is not in LICENSES.md"
+        with Image.open(path) as picture:
+            picture.load()
