@@ -35,13 +35,13 @@ def page() -> None:
              "drop_prefix": look.drop_prefix}  # fmt: skip
     both = {**drawn, "network": look.network, "on_pick": pick}
     with large:
-        st.markdown(f"**Rollout** of {name}, from layer {choice.first + 1} to {last}")
-        views.picture_view("large", index=choice.first, height=540, label="Your picture with the rollout", **both)
+        st.markdown(f"**Rollout** of {name}, {choice.span}")
         st.caption(rollout.caption(choice.labels(tokens)))
+        views.picture_view("large", index=choice.first, height=520, label="Your picture with the rollout", **both)
     with beside:
         st.markdown(f"**Raw attention** of {name}, layer {last} alone")
-        views.picture_view("raw", index=last, height=340, label="Your picture with raw attention", **both)
         st.caption(rollout.caption(rollout.raw_labels(choice, tokens)))
+        views.picture_view("raw", index=last, height=340, label="Your picture with raw attention", **both)
         st.markdown(rollout.prefix_words(tokens, choice, result))
         rollout.top_patches(tokens, choice, result)
     st.caption(rollout.COMPARED)

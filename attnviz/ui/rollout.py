@@ -70,16 +70,21 @@ class Choice:
         fixed = {ANSWER: "the answer", CLS: "CLS", MEAN: "all patches"}
         return fixed.get(self.target) or token_name(tokens, self.token)
 
+    @property
+    def span(self) -> str:
+        """The layers rolled out, in words."""
+        first = self.first + 1
+        return f"layers {first} to {self.depth}" if first < self.depth else f"layer {first} alone"
+
     def labels(self, tokens: Tokens) -> dict[str, str]:
         """What has to stand beside a rollout for it to mean anything."""
         where = "each row" if self.by_row else "each layer"
-        last = self.depth
         return {
             "method": "attention rollout",
             "heads": self.fusion,
             "residual weight": f"{self.alpha:.2f}",
             "discard": f"smallest {100 * self.discard:.0f} % of {where}" if self.discard else "none",
-            "layers": f"{self.first + 1} to {last}" if self.first + 1 < last else f"{last} only",
+            "layers": self.span.split(" ", 1)[1],
             "target": self.name(tokens),
             "class": "not used",
         }
@@ -191,14 +196,14 @@ def send(visit: Visit, choice: Choice, result: Result) -> None:
 
 
 def caption(labels: dict[str, str]) -> str:
-    """The labels of a map in one quiet line."""
-    return " · ".join(f"{name} {value}" if name not in ("method",) else value for name, value in labels.items())
+    """The labels of a map in one quiet line; the heading beside it names method and target."""
+    return " · ".join(f"{name} {value}" for name, value in labels.items() if name not in ("method", "target"))
 
 
 def raw_labels(choice: Choice, tokens: Tokens) -> dict[str, str]:
     """The labels of the map beside the rollout."""
     labels = choice.labels(tokens)
-    return {"method": "raw attention", "heads": choice.fusion, "layers": f"{choice.depth} only",
+    return {"method": "raw attention", "heads": choice.fusion, "layers": f"{choice.depth} alone",
             "target": labels["target"], "class": "not used"}  # fmt: skip
 
 
