@@ -14,21 +14,22 @@ with st.container(horizontal=True, vertical_alignment="center"):
     with st.popover("Your own picture", icon=":material/add_photo_alternate:"):
         ui.bring_picture("start:image")
 
-picture, answer = st.columns([3, 2], gap="large")
+picture, answer = st.columns([2, 1], gap="large")
 with picture:
     picked = ui.chosen_tokens("token", len(tokens), (0,))
     ui.share_picture(visit)
     title = f"{ui.layer_name(last.layer)}, mean of {last.heads} heads"
     views.send_maps("start", last.weights().mean(0, keepdim=True).numpy(), titles=[title], keys=tokens)
     views.picture_view(
-        "start:view", picture="picture", maps="start", tokens=picked, label=title, height=460,
+        "start:view", picture="picture", maps="start", tokens=picked, label=title, height=480, overlay=0.6,
         on_pick=lambda chosen: ui.set_tokens("token", chosen),
     )  # fmt: skip
 with answer:
     st.subheader("What the model sees in it", anchor=False)
     ui.predictions(visit)
-    group, probability = ui.by_group(model, visit.trace)
-    st.caption(f"All classes of “{group}” together: {probability:.1%}".replace("%", " %"))
+    if len(set(model.groups)) > 1:
+        group, probability = ui.by_group(model, visit.trace)
+        st.caption(f"Of all groups of classes, “{group}” gets the most: {ui.percent(probability)}")
     with st.expander("What the model knows"):
         ui.knows(model)
 

@@ -1,6 +1,6 @@
 """Streamlit glue, called by the pages as `ui.something`: what was chosen, what it computes, how it is shown."""
 
-from attnviz.ui.answers import best, by_group, class_name, knows, predictions
+from attnviz.ui.answers import best, by_group, class_name, knows, percent, predictions
 from attnviz.ui.cache import Busy, core, open_model, trace
 from attnviz.ui.display import Display, display
 from attnviz.ui.gallery import gallery
@@ -57,6 +57,7 @@ __all__ = [
     "offer",
     "on_page",
     "open_model",
+    "percent",
     "plot",
     "predictions",
     "section",

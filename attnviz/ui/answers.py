@@ -12,9 +12,9 @@ from attnviz.ui.visit import Visit
 
 
 def class_name(model: ImageModel, index: int) -> str:
-    """A class with its coarse group: "dog: chihuahua"."""
+    """A class with its coarse group: "dog: chihuahua"; the class alone where there is one group for all."""
     group, name = model.groups[index], model.classes[index]
-    return name if group == name else f"{group}: {name}"
+    return name if len(set(model.groups)) == 1 else f"{group}: {name}"
 
 
 def best(model: ImageModel, trace: Trace, count: int = 5) -> list[tuple[str, float]]:
@@ -31,10 +31,15 @@ def by_group(model: ImageModel, trace: Trace) -> tuple[str, float]:
     return max(total.items(), key=lambda item: item[1])
 
 
+def percent(share: float) -> str:
+    """A share as percent with one decimal."""
+    return f"{share * 100:.1f} %"
+
+
 def predictions(visit: Visit, count: int = 5) -> None:
     """The model's answer: its five likeliest classes with their probabilities."""
     for name, probability in best(visit.model, visit.trace, count):
-        st.progress(probability, f"{name} · {probability:.1%}".replace("%", " %"))
+        st.progress(probability, f"{name} · {percent(probability)}")
 
 
 def knows(model: ImageModel) -> None:

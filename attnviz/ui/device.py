@@ -22,7 +22,8 @@ def device_line(model: ImageModel) -> str:
     parameters = list(model.network.parameters())
     size = sum(p.nbytes for p in parameters)
     kind = str(parameters[0].dtype).removeprefix("torch.")
-    return f"{device_name(model.device)} · {kind} · model {megabytes(size)} · {memory_line(model.device)}"
+    parts = (device_name(model.device), kind, f"model {megabytes(size)}", memory_line(model.device))
+    return " · ".join(part.replace(" ", "\u00a0") for part in parts)  # a line breaks between the parts only
 
 
 def device_name(device: torch.device) -> str:

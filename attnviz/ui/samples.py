@@ -13,10 +13,9 @@ from PIL import Image
 from attnviz.ui.uploads import Picture, picture_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "samples"
-DIGITS = ("three", "eight", "zero", "one", "two", "four", "five", "six", "seven", "nine", "drawn")
 SAMPLES: dict[str, tuple[str, ...]] = {  # model -> names
     "vit": ("cat", "coffee", "rocket", "astronaut", "palace", "flower", "motorcycle"),
-    "vit-digits": DIGITS,
+    "vit-digits": ("three", "eight", "zero", "two", "five", "seven", "nine", "drawn"),
 }
 
 

@@ -67,6 +67,6 @@ class SecurityHeaders:
                 message = {**message, "headers": [*message.get("headers", []), *self.headers]}
             await send(message)
 
-        closed = scope["path"].endswith(CLOSED)
+        closed = scope["path"].rstrip("/").endswith(CLOSED)
         answer = PlainTextResponse("Not found", status_code=404) if closed else self.app
         await answer(scope, receive, send_with_headers)

@@ -5,7 +5,7 @@ Layers and heads count from 0 in code, from 1 on screen and in the URL; `layer_n
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import streamlit as st
 
@@ -64,25 +64,25 @@ def on_page(name: str) -> None:
 def chosen_tokens(name: str, count: int, default: Sequence[int] = ()) -> tuple[int, ...]:
     """The tokens picked under this name, all below `count`: from the session, the URL or the default.
 
-    The URL wins when it has changed by itself, which is a deep link or the back button. A pick equal to the default
-    is not written there, as with widgets.
+    The URL wins when it has changed by itself, which is a deep link or the back button. It is written only where it
+    would say something else, so that going back is never undone; the default needs no parameter, as with widgets.
     """
-    seen = st.session_state.setdefault(SEEN, {})
-    url = st.query_params.get(name)
-    if name not in st.session_state or (name in seen and seen[name] != url):
-        st.session_state[name] = numbers(url or "")
-    picked = st.session_state[name]
-    picked = (picked,) if isinstance(picked, int) else tuple(picked)
-    own = tuple(t for t in picked if 0 <= t < count)
-    st.session_state[name] = own  # not the default: another page may have another
-    kept = own or tuple(default)
-    text = None if kept == tuple(default) else ",".join(map(str, kept))
-    if text is None:
-        st.query_params.pop(name, None)
-    elif text != url:
-        st.query_params[name] = text
-    seen[name] = text
+    seen, url = st.session_state.setdefault(SEEN, {}), st.query_params.get(name)
+    asked = below(count, numbers(url or ""))
+    changed = url is not None if name not in seen else url != seen[name]
+    picked = asked if changed or name not in st.session_state else below(count, st.session_state[name])
+    kept, said = picked or tuple(default), asked or tuple(default)
+    if kept != said and kept == tuple(default):
+        del st.query_params[name]
+    elif kept != said:
+        st.query_params[name] = ",".join(map(str, kept))
+    st.session_state[name], seen[name] = picked, st.query_params.get(name)  # a default is no pick: pages differ in it
     return kept
+
+
+def below(count: int, tokens: int | Iterable[int]) -> tuple[int, ...]:
+    """Those of the tokens that exist."""
+    return tuple(t for t in ((tokens,) if isinstance(tokens, int) else tokens) if 0 <= t < count)
 
 
 def chosen_token(name: str, count: int, default: int = 0) -> int:

@@ -106,4 +106,5 @@ def offer(page: str, experiment: Experiment, key: str) -> None:
     pressed = st.button(experiment.label, key=key, on_click=go, kwargs=experiment.choices, icon=arrow)
     st.caption(experiment.why)
     if pressed and experiment.page != page:
-        st.switch_page(f"../pages/{experiment.page}.py")
+        # Without the empty mapping it would clear the parameters bound to widgets, which is refused; they come back.
+        st.switch_page(f"../pages/{experiment.page}.py", query_params={})
