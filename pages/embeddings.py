@@ -21,7 +21,7 @@ def story(patch: patches.Patch) -> None:
     """One patch from pixels to vector: enlarged, flattened, projected, placed."""
     st.markdown(patch.sentence)
     if patch.picture is not None:
-        st.image(plots.mosaic(patches.enlarged(patch.picture), columns=4, zoom=24, gap=12))
+        st.image(plots.mosaic(patches.enlarged(patch.picture), columns=4, tile=96, gap=12))
     alt = f"Bars: the numbers of {patch.name}, from pixels to the vector that enters layer 1"
     ui.plot(patches.steps_figure(visit, patch), "story", alt=alt)
 
@@ -35,7 +35,7 @@ def one_number(patch: patches.Patch) -> None:
     found = patches.feature_of(visit, patch, number - 1)
     left, right = st.columns([2, 5], gap="large")
     with left:
-        st.image(plots.mosaic(found.tiles, columns=2, zoom=32, gap=12), caption="The patch · its row of the projection")
+        st.image(plots.mosaic(found.tiles, columns=2, tile=128, gap=12), caption="The patch · its row of the projection")
     with right:
         alt = f"Bars: the products of pixels and weights that make number {number}"
         ui.plot(patches.products_figure(visit, found), "products", alt=alt)
@@ -57,7 +57,7 @@ def alike(token: int) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         views.picture_view("embeddings:alike", picture="picture", maps="cosines", tokens=(token,), scale="linear",
-                           height=440, drop_prefix=False, network=show.network, on_pick=picked,
+                           height=440, drop_prefix=False, network=network, on_pick=picked,
                            label="Cosine to the chosen patch")  # fmt: skip
     with right:
         views.colour_view("embeddings:colours", colours="components", tokens=(token,), height=440, on_pick=picked,
@@ -76,7 +76,7 @@ def body() -> None:
     patch = patches.patch_of(visit, token)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        views.picture_view("embeddings:patches", picture="picture", tokens=(token,), network=show.network, height=480,
+        views.picture_view("embeddings:patches", picture="picture", tokens=(token,), network=network, height=480,
                            label="The picture, cut into patches", on_pick=picked)  # fmt: skip
     with right:
         story(patch)
@@ -87,13 +87,13 @@ def body() -> None:
     alike(token)
 
 
-show = ui.display()
+network = st.toggle("Show the picture the network sees", key="network", bind="query-params")
 ui.share_picture(visit)
 body()
 section("embeddings", "What the projection looks for")
 tiles, shares = patches.filters_of(visit)
 left, right = st.columns([3, 2], gap="large")
-left.image(plots.mosaic(tiles, columns=7, zoom=16, gap=8))
+left.image(plots.mosaic(tiles, columns=7, tile=72, gap=8))
 with right:
     ui.plot(plots.bars(shares, form=".1%", x_title="Component", y_title="Variance", dark=ui.dark(), height=260),
             "shares", alt="Bars: share of the projection's variance by principal component")  # fmt: skip

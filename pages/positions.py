@@ -23,18 +23,19 @@ def learned(token: int) -> None:
     """The model's own table: one small map per place, and the table itself."""
     how = st.segmented_control("Similarity", places.SIMILARITIES, default="cosine", required=True, key="similarity",
                                format_func=str.capitalize, bind="query-params")  # fmt: skip
-    table = places.table_of(visit)
-    alike = places.similarity(table, how)
+    table, alike = places.table_of(visit), places.similarity(places.table_of(visit), how)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        views.tiles_view("positions:tiles", maps=places.send_alike(tokens, alike, how), tokens=(token,), scale="linear",
-                         rows=[str(r + 1) for r in range(rows)], columns=[str(c + 1) for c in range(columns)], tile=32,
-                         selected=places.cell_of(tokens, token), label=f"{how.capitalize()} of position vectors",
-                         on_pick=lambda cell: picked((places.patch_at(tokens, *cell),)))  # fmt: skip
+        views.tiles_view("positions:tiles", maps=places.send_alike(tokens, alike, how), scale=show.scale,
+                         rows=[str(r + 1) for r in range(rows)], columns=[str(c + 1) for c in range(columns)],
+                         tile=560 // rows - 3, drop_prefix=False, selected=places.cell_of(tokens, token),
+                         on_pick=lambda cell: picked((places.patch_at(tokens, *cell),)),
+                         label=f"{how.capitalize()} of position vectors")  # fmt: skip
+        section("positions", "What the model has learned", title=False)
         section("positions", how.capitalize(), title=False)
     with right:
         ui.plot(plots.heatmap(table, rows=[ui.token_name(tokens, i) for i in range(len(tokens))], signed=True,
-                              x_title="Feature", most_ticks=8, dark=ui.dark(), height=560), "table",
+                              x_title="Feature", most_ticks=6, dark=ui.dark(), height=600), "table",
                 alt="The position table, one row per token and one column per feature")  # fmt: skip
         section("positions", "The table itself", title=False)
     ui.downloads(lambda: {"table": table, how: alike}, lambda: places.table_file(tokens, table), "positions")
@@ -94,7 +95,6 @@ def made() -> None:
 
 show = ui.display()
 ui.share_picture(visit)
-section("positions", "What the model has learned")
 body()
 made()
 ui.footer("positions")

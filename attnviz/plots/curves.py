@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ def place_axes(
     """Tick texts along the labels, number format and limits along the values."""
     by_label, by_value = (figure.update_yaxes, figure.update_xaxes)[:: 1 if horizontal else -1]
     by_label(**frame.ticks(names, most), showgrid=False, zeroline=False)
-    by_value(tickformat=form if form.endswith("%") else None, nticks=5, range=limits)
+    by_value(tickformat=".0%" if form.endswith("%") else None, nticks=5, range=limits)
     if horizontal:
         figure.update_yaxes(autorange="reversed")
         figure.update_layout(margin={"l": 12})
@@ -109,18 +110,28 @@ def lines(
             marker={"size": 6},
             hovertemplate=f"{x_title.lower()} %{{x:.4g}}: %{{y:{form}}}<extra>{name}</extra>",
         )
-    quiet = {"color": frame.colour("muted", dark), "width": 1, "dash": "dot"}
-    for name, height_at in (references or {}).items():
-        figure.add_hline(y=height_at, line=quiet, annotation_text=name, annotation_position="top left")
+    for name, at in (references or {}).items():
+        rule(figure, "y", at, name, log_y, dark)
     for name, at in (marks or {}).items():
-        figure.add_vline(x=at, line=quiet, annotation_text=name, annotation_position="top right")
+        rule(figure, "x", at, name, log_x, dark)
     legend = len(arrays) > 1
     frame.finish(figure, dark=dark, height=height, title=title, x_title=x_title, y_title=y_title, legend=legend)
     figure.update_xaxes(type="log" if log_x else "linear", nticks=8)
     figure.update_yaxes(
-        type="log" if log_y else "linear", tickformat=form if form.endswith("%") else None, range=limits
+        type="log" if log_y else "linear", tickformat=".0%" if form.endswith("%") else None, range=limits
     )
     return figure
+
+
+def rule(figure: go.Figure, axis: str, at: float, name: str, log: bool, dark: bool) -> None:
+    """A thin labelled line at one value of an axis; on a logarithmic one plotly places notes by exponent."""
+    muted, other = frame.colour("muted", dark), "x" if axis == "y" else "y"
+    ends = {f"{axis}0": at, f"{axis}1": at, f"{other}0": 0, f"{other}1": 1, f"{other}ref": f"{other} domain"}
+    figure.add_shape(type="line", line={"color": muted, "width": 1, "dash": "dot"}, **ends)
+    note = {axis: math.log10(at) if log else at, other: 0 if axis == "y" else 1, f"{other}ref": f"{other} domain"}
+    figure.add_annotation(
+        text=name, showarrow=False, xanchor="left", yanchor="bottom" if axis == "y" else "top", font_color=muted, **note
+    )
 
 
 def same_length(series: Mapping[str, Any]) -> dict[str, np.ndarray]:

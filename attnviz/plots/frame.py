@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,13 +38,26 @@ def colour(name: str | int, dark: bool) -> str:
     return theme.COLOURS[name][int(dark)] if name in theme.COLOURS else name
 
 
-def ticks(labels: Sequence[str], most: int = TICKS) -> dict[str, Any]:
-    """A numeric axis that shows at most `most` of the labels, evenly spaced and always the first; none at 0."""
+def ticks(labels: Sequence[str], most: int = TICKS, places: Sequence[Any] | None = None) -> dict[str, Any]:
+    """An axis that shows at most `most` of the labels, evenly spaced from the first; none at 0.
+
+    `places` are where the labels lie: 0, 1, 2 ... on a numeric axis, the distinct labels on one of categories.
+    """
     if most < 1:
         return {"showticklabels": False, "ticks": ""}
     step = max(1, -(-len(labels) // most))
-    places = list(range(0, len(labels), step))
-    return {"tickmode": "array", "tickvals": places, "ticktext": [labels[i] for i in places]}
+    places = range(len(labels)) if places is None else places
+    return {"tickmode": "array", "tickvals": list(places[::step]), "ticktext": list(labels[::step]), "tickangle": 0}
+
+
+def distinct(labels: Sequence[str]) -> list[str]:
+    """Labels told apart by invisible characters, because plotly merges equal categories ("the ... the")."""
+    seen: Counter[str] = Counter()
+    found = []
+    for label in labels:
+        found.append(label + "\u200b" * seen[label])
+        seen[label] += 1
+    return found
 
 
 def scale(name: str, signed: bool) -> list[tuple[float, str]]:

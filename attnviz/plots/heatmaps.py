@@ -18,7 +18,7 @@ def heatmap(
     x_title: str = "",
     y_title: str = "",
     title: str = "",
-    value: str = "value",
+    value: str = "",
     form: str = ".3g",
     scale: str = "viridis",
     signed: bool = False,
@@ -38,21 +38,29 @@ def heatmap(
     row_labels = frame.fits("matrix", rows, matrix.shape[0], "rows")
     column_labels = frame.fits("matrix", columns, matrix.shape[1], "columns")
     low, high = frame.span(matrix, signed, limits)
+    across, down = frame.distinct(column_labels), frame.distinct(row_labels)
     figure = go.Figure(
         go.Heatmap(
             z=matrix,
+            x=across,
+            y=down,
             zmin=low,
             zmax=high,
             colorscale=frame.scale(scale, signed),
             showscale=legend,
             colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": value, "side": "right"}, "nticks": 5},
-            hovertemplate=f"%{{meta[0]}}%{{y}}, %{{meta[1]}}%{{x}}: %{{z:{form}}}<extra></extra>",
-            meta=[f"{y_title.lower()} " if y_title else "", f"{x_title.lower()} " if x_title else ""],
+            hovertemplate=f"{named(y_title)}%{{y}}, {named(x_title)}%{{x}}: %{{z:{form}}}<extra></extra>",
         )
     )
     frame.finish(figure, dark=dark, height=height, title=title, x_title=x_title, y_title=y_title)
-    figure.update_xaxes(**frame.ticks(column_labels, most_ticks), showgrid=False, zeroline=False, constrain="domain")
-    figure.update_yaxes(**frame.ticks(row_labels, most_ticks), showgrid=False, zeroline=False, autorange="reversed")
+    calm = {"type": "category", "showgrid": False, "zeroline": False}
+    figure.update_xaxes(**calm, **frame.ticks(column_labels, most_ticks, across), constrain="domain")
+    figure.update_yaxes(**calm, **frame.ticks(row_labels, most_ticks, down), autorange="reversed", automargin=True)
     if square:
         figure.update_yaxes(scaleanchor="x", constrain="domain")
     return figure
+
+
+def named(title: str) -> str:
+    """A title in front of a label: "feature 12"."""
+    return f"{title.lower()} " if title else ""

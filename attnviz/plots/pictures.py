@@ -13,23 +13,28 @@ from attnviz.plots import theme
 WIDEST = 1460  # Streamlit resamples anything wider
 
 
-def mosaic(tiles: Any, *, columns: int, zoom: int = 8, gap: int = 4) -> bytes:
-    """Tiles [tile height width] grey or [.. 3] colour, uint8, in a grid with see-through gaps, as PNG."""
+def mosaic(tiles: Any, *, columns: int, tile: int = 64, gap: int = 4) -> bytes:
+    """Tiles uint8 [tile height width channel] or [tile height width] in a grid with see-through gaps, as PNG.
+
+    One channel is grey, three are colour; `tile` is about how many pixels wide each becomes.
+    """
     found = np.asarray(tiles)
-    if found.dtype != np.uint8 or found.ndim not in (3, 4) or (found.ndim == 4 and found.shape[-1] != 3):
-        raise ValueError(f"tiles are {found.dtype} {found.shape}, expected uint8 [tile height width] or [.. 3]")
+    found = found[..., None] if found.ndim == 3 else found
+    if found.dtype != np.uint8 or found.ndim != 4 or found.shape[-1] not in (1, 3) or not len(found):
+        raise ValueError(f"tiles are {found.dtype} {found.shape}, expected uint8 [tile height width 1 or 3]")
     if columns < 1:
         raise ValueError(f"columns is {columns}; a mosaic needs at least one")
-    colour = found if found.ndim == 4 else np.repeat(found[..., None], 3, -1)
+    colour = found if found.shape[-1] == 3 else np.repeat(found, 3, -1)
     count, height, width, _ = colour.shape
+    columns = min(columns, count)
+    zoom = max(1, min(tile // width, (WIDEST - gap * columns) // (columns * width)))
     rows = -(-count // columns)
-    zoom = max(1, min(zoom, (WIDEST - gap * columns) // (columns * width)))
     high, wide = height * zoom, width * zoom
     canvas = np.zeros((rows * (high + gap) - gap, columns * (wide + gap) - gap, 4), np.uint8)
-    for index, tile in enumerate(colour.repeat(zoom, 1).repeat(zoom, 2)):
+    for index, one in enumerate(colour.repeat(zoom, 1).repeat(zoom, 2)):
         top, left = index // columns * (high + gap), index % columns * (wide + gap)
         canvas[top : top + high, left : left + wide] = np.concatenate(
-            [tile, np.full((high, wide, 1), 255, np.uint8)], -1
+            [one, np.full((high, wide, 1), 255, np.uint8)], -1
         )
     return png(canvas)
 
