@@ -1,0 +1,155 @@
+"""`python -m benchmarks.bertviz`: the same tensors through bertviz and through our views, in the same browser.
+
+For both: bytes that carry the attention, seconds until drawn (the pictures are there and two frames have passed after
+it), seconds of a layer switch, DOM nodes. bertviz: from opening its finished page, its scripts served locally. Ours:
+from a click in an open app, packing in Python and the WebSocket included; bytes are those of the WebSocket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from benchmarks import peer_page
+from benchmarks.server import serving
+from benchmarks.tensors import GRIDS, attention
+
+VIEWS = Path(__file__).with_name("views_app.py")
+FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+NODES = "() => document.querySelectorAll('*').length"
+OPENED = """slots => globalThis.__attnviz && slots.every(slot => {
+  const record = __attnviz.records.get(slot); return record && record.ready && __attnviz.opened.get(slot) === record })"""
+Figures = dict[str, float]
+BUDGET = 150_000_000  # bytes of a peer page above which it is not opened: the tab would not survive
+
+
+def main() -> int:
+    """Print a table for each number of tokens, ratios last."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bertviz", description=__doc__)
+    parser.add_argument("--tokens", type=int, nargs="*", choices=list(GRIDS), default=list(GRIDS))
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    try:
+        scripts = peer_page.scripts()
+        with sync_playwright() as playwright, serving(VIEWS) as address:
+            path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+            for tokens in options.tokens:
+                report(browser, scripts, address, tokens, options.runs)
+            browser.close()
+    except peer_page.MissingPeer as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def report(browser: Browser, scripts: dict[str, bytes], address: str, tokens: int, runs: int) -> None:
+    """The table of one number of tokens: medians of all runs."""
+    ours = median([measure_ours(browser, address, tokens) for _ in range(runs)])
+    rows = {"attnviz, all heads": ours}
+    for view in ("model_view", "head_view"):
+        page = peer_page.html(view, attention(tokens), [f"t{i}" for i in range(tokens)])
+        if len(page) > BUDGET:
+            sys.stdout.write(f"bertviz {view} at {tokens} tokens: a page of {len(page) / 1e6:.0f} MB, not opened\n")
+            continue
+        rows[f"bertviz {view}"] = median([measure_peer(browser, scripts, page, view) for _ in range(runs)])
+    lines = [f"\n{tokens} tokens, 12 layers x 12 heads, median of {runs}", ""]
+    lines.append(f"| {'tool':22} | {'MB':>8} | {'drawn s':>8} | {'switch s':>8} | {'nodes':>8} |")
+    lines.append("|" + "-" * 24 + ("|" + "-" * 10) * 4 + "|")
+    for name, figures in rows.items():
+        numbers = [figures["bytes"] / 1e6, figures["drawn"], figures["switch"], figures["nodes"]]
+        shown = [f"{n:8.2f}" if n == n else "       –" for n in numbers[:3]] + [f"{numbers[3]:8.0f}"]
+        lines.append(f"| {name:22} | " + " | ".join(shown) + " |")
+    for name, figures in list(rows.items())[1:]:
+        ratios = {key: figures[key] / ours[key] for key in figures if figures[key] == figures[key]}
+        lines.append(f"{name} against ours: " + ", ".join(f"{key} x {value:.1f}" for key, value in ratios.items()))
+    lines.append(f"ours: {ours['hover']:.0f} bytes during 40 hovers")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def measure_ours(browser: Browser, address: str, tokens: int) -> Figures:
+    """One run through our views, in a new page of a running app."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1600})
+    received: list[int] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: received.append(len(frame))))
+    page.goto(f"{address}/?tokens={tokens}")
+    settled(page)
+    before = sum(received)
+    started = time.perf_counter()
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_function(OPENED, arg=["overview", "layer 0"], polling="raf")
+    page.evaluate(FRAMES)
+    drawn = time.perf_counter() - started
+    settled(page)
+    wire = sum(received) - before
+    nodes = page.evaluate(NODES)
+    switch = median([{"switch": switch_ours(page, layer)} for layer in (1, 2, 3)])["switch"]
+    hover = hover_bytes(page, received)
+    page.close()
+    return {"bytes": wire, "drawn": drawn, "switch": switch, "nodes": nodes, "hover": hover}
+
+
+def switch_ours(page: Page, layer: int) -> float:
+    """Seconds from the key that moves the layer slider until the new layer's exact rows are painted."""
+    page.get_by_role("slider").first.focus()
+    started = time.perf_counter()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(OPENED, arg=[f"layer {layer}"], polling="raf")
+    page.evaluate(FRAMES)
+    taken = time.perf_counter() - started
+    settled(page)
+    return taken
+
+
+def hover_bytes(page: Page, received: list[int]) -> int:
+    """What crosses the wire while the pointer wanders over the matrix."""
+    box = page.locator("canvas").last.bounding_box()
+    before = sum(received)
+    for step in range(40):
+        page.mouse.move(box["x"] + 5 + step * 7, box["y"] + 5 + step * 7)
+    page.wait_for_timeout(300)
+    return sum(received) - before
+
+
+def measure_peer(browser: Browser, scripts: dict[str, bytes], html: str, view: str) -> Figures:
+    """One run through bertviz."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1600})
+    page.set_default_timeout(300_000)
+    page.route("**/*", peer_page.serve(scripts, html))
+    started = time.perf_counter()
+    page.goto("http://127.0.0.1:9/peer", wait_until="commit")
+    peer_page.drawn(page, "svg line" if view == "head_view" else "svg")
+    drawn = time.perf_counter() - started
+    nodes = page.evaluate(NODES)
+    switch = float("nan")  # the model view shows all layers and has nothing to switch
+    if view == "head_view":
+        started = time.perf_counter()
+        page.select_option("#layer", "1")
+        page.evaluate(FRAMES)
+        switch = time.perf_counter() - started
+    page.close()
+    return {"bytes": len(html.encode()), "drawn": drawn, "switch": switch, "nodes": nodes}
+
+
+def median(runs: list[Figures]) -> Figures:
+    """The median of each figure."""
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
+def settled(page: Page) -> None:
+    """Wait until the app is connected and no script runs."""
+    page.wait_for_timeout(250)
+    state = "[data-testid=stApp][data-test-connection-state=CONNECTED][data-test-script-state=notRunning]"
+    page.locator(state).wait_for(state="attached", timeout=60_000)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
