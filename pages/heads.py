@@ -47,15 +47,16 @@ def page() -> None:
         heads.facts(table, layer, head, side)
     with grid:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            mode = st.segmented_control("All heads", ["One patch", "Whole matrices"], default="One patch",
-                                        required=True, key="grid", bind="query-params")  # fmt: skip
+            mode = st.segmented_control("All heads", ["One patch", "Matrices"], default="One patch", required=True,
+                                        key="grid", bind="query-params")  # fmt: skip
             measure = heads.order_choice()
         across = visit.model.config.heads
         views.tiles_view("all", picture="picture", maps=heads.slots(visit), tokens=chosen,
                          order=heads.order(table, measure), rows=[ui.layer_name(i) for i in range(len(calls))],
                          selected=(layer, head), columns=[ui.head_name(i) for i in range(across)],
                          tile=min(72, 420 // across), mode="rows" if mode == "One patch" else "matrix",
-                         drop_prefix=look.drop_prefix, tiles=None if heads.resident(visit) else "heads:tiles", on_pick=open_head,
+                         drop_prefix=look.drop_prefix, on_pick=open_head,
+                         tiles=None if heads.resident(visit) else "heads:tiles",
                          label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
         heads.find_buttons(table)
 

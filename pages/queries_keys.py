@@ -31,12 +31,11 @@ def pick_key(chosen: tuple[int, ...]) -> None:
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         layer, head = ui.layer_choice(visit.model), ui.head_choice(visit.model)
-        look = ui.display()
-    call = visit.trace.calls[layer]
-    maps = pairs.maps_of(call, head)
-    stage = pairs.stage_choice(maps)
+        call = visit.trace.calls[layer]
+        maps = pairs.maps_of(call, head)
+        stage, look = pairs.stage_choice(maps), ui.display()
     query = ui.chosen_token("token", len(tokens), middle)
-    key = ui.chosen_token("key", len(tokens), middle)
+    key = ui.chosen_token("key", len(tokens), pairs.strongest(maps["weights"], query, tokens.prefix))
     pairs.send_stages(call, maps)
     received = pairs.send_received(call, maps, stage)
     drawn = {"scale": look.scale, "colours": look.colours}
@@ -78,7 +77,7 @@ def page() -> None:
         st.caption("Keys of one length would lie on a straight line; what lies above it is a longer key.")
 
     section("queries_keys", "Queries and keys in one plane")
-    pairs.joint_plot(visit, layer, head, query, key)
+    pairs.joint_plane(visit, layer, head, query, key)
     ui.downloads(lambda: maps, lambda: pairs.row_table(tokens, maps, query), f"queries-keys-{visit.source}")
 
 

@@ -73,7 +73,7 @@ def test_heads_says_what_attention_does_not_tell(heads):
 
 def test_heads_follows_the_choices_of_a_deep_link():
     at = open_page(
-        "heads", model="vit", layer="2", head="3", token="5", grid="Whole matrices", drop="false", scale="Log"
+        "heads", model="vit", layer="2", head="3", token="5", grid="Matrices", drop="false", scale="Log"
     )
     told = views_of(at)
     assert "Layer 2, head 3:" in spoken(at)
@@ -112,7 +112,7 @@ def test_heads_are_ordered_by_a_measure(heads):
     first = table_of(heads)["Head"].iloc[0]
     layer, head = views_of(heads)["all"]["order"][0]
     assert first == f"Layer {layer + 1}, head {head + 1}"
-    heads.selectbox(key="order").set_value("Network order").run()
+    heads.selectbox(key="order").set_value("Layer").run()
     assert views_of(heads)["all"]["order"] is None
 
 

@@ -21,7 +21,7 @@ from attnviz.ui.visit import Visit, prepared
 ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
 LAYER_CELLS = 2_200_000  # entries of one layer's maps that keep its message below the budget of 2 MB
 Table = dict[str, Float[np.ndarray, "layer head"]]  # measure -> one number per head
-NETWORK_ORDER = "Network order"
+NETWORK_ORDER = "Layer"
 
 
 def entries(call: AttentionCall) -> int:
@@ -121,7 +121,8 @@ def number(name: str, value: float, patch: int | None = None) -> str:
 
 def find_buttons(table: Table) -> None:
     """One click to the head that is most local, most global, sharpest, and so on."""
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption("Find the head that is")
         for name, measure in MEASURES.items():
             for label, descending in ((measure.low, False), (measure.high, True)):
                 order = ranking(table[name], descending) if label else []
@@ -129,7 +130,7 @@ def find_buttons(table: Table) -> None:
                     continue
                 layer, head = order[0]
                 what = f"{layer_name(layer)}, {head_name(head).lower()}: {measure.title.lower()} "
-                st.button(label, key=f"find:{name}:{descending}", on_click=go,
+                st.button(label, key=f"find:{name}:{descending}", on_click=go, type="tertiary",
                           kwargs={"layer": layer + 1, "head": head + 1},
                           help=what + number(name, table[name][layer, head]))  # fmt: skip
 
@@ -137,7 +138,8 @@ def find_buttons(table: Table) -> None:
 def order_choice() -> str | None:
     """Which measure sorts the heads, by its name in MEASURES; None keeps the network's own order."""
     titles = {measure.title: name for name, measure in MEASURES.items()}
-    chosen = st.selectbox("Order heads by", [NETWORK_ORDER, *titles], key="order", bind="query-params")
+    chosen = st.selectbox("Order heads by", [NETWORK_ORDER, *titles], key="order", bind="query-params",
+                          width=200)  # fmt: skip
     return titles.get(chosen)
 
 

@@ -84,6 +84,11 @@ def stage_choice(maps: dict[str, np.ndarray]) -> str:
     return STAGES[chosen]
 
 
+def strongest(weights: np.ndarray, query: int, prefix: int) -> int:
+    """The patch this query looks at most, which is the key shown until one is picked."""
+    return prefix + int(weights[query, prefix:].argmax())
+
+
 def headings(stage: str, query: str, key: str) -> tuple[str, str]:
     """What stands over the picture of the query and over that of the key."""
     if stage == "weights":
@@ -141,23 +146,37 @@ def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
     plot(figure, "lengths", alt="Scaled dot product against cosine, one point per key, coloured by the key's length")
 
 
-def joint_plot(visit: Visit, layer: int, head: int, query: int, key: int) -> None:
-    """All queries and keys of a head in one plane."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+def joint_plane(visit: Visit, layer: int, head: int, query: int, key: int) -> None:
+    """All queries and keys of a head in one plane, and beside it what their colours mean."""
+    plane, legend = st.columns([1.9, 1], gap="medium")
+    tokens = visit.sample.tokens["main"]
+    with legend:
         method = st.segmented_control("Map", ["PCA", "t-SNE"], default="PCA", required=True, key="map",
                                       bind="query-params")  # fmt: skip
         paint = st.segmented_control("Coloured by", ["Position", "Pixels", "Kind"], default="Position", required=True,
                                      key="paint", bind="query-params")  # fmt: skip
+        colours = token_colours(visit, paint)
+        if colours is not None:
+            views.send_colours("pairs:colours", colours[None], titles=[f"Colours by {paint.lower()}"], keys=tokens)
+            views.colour_view("joint colours", colours="pairs:colours", tokens=(query,), height=240,
+                              label=f"The colour of every patch in the plane, by {paint.lower()}")  # fmt: skip
     call = visit.trace.calls[layer]
-    queries, keys = _joint(visit.model.digest, visit.sample.digest, layer, head, method, call)
-    tokens, picture = visit.sample.tokens["main"], np.asarray(visit.sample.image)
-    colours = {"Position": position_colours(tokens), "Pixels": pixel_colours(picture, tokens)}.get(paint)
+    points = np.concatenate(_joint(visit.model.digest, visit.sample.digest, layer, head, method, call))
     names = [f"{kind}, {token_name(tokens, i)}" for kind in ("query", "key") for i in range(len(tokens))]
-    figure = scatter(np.concatenate([queries, keys]), names=names, dark=dark(), height=520, square=method == "PCA",
+    figure = scatter(points, names=names, dark=dark(), height=520, square=method == "PCA", size=9,
                      colours=None if colours is None else np.concatenate([colours, colours]),
-                     groups=["query"] * len(queries) + ["key"] * len(keys), chosen=(query, len(queries) + key),
-                     group_colours={"query": "query", "key": "key"} if colours is None else None, size=9)  # fmt: skip
-    plot(figure, "joint", alt=f"Queries and keys of one head in a plane by {method}, coloured by {paint.lower()}")
+                     groups=["query"] * len(tokens) + ["key"] * len(tokens), chosen=(query, len(tokens) + key),
+                     group_colours={"query": "query", "key": "key"} if colours is None else None)  # fmt: skip
+    with plane:
+        plot(figure, "joint", alt=f"Queries and keys of one head in a plane by {method}, coloured by {paint.lower()}")
+
+
+def token_colours(visit: Visit, paint: str) -> np.ndarray | None:
+    """A colour per token, by where it lies or by its mean pixel; None where query and key alone are told apart."""
+    tokens = visit.sample.tokens["main"]
+    if paint == "Kind":
+        return None
+    return position_colours(tokens) if paint == "Position" else pixel_colours(np.asarray(visit.sample.image), tokens)
 
 
 @st.cache_data(max_entries=64, show_spinner="Placing queries and keys in one plane")
