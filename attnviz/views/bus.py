@@ -18,8 +18,9 @@ from attnviz.views import records
 from attnviz.views.records import TokensLike
 
 HERE = Path(__file__).parent
-LIBRARY = ("common.js", "record.js", "scale.js", "frame.js", "grid.js", "picture.js", "colours.js", "tiles.js",
-           "matrix.js", "library.js")  # fmt: skip
+LONG = 1.6  # a picture longer than this is shown around its crop only; the same number stands in grid.js
+LIBRARY = ("common.js", "record.js", "scale.js", "rows.js", "words.js", "frame.js", "export.js", "grid.js",
+           "picture.js", "colours.js", "tiles.js", "matrix.js", "library.js")  # fmt: skip
 
 _library = st.components.v2.component(
     "attnviz_library",
@@ -48,7 +49,8 @@ def send_picture(
     slot: str, picture: Image.Image, network: Image.Image, crop: tuple[int, int, int, int], tokens: TokensLike
 ) -> None:
     """Give the browser the user's picture, what the network saw of it, and the crop box in the picture's pixels."""
-    _send(slot, records.pack_picture(slot, picture, network, crop, tokens))
+    aspect = min(max(picture.width / picture.height, 1 / LONG), LONG)
+    _send(slot, records.pack_picture(slot, picture, network, crop, tokens), aspect=aspect, prefix=tokens.prefix > 0)
 
 
 def send_maps(
@@ -67,8 +69,8 @@ def send_maps(
     `signed` draws on the diverging scale around 0 and lets -inf stand for masked. `unit` is "percent" (weights, shares)
     or "number" (scores, cosines). Raises ValueError where a message would be over 2 MB.
     """
-    _send(slot, records.pack_maps(slot, maps, titles=titles, keys=keys, queries=queries, signed=signed, kind=kind,
-                                  unit=unit))  # fmt: skip
+    blob = records.pack_maps(slot, maps, titles=titles, keys=keys, queries=queries, signed=signed, kind=kind, unit=unit)
+    _send(slot, blob, maps=len(titles))
 
 
 def send_tiles(slot: str, tiles: np.ndarray) -> None:
@@ -78,8 +80,16 @@ def send_tiles(slot: str, tiles: np.ndarray) -> None:
 
 def send_colours(slot: str, rgb: np.ndarray, *, titles: Sequence[str], keys: TokensLike) -> None:
     """Give the browser colours uint8 [map token 3]."""
-    _send(slot, records.pack_colours(slot, rgb, titles=titles, keys=keys))
+    rows, columns = keys.grid or (1, 1)
+    blob = records.pack_colours(slot, rgb, titles=titles, keys=keys)
+    _send(slot, blob, aspect=columns / rows, prefix=keys.prefix > 0)
 
 
-def _send(slot: str, blob: bytes) -> None:
+def _send(slot: str, blob: bytes, **shape: Any) -> None:
     _bus(key=f"bus:{slot}", data=blob)
+    st.session_state[f"views:{slot}"] = shape
+
+
+def known(slot: str) -> dict[str, Any]:
+    """The shape of what was last sent to a slot, so that a view can reserve its height; empty if nothing was."""
+    return st.session_state.get(f"views:{slot}", {})

@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from attnviz.views.bus import HERE
+from attnviz.views.bus import HERE, known
 
 Scale = Literal["linear", "sqrt", "log", "rank"]
 OnPick = Callable[[tuple[int, ...]], None]
-
-CHROME = 74  # pixels below a canvas: the sentence and the legend, reserved before anything is drawn
+OnCell = Callable[[tuple[int, int]], None]
 
 _view = st.components.v2.component("attnviz_view", html='<div class="view"></div>', js=(HERE / "view.js").read_text())
 
@@ -36,15 +35,16 @@ def picture_view(
     overlay: float = 0.65,
     outline: bool = True,
     several: bool = False,
+    shared: bool = False,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
     """The picture with one map over it: the row of the token under the pointer, else of the picked tokens."""
-    height = height or 480
-    _mount(key, "picture", height, on_pick, picture=picture, maps=maps, index=index, tokens=list(tokens), scale=scale,
+    fit = _plane(picture, network)
+    _mount(key, "picture", height or 480, fit, on_pick, tokens, picture=picture, maps=maps, index=index, scale=scale,
            colours=colours, drop_prefix=drop_prefix, network=network, overlay=overlay, outline=outline,
-           several=several, label=label)  # fmt: skip
+           several=several, shared=shared, label=label)  # fmt: skip
 
 
 def tiles_view(
@@ -65,14 +65,18 @@ def tiles_view(
     order: Sequence[tuple[int, int]] | None = None,
     shared: bool | None = None,
     label: str = "",
-    on_pick: OnPick | None = None,
+    on_pick: OnCell | None = None,
 ) -> None:
     """A grid of small maps: `maps[i]` is one row of the grid (a layer), its maps are the columns (heads)."""
-    titled = 18 if columns is None or order is not None else 0
-    height = len(rows) * (tile + 6 + titled) + 24
-    _mount(key, "tiles", height, on_pick, picture=picture, maps=list(maps), rows=list(rows),
-           columns=None if columns is None else list(columns), tokens=list(tokens), scale=scale, colours=colours,
-           drop_prefix=drop_prefix, selected=None if selected is None else list(selected), mode=mode, tiles=tiles,
+    title = 18 if columns is None or order is not None else 0
+    across = len(columns) if columns is not None else max((known(slot).get("maps", 1) for slot in maps), default=1)
+    down = len(rows) if order is None else -(-len(order) // across)
+    left = 0 if order is not None else 10 + 6 * max(map(len, rows), default=0)
+    fit = {"shape": "tiles", "across": across, "down": down, "left": left, "title": title}
+    height = down * (tile + 6 + title) + (2 if title else 20)
+    _mount(key, "tiles", height, fit, on_pick, tokens, picture=picture, maps=list(maps), rows=list(rows),
+           columns=None if columns is None else list(columns), scale=scale, colours=colours, drop_prefix=drop_prefix,
+           selected=None if selected is None else list(selected), mode=mode, tiles=tiles,
            tile=tile, order=None if order is None else [list(cell) for cell in order], shared=shared,
            label=label)  # fmt: skip
 
@@ -92,9 +96,8 @@ def matrix_view(
     on_pick: OnPick | None = None,
 ) -> None:
     """One whole map as a matrix: rows are queries, columns are keys; `transposed` turns the picture only."""
-    height = height or 440
-    _mount(key, "matrix", height, on_pick, maps=maps, index=index, tokens=list(tokens), scale=scale, colours=colours,
-           drop_prefix=drop_prefix, transposed=transposed, label=label)  # fmt: skip
+    _mount(key, "matrix", height or 440, {"shape": "matrix"}, on_pick, tokens, maps=maps, index=index,
+           scale=scale, colours=colours, drop_prefix=drop_prefix, transposed=transposed, label=label)  # fmt: skip
 
 
 def colour_view(
@@ -109,26 +112,41 @@ def colour_view(
     on_pick: OnPick | None = None,
 ) -> None:
     """One colour per token, on the patch grid or over the picture."""
-    height = height or 360
-    _mount(key, "colours", height, on_pick, source=colours, index=index, picture=picture, tokens=list(tokens),
+    fit = _plane(picture or colours)
+    _mount(key, "colours", height or 360, fit, on_pick, tokens, source=colours, index=index, picture=picture,
            label=label)  # fmt: skip
 
 
-def _mount(key: str, view: str, height: int, on_pick: OnPick | None, **data: Any) -> None:
-    """Show a view at its reserved height; a pick is stored and passed on before the script runs again."""
+def _plane(slot: str, square: bool = False) -> dict[str, Any] | None:
+    """What the height of a picture or a patch grid depends on besides its width."""
+    shape = known(slot)
+    if not shape:
+        return None
+    return {"shape": "plane", "aspect": 1 if square else shape["aspect"], "prefix": shape["prefix"]}
+
+
+def _mount(
+    key: str,
+    view: str,
+    height: int,
+    fit: dict[str, Any] | None,
+    on_pick: Callable[..., None] | None,
+    tokens: Sequence[int],
+    **data: Any,
+) -> None:
+    """Show a view; a pick is stored and passed on before the script runs again."""
 
     def picked() -> None:
-        tokens = tuple(int(token) for token in st.session_state[key]["pick"]["tokens"])
-        st.session_state[f"{key}:tokens"] = list(tokens)
+        pick = tuple(int(token) for token in st.session_state[key]["pick"]["tokens"])
+        st.session_state[f"{key}:tokens"] = list(pick)
         if on_pick is not None:
-            on_pick(tokens)
+            on_pick(pick)
 
-    state = st.session_state.get(key)
-    answered = ((state or {}).get("pick") or {}).get("count", 0)
+    answered = ((st.session_state.get(key) or {}).get("pick") or {}).get("count", 0)
+    frame = {"view": view, "name": key, "height": height, "fit": fit, "answered": answered}
     _view(
         key=key,
-        data={"view": view, "name": key, "height": height, "answered": answered, **data},
+        data={**frame, "tokens": [int(token) for token in tokens], **data},
         default={"pick": None},
         on_pick_change=picked,
-        height=height + CHROME,
     )

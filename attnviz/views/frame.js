@@ -1,1 +1,200 @@
-// frame
+// The frame every view sits in: canvas, tooltip, sentence, legend, download; pointer, keys, one repaint a frame.
+
+function element(tag, className, parent) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  parent?.append(made);
+  return made;
+}
+
+// Builds the frame once per view; what happens inside is in view.kind (see KINDS in library.js).
+function build(root, data) {
+  const view = {root, name: data.name, tokens: [], count: data.answered, hit: null, cursor: null, frame: 0, hover: ""};
+  const stage = element("div", "stage", root);
+  view.canvas = element("canvas", "", stage);
+  view.tip = element("div", "tip", stage);
+  view.legend = element("div", "legend", root);
+  view.low = element("span", "number", view.legend);
+  view.bar = element("canvas", "bar", view.legend);
+  view.high = element("span", "number", view.legend);
+  view.save = element("button", "save", view.legend);
+  view.words = element("span", "words", view.legend);
+  view.sentence = element("div", "sentence", root);
+  view.live = element("div", "live", root);
+  Object.assign(view.bar, {width: 256, height: 1});
+  Object.assign(view.canvas, {tabIndex: 0});
+  view.canvas.setAttribute("role", "application");
+  view.live.setAttribute("aria-live", "polite");
+  view.save.title = "Download this view as PNG";
+  view.save.setAttribute("aria-label", view.save.title);
+  view.tip.setAttribute("aria-hidden", "true");
+  view.tip.popover = "manual";
+  view.sentence.setAttribute("aria-hidden", "true"); // the live region says the same, throttled
+  hear(view);
+  return view;
+}
+
+function hear(view) {
+  const {canvas} = view;
+  canvas.onpointermove = (event) => pointAt(view, kindOf(view).at(view, ...within(canvas, event)), event);
+  canvas.onpointerdown = canvas.onpointermove;
+  canvas.onpointerleave = canvas.onpointercancel = () => leave(view);
+  canvas.onclick = (event) => {
+    const hit = kindOf(view).at(view, ...within(canvas, event));
+    if (hit) kindOf(view).pick(view, hit, event.shiftKey || event.pointerType === "touch");
+  };
+  canvas.onkeydown = (event) => press(view, event);
+  canvas.onblur = () => leave(view);
+  view.save.onclick = () => download(view);
+  new ResizeObserver(() => schedule(view)).observe(view.root);
+  const again = () => schedule(view);
+  view.listen = () => {
+    view.stop?.();
+    for (const name of ["hover", "record"]) shared.signals.addEventListener(name, again);
+    view.stop = () => ["hover", "record"].forEach((name) => shared.signals.removeEventListener(name, again));
+  };
+}
+
+function within(canvas, event) {
+  const box = canvas.getBoundingClientRect();
+  return [event.clientX - box.left, event.clientY - box.top];
+}
+
+// What is under the pointer or the keyboard cursor of this view becomes what is hovered on the whole page.
+function pointAt(view, hit, event) {
+  view.pointer = event ? within(view.canvas, event) : null;
+  view.hit = hit;
+  view.canvas.style.cursor = hit && event ? "pointer" : "default";
+  setHover(hit ? {...kindOf(view).places(view, hit), by: view.name} : null);
+  schedule(view); // the tooltip follows even inside one patch
+}
+
+function leave(view) {
+  view.cursor = view.hit = view.pointer = null;
+  if (shared.hover?.by === view.name) setHover(null);
+  schedule(view);
+}
+
+function press(view, event) {
+  const arrows = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]};
+  const kind = kindOf(view), step = arrows[event.key];
+  if (step) {
+    view.cursor = kind.move(view, view.cursor ?? view.hit, step);
+    if (view.cursor) pointAt(view, view.cursor, null);
+  } else if ((event.key === "Enter" || event.key === " ") && (view.cursor ?? view.hit)) {
+    kind.pick(view, view.cursor ?? view.hit, event.shiftKey);
+  } else if (event.key === "Escape") {
+    if (view.hit) leave(view);
+    else if (view.tokens.length && kind.clears) choose(view, []);
+  } else return;
+  event.preventDefault();
+  event.stopPropagation(); // the app has its own use for some keys
+}
+
+// A pick shows here at once and goes to Python; Python's answer carries `answered`, so an old one cannot undo it.
+function choose(view, tokens) {
+  view.tokens = tokens;
+  view.count += 1;
+  view.send("pick", {tokens, count: view.count});
+  schedule(view);
+}
+
+// The token under a click: alone, let go, or added to the others.
+function toggle(view, token, add) {
+  const held = view.tokens.includes(token);
+  if (view.data.several && add) choose(view, held ? view.tokens.filter((t) => t !== token) : [...view.tokens, token]);
+  else choose(view, held && view.tokens.length === 1 ? [] : [token]);
+}
+
+// Painting ------------------------------------------------------------------------------------------------------------
+function schedule(view) {
+  view.frame ||= requestAnimationFrame(() => {
+    view.frame = 0;
+    repaint(view);
+  });
+}
+
+function repaint(view) {
+  view.width = Math.floor(view.root.clientWidth);
+  if (!view.width || !view.root.isConnected) return; // hidden, or gone
+  view.ratio = globalThis.devicePixelRatio || 1;
+  view.context = view.canvas.getContext("2d");
+  const told = kindOf(view).paint(view) ?? loading(view);
+  view.root.style.minHeight = ""; // from here on the canvas holds the height
+  tell(view, told);
+  shared.draws[view.name] = (shared.draws[view.name] ?? 0) + 1;
+  shared.draws.total = (shared.draws.total ?? 0) + 1;
+}
+
+// An empty canvas of this height (at most the reserved one) and of the device's own pixels.
+function resize(view, height) {
+  const {canvas, context, ratio, width} = view, fit = Math.ceil(Math.min(height, view.data.height));
+  view.height = fit;
+  const [w, h] = [Math.round(width * ratio), Math.round(fit * ratio)];
+  if (canvas.width !== w || canvas.height !== h) {
+    Object.assign(canvas, {width: w, height: h});
+    Object.assign(canvas.style, {width: `${width}px`, height: `${fit}px`});
+  }
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, width, fit);
+}
+
+function loading(view) {
+  resize(view, view.root.expected(view.width));
+  const side = Math.min(view.width, view.height);
+  view.context.fillStyle = view.ink.second;
+  view.context.beginPath();
+  view.context.roundRect(0, 0, kindOf(view).wide ? view.width : side, view.height, 8);
+  view.context.fill();
+  return {sentence: "Loading"};
+}
+
+// told: {sentence, tip, tipAt, legend: {scale, unit, table, note}, note}
+function tell(view, {sentence = "", tip = "", tipAt = view.pointer, legend = null, note = ""}) {
+  view.sentence.textContent = sentence;
+  view.tip.textContent = tip;
+  if (tip && tipAt && shared.hover?.by === view.name) placeTip(view, tipAt);
+  else if (view.tip.matches(":popover-open")) view.tip.hidePopover();
+  view.legend.classList.toggle("empty", !legend?.scale);
+  view.words.textContent = [legend?.scale?.words, legend?.note, note].filter(Boolean).join("; ");
+  if (legend?.scale) drawLegend(view, legend);
+  view.spoken = sentence;
+  view.speech ||= setTimeout(() => { // throttled: a screen reader hears where the pointer rests
+    view.speech = 0;
+    if (view.live.textContent !== view.spoken) view.live.textContent = view.spoken;
+  }, 400);
+}
+
+// Beside the pointer, in the browser's top layer: it may hang out of the view, but not out of the window.
+function placeTip(view, [x, y]) {
+  if (!view.tip.matches(":popover-open")) view.tip.showPopover();
+  const {offsetWidth: width, offsetHeight: height} = view.tip, box = view.canvas.getBoundingClientRect();
+  const left = box.left + x + 18 + width > globalThis.innerWidth - 8 ? box.left + x - 18 - width : box.left + x + 18;
+  const top = box.top + y + 18 + height > globalThis.innerHeight - 8 ? box.top + y - 14 - height : box.top + y + 18;
+  view.tip.style.transform = `translate(${Math.round(Math.max(8, left))}px, ${Math.round(Math.max(8, top))}px)`;
+}
+
+function drawLegend(view, {scale, unit, table, low, high}) {
+  const least = `${scale.clipped ? "≤ " : ""}−${written(scale.high, unit)}`;
+  view.low.textContent = low ?? (scale.signed ? least : written(scale.low ?? 0, unit));
+  view.high.textContent = high ?? (scale.clipped ? "≥ " : "") + written(scale.high, unit);
+  if (view.barTable === table) return;
+  view.barTable = table;
+  const context = view.bar.getContext("2d"), data = context.createImageData(256, 1);
+  new Uint32Array(data.data.buffer).set(table);
+  context.putImageData(data, 0, 0);
+}
+
+function readInk(root) {
+  const style = getComputedStyle(root), read = (name) => style.getPropertyValue(name).trim();
+  const ground = read("--st-background-color") || "#ffffff";
+  const probe = new OffscreenCanvas(1, 1).getContext("2d");
+  probe.fillStyle = ground;
+  probe.fillRect(0, 0, 1, 1);
+  const [r, g, b] = probe.getImageData(0, 0, 1, 1).data, dark = 0.3 * r + 0.6 * g + 0.1 * b < 128;
+  const roles = Object.fromEntries(Object.entries(shared.roles).map(([role, pair]) => [role, pair[dark ? 1 : 0]]));
+  return {
+    ...roles, dark, ground, second: read("--st-secondary-background-color") || roles.grid,
+    text: read("--st-text-color") || roles.text, font: read("--st-font") || "sans-serif",
+  };
+}

@@ -1,1 +1,135 @@
-// grid
+// Patches on a plane: where the picture, the crop, each patch and each prefix token lie; outlines; moving by arrows.
+
+const STRIP = 46, LOW = 24, GAP = 10, EDGE = 3; // pixels: a prefix box, its height, the gap to the picture, outlines
+const PICKED = "#ffffff";
+const LONG = 1.6; // a picture longer than this is shown around its crop only
+
+// The boxes of a view whose picture has this aspect and whose grid fills `crop` (fractions of the picture). The prefix
+// goes to the left or above, wherever it leaves the picture larger.
+function gridBoxes(view, tokens, aspect, crop) {
+  const [shape, part] = visiblePart(aspect, crop), room = view.data.height - 2 * EDGE, wide = view.width - 2 * EDGE;
+  const fit = (left, top) => Math.min((wide - left) / shape, room - top);
+  const side = fit(STRIP + GAP, 0), over = fit(0, LOW + GAP), above = tokens.prefix > 0 && over > side;
+  const left = !tokens.prefix || above ? 0 : STRIP + GAP, top = above ? LOW + GAP : 0, size = fit(left, top);
+  const window = [left + EDGE, top + EDGE, Math.max(1, Math.round(size * shape)), Math.max(1, Math.round(size))];
+  const [x, y, w, h] = window, [pl, pt, pr, pb] = part, [sx, sy] = [w / (pr - pl), h / (pb - pt)];
+  const place = ([l, t, r, b]) => [x + (l - pl) * sx, y + (t - pt) * sy, (r - l) * sx, (b - t) * sy];
+  return {tokens, above, window, part, crop: place(crop), bottom: y + h + EDGE};
+}
+
+// The part of a very long picture that is shown, as fractions, and the aspect of that part.
+function visiblePart(aspect, [left, top, right, bottom]) {
+  const middle = [(left + right) / 2, (top + bottom) / 2];
+  const within = (at, size) => Math.min(1 - size, Math.max(0, at - size / 2));
+  if (aspect > LONG) {
+    const size = LONG / aspect, start = within(middle[0], size);
+    return [LONG, [start, 0, start + size, 1]];
+  }
+  if (aspect < 1 / LONG) {
+    const size = aspect * LONG, start = within(middle[1], size);
+    return [1 / LONG, [0, start, 1, start + size]];
+  }
+  return [aspect, WHOLE];
+}
+
+// The box of a token: [x, y, width, height].
+function boxOf({tokens, above, crop, window}, index) {
+  const cell = cellOf(tokens, index);
+  if (!cell) {
+    const room = (above ? window[2] : window[3]) / Math.max(1, tokens.prefix) - 6;
+    if (above) return [window[0] + index * (Math.min(72, room) + 6), EDGE, Math.min(72, room), LOW];
+    return [EDGE, window[1] + index * (Math.min(34, room) + 6), STRIP, Math.min(34, room)];
+  }
+  const [rows, columns] = tokens.grid, [x, y, w, h] = crop;
+  return [x + (cell[1] * w) / columns, y + (cell[0] * h) / rows, w / columns, h / rows];
+}
+
+function tokenUnder(boxes, x, y) {
+  const {tokens, crop} = boxes, [rows, columns] = tokens.grid;
+  const column = Math.floor(((x - crop[0]) / crop[2]) * columns), row = Math.floor(((y - crop[1]) / crop[3]) * rows);
+  if (column >= 0 && column < columns && row >= 0 && row < rows) return tokens.prefix + row * columns + column;
+  for (let index = 0; index < tokens.prefix; index++) {
+    const [left, top, width, height] = boxOf(boxes, index);
+    if (x >= left && x <= left + width && y >= top && y <= top + height) return index;
+  }
+  return null;
+}
+
+// One step by arrow key; beyond the first column, or above the first row, lies the prefix.
+function step({tokens, above}, index, [down, right]) {
+  if (index == null) return Math.min(tokens.prefix, tokens.count - 1);
+  const [rows, columns] = tokens.grid, cell = cellOf(tokens, index);
+  if (!cell) {
+    if ((above ? down : right) > 0) return tokens.prefix;
+    return Math.min(tokens.prefix - 1, Math.max(0, index + (above ? right : down)));
+  }
+  const [row, column] = [cell[0] + down, cell[1] + right], bound = (at, size) => Math.min(size - 1, Math.max(0, at));
+  if (tokens.prefix && (above ? row : column) < 0) return bound(above ? column : row, tokens.prefix);
+  return tokens.prefix + bound(row, rows) * columns + bound(column, columns);
+}
+
+// Marks: a picked token is white on black; what is under the pointer has the colour of its role on white.
+function outline(context, [x, y, w, h], colour, line = 2.5) {
+  const box = [x + 0.5, y + 0.5, w - 1, h - 1];
+  context.lineJoin = "round";
+  context.strokeStyle = colour === PICKED ? "#000000" : "#ffffff";
+  context.lineWidth = line + 2.5;
+  context.strokeRect(...box);
+  context.strokeStyle = colour;
+  context.lineWidth = line;
+  context.strokeRect(...box);
+}
+
+function markTokens(view, boxes, {best = null, keys = boxes.tokens} = {}) {
+  const {context, ink} = view;
+  const over = hovered(boxes.tokens), other = tokenAt(keys, shared.hover?.key);
+  for (const token of view.tokens) if (token < boxes.tokens.count) outline(context, boxOf(boxes, token), PICKED);
+  if (best != null) outline(context, boxOf(boxes, best), ink.key, 1.5);
+  if (other != null && other !== over) outline(context, boxOf(boxes, other), ink.key);
+  if (over != null) outline(context, boxOf(boxes, over), view.tokens.includes(over) ? PICKED : ink.query);
+}
+
+// The prefix tokens as small labelled boxes; `fill` gives their colour or null.
+function drawPrefix(view, boxes, fill) {
+  const {context, ink} = view;
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  context.font = `600 12px ${ink.font}`;
+  for (let index = 0; index < boxes.tokens.prefix; index++) {
+    const [x, y, w, h] = boxOf(boxes, index), colour = fill(index);
+    context.fillStyle = colour ?? ink.second;
+    context.fillRect(x, y, w, h);
+    context.fillStyle = colour ? contrast(colour) : ink.text;
+    context.fillText(boxes.tokens.labels[index], x + w / 2, y + h / 2 + 0.5, w - 4);
+  }
+  context.textAlign = "left";
+  context.textBaseline = "alphabetic";
+}
+
+function css(rgba) {
+  return `rgb(${rgba & 255} ${(rgba >> 8) & 255} ${(rgba >> 16) & 255})`;
+}
+
+function contrast(colour) {
+  const [r, g, b] = colour.match(/\d+/g).map(Number);
+  return 0.3 * r + 0.59 * g + 0.11 * b > 140 ? "#000000" : "#ffffff";
+}
+
+// Thin lines between patches.
+function drawLines(view, boxes, alpha) {
+  const {context} = view, [rows, columns] = boxes.tokens.grid, [x, y, w, h] = boxes.crop;
+  context.strokeStyle = `rgb(255 255 255 / ${alpha})`;
+  context.lineWidth = 1;
+  context.beginPath();
+  for (let i = 1; i < columns; i++) {
+    const at = Math.round(x + (i * w) / columns) + 0.5;
+    context.moveTo(at, y);
+    context.lineTo(at, y + h);
+  }
+  for (let i = 1; i < rows; i++) {
+    const at = Math.round(y + (i * h) / rows) + 0.5;
+    context.moveTo(x, at);
+    context.lineTo(x + w, at);
+  }
+  context.stroke();
+}

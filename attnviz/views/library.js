@@ -1,5 +1,41 @@
-// Last part of the library: registers the views and tells those that are waiting.
+// Last part of the library: which views there are, and how they come and go.
+const KINDS = {picture: pictureView, tiles: tilesView, matrix: matrixView, colours: coloursView};
+
+function kindOf(view) {
+  return KINDS[view.data.view];
+}
+
+// Runs again whenever Python sends other data or the theme changes.
+shared.show = (root, {data, setStateValue}) => {
+  if (!shared.tables) return; // the colours come with the library's own data
+  root.getRootNode().adoptedStyleSheets = [shared.sheet];
+  const view = (root.view ??= build(root, data));
+  if (data.answered >= view.count) Object.assign(view, {tokens: data.tokens, selected: data.selected ?? null});
+  view.count = Math.max(view.count, data.answered);
+  Object.assign(view, {data, send: setStateValue, ink: readInk(root), barTable: null});
+  root.style.setProperty("--av-muted", view.ink.muted);
+  view.canvas.setAttribute("aria-label", `${data.label || "Map"}. Arrow keys move, Enter picks, Escape clears.`);
+  shared.views[data.name] = view;
+  view.listen();
+  schedule(view);
+};
+
+shared.hide = (root) => {
+  const view = root.view;
+  if (!view) return;
+  view.stop?.();
+  cancelAnimationFrame(view.frame);
+  if (shared.hover?.by === view.name) setHover(null);
+  if (shared.views[view.name] === view) delete shared.views[view.name];
+};
+
 export default function ({data, parentElement}) {
   const box = parentElement.host?.closest("[data-testid=stElementContainer]");
-  if (box) box.style.position = "absolute";
+  if (box) box.style.position = "absolute"; // invisible: takes no gap between the elements around it
+  fillTables(data.tables);
+  Object.assign(shared, {diverging: data.diverging, roles: data.roles});
+  shared.sheet ??= new CSSStyleSheet();
+  shared.sheet.replaceSync(data.css);
+  shared.kinds = KINDS;
+  signal("library");
 }

@@ -1,1 +1,124 @@
-// matrix
+// One whole map: rows are queries, columns are keys, and a crosshair that all other views follow.
+
+const AXIS = 24; // pixels for the names of the axes
+
+function matrixBoxes(view, record) {
+  const skip = view.data.drop_prefix ? record.keys.prefix : 0, {transposed} = view.data;
+  const queries = record.queries.count, keys = record.keys.count - skip;
+  const [columns, rows] = transposed ? [queries, keys] : [keys, queries];
+  const room = [view.width - AXIS - 2 * EDGE, view.data.height - AXIS - 2 * EDGE];
+  const cell = Math.min(room[0] / columns, room[1] / rows);
+  const size = [Math.max(1, Math.round(cell * columns)), Math.max(1, Math.round(cell * rows))];
+  return {plane: [AXIS + EDGE, AXIS + EDGE, ...size], skip, columns, rows, transposed};
+}
+
+// The band of one query or one key across the plane: [x, y, width, height].
+function band({plane: [x, y, w, h], skip, columns, rows, transposed}, role, index) {
+  const across = (role === "query") === !transposed, at = role === "key" ? index - skip : index;
+  return across ? [x, y + (at * h) / rows, w, h / rows] : [x + (at * w) / columns, y, w / columns, h];
+}
+
+const matrixView = {
+  clears: true,
+  wide: false,
+  record(view) {
+    const record = recordOf(view.data.maps);
+    return hasMap(record, view.data.index) && record.square ? record : null;
+  },
+  at(view, px, py) {
+    const record = this.record(view);
+    if (!record) return null;
+    const boxes = matrixBoxes(view, record), [x, y, w, h] = boxes.plane;
+    const column = Math.floor(((px - x) / w) * boxes.columns), row = Math.floor(((py - y) / h) * boxes.rows);
+    if (column < 0 || row < 0 || column >= boxes.columns || row >= boxes.rows) return null;
+    const [query, key] = boxes.transposed ? [column, row] : [row, column];
+    return {query, key: key + boxes.skip};
+  },
+  move(view, hit, [down, right]) {
+    const record = this.record(view);
+    if (!record) return null;
+    const {skip, transposed} = matrixBoxes(view, record), [forth, side] = transposed ? [right, down] : [down, right];
+    if (!hit) return {query: view.tokens[0] ?? 0, key: Math.max(skip, view.tokens[0] ?? 0)};
+    const bound = (value, low, {count}) => Math.min(count - 1, Math.max(low, value));
+    return {query: bound(hit.query + forth, 0, record.queries), key: bound(hit.key + side, skip, record.keys)};
+  },
+  places(view, {query, key}) {
+    const record = this.record(view);
+    return {query: placeOf(record.queries, query), key: placeOf(record.keys, key)};
+  },
+  pick: (view, {query}, add) => toggle(view, query, add),
+
+  paint(view) {
+    const record = this.record(view);
+    if (!record) return null;
+    const {data, context} = view, boxes = matrixBoxes(view, record);
+    const {image, scale} = matrixImage(record, data.index, data.scale, data.colours, data.drop_prefix);
+    const [x, y, w, h] = boxes.plane;
+    resize(view, y + h + EDGE);
+    context.imageSmoothingEnabled = w * view.ratio < image.width;
+    context.imageSmoothingQuality = "high";
+    context.save();
+    if (boxes.transposed) context.transform(0, 1, 1, 0, x - y, y - x); // mirrors the picture at its diagonal
+    context.drawImage(image, x, y, ...(boxes.transposed ? [h, w] : [w, h]));
+    context.restore();
+    this.axes(view, record, boxes);
+    this.marks(view, record, boxes);
+    return this.words(view, record, boxes, scale);
+  },
+
+  axes(view, record, boxes) {
+    const {context, ink} = view, [x, y, w, h] = boxes.plane, {transposed} = boxes;
+    const turned = transposed ? " (picture turned)" : "";
+    const name = (role) => (role === "query" ? `query: who looks${turned}` : "key: who is looked at");
+    const [left, top] = transposed ? ["key", "query"] : ["query", "key"];
+    context.font = `600 12px ${ink.font}`;
+    context.fillStyle = ink[top];
+    context.fillText(`${name(top)} →`, x, y - 8);
+    context.save();
+    context.translate(x - 9, y + h);
+    context.rotate(-Math.PI / 2);
+    context.fillStyle = ink[left];
+    const text = `← ${name(left)}`;
+    context.fillText(text, h - context.measureText(text).width, 0);
+    context.restore();
+    context.strokeStyle = ink.dark ? "rgb(255 255 255 / 0.7)" : "rgb(255 255 255 / 0.8)";
+    context.lineWidth = 1;
+    for (const [role, tokens] of [["query", record.queries], ["key", record.keys]]) {
+      if (!tokens.prefix || (role === "key" && boxes.skip)) continue;
+      const [bx, by] = band(boxes, role, tokens.prefix), across = (role === "query") === !transposed;
+      context.beginPath();
+      context.moveTo(across ? x : Math.round(bx) + 0.5, across ? Math.round(by) + 0.5 : y);
+      context.lineTo(across ? x + w : Math.round(bx) + 0.5, across ? Math.round(by) + 0.5 : y + h);
+      context.stroke();
+    }
+  },
+
+  marks(view, record, boxes) {
+    const {context, ink} = view, query = hovered(record.queries), key = tokenAt(record.keys, shared.hover?.key);
+    const frame = (role, index, colour, line) => {
+      const [x, y, w, h] = band(boxes, role, index), across = w > h;
+      outline(context, across ? [x - 1, y - 2, w + 2, h + 4] : [x - 2, y - 1, w + 4, h + 2], colour, line);
+    };
+    for (const token of view.tokens) if (token < record.queries.count) frame("query", token, PICKED, 1.5);
+    if (key != null && key >= boxes.skip) frame("key", key, ink.key, 1.5);
+    if (query != null) frame("query", query, view.tokens.includes(query) ? PICKED : ink.query, 1.5);
+  },
+
+  words(view, record, boxes, scale) {
+    const {data} = view, queries = active(view, record.queries), key = tokenAt(record.keys, shared.hover?.key);
+    const legend = {scale, table: tableOf(data.colours, record.signed), unit: record.unit};
+    legend.note = queries.length ? prefixNote(record, data.index, queries, data.drop_prefix) : "";
+    if (!queries.length) {
+      return {sentence: `Each ${data.transposed ? "column" : "row"} is one query; point at a cell to read it`, legend};
+    }
+    const over = key != null && key >= boxes.skip ? key : null;
+    const {sentence} = rowWords(record, data.index, queries, data.drop_prefix, over);
+    return {sentence, tip: sentence, tipAt: view.pointer ?? this.cursorAt(view, boxes), legend};
+  },
+
+  cursorAt(view, boxes) {
+    if (!view.cursor) return null;
+    const query = band(boxes, "query", view.cursor.query), key = band(boxes, "key", view.cursor.key);
+    return boxes.transposed ? [query[0], key[1]] : [key[0], query[1]];
+  },
+};

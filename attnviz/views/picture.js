@@ -1,1 +1,140 @@
-// picture
+// The picture, with the row of one token over it: hover a patch to see where it looks.
+
+function pictureBoxes(view, record) {
+  const {network} = view.data, [width, height] = record.size;
+  return network ? gridBoxes(view, record.keys, 1, WHOLE) : gridBoxes(view, record.keys, width / height, record.crop);
+}
+
+// The base: full colour where nothing lies over it, grey under a map, so that colour means weight only.
+function drawPicture(view, record, boxes, {grey, network}) {
+  const {context, ink} = view, [x, y, w, h] = boxes.window, [left, top, right, bottom] = boxes.part;
+  const image = network ? record.network : record.picture, base = grey ? greyOf(record, image, network) : image;
+  const {width, height} = image;
+  context.imageSmoothingEnabled = !network;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(base, left * width, top * height, (right - left) * width, (bottom - top) * height, x, y, w, h);
+  if (network) return;
+  context.fillStyle = ink.ground;
+  context.globalAlpha = 0.6;
+  context.beginPath(); // what the network did not see
+  context.rect(x, y, w, h);
+  context.rect(...boxes.crop);
+  context.fill("evenodd");
+  context.globalAlpha = 1;
+}
+
+function greyOf(record, image, network) {
+  const name = network ? "greyNetwork" : "greyPicture";
+  if (record[name]) return record[name];
+  const canvas = new OffscreenCanvas(image.width, image.height), context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  context.globalCompositeOperation = "saturation";
+  context.fillStyle = "#808080";
+  context.fillRect(0, 0, image.width, image.height);
+  return (record[name] = canvas);
+}
+
+// The map over the picture: the less weight, the more the picture shines through.
+function drawOverlay(view, boxes, {table, index, scale}) {
+  const [rows, columns] = boxes.tokens.grid, {prefix} = boxes.tokens, {overlay} = view.data;
+  const image = pixels(columns, rows, (out) => {
+    for (let i = 0; i < out.length; i++) {
+      const step = index[prefix + i];
+      if (step < 0) out[i] = MASKED;
+      else {
+        const strength = scale.signed ? Math.abs(step - 127.5) / 127.5 : step / 255;
+        const alpha = overlay * (0.7 + 0.6 * strength);
+        out[i] = (table[step] & 0xffffff) | (Math.round(255 * Math.min(1, alpha)) << 24);
+      }
+    }
+  });
+  view.context.imageSmoothingEnabled = false;
+  view.context.drawImage(image, ...boxes.crop);
+}
+
+function pictureMaps(view, record) {
+  const maps = recordOf(view.data.maps);
+  const fits = hasMap(maps, view.data.index) && maps.keys.count === record.keys.count;
+  return fits ? maps : null;
+}
+
+const pictureView = {
+  clears: true,
+  at(view, x, y) {
+    const record = recordOf(view.data.picture);
+    const token = record ? tokenUnder(pictureBoxes(view, record), x, y) : null;
+    return token == null ? null : {token};
+  },
+  move(view, hit, arrow) {
+    const record = recordOf(view.data.picture);
+    return record && {token: step(pictureBoxes(view, record), hit?.token ?? view.tokens[0], arrow)};
+  },
+  places: (view, {token}) => ({query: placeOf(recordOf(view.data.picture).keys, token), key: null}),
+  pick: (view, {token}, add) => toggle(view, token, add),
+
+  paint(view) {
+    const record = recordOf(view.data.picture);
+    if (!record) return null;
+    const boxes = pictureBoxes(view, record), maps = pictureMaps(view, record);
+    const queries = maps ? active(view, maps.queries) : [], shown = maps && (queries.length > 0 || !maps.square);
+    resize(view, boxes.bottom);
+    drawPicture(view, record, boxes, {grey: shown, network: view.data.network});
+    if (!shown) {
+      drawLines(view, boxes, 0.22);
+      drawPrefix(view, boxes, () => null);
+      markTokens(view, boxes);
+      return this.idle(view, record);
+    }
+    return this.overlay(view, boxes, maps, queries);
+  },
+
+  overlay(view, boxes, maps, queries) {
+    const {data} = view, drop = data.drop_prefix, over = hovered(maps.keys);
+    const fixed = data.shared ? commonScale([maps], queries, data.scale, drop) : null;
+    const row = paintRow(maps, data.index, queries, {name: data.scale, colours: data.colours, drop, fixed});
+    drawOverlay(view, boxes, row);
+    drawLines(view, boxes, 0.1);
+    drawPrefix(view, boxes, (index) => (row.index[index] < 0 ? null : css(row.table[row.index[index]])));
+    const key = tokenAt(maps.keys, shared.hover?.key);
+    const words = rowWords(maps, data.index, queries, drop, maps.square ? key : over);
+    markTokens(view, boxes, {best: data.outline && maps.square ? words.best : null, keys: maps.keys});
+    const range = data.shared ? "one range for all" : "";
+    const note = [range, prefixNote(maps, data.index, queries, drop)].filter(Boolean).join("; ");
+    return {
+      sentence: words.sentence,
+      tip: words.sentence + this.received(view, maps, over, drop),
+      tipAt: this.tipAt(view, boxes),
+      legend: {scale: row.scale, table: row.table, unit: maps.unit, note},
+    };
+  },
+
+  // A second line of the tooltip: what the picked token gives to the one under the pointer.
+  received(view, maps, over, drop) {
+    const picked = view.tokens.filter((token) => token < maps.queries.count);
+    if (over == null || !maps.square || !picked.length || (picked.length === 1 && picked[0] === over)) return "";
+    const value = meanRow(maps, view.data.index, picked, drop)[over];
+    if (value !== value) return "";
+    if (picked.length === 1) return `\nPicked: ${lower(relation(maps, picked[0], over, value))}`;
+    return `\nThe ${picked.length} picked: ${written(value, maps.unit)} here (mean)`;
+  },
+
+  tipAt(view, boxes) {
+    if (view.pointer) return view.pointer;
+    if (!view.cursor) return null;
+    const [x, y, w, h] = boxOf(boxes, view.cursor.token);
+    return [x + w, y + h];
+  },
+
+  idle(view, record) {
+    const over = hovered(record.keys) ?? (view.data.maps ? null : view.tokens[0]);
+    const cropped = record.crop.some((edge, i) => Math.abs(edge - WHOLE[i]) > 0.001);
+    const outside = cropped ? "outside of the square: what the network does not see" : "";
+    const note = view.data.network ? "the network's own picture" : outside;
+    if (over != null) {
+      const name = capital(fullName(record.keys, over));
+      return {sentence: name, tip: name, note};
+    }
+    if (!view.data.maps) return {sentence: "The picture, cut into the patches the network reads", note};
+    return {sentence: recordOf(view.data.maps) ? "Point at a patch to see where it looks" : "Loading the map", note};
+  },
+};

@@ -1,1 +1,235 @@
-// tiles
+// A grid of small maps: every head of every layer at a glance, all for the same token.
+
+const BETWEEN = 6, TITLE = 18, HEADER = 22, BAR = 6; // pixels; BAR is the prefix, drawn left of each tile
+
+function tileBoxes(view) {
+  const {data, context} = view, first = data.maps.map(recordOf).find(Boolean);
+  const across = data.columns?.length ?? first?.shape[0] ?? 1, ordered = Boolean(data.order);
+  const titled = !data.columns || ordered;
+  let left = 0;
+  context.font = `12px ${view.ink.font}`;
+  if (!ordered) for (const name of data.rows) left = Math.max(left, Math.ceil(context.measureText(name).width) + 10);
+  const top = titled ? 2 : HEADER;
+  const room = (view.width - left - 4 - (across - 1) * BETWEEN) / across;
+  const tile = Math.max(16, Math.floor(Math.min(data.tile, room)));
+  const order = data.order ?? data.rows.flatMap((_, row) => Array.from({length: across}, (_, column) => [row, column]));
+  const cells = order.map(([row, column], i) => {
+    const x = left + 2 + (i % across) * (tile + BETWEEN);
+    return {row, column, x, y: top + Math.floor(i / across) * (tile + BETWEEN + (titled ? TITLE : 0))};
+  });
+  const bottom = (cells.at(-1)?.y ?? 0) + tile + 4 + (titled ? TITLE - 4 : 0);
+  return {cells, tile, across, left, top, titled, first, bottom};
+}
+
+// The part of a tile that is the map, right of the prefix bar.
+function inner(view, boxes, cell, record) {
+  const bar = barOf(view, record);
+  return [cell.x + bar, cell.y, boxes.tile - bar, boxes.tile];
+}
+
+function barOf(view, record) {
+  return inRows(view, record) && record.keys.prefix && !view.data.drop_prefix ? BAR : 0;
+}
+
+function inRows(view, record) {
+  return Boolean(record && (!record.square || (view.data.mode === "rows" && record.keys.grid)));
+}
+
+function cellName(view, {row, column}) {
+  const record = recordOf(view.data.maps[row]), title = record?.titles[column] ?? "";
+  if (view.data.columns) return [view.data.rows[row], view.data.columns[column]].filter(Boolean).join(", ");
+  return title || view.data.rows[row];
+}
+
+const tilesView = {
+  wide: true,
+  at(view, px, py) {
+    if (!view.context) return null;
+    const boxes = tileBoxes(view), {tile} = boxes;
+    const at = boxes.cells.findIndex(({x, y}) => px >= x && px < x + tile && py >= y && py < y + tile);
+    if (at < 0) return null;
+    const cell = boxes.cells[at], record = recordOf(view.data.maps[cell.row]);
+    return {at, row: cell.row, column: cell.column, ...this.inside(view, boxes, cell, record, px, py)};
+  },
+
+  // Which token the pointer is on, inside a tile.
+  inside(view, boxes, cell, record, px, py) {
+    if (!record) return {};
+    const [x, y, w, h] = inner(view, boxes, cell, record), u = (px - x) / w, v = (py - y) / h;
+    if (!inRows(view, record)) return {token: Math.floor(v * record.queries.count)};
+    const {grid, prefix} = record.keys;
+    if (!grid) return {};
+    if (u < 0) return {token: Math.floor(v * prefix)};
+    return {token: prefix + Math.floor(v * grid[0]) * grid[1] + Math.floor(u * grid[1])};
+  },
+
+  move(view, hit, [down, right]) {
+    const boxes = tileBoxes(view), from = hit?.at ?? this.selectedAt(view, boxes);
+    const to = hit || view.selected ? from + right + down * boxes.across : from;
+    const at = to >= 0 && to < boxes.cells.length ? to : from;
+    return {at, row: boxes.cells[at].row, column: boxes.cells[at].column};
+  },
+  selectedAt(view, {cells}) {
+    return Math.max(0, cells.findIndex(({row, column}) => row === view.selected?.[0] && column === view.selected?.[1]));
+  },
+  places(view, {row, token}) {
+    const record = recordOf(view.data.maps[row]), tokens = record?.square ? record.queries : record?.keys;
+    return {query: tokens ? placeOf(tokens, token) : null, key: null};
+  },
+  pick(view, {row, column}) {
+    view.selected = [row, column];
+    view.count += 1;
+    view.send("pick", {tokens: view.selected, count: view.count});
+    schedule(view);
+  },
+
+  paint(view) {
+    const {data} = view, boxes = tileBoxes(view), {first} = boxes;
+    const records = data.maps.map(recordOf), overview = recordOf(data.tiles);
+    if (!first && !overview) return null;
+    const queries = first ? active(view, first.square ? first.queries : first.keys) : [];
+    const shared = data.shared ?? (first ? !first.square : false);
+    const fixed = shared ? commonScale(records.filter(Boolean), queries, data.scale, data.drop_prefix) : null;
+    resize(view, boxes.bottom);
+    this.names(view, boxes);
+    const options = {name: data.scale, colours: data.colours, drop: data.drop_prefix, fixed};
+    let scale = fixed;
+    for (const cell of boxes.cells) {
+      const record = hasMap(records[cell.row], cell.column) ? records[cell.row] : null;
+      scale = this.tile(view, boxes, cell, record, {queries, options, overview}) ?? scale;
+    }
+    this.marks(view, boxes, records, queries);
+    return this.words(view, records, queries, {scale, fixed});
+  },
+
+  tile(view, boxes, cell, record, {queries, options, overview}) {
+    const {context, ink} = view, {tile} = boxes, {name, colours, drop} = options;
+    if (inRows(view, record)) {
+      if (queries.length || !record.square) return this.row(view, boxes, cell, record, queries, options);
+      record = null;
+    }
+    let whole = record && matrixImage(record, cell.column, name, colours, drop);
+    if (!whole && overview && view.data.mode === "matrix") whole = overviewImage(overview, cell, options);
+    context.imageSmoothingEnabled = Boolean(whole && whole.image.width > tile * view.ratio);
+    context.imageSmoothingQuality = "medium";
+    if (whole) context.drawImage(whole.image, cell.x, cell.y, tile, tile);
+    else {
+      context.fillStyle = ink.second;
+      context.fillRect(cell.x, cell.y, tile, tile);
+    }
+    return whole?.scale;
+  },
+
+  row(view, boxes, cell, record, queries, options) {
+    const {context} = view, {scale, table, index} = paintRow(record, cell.column, queries, options);
+    const {prefix, grid} = record.keys, [rows, columns] = grid ?? [1, record.keys.count - prefix];
+    const atlas = atlasOf(view, columns, rows), picture = recordOf(view.data.picture);
+    for (let i = 0; i < rows * columns; i++) atlas.out[i] = index[prefix + i] < 0 ? MASKED : table[index[prefix + i]];
+    atlas.context.putImageData(atlas.data, 0, 0);
+    const box = inner(view, boxes, cell, record);
+    context.imageSmoothingEnabled = true;
+    if (picture) context.drawImage(greyOf(picture, picture.network, true), ...box);
+    context.imageSmoothingEnabled = false;
+    context.globalAlpha = picture ? 0.7 : 1;
+    context.drawImage(atlas.canvas, ...box);
+    context.globalAlpha = 1;
+    for (let i = 0; barOf(view, record) && i < prefix; i++) {
+      context.fillStyle = css(table[Math.max(0, index[i])]);
+      context.fillRect(cell.x, cell.y + (i * boxes.tile) / prefix, BAR - 1, boxes.tile / prefix);
+    }
+    return scale;
+  },
+
+  names(view, boxes) {
+    const {context, ink, data} = view, {tile} = boxes;
+    context.font = `12px ${ink.font}`;
+    context.fillStyle = ink.text;
+    if (!boxes.titled) {
+      data.columns.forEach((name, i) => context.fillText(name, boxes.cells[i].x, HEADER - 8, tile));
+    }
+    if (!data.order) {
+      data.rows.forEach((name, i) => {
+        const cell = boxes.cells[i * boxes.across];
+        if (cell) context.fillText(name, 0, cell.y + tile / 2 + 4);
+      });
+    }
+    if (!boxes.titled) return;
+    for (const cell of boxes.cells) context.fillText(cellName(view, cell), cell.x, cell.y + tile + 13, tile);
+  },
+
+  marks(view, boxes, records, queries) {
+    const {context, ink} = view, {tile} = boxes;
+    for (const cell of boxes.cells) {
+      const record = records[cell.row];
+      if (!record) continue;
+      const box = inner(view, boxes, cell, record), rows = inRows(view, record);
+      for (const token of queries) markSmall(context, box, record, token, rows);
+    }
+    const frame = ({x, y}, colour) => outline(context, [x - 2, y - 2, tile + 4, tile + 4], colour, 2);
+    for (const cell of boxes.cells) {
+      if (view.selected?.[0] === cell.row && view.selected?.[1] === cell.column) frame(cell, PICKED);
+    }
+    const under = boxes.cells[view.hit?.at];
+    if (under) frame(under, ink.query);
+  },
+
+  words(view, records, queries, {scale, fixed}) {
+    const {data, hit} = view, record = hit ? records[hit.row] : records.find(Boolean);
+    const legend = record && scale ? {scale, unit: record.unit, table: tableOf(data.colours, record.signed)} : null;
+    if (legend) {
+      const range = fixed ? "one range for all" : "each tile on its own range";
+      const left = data.drop_prefix && isShare(record) ? `; ${prefixWords(record.keys)} left out, rest rescaled` : "";
+      legend.note = range + left;
+      if (!fixed) Object.assign(legend, {low: record.signed ? "least" : "0", high: "most"});
+    }
+    if (!hit || !hasMap(record, hit.column)) return {sentence: this.idle(view, record, queries), legend};
+    const name = cellName(view, hit);
+    if (!queries.length && record.square) return {sentence: name, tip: name, tipAt: view.pointer, legend};
+    const over = record.square ? null : hovered(record.keys);
+    const {sentence} = rowWords(record, hit.column, queries, data.drop_prefix, over);
+    return {sentence: `${name}: ${sentence}`, tip: `${name}\n${sentence}`, tipAt: view.pointer, legend};
+  },
+
+  idle(view, record, queries) {
+    if (!record) return "Loading the maps";
+    if (!record.square) return view.data.label;
+    if (!queries.length) return view.data.mode === "matrix" ? "Every map whole: rows are queries, columns are keys"
+      : "Point at a patch to see where every head looks from there";
+    const who = queries.length === 1 ? fullName(record.queries, queries[0]) : `${queries.length} picked tokens`;
+    return view.data.mode === "matrix" ? `The line marks ${who} as the query`
+      : `Where each head looks from ${who}; click a tile to open it`;
+  },
+};
+
+// A token inside a small tile: a dot for a patch, a line for a row of a matrix.
+function markSmall(context, [x, y, w, h], record, token, rows) {
+  const tokens = rows ? record.keys : record.queries, cell = rows && tokens.grid ? cellOf(tokens, token) : null;
+  if (rows && !cell) return;
+  const [tall, wide] = rows ? [h / tokens.grid[0], w / tokens.grid[1]] : [h / tokens.count, w];
+  const [row, column] = cell ?? [token, 0];
+  outline(context, [x + column * wide - 0.5, y + row * tall - 0.5, wide + 1, tall + 1], PICKED, 1);
+}
+
+// One small canvas, reused for all tiles of a view.
+function atlasOf(view, columns, rows) {
+  if (view.atlas?.canvas.width === columns && view.atlas.canvas.height === rows) return view.atlas;
+  const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d");
+  const data = context.createImageData(columns, rows);
+  return (view.atlas = {canvas, context, data, out: new Uint32Array(data.data.buffer)});
+}
+
+// A block-mean tile of the overview, kept with its record.
+function overviewImage(record, {row, column}, {name, colours}) {
+  const [layers, heads, size] = record.shape, key = [row, column, name, colours].join();
+  if (row >= layers || column >= heads) return null;
+  if (record.images.has(key)) return record.images.get(key);
+  const at = row * heads + column, start = at * size * size, unit = record.peaks[at] / 255 || 1e-30;
+  const scale = makeScale(name, ofBytes(record.cells, start, start + size * size, unit, false), false);
+  const table = tableOf(colours, false);
+  const image = pixels(size, size, (out) => {
+    for (let i = 0; i < out.length; i++) out[i] = table[Math.round(scale.t(record.cells[start + i] * unit) * 255)];
+  });
+  const made = {image, scale};
+  record.images.set(key, made);
+  return made;
+}

@@ -1,8 +1,25 @@
-// One view: a few lines, because they travel with every message. What it does is in the library, which may come later.
+// One view: few lines, because they travel with every message. What it does is in the library, which may come later.
+
+// The height a canvas will have at this width, known before its record is there, so that nothing moves when it comes.
+const HEIGHTS = {
+  plane({height, fit: {aspect, prefix}}, width) {
+    const side = Math.min((width - 6 - (prefix ? 56 : 0)) / aspect, height - 6) + 6;
+    const above = prefix ? Math.min((width - 6) / aspect, height - 40) + 40 : 0;
+    return above - 34 > side ? above : side;
+  },
+  matrix: ({height}, width) => Math.min(height, width),
+  tiles({height, tile, fit: {across, down, left, title}}, width) {
+    const size = Math.min(tile, Math.floor((width - left - 4 - (across - 1) * 6) / across));
+    return Math.min(height, height - (tile - size) * down);
+  },
+};
+
 export default function (component) {
   const shared = (globalThis.__attnviz ??= {records: new Map(), signals: new EventTarget(), draws: {}, views: {}});
-  const root = component.parentElement.querySelector(".view");
-  root.style.minHeight = `${component.data.height}px`;
+  const root = component.parentElement.querySelector(".view"), {data} = component;
+  root.expected = (width) => (data.fit ? HEIGHTS[data.fit.shape](data, width) : data.height);
+  const width = root.getRootNode().host.clientWidth;
+  if (!root.view) root.style.minHeight = `${Math.ceil(root.expected(width)) + (width > 430 ? 80 : 106)}px`;
   const show = () => shared.show?.(root, component);
   root.unlisten?.();
   shared.signals.addEventListener("library", show);
