@@ -35,7 +35,7 @@ def one_number(patch: patches.Patch) -> None:
     found = patches.feature_of(visit, patch, number - 1)
     left, right = st.columns([2, 5], gap="large")
     with left:
-        st.image(plots.mosaic(found.tiles, columns=2, tile=128, gap=12), caption="The patch · its row of the projection")
+        st.image(plots.mosaic(found.tiles, columns=2, tile=128, gap=12), caption="The patch · row of the projection")
     with right:
         alt = f"Bars: the products of pixels and weights that make number {number}"
         ui.plot(patches.products_figure(visit, found), "products", alt=alt)

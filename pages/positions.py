@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from attnviz import plots, ui, views
+from attnviz import ui, views
 from attnviz.ui import places, schemes
 from attnviz.ui.patches import grid_of, middle
 from attnviz.ui.prose import section
@@ -34,9 +34,8 @@ def learned(token: int) -> None:
         section("positions", "What the model has learned", title=False)
         section("positions", how.capitalize(), title=False)
     with right:
-        ui.plot(plots.heatmap(table, rows=[ui.token_name(tokens, i) for i in range(len(tokens))], signed=True,
-                              x_title="Feature", most_ticks=6, dark=ui.dark(), height=600), "table",
-                alt="The position table, one row per token and one column per feature")  # fmt: skip
+        alt = "The position table, one row per token and one column per feature"
+        ui.plot(places.table_figure(tokens, table), "table", alt=alt)
         section("positions", "The table itself", title=False)
     ui.downloads(lambda: {"table": table, how: alike}, lambda: places.table_file(tokens, table), "positions")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -26,13 +26,15 @@ def heatmap(
     legend: bool = True,
     square: bool = False,
     most_ticks: int = frame.TICKS,
+    row_ticks: Mapping[int, str] | None = None,
     dark: bool = False,
     height: int = 360,
 ) -> go.Figure:
     """A matrix [row column] as colours; hovering names row, column and value.
 
     `signed` uses the diverging scale centred at zero; `limits` fixes the range, for panels that are compared; `form` is
-    the number format of the hover text ("." + digits + "%" for shares); `square` keeps cells square.
+    the number format of the hover text ("." + digits + "%" for shares); `square` keeps cells square; `row_ticks` labels
+    these rows instead of every so many.
     """
     matrix = frame.array(values, "matrix", 2)
     row_labels = frame.fits("matrix", rows, matrix.shape[0], "rows")
@@ -56,6 +58,8 @@ def heatmap(
     calm = {"type": "category", "showgrid": False, "zeroline": False}
     figure.update_xaxes(**calm, **frame.ticks(column_labels, most_ticks, across), constrain="domain")
     figure.update_yaxes(**calm, **frame.ticks(row_labels, most_ticks, down), autorange="reversed", automargin=True)
+    if row_ticks is not None:
+        figure.update_yaxes(tickvals=[down[i] for i in row_ticks], ticktext=list(row_ticks.values()))
     if square:
         figure.update_yaxes(scaleanchor="x", constrain="domain")
     return figure

@@ -53,7 +53,7 @@ class Patch:
     def table(self, count: int = 8) -> dict[str, list[str]]:
         """The first numbers of every step, by column."""
         steps = {name.split(",")[0].strip("+= "): values for name, values in self.series.items()}
-        cells = {str(k + 1): [signed(v[k]) if k < len(v) else "" for v in steps.values()] for k in range(count)}
+        cells = {str(k + 1): [signed(float(v[k])) if k < len(v) else "" for v in steps.values()] for k in range(count)}
         return {"First numbers": list(steps), **cells}
 
     def rows(self) -> tuple[list[str], list[list[str | float]]]:

@@ -42,6 +42,19 @@ def patch_at(tokens: Tokens, row: int, column: int) -> int:
     return tokens.prefix + row * grid_of(tokens)[1] + column
 
 
+def row_ticks(tokens: Tokens, most: int = 8) -> dict[int, str]:
+    """Where the rows of the grid start in a list of tokens, at most so many of them."""
+    step = -(-grid_of(tokens)[0] // most)
+    return {patch_at(tokens, row, 0): f"row {row + 1}" for row in range(0, grid_of(tokens)[0], step)}
+
+
+def table_figure(tokens: Tokens, table: np.ndarray) -> Any:
+    """The table as a heat map, ticked where the rows of the grid start."""
+    names = [token_name(tokens, i) for i in range(len(tokens))]
+    return plots.heatmap(table, rows=names, row_ticks=row_ticks(tokens), x_title="Feature", signed=True, dark=dark(),
+                         height=600)  # fmt: skip
+
+
 def send_alike(tokens: Tokens, alike: np.ndarray, how: str) -> list[str]:
     """Send one map per patch to the views, one slot per row of the grid, and return the slots."""
     rows, columns = grid_of(tokens)
@@ -75,10 +88,10 @@ class Change:
     def sentence(self) -> str:
         """What happened to the answer, in words."""
         first, then = int(self.before.argmax()), int(self.after.argmax())
-        was = f"With its own positions the model says {self.classes[first]} ({percent(self.before[first])})"
+        was = f"With its own positions the model says {self.classes[first]} ({percent(float(self.before[first]))})"
         if first == then:
-            return f"{was}, and it still does ({percent(self.after[then])})."
-        return f"{was}; now it says {self.classes[then]} ({percent(self.after[then])})."
+            return f"{was}, and it still does ({percent(float(self.after[then]))})."
+        return f"{was}; now it says {self.classes[then]} ({percent(float(self.after[then]))})."
 
     def figure(self, name: str) -> Any:
         """Both answers as bars, class by class."""
