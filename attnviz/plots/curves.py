@@ -126,11 +126,12 @@ def lines(
 def rule(figure: go.Figure, axis: str, at: float, name: str, log: bool, dark: bool) -> None:
     """A thin labelled line at one value of an axis; on a logarithmic one plotly places notes by exponent."""
     muted, other = frame.colour("muted", dark), "x" if axis == "y" else "y"
-    ends = {f"{axis}0": at, f"{axis}1": at, f"{other}0": 0, f"{other}1": 1, f"{other}ref": f"{other} domain"}
+    across: dict[str, Any] = {f"{other}ref": f"{other} domain"}
+    ends = across | {f"{axis}0": at, f"{axis}1": at, f"{other}0": 0, f"{other}1": 1}
     figure.add_shape(type="line", line={"color": muted, "width": 1, "dash": "dot"}, **ends)
-    note = {axis: math.log10(at) if log else at, other: 0 if axis == "y" else 1, f"{other}ref": f"{other} domain"}
+    note = across | {axis: math.log10(at) if log else at, other: 0 if axis == "y" else 1, "xanchor": "left"}
     figure.add_annotation(
-        text=name, showarrow=False, xanchor="left", yanchor="bottom" if axis == "y" else "top", font_color=muted, **note
+        text=name, showarrow=False, yanchor="bottom" if axis == "y" else "top", font_color=muted, **note
     )
 
 

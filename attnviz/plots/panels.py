@@ -18,7 +18,6 @@ def stacked_bars(
     colours: Mapping[str, Any] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
     shared: Sequence[str] = (),
-    chosen: int | None = None,
     form: str = ".3f",
     x_title: str = "",
     dark: bool = False,
@@ -27,7 +26,7 @@ def stacked_bars(
     """Each vector in its own panel, titled by its name; lengths may differ.
 
     `colours`: by name, one colour or one per bar; `names`: what each bar is called, by series; series in `shared` have
-    one range, so that their bars can be compared; `chosen` marks one place in the shared ones.
+    one range, so that their bars can be compared.
     """
     arrays = {name: frame.array(values, f"series {name!r}", 1) for name, values in series.items()}
     if not arrays or not all(map(len, arrays.values())):
@@ -38,8 +37,6 @@ def stacked_bars(
     for row, (name, values) in enumerate(arrays.items(), 1):
         single = None if isinstance((colours or {}).get(name, ""), str) else len(values)
         paint = pick_colour((colours or {}).get(name, "text"), name, row, dark, single)
-        if chosen is not None and name in shared:
-            figure.add_vline(x=chosen + 1, row=row, col=1, line={"color": frame.colour("muted", dark), "width": 1})
         figure.add_bar(
             x=np.arange(1, len(values) + 1, dtype=np.int32),
             y=values,

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-SCALES = {"Square root": "sqrt", "Linear": "linear", "Log": "log", "Rank": "rank"}
+from attnviz.views.canvas import Scale
+
+SCALES: dict[str, Scale] = {"Square root": "sqrt", "Linear": "linear", "Log": "log", "Rank": "rank"}
 COLOURS = {"Viridis": "viridis", "Cividis": "cividis", "Inferno": "inferno", "Gray": "gray"}
 FIRST = "Square root"
 WHY_SCALE = (
@@ -20,7 +22,7 @@ WHY_DROP = "CLS and registers often take most of the weight. Without them, the r
 class Display:
     """How maps are drawn, in the words of the views."""
 
-    scale: str = "sqrt"  # "sqrt", "linear", "log" or "rank"
+    scale: Scale = "sqrt"
     colours: str = "viridis"  # a sequential scale of plots.theme
     drop_prefix: bool = True  # leave out CLS and registers as keys, the rest renormalised
     network: bool = False  # the small picture the network sees instead of the visitor's
