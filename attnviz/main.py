@@ -23,7 +23,6 @@ page = st.navigation(
         st.Page(f"../pages/{name}.py", title=title, icon=f":material/{icon}:", help=about,
                 url_path=None if name == "start" else name, default=name == "start")
         for name, (title, icon, about) in PAGES.items()
-        if (Path(__file__).parents[1] / "pages" / f"{name}.py").exists()
     ]
 )  # fmt: skip
 ui.on_page(page.url_path)

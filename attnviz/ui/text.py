@@ -73,6 +73,8 @@ def value_of(text: str) -> object:
     """A value from a link as its widget holds it: number, truth, tokens or word."""
     if text.isdecimal():
         return int(text)
+    if re.fullmatch(r"\d+\.\d+", text):
+        return float(text)
     if text in ("true", "false"):
         return text == "true"
     parts = text.split(",")

@@ -1,0 +1,197 @@
+"""The frame in a real browser: first screen, sample pictures, uploads, links, history, themes, keyboard, camera."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, FilePayload, Page, expect
+
+from tests.browser import conftest
+
+pytestmark = pytest.mark.browser
+PAGES = {
+    "": "What does attention look at?",
+    "embeddings": "Embeddings",
+    "positions": "Positions",
+    "queries_keys": "Queries and keys",
+    "heads": "Heads",
+    "rollout": "Rollout",
+}
+
+
+def show(page: Page, address: str) -> None:
+    """Open an address and wait until it is drawn."""
+    page.goto(address)
+    page.locator("h1").first.wait_for()
+    conftest.settle(page)
+
+
+def picture(size: tuple[int, int] = (90, 60), colour: str = "orange", kind: str = "PNG") -> FilePayload:
+    """A file to upload."""
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, kind)
+    return {"name": "mine.png", "mimeType": "image/png", "buffer": file.getvalue()}
+
+
+def chosen_picture(page: Page):
+    """The list of pictures in the sidebar."""
+    return page.get_by_test_id("stSidebar").get_by_role("combobox", name="Picture")
+
+
+def test_the_first_screen_shows_answer_and_map(page: Page, server: str):
+    show(page, f"{server}/?model=vit-digits")
+    expect(page.get_by_text("What the model sees in it")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^3 · \d+\.\d %$"))).to_be_visible()
+    canvas = page.locator("canvas").first
+    expect(canvas).to_be_visible()
+    sentence = page.locator("[aria-live]").first
+    before = sentence.inner_text()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.6)
+    expect(sentence).not_to_have_text(before)
+    expect(sentence).to_contain_text("%")
+
+
+def test_a_sample_is_one_click_away_and_history_follows(page: Page, server: str):
+    show(page, f"{server}/?model=vit-digits")
+    for name in ("zero", "seven"):
+        page.get_by_role("button", name=name).click()
+        expect(page).to_have_url(re.compile(f"sample={name}"))
+        expect(chosen_picture(page)).to_have_value(name)
+    expect(page.get_by_text(re.compile("^7 · "))).to_be_visible()
+    conftest.settle(page)
+    page.go_back()
+    expect(chosen_picture(page)).to_have_value("zero")
+    expect(page.get_by_text(re.compile("^0 · "))).to_be_visible()
+    page.go_forward()
+    expect(chosen_picture(page)).to_have_value("seven")
+
+
+def test_samples_by_keyboard(page: Page, server: str):
+    show(page, f"{server}/?model=vit-digits")
+    page.get_by_role("button", name="zero").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(chosen_picture(page)).to_have_value("two")
+    expect(page.get_by_role("button", name="two")).to_have_attribute("aria-pressed", "true")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PAGES)
+def test_a_link_to_any_page_of_a_fresh_server_shows_that_state(path: str, browser: Browser, tmp_path: Path):
+    process, server = conftest.start_server(tmp_path / "log.txt")
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    try:
+        page = context.new_page()
+        page.set_default_timeout(conftest.WAIT)
+        watch = conftest.Watch(page, server.removeprefix("http://"))
+        show(page, f"{server}/{path}?model=vit-digits&sample=zero&token=7")
+        expect(page.locator("h1").first).to_have_text(PAGES[path])
+        expect(chosen_picture(page)).to_have_value("zero")
+        expect(page.get_by_role("combobox", name="Model")).to_have_value("vit-digits")
+        assert "token=7" in page.url
+        assert page.get_by_text("Page not found").count() == 0
+        assert not watch.unexpected(), watch.unexpected()
+    finally:
+        context.close()
+        conftest.stop_server(process)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_opens_by_its_link(path: str, page: Page, server: str):
+    show(page, f"{server}/{path}?model=vit-digits&sample=nine&token=7")
+    expect(page.locator("h1").first).to_have_text(PAGES[path])
+    expect(chosen_picture(page)).to_have_value("nine")
+    expect(page.get_by_text("What this does not tell you")).to_be_attached()
+    assert page.get_by_text("went wrong on our side").count() == 0
+
+
+def test_unknown_values_fall_back(page: Page, server: str):
+    show(page, f"{server}/heads?model=nobody&sample=%3Cscript%3E&layer=99&head=x&token=99999&scale=Cubic")
+    expect(page.locator("h1").first).to_have_text("Heads")
+    expect(page.get_by_role("combobox", name="Model")).to_have_value("vit")
+    expect(chosen_picture(page)).to_have_value("cat")
+    assert page.get_by_test_id("stAlert").count() == 0
+
+
+def test_a_question_leads_to_its_page_and_keeps_the_picture(page: Page, server: str):
+    show(page, f"{server}/?model=vit-digits&sample=seven")
+    page.get_by_role("button", name="What does each head look at?").click()
+    expect(page.locator("h1").first).to_have_text("Heads")
+    conftest.settle(page)
+    expect(chosen_picture(page)).to_have_value("seven")
+    assert "sample=seven" in page.url
+    assert "model=vit-digits" in page.url
+
+
+def test_an_upload_is_shown_and_survives_a_change_of_page(page: Page, server: str):
+    show(page, f"{server}/?model=vit-digits")
+    page.get_by_test_id("stSidebar").get_by_test_id("stFileUploaderDropzoneInput").set_input_files(picture())
+    expect(chosen_picture(page)).to_have_value("upload")
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Heads").click()
+    expect(page.locator("h1").first).to_have_text("Heads")
+    conftest.settle(page)
+    expect(chosen_picture(page)).to_have_value("upload")
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "an SVG drawing"),
+        (b"<!doctype html><script>alert(1)</script>", "a web page"),
+        (picture((1, 1))["buffer"], "too small to show anything"),
+    ],
+)
+def test_a_bad_upload_gets_one_sentence(raw: bytes, sentence: str, page: Page, server: str):
+    show(page, f"{server}/?model=vit-digits&sample=zero")
+    file: FilePayload = {"name": "evil.png", "mimeType": "image/png", "buffer": raw}
+    page.get_by_test_id("stSidebar").get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
+    expect(page.get_by_test_id("stAlert")).to_contain_text(sentence)
+    expect(page.get_by_test_id("stAlert")).to_have_count(1)
+    expect(chosen_picture(page)).to_have_value("zero")
+
+
+def test_the_camera_is_opened_on_demand_only(page: Page, server: str):
+    page.add_init_script(
+        """globalThis.asked = 0;
+        navigator.mediaDevices.getUserMedia = () => { asked += 1; return Promise.reject(new Error("none")); };"""
+    )
+    show(page, f"{server}/?model=vit-digits")
+    assert page.evaluate("asked") == 0
+    page.get_by_test_id("stSidebar").get_by_text("Use the camera").click()
+    expect(page.get_by_test_id("stSidebar").get_by_test_id("stCameraInput")).to_be_visible()
+    page.wait_for_function("asked > 0")
+
+
+@pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 20, 26)")])
+def test_the_system_chooses_the_theme(scheme: str, ground: str, browser: Browser, server: str):
+    context = browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.set_default_timeout(conftest.WAIT)
+    show(page, f"{server}/?model=vit-digits")
+    assert page.get_by_test_id("stApp").evaluate("e => getComputedStyle(e).backgroundColor") == ground
+    context.close()
+
+
+def test_another_model_keeps_the_page_alive(page: Page, server: str):
+    show(page, f"{server}/heads?layer=5&head=6&token=200")
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name="vit-digits").click()
+    expect(chosen_picture(page)).to_have_value("three")
+    conftest.settle(page)
+    assert page.get_by_test_id("stAlert").count() == 0
+
+
+def test_the_page_does_not_move_while_it_loads(page: Page, server: str):
+    show(page, f"{server}/?model=vit-digits")
+    page.get_by_role("button", name="seven").click()
+    conftest.settle(page)
+    place = page.locator("canvas").first.bounding_box()
+    page.get_by_role("button", name="eight", exact=True).click()
+    conftest.settle(page)
+    assert page.locator("canvas").first.bounding_box() == place

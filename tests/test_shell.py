@@ -1,0 +1,415 @@
+"""The frame around the pages: sidebar, state, caches, text, headers, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+import torch
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from streamlit.testing.v1 import AppTest
+
+import attnviz
+from attnviz import ui
+from attnviz.models import MODELS, store
+from attnviz.ui import samples, security, state, text, uploads, warm
+from attnviz.ui.cache import on_processor, traces
+from attnviz.ui.output import npz, table
+from attnviz.ui.shelf import Shelf, bytes_of
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def opened(page: str = "", **parameters: str) -> AppTest:
+    """The app, run once with these URL parameters, on the small model unless they name another."""
+    app = AppTest.from_file(ROOT / "attnviz/main.py", default_timeout=60)
+    for name, value in {"model": "vit-digits", **parameters}.items():
+        app.query_params[name] = value
+    app.run()
+    return app.switch_page(f"../pages/{page}.py").run() if page else app
+
+
+def png(size: tuple[int, int] = (60, 40), colour: str = "navy") -> bytes:
+    """A small picture as a file in memory."""
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def said(app: AppTest) -> str:
+    """All text on the page."""
+    kinds = (app.title, app.markdown, app.caption, app.subheader, app.warning, app.error)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def answers(app: AppTest) -> list[str]:
+    """What the bars of the answer say."""
+    return [bar.proto.text for bar in app.get("progress")]
+
+
+# ---- the first screen
+
+
+def test_start_shows_the_answer_and_a_map():
+    app = opened()
+    assert not app.error
+    assert app.title[0].value == "What does attention look at?"
+    assert answers(app)[0].startswith("3 · ")
+    names = [element.proto.component_name for element in app.get("bidi_component")]
+    assert {"attnviz_gallery", "attnviz_view", "attnviz_bus", "attnviz_library"} <= set(names)
+
+
+def test_start_says_what_the_model_knows():
+    facts = attnviz.load("vit-digits").facts
+    assert f"{facts['top1']:.1f} % right" in said(opened())
+    assert "10 classes" in said(opened())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_has_samples_and_opens_them(model: str):
+    assert len(samples.samples_of(model)) >= 3
+    app = opened(model=model)
+    assert not app.error
+    assert len(answers(app)) == 5
+
+
+def test_an_upload_becomes_the_picture():
+    app = opened()
+    app.file_uploader(key="image").upload("mine.png", png(), "image/png").run()
+    assert app.session_state["sample"] == "upload"
+    assert app.selectbox(key="sample").value == "upload"
+    assert not app.warning
+    app.selectbox(key="sample").select("zero").run()
+    assert answers(app)[0].startswith("0 · ")
+
+
+def test_a_bad_upload_gets_a_sentence_and_changes_nothing():
+    app = opened(sample="zero")
+    before = answers(app)
+    svg = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+    app.file_uploader(key="image").upload("evil.png", svg, "image/png").run()
+    assert "SVG" in app.warning[0].value
+    assert not app.exception
+    assert answers(app) == before
+    app.file_uploader(key="image").upload("good.png", png(), "image/png").run()
+    assert not app.warning
+
+
+def test_an_upload_survives_a_change_of_page_and_of_model():
+    app = opened()
+    app.file_uploader(key="image").upload("mine.png", png(), "image/png").run()
+    app.switch_page("../pages/heads.py").run()
+    assert app.session_state["sample"] == "upload"
+    app.selectbox(key="model").select("vit").run()
+    assert app.session_state["sample"] == "upload"
+
+
+# ---- state and the URL
+
+
+def test_a_link_is_followed():
+    app = opened(sample="zero")
+    assert answers(app)[0].startswith("0 · ")
+
+
+def test_unknown_values_fall_back_in_silence():
+    app = opened(model="nobody", sample="../../etc/passwd", layer="99", token="-5,x,99999999,1e9")
+    assert app.session_state["model"] == next(iter(MODELS))
+    assert app.session_state["sample"] in samples.samples_of("vit")
+    assert not app.error
+    assert not app.exception
+
+
+def test_another_model_keeps_a_valid_state():
+    app = opened("heads", model="vit", layer="6", token="200")
+    app.selectbox(key="model").select("vit-digits").run()
+    assert not app.error, said(app)
+    assert app.session_state["layer"] <= attnviz.load("vit-digits").config.layers
+    app.selectbox(key="model").select("vit").run()
+    assert not app.error, said(app)
+
+
+def picker() -> None:
+    """A page of one pick, for the tests below."""
+    import streamlit as st
+
+    from attnviz import ui
+
+    ui.on_page(st.session_state.get("test page", "one"))
+    st.write(f"picked {ui.chosen_tokens('token', 10, (3,))}")
+
+
+@pytest.mark.parametrize(
+    ("url", "picked"),
+    [(None, (3,)), ("7", (7,)), ("7,2", (7, 2)), ("99", (3,)), ("1,99", (1,)), ("-1", (3,)), ("²", (3,)), ("", (3,))],
+)
+def test_picks_come_from_the_url(url: str | None, picked: tuple[int, ...]):
+    app = AppTest.from_function(picker)
+    if url is not None:
+        app.query_params["token"] = url
+    assert app.run().markdown[0].value == f"picked {picked}"
+
+
+def address(app: AppTest) -> str | None:
+    """What the page left in the URL for its pick."""
+    return app.session_state[state.SEEN]["token"]
+
+
+def test_a_pick_is_written_and_the_default_is_not():
+    app = AppTest.from_function(picker).run()
+    assert address(app) is None
+    app.session_state["token"] = (5,)
+    app.run()
+    assert app.markdown[0].value == "picked (5,)"
+    assert address(app) == "5"
+    app.query_params["token"] = "5"  # AppTest does not carry what the script wrote to the next run
+    app.session_state["token"] = (3,)
+    app.run()
+    assert address(app) is None
+
+
+def test_going_back_is_followed():
+    app = AppTest.from_function(picker).run()
+    app.session_state["token"] = (5,)
+    app.run()
+    app.query_params["token"] = "8"  # what the back button does
+    assert app.run().markdown[0].value == "picked (8,)"
+    del app.query_params["token"]
+    assert app.run().markdown[0].value == "picked (3,)"
+
+
+def test_a_change_of_page_keeps_the_pick():
+    app = AppTest.from_function(picker).run()
+    app.session_state["token"] = (5,)
+    app.run()
+    del app.query_params["token"]  # Streamlit clears what is not bound when the page changes
+    app.session_state["test page"] = "two"
+    app.run()
+    assert app.markdown[0].value == "picked (5,)"
+    assert address(app) == "5"
+
+
+def test_names_count_from_one():
+    tokens = attnviz.load("vit-digits").prepare(Image.new("L", (8, 8))).tokens["main"]
+    assert (ui.layer_name(0), ui.head_name(2)) == ("Layer 1", "Head 3")
+    assert (ui.token_name(tokens, 0), ui.token_name(tokens, 6)) == ("CLS", "row 2, column 2")
+
+
+# ---- what is shared between visitors
+
+
+def test_a_shelf_is_bounded_by_entries_and_bytes():
+    shelf: Shelf = Shelf(entries=3, size=1000)
+    for name in "abcd":
+        shelf.get((name,), lambda: torch.zeros(10))
+    assert len(shelf) == 3
+    shelf.get(("big",), lambda: torch.zeros(240))
+    assert (len(shelf), shelf.bytes) == (2, 1000)
+    shelf.get(("huge",), lambda: torch.zeros(5000))
+    assert len(shelf) == 1  # a value beyond the bound is still given, alone
+
+
+def test_a_shelf_makes_a_value_once_for_all_who_wait():
+    shelf: Shelf = Shelf(entries=3, size=1000)
+    made, start = [], threading.Barrier(8)
+
+    def ask() -> None:
+        start.wait()
+        shelf.get(("a",), lambda: made.append(1) or torch.zeros(1))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [1]
+
+
+def test_a_shelf_forgets_failures():
+    shelf: Shelf = Shelf(entries=3, size=1000)
+    with pytest.raises(ZeroDivisionError):
+        shelf.get(("a",), lambda: 1 / 0)
+    assert shelf.get(("a",), lambda: 2) == 2
+
+
+def test_shared_storage_is_counted_once():
+    whole = torch.zeros(100)
+    assert bytes_of({"a": whole, "b": (whole[:10], whole[10:])}) == 400
+
+
+def test_pages_do_not_change_a_trace():
+    app = opened()
+    model = attnviz.load("vit-digits")
+    sample = model.prepare(samples.open_sample("vit-digits", "three").image)
+    trace = traces().get((model.digest, sample.digest, "own"), lambda: pytest.fail("the trace is not kept"))
+    before = [call.query.clone() for call in trace.calls], trace.logits["class"].clone()
+    for page in sorted(path.stem for path in (ROOT / "pages").glob("*.py")):
+        app.switch_page(f"../pages/{page}.py").run()
+    after = [call.query for call in trace.calls], trace.logits["class"]
+    assert all(torch.equal(a, b) for a, b in zip(before[0], after[0], strict=True))
+    assert torch.equal(before[1], after[1])
+
+
+def test_a_trace_of_another_device_comes_to_main_memory():
+    model = attnviz.load("vit-digits", device="meta")
+    model.network.to_empty(device="meta")
+    trace = model.network(torch.zeros(1, 8, 8, device="meta"))
+    # meta tensors cannot be copied, so only that every tensor is asked for is checked
+    with pytest.raises(NotImplementedError):
+        on_processor(trace)
+
+
+# ---- what is said when something is wrong
+
+
+def test_a_damaged_model_names_itself_and_how_to_restore_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shutil.copytree(store.ASSETS / "vit-digits", tmp_path / "vit-digits")
+    weights = tmp_path / "vit-digits" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"oops")
+    monkeypatch.setattr(store, "ASSETS", tmp_path)
+    st.cache_resource.clear()
+    app = opened()
+    assert len(app.error) == 1
+    assert "assets/models/vit-digits/model.safetensors is damaged" in app.error[0].value
+    assert "git checkout" in app.error[0].value
+    assert not app.exception
+    assert app.selectbox(key="model").options == list(MODELS)  # the other one can be chosen
+    st.cache_resource.clear()
+
+
+def test_a_damaged_default_model_does_not_end_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def damaged(name: str) -> None:
+        raise store.DamagedModel(store.ASSETS / name, "config.json", "is missing")
+
+    monkeypatch.setattr(warm, "open_model", damaged)
+    warm.warm()
+    assert "config.json is missing" in caplog.text
+
+
+def test_a_bug_is_logged_and_said_calmly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    def broken(*args: object) -> None:
+        raise KeyError("secret detail")
+
+    monkeypatch.setattr(ui, "predictions", broken)
+    app = opened()
+    assert "went wrong on our side" in app.error[0].value
+    assert "secret detail" not in said(app)
+    assert "secret detail" in caplog.text
+
+
+def test_without_memory_a_sentence_is_shown(monkeypatch: pytest.MonkeyPatch):
+    def full(*args: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(ui, "predictions", full)
+    assert "not enough memory" in opened().error[0].value
+
+
+# ---- text
+
+
+def test_a_page_text_is_parsed():
+    line = "- [Look here](heads?layer=3&drop=false&tokens=3,4&scale=Log&share=0.5) Because."
+    label, page, choices, why = text.experiments(line)[0]
+    assert (label, page, why) == ("Look here", "heads", "Because.")
+    assert choices == {"layer": 3, "drop": False, "tokens": (3, 4), "scale": "Log", "share": 0.5}
+
+
+@pytest.mark.parametrize("page", sorted(path.stem for path in (ROOT / "pages").glob("*.py")))
+def test_every_page_says_what_to_try_and_what_it_does_not_tell(page: str):
+    tries = text.experiments(text.section(page, "What to try"))
+    assert len(tries) == 3
+    assert all((ROOT / "pages" / f"{t.page}.py").exists() for t in tries)
+    assert len(text.section(page, "What this does not tell you")) > 100
+    assert not re.search(r"\w!", "".join(text.sections(page).values()))  # "\\!" is a space in formulas
+
+
+@pytest.mark.parametrize("page", sorted(path.stem for path in (ROOT / "pages").glob("*.py")))
+def test_every_experiment_can_be_followed(page: str):
+    for number in range(3):
+        app = opened() if page == "start" else opened(page)
+        app.button(key=f"{page}:try:{number}").click().run()
+        assert not app.error, said(app)
+        assert not app.exception
+
+
+def test_the_questions_lead_to_pages():
+    questions = text.experiments(text.section("start", "Questions"))
+    assert len(questions) == 3
+    for question in questions:
+        app = opened()
+        app.button(key=f"question:{question.page}").click().run()
+        assert app.title[0].value == text.section(question.page, "title")
+
+
+# ---- downloads, samples, headers
+
+
+def test_downloads_hold_the_exact_numbers():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    found = np.load(io.BytesIO(npz({"map": array})), allow_pickle=False)
+    assert np.array_equal(found["map"], array)
+    assert table(["key", "weight"], [["row 1, column 2", 0.5]]) == 'key,weight\n"row 1, column 2",0.5\n'
+
+
+def test_every_sample_has_a_licence_and_is_small():
+    licences = (samples.FOLDER / "LICENSES.md").read_text()
+    for model, names in samples.SAMPLES.items():
+        files = {path.stem: path for path in (samples.FOLDER / model).iterdir()}
+        assert set(files) == set(names)
+        for path in files.values():
+            assert f"{model}/{path.name}" in licences or f"{model}/*.png" in licences
+            assert path.stat().st_size < 150_000
+            image = uploads.decode(path.read_bytes()).image
+            assert max(image.size) <= 1024
+
+
+@pytest.fixture
+def client() -> TestClient:
+    """A small app behind our headers."""
+    app = Starlette(routes=[Route("/{path:path}", lambda request: PlainTextResponse("here"))])
+    app.add_middleware(security.SecurityHeaders)
+    return TestClient(app)
+
+
+def test_answers_carry_the_headers(client: TestClient):
+    headers = client.get("/").headers
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert "unsafe-eval" not in headers["content-security-policy"]
+    assert "script-src 'self' blob: 'sha256-" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/_stcore/metrics", "/heads/_stcore/metrics", "/_stcore/metrics/"])
+def test_metrics_are_closed(client: TestClient, path: str):
+    assert client.get(path).status_code == 404
+
+
+def test_the_policy_allows_exactly_the_inline_scripts():
+    assert security.inline_scripts('<script src="a.js"></script><script>\nlet a;\n</script>') == [
+        "'sha256-" + __import__("base64").b64encode(__import__("hashlib").sha256(b"\nlet a;\n").digest()).decode() + "'"
+    ]
+
+
+def test_the_settings_keep_the_app_to_itself():
+    import tomllib
+
+    settings = tomllib.loads((ROOT / ".streamlit/config.toml").read_text())
+    assert settings["browser"]["gatherUsageStats"] is False
+    assert settings["client"]["showErrorDetails"] == "none"
+    assert "light" in settings["theme"]
+    assert "dark" in settings["theme"]
+    assert json.dumps(settings).count("http") == 0
