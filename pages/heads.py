@@ -38,9 +38,9 @@ def page() -> None:
     moved = heads.send_moved(visit, layer, head)
     opened = f"{ui.layer_name(layer)}, {ui.head_name(head).lower()}"
 
-    large, grid = st.columns([1.15, 1], gap="medium")
+    large, grid = st.columns(2, gap="medium")
     with large:
-        st.markdown(f"**{opened}:** where {heads.said(tokens, chosen)} looks")
+        st.markdown(f"**{opened}:** {heads.said(tokens, chosen)}")
         views.picture_view("large", picture="picture", maps=slot, index=index, tokens=chosen, several=several,
                            drop_prefix=look.drop_prefix, network=look.network, on_pick=pick, height=520,
                            label=f"Your picture with the attention of {opened.lower()}", **drawn)  # fmt: skip
@@ -54,16 +54,16 @@ def page() -> None:
         views.tiles_view("all", picture="picture", maps=heads.slots(visit), tokens=chosen,
                          order=heads.order(table, measure), rows=[ui.layer_name(i) for i in range(len(calls))],
                          selected=(layer, head), columns=[ui.head_name(i) for i in range(across)],
-                         tile=min(72, 420 // across), mode="rows" if mode == "One patch" else "matrix",
+                         tile=min(96, 580 // across), mode="rows" if mode == "One patch" else "matrix",
                          drop_prefix=look.drop_prefix, on_pick=open_head,
                          tiles=None if heads.resident(visit) else "heads:tiles",
                          label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
-        heads.find_buttons(table)
+    heads.find_buttons(table)
 
-    matrix, check = st.columns([1.15, 1], gap="medium")
+    matrix, check = st.columns(2, gap="medium")
     with matrix:
         st.markdown("**The whole matrix:** rows are queries, columns are keys")
-        views.matrix_view("matrix", maps=slot, index=index, tokens=chosen, on_pick=pick, height=480,
+        views.matrix_view("matrix", maps=slot, index=index, tokens=chosen, on_pick=pick, height=560,
                           drop_prefix=look.drop_prefix, label=f"All weights of {opened.lower()}", **drawn)
     with check:
         st.markdown("**Weighted by value:** the same row, counting how much each key hands over")

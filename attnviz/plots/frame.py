@@ -88,7 +88,10 @@ def finish(
     legend: bool = False,
 ) -> go.Figure:
     """The figure in the house style: no chrome, quiet grid, room for its titles and no more."""
-    figure.update_layout(template="none", **theme.template(dark))  # plotly's own template would add 6 kB
+    look = theme.template(dark)
+    figure.update_layout(template="none", **look)  # plotly's own template would add 6 kB
+    figure.update_xaxes(look["xaxis"])  # of every panel, not of the first alone
+    figure.update_yaxes(look["yaxis"])
     figure.update_layout(
         height=height,
         title={"text": title, "font": {"size": 14}, "x": 0, "xanchor": "left"} if title else None,

@@ -122,7 +122,7 @@ def number(name: str, value: float, patch: int | None = None) -> str:
 def find_buttons(table: Table) -> None:
     """One click to the head that is most local, most global, sharpest, and so on."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption("Find the head that is")
+        st.caption("Open the head that is", width="content")
         for name, measure in MEASURES.items():
             for label, descending in ((measure.low, False), (measure.high, True)):
                 order = ranking(table[name], descending) if label else []
@@ -130,7 +130,7 @@ def find_buttons(table: Table) -> None:
                     continue
                 layer, head = order[0]
                 what = f"{layer_name(layer)}, {head_name(head).lower()}: {measure.title.lower()} "
-                st.button(label, key=f"find:{name}:{descending}", on_click=go, type="tertiary",
+                st.button(label, key=f"find:{name}:{descending}", on_click=go,
                           kwargs={"layer": layer + 1, "head": head + 1},
                           help=what + number(name, table[name][layer, head]))  # fmt: skip
 
@@ -226,6 +226,7 @@ def middle(tokens: Tokens) -> int:
 
 
 def said(tokens: Tokens, chosen: Sequence[int]) -> str:
-    """The picked tokens in words."""
-    names = [token_name(tokens, token) for token in chosen]
-    return names[0] if len(names) == 1 else f"the mean of {len(names)} picked tokens"
+    """Whose attention is shown, in words."""
+    if len(chosen) == 1:
+        return f"where {token_name(tokens, chosen[0])} looks"
+    return f"where {len(chosen)} picked tokens look, on average"

@@ -100,10 +100,11 @@ def headings(stage: str, query: str, key: str) -> tuple[str, str]:
 def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick, **drawn) -> None:
     """Every stage of the query's row as a small picture, in the order they are computed."""
     shown = ["raw", "scaled", *(s for s in ("biased", "masked") if s in maps), "weights", "cosine"]
-    for column, stage in zip(st.columns(len(shown), gap="small"), shown, strict=True):
-        with column:
+    row = st.container(horizontal=True, gap="medium")
+    for stage in shown:
+        with row.container(width=330):  # four in a row on a wide screen, two and two on a narrow one
             st.markdown(f"**{name_of(stage)}**")
-            views.picture_view(f"stage:{stage}", picture="picture", maps=f"pairs:{stage}", tokens=tokens, height=200,
+            views.picture_view(f"stage:{stage}", picture="picture", maps=f"pairs:{stage}", tokens=tokens, height=260,
                                label=f"{name_of(stage)} of the query with every key", drop_prefix=False, network=True,
                                on_pick=on_pick, **drawn)  # fmt: skip
             st.caption(SAYS[stage])
