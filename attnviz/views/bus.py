@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 from PIL import Image
+from streamlit.components.v2 import component
 
 from attnviz.plots import theme
 from attnviz.views import records
@@ -22,12 +23,12 @@ LONG = 1.6  # a picture longer than this is shown around its crop only; the same
 LIBRARY = ("common.js", "record.js", "scale.js", "rows.js", "words.js", "frame.js", "export.js", "grid.js",
            "picture.js", "colours.js", "tiles.js", "matrix.js", "library.js")  # fmt: skip
 
-_library = st.components.v2.component(
+_library = component(
     "attnviz_library",
     html="<i hidden></i>",
     js="\n".join((HERE / name).read_text() for name in LIBRARY),
 )
-_bus = st.components.v2.component("attnviz_bus", html="<i hidden></i>", js=(HERE / "bus.js").read_text())
+_bus = component("attnviz_bus", html="<i hidden></i>", js=(HERE / "bus.js").read_text())
 
 
 def mount() -> None:

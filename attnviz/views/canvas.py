@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import streamlit as st
+from streamlit.components.v2 import component
 
 from attnviz.views.bus import HERE, known
 
@@ -18,7 +19,7 @@ Scale = Literal["linear", "sqrt", "log", "rank"]
 OnPick = Callable[[tuple[int, ...]], None]
 OnCell = Callable[[tuple[int, int]], None]
 
-_view = st.components.v2.component("attnviz_view", html='<div class="view"></div>', js=(HERE / "view.js").read_text())
+_view = component("attnviz_view", html='<div class="view"></div>', js=(HERE / "view.js").read_text())
 
 
 def picture_view(

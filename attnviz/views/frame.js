@@ -22,7 +22,8 @@ function build(root, data) {
   view.sentence = element("div", "sentence", root);
   view.live = element("div", "live", root);
   Object.assign(view.bar, {width: 256, height: 1});
-  Object.assign(view.canvas, {tabIndex: 0});
+  view.canvas.tabIndex = 0;
+  view.canvas.dataset.name = data.name;
   view.canvas.setAttribute("role", "application");
   view.live.setAttribute("aria-live", "polite");
   view.save.title = "Download this view as PNG";

@@ -5,6 +5,8 @@ function kindOf(view) {
   return KINDS[view.data.view];
 }
 
+shared.kinds = KINDS; // with at() and where(), so that a test can ask what lies where
+
 // Runs again whenever Python sends other data or the theme changes.
 shared.show = (root, {data, setStateValue}) => {
   if (!shared.tables) return; // the colours come with the library's own data
@@ -36,6 +38,5 @@ export default function ({data, parentElement}) {
   Object.assign(shared, {diverging: data.diverging, roles: data.roles});
   shared.sheet ??= new CSSStyleSheet();
   shared.sheet.replaceSync(data.css);
-  shared.kinds = KINDS;
   signal("library");
 }

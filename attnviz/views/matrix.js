@@ -47,6 +47,7 @@ const matrixView = {
     return {query: placeOf(record.queries, query), key: placeOf(record.keys, key)};
   },
   pick: (view, {query}, add) => toggle(view, query, add),
+  where: (view) => matrixBoxes(view, matrixView.record(view)).plane,
 
   paint(view) {
     const record = this.record(view);

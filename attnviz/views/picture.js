@@ -71,6 +71,7 @@ const pictureView = {
   },
   places: (view, {token}) => ({query: placeOf(recordOf(view.data.picture).keys, token), key: null}),
   pick: (view, {token}, add) => toggle(view, token, add),
+  where: (view, token) => boxOf(pictureBoxes(view, recordOf(view.data.picture)), token),
 
   paint(view) {
     const record = recordOf(view.data.picture);

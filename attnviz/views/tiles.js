@@ -83,6 +83,11 @@ const tilesView = {
     schedule(view);
   },
 
+  where(view, at) {
+    const {cells, tile} = tileBoxes(view);
+    return [cells[at].x, cells[at].y, tile, tile];
+  },
+
   paint(view) {
     const {data} = view, boxes = tileBoxes(view), {first} = boxes;
     const records = data.maps.map(recordOf), overview = recordOf(data.tiles);

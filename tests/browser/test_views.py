@@ -1,0 +1,258 @@
+"""The views in a real browser: linked hovering without the server, picks that reach Python, keys, themes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from benchmarks.server import serving
+
+pytestmark = pytest.mark.browser
+DEMO = Path(__file__).with_name("views_demo.py")
+VIEWS = ("picture_view", "matrix_view", "tiles_view", "rows_view", "colours_view", "waiting_view")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The demo page, served."""
+    with serving(DEMO) as address:
+        yield address
+
+
+class Seen:
+    """One open demo page, what crossed its wire and what went wrong."""
+
+    def __init__(self, page: Page, address: str):
+        self.page, self.address = page, address
+        self.wire: list[int] = []
+        self.problems: list[str] = []
+        page.on("websocket", self.listen)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
+        page.on("request", self.asked)
+
+    def listen(self, socket) -> None:
+        """Count what goes either way."""
+        for event in ("framesent", "framereceived"):
+            socket.on(event, lambda data: self.wire.append(len(data)))
+
+    def asked(self, request) -> None:
+        """Only our own server may be asked."""
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.problems.append(f"foreign host: {request.url}")
+
+    def open(self, query: str = "") -> Seen:
+        """Go there and wait until every view that can be drawn is drawn."""
+        self.page.goto(f"{self.address}/?{query}")
+        for name in VIEWS[:-1]:
+            self.page.wait_for_function("name => globalThis.__attnviz?.draws[name] > 0", arg=name)
+            expect(self.sentence(name)).not_to_have_text("Loading")
+        self.page.wait_for_timeout(300)
+        return self
+
+    def view(self, name: str):
+        """One view by its key."""
+        return self.page.locator(f".view:has(canvas[data-name={name}])")
+
+    def canvas(self, name: str):
+        """Its canvas."""
+        return self.page.locator(f"canvas[data-name={name}]")
+
+    def sentence(self, name: str):
+        """What it says in words."""
+        return self.view(name).locator(".sentence")
+
+    def place(self, token: int) -> dict[str, float]:
+        """Where a token lies on the picture view."""
+        box = self.page.evaluate("token => __attnviz.kinds.picture.where(__attnviz.views.picture_view, token)", token)
+        return {"x": box[0] + box[2] / 2, "y": box[1] + box[3] / 2}
+
+    def pixel(self, name: str, x: float, y: float) -> list[int]:
+        """The colour of a canvas at a place, in CSS pixels."""
+        look = (
+            "(c, [x, y]) => [...c.getContext('2d').getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data]"
+        )
+        return self.canvas(name).evaluate(look, [x, y])
+
+
+@pytest.fixture
+def seen(browser: Browser, address: str) -> Iterator[Callable[..., Seen]]:
+    """Opens the demo; at the end nothing may have gone wrong."""
+    opened: list[tuple] = []
+
+    def start(query: str = "", **options) -> Seen:
+        context = browser.new_context(viewport={"width": 1280, "height": 1000}, **options)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        opened.append((context, Seen(page, address)))
+        return opened[-1][1].open(query)
+
+    yield start
+    for context, found in opened:
+        context.close()
+        assert found.problems == []
+
+
+def test_hover_marks_every_view_and_sends_nothing(seen):
+    demo = seen()
+    before, frames = demo.page.evaluate("({...__attnviz.draws})"), len(demo.wire)
+    demo.canvas("picture_view").hover(position=demo.place(10))  # row 2, column 2
+    expect(demo.sentence("picture_view")).to_have_text(
+        "Patch row 2, column 2 gives 50.8 % to row 2, column 3, its strongest"
+    )
+    expect(demo.sentence("matrix_view")).to_contain_text("Patch row 2, column 2 gives 50.8 %")
+    expect(demo.sentence("tiles_view")).to_contain_text("patch row 2, column 2")
+    expect(demo.sentence("colours_view")).to_have_text("Patch row 2, column 2")
+    after = demo.page.evaluate("__attnviz.draws")
+    assert all(after[name] > before[name] for name in VIEWS[:-1])
+    assert len(demo.wire) == frames
+    demo.page.mouse.move(5, 5)
+    expect(demo.sentence("picture_view")).to_have_text("Point at a patch to see where it looks")
+    assert len(demo.wire) == frames
+
+
+def test_one_repaint_a_frame(seen):
+    demo = seen()
+    moves = """async () => {
+      const view = __attnviz.views.picture_view, before = __attnviz.draws.picture_view;
+      const box = view.canvas.getBoundingClientRect();
+      for (let i = 0; i < 200; i++) {
+        const at = {clientX: box.left + 60 + i, clientY: box.top + 60 + i};
+        view.canvas.dispatchEvent(new PointerEvent("pointermove", at));
+      }
+      await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+      return __attnviz.draws.picture_view - before;
+    }"""
+    assert demo.page.evaluate(moves) <= 2
+
+
+def test_click_reaches_python_and_lets_go(seen):
+    demo = seen()
+    demo.canvas("picture_view").click(position=demo.place(20))
+    expect(demo.page.get_by_text("picked [20]")).to_be_visible()
+    demo.page.mouse.move(5, 5)  # the pointer leaves, the pick stays
+    expect(demo.sentence("matrix_view")).to_contain_text("Patch row 3, column 4 gives")
+    demo.canvas("picture_view").click(position=demo.place(20))
+    expect(demo.page.get_by_text("picked []")).to_be_visible()
+    demo.canvas("picture_view").click(position=demo.place(20))  # the same pick again is heard again
+    expect(demo.page.get_by_text("picked [20]")).to_be_visible()
+
+
+def test_prefix_is_a_query_too(seen):
+    demo = seen()
+    demo.canvas("picture_view").click(position=demo.place(0))
+    expect(demo.page.get_by_text("picked [0]")).to_be_visible()
+    expect(demo.sentence("picture_view")).to_have_text("CLS gives 50.8 % to row 1, column 1, its strongest")
+
+
+def test_several_tokens(seen):
+    demo = seen("several=1")
+    demo.canvas("picture_view").click(position=demo.place(20))
+    demo.canvas("picture_view").click(position=demo.place(30), modifiers=["Shift"])
+    expect(demo.page.get_by_text("picked [20, 30]")).to_be_visible()
+    demo.page.mouse.move(5, 5)
+    expect(demo.sentence("picture_view")).to_contain_text("2 picked tokens together: 25.8 %")
+
+
+def test_keyboard(seen):
+    demo = seen()
+    canvas = demo.canvas("picture_view")
+    canvas.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        demo.page.keyboard.press(key)
+    expect(demo.sentence("matrix_view")).to_contain_text("Patch row 2, column 2")
+    live = demo.view("picture_view").locator("[aria-live=polite]")
+    expect(live).to_contain_text("Patch row 2, column 2 gives 50.8 %")
+    demo.page.keyboard.press("Enter")
+    expect(demo.page.get_by_text("picked [10]")).to_be_visible()
+    demo.page.keyboard.press("Escape")
+    demo.page.keyboard.press("Escape")
+    expect(demo.page.get_by_text("picked []")).to_be_visible()
+
+
+def test_tiles_open_a_head(seen):
+    demo = seen()
+    x, y = demo.page.evaluate("__attnviz.kinds.tiles.where(__attnviz.views.tiles_view, 4)")[:2]
+    demo.canvas("tiles_view").click(position={"x": x + 40, "y": y + 40})
+    expect(demo.page.get_by_text("cell 1 1")).to_be_visible()
+    expect(demo.sentence("picture_view")).to_contain_text("gives")
+    demo.page.keyboard.press("ArrowLeft")
+    demo.page.keyboard.press("Enter")
+    expect(demo.page.get_by_text("cell 1 0")).to_be_visible()
+
+
+def test_matrix_reads_query_and_key(seen):
+    demo = seen()
+    x, y, w, h = demo.page.evaluate("__attnviz.kinds.matrix.where(__attnviz.views.matrix_view)")
+    at = {"x": x + w * 11.5 / 65, "y": y + h * 10.5 / 65}  # query 10, key 11
+    demo.canvas("matrix_view").hover(position=at)
+    expect(demo.sentence("matrix_view")).to_contain_text("Patch row 2, column 2 gives 50.8 % to row 2, column 3")
+    expect(demo.sentence("picture_view")).to_contain_text("Patch row 2, column 2 gives 50.8 % to row 2, column 3")
+    demo.canvas("matrix_view").click(position=at)
+    expect(demo.page.get_by_text("picked [10]")).to_be_visible()
+
+
+def test_rows_of_numbers_say_what_they_are(seen):
+    demo = seen()
+    demo.canvas("picture_view").hover(position=demo.place(6))
+    x, y = demo.page.evaluate("__attnviz.kinds.tiles.where(__attnviz.views.rows_view, 0)")[:2]
+    demo.canvas("rows_view").hover(position={"x": x + 40, "y": y + 3})
+    expect(demo.sentence("rows_view")).to_contain_text("of the relevance")
+    expect(demo.view("rows_view").locator(".words")).to_contain_text("one range for all")
+
+
+def test_touch(seen):
+    demo = seen("several=1", has_touch=True)
+    for token in (20, 30):
+        spot, box = demo.place(token), demo.canvas("picture_view").bounding_box()
+        demo.page.touchscreen.tap(box["x"] + spot["x"], box["y"] + spot["y"])
+    expect(demo.page.get_by_text("picked [20, 30]")).to_be_visible()
+
+
+def test_dark_theme_and_sharp_pixels(seen):
+    demo = seen("embed=true&embed_options=dark_theme", device_scale_factor=2)
+    assert demo.page.evaluate("__attnviz.views.picture_view.ink.dark")
+    width, shown = demo.canvas("picture_view").evaluate("c => [c.width, c.clientWidth]")
+    assert width == 2 * shown
+    outside = demo.pixel("picture_view", demo.place(9)["x"] - 60, demo.place(9)["y"])
+    assert max(outside[:3]) < 140  # what lies outside of the crop fades into the dark ground
+
+
+def test_waiting_view_is_calm(seen):
+    demo = seen()
+    expect(demo.sentence("waiting_view")).to_have_text("Loading")
+
+
+def test_nothing_moves_while_records_arrive(browser: Browser, address: str):
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    found = Seen(page, address).open()
+    expected, shown = page.evaluate("""() => {
+      const view = __attnviz.views.picture_view;
+      return [view.root.expected(view.width), view.height];
+    }""")
+    page.close()
+    assert abs(expected - shown) <= 2
+    assert found.problems == []
+
+
+def test_download_is_a_picture(seen, tmp_path: Path):
+    demo = seen()
+    with demo.page.expect_download() as waiting:
+        demo.view("picture_view").locator(".save").click()
+    assert waiting.value.suggested_filename == "the-house.png"
+    waiting.value.save_as(tmp_path / "view.png")
+    with Image.open(tmp_path / "view.png") as picture:
+        assert min(picture.size) > 200
+
+
+def test_text_comes_only_by_text_content():
+    folder = Path(__file__).parents[2] / "attnviz" / "views"
+    for path in folder.glob("*.js"):
+        text = path.read_text()
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", text), path.name
+        assert set(re.findall(r"#[0-9a-fA-F]{3,8}\b", text)) <= {"#ffffff", "#000000", "#808080"}, path.name

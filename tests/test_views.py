@@ -1,0 +1,193 @@
+"""Packing for the browser, and the Python side of the views."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attnviz import views
+from attnviz.plots import theme
+from attnviz.types import Tokens
+from attnviz.views import bus, canvas, records
+
+TOKENS = Tokens.patches(3, 4, ["CLS"])
+
+
+@pytest.fixture
+def numbers() -> np.random.Generator:
+    """The same random numbers in each test."""
+    return np.random.default_rng(0)
+
+
+def unpack(blob: bytes) -> tuple[dict, bytes]:
+    """Head and payload, as the browser reads them."""
+    (size,) = struct.unpack("<I", blob[:4])
+    return json.loads(blob[4 : 4 + size]), zlib.decompress(blob[4 + size :])
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Rows that sum to one."""
+    grown = np.exp(scores - scores.max(-1, keepdims=True))
+    return (grown / grown.sum(-1, keepdims=True)).astype(np.float32)
+
+
+def test_error_is_at_most_half_a_step_of_each_row(numbers):
+    weights = softmax(5 * numbers.normal(size=(3, 40, 40)))
+    cells, peaks = records.quantise(weights)
+    error = np.abs(records.restore(cells, peaks) - weights).max(-1)
+    assert cells.dtype == np.uint8
+    assert (error <= peaks / 255 / 2 * 1.001).all()
+
+
+def test_zeros_stay_zero_and_empty_rows_stay_empty():
+    weights = np.array([[0, 0.25, 0.75, 0], [0, 0, 0, 0]], dtype=np.float32)
+    cells, peaks = records.quantise(weights)
+    back = records.restore(cells, peaks)
+    assert (back[weights == 0] == 0).all()
+    assert peaks.tolist() == [0.75, 0]
+
+
+def test_signed_keeps_sign_zero_and_masked(numbers):
+    scores = numbers.normal(size=(6, 50)).astype(np.float32)
+    scores[0, 3], scores[1, 4], scores[2] = 0, -np.inf, -np.inf
+    cells, peaks = records.quantise(scores, signed=True)
+    back = records.restore(cells, peaks, signed=True)
+    known = np.isfinite(scores)
+    assert back[0, 3] == 0
+    assert np.isnan(back[~known]).all()
+    assert (
+        np.abs(back - np.where(known, scores, 0))[known] <= np.broadcast_to(peaks[:, None], scores.shape)[known] / 253
+    ).all()
+    assert (np.sign(back[known]) * np.sign(scores[known]) >= 0).all()
+
+
+def test_negative_numbers_need_signed():
+    with pytest.raises(ValueError, match="signed=True"):
+        records.quantise(np.array([[-1.0, 1.0]]))
+
+
+def test_record_carries_what_the_browser_needs(numbers):
+    weights = softmax(numbers.normal(size=(2, 13, 13)))
+    head, payload = unpack(records.pack_maps("layer 0", weights, titles=["Head 1", "Head 2"], keys=TOKENS))
+    rows = 2 * 13
+    peaks, sums, prefix = np.frombuffer(payload[: 12 * rows], np.float32).reshape(3, 2, 13)
+    assert head["shape"] == [2, 13, 13]
+    assert head["keys"] == {"count": 13, "labels": ["CLS"], "grid": [3, 4], "prefix": 1, "stream": "main"}
+    np.testing.assert_array_equal(peaks, weights.max(-1))
+    np.testing.assert_allclose(sums, 1, rtol=1e-5)
+    np.testing.assert_allclose(prefix, weights[..., 0], rtol=1e-6)
+    assert len(payload) == 12 * rows + weights.size
+
+
+def test_one_number_a_token_and_words_as_tokens():
+    words = Tokens(("the", "cat", "sat"))
+    head, payload = unpack(records.pack_maps("r", np.ones((2, 3)), titles=["a", "b"], keys=words))
+    assert head["shape"] == [2, 3]
+    assert head["keys"]["labels"] == ["the", "cat", "sat"]
+    assert len(payload) == 3 * 2 * 4 + 6
+
+
+def test_wrong_shapes_name_both_sides():
+    with pytest.raises(ValueError, match=r"\(2, 13, 13\).*\(3, 13, 13\)"):
+        records.pack_maps("x", np.zeros((2, 13, 13)), titles=["a", "b", "c"], keys=TOKENS)
+    with pytest.raises(ValueError, match="uint8"):
+        records.pack_colours("x", np.zeros((1, 13, 3)), titles=["a"], keys=TOKENS)
+    with pytest.raises(ValueError, match="block_means"):
+        records.pack_tiles("x", np.zeros((1, 1, 197, 197)))
+
+
+def test_over_budget_says_the_sizes(numbers):
+    tokens = Tokens(tuple(map(str, range(1200))))
+    with pytest.raises(
+        ValueError, match=r"'big' \(2 x 1200 x 1200\) packs to [\d,]+ bytes, over the budget of 2,000,000"
+    ):
+        records.pack_maps("big", numbers.random((2, 1200, 1200)), titles=["a", "b"], keys=tokens)
+
+
+@pytest.mark.parametrize("count", [7, 32, 64, 197])
+def test_block_means(numbers, count):
+    weights = numbers.random((2, count, count)).astype(np.float32)
+    small = views.block_means(weights, 32)
+    assert small.shape == (2, min(count, 32), min(count, 32))
+    if count <= 32:
+        np.testing.assert_array_equal(small, weights)
+    elif count == 64:
+        np.testing.assert_allclose(small, weights.reshape(2, 32, 2, 32, 2).mean((2, 4)), rtol=1e-5)
+    else:
+        edges = np.linspace(0, count, 33).round().astype(int)
+        first = weights[:, edges[4] : edges[5], edges[9] : edges[10]].mean((1, 2))
+        np.testing.assert_allclose(small[:, 4, 9], first, rtol=1e-5)
+
+
+def test_picture_is_small_enough_and_knows_its_crop():
+    picture, network = Image.new("RGB", (3000, 1500), "red"), Image.new("L", (8, 8), 40)
+    head, payload = unpack(records.pack_picture("p", picture, network, (750, 0, 2250, 1500), TOKENS))
+    jpeg, png = head["parts"]
+    with Image.open(io.BytesIO(payload[:jpeg])) as large, Image.open(io.BytesIO(payload[jpeg:])) as small:
+        assert (large.format, large.size) == ("JPEG", (1024, 512))
+        assert (small.format, small.size, small.getpixel((0, 0))) == ("PNG", (8, 8), (40, 40, 40))
+    assert jpeg + png == len(payload)
+    assert head["crop"] == [0.25, 0, 0.75, 1]
+
+
+def test_twelve_by_twelve_heads_fit_half_a_megabyte(numbers):
+    layer = softmax(4 * numbers.normal(size=(12, 12, 64, 64)))
+    tokens = Tokens(tuple(map(str, range(64))))
+    opened = records.pack_maps("layer", layer[0], titles=[str(h) for h in range(12)], keys=tokens)
+    assert len(opened) + len(records.pack_tiles("all", views.block_means(layer))) <= 500_000
+
+
+def test_colours_are_those_of_the_theme():
+    look = bus._look()
+    assert set(look["tables"]) == set(theme.SCALES)
+    for name, table in look["tables"].items():
+        assert bytes.fromhex(table) == theme.table(name).tobytes()
+    assert look["diverging"] in look["tables"]
+    assert look["roles"]["query"] == list(theme.COLOURS["query"])
+
+
+@pytest.fixture
+def mounted(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """What views hand to the browser, without a browser."""
+    calls: list[dict] = []
+    monkeypatch.setattr(canvas.st, "session_state", {})
+    monkeypatch.setattr(canvas, "_view", lambda **options: calls.append(options))
+    monkeypatch.setattr(bus, "_bus", lambda **options: calls.append(options))
+    return calls
+
+
+def test_a_pick_is_stored_and_passed_on(mounted):
+    heard: list[tuple[int, ...]] = []
+    views.matrix_view("m", maps="layer 0", tokens=(3,), on_pick=heard.append)
+    assert mounted[0]["data"]["tokens"] == [3]
+    canvas.st.session_state["m"] = {"pick": {"tokens": [4, 5], "count": 1}}
+    mounted[0]["on_pick_change"]()
+    assert heard == [(4, 5)]
+    assert canvas.st.session_state["m:tokens"] == [4, 5]
+    views.matrix_view("m", maps="layer 0", tokens=(4, 5))
+    assert mounted[1]["data"]["answered"] == 1
+
+
+def test_heights_follow_what_was_sent(mounted):
+    picture = Image.new("RGB", (400, 100))
+    views.picture_view("a", picture="p")
+    assert mounted[-1]["data"]["fit"] is None  # nothing known yet: the full height is kept
+    views.send_picture("p", picture, picture.resize((8, 8)), (150, 0, 250, 100), TOKENS)
+    views.picture_view("a", picture="p")
+    assert mounted[-1]["data"]["fit"] == {"shape": "plane", "aspect": bus.LONG, "prefix": True}
+    views.send_maps("r", np.ones((5, 13)), titles=list("abcde"), keys=TOKENS)
+    views.tiles_view("t", maps=["r"], rows=["Rollout"], tile=80)
+    assert mounted[-1]["data"]["fit"]["across"] == 5
+    assert mounted[-1]["data"]["height"] == 80 + 6 + 18 + 2
+
+
+def test_messages_of_views_are_small(mounted):
+    views.picture_view("a", picture="p", maps="m")
+    size = len(json.dumps(mounted[-1]["data"])) + len((bus.HERE / "view.js").read_text())
+    assert size < 3_000  # it is sent again on every pick
