@@ -22,6 +22,7 @@ def start_from(cell: tuple[int, ...]) -> None:
 
 @ui.fragment
 def page() -> None:
+    st.markdown(rollout.answer_words(visit))
     choice, look = rollout.choose(visit)
     result = rollout.work_out(visit, choice)
     chosen = (choice.token,) if choice.target == rollout.PATCH else ()
@@ -32,22 +33,22 @@ def page() -> None:
         ui.share_picture(visit)
         rollout.send(visit, choice, result)
     drawn = {"picture": "picture", "maps": rollout.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours,
-             "drop_prefix": look.drop_prefix}  # fmt: skip
+             "drop_prefix": look.drop_prefix, "shared": True}  # fmt: skip
     both = {**drawn, "network": look.network, "on_pick": pick}
     with large:
         st.markdown(f"**Rollout** of {name}, {choice.span}")
         st.caption(rollout.caption(choice.labels(tokens)))
         views.picture_view("large", index=choice.first, height=520, label="Your picture with the rollout", **both)
+        st.markdown(rollout.prefix_words(tokens, choice, result))
+        st.caption(rollout.COMPARED)
     with beside:
         st.markdown(f"**Raw attention** of {name}, layer {last} alone")
         st.caption(rollout.caption(rollout.raw_labels(choice, tokens)))
         views.picture_view("raw", index=last, height=340, label="Your picture with raw attention", **both)
-        st.markdown(rollout.prefix_words(tokens, choice, result))
         rollout.top_patches(tokens, choice, result)
-    st.caption(rollout.COMPARED)
 
     section("rollout", "Layer by layer")
-    views.tiles_view("steps", rows=[""], columns=[f"From layer {i + 1}" for i in range(last)], tile=128,
+    views.tiles_view("steps", rows=[""], columns=[f"From layer {i + 1}" for i in range(last)], tile=236,
                      selected=(0, choice.first), on_pick=start_from, label="Rollout from each layer on",
                      **{**drawn, "maps": [rollout.SLOT]})  # fmt: skip
     words, chart = st.columns([1, 1], gap="large")

@@ -45,11 +45,13 @@ def fused_blocks(call: AttentionCall, fusion: str = "mean", discard: float = 0.0
 
 def droppable(call: AttentionCall, rows: list[int]) -> Bool[Tensor, "row key"]:
     """Which entries a discard may touch: no prefix row, no prefix column, no token's weight on itself."""
-    device = call.query.device
-    query = torch.as_tensor(rows, device=device)[:, None]
-    key = torch.arange(len(call.keys), device=device)[None]
-    free = (query >= call.queries.prefix) & (key >= call.keys.prefix)
-    return free & (query != key) if call.queries.stream == call.keys.stream else free
+    queries = torch.as_tensor(rows, device=call.query.device)
+    free = torch.ones(len(rows), len(call.keys), dtype=torch.bool, device=call.query.device)
+    free[queries < call.queries.prefix] = False
+    free[:, : call.keys.prefix] = False
+    if call.queries.stream == call.keys.stream:
+        free[torch.arange(len(rows), device=free.device), queries] = False
+    return free
 
 
 def thin(

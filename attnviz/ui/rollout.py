@@ -18,6 +18,7 @@ from attnviz.methods.base import Start
 from attnviz.methods.rollout import Open, factors, held, layers
 from attnviz.plots import bars
 from attnviz.types import Tokens
+from attnviz.ui.answers import best
 from attnviz.ui.cache import core
 from attnviz.ui.display import Display, display
 from attnviz.ui.heads import middle
@@ -138,6 +139,13 @@ def pick(visit: Visit, chosen: Sequence[int]) -> None:
         go(target=PATCH, token=(int(chosen[-1]),))
 
 
+def answer_words(visit: Visit) -> str:
+    """What the model says, and where its answer is read from."""
+    (name, probability), token = best(visit.model, visit.trace, 1)[0], answered_by(visit)
+    read = "the mean of all patches" if token is None else token_name(visit.sample.tokens["main"], token)
+    return f"The model says **{name}** ({100 * probability:.1f} %). It reads this answer from {read}."
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """Rollouts of one target from each layer on, first layer first, and its raw attention; every row sums to one."""
@@ -236,7 +244,7 @@ def measured_words(visit: Visit) -> str:
     """What the residual path really carries, as a range over the layers."""
     kept, added = measured(visit)
     share = 100 * kept / (kept + added)
-    return f"Measured by length: {share.min():.0f} to {share.max():.0f} %, depending on the layer"
+    return f"Measured here: {share.min():.0f} to {share.max():.0f} %"
 
 
 def residual_chart(visit: Visit, choice: Choice) -> None:

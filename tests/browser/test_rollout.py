@@ -1,0 +1,115 @@
+"""The Rollout page in a real browser: linked pictures, a clicked patch or layer, sliders by keyboard, deep links."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+pytestmark = pytest.mark.browser
+WAIT = 60_000
+GRID, PREFIX = 16, 1  # patches per side of `vit`, and CLS before them
+
+
+def view(page: Page, name: str) -> Locator:
+    """The canvas of a view by the start of its label."""
+    return page.get_by_role("application", name=re.compile(f"^{re.escape(name)}"))
+
+
+def sentence(canvas: Locator) -> Locator:
+    """What a view says in words below its canvas."""
+    return canvas.locator("xpath=ancestor::*[contains(@class, 'view')][1]").locator(".sentence")
+
+
+def chosen(page: Page, name: str) -> str | None:
+    """A parameter of the address."""
+    return parse_qs(urlsplit(page.url).query).get(name, [None])[0]
+
+
+def drawn(page: Page, address: str, settle) -> None:
+    """Open an address and wait until the large view shows a map."""
+    page.goto(address)
+    settle(page)
+    expect(sentence(view(page, "Your picture with the rollout"))).to_contain_text("relevance", timeout=WAIT)
+    page.wait_for_timeout(300)
+
+
+def point(canvas: Locator, x: float, y: float) -> dict[str, float]:
+    """A place on a canvas, in fractions of its size."""
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    return {"x": x * box["width"], "y": y * box["height"]}
+
+
+def test_hovering_marks_the_same_patch_in_every_view_and_sends_nothing(page: Page, server: str, settle):
+    frames: list[str] = []
+    page.on("websocket", lambda socket: (socket.on("framesent", lambda _: frames.append("sent")),
+                                         socket.on("framereceived", lambda _: frames.append("received"))))  # fmt: skip
+    drawn(page, f"{server}/rollout?sample=cat", settle)
+    large, raw = view(page, "Your picture with the rollout"), view(page, "Your picture with raw")
+    frames.clear()
+    large.hover(position=point(large, 0.5, 0.4))
+    expect(sentence(large)).to_contain_text("of the relevance, number")
+    named = re.search(r"row \d+, column \d+", sentence(large).text_content() or "")
+    assert named
+    expect(sentence(raw)).to_contain_text(named[0])
+    assert frames == []
+
+
+def test_a_clicked_patch_becomes_the_target_and_hovering_then_shows_any(page: Page, server: str, settle):
+    drawn(page, f"{server}/rollout?sample=cat", settle)
+    large = view(page, "Your picture with the rollout")
+    large.click(position=point(large, 0.5, 0.4))
+    expect(page).to_have_url(re.compile(r"target=One"), timeout=WAIT)
+    settle(page)
+    row, column = divmod(int(chosen(page, "token") or "0") - PREFIX, GRID)
+    heading = f"Rollout of row {row + 1}, column {column + 1}, layers 1 to 6"
+    expect(page.get_by_text(heading)).to_be_visible()
+    large.hover(position=point(large, 0.6, 0.6))
+    other = re.compile(rf"of the relevance of (?!row {row + 1}, column {column + 1}\b)row \d+, column \d+")
+    expect(sentence(large)).to_contain_text(other)
+    expect(sentence(view(page, "Your picture with raw"))).to_contain_text(other)
+    drawn(page, page.url, settle)  # the link shows the same
+    expect(page.get_by_text(heading)).to_be_visible()
+
+
+def test_a_clicked_layer_becomes_the_first_and_back_returns(page: Page, server: str, settle):
+    drawn(page, f"{server}/rollout?sample=cat", settle)
+    tiles = view(page, "Rollout from each layer on")
+    tiles.click(position=point(tiles, 0.58, 0.5))
+    expect(page.get_by_text("Rollout of the answer, layers 4 to 6")).to_be_visible(timeout=WAIT)
+    settle(page)
+    assert chosen(page, "from") == "4"
+    page.go_back()
+    expect(page.get_by_text("Rollout of the answer, layers 1 to 6")).to_be_visible(timeout=WAIT)
+
+
+def test_a_deep_link_opens_every_choice(page: Page, server: str, settle):
+    link = "fusion=Maximum&alpha=70&discard=90&rows=true&from=3&target=Mean+of+patches"
+    drawn(page, f"{server}/rollout?sample=cat&{link}", settle)
+    labels = "heads max · residual weight 0.70 · discard smallest 90 % of each row · layers 3 to 6"
+    expect(page.get_by_text(labels)).to_be_visible()
+    expect(page.get_by_text("Rollout of all patches, layers 3 to 6")).to_be_visible()
+
+
+def test_sliders_by_keyboard_reach_the_address_and_the_picture(page: Page, server: str, settle):
+    drawn(page, f"{server}/rollout?sample=cat", settle)
+    before = sentence(view(page, "Your picture with the rollout")).text_content() or ""
+    thumb = page.get_by_role("slider", name="Discard the smallest")
+    thumb.focus()
+    for _ in range(6):
+        thumb.press("ArrowRight")
+    expect(page.get_by_text("discard smallest 30 % of each layer")).to_be_visible(timeout=WAIT)
+    settle(page)
+    assert chosen(page, "discard") == "30"
+    expect(sentence(view(page, "Your picture with the rollout"))).not_to_have_text(before)
+
+
+def test_the_page_is_whole_in_the_dark(page: Page, server: str, settle):
+    drawn(page, f"{server}/rollout?sample=cat&target=One+patch&token=120&embed_options=dark_theme", settle)
+    expect(page.get_by_text("Rollout of row 8, column 8, layers 1 to 6")).to_be_visible()
+    expect(page.locator(".katex").first).to_be_visible()
+    expect(page.get_by_text("‖x‖ : ‖attention(x)‖")).to_be_visible()
