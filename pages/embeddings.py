@@ -95,6 +95,5 @@ tiles, shares = patches.filters_of(visit)
 left, right = st.columns([3, 2], gap="large")
 left.image(plots.mosaic(tiles, columns=7, tile=72, gap=8))
 with right:
-    ui.plot(plots.bars(shares, form=".1%", x_title="Component", y_title="Variance", dark=ui.dark(), height=260),
-            "shares", alt="Bars: share of the projection's variance by principal component")  # fmt: skip
+    ui.plot(patches.shares_figure(shares), "shares", alt="Bars: share of variance by principal component")
 ui.footer("embeddings")

@@ -19,16 +19,14 @@ def picked(chosen: tuple[int, ...]) -> None:
         ui.set_tokens("token", chosen[:1])
 
 
-def learned(token: int) -> None:
+def learned(token: int, how: str, show: ui.Display) -> None:
     """The model's own table: one small map per place, and the table itself."""
-    how = st.segmented_control("Similarity", places.SIMILARITIES, default="cosine", required=True, key="similarity",
-                               format_func=str.capitalize, bind="query-params")  # fmt: skip
     table, alike = places.table_of(visit), places.similarity(places.table_of(visit), how)
     left, right = st.columns([3, 2], gap="large")
     with left:
         views.tiles_view("positions:tiles", maps=places.send_alike(tokens, alike, how), scale=show.scale,
                          rows=[str(r + 1) for r in range(rows)], columns=[str(c + 1) for c in range(columns)],
-                         tile=560 // rows - 3, drop_prefix=False, selected=places.cell_of(tokens, token),
+                         tile=560 // rows - 3, selected=places.cell_of(tokens, token),
                          on_pick=lambda cell: picked((places.patch_at(tokens, *cell),)),
                          label=f"{how.capitalize()} of position vectors")  # fmt: skip
         section("positions", "What the model has learned", title=False)
@@ -40,7 +38,7 @@ def learned(token: int) -> None:
     ui.downloads(lambda: {"table": table, how: alike}, lambda: places.table_file(tokens, table), "positions")
 
 
-def without(token: int) -> None:
+def without(token: int, show: ui.Display) -> None:
     """The real model with its positions removed or shuffled, beside itself."""
     section("positions", "Take positions away")
     change, layer, head = st.columns([2, 3, 3], gap="large")
@@ -70,8 +68,12 @@ def without(token: int) -> None:
 def body() -> None:
     """Everything that follows the chosen patch."""
     token = ui.chosen_token("token", len(tokens), middle(tokens))
-    learned(token)
-    without(token)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+        how = st.segmented_control("Similarity", places.SIMILARITIES, default="cosine", required=True, key="similarity",
+                                   format_func=str.capitalize, bind="query-params")  # fmt: skip
+        show = ui.display()
+    learned(token, how, show)
+    without(token, show)
 
 
 @ui.fragment
@@ -92,7 +94,6 @@ def made() -> None:
     section("positions", scheme, title=False)
 
 
-show = ui.display()
 ui.share_picture(visit)
 body()
 made()

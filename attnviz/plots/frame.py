@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from attnviz.plots import theme
 
-TICKS = 12  # labels on an axis before they are thinned
+TICKS = 8  # labels on an axis before they are thinned
 
 
 def array(values: Any, name: str = "values", ndim: int | None = None) -> np.ndarray:

@@ -32,6 +32,7 @@ def stacked_bars(
     if not arrays or not all(map(len, arrays.values())):
         raise ValueError(f"series must hold numbers, got {dict.fromkeys(arrays) or 'no series'}")
     titles = [f"{name} · {len(v)} numbers, {v.min():.2g} to {v.max():.2g}" for name, v in arrays.items()]
+    titles = [title.replace("-", "\N{MINUS SIGN}") for title in titles]
     figure = make_subplots(len(arrays), 1, subplot_titles=titles, vertical_spacing=0.26 / len(arrays))
     most = max((float(np.abs(arrays[name]).max(initial=0)) for name in shared), default=0) * 1.05 or 1.0
     for row, (name, values) in enumerate(arrays.items(), 1):

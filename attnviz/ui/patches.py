@@ -17,7 +17,7 @@ from attnviz.ui.state import layer_name, token_name
 from attnviz.ui.visit import Visit
 
 CHANNELS = {1: ("light",), 3: ("red", "green", "blue")}
-PIXELS, CONTENT, POSITION, VECTOR = "Pixels, normalised and flattened", "Content", "+ Position", "= Vector"
+PIXELS, CONTENT, POSITION, VECTOR = "Pixels, normalised", "Content", "+ Position", "= Vector"
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +186,12 @@ def products_figure(visit: Visit, feature: Feature) -> Any:
 def filters_of(visit: Visit) -> tuple[np.ndarray, np.ndarray]:
     """The projection's principal filters, uint8 [filter patch patch channel], and their shares of variance."""
     return measures.filters(known(visit.model.network.embed.weight), visit.model.config.channels)
+
+
+def shares_figure(shares: np.ndarray) -> Any:
+    """Bars of the share of variance of every principal filter."""
+    return plots.bars(shares, colours="muted", form=".1%", x_title="Component", y_title="Share of variance",
+                      dark=dark(), height=260)  # fmt: skip
 
 
 def cosines(visit: Visit, stage: int) -> np.ndarray:
