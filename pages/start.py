@@ -30,10 +30,11 @@ with answer:
     if len(set(model.groups)) > 1:
         group, probability = ui.by_group(model, visit.trace)
         st.caption(f"Of all groups of classes, “{group}” gets the most: {ui.percent(probability)}")
-    with st.expander("What the model knows"):
-        ui.knows(model)
+    st.caption(ui.record(model))
 
 for column, question in zip(st.columns(3), ui.experiments(ui.section("start", "Questions")), strict=True):
     with column.container(border=True, height="stretch"):
         ui.offer("start", question, f"question:{question.page}")
+with st.expander("What the model knows, and what it does not"):
+    ui.knows(model)
 ui.footer("start")

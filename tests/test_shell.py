@@ -72,7 +72,7 @@ def test_start_shows_the_answer_and_a_map():
 
 def test_start_says_what_the_model_knows():
     facts = attnviz.load("vit-digits").facts
-    assert f"{facts['top1']:.1f} % right" in said(opened())
+    assert f"{facts['top1']:.1f} % right" in said(opened()).replace("\u00a0", " ")
     assert "10 classes" in said(opened())
 
 

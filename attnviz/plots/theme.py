@@ -22,7 +22,8 @@ COLOURS: dict[str, tuple[str, str]] = {  # role -> (light, dark)
     "blue": ("#1864ab", "#74c0fc"),
     "light": ("#868e96", "#adb5bd"),
 }
-HEADS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c7a00", "#7f7f7f"]  # Okabe and Ito 2008
+# Okabe and Ito 2008, but for their yellow and black, which vanish on white and on dark ground.
+HEADS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c7a00", "#7f7f7f"]
 SEQUENTIAL = ("viridis", "cividis", "inferno", "gray")
 DIVERGING = "diverging"
 

@@ -1,6 +1,6 @@
 """Streamlit glue, called by the pages as `ui.something`: what was chosen, what it computes, how it is shown."""
 
-from attnviz.ui.answers import best, by_group, class_name, knows, percent, predictions
+from attnviz.ui.answers import best, by_group, class_name, knows, percent, predictions, record
 from attnviz.ui.cache import Busy, core, open_model, trace
 from attnviz.ui.display import Display, display
 from attnviz.ui.gallery import gallery
@@ -60,6 +60,7 @@ __all__ = [
     "percent",
     "plot",
     "predictions",
+    "record",
     "section",
     "set_tokens",
     "share_picture",

@@ -32,8 +32,8 @@ def by_group(model: ImageModel, trace: Trace) -> tuple[str, float]:
 
 
 def percent(share: float) -> str:
-    """A share as percent with one decimal."""
-    return f"{share * 100:.1f} %"
+    """A share as percent with one decimal, on one line."""
+    return f"{share * 100:.1f}\u00a0%"
 
 
 def predictions(visit: Visit, count: int = 5) -> None:
@@ -42,24 +42,31 @@ def predictions(visit: Visit, count: int = 5) -> None:
         st.progress(probability, f"{name} · {percent(probability)}")
 
 
-def knows(model: ImageModel) -> None:
-    """What the model knows: how often it is right on pictures it has never seen, and every class it can name."""
+def record(model: ImageModel) -> str:
+    """How often the model is right on pictures it has never seen, in words; empty where nobody has measured it."""
     facts = model.facts
-    said = [f"It chooses among {len(model.classes)} classes, and always chooses one, whatever the picture shows."]
-    if {"held_out", "top1", "top5"} <= facts.keys():
-        said.append(
-            f"On {facts['held_out']:,} pictures kept aside it names {facts['top1']:.1f} % right, "
-            f"and {facts['top5']:.1f} % among its first five."
-        )
-    if len(set(model.groups)) > 1 and "group" in facts:
-        said.append(f"The coarse group is right for {facts['group']:.1f} %.")
+    if not {"held_out", "top1", "top5"} <= facts.keys():
+        return ""
+    told = f"Of {facts['held_out']:,} pictures it had never seen, it named {percent(facts['top1'] / 100)} right"
+    told += f", {percent(facts['top5'] / 100)} among its first five"
+    grouped = len(set(model.groups)) > 1 and "group" in facts
+    return told + (f", and the coarse group of {percent(facts['group'] / 100)}." if grouped else ".")
+
+
+def knows(model: ImageModel, columns: int = 3) -> None:
+    """What the model knows and what it does not: its record, its eyesight, and every class it can name."""
     size = model.preparation.size
-    said.append(f"It sees {size} x {size} pixels: small things and fine texture are lost.")
-    st.markdown(" ".join(said))
+    choice = f"It chooses among {len(model.classes)} classes, and always chooses one, whatever the picture shows."
+    eyes = f"It sees {size} x {size} pixels: small things and fine texture are lost."
+    st.markdown(" ".join((choice, record(model), eyes)))
     groups: dict[str, list[str]] = defaultdict(list)
     for group, name in zip(model.groups, model.classes, strict=True):
         groups[group].append(name)
-    right = facts.get("top1_by_group") or {}
-    known = {g: f" ({right[g]:.0f} % right)" if g in right else "" for g in sorted(groups)}
-    lines = (f"**{g}**{share} {', '.join(groups[g])}" for g, share in known.items())
-    st.markdown("  \n".join(lines))
+    right = model.facts.get("top1_by_group") or {}
+    lines = [
+        f"**{group}**{f' ({right[group]:.0f} % right)' if group in right else ''}: {', '.join(names)}"
+        for group, names in sorted(groups.items())
+    ]
+    each = -(-len(lines) // columns)
+    for place, start in zip(st.columns(columns, gap="medium"), range(0, len(lines), each), strict=False):
+        place.caption("  \n".join(lines[start : start + each]))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 from PIL import Image
+from streamlit.components.v2 import component
 
 from attnviz.ui.samples import open_sample, samples_of
 from attnviz.ui.visit import Visit, own_pictures
@@ -15,7 +16,7 @@ from attnviz.ui.visit import Visit, own_pictures
 SIDE = 96  # pixels of a thumbnail
 HERE = Path(__file__).parent
 
-_gallery = st.components.v2.component(
+_gallery = component(
     "attnviz_gallery",
     html='<div class="gallery" role="group" aria-label="Sample pictures"></div>',
     css=(HERE / "gallery.css").read_text(),

@@ -29,8 +29,9 @@ def plot(figure: Any, key: str, *, alt: str | None = None) -> None:
 
 def share_picture(visit: Visit, slot: str = "picture") -> None:
     """Send the visitor's picture, and the small one the network sees, to the views on this page."""
-    sample = visit.sample
-    views.send_picture(slot, visit.picture, sample.image, sample.crop, sample.tokens["main"])
+    sample, picture = visit.sample, visit.picture
+    crop = sample.crop or (0, 0, *picture.size)
+    views.send_picture(slot, picture, sample.image or picture, crop, sample.tokens["main"])
 
 
 def downloads(maps: Callable[[], dict[str, np.ndarray]], row: Row | None, name: str) -> None:

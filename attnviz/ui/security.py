@@ -33,7 +33,7 @@ def content_policy() -> str:
             "img-src 'self' data: blob:",
             "media-src 'self' blob:",
             "font-src 'self' data:",
-            "connect-src 'self'",
+            "connect-src 'self' data:",  # the camera widget reads its own photo from a data: address
             "worker-src blob:",
             "object-src 'none'",
             "base-uri 'self'",

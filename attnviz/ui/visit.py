@@ -44,8 +44,9 @@ def sidebar() -> None:
         choose_picture(name)
         bring_picture("image")
         device = st.empty()
+    problem = st.empty()  # always there, so that what follows keeps its place and its state
     if sentence := st.session_state.get(PROBLEM):
-        st.warning(sentence, icon=":material/image_not_supported:")
+        problem.warning(sentence, icon=":material/image_not_supported:")
     about.caption(MODELS[name].title)
     device.caption(device_line(open_model(name)))
 

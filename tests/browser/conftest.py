@@ -31,6 +31,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",  # a camera that shows a moving pattern, and asks nobody
+    "--use-fake-ui-for-media-stream",
 ]
 WAIT = 60_000  # milliseconds: the machine may be busy; nothing here measures time
 EXPECTED = re.compile(r"/[a-z_]+/_stcore/(health|host-config)$")  # two 404 of every deep link, while the base is sought

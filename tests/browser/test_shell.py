@@ -168,6 +168,15 @@ def test_the_camera_is_opened_on_demand_only(page: Page, server: str):
     page.wait_for_function("asked > 0")
 
 
+def test_a_photo_becomes_the_picture(page: Page, server: str):
+    show(page, f"{server}/?model=vit-digits")
+    page.get_by_test_id("stSidebar").get_by_text("Use the camera").click()
+    page.get_by_role("button", name="Take Photo").click()
+    expect(chosen_picture(page)).to_have_value("camera")
+    conftest.settle(page)
+    assert page.get_by_test_id("stAlert").count() == 0
+
+
 @pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 20, 26)")])
 def test_the_system_chooses_the_theme(scheme: str, ground: str, browser: Browser, server: str):
     context = browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
