@@ -35,7 +35,7 @@ CPU_VIT = Recipe(
     title="Vision transformer, 4 px patches",
     config=ViTConfig(),
     data="photos",
-    steps=2250,
+    steps=1950,
     # Most of the schedule sees a quarter of the patches: it makes two cores enough, and makes removing patches
     # something the model has seen before.
     visible=((0.0, 0.25), (0.90, 0.5), (0.97, 1.0)),
