@@ -16,15 +16,13 @@ from jaxtyping import Bool, Float
 from PIL.Image import Image
 from torch import Tensor
 
-from attnviz.masks import Mask, UnsupportedMask
+from attnviz.masks import Mask as Mask
+from attnviz.masks import UnsupportedMask as UnsupportedMask
 
 Stage = Literal["raw", "scaled", "biased", "masked"]
 Kind = Literal["weights", "scores", "effective", "slots", "landmarks", "context scores", "channel"]
 Index = Sequence[int] | None  # which heads or rows; None = all
 Bias = Callable[["AttentionCall", list[int], list[int]], Tensor]  # -> [head row key], added to scores
-
-__all__ = ["AttentionCall", "Bias", "Index", "Kind", "Mask", "Model", "NamedMap", "NoTokenMap", "Rule", "Sample"]
-__all__ += ["Stage", "Target", "Tokens", "Trace", "UnsupportedMask"]
 
 BLOCK = 128  # rows computed at a time wherever a full n x n map is not needed
 

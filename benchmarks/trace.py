@@ -15,12 +15,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnviz.models.vit import ViT, ViTConfig, grid_tokens, patchify
+from attnviz.attention import MultiHead
+from attnviz.models.vit import Block, ViT, ViTConfig, grid_tokens, patchify
 from attnviz.types import AttentionCall, Mask
 
 SIDES = {257: 16, 1025: 32, 2305: 48, 4097: 64}  # tokens: patches a side; one more for CLS
@@ -72,15 +75,15 @@ def plain(network: ViT, pixels: Tensor, given: dict) -> Tensor:
     """The same network by torch alone: nothing is kept but the residual."""
     side, prefix = pixels.shape[-1] // network.config.patch, network.prefix
     x = torch.cat([prefix, network.embed(patchify(pixels, network.config.patch))]) + network.position(side, side)
-    for block in network.blocks:
-        attention, y = block.attention, block.attention_norm(x)  # type: ignore[union-attr]
+    for block in cast(list[Block], list(network.blocks)):
+        attention, y = cast(MultiHead, block.attention), block.attention_norm(x)
         query, key, value = (
             project(y).unflatten(-1, (network.config.heads, -1)).transpose(-3, -2)[None]
-            for project in (attention.query, attention.key, attention.value)  # type: ignore[union-attr]
+            for project in (attention.query, attention.key, attention.value)
         )
         mixed = F.scaled_dot_product_attention(query, key, value, **given)
-        x = x + attention.out(mixed[0].transpose(-3, -2).flatten(-2))  # type: ignore[union-attr]
-        x = x + block.mlp(block.mlp_norm(x))  # type: ignore[operator]
+        x = x + attention.out(mixed[0].transpose(-3, -2).flatten(-2))
+        x = x + block.mlp(block.mlp_norm(x))
     return network.classify(network.norm(x)[0])
 
 
@@ -94,10 +97,19 @@ def prepared(tokens: int) -> tuple[ViT, Tensor]:
 
 
 def timed(run: Callable[[], object]) -> float:
-    """Seconds of one run."""
-    start = time.perf_counter()
+    """Processor seconds of one run: with one thread what a clock shows, but deaf to other programs."""
+    start = time.process_time()
     run()
-    return time.perf_counter() - start
+    return time.process_time() - start
+
+
+def highest() -> float:
+    """The most megabytes this process has held so far. Linux keeps it afresh for each program; ru_maxrss does not."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / MEGABYTE
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE  # bytes on macOS
 
 
 def ratio(tokens: int, name: str, runs: int) -> tuple[float, float]:
@@ -118,9 +130,9 @@ def memory(tokens: int, name: str) -> dict[str, float]:
     """Megabytes of one recorded forward in this process, which must be fresh."""
     network, pixels = prepared(tokens)
     mask = MASKS[name][0](tokens)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = highest()
     _, calls, residuals = recorded(network, pixels, mask)
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    peak = highest() - before
     kept = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in residuals}
     for call in calls:
         kept |= {
@@ -128,7 +140,7 @@ def memory(tokens: int, name: str) -> dict[str, float]:
             for t in (call.query, call.key, call.value, call.output)
             if t is not None
         }
-    return {"peak": peak / MEGABYTE, "kept": sum(kept.values()) / MEGABYTE}
+    return {"peak": peak, "kept": sum(kept.values()) / MEGABYTE}
 
 
 def memory_of(tokens: int, name: str) -> dict[str, float]:

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.types import AttentionCall, Kind, NamedMap, Stage
+from attnviz.types import BLOCK, AttentionCall, Kind, NamedMap, Stage
+
+PIECE = 2**18  # entries of a mask computed at a time, where a row is not longer than that over BLOCK
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def by_row_blocks(call: AttentionCall) -> Tensor:
     query, key, value, scale = kernel_inputs(call)
     queries, keys, heads = query.shape[-2], key.shape[-2], list(range(call.heads))
     blocks = []
-    for rows in call.blocks():
+    for rows in call.blocks(max(BLOCK, PIECE // keys)):
         start, stop = call.mask.reach(rows, queries, keys) if call.mask else (0, keys)
         allowed = None if call.mask is None else call.mask.rows(heads, rows, queries, keys, query.device)
         if call.biases:
