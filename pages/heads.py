@@ -1,5 +1,7 @@
 """Heads: every head of every layer at a glance, one opened large, all views linked, heads found by what they do."""
 
+from typing import Any
+
 import streamlit as st
 
 from attnviz import ui, views
@@ -33,9 +35,8 @@ def page() -> None:
     table = heads.measured(visit)
     chosen = ui.chosen_tokens("token", len(tokens), (middle,))
     chosen = chosen if several else chosen[-1:]
-    drawn = {"scale": look.scale, "colours": look.colours}
+    drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours}
     slot, index = heads.send_opened(visit, layer, head)
-    moved = heads.send_moved(visit, layer, head)
     opened = f"{ui.layer_name(layer)}, {ui.head_name(head).lower()}"
 
     large, grid = st.columns(2, gap="medium")
@@ -64,12 +65,13 @@ def page() -> None:
     with matrix:
         st.markdown("**The whole matrix:** rows are queries, columns are keys")
         views.matrix_view("matrix", maps=slot, index=index, tokens=chosen, on_pick=pick, height=560,
-                          drop_prefix=look.drop_prefix, label=f"All weights of {opened.lower()}", **drawn)
+                          drop_prefix=look.drop_prefix, label=f"All weights of {opened.lower()}",
+                          **drawn)  # fmt: skip
     with check:
         st.markdown("**Weighted by value:** the same row, counting how much each key hands over")
-        views.picture_view("moved", picture="picture", maps=moved, tokens=chosen, several=several,
-                           drop_prefix=look.drop_prefix, network=look.network, on_pick=pick, height=300,
-                           label="Weights times the length of each value", **drawn)  # fmt: skip
+        views.picture_view("moved", picture="picture", maps=heads.send_moved(visit, layer, head), tokens=chosen,
+                           several=several, drop_prefix=look.drop_prefix, network=look.network, height=300,
+                           on_pick=pick, label="Weights times the length of each value", **drawn)  # fmt: skip
         heads.strongest(calls[layer], head, chosen)
 
     section("heads", "What the heads do, layer by layer")

@@ -1,5 +1,7 @@
 """Queries and keys: how one query meets every key, from dot products to weights, number by number."""
 
+from typing import Any
+
 import streamlit as st
 
 from attnviz import ui, views
@@ -38,7 +40,7 @@ def page() -> None:
     key = ui.chosen_token("key", len(tokens), pairs.strongest(maps["weights"], query, tokens.prefix))
     pairs.send_stages(call, maps)
     received = pairs.send_received(call, maps, stage)
-    drawn = {"scale": look.scale, "colours": look.colours}
+    drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours}
     over_query, over_key = pairs.headings(stage, ui.token_name(tokens, query), ui.token_name(tokens, key))
 
     asks, answers = st.columns([1.3, 1], gap="medium")

@@ -255,3 +255,18 @@ def test_t_sne_is_repeatable():
     np.testing.assert_array_equal(first[0], second[0])
     assert first[1].shape == (12, 2)
     assert np.isfinite(first[0]).all()
+
+
+def test_colours_of_tokens_tell_places_and_pixels():
+    tokens = Tokens.patches(2, 3, ("CLS",))
+    by_place = pairs.position_colours(tokens)
+    assert by_place.shape == (7, 3)
+    assert len({tuple(c) for c in by_place.tolist()}) == 7
+    assert (by_place[4:, 0] > by_place[1:4, 0]).all()  # redder below
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[2:, 4:] = (200, 100, 50)
+    by_pixel = pairs.pixel_colours(picture, tokens)
+    assert by_pixel[-1].tolist() == [200, 100, 50]
+    assert by_pixel[1:-1].max() == 0
+    grey = pairs.pixel_colours(np.full((4, 6), 9, np.uint8), tokens)
+    assert (grey[1:] == 9).all()

@@ -72,9 +72,7 @@ def test_heads_says_what_attention_does_not_tell(heads):
 
 
 def test_heads_follows_the_choices_of_a_deep_link():
-    at = open_page(
-        "heads", model="vit", layer="2", head="3", token="5", grid="Matrices", drop="false", scale="Log"
-    )
+    at = open_page("heads", model="vit", layer="2", head="3", token="5", grid="Matrices", drop="false", scale="Log")
     told = views_of(at)
     assert "Layer 2, head 3:" in spoken(at)
     assert "row 1, column 5" in spoken(at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -77,9 +77,11 @@ def aligned(
 
 
 def joint_map(
-    query: Float[Tensor, "query dim"], key: Float[Tensor, "key dim"], method: Literal["PCA", "t-SNE"] = "PCA"
+    query: Float[Tensor, "query dim"], key: Float[Tensor, "key dim"], method: str = "PCA"
 ) -> tuple[Float[np.ndarray, "query 2"], Float[np.ndarray, "key 2"]]:
-    """Queries and keys of one head in one plane; t-SNE starts from PCA and a fixed seed, so it is repeatable."""
+    """Queries and keys of one head in one plane by "PCA" or "t-SNE", which starts from PCA and a fixed seed."""
+    if method not in ("PCA", "t-SNE"):
+        raise ValueError(f"method is {method!r}; known: PCA, t-SNE")
     both = torch.cat(aligned(query.float(), key.float())).cpu().numpy()
     if method == "PCA":
         centred = both - both.mean(0)

@@ -57,9 +57,10 @@ def depth(
         figure.add_hline(y=at, line=line, annotation_text=name, annotation_position="top left")
     frame.finish(figure, dark=dark, height=height, title=title, x_title="Layer", y_title=y_title)
     figure.update_xaxes(**layer_ticks(range(1, layers + 1)), range=[0.5, layers + 0.5], showgrid=False)
-    percent = {"tickformat": form} if form.endswith("%") else {}
     highest = max([*(references or {}).values(), float(np.nanmax(np.append(table, 1e-6)))])
-    figure.update_yaxes(range=limits or (0, 1.14 * highest), nticks=6, **percent)
+    figure.update_yaxes(range=limits or (0, 1.14 * highest), nticks=6)
+    if form.endswith("%"):
+        figure.update_yaxes(tickformat=form)
     return figure
 
 
