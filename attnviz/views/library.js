@@ -16,6 +16,7 @@ shared.show = (root, {data, setStateValue}) => {
   view.count = Math.max(view.count, data.answered);
   Object.assign(view, {data, send: setStateValue, ink: readInk(root), barTable: null});
   root.style.setProperty("--av-muted", view.ink.muted);
+  view.legend.classList.toggle("bare", !data.maps); // nothing to measure: one line is enough
   view.canvas.setAttribute("aria-label", `${data.label || "Map"}. Arrow keys move, Enter picks, Escape clears.`);
   shared.views[data.name] = view;
   view.listen();

@@ -82,12 +82,13 @@ function valueOf(record, row, key, factor = 1) {
 
 // The mean of some rows of one map as numbers [key]; dropped prefix columns are NaN.
 function meanRow(record, map, queries, drop) {
-  const count = record.shape.at(-1), mean = new Float32Array(count);
+  const count = record.shape.at(-1), mean = new Float32Array(count), {cells, signed} = record;
   const rows = record.square ? queries.map((query) => rowIndex(record, map, query)) : [map];
   for (const row of rows) {
-    const factor = factorOf(record, row, drop) / rows.length;
-    const scale = record.signed ? 1 / rows.length : factor;
-    for (let key = 0; key < count; key++) mean[key] += valueOf(record, row, key) * scale;
+    const unit = (record.peaks[row] / record.top / rows.length) * factorOf(record, row, drop), zero = signed ? 128 : 0;
+    for (let key = 0, at = row * count; key < count; key++, at++) {
+      mean[key] += signed && cells[at] === 0 ? NaN : (cells[at] - zero) * unit;
+    }
   }
   if (drop) mean.fill(NaN, 0, record.keys.prefix);
   return mean;

@@ -4,7 +4,7 @@
 function ofNumbers(values, signed) {
   const size = Math.min(values.length, 16384), sample = new Float32Array(size);
   let count = 0, max = 0;
-  for (const value of values) if (Math.abs(value) > max) max = Math.abs(value);
+  for (let i = 0; i < values.length; i++) if (Math.abs(values[i]) > max) max = Math.abs(values[i]);
   for (let i = 0; i < size; i++) { // golden-ratio steps: even, and never in step with the rows of a matrix
     const at = size === values.length ? i : Math.floor(((i * 0.6180339887) % 1) * values.length);
     const value = signed ? Math.abs(values[at]) : values[at];
@@ -101,10 +101,13 @@ function rowScale(record, row, factor, drop, name) {
 
 // One scale for the shown rows of all maps of some records: what makes panels comparable.
 function commonScale(records, queries, name, drop) {
-  const values = [];
-  for (const record of records) {
-    if (record.square && !queries.length) continue;
-    for (let map = 0; map < record.shape[0]; map++) values.push(...meanRow(record, map, queries, drop));
+  const used = records.filter((record) => queries.length || !record.square);
+  const values = new Float32Array(used.reduce((sum, {shape}) => sum + shape[0] * shape.at(-1), 0));
+  let at = 0;
+  for (const record of used) {
+    for (let map = 0; map < record.shape[0]; map++, at += record.shape.at(-1)) {
+      values.set(meanRow(record, map, queries, drop), at);
+    }
   }
   return makeScale(name, ofNumbers(values, records[0]?.signed), records[0]?.signed);
 }

@@ -98,22 +98,24 @@ const tilesView = {
     resize(view, boxes.bottom);
     this.names(view, boxes);
     const options = {name: data.scale, colours: data.colours, drop: data.drop_prefix, fixed};
+    const atlas = atlasOf(view, boxes, records);
     let scale = fixed;
-    for (const cell of boxes.cells) {
+    for (const [at, cell] of boxes.cells.entries()) {
       const record = hasMap(records[cell.row], cell.column) ? records[cell.row] : null;
-      scale = this.tile(view, boxes, cell, record, {queries, options, overview}) ?? scale;
+      const rows = inRows(view, record) && (queries.length || !record.square);
+      cell.painted = rows ? paintRow(record, cell.column, queries, options) : null;
+      if (rows) fillCell(atlas, at, record, cell.painted);
+      scale = cell.painted?.scale ?? this.whole(view, boxes, cell, record, options, overview) ?? scale;
     }
+    this.rows(view, boxes, records, atlas);
     this.marks(view, boxes, records, queries);
     return this.words(view, records, queries, {scale, fixed});
   },
 
-  tile(view, boxes, cell, record, {queries, options, overview}) {
+  // A cell that shows a whole map, or nothing yet.
+  whole(view, boxes, cell, record, options, overview) {
     const {context, ink} = view, {tile} = boxes, {name, colours, drop} = options;
-    if (inRows(view, record)) {
-      if (queries.length || !record.square) return this.row(view, boxes, cell, record, queries, options);
-      record = null;
-    }
-    let whole = record && matrixImage(record, cell.column, name, colours, drop);
+    let whole = record && !inRows(view, record) ? matrixImage(record, cell.column, name, colours, drop) : null;
     if (!whole && overview && view.data.mode === "matrix") whole = overviewImage(overview, cell, options);
     context.imageSmoothingEnabled = Boolean(whole && whole.image.width > tile * view.ratio);
     context.imageSmoothingQuality = "medium";
@@ -125,24 +127,24 @@ const tilesView = {
     return whole?.scale;
   },
 
-  row(view, boxes, cell, record, queries, options) {
-    const {context} = view, {scale, table, index} = paintRow(record, cell.column, queries, options);
-    const {prefix, grid} = record.keys, [rows, columns] = grid ?? [1, record.keys.count - prefix];
-    const atlas = atlasOf(view, columns, rows), picture = recordOf(view.data.picture);
-    for (let i = 0; i < rows * columns; i++) atlas.out[i] = index[prefix + i] < 0 ? MASKED : table[index[prefix + i]];
-    atlas.context.putImageData(atlas.data, 0, 0);
-    const box = inner(view, boxes, cell, record);
-    context.imageSmoothingEnabled = true;
-    if (picture) context.drawImage(greyOf(picture, picture.network, true), ...box);
-    context.imageSmoothingEnabled = false;
-    context.globalAlpha = picture ? 0.7 : 1;
-    context.drawImage(atlas.canvas, ...box);
-    context.globalAlpha = 1;
-    for (let i = 0; barOf(view, record) && i < prefix; i++) {
-      context.fillStyle = css(table[Math.max(0, index[i])]);
-      context.fillRect(cell.x, cell.y + (i * boxes.tile) / prefix, BAR - 1, boxes.tile / prefix);
+  // All cells that show a row, from one atlas: one upload to the canvas, however many heads.
+  rows(view, boxes, records, atlas) {
+    const {context} = view, picture = recordOf(view.data.picture);
+    if (atlas) atlas.context.putImageData(atlas.data, 0, 0);
+    for (const [at, cell] of boxes.cells.entries()) {
+      if (!cell.painted) continue;
+      const record = records[cell.row], box = inner(view, boxes, cell, record), {prefix} = record.keys;
+      context.imageSmoothingEnabled = true;
+      if (picture) context.drawImage(greyOf(picture, picture.network, true), ...box);
+      context.imageSmoothingEnabled = false;
+      context.globalAlpha = picture ? 0.7 : 1;
+      context.drawImage(atlas.canvas, ...atlas.place(at), ...box);
+      context.globalAlpha = 1;
+      for (let i = 0; barOf(view, record) && i < prefix; i++) {
+        context.fillStyle = css(cell.painted.table[Math.max(0, cell.painted.index[i])]);
+        context.fillRect(cell.x, cell.y + (i * boxes.tile) / prefix, BAR - 1, boxes.tile / prefix);
+      }
     }
-    return scale;
   },
 
   names(view, boxes) {
@@ -215,12 +217,27 @@ function markSmall(context, [x, y, w, h], record, token, rows) {
   outline(context, [x + column * wide - 0.5, y + row * tall - 0.5, wide + 1, tall + 1], PICKED, 1);
 }
 
-// One small canvas, reused for all tiles of a view.
-function atlasOf(view, columns, rows) {
-  if (view.atlas?.canvas.width === columns && view.atlas.canvas.height === rows) return view.atlas;
-  const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d");
-  const data = context.createImageData(columns, rows);
-  return (view.atlas = {canvas, context, data, out: new Uint32Array(data.data.buffer)});
+// One small canvas for the rows of all cells of a view, kept from paint to paint; null where nothing is there yet.
+function atlasOf(view, {cells, across}, records) {
+  const keys = records.find(Boolean)?.keys;
+  if (!keys) return null;
+  const [rows, columns] = keys.grid ?? [1, keys.count - keys.prefix];
+  const width = across * columns, height = Math.ceil(cells.length / across) * rows;
+  if (view.atlas?.canvas.width !== width || view.atlas.canvas.height !== height || view.atlas.columns !== columns) {
+    const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", {willReadFrequently: true});
+    const data = context.createImageData(width, height);
+    const place = (at) => [(at % across) * columns, Math.floor(at / across) * rows, columns, rows];
+    view.atlas = {canvas, context, data, out: new Uint32Array(data.data.buffer), place, columns, rows, width};
+  }
+  return view.atlas;
+}
+
+function fillCell({out, place, columns, rows, width}, at, record, {table, index}) {
+  const [left, top] = place(at), {prefix} = record.keys;
+  for (let i = 0; i < rows * columns; i++) {
+    const step = index[prefix + i];
+    out[(top + Math.floor(i / columns)) * width + left + (i % columns)] = step < 0 ? MASKED : table[step];
+  }
 }
 
 // A block-mean tile of the overview, kept with its record.

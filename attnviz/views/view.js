@@ -19,7 +19,8 @@ export default function (component) {
   const root = component.parentElement.querySelector(".view"), {data} = component;
   root.expected = (width) => (data.fit ? HEIGHTS[data.fit.shape](data, width) : data.height);
   const width = root.getRootNode().host.clientWidth;
-  if (!root.view) root.style.minHeight = `${Math.ceil(root.expected(width)) + (width > 430 ? 80 : 106)}px`;
+  const below = width > 430 || !data.maps ? 82 : 108; // legend and sentence, see view.css
+  if (!root.view) root.style.minHeight = `${Math.ceil(root.expected(width)) + below}px`;
   const show = () => shared.show?.(root, component);
   root.unlisten?.();
   shared.signals.addEventListener("library", show);

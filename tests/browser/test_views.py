@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from benchmarks.server import serving
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=60_000)  # the machine may be busy; nothing here measures time
 DEMO = Path(__file__).with_name("views_demo.py")
 VIEWS = ("picture_view", "matrix_view", "tiles_view", "rows_view", "colours_view", "waiting_view")
 
