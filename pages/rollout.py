@@ -36,14 +36,12 @@ def page() -> None:
              "drop_prefix": look.drop_prefix, "shared": True}  # fmt: skip
     both = {**drawn, "network": look.network, "on_pick": pick}
     with large:
-        st.markdown(f"**Rollout** of {name}, {choice.span}")
-        st.caption(rollout.caption(choice.labels(tokens)))
+        st.markdown(f"**Rollout** of {name}, {choice.span}  \n{rollout.small(choice.labels(tokens))}")
         views.picture_view("large", index=choice.first, height=520, label="Your picture with the rollout", **both)
         st.markdown(rollout.prefix_words(tokens, choice, result))
-        st.caption(rollout.COMPARED)
+        st.caption(rollout.caveats(visit))
     with beside:
-        st.markdown(f"**Raw attention** of {name}, layer {last} alone")
-        st.caption(rollout.caption(rollout.raw_labels(choice, tokens)))
+        st.markdown(f"**Raw attention**, layer {last} alone  \n{rollout.small(rollout.raw_labels(choice, tokens))}")
         views.picture_view("raw", index=last, height=340, label="Your picture with raw attention", **both)
         rollout.top_patches(tokens, choice, result)
 

@@ -51,7 +51,7 @@ def test_the_page_says_what_it_shows():
     assert "Rollout" in said
     assert "heads mean · residual weight 0.50 · discard none · layers 1 to 3 · class not used" in said
     assert "**Rollout** of the answer, layers 1 to 3" in said
-    assert "**Raw attention** of the answer, layer 3 alone" in said
+    assert "**Raw attention**, layer 3 alone" in said
     assert "Where the model looked is not yet why it decided" in said
     assert "‖x‖ : ‖attention(x)‖" in said
     assert "one colour scale" in said

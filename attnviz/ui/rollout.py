@@ -203,9 +203,10 @@ def send(visit: Visit, choice: Choice, result: Result) -> None:
     views.send_maps(SLOT, shown, titles=[*titles, "Raw attention"], keys=visit.sample.tokens["main"], kind="relevance")
 
 
-def caption(labels: dict[str, str]) -> str:
-    """The labels of a map in one quiet line; the heading beside it names method and target."""
-    return " · ".join(f"{name} {value}" for name, value in labels.items() if name not in ("method", "target"))
+def small(labels: dict[str, str]) -> str:
+    """The labels of a map in one quiet line; the heading above it names method and target."""
+    said = " · ".join(f"{name} {value}" for name, value in labels.items() if name not in ("method", "target"))
+    return f":small[:gray[{said}]]"
 
 
 def raw_labels(choice: Choice, tokens: Tokens) -> dict[str, str]:
@@ -222,6 +223,12 @@ def prefix_words(tokens: Tokens, choice: Choice, result: Result) -> str:
     named = tokens.labels[0] if tokens.prefix == 1 else f"{tokens.labels[0]} and {tokens.prefix - 1} registers"
     shares = [100 * row[: tokens.prefix].sum() for row in (result.steps[choice.first], result.raw)]
     return f"On {named}: **{shares[0]:.1f} %** of the rollout, **{shares[1]:.1f} %** of raw attention."
+
+
+def caveats(visit: Visit) -> str:
+    """What has to be known to compare the maps: their common scale, and what the kind of attention adds to it."""
+    own = dict.fromkeys(call.rule.caveat for call in visit.trace.calls if call.rule.caveat)
+    return " ".join([COMPARED, *own])
 
 
 def top_patches(tokens: Tokens, choice: Choice, result: Result, count: int = 6) -> None:
