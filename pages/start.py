@@ -9,10 +9,11 @@ visit = ui.visit()
 model, tokens = visit.model, visit.sample.tokens["main"]
 last = visit.trace.calls[-1]
 
-with st.container(horizontal=True, vertical_alignment="center"):
+pictures, own = st.columns([4, 1], vertical_alignment="center")
+with pictures:
     ui.gallery(visit)
-    with st.popover("Your own picture", icon=":material/add_photo_alternate:"):
-        ui.bring_picture("start:image")
+with own.popover("Your picture", icon=":material/add_photo_alternate:"):
+    ui.bring_picture("start:image")
 
 picture, answer = st.columns([2, 1], gap="large")
 with picture:
