@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from jaxtyping import Num, UInt8
 from PIL import Image
 from streamlit.components.v2 import component
 
@@ -56,7 +57,7 @@ def send_picture(
 
 def send_maps(
     slot: str,
-    maps: np.ndarray,
+    maps: Num[np.ndarray, "map *query key"],
     *,
     titles: Sequence[str],
     keys: TokensLike,
@@ -74,12 +75,12 @@ def send_maps(
     _send(slot, blob, maps=len(titles))
 
 
-def send_tiles(slot: str, tiles: np.ndarray) -> None:
+def send_tiles(slot: str, tiles: Num[np.ndarray, "layer head t t"]) -> None:
     """Give the browser overview tiles [layer head t t], made by `block_means`."""
     _send(slot, records.pack_tiles(slot, tiles))
 
 
-def send_colours(slot: str, rgb: np.ndarray, *, titles: Sequence[str], keys: TokensLike) -> None:
+def send_colours(slot: str, rgb: UInt8[np.ndarray, "map token 3"], *, titles: Sequence[str], keys: TokensLike) -> None:
     """Give the browser colours uint8 [map token 3]."""
     rows, columns = keys.grid or (1, 1)
     blob = records.pack_colours(slot, rgb, titles=titles, keys=keys)

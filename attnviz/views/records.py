@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float32, Num, Shaped, UInt8
 from PIL import Image
 
 BUDGET = 2_000_000  # bytes of one message
@@ -35,7 +36,9 @@ class TokensLike(Protocol):
     def stream(self) -> str: ...
 
 
-def quantise(values: np.ndarray, signed: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def quantise(
+    values: Num[np.ndarray, "*row cell"], signed: bool = False
+) -> tuple[UInt8[np.ndarray, "*row cell"], Float32[np.ndarray, "*row"]]:
     """Cells uint8 of the same shape and float32 peaks without the last axis; zeros stay zero.
 
     Signed: 128 is zero, 1 and 255 are minus and plus the peak of |row|, 0 marks an entry that is masked (not finite).
@@ -53,7 +56,9 @@ def quantise(values: np.ndarray, signed: bool = False) -> tuple[np.ndarray, np.n
     return np.where(finite, cells, 0).astype(np.uint8), peaks
 
 
-def restore(cells: np.ndarray, peaks: np.ndarray, signed: bool = False) -> np.ndarray:
+def restore(
+    cells: UInt8[np.ndarray, "*row cell"], peaks: Float32[np.ndarray, "*row"], signed: bool = False
+) -> Float32[np.ndarray, "*row cell"]:
     """What the browser makes of quantised cells; masked entries are NaN."""
     if not signed:
         return cells.astype(np.float32) * (peaks / 255)[..., None]
@@ -66,7 +71,7 @@ def _inverse(peaks: np.ndarray, top: int) -> np.ndarray:
     return np.divide(top, peaks, out=np.zeros_like(peaks), where=peaks > 0)
 
 
-def block_means(weights: np.ndarray, size: int = 32) -> np.ndarray:
+def block_means(weights: Num[np.ndarray, "*map n n"], size: int = 32) -> Float32[np.ndarray, "*map t t"]:
     """Square maps [.. n n] as the means of at most size x size blocks: the overview of a big map."""
     weights = np.asarray(weights, dtype=np.float32)
     for axis in (-2, -1):
@@ -76,13 +81,13 @@ def block_means(weights: np.ndarray, size: int = 32) -> np.ndarray:
             sums = np.add.reduceat(weights, edges[:-1], axis=axis)
             shape = [1] * weights.ndim
             shape[axis] = size
-            weights = sums / np.diff(edges).reshape(shape)
+            weights = sums / np.diff(edges).reshape(shape).astype(np.float32)
     return weights
 
 
 def pack_maps(
     slot: str,
-    maps: np.ndarray,
+    maps: Num[np.ndarray, "map *query key"],
     *,
     titles: Sequence[str],
     keys: TokensLike,
@@ -107,7 +112,7 @@ def pack_maps(
     return pack(head, peaks, sums, prefix, cells)
 
 
-def pack_tiles(slot: str, tiles: np.ndarray) -> bytes:
+def pack_tiles(slot: str, tiles: Num[np.ndarray, "layer head t t"]) -> bytes:
     """Overview tiles [layer head t t], each scaled by its own peak."""
     tiles = np.asarray(tiles, dtype=np.float32)
     if tiles.ndim != 4 or max(tiles.shape[2:]) > 64:
@@ -116,7 +121,9 @@ def pack_tiles(slot: str, tiles: np.ndarray) -> bytes:
     return pack({"slot": slot, "type": "tiles", "shape": list(tiles.shape)}, peaks, cells)
 
 
-def pack_colours(slot: str, rgb: np.ndarray, *, titles: Sequence[str], keys: TokensLike) -> bytes:
+def pack_colours(
+    slot: str, rgb: Shaped[np.ndarray, "map token 3"], *, titles: Sequence[str], keys: TokensLike
+) -> bytes:
     """Colours uint8 [map token 3] as one record."""
     rgb = np.asarray(rgb)
     if rgb.dtype != np.uint8 or rgb.shape != (len(titles), len(keys.labels), 3):
