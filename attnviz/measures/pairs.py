@@ -56,9 +56,8 @@ def lengths(call: AttentionCall, head: int) -> tuple[np.ndarray, np.ndarray]:
 
 def stages(call: AttentionCall, head: int) -> dict[str, Float[np.ndarray, "query key"]]:
     """What a head computes on the way to its weights: raw, scaled, biased and masked (where it has them), weights."""
-    kept = [
-        s for s in STAGES if s in ("raw", "scaled") or (s == "biased" and call.biases) or (s == "masked" and call.mask)
-    ]
+    has: dict[Stage, bool] = {"raw": True, "scaled": True, "biased": bool(call.biases), "masked": call.mask is not None}
+    kept: list[Stage] = [stage for stage in STAGES if has[stage]]
     found = {stage: call.scores([head], None, stage)[0].float().cpu().numpy() for stage in kept}
     return {**found, "weights": call.token_map([head])[0].float().cpu().numpy()}
 

@@ -113,9 +113,9 @@ def number(name: str, value: float, patch: int | None = None) -> str:
     if np.isnan(value):
         return "not defined"
     if unit == "%":
-        return f"{value:.1%}".replace("%", " %")
+        return f"{100 * value:.1f}\u00a0%"
     if unit == "patches":
-        return f"{value:.2f} patches" + (f" ({value * patch:.0f} px)" if patch else "")
+        return f"{value:.2f}\u00a0patches" + (f" ({value * patch:.0f}\u00a0px)" if patch else "")
     return f"{value:.2f}"
 
 
