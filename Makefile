@@ -43,11 +43,13 @@ $(PYTHON):
 
 # A stamp is touched after a complete installation only, so an interrupted one is done again.
 $(RUNTIME): requirements.txt | $(PYTHON)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@echo "Installing what requirements.txt lists; the first time takes some minutes."
+	$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 $(DEV): requirements-dev.txt $(RUNTIME)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@echo "Installing what requirements-dev.txt lists, for tests and checks."
+	$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
 $(BROWSER): benchmarks/browser.py $(DEV)
