@@ -45,7 +45,7 @@ def chosen_picture(page: Page):
 def test_the_first_screen_shows_answer_and_map(page: Page, server: str):
     show(page, f"{server}/?model=vit-digits")
     expect(page.get_by_text("What the model sees in it")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"^3 · \d+\.\d %$"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^3 · \d+\.\d\s%$"))).to_be_visible()
     canvas = page.locator("canvas").first
     expect(canvas).to_be_visible()
     sentence = page.locator("[aria-live]").first
