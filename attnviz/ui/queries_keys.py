@@ -41,6 +41,14 @@ SAYS = {
     "weights": "after softmax: every row sums to one",
     "cosine": "the angle alone, both lengths taken away",
 }
+WORDS = {  # stage -> one number of it, in words
+    "raw": "dot product",
+    "scaled": "scaled score",
+    "biased": "score with biases",
+    "masked": "masked score",
+    "weights": "weights",
+    "cosine": "cosine",
+}
 TURN_SAYS = {
     False: "Every row is one query; its weights sum to one along the row.",
     True: "The picture is turned, the numbers are the same: every column is one query, as in lectures that draw "
@@ -60,14 +68,14 @@ def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
     for stage, values in maps.items():
         signed = stage != "weights"
         views.send_maps(f"pairs:{stage}", values[None], titles=[name_of(stage)], keys=call.keys, queries=call.queries,
-                        signed=signed, kind=name_of(stage).lower(), unit="number" if signed else "percent")  # fmt: skip
+                        signed=signed, kind=WORDS[stage], unit="number" if signed else "percent")  # fmt: skip
 
 
 def send_received(call: AttentionCall, maps: dict[str, np.ndarray], stage: str) -> str:
     """Give the browser the same numbers seen from the keys: row k holds what every query has for key k."""
     signed = stage != "weights"
     views.send_maps("pairs:received", maps[stage].T[None], titles=["Seen from the key"], keys=call.queries,
-                    queries=call.keys, signed=signed, kind=f"received {name_of(stage).lower()}",
+                    queries=call.keys, signed=signed, kind=f"received {WORDS[stage]}",
                     unit="number" if signed else "percent")  # fmt: skip
     return "pairs:received"
 
@@ -93,8 +101,8 @@ def headings(stage: str, query: str, key: str) -> tuple[str, str]:
     """What stands over the picture of the query and over that of the key."""
     if stage == "weights":
         return f":blue[**Query** {query}]: the weights it gives", f":orange[**Key** {key}]: the weights it gets"
-    what = name_of(stage).lower()
-    return f":blue[**Query** {query}]: {what} with every key", f":orange[**Key** {key}]: {what} with every query"
+    what = f"its {WORDS[stage]} with every"
+    return f":blue[**Query** {query}]: {what} key", f":orange[**Key** {key}]: {what} query"
 
 
 def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick, **drawn) -> None:
