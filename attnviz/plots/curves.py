@@ -116,7 +116,8 @@ def lines(
         rule(figure, "x", at, name, log_x, dark)
     legend = len(arrays) > 1
     frame.finish(figure, dark=dark, height=height, title=title, x_title=x_title, y_title=y_title, legend=legend)
-    figure.update_xaxes(type="log" if log_x else "linear", nticks=8)
+    figure.update_xaxes(type="log" if log_x else "linear", dtick=1 if log_x else None, nticks=8)
+    figure.update_yaxes(dtick=1 if log_y else None)  # a tick per power of ten
     figure.update_yaxes(
         type="log" if log_y else "linear", tickformat=".0%" if form.endswith("%") else None, range=limits
     )

@@ -34,7 +34,12 @@ class Table:
         """What each place is called."""
         if self.side is None:
             return [str(i) for i in range(len(self.rows))]
-        return [f"row {i // self.side + 1}, column {i % self.side + 1}" for i in range(len(self.rows))]
+        return [f"{i // self.side + 1}, {i % self.side + 1}" for i in range(len(self.rows))]
+
+    @property
+    def what(self) -> str:
+        """What the names are."""
+        return "Place" if self.side is None else "Row, column"
 
     @property
     def sentence(self) -> str:
@@ -47,14 +52,14 @@ class Table:
 
     def table_figure(self) -> Any:
         """The table: places down, features across."""
-        return plots.heatmap(self.rows, rows=self.names, x_title="Feature", title="Table", signed=True, most_ticks=8,
-                             dark=dark(), height=420)  # fmt: skip
+        return plots.heatmap(self.rows, rows=self.names, x_title="Feature", y_title=self.what, title="Table",
+                             signed=True, dark=dark(), height=420)  # fmt: skip
 
     def gram_figure(self) -> Any:
         """Dot product of every two places."""
         return plots.heatmap(measures.dot_product(self.rows), rows=self.names, columns=self.names, signed=True,
-                             title="Dot product of every two places", form=".2f", most_ticks=6, square=True,
-                             dark=dark(), height=420)  # fmt: skip
+                             title="Dot product of every two places", form=".2f", most_ticks=5, square=True,
+                             x_title=self.what, y_title=self.what, dark=dark(), height=420)  # fmt: skip
 
     def reach_figure(self) -> Any:
         """How the dot product falls with distance: as a curve, or as a map around the middle of the grid."""
