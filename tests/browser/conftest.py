@@ -35,6 +35,7 @@ FLAGS = [
     "--use-fake-ui-for-media-stream",
 ]
 WAIT = 60_000  # milliseconds: the machine may be busy; nothing here measures time
+expect.set_options(timeout=WAIT)
 EXPECTED = re.compile(r"/[a-z_]+/_stcore/(health|host-config)$")  # two 404 of every deep link, while the base is sought
 
 
