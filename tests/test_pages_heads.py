@@ -117,7 +117,7 @@ def test_heads_are_ordered_by_a_measure(heads):
 def test_several_patches_are_picked_and_summed():
     at = open_page("heads", model="vit", token="20,21,22", several="true")
     assert views_of(at)["large"]["tokens"] == [20, 21, 22]
-    assert "where 3 picked tokens look, on average" in spoken(at)
+    assert "where 3 picked tokens look, summed" in spoken(at)
     at.toggle(key="several").set_value(False).run()
     assert views_of(at)["large"]["tokens"] == [22]
 

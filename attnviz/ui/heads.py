@@ -194,11 +194,12 @@ def head_table(table: Table, measure: str | None) -> None:
 
 
 def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> dict[str, np.ndarray]:
-    """The exact numbers behind the picture: weights of the picked tokens (their mean), and what they become."""
-    weights = call.token_map([head], list(tokens))[0].mean(0)
-    moved = value_weighted(call, [head], list(tokens))[0].mean(0)
+    """The exact numbers behind the picture: weights of the picked tokens (their sum), and what they become."""
+    rows = call.token_map([head], list(tokens))[0]
+    weights = rows.sum(0)
+    moved = value_weighted(call, [head], list(tokens))[0].sum(0)
     prefix = call.keys.prefix
-    kept = np.concatenate([np.full(prefix, np.nan), drop_prefix(weights, prefix)[0].numpy()])
+    kept = np.concatenate([np.full(prefix, np.nan), drop_prefix(rows, prefix)[0].sum(0).numpy()])
     return {"weight": weights.numpy(), "without prefix": kept, "weighted by value": moved.numpy()}
 
 
@@ -229,4 +230,4 @@ def said(tokens: Tokens, chosen: Sequence[int]) -> str:
     """Whose attention is shown, in words."""
     if len(chosen) == 1:
         return f"where {token_name(tokens, chosen[0])} looks"
-    return f"where {len(chosen)} picked tokens look, on average"
+    return f"where {len(chosen)} picked tokens look, summed"

@@ -113,10 +113,10 @@ const pictureView = {
   received(view, maps, over, drop) {
     const picked = view.tokens.filter((token) => token < maps.queries.count);
     if (over == null || !maps.square || !picked.length || (picked.length === 1 && picked[0] === over)) return "";
-    const value = meanRow(maps, view.data.index, picked, drop)[over];
+    const value = togetherRow(maps, view.data.index, picked, drop)[over];
     if (value !== value) return "";
     if (picked.length === 1) return `\nPicked: ${lower(relation(maps, picked[0], over, value))}`;
-    return `\nThe ${picked.length} picked: ${written(value, maps.unit)} here (mean)`;
+    return `\nThe ${picked.length} picked: ${written(value, maps.unit)} here (${togetherWord(maps)})`;
   },
 
   tipAt(view, boxes) {

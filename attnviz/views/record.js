@@ -80,18 +80,24 @@ function valueOf(record, row, key, factor = 1) {
   return ((cell * record.peaks[row]) / 255) * factor;
 }
 
-// The mean of some rows of one map as numbers [key]; dropped prefix columns are NaN.
-function meanRow(record, map, queries, drop) {
-  const count = record.shape.at(-1), mean = new Float32Array(count), {cells, signed} = record;
+// How rows of several picked tokens are put together: shares add up, other numbers are averaged.
+function togetherWord(record) {
+  return record.unit === "percent" ? "sum" : "mean";
+}
+
+// Some rows of one map put together, as numbers [key]; dropped prefix columns are NaN.
+function togetherRow(record, map, queries, drop) {
+  const count = record.shape.at(-1), total = new Float32Array(count), {cells, signed} = record;
   const rows = record.square ? queries.map((query) => rowIndex(record, map, query)) : [map];
+  const shares = togetherWord(record) === "sum" ? 1 : rows.length;
   for (const row of rows) {
-    const unit = (record.peaks[row] / record.top / rows.length) * factorOf(record, row, drop), zero = signed ? 128 : 0;
+    const unit = (record.peaks[row] / record.top / shares) * factorOf(record, row, drop), zero = signed ? 128 : 0;
     for (let key = 0, at = row * count; key < count; key++, at++) {
-      mean[key] += signed && cells[at] === 0 ? NaN : (cells[at] - zero) * unit;
+      total[key] += signed && cells[at] === 0 ? NaN : (cells[at] - zero) * unit;
     }
   }
-  if (drop) mean.fill(NaN, 0, record.keys.prefix);
-  return mean;
+  if (drop) total.fill(NaN, 0, record.keys.prefix);
+  return total;
 }
 
 // How much of the shown rows went to the dropped prefix, as a share; null where that means nothing.

@@ -5,9 +5,9 @@ function paintRow(record, map, queries, {name, colours, drop, fixed}) {
   const table = tableOf(colours, record.signed), count = record.shape.at(-1);
   const skip = drop ? record.keys.prefix : 0, index = new Int16Array(count).fill(-1);
   if (record.square && queries.length > 1) {
-    const mean = meanRow(record, map, queries, drop);
-    const scale = fixed ?? makeScale(name, ofNumbers(mean, record.signed), record.signed);
-    for (let k = skip; k < count; k++) if (mean[k] === mean[k]) index[k] = Math.round(scale.t(mean[k]) * 255);
+    const total = togetherRow(record, map, queries, drop);
+    const scale = fixed ?? makeScale(name, ofNumbers(total, record.signed), record.signed);
+    for (let k = skip; k < count; k++) if (total[k] === total[k]) index[k] = Math.round(scale.t(total[k]) * 255);
     return {scale, table, index};
   }
   const row = rowIndex(record, map, queries[0]), factor = factorOf(record, row, drop);

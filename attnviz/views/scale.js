@@ -106,7 +106,7 @@ function commonScale(records, queries, name, drop) {
   let at = 0;
   for (const record of used) {
     for (let map = 0; map < record.shape[0]; map++, at += record.shape.at(-1)) {
-      values.set(meanRow(record, map, queries, drop), at);
+      values.set(togetherRow(record, map, queries, drop), at);
     }
   }
   return makeScale(name, ofNumbers(values, records[0]?.signed), records[0]?.signed);

@@ -57,7 +57,7 @@ function prefixNote(record, map, queries, drop) {
 
 // The row in words: who gives most to whom, and what the pointer is on.
 function rowWords(record, map, queries, drop, over) {
-  const values = meanRow(record, map, queries, drop), best = strongest(values);
+  const values = togetherRow(record, map, queries, drop), best = strongest(values);
   if (best < 0) return {values, best: null, sentence: "Nothing to attend to here"};
   const key = over ?? best, amount = written(values[key], record.unit), name = capital(fullName(record.keys, key));
   if (!record.square) {
@@ -68,7 +68,7 @@ function rowWords(record, map, queries, drop, over) {
   if (queries.length > 1) {
     const rank = over == null ? "their strongest" : rankWords(values, key), to = nameOf(record.keys, key);
     const who = `${queries.length} picked tokens together`;
-    return {values, best, sentence: `${who}: ${amount} to ${to}, ${rank} (mean of rows)`};
+    return {values, best, sentence: `${who}: ${amount} to ${to}, ${rank} (${togetherWord(record)} of rows)`};
   }
   const top = record.kind === "weights" ? ", its strongest" : ", the highest";
   return {values, best, sentence: relation(record, queries[0], key, values[key]) + (key === best ? top : "")};

@@ -96,9 +96,9 @@ def test_several_patches_are_picked_with_shift(page: Page, server: str, settle):
     drawn(page, f"{server}/heads?several=true&sample=cat&token=40", settle)
     large = view(page, "Your picture")
     large.click(position=point(large, 0.5, 0.4), modifiers=["Shift"])
-    expect(page.get_by_text("where 2 picked tokens look, on average")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("where 2 picked tokens look, summed")).to_be_visible(timeout=WAIT)
     large.click(position=point(large, 0.6, 0.7), modifiers=["Shift"])
-    expect(page.get_by_text("where 3 picked tokens look, on average")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("where 3 picked tokens look, summed")).to_be_visible(timeout=WAIT)
     assert len((chosen(page, "token") or "").split(",")) == 3
 
 
