@@ -19,10 +19,11 @@ test-fast: $(DEV) ## without a browser, without the training pictures
 test-all: $(DEV) $(BROWSER) ## every test
 	$(PYTHON) -m pytest
 
-check: $(DEV) ## style and types
+check: $(DEV) ## style, types, and who may import whom
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pyright
+	$(PYTHON) -m pytest -q tests/test_doors.py
 
 format: $(DEV) ## put the code in house style
 	$(PYTHON) -m ruff check --fix .

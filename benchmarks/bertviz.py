@@ -25,7 +25,8 @@ VIEWS = Path(__file__).with_name("views_app.py")
 FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 NODES = "() => document.querySelectorAll('*').length"
 OPENED = """slots => globalThis.__attnviz && slots.every(slot => {
-  const record = __attnviz.records.get(slot); return record && record.ready && __attnviz.opened.get(slot) === record })"""
+  const record = __attnviz.records.get(slot);
+  return record && record.ready && __attnviz.opened.get(slot) === record })"""
 Figures = dict[str, float]
 BUDGET = 150_000_000  # bytes of a peer page above which it is not opened: the tab would not survive
 
@@ -112,6 +113,8 @@ def switch_ours(page: Page, layer: int) -> float:
 def hover_bytes(page: Page, received: list[int]) -> int:
     """What crosses the wire while the pointer wanders over the matrix."""
     box = page.locator("canvas").last.bounding_box()
+    if box is None:
+        raise RuntimeError("the matrix is not on the page")
     before = sum(received)
     for step in range(40):
         page.mouse.move(box["x"] + 5 + step * 7, box["y"] + 5 + step * 7)

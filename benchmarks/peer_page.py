@@ -66,7 +66,8 @@ def serve(files: dict[str, bytes], body: str) -> Callable[[Route], None]:
         if name is None:
             route.abort()
         else:
-            route.fulfill(body=files[name], content_type="text/javascript", headers={"access-control-allow-origin": "*"})
+            anywhere = {"access-control-allow-origin": "*"}
+            route.fulfill(body=files[name], content_type="text/javascript", headers=anywhere)
 
     return answer
 

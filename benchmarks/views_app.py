@@ -15,7 +15,7 @@ from benchmarks.tensors import GRIDS, attention
 
 count = int(st.query_params.get("tokens", "64"))
 weights = st.cache_resource(attention)(count).numpy()
-overview = st.cache_resource(lambda count: views.block_means(weights, 32), show_spinner=False)(count)
+overview = st.cache_resource(show_spinner=False)(lambda count: views.block_means(weights, 32))(count)
 tokens = Tokens.patches(*GRIDS[count], prefix=["CLS"] * (count - GRIDS[count][0] * GRIDS[count][1]))
 layers, heads = len(weights), len(weights[0])
 views.mount()
