@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.reading import chosen, sentence, view
+
 pytestmark = pytest.mark.browser
 WAIT = 60_000
 GRID, PREFIX = 16, 1  # patches per side of `vit`, and CLS before them
-
-
-def view(page: Page, name: str) -> Locator:
-    """The canvas of a view by the start of its label."""
-    return page.get_by_role("application", name=re.compile(f"^{re.escape(name)}"))
-
-
-def sentence(canvas: Locator) -> Locator:
-    """What a view says in words below its canvas."""
-    return canvas.locator("xpath=ancestor::*[contains(@class, 'view')][1]").locator(".sentence")
-
-
-def chosen(page: Page, name: str) -> str | None:
-    """A parameter of the address."""
-    return parse_qs(urlsplit(page.url).query).get(name, [None])[0]
 
 
 def drawn(page: Page, address: str, settle) -> None:
