@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from PIL import Image
 
 import attnviz
 from attnviz.models import ImageModel, Preparation
-from attnviz.training.data import DATA
+from attnviz.training.data import DATA, coded
 
 COLOUR = Preparation(8, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 GREY = Preparation(8, (0.3,), (0.4,), invert_light=True)
@@ -58,12 +60,23 @@ def test_dark_ink_on_light_paper_is_turned_round() -> None:
     assert np.array_equal(np.asarray(GREY.picture(already)), turned)
 
 
+def test_jpeg_traces_are_put_on_every_picture() -> None:
+    """The photographs a network learned from were JPEG files of its size; it takes clean pixels for another source."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    clean, traced = (np.asarray(replace(COLOUR, size=64, jpeg=quality).picture(noise)) for quality in (None, 75))
+    assert np.array_equal(clean, np.asarray(noise))
+    assert not np.array_equal(traced, clean)
+    assert traced.shape == clean.shape
+
+
 @pytest.mark.parametrize("name", attnviz.MODELS)
 def test_training_pixels_are_prepared_pixels(name: str) -> None:
     """The app must feed the network what training fed it: the same rounding, order and normalisation."""
     how = attnviz.load(name).preparation
     raw = np.random.default_rng(0).integers(0, 120, (how.size, how.size, len(how.mean)), dtype=np.uint8)
     picture = Image.fromarray(raw.squeeze())
+    if how.jpeg:
+        raw = coded(raw[None])[0]
     values = torch.from_numpy(raw).permute(2, 0, 1).float() / 255
     mean, deviation = (torch.tensor(v)[:, None, None] for v in (how.mean, how.deviation))
     torch.testing.assert_close(how.pixels(how.picture(picture)), (values - mean) / deviation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ class Preparation:
     mean: tuple[float, ...]  # one per channel, of pixels in 0..1
     deviation: tuple[float, ...]
     invert_light: bool = False  # turn dark ink on a light ground into light ink on a dark one
+    jpeg: int | None = None  # quality at which the small picture is coded, as those were that it learned from
 
     def crop(self, width: int, height: int) -> tuple[int, int, int, int]:
         """The part of a picture the network sees: the largest square in its middle (left, top, right, bottom)."""
@@ -39,7 +41,7 @@ class Preparation:
         small = square.resize((self.size, self.size), Image.Resampling.BICUBIC)
         if self.invert_light and np.asarray(small).mean() > 127:
             small = ImageOps.invert(small)
-        return small
+        return small if self.jpeg is None else jpeg_coded(small, self.jpeg)
 
     def pixels(self, picture: Image.Image) -> Float[Tensor, "channel height width"]:
         """Normalised pixels: about zero mean and unit deviation over the training pictures."""
@@ -136,6 +138,14 @@ class ImageModel:
         if residual.shape[-2] != len(tokens):
             raise ValueError(f"residual has {residual.shape[-2]} tokens, expected {len(tokens)}")
         return tokens
+
+
+def jpeg_coded(picture: Image.Image, quality: int) -> Image.Image:
+    """The picture as it comes back from a JPEG file."""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    with Image.open(file) as coded:
+        return coded.convert(picture.mode)
 
 
 def digest_of(network: torch.nn.Module) -> str:

@@ -6,16 +6,17 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from attnviz.models import save
+from attnviz.models import load, save
 from attnviz.models.store import ASSETS
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
 from attnviz.training.loop import Progress, pick_device, train
-from attnviz.training.recipes import RECIPES
+from attnviz.training.recipes import RECIPES, Recipe
 
 RUNS = Path("runs")
 
@@ -29,6 +30,28 @@ def show(progress: Progress) -> None:
     line = f"{bar} {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {left / 60:.1f} min left"
     sys.stderr.write(line + end)
     sys.stderr.flush()
+
+
+def circumstances(recipe: Recipe, name: str, device: torch.device, seconds: float) -> dict[str, Any]:
+    """How the training was run, for the card."""
+    return {
+        "trained_on": len(DATA[recipe.data]("train")),
+        "steps": recipe.steps,
+        "batch": recipe.batch,
+        "seed": recipe.seed,
+        "minutes": round(seconds / 60, 1),
+        "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
+        "threads": torch.get_num_threads(),
+        "recipe": name,
+    }
+
+
+def began(recipe: Recipe) -> str:
+    """What the training started from, in words; empty for fresh parameters."""
+    if recipe.start is None:
+        return ""
+    facts = load(recipe.start).facts
+    return f"{facts['steps']:,} steps of {facts['batch']} by recipe {facts['recipe']}, {facts['minutes']} minutes"
 
 
 def main() -> int:
@@ -49,6 +72,7 @@ def main() -> int:
     if options.fresh:
         checkpoint.unlink(missing_ok=True)
     device = pick_device(options.device)
+    history = began(recipe)
     try:
         network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25)
         held = DATA[recipe.data]("val")
@@ -56,18 +80,8 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     model = opened_model(recipe, network, held)
-    facts = evaluate(model, held) | {
-        "data": held.source,
-        "trained_on": len(DATA[recipe.data]("train")),
-        "steps": recipe.steps,
-        "batch": recipe.batch,
-        "seed": recipe.seed,
-        "minutes": round(seconds / 60, 1),
-        "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
-        "threads": torch.get_num_threads(),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "recipe": options.name,
-    }
+    facts = evaluate(model, held) | circumstances(recipe, options.name, device, seconds)
+    facts |= {"data": held.source, "start": history, "parameters": sum(p.numel() for p in network.parameters())}
     text = card_text(model, recipe, facts)
     save(model, options.out or ASSETS / recipe.name, text, facts)
     sys.stdout.write(text)

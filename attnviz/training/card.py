@@ -21,10 +21,13 @@ def card_text(model: ImageModel, recipe: Recipe, facts: dict[str, Any]) -> str:
         "|---|---|",
         f"| network | {shape.layers} layers, {shape.heads} heads, width {shape.width}, {patches} patches of "
         f"{shape.patch} x {shape.patch} px, readout from {shape.pooling} |",
+        f"| input | the middle square at {shape.size} px"
+        + (f", coded as JPEG of quality {model.preparation.jpeg} |" if model.preparation.jpeg else " |"),
         f"| parameters | {facts['parameters']:,} |",
         f"| data | {facts['data']} |",
         f"| trained on | {facts['trained_on']:,} pictures, {facts['steps']:,} steps of {facts['batch']}, "
         f"seed {facts['seed']} |",
+        *([f"| started from | {facts['start']} |"] if facts.get("start") else []),
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| held out | {facts['held_out']:,} pictures, never used for training or choices |",
         f"| top-1 | {facts['top1']} % |",
@@ -37,14 +40,18 @@ def card_text(model: ImageModel, recipe: Recipe, facts: dict[str, Any]) -> str:
     if facts["top1_by_group"]:
         lines += ["", "## Top-1 by coarse group", "", "| group | top-1 |", "|---|---|"]
         lines += [f"| {name} | {value} % |" for name, value in sorted(facts["top1_by_group"].items())]
-    lines += [
+    return "\n".join([*lines, *limits(model)])
+
+
+def limits(model: ImageModel) -> list[str]:
+    """What it knows, and what it does not."""
+    return [
         "",
         "## What it knows, and what it does not",
         "",
         f"It chooses among {len(model.classes)} classes and always chooses one, also for a picture of something else. "
-        f"It sees {shape.size} x {shape.size} pixels: small things and fine texture are lost.",
+        f"It sees {model.config.size} x {model.config.size} pixels: small things and fine texture are lost.",
         "",
         "Classes: " + ", ".join(model.classes) + ".",
         "",
     ]
-    return "\n".join(lines)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attnviz.models import ImageModel, Preparation, ViT
-from attnviz.training.data import Pictures
+from attnviz.training.data import JPEG, Pictures
 from attnviz.training.loop import statistics
 from attnviz.training.recipes import Recipe
 
@@ -18,7 +18,8 @@ def opened_model(recipe: Recipe, network: ViT, pictures: Pictures) -> ImageModel
     """The trained network with its preparation and class names, its weights as rounded as they will be shipped."""
     network.load_state_dict({name: tensor.half().float() for name, tensor in network.state_dict().items()})
     mean, deviation = (tuple(round(v, 4) for v in t.flatten().tolist()) for t in statistics(recipe.data))
-    preparation = Preparation(recipe.config.size, mean, deviation, invert_light=recipe.data == "digits")
+    digits, jpeg = recipe.data == "digits", JPEG if recipe.data == "photos" else None
+    preparation = Preparation(recipe.config.size, mean, deviation, invert_light=digits, jpeg=jpeg)
     return ImageModel(recipe.name, network, preparation, pictures.classes, pictures.groups, title=recipe.title)
 
 

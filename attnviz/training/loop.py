@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from attnviz.models.store import load
 from attnviz.models.vit import ViT, loss_of
 from attnviz.training.augment import augment
 from attnviz.training.data import DATA, Pictures
@@ -80,7 +81,8 @@ class Run:
     def __init__(self, recipe: Recipe, pictures: Pictures, device: torch.device):
         self.recipe, self.device, self.step, self.seconds = recipe, device, 0, 0.0
         self.images, self.labels = torch.from_numpy(pictures.images), torch.from_numpy(pictures.labels).long()
-        self.network = ViT(recipe.config).to(device).train()
+        start = load(recipe.start).network.requires_grad_(True) if recipe.start else ViT(recipe.config)
+        self.network = start.to(device).train()
         self.mean, self.deviation = (t.to(device) for t in statistics(recipe.data))
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
         self.optimisers = optimisers(self.network, recipe)

@@ -14,7 +14,7 @@ from attnviz.ui.uploads import Picture, picture_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "samples"
 SAMPLES: dict[str, tuple[str, ...]] = {  # model -> names
-    "vit": ("cat", "coffee", "rocket", "astronaut", "palace", "flower", "motorcycle"),
+    "vit": ("coffee", "cat", "rocket", "palace", "astronaut", "flower", "motorcycle"),
     "vit-digits": ("three", "eight", "zero", "two", "five", "seven", "nine", "drawn"),
 }
 
