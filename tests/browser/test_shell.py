@@ -171,6 +171,13 @@ def test_the_camera_is_opened_on_demand_only(page: Page, server: str):
 def test_a_photo_becomes_the_picture(page: Page, server: str):
     show(page, f"{server}/?model=vit-digits")
     page.get_by_test_id("stSidebar").get_by_text("Use the camera").click()
+    # Before the first frame is there, the button takes a photo of nothing.
+    streams = "() => [...document.querySelectorAll('video')].some(v => v.readyState >= 2 && v.videoWidth > 0)"
+    for _ in range(240):  # not wait_for_function: the page's policy forbids the eval that it needs
+        if page.evaluate(streams):
+            break
+        page.wait_for_timeout(250)
+    page.wait_for_timeout(500)
     page.get_by_role("button", name="Take Photo").click()
     expect(chosen_picture(page)).to_have_value("camera")
     conftest.settle(page)

@@ -157,7 +157,7 @@ def test_several_tokens(seen):
     demo.canvas("picture_view").click(position=demo.place(30), modifiers=["Shift"])
     expect(demo.page.get_by_text("picked [20, 30]")).to_be_visible()
     demo.page.mouse.move(5, 5)
-    expect(demo.sentence("picture_view")).to_contain_text("2 picked tokens together: 25.8 %")
+    expect(demo.sentence("picture_view")).to_contain_text("2 picked tokens together: 51.6 %")
 
 
 def test_keyboard(seen):
