@@ -22,15 +22,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from benchmarks.browser import FLAGS as BROWSER_FLAGS
+
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+    *BROWSER_FLAGS,
     "--use-fake-device-for-media-stream",  # a camera that shows a moving pattern, and asks nobody
     "--use-fake-ui-for-media-stream",
 ]
