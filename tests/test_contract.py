@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from attnviz.attention import VARIANTS, Variant
-from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
-
-WIDTH, HEADS, GRID = 24, 4, (3, 4)
-COUNT = GRID[0] * GRID[1]
+from attnviz.attention import VARIANTS
+from attnviz.types import AttentionCall, Kind, Mask, NoTokenMap, Tokens, UnsupportedMask
+from tests.variants import COUNT, GRID, HEADS, features, plain, token_map, variant
 
 
 def some(*shape: int, seed: int = 3) -> Tensor:
@@ -47,31 +46,10 @@ CASES = [
 ]
 
 
-def variant(name: str, dtype: torch.dtype = torch.float64) -> Variant:
-    """A freshly initialised variant, the same each time."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return VARIANTS[name](WIDTH, HEADS).to(dtype)
-
-
-def features(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
-    """Random features [*batch token feature]."""
-    return torch.randn(*shape, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def tokens(count: int) -> Tokens:
-    """Plain tokens without a grid."""
-    return Tokens(tuple(f"t{i}" for i in range(count)))
-
-
-GRID_TOKENS = Tokens.patches(*GRID)
-
-
-def run(name: str, mask: str = "none", x: Tensor | None = None) -> tuple[Tensor, AttentionCall]:
-    """Output and the last call of one pass over the grid."""
+def run(name: str, mask: str = "none", x: Tensor | None = None) -> tuple[Tensor, tuple[AttentionCall, ...]]:
+    """Output and calls of one pass over the grid."""
     x = features(COUNT) if x is None else x
-    y, calls = variant(name, x.dtype)(x, queries=GRID_TOKENS, mask=MASKS[mask](COUNT))
-    return y, calls[-1]
+    return variant(name, x.dtype)(x, queries=GRID, mask=MASKS[mask](COUNT))
 
 
 def explicit(call: AttentionCall) -> Tensor:
@@ -84,9 +62,11 @@ def explicit(call: AttentionCall) -> Tensor:
 @pytest.mark.parametrize(("name", "mask"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_output_is_map_times_value(name: str, mask: str, dtype: torch.dtype) -> None:
-    _, call = run(name, mask, features(COUNT, dtype=dtype))
-    if call.rule.exact:
-        torch.testing.assert_close(explicit(call), call.output, atol=1e-5 if dtype == torch.float32 else 1e-12, rtol=0)
+    _, calls = run(name, mask, features(COUNT, dtype=dtype))
+    for call in calls:
+        if call.rule.exact:
+            atol = 1e-5 if dtype == torch.float32 else 1e-12
+            torch.testing.assert_close(explicit(call), call.output, atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -94,62 +74,94 @@ def test_output_is_map_times_value(name: str, mask: str, dtype: torch.dtype) -> 
 def test_more_rows_than_one_block(name: str, mask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """300 tokens are three blocks of rows, the last one short."""
     monkeypatch.setattr("attnviz.attention.softmax.PIECE", 1)
-    made, x = MASKS[mask](300), features(300)
+    made, x, many = MASKS[mask](300), features(300), Tokens.patches(10, 30)
     if made is not None and not made.kinds <= VARIANTS[name].serves:
         return
-    _, (*_, call) = variant(name)(x, queries=tokens(300), mask=made)
-    torch.testing.assert_close(explicit(call), call.output, atol=1e-12, rtol=0)
+    _, calls = variant(name, tokens=many)(x, queries=many, mask=made)
     row = torch.rand(300, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    torch.testing.assert_close(call.pull(row), row @ call.token_map().mean(-3), atol=1e-12, rtol=0)
+    for call in calls:
+        if (whole := token_map(call)) is not None:
+            torch.testing.assert_close(call.pull(row), row @ whole.mean(-3), atol=1e-12, rtol=0)
+        if call.rule.exact:
+            torch.testing.assert_close(explicit(call), call.output, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(("name", "mask"), CASES)
 def test_rows_on_demand_are_rows_of_the_whole(name: str, mask: str) -> None:
-    _, call = run(name, mask)
-    heads, rows = [2, 0], [5, 1, 11]
-    for asked in (call.weights, call.token_map, call.scores):
-        torch.testing.assert_close(asked(heads, rows), asked()[heads][:, rows], atol=1e-12, rtol=0)
+    _, calls = run(name, mask)
+    for call in calls:
+        heads, rows = [call.heads - 1, 0], [5, 1, 11]
+        for asked in (call.weights, call.token_map, call.scores):
+            try:
+                whole = asked()
+            except NoTokenMap:
+                continue
+            torch.testing.assert_close(asked(heads, rows), whole[heads][:, rows], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(("name", "mask"), CASES)
 def test_rows_of_a_stochastic_map_sum_to_one(name: str, mask: str) -> None:
-    _, call = run(name, mask)
-    if call.rule.stochastic:
-        sums = call.token_map().sum(-1)
-        torch.testing.assert_close(sums, (~call.empty).to(sums.dtype).expand_as(sums))
-        assert (call.token_map() >= 0).all()
+    _, calls = run(name, mask)
+    for call in calls:
+        if call.rule.stochastic:
+            sums = call.token_map().sum(-1)
+            torch.testing.assert_close(sums, (~call.empty).to(sums.dtype).expand_as(sums))
+            assert (call.token_map() >= 0).all()
+
+
+@pytest.mark.parametrize(("name", "mask"), CASES)
+def test_every_native_map_says_what_it_is(name: str, mask: str) -> None:
+    _, calls = run(name, mask)
+    for call in calls:
+        found = call.maps()
+        assert found
+        for one in found.values():
+            assert len(one.axes) == one.array.ndim
+            assert one.kind in get_args(Kind)
+            assert one.array.isfinite().all()
+            if one.stochastic:
+                sums = one.array.sum(-1)
+                assert (((sums - 1).abs() < 1e-9) | (sums == 0)).all()
+                assert (one.array >= 0).all()
 
 
 @pytest.mark.parametrize(("name", "mask"), CASES)
 def test_batched_is_unbatched(name: str, mask: str) -> None:
     x = features(2, 3, COUNT)
-    together, call = run(name, mask, x)
+    together, calls = run(name, mask, x)
     for i, j in product(range(2), range(3)):
         alone, single = run(name, mask, x[i, j])
         torch.testing.assert_close(together[i, j], alone, atol=1e-12, rtol=0)
-        torch.testing.assert_close(call.token_map()[i, j], single.token_map(), atol=1e-12, rtol=0)
+        for call, one in zip(calls, single, strict=True):
+            whole, expected = token_map(call), token_map(one)
+            if whole is not None:
+                torch.testing.assert_close(whole.expand(2, 3, *whole.shape[-3:])[i, j], expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(("name", "mask"), CASES)
 def test_map_gradient_is_autograd(name: str, mask: str) -> None:
-    _, call = run(name, mask)
-    attention = call.token_map().detach().requires_grad_()
-    value = call.value.detach()[call.kv_heads_of(range(HEADS))]
-    d_output = torch.randn(value.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    output = attention @ value * (1 if call.gate is None else call.gate)
-    (expected,) = torch.autograd.grad((output * d_output).sum(), attention)
-    if call.mask is not None:
-        expected = expected * call.mask.rows(list(range(HEADS)), list(range(COUNT)), COUNT, COUNT)
-    torch.testing.assert_close(call.map_gradient(d_output), expected, atol=1e-12, rtol=0)
-    torch.testing.assert_close(call.map_gradient(d_output, [3], [4]), expected[[3]][:, [4]], atol=1e-12, rtol=0)
+    _, calls = run(name, mask)
+    for call in calls:
+        if not call.rule.exact:
+            continue
+        attention = call.token_map().detach().requires_grad_()
+        value = call.value.detach()[call.kv_heads_of(range(call.heads))]
+        d_output = torch.randn(call.output.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        output = attention @ value * (1 if call.gate is None else call.gate.detach())
+        (expected,) = torch.autograd.grad((output * d_output).sum(), attention)
+        if call.mask is not None:
+            expected = expected * call.mask.rows(list(range(call.heads)), list(range(COUNT)), COUNT, COUNT)
+        torch.testing.assert_close(call.map_gradient(d_output), expected, atol=1e-12, rtol=0)
+        one = call.heads - 1
+        torch.testing.assert_close(call.map_gradient(d_output, [one], [4]), expected[[one]][:, [4]], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(("name", "mask"), CASES)
 def test_gradients_reach_the_recorded_output(name: str, mask: str) -> None:
     """y = output W_O summed up, so d y / d output is the sum of W_O over features, whatever came before."""
     network = variant(name)
-    y, (*_, call) = network(features(COUNT), queries=GRID_TOKENS, mask=MASKS[mask](COUNT))
-    expected = network.out.weight.sum(0).unflatten(0, (HEADS, 1, -1)).expand_as(call.output)
+    y, (*_, call) = network(features(COUNT), queries=GRID, mask=MASKS[mask](COUNT))
+    expected = network.out.weight.sum(0).unflatten(0, (call.heads, 1, -1)).expand_as(call.output)
     torch.testing.assert_close(call.gradient(y.sum()), expected)
 
 
@@ -159,13 +171,20 @@ def test_a_blocked_key_has_no_influence(name: str, mask: str) -> None:
     network, made = variant(name), MASKS[mask](COUNT)
 
     def answer(x: Tensor) -> Tensor:
-        return network(x, queries=GRID_TOKENS, mask=made)[0].square().sum(-1)
+        return network(x, queries=GRID, mask=made)[0].square().sum(-1)
 
     influence = torch.autograd.functional.jacobian(answer, features(COUNT)).abs().sum(-1)  # [query key]
     everything = list(range(COUNT))
-    allowed = torch.ones(COUNT, COUNT, dtype=torch.bool)
+    allowed = torch.eye(COUNT, dtype=torch.bool)
+    for call in network(features(COUNT), queries=GRID, mask=made)[1]:  # chained calls reach further
+        if call.mask is None:
+            allowed = torch.ones(COUNT, COUNT, dtype=torch.bool)
+        else:
+            reach = call.mask.rows(list(range(call.heads)), everything, COUNT, COUNT).any(0)
+            allowed = (reach.float() @ allowed.float()) > 0
     if made is not None:
-        allowed = made.rows(list(range(HEADS)), everything, COUNT, COUNT).any(0)
+        wanted = made.rows(list(range(HEADS)), everything, COUNT, COUNT).any(0)
+        assert not (allowed & ~wanted & ~torch.eye(COUNT, dtype=torch.bool)).any() or len(VARIANTS[name].needs) > 0
     others = ~torch.eye(COUNT, dtype=torch.bool)  # a token always reads its own query
     assert (influence[~allowed & others] == 0).all()
     assert (influence[allowed & others] > 0).all()
@@ -177,11 +196,12 @@ def test_a_row_with_nothing_to_attend_to_is_zero(name: str, mask: str) -> None:
     if not MASKS[mask](COUNT).kinds <= VARIANTS[name].serves:
         return
     x = features(COUNT).requires_grad_()
-    y, call = run(name, mask, x)
+    y, (*_, call) = run(name, mask, x)
     rows = [1] if mask == "nothing" else list(range(COUNT))
     assert call.empty.squeeze(0).nonzero().flatten().tolist() == rows
     assert (call.output[:, rows] == 0).all()
-    assert (call.token_map(rows=rows) == 0).all()
+    if (whole := token_map(call)) is not None:
+        assert (whole[:, rows] == 0).all()
     y.square().sum().backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
@@ -203,11 +223,11 @@ def test_a_mask_that_is_not_served_is_refused(name: str, mask: str) -> None:
 def test_appending_masked_keys_changes_nothing(name: str) -> None:
     if not {"cross", "key_keep"} <= VARIANTS[name].serves:
         return
-    network, x = variant(name), features(COUNT)
+    network, x = variant(name, tokens=plain(COUNT)), features(COUNT)
     padded = torch.cat([x, features(5, seed=9)])
     mask = Mask(key_keep=torch.arange(COUNT + 5) < COUNT)
-    y, _ = network(x, padded, queries=tokens(COUNT), keys=tokens(COUNT + 5), mask=mask)
-    torch.testing.assert_close(y, network(x, queries=tokens(COUNT))[0], atol=1e-12, rtol=0)
+    y, _ = network(x, padded, queries=plain(COUNT), keys=plain(COUNT + 5), mask=mask)
+    torch.testing.assert_close(y, network(x, queries=plain(COUNT))[0], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -215,9 +235,9 @@ def test_appending_masked_keys_changes_nothing(name: str) -> None:
 def test_causal_is_bottom_right(name: str, n_q: int, n_k: int) -> None:
     if not {"cross", "causal"} <= VARIANTS[name].serves:
         return
-    network = variant(name)
+    network = variant(name, tokens=plain(n_k))
     x, context = features(n_q), features(n_k, seed=1)
-    _, (*_, call) = network(x, context, queries=tokens(n_q), keys=tokens(n_k), mask=Mask(causal=True))
+    _, (*_, call) = network(x, context, queries=plain(n_q), keys=plain(n_k), mask=Mask(causal=True))
     seen = torch.ones(n_q, n_k).tril(n_k - n_q).bool()
     assert ((call.token_map() > 0) == seen).all()
     torch.testing.assert_close(explicit(call), call.output, atol=1e-12, rtol=0)
@@ -227,14 +247,41 @@ def test_causal_is_bottom_right(name: str, n_q: int, n_k: int) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("new", [1, 3])
 def test_decoding_is_the_causal_forward(name: str, new: int) -> None:
-    network, x = variant(name), features(7)
+    network, x = variant(name, tokens=plain(7)), features(7)
     if "causal" not in network.serves:
         with pytest.raises(UnsupportedMask):
-            network.decode(x, queries=tokens(7), keys=tokens(7))
+            network.decode(x, queries=plain(7), keys=plain(7))
         return
-    whole, _ = network(x, queries=tokens(7), mask=Mask(causal=True))
-    y, _, past = network.decode(x[: 7 - new], queries=tokens(7 - new), keys=tokens(7 - new))
+    whole, _ = network(x, queries=plain(7), mask=Mask(causal=True))
+    y, _, past = network.decode(x[: 7 - new], queries=plain(7 - new), keys=plain(7 - new))
     torch.testing.assert_close(y, whole[: 7 - new], atol=1e-12, rtol=0)
-    y, calls, _ = network.decode(x[7 - new :], past, queries=tokens(new), keys=tokens(7))
+    y, calls, _ = network.decode(x[7 - new :], past, queries=plain(new), keys=plain(7))
     torch.testing.assert_close(y, whole[7 - new :], atol=1e-12, rtol=0)
-    assert calls[-1].token_map().shape == (HEADS, new, 7)
+    assert calls[-1].token_map().shape == (calls[-1].heads, new, 7)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_tokens_that_do_not_fit_are_refused_in_words(name: str) -> None:
+    """No grid, another length, a prefix: served, or refused with the reason; never misread."""
+    needs, serves = VARIANTS[name].needs, VARIANTS[name].serves
+    strangers = {"grid": plain(COUNT), "length": plain(COUNT - 1), "prefix": Tokens.patches(4, 6, ["CLS"])}
+    for reason, stranger in strangers.items():
+        fits = reason in serves if reason == "prefix" else reason not in needs
+        if fits and not (needs and reason != "prefix"):
+            network = variant(name, tokens=stranger)
+            y, _ = network(features(len(stranger)), queries=stranger)
+            assert y.isfinite().all()
+        elif not fits:
+            with pytest.raises(UnsupportedMask) as raised:
+                variant(name)(features(len(stranger)), queries=stranger)
+            assert raised.value.reason
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_single_token_is_read_or_refused(name: str) -> None:
+    one = Tokens.patches(1, 1)
+    try:
+        y, _ = variant(name, tokens=one)(features(1), queries=one)
+    except ValueError:  # in words; UnsupportedMask is one
+        return
+    assert y.isfinite().all()

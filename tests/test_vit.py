@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.models.vit import ViT, ViTConfig, patchify, unpatchify
-from attnviz.types import Trace
+from attnviz.types import Trace, UnsupportedMask
 
 SMALL = ViTConfig(size=16, patch=4, width=24, layers=2, heads=4, mlp=2, classes=5)
 
@@ -110,9 +110,13 @@ def test_sizes_that_patches_do_not_divide() -> None:
 def test_every_variant_position_and_readout(name: str, positions: str, prefix: dict) -> None:
     network = made(replace(SMALL, variant=name, positions=positions, **prefix))
     count = 16 + len(network.config.prefix)
+    if network.config.prefix and "prefix" not in VARIANTS[name].serves:
+        with pytest.raises(UnsupportedMask, match="has no place for"):
+            network(picture(3, 16, 16))
+        return
     trace = network(picture(3, 16, 16))
     assert answer(trace).shape == (1, 5)
-    assert len(trace.calls) == 2
+    assert {call.layer for call in trace.calls} == {0, 1}
     assert len(trace.residuals["main"]) == 3
     assert trace.calls[1].queries.labels[: len(network.config.prefix)] == network.config.prefix
     assert trace.readout["main"].sum().item() == pytest.approx(1)

@@ -27,13 +27,24 @@ class Cost:
 
 
 class Variant(nn.Module):
-    """One kind of attention: projections around a rule."""
+    """One kind of attention: projections around a rule.
+
+    `tokens` are those it is made for: relative tables and fixed lengths take their size from them.
+    """
 
     title: str
     rule: Rule
-    serves: frozenset[str] = frozenset({"keep", "key_keep", "causal", "band", "groups", "cross"})
+    serves: frozenset[str] = frozenset({"keep", "key_keep", "causal", "band", "groups", "cross", "prefix"})
+    needs: frozenset[str] = frozenset()  # "grid": patches of a picture; "length": as many tokens as it was made for
     out: nn.Linear
-    heads: int
+
+    def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} does not split into {heads} heads")
+        if "length" in self.needs and tokens is None:
+            raise ValueError(f"{self.title} is made for a number of tokens; name them: tokens=Tokens(...)")
+        self.width, self.heads, self.dim, self.made_for = width, heads, width // heads, tokens
 
     def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """The fields of a call that this variant computes: at least query, key and value."""
@@ -56,9 +67,9 @@ class Variant(nn.Module):
         heads_off: Sequence[int] = (),
     ) -> tuple[Float[Tensor, "*batch query feature"], tuple[AttentionCall, ...]]:
         """The new features and the calls that made them. Raises UnsupportedMask for what is not served."""
-        self.check(mask, context is not None, len(queries), len(queries if keys is None else keys))
+        cross, keys = context is not None, queries if keys is None else keys
+        self.check(mask, cross, queries, keys)
         context = x if context is None else context
-        keys = queries if keys is None else keys
         check_lengths(x, queries, context, keys)
         fields = self.parts(x, context, queries, keys)
         return self.finish(fields, queries=queries, keys=keys, mask=mask, name=name, layer=layer, heads_off=heads_off)
@@ -84,14 +95,20 @@ class Variant(nn.Module):
         y, calls = self.finish(fields, queries=queries, keys=keys, mask=mask, name=name, layer=layer)
         return y, calls, (fields["key"], fields["value"])
 
-    def check(self, mask: Mask | None, cross: bool, n_q: int, n_k: int) -> None:
+    def check(self, mask: Mask | None, cross: bool, queries: Tokens, keys: Tokens) -> None:
         """Refuse, with the reason, what this variant does not serve."""
         if cross and "cross" not in self.serves:
             raise UnsupportedMask(self.title, "queries and keys must come from the same tokens")
+        if queries.prefix and "prefix" not in self.serves:
+            raise UnsupportedMask(self.title, f"has no place for {queries.labels[0]}, which is not a patch")
+        if "grid" in self.needs and queries.grid is None:
+            raise UnsupportedMask(self.title, "needs the patches of a picture, in rows and columns")
+        if "length" in self.needs and self.made_for and len(keys) != len(self.made_for):
+            raise UnsupportedMask(self.title, f"was made for {len(self.made_for)} tokens and cannot read {len(keys)}")
         if mask is not None:
             if missing := mask.kinds - self.serves:
                 raise UnsupportedMask(self.title, f"does not serve the mask {', '.join(sorted(missing))}")
-            mask.check(self.heads, n_q, n_k)
+            mask.check(self.heads, len(queries), len(keys))
 
     def finish(
         self, fields: dict[str, Any], *, heads_off: Sequence[int] = (), **named: Any
@@ -101,8 +118,9 @@ class Variant(nn.Module):
             switch = self.switch(heads_off, fields["query"])
             fields["gate"] = switch if fields.get("gate") is None else fields["gate"] * switch
         fields.setdefault("projection", self.out.weight.T.unflatten(0, (self.heads, -1)))
-        call = AttentionCall(rule=self.rule, **fields, **named)
-        output = self.rule.mix(call)
+        fields.setdefault("rule", self.rule)  # a rule that holds what was learned is made anew for each call
+        call = AttentionCall(**fields, **named)
+        output = call.rule.mix(call)
         call = replace(call, output=output)  # the very tensor the network goes on with
         y = self.out(output.transpose(-3, -2).flatten(-2))
         return y, (call,)

@@ -16,15 +16,14 @@ class MultiHead(Variant):
 
     title = "Multi-head attention"
 
-    def __init__(self, width: int, heads: int, *, kv_heads: int | None = None, bias: bool = True):
-        super().__init__()
+    def __init__(
+        self, width: int, heads: int, *, tokens: Tokens | None = None, kv_heads: int | None = None, bias: bool = True
+    ):
+        super().__init__(width, heads, tokens=tokens)
         kv_heads = heads if kv_heads is None else kv_heads
-        if width % heads:
-            raise ValueError(f"width {width} does not split into {heads} heads")
         if heads % kv_heads:
             raise ValueError(f"{heads} heads do not share {kv_heads} key-value heads evenly")
-        self.width, self.heads, self.kv_heads, self.dim = width, heads, kv_heads, width // heads
-        self.rule = Softmax()
+        self.kv_heads, self.rule = kv_heads, Softmax()
         self.query = nn.Linear(width, width, bias=bias)
         self.key = nn.Linear(width, kv_heads * self.dim, bias=bias)
         self.value = nn.Linear(width, kv_heads * self.dim, bias=bias)

@@ -6,8 +6,8 @@ what it computes on the way is its return value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ class ViTConfig:
     registers: int = 0
     positions: str = "learned"
     variant: str = "mha"
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the variant
 
     def __post_init__(self):
         if self.size % self.patch:
@@ -57,11 +58,11 @@ class ViTConfig:
 class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x))."""
 
-    def __init__(self, config: ViTConfig):
+    def __init__(self, config: ViTConfig, tokens: Tokens):
         super().__init__()
         width = config.width
         self.attention_norm = nn.LayerNorm(width, eps=1e-6)
-        self.attention = VARIANTS[config.variant](width, config.heads)
+        self.attention = VARIANTS[config.variant](width, config.heads, tokens=tokens, **config.options)
         self.mlp_norm = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(width, config.mlp * width), nn.GELU(), nn.Linear(config.mlp * width, width))
 
@@ -88,7 +89,7 @@ class ViT(nn.Module):
             self.positions = nn.Parameter(table)
         else:
             self.register_buffer("positions", table)
-        blocks = [Block(config) for _ in range(config.layers)]
+        blocks = [Block(config, tokens) for _ in range(config.layers)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.classify = nn.Linear(config.width, config.classes)

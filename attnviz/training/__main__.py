@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from attnviz.models import load, save
+from attnviz.models import save
 from attnviz.models.store import ASSETS
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, NoData
@@ -46,14 +46,6 @@ def circumstances(recipe: Recipe, name: str, device: torch.device, seconds: floa
     }
 
 
-def began(recipe: Recipe) -> str:
-    """What the training started from, in words; empty for fresh parameters."""
-    if recipe.start is None:
-        return ""
-    facts = load(recipe.start).facts
-    return f"{facts['steps']:,} steps of {facts['batch']} by recipe {facts['recipe']}, {facts['minutes']} minutes"
-
-
 def main() -> int:
     """Train, evaluate, save; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m attnviz.training", description=__doc__)
@@ -72,7 +64,6 @@ def main() -> int:
     if options.fresh:
         checkpoint.unlink(missing_ok=True)
     device = pick_device(options.device)
-    history = began(recipe)
     try:
         network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25)
         held = DATA[recipe.data]("val")
@@ -81,7 +72,7 @@ def main() -> int:
         return 2
     model = opened_model(recipe, network, held)
     facts = evaluate(model, held) | circumstances(recipe, options.name, device, seconds)
-    facts |= {"data": held.source, "start": history, "parameters": sum(p.numel() for p in network.parameters())}
+    facts |= {"data": held.source, "parameters": sum(p.numel() for p in network.parameters())}
     text = card_text(model, recipe, facts)
     save(model, options.out or ASSETS / recipe.name, text, facts)
     sys.stdout.write(text)

@@ -1,4 +1,4 @@
-"""Random crops, mirror images and changes of light: the same picture never looks quite the same twice."""
+"""Random crops, mirror images, changes of sharpness and light: the same picture never looks quite the same twice."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Augmentation:
     stretch: float = 1.33  # widest aspect ratio of a crop
     mirror: bool = True
     light: float = 0.3  # largest relative change of brightness, contrast and colour
+    soft: float = 0.0  # most of a 3 x 3 mean mixed in, to soften; half as much is taken away, to sharpen
     shift: float = 0.0  # largest shift, as a share of the side
 
 
@@ -42,6 +43,9 @@ def augment(
     grid = F.affine_grid(place, list(pixels.shape), align_corners=False)
     edge = "zeros" if how.shift else "reflection"
     changed = F.grid_sample(pixels, grid, padding_mode=edge, align_corners=False)
+    if how.soft:
+        mean = F.avg_pool2d(changed, 3, stride=1, padding=1, count_include_pad=False)
+        changed = changed + between(-how.soft / 2, how.soft)[:, None, None, None] * (mean - changed)
     if not how.light:
         return changed
     bright, contrast, colour = (1 + between(-how.light, how.light)[:, None, None, None] for _ in range(3))

@@ -27,7 +27,6 @@ def card_text(model: ImageModel, recipe: Recipe, facts: dict[str, Any]) -> str:
         f"| data | {facts['data']} |",
         f"| trained on | {facts['trained_on']:,} pictures, {facts['steps']:,} steps of {facts['batch']}, "
         f"seed {facts['seed']} |",
-        *([f"| started from | {facts['start']} |"] if facts.get("start") else []),
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| held out | {facts['held_out']:,} pictures, never used for training or choices |",
         f"| top-1 | {facts['top1']} % |",

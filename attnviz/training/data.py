@@ -17,11 +17,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
+from scipy.ndimage import convolve1d
 
 from attnviz.models.image import jpeg_coded
 
 Split = Literal["train", "val"]
 JPEG = 85  # quality of every photograph at 64 px
+SOFT = 0.05  # brings Tiny-ImageNet to the sharpness of Imagenette at 64 px
 ROOT = Path(__file__).resolve().parents[2]
 IMAGENETTE = {  # short names and coarse groups for Imagenette's ten, in the words of the other 120
     "n01440764": ("tench", "fish"),
@@ -69,9 +71,11 @@ def photos(split: Split) -> Pictures:
     parts = [read_sheets(folder / "tinyimagenet120_64.tar", split), read_sheets(folder / "imagenette_128.tar", split)]
     images, labels, names, groups = [], [], [], []
     for pictures, marks, classes in parts:
-        # Tiny-ImageNet comes as JPEG files of 64 px, with colours at half of that. A network finds these traces at once
-        # and tells the two sources apart by them; so all are coded alike, and so is a visitor's picture.
-        images.append(coded(halved(pictures) if pictures.shape[1] == 128 else pictures))
+        # Tiny-ImageNet is sharper than a picture made small with care, and comes as JPEG files of 64 px, with colours
+        # at half of that. A network finds these traces at once, tells the two sources apart by them, and takes a
+        # visitor's picture for one of Imagenette's. So all are made equally sharp and coded alike; what remains is
+        # printed by `python -m benchmarks.sources`.
+        images.append(coded(halved(pictures) if pictures.shape[1] == 128 else softened(pictures)))
         labels.append(marks + len(names))
         for entry in classes:
             name, group = IMAGENETTE.get(entry["wnid"]) or (entry["name"], entry["coarse"])
@@ -123,6 +127,14 @@ def halved(images: np.ndarray) -> np.ndarray:
     parts = np.array_split(images, max(1, len(images) // 1000))
     means = [p.reshape(len(p), p.shape[1] // 2, 2, p.shape[2] // 2, 2, 3).mean((2, 4)) for p in parts]
     return np.concatenate([np.rint(m).astype(np.uint8) for m in means])
+
+
+def softened(images: UInt8[np.ndarray, "picture height width channel"]) -> UInt8[np.ndarray, "..."]:
+    """A little less sharp: SOFT of each neighbour's value, along both sides in turn."""
+    parts = np.array_split(images, max(1, len(images) // 1000))
+    kernel = np.array([SOFT, 1 - 2 * SOFT, SOFT])
+    blurred = [convolve1d(convolve1d(p.astype(np.float32), kernel, 1), kernel, 2) for p in parts]
+    return np.concatenate([np.rint(b.clip(0, 255)).astype(np.uint8) for b in blurred])
 
 
 def coded(images: UInt8[np.ndarray, "picture height width channel"]) -> UInt8[np.ndarray, "..."]:

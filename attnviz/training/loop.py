@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from attnviz.models.store import load
 from attnviz.models.vit import ViT, loss_of
 from attnviz.training.augment import augment
 from attnviz.training.data import DATA, Pictures
@@ -81,8 +80,7 @@ class Run:
     def __init__(self, recipe: Recipe, pictures: Pictures, device: torch.device):
         self.recipe, self.device, self.step, self.seconds = recipe, device, 0, 0.0
         self.images, self.labels = torch.from_numpy(pictures.images), torch.from_numpy(pictures.labels).long()
-        start = load(recipe.start).network.requires_grad_(True) if recipe.start else ViT(recipe.config)
-        self.network = start.to(device).train()
+        self.network = ViT(recipe.config).to(device).train()
         self.mean, self.deviation = (t.to(device) for t in statistics(recipe.data))
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
         self.optimisers = optimisers(self.network, recipe)
@@ -131,10 +129,14 @@ class Run:
         return total
 
     def batch(self) -> Tensor:
-        """The next pictures of this pass, or of a new one in a new order; a last short batch is dropped."""
+        """The next pictures of this pass, or of a new one in a new order; a last short batch is dropped.
+
+        A pass shows as many pictures of every class as the smallest class has, chosen anew each time: a class with more
+        pictures must not become the answer when in doubt.
+        """
         size = min(self.recipe.batch, len(self.labels))
         if len(self.queue) < size:
-            self.queue = torch.randperm(len(self.labels), generator=self.random)
+            self.queue = balanced(self.labels, self.random)
         index, self.queue = self.queue[:size], self.queue[size:]
         return index
 
@@ -174,6 +176,16 @@ class Run:
         self.random.set_state(state["random"].cpu())
         self.queue = state.get("queue", self.queue).cpu()  # a state without one starts a new pass
         self.started = time.monotonic() - self.seconds
+
+
+def balanced(labels: Int[Tensor, " picture"], random: torch.Generator) -> Int[Tensor, " chosen"]:
+    """Indices in random order, equally many of every class."""
+    order = torch.randperm(len(labels), generator=random)
+    counts = torch.bincount(labels)
+    place = torch.empty_like(order)  # how many of its class come before a picture
+    for label in range(len(counts)):
+        place[labels[order] == label] = torch.arange(int(counts[label]))
+    return order[place < counts[counts > 0].min()]
 
 
 def optimisers(network: ViT, recipe: Recipe) -> list[torch.optim.Optimizer]:

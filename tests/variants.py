@@ -1,0 +1,40 @@
+"""Every variant of VARIANTS, made the same way each time, for the tests that loop over the table."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attnviz.attention import VARIANTS, Variant
+from attnviz.types import AttentionCall, NoTokenMap, Tokens
+
+WIDTH, HEADS = 24, 4
+GRID = Tokens.patches(4, 6)
+COUNT = len(GRID)
+
+
+def variant(name: str, dtype: torch.dtype = torch.float64, tokens: Tokens = GRID) -> Variant:
+    """A freshly initialised variant, the same each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return VARIANTS[name](WIDTH, HEADS, tokens=tokens).to(dtype)
+
+
+def features(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    """Random features [*batch token feature]."""
+    return torch.randn(*shape, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def plain(count: int) -> Tokens:
+    """Tokens without a grid."""
+    return Tokens(tuple(f"t{i}" for i in range(count)))
+
+
+def token_map(call: AttentionCall) -> Tensor | None:
+    """The whole map; None where the rule says, in words, that there is none."""
+    if not call.rule.exact:
+        try:
+            return call.token_map()
+        except NoTokenMap:
+            return None
+    return call.token_map()
