@@ -33,6 +33,9 @@ class Variant(nn.Module):
     """
 
     title: str
+    paper: str  # "Vaswani et al. 2017, arXiv 1706.03762"
+    formula: str  # LaTeX, one line
+    meaning: str  # what its map means, for a visitor
     rule: Rule
     serves: frozenset[str] = frozenset({"keep", "key_keep", "causal", "band", "groups", "cross", "prefix"})
     needs: frozenset[str] = frozenset()  # "grid": patches of a picture; "length": as many tokens as it was made for

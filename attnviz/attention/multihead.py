@@ -15,6 +15,9 @@ class MultiHead(Variant):
     """Every head has its own queries, keys and values, compares them by dot product and shares out its attention."""
 
     title = "Multi-head attention"
+    paper = "Vaswani et al. 2017, arXiv 1706.03762"
+    formula = r"\mathrm{softmax}\!\left(Q K^\top / \sqrt{d_h}\right) V"
+    meaning = "Row i says how the query of token i shares out its attention over the keys of all tokens; it sums to one."
 
     def __init__(
         self, width: int, heads: int, *, tokens: Tokens | None = None, kv_heads: int | None = None, bias: bool = True
