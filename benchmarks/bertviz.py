@@ -99,10 +99,12 @@ def measure_ours(browser: Browser, address: str, tokens: int) -> Figures:
 
 
 def switch_ours(page: Page, layer: int) -> float:
-    """Seconds from the key that moves the layer slider until the new layer's exact rows are painted."""
-    page.get_by_role("slider").first.focus()
+    """Seconds from the click on another layer until its exact rows are painted."""
+    button = page.get_by_role("radiogroup", name="Layer").get_by_role("radio", name=str(layer), exact=True)
+    button.hover()
     started = time.perf_counter()
-    page.keyboard.press("ArrowRight")
+    page.mouse.down()
+    page.mouse.up()
     page.wait_for_function(OPENED, arg=[f"layer {layer}"], polling="raf")
     page.evaluate(FRAMES)
     taken = time.perf_counter() - started

@@ -28,8 +28,8 @@ else:
 @st.fragment
 def body() -> None:
     """All heads at a glance, and the opened layer's exact rows."""
-    layer = st.select_slider("Layer", range(layers), key="layer")
-    head = st.select_slider("Head", range(heads), key="head")
+    layer = st.segmented_control("Layer", range(layers), default=0, required=True, key="layer")
+    head = st.segmented_control("Head", range(heads), default=0, required=True, key="head")
     views.send_tiles("overview", overview)
     names = [f"Head {h + 1}" for h in range(heads)]
     views.send_maps(f"layer {layer}", weights[layer], titles=names, keys=tokens, queries=tokens)

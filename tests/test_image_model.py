@@ -11,7 +11,8 @@ from PIL import Image
 
 import attnviz
 from attnviz.models import ImageModel, Preparation
-from attnviz.training.data import DATA, coded
+from attnviz.models.image import made_small
+from attnviz.training.data import DATA, coded, halved
 
 COLOUR = Preparation(8, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 GREY = Preparation(8, (0.3,), (0.4,), invert_light=True)
@@ -67,6 +68,14 @@ def test_jpeg_traces_are_put_on_every_picture() -> None:
     assert np.array_equal(clean, np.asarray(noise))
     assert not np.array_equal(traced, clean)
     assert traced.shape == clean.shape
+
+
+def test_a_picture_is_made_small_as_the_training_pictures_were() -> None:
+    """A tile of 128 px gives what training makes of it; a picture of the network's size is left alone."""
+    tile = np.random.default_rng(0).integers(0, 255, (1, 128, 128, 3), dtype=np.uint8)
+    small = np.asarray(made_small(Image.fromarray(tile[0]), 64)).astype(int)
+    assert abs(small - halved(tile)[0]).max() <= 1
+    assert np.array_equal(np.asarray(made_small(Image.fromarray(tile[0]), 128)), tile[0])
 
 
 @pytest.mark.parametrize("name", attnviz.MODELS)

@@ -16,9 +16,9 @@ from torch import nn
 
 from attnviz.training.augment import Augmentation, augment
 from attnviz.training.card import card_text
-from attnviz.training.data import DATA, NoData, Pictures, cut, data_folder, halved, photos, read_sheets
+from attnviz.training.data import DATA, SOFT, NoData, Pictures, cut, data_folder, halved, photos, read_sheets, softened
 from attnviz.training.evaluate import evaluate, opened_model
-from attnviz.training.loop import Progress, Run, cosine, pick_device, train
+from attnviz.training.loop import Progress, Run, balanced, cosine, pick_device, train
 from attnviz.training.recipes import RECIPES
 
 CPU = torch.device("cpu")
@@ -147,10 +147,20 @@ def test_every_parameter_is_trained(digits: Pictures) -> None:
 
 def test_each_picture_comes_once_a_pass(digits: Pictures) -> None:
     run = Run(TINY, digits, CPU)
-    passes = [torch.cat([run.batch() for _ in range(len(digits) // 32)]) for _ in range(2)]
+    count = len(balanced(run.labels, run.random))
+    passes = [torch.cat([run.batch() for _ in range(count // 32)]) for _ in range(2)]
     for order in passes:
         assert len(order.unique()) == len(order)
     assert not torch.equal(*passes)
+
+
+def test_a_pass_shows_as_many_of_every_class() -> None:
+    """Two classes of 3 and 90: 3 of each, those of the large class chosen anew."""
+    labels = torch.tensor([0] * 3 + [2] * 90)  # class 1 has no pictures
+    random = torch.Generator().manual_seed(0)
+    first, second = balanced(labels, random), balanced(labels, random)
+    assert sorted(labels[first].tolist()) == [0, 0, 0, 2, 2, 2]
+    assert set(first.tolist()) != set(second.tolist())
 
 
 def test_patch_dropout_is_annealed(digits: Pictures) -> None:
@@ -201,6 +211,26 @@ def test_no_augmentation_is_the_identity() -> None:
     turned = [not torch.allclose(m, p, atol=1e-5) for m, p in zip(mirrored, pixels.repeat(20, 1, 1, 1), strict=True)]
     assert 10 < sum(turned) < 30
     assert any(torch.allclose(mirrored[0 if turned[0] else turned.index(True)], p.flip(-1), atol=1e-5) for p in pixels)
+
+
+def test_softness_mixes_in_the_mean_of_the_neighbours() -> None:
+    """A step becomes less or more steep by at most what is asked for; flat ground and the brightness stay."""
+    still = Augmentation(area=1.0, stretch=1.0, mirror=False, light=0.0, soft=0.6)
+    step = torch.cat([torch.zeros(64, 1, 8, 4), torch.ones(64, 1, 8, 4)], -1)
+    changed = augment(step, still, torch.Generator().manual_seed(0))
+    amount = 3 * changed[:, 0, 4, 3]  # a third of the pixels around lies beyond the step
+    assert -0.3 <= amount.min() < -0.2
+    assert 0.5 < amount.max() <= 0.6
+    torch.testing.assert_close(changed[..., :3], step[..., :3])
+    torch.testing.assert_close(changed.mean((1, 2, 3)), step.mean((1, 2, 3)))
+
+
+def test_softening_takes_a_share_of_each_neighbour() -> None:
+    point = np.zeros((1, 5, 5, 3), dtype=np.uint8)
+    point[0, 2, 2] = 200
+    soft = softened(point)[0, :, :, 1].astype(float) / 200
+    line = np.array([0, SOFT, 1 - 2 * SOFT, SOFT, 0])
+    np.testing.assert_allclose(soft, line[:, None] * line, atol=0.5 / 200)
 
 
 def test_contact_sheets_are_cut_in_raster_order() -> None:

@@ -7,7 +7,7 @@ returns `frame.finish(figure, ...)`. Axes are numeric with tick texts, because p
 from attnviz.plots.curves import bars, lines
 from attnviz.plots.heatmaps import heatmap
 from attnviz.plots.panels import stacked_bars
-from attnviz.plots.pictures import mosaic, strip
+from attnviz.plots.pictures import mosaic
 from attnviz.plots.scatter import scatter
 
-__all__ = ["bars", "heatmap", "lines", "mosaic", "scatter", "stacked_bars", "strip"]
+__all__ = ["bars", "heatmap", "lines", "mosaic", "scatter", "stacked_bars"]

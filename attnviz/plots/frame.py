@@ -60,9 +60,9 @@ def distinct(labels: Sequence[str]) -> list[str]:
     return found
 
 
-def scale(name: str, signed: bool) -> list[tuple[float, str]]:
+def scale(name: str, signed: bool, dark: bool) -> list[tuple[float, str]]:
     """A plotly colour scale from the house's tables: sequential by name, or the diverging one for signed values."""
-    return theme.stops(theme.DIVERGING if signed else name)
+    return theme.stops(theme.DIVERGING[dark] if signed else name)
 
 
 def span(values: np.ndarray, signed: bool, limits: tuple[float, float] | None) -> tuple[float, float]:

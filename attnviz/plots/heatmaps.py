@@ -48,7 +48,7 @@ def heatmap(
             y=down,
             zmin=low,
             zmax=high,
-            colorscale=frame.scale(scale, signed),
+            colorscale=frame.scale(scale, signed, dark),
             showscale=legend,
             colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": value, "side": "right"}, "nticks": 5},
             hovertemplate=f"{named(y_title)}%{{y}}, {named(x_title)}%{{x}}: %{{z:{form}}}<extra></extra>",

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from attnviz.plots import theme
-
 WIDEST = 1460  # Streamlit resamples anything wider
 
 
@@ -37,20 +35,6 @@ def mosaic(tiles: Any, *, columns: int, tile: int = 64, gap: int = 4) -> bytes:
             [one, np.full((high, wide, 1), 255, np.uint8)], -1
         )
     return png(canvas)
-
-
-def strip(values: Any, *, rows: int = 1, signed: bool = True, limit: float | None = None, zoom: int = 6) -> bytes:
-    """A vector as a strip of coloured cells in `rows` lines, as PNG; `limit` is the value of the full colour."""
-    found = np.asarray(values, dtype=np.float32)
-    if found.ndim != 1 or found.size == 0:
-        raise ValueError(f"strip takes one vector, got shape {found.shape}")
-    width = -(-found.size // rows)
-    most = limit or float(np.abs(found).max()) or 1.0
-    place = (found / most + 1) / 2 if signed else found / most
-    cells = theme.table(theme.DIVERGING if signed else "viridis")[np.rint(place.clip(0, 1) * 255).astype(int)]
-    canvas = np.zeros((rows * width, 4), np.uint8)
-    canvas[: found.size] = np.concatenate([cells, np.full((found.size, 1), 255, np.uint8)], -1)
-    return png(canvas.reshape(rows, width, 4).repeat(zoom, 0).repeat(zoom, 1))
 
 
 def png(pixels: np.ndarray) -> bytes:

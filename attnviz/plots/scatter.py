@@ -51,7 +51,7 @@ def scatter(
         edge = frame.colour((group_colours or {}).get(group, "muted"), dark)
         marker: dict[str, Any] = {"size": size, "symbol": SYMBOLS[position % len(SYMBOLS)]}
         if numbers is not None:
-            marker |= {"color": numbers[own], "cmin": low, "cmax": high, "colorscale": frame.scale(scale, signed)}
+            marker |= {"color": numbers[own], "cmin": low, "cmax": high, "colorscale": frame.scale(scale, signed, dark)}
             marker |= {"showscale": position == 0, "colorbar": {"thickness": 10, "title": {"text": value}}}
         else:
             marker["color"] = edge if paint is None else [paint[i] for i in own]

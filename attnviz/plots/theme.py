@@ -25,18 +25,20 @@ COLOURS: dict[str, tuple[str, str]] = {  # role -> (light, dark)
 # Okabe and Ito 2008, but for their yellow and black, which vanish on white and on dark ground.
 HEADS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c7a00", "#7f7f7f"]
 SEQUENTIAL = ("viridis", "cividis", "inferno", "gray")
-DIVERGING = "diverging"
+DIVERGING = ("diverging", "diverging dark")  # (light, dark): zero lies near the ground of each
 
 
-def hex_rows(name: str) -> list[str]:
-    """256 colours of a plotly scale, dark or small first."""
+def hex_rows(name: str | list[str]) -> list[str]:
+    """256 colours of a plotly scale or between given colours, dark or small first."""
     colours = sample_colorscale(name, np.linspace(0, 1, 256).tolist())
     return ["#" + "".join(f"{round(c):02x}" for c in unlabel_rgb(colour)) for colour in colours]
 
 
 SCALES: dict[str, list[str]] = {
     **{name: hex_rows(name) for name in SEQUENTIAL},
-    DIVERGING: hex_rows("RdBu")[::-1],  # blue negative, white zero, red positive: told apart by every kind of eye
+    # Blue negative, red or orange positive: told apart by every kind of eye.
+    DIVERGING[0]: hex_rows("RdBu")[::-1],
+    DIVERGING[1]: hex_rows(["#b3dcff", "#4c9be8", "#1d4f8c", "#1b1f27", "#8c3a1a", "#f08040", "#ffd9b0"]),
 }
 
 

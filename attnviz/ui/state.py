@@ -35,10 +35,10 @@ def token_name(tokens: Tokens, index: int) -> str:
 
 
 def layer_choice(model: ImageModel, key: str = "layer") -> int:
-    """A slider over the layers, the last one to begin with."""
-    count = model.config.layers
-    keep_inside(key, range(1, count + 1))
-    return st.slider("Layer", 1, count, count, key=key, bind="query-params") - 1
+    """A row of buttons over the layers, the last one to begin with; a slider would wait before it tells anyone."""
+    options = list(range(1, model.config.layers + 1))
+    keep_inside(key, options)
+    return st.segmented_control("Layer", options, default=options[-1], required=True, key=key, bind="query-params") - 1
 
 
 def head_choice(model: ImageModel, key: str = "head") -> int:

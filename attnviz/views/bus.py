@@ -41,7 +41,7 @@ def _look() -> dict[str, Any]:
     """Every colour the views use, as theme.py has them, and their style sheet."""
     return {
         "tables": {name: theme.table(name).astype(np.uint8).tobytes().hex() for name in theme.SCALES},
-        "diverging": theme.DIVERGING,
+        "diverging": list(theme.DIVERGING),
         "roles": {role: list(pair) for role, pair in theme.COLOURS.items()},
         "css": (HERE / "view.css").read_text(),
     }

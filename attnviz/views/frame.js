@@ -193,6 +193,7 @@ function readInk(root) {
   probe.fillStyle = ground;
   probe.fillRect(0, 0, 1, 1);
   const [r, g, b] = probe.getImageData(0, 0, 1, 1).data, dark = 0.3 * r + 0.6 * g + 0.1 * b < 128;
+  shared.dark = dark; // one theme for the whole page
   const roles = Object.fromEntries(Object.entries(shared.roles).map(([role, pair]) => [role, pair[dark ? 1 : 0]]));
   return {
     ...roles, dark, ground, second: read("--st-secondary-background-color") || roles.grid,

@@ -88,7 +88,7 @@ function fillTables(hexes) {
 }
 
 function tableOf(name, signed) {
-  return shared.tables[signed ? shared.diverging : name] ?? Object.values(shared.tables)[0];
+  return shared.tables[signed ? shared.diverging[shared.dark ? 1 : 0] : name] ?? Object.values(shared.tables)[0];
 }
 
 const MASKED = 0x40808080; // a see-through grey: nothing to see here, as opposed to little

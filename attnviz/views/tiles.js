@@ -199,7 +199,7 @@ const tilesView = {
 
   idle(view, record, queries) {
     if (!record) return "Loading the maps";
-    if (!record.square) return view.data.label;
+    if (!record.square || record.kind === "relevance") return view.data.label;
     if (!queries.length) return view.data.mode === "matrix" ? "Every map whole: rows are queries, columns are keys"
       : "Point at a patch to see where every head looks from there";
     const who = queries.length === 1 ? fullName(record.queries, queries[0]) : `${queries.length} picked tokens`;
