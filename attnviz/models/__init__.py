@@ -1,7 +1,7 @@
 """Networks and the shipped models. To add one: train it, then one line in MODELS."""
 
 from attnviz.models.image import ImageModel, Preparation
-from attnviz.models.store import MODELS, DamagedModel, load, save
+from attnviz.models.store import MODELS, DamagedModel, bench_results, load, load_bench, save
 from attnviz.models.vit import ViT, ViTConfig
 
-__all__ = ["MODELS", "DamagedModel", "ImageModel", "Preparation", "ViT", "ViTConfig", "load", "save"]
+__all__ = ["MODELS", "DamagedModel", "ImageModel", "Preparation", "ViT", "ViTConfig", "bench_results", "load", "load_bench", "save"]

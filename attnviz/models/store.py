@@ -21,6 +21,7 @@ from attnviz.models.image import ImageModel, Preparation
 from attnviz.models.vit import ViT, ViTConfig
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
+BENCH, RESULTS = ASSETS / "bench", "bench.json"  # one folder for each trained entry, and a table of all
 
 
 class DamagedModel(RuntimeError):
@@ -47,6 +48,24 @@ def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None =
     if name not in MODELS:
         raise ValueError(f"no model is called {name!r}; known: {', '.join(MODELS)}")
     return MODELS[name].open(folder or ASSETS / name).to(device)
+
+
+def load_bench(name: str, *, device: str | torch.device = "cpu") -> ImageModel:
+    """Open a network of the bench by its name in `bench_results`. Raises ValueError for another name."""
+    known = [row["name"] for row in bench_results()]
+    if name not in known:
+        raise ValueError(f"the bench has no {name!r}; known: {', '.join(known)}")
+    return open_vit(BENCH / name).to(device)
+
+
+def bench_results(folder: Path = BENCH) -> list[dict[str, Any]]:
+    """One row for each network of the bench: name, variant, run, accuracy and how it was trained."""
+    try:
+        return json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise DamagedModel(folder, RESULTS, "cannot be read") from error
 
 
 def save(model: ImageModel, folder: Path, card: str, facts: dict[str, Any]) -> None:

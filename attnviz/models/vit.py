@@ -31,7 +31,7 @@ class ViTConfig:
     width: int = 192
     layers: int = 6
     heads: int = 6
-    mlp: int = 4  # hidden features of the MLP, as a multiple of width
+    mlp: float = 4  # hidden features of the MLP, as a multiple of width
     classes: int = 130
     pooling: Literal["cls", "mean"] = "cls"
     cls: bool = True
@@ -64,7 +64,8 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(width, eps=1e-6)
         self.attention = VARIANTS[config.variant](width, config.heads, tokens=tokens, **config.options)
         self.mlp_norm = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = nn.Sequential(nn.Linear(width, config.mlp * width), nn.GELU(), nn.Linear(config.mlp * width, width))
+        hidden = round(config.mlp * width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor, **options: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
         """The residual after this layer, and its attention calls."""

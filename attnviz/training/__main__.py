@@ -1,4 +1,7 @@
-"""`python -m attnviz.training NAME`: train a recipe, test it on held-out pictures, write weights and card."""
+"""`python -m attnviz.training NAME`: train a recipe, test it on held-out pictures, write weights and card.
+
+`bench` trains every variant of attention by one recipe; --only names some of them, --seeds how often.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ from typing import Any
 
 import torch
 
+from attnviz.attention import VARIANTS
 from attnviz.models import save
-from attnviz.models.store import ASSETS
+from attnviz.models.store import ASSETS, BENCH
+from attnviz.training import bench
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
@@ -49,13 +54,43 @@ def circumstances(recipe: Recipe, name: str, device: torch.device, seconds: floa
 def main() -> int:
     """Train, evaluate, save; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m attnviz.training", description=__doc__)
-    parser.add_argument("name", choices=list(RECIPES))
+    parser.add_argument("name", choices=[*RECIPES, "bench"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, help="override the recipe's number of steps")
     parser.add_argument("--seed", type=int, help="override the recipe's random seed")
     parser.add_argument("--out", type=Path, help="where to write the model (default: assets/models/NAME)")
     parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="variants of the bench to train")
+    parser.add_argument("--seeds", type=int, default=1, help="networks of each kind in the bench")
+    parser.add_argument("--size", choices=list(bench.SIZES), default="cpu", help="recipe of the bench")
     options = parser.parse_args()
+    try:
+        return train_bench(options) if options.name == "bench" else train_one(options)
+    except NoData as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+def train_bench(options: argparse.Namespace) -> int:
+    """Train what the bench lacks and print its table."""
+    base = bench.SIZES[options.size]
+    base = replace(base, steps=options.steps or base.steps)
+    todo = bench.entries(options.only or list(VARIANTS), range(options.seeds), base)
+    folder = options.out or BENCH
+    rows = bench.run_bench(todo, pick_device(options.device), bench.show, base=base, folder=folder,
+                           checkpoints=RUNS / "bench")  # fmt: skip
+    sys.stdout.write(
+        "| network | parameters | top-1 % | 95 % interval | top-5 % | minutes |\n|---|---|---|---|---|---|\n"
+    )
+    for row in rows:
+        low, high = row["interval"]
+        sys.stdout.write(f"| {row['name']} | {row['parameters']:,} | {row['top1']} | {low} to {high} | {row['top5']} "
+                         f"| {row['minutes']} |\n")  # fmt: skip
+    return 0
+
+
+def train_one(options: argparse.Namespace) -> int:
+    """Train one recipe."""
     recipe = RECIPES[options.name]
     recipe = replace(
         recipe, steps=options.steps or recipe.steps, seed=recipe.seed if options.seed is None else options.seed
@@ -64,12 +99,8 @@ def main() -> int:
     if options.fresh:
         checkpoint.unlink(missing_ok=True)
     device = pick_device(options.device)
-    try:
-        network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25)
-        held = DATA[recipe.data]("val")
-    except NoData as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25)
+    held = DATA[recipe.data]("val")
     model = opened_model(recipe, network, held)
     facts = evaluate(model, held) | circumstances(recipe, options.name, device, seconds)
     facts |= {"data": held.source, "parameters": sum(p.numel() for p in network.parameters())}

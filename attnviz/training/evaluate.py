@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 
 from attnviz.models import ImageModel, Preparation, ViT
@@ -23,10 +24,10 @@ def opened_model(recipe: Recipe, network: ViT, pictures: Pictures) -> ImageModel
     return ImageModel(recipe.name, network, preparation, pictures.classes, pictures.groups, title=recipe.title)
 
 
-def evaluate(model: ImageModel, pictures: Pictures, batch: int = 128) -> dict[str, Any]:
+def evaluate(model: ImageModel, pictures: Pictures, batch: int = 128, *, removed: bool = True) -> dict[str, Any]:
     """Top-1, top-5, right-group share and top-1 by group, in percent of the held-out pictures.
 
-    For a model with many patches also top-1 with random halves and quarters of the patches removed.
+    With `removed`, for a model with many patches also top-1 with random halves and quarters of the patches removed.
     """
     logits = torch.cat([answers(model, pictures, start, batch) for start in range(0, len(pictures), batch)])
     labels = torch.from_numpy(np.asarray(pictures.labels)).long()
@@ -43,7 +44,7 @@ def evaluate(model: ImageModel, pictures: Pictures, batch: int = 128) -> dict[st
         "top1_by_group": by_group if len(order) > 1 else {},
     }
     patches = (model.config.size // model.config.patch) ** 2
-    if patches >= 64:
+    if removed and patches >= 64:
         facts["top1_with_patches"] = {str(patches): facts["top1"]}
         for count in (patches // 2, patches // 4):
             guesses = [answers(model, pictures, s, batch, count).argmax(-1) for s in range(0, len(pictures), batch)]
@@ -63,6 +64,12 @@ def answers(model: ImageModel, pictures: Pictures, start: int, count: int, visib
     with torch.no_grad():
         trace = model.network(((images - mean) / deviation).to(model.device), visible=subset)
     return trace.logits["class"][..., 0, :].float().cpu()
+
+
+def interval(top1: float, count: int) -> list[float]:
+    """95 % interval of a share in percent found on `count` pictures (Wilson 1927): other pictures, the same network."""
+    found = binomtest(round(top1 * count / 100), count).proportion_ci(method="wilson")
+    return [round(100 * found.low, 2), round(100 * found.high, 2)]
 
 
 def percent(hits: Tensor) -> float:

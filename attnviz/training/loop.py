@@ -190,7 +190,7 @@ def balanced(labels: Int[Tensor, " picture"], random: torch.Generator) -> Int[Te
 
 def optimisers(network: ViT, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for everything else."""
-    inside = [p for name, p in network.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
+    inside = [m.weight for m in network.blocks.modules() if isinstance(m, nn.Linear)]  # tables are no matrices
     chosen = {id(p) for p in inside}
     rest = [p for p in network.parameters() if id(p) not in chosen]
     return [

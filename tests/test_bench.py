@@ -1,0 +1,81 @@
+"""The bench: one recipe for every variant, equal parameters where asked, taken up where it was cut off."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnviz.attention import VARIANTS
+from attnviz.models import ViT, ViTConfig
+from attnviz.models.store import RESULTS, open_vit
+from attnviz.training import bench
+from attnviz.training.augment import Augmentation
+from attnviz.training.data import DATA
+from attnviz.training.evaluate import evaluate, interval
+
+SMALL = ViTConfig(
+    size=8, patch=1, channels=1, width=16, layers=1, heads=4, mlp=2, classes=10, cls=False, pooling="mean"
+)
+BASE = replace(bench.CPU_BENCH, config=SMALL, data="digits", steps=4, batch=32, half=False,
+               augmentation=Augmentation(mirror=False, light=0.0))  # fmt: skip
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_fits_the_bench(name: str) -> None:
+    recipe = bench.recipe_of(name)
+    assert recipe.name == name
+    assert recipe.visible == ((0.0, 1.0),)
+    trace = ViT(recipe.config)(torch.zeros(2, 3, 64, 64))
+    assert trace.logits["class"].shape == (2, 1, 130)
+    assert len(trace.calls[0].queries) == 64
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_equal_parameters_are_equal(name: str) -> None:
+    goal = bench.parameters(bench.SHAPE)
+    assert bench.needs_equal(name) == (abs(bench.parameters(bench.recipe_of(name).config) / goal - 1) > 0.1)
+    equal = bench.parameters(bench.recipe_of(name, bench.EQUAL).config)
+    assert abs(equal / goal - 1) < 0.005
+
+
+def test_no_mlp_makes_up_for_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "parameters", lambda config: 10_000_000 if config.variant == "additive" else 1_000_000)
+    with pytest.raises(ValueError, match="additive has 9,000,000 parameters too many"):
+        bench.fitting_mlp(replace(SMALL, variant="additive"))
+
+
+def test_a_bench_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    todo = bench.entries(["mha"], [0, 1], BASE)
+    assert todo == [("mha", bench.SAME, 0), ("mha", bench.SAME, 1)]
+    rows = bench.run_bench(todo[:1], CPU, lambda name, progress: said.append(name), base=BASE, folder=tmp_path)
+    assert [row["name"] for row in rows] == ["mha"] == sorted(set(said))
+    assert json.loads((tmp_path / RESULTS).read_text()) == json.loads(json.dumps(rows))
+    said.clear()
+    rows = bench.run_bench(todo, CPU, lambda name, progress: said.append(name), base=BASE, folder=tmp_path)
+    assert [row["name"] for row in rows] == ["mha", "mha-seed1"]
+    assert set(said) == {"mha-seed1"}
+    monkeypatch.setattr(bench, "train", None)
+    assert bench.run_bench(todo, CPU, lambda name, progress: None, base=BASE, folder=tmp_path) == rows
+
+
+def test_what_is_written_is_what_was_measured(tmp_path: Path) -> None:
+    (row,) = bench.run_bench(bench.entries(["mha"], [0], BASE), CPU, lambda name, progress: None, base=BASE,
+                             folder=tmp_path)  # fmt: skip
+    model = open_vit(tmp_path / "mha")
+    found = evaluate(model, DATA["digits"]("val"), removed=False)
+    assert found["top1"] == row["top1"]
+    assert row["interval"] == interval(row["top1"], 450)
+    assert str(row["top1"]) in (tmp_path / "mha" / "card.md").read_text()
+
+
+def test_the_interval_is_wilsons() -> None:
+    """8 of 10: centre (0.8 + z²/20) / (1 + z²/10), as in the paper's formula."""
+    z = 1.959964
+    centre, half = (0.8 + z * z / 20) / (1 + z * z / 10), z * (0.016 + z * z / 400) ** 0.5 / (1 + z * z / 10)
+    assert interval(80.0, 10) == [round(100 * (centre - half), 2), round(100 * (centre + half), 2)]
