@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from attnviz import ui, views
+from attnviz.ui import train
 
 PAGES = {  # file in pages/ and address: title, icon, what it shows
     "start": ("Start", "home", "A picture, what the model thinks of it, and where it looks"),
@@ -13,6 +14,8 @@ PAGES = {  # file in pages/ and address: title, icon, what it shows
     "queries_keys": ("Queries and keys", "join_inner", "Where the weights come from"),
     "heads": ("Heads", "grid_view", "What each head looks at"),
     "rollout": ("Rollout", "layers", "Which part of the picture the answer came from"),
+    "compare": ("Compare", "compare", "Kinds of attention side by side"),
+    "train": ("Train", "model_training", "Watch a small network learn to read digits"),
 }
 
 ICON = str(Path(__file__).parents[1] / "assets" / "icon.png")  # a named icon would be fetched from another host
@@ -28,5 +31,6 @@ page = st.navigation(
 ui.on_page(page.url_path)
 with ui.guard():
     ui.sidebar()
+    train.beat(page.url_path)
     page.run()
 views.mount()  # last, since it is invisible and would push the page down

@@ -20,14 +20,18 @@ class UnsupportedMask(ValueError):
 
 @dataclass(frozen=True)
 class Mask:
-    """Which keys each query may attend to; True = may attend, and all given conditions must hold."""
+    """Which keys each query may attend to; True = may attend, and all given conditions must hold.
+
+    `mask & other` is the mask of both; `other` may be None.
+    """
 
     # Plain tensors: what is not bool is refused below, in words, and not only under test.
     keep: Tensor | None = None  # [*batch head|1 query key]
     key_keep: Tensor | None = None  # [*batch key]
     causal: bool = False  # bottom-right aligned: query i sees keys j <= i + keys - queries
     band: int | None = None  # abs(i + keys - queries - j) <= band
-    groups: tuple[Tensor, Tensor] | None = None  # query ids [query], key ids [key]: only equal ids attend
+    groups: tuple[Tensor, Tensor] | None = None  # ids [(head) query] and [(head) key]: only equal ids attend
+    free: int = 0  # the first tokens, which the band does not bind: they see all keys and all queries see them
 
     def __post_init__(self):
         for name, value in (("keep", self.keep), ("key_keep", self.key_keep)):
@@ -50,10 +54,31 @@ class Mask:
             raise ValueError(f"mask keep is {tuple(self.keep.shape)}, expected [{heads}|1 {queries} {keys}]")
         if self.key_keep is not None and self.key_keep.shape[-1] != keys:
             raise ValueError(f"mask key_keep has {self.key_keep.shape[-1]} keys, expected {keys}")
-        if self.groups is not None and (len(self.groups[0]), len(self.groups[1])) != (queries, keys):
-            raise ValueError(
-                f"mask groups are {len(self.groups[0])} x {len(self.groups[1])}, expected {queries} x {keys}"
-            )
+        if self.groups is not None:
+            members = tuple(ids.shape[-1] for ids in self.groups)
+            if members != (queries, keys) or any(ids.ndim > 1 and len(ids) != heads for ids in self.groups):
+                expected = f"expected {queries} x {keys}, for all heads or for each of {heads}"
+                raise ValueError(f"mask groups are {members[0]} x {members[1]}, {expected}")
+
+    def __and__(self, other: Mask | None) -> Mask:
+        """The mask of both: what either closes is closed. Raises ValueError where no one mask says it."""
+        if other is None:
+            return self
+        if self.band is not None and other.band is not None and self.free != other.free:
+            raise ValueError(f"two bands free {self.free} and {other.free} tokens; one band cannot say both")
+        banded = [mask for mask in (self, other) if mask.band is not None]
+        return Mask(
+            keep=both(self.keep, other.keep),
+            key_keep=both(self.key_keep, other.key_keep),
+            causal=self.causal or other.causal,
+            band=min((mask.band for mask in banded if mask.band is not None), default=None),
+            groups=paired(self.groups, other.groups) if self.groups and other.groups else self.groups or other.groups,
+            free=banded[0].free if banded else 0,
+        )
+
+    def __rand__(self, other: None) -> Mask:
+        """None & mask: the mask."""
+        return self
 
     def rows(
         self, heads: list[int], rows: list[int], queries: int, keys: int, device: Any = None
@@ -66,10 +91,12 @@ class Mask:
         if self.causal:
             block = block & (j <= i)
         if self.band is not None:
-            block = block & ((i - j).abs() <= self.band)
-        if self.groups is not None:
-            block = block & (self.groups[0].to(index.device)[index][:, None] == self.groups[1].to(index.device)[None])
+            block = block & (((i - j).abs() <= self.band) | (i < self.free) | (j < self.free))
         block = block[None]  # [1 row key]
+        if self.groups is not None:
+            mine, theirs = (ids.to(index.device) for ids in self.groups)
+            mine, theirs = (ids[heads] if ids.ndim > 1 else ids for ids in (mine[..., index], theirs))
+            block = block & (mine[..., None] == theirs[..., None, :])
         if self.key_keep is not None:
             block = block & self.key_keep[..., None, None, :]
         if self.keep is not None:
@@ -80,8 +107,28 @@ class Mask:
     def reach(self, rows: list[int], queries: int, keys: int) -> tuple[int, int]:
         """Start and stop of the keys that `causal` and `band` leave to consecutive rows; at least one key."""
         first, last = rows[0] + keys - queries, rows[-1] + keys - queries
-        start = 0 if self.band is None else first - self.band
+        start = 0 if self.band is None or self.free else first - self.band
         stop = min(keys, last + 1) if self.causal else keys
-        stop = stop if self.band is None else min(stop, last + self.band + 1)
+        stop = stop if self.band is None or first < self.free else min(stop, max(self.free, last + self.band + 1))
         start = min(max(start, 0), keys - 1)
         return start, max(stop, start + 1)
+
+
+def both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Two conditions that must both hold; None is no condition."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other.to(one.device)
+
+
+def paired(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Groups whose members share both ids."""
+    mine, theirs = (numbered(*groups, one[0].device) for groups in (one, other))
+    queries = one[0].shape[-1]
+    joined = mine * (theirs.max() + 1) + theirs
+    return joined[..., :queries], joined[..., queries:]
+
+
+def numbered(query_ids: Tensor, key_ids: Tensor, device: torch.device) -> Tensor:
+    """The ids of queries and then of keys, as numbers from 0."""
+    return torch.cat([query_ids, key_ids], -1).to(device).unique(return_inverse=True)[1]

@@ -57,7 +57,7 @@ def without(token: int, show: ui.Display) -> None:
     for column, name, weights in zip(st.columns(2, gap="large"), ("Own", how), (own, other), strict=True):
         with column:
             titles = [f"{name} positions, {ui.head_name(h).lower()}" for h in range(len(weights))]
-            views.send_maps(f"weights {name}", weights, titles=titles, keys=tokens)
+            views.send_maps(f"weights {name}", weights, titles=titles, keys=tokens, signed=places.signed(own, other))
             views.picture_view(f"positions:{name}", picture="picture", maps=f"weights {name}", index=one, height=380,
                                tokens=(token,), scale=show.scale, colours=show.colours, drop_prefix=show.drop_prefix,
                                network=show.network, on_pick=picked, label=titles[one])  # fmt: skip

@@ -20,7 +20,8 @@ with picture:
     picked = ui.chosen_tokens("token", len(tokens), (0,))
     ui.share_picture(visit)
     title = f"{ui.layer_name(last.layer)}, mean of {last.heads} heads"
-    views.send_maps("start", last.weights().mean(0, keepdim=True).numpy(), titles=[title], keys=tokens)
+    mean = last.token_map().mean(0, keepdim=True).numpy()
+    views.send_maps("start", mean, titles=[title], keys=tokens, signed=bool((mean < 0).any()))
     views.picture_view(
         "start:view", picture="picture", maps="start", tokens=picked, label=title, height=480, overlay=0.6,
         on_pick=lambda chosen: ui.set_tokens("token", chosen),

@@ -93,10 +93,10 @@ def test_rows_on_demand_are_rows_of_the_whole(name: str, mask: str) -> None:
         heads, rows = [call.heads - 1, 0], [5, 1, 11]
         for asked in (call.weights, call.token_map, call.scores):
             try:
-                whole = asked()
-            except NoTokenMap:
+                whole, some = asked(), asked(heads, rows)
+            except NoTokenMap:  # a map of channels is there as a whole, and has no row for a token
                 continue
-            torch.testing.assert_close(asked(heads, rows), whole[heads][:, rows], atol=1e-12, rtol=0)
+            torch.testing.assert_close(some, whole[heads][:, rows], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(("name", "mask"), CASES)
@@ -176,17 +176,19 @@ def test_a_blocked_key_has_no_influence(name: str, mask: str) -> None:
     influence = torch.autograd.functional.jacobian(answer, features(COUNT)).abs().sum(-1)  # [query key]
     everything = list(range(COUNT))
     allowed = torch.eye(COUNT, dtype=torch.bool)
-    for call in network(features(COUNT), queries=GRID, mask=made)[1]:  # chained calls reach further
+    _, calls = network(features(COUNT), queries=GRID, mask=made)
+    for call in calls:  # chained calls reach further
         if call.mask is None:
             allowed = torch.ones(COUNT, COUNT, dtype=torch.bool)
         else:
             reach = call.mask.rows(list(range(call.heads)), everything, COUNT, COUNT).any(0)
-            allowed = (reach.float() @ allowed.float()) > 0
+            asks = (reach.sum(-1) > 1).diag()  # with a choice of keys, what went into the query has a say
+            allowed = ((reach | asks).float() @ allowed.float()) > 0
     if made is not None:
         wanted = made.rows(list(range(HEADS)), everything, COUNT, COUNT).any(0)
         assert not (allowed & ~wanted & ~torch.eye(COUNT, dtype=torch.bool)).any() or len(VARIANTS[name].needs) > 0
     others = ~torch.eye(COUNT, dtype=torch.bool)  # a token always reads its own query
-    assert (influence[~allowed & others] == 0).all()
+    assert (influence[~allowed & others] <= 1e-15 * (len(calls) > 1)).all()  # a chain's only key: rounding of 0
     assert (influence[allowed & others] > 0).all()
 
 
@@ -247,11 +249,12 @@ def test_causal_is_bottom_right(name: str, n_q: int, n_k: int) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("new", [1, 3])
 def test_decoding_is_the_causal_forward(name: str, new: int) -> None:
-    network, x = variant(name, tokens=plain(7)), features(7)
-    if "causal" not in network.serves:
+    x = features(7)
+    if "causal" not in VARIANTS[name].serves:
         with pytest.raises(UnsupportedMask):
-            network.decode(x, queries=plain(7), keys=plain(7))
+            variant(name).decode(x, queries=plain(7), keys=plain(7))
         return
+    network = variant(name, tokens=plain(7))
     whole, _ = network(x, queries=plain(7), mask=Mask(causal=True))
     y, _, past = network.decode(x[: 7 - new], queries=plain(7 - new), keys=plain(7 - new))
     torch.testing.assert_close(y, whole[: 7 - new], atol=1e-12, rtol=0)

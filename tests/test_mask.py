@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
 from attnviz.types import Mask, Tokens
 
 EVERY = list(range(4))
+REACHED = [Mask(causal=True), Mask(band=1), Mask(band=2, causal=True), Mask(), Mask(band=0), Mask(band=1, free=2)]
 
 
 def picture(mask: Mask, queries: int = 4, keys: int = 4, heads: tuple[int, ...] = (0,)) -> list[str]:
@@ -41,6 +44,56 @@ def test_conditions_are_anded() -> None:
     assert mask.kinds == {"causal", "key_keep", "keep"}
 
 
+CONDITIONS = {
+    "causal": Mask(causal=True),
+    "narrow": Mask(band=1),
+    "wide": Mask(band=2),
+    "free": Mask(band=1, free=1),
+    "halves": Mask(groups=(torch.tensor([7, 7, -2, -2]), torch.tensor([7, 7, -2, -2]))),
+    "parity": Mask(groups=(torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 0, 1]))),
+    "by head": Mask(groups=(torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]]), torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]]))),
+    "keys": Mask(key_keep=torch.tensor([True, False, True, True])),
+    "keys of a batch": Mask(key_keep=torch.tensor([[True, True, True, False], [False, True, True, True]])),
+    "pairs": Mask(keep=torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(1)) > 0.4),
+    "pairs by head": Mask(keep=torch.rand(2, 2, 4, 4, generator=torch.Generator().manual_seed(2)) > 0.4),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), [*itertools.combinations_with_replacement(CONDITIONS, 2)])
+def test_two_masks_are_anded(one: str, other: str) -> None:
+    """What the combined mask opens is what both open: all pairs of conditions, and either order."""
+    first, second = CONDITIONS[one], CONDITIONS[other]
+    if "free" in (one, other) and {"narrow", "wide"} & {one, other}:
+        with pytest.raises(ValueError, match="two bands free"):
+            first & second
+        return
+    expected = first.rows([0, 1], EVERY, 4, 4) & second.rows([0, 1], EVERY, 4, 4)
+    for mask in (first & second, second & first):
+        mask.check(2, 4, 4)
+        assert (mask.rows([0, 1], EVERY, 4, 4) == expected).all()
+        assert mask.kinds == first.kinds | second.kinds
+
+
+def test_a_mask_and_none_is_the_mask() -> None:
+    mask = Mask(band=1)
+    assert (mask & None) is mask
+    assert (None & mask) is mask
+
+
+def test_free_tokens_see_and_are_seen_past_the_band() -> None:
+    assert picture(Mask(band=1, free=1)) == ["xxxx", "xxx.", "xxxx", "x.xx"]
+    assert picture(Mask(band=0, free=1, causal=True)) == ["x...", "xx..", "x.x.", "x..x"]
+
+
+def test_groups_of_each_head() -> None:
+    ids = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1]])
+    mask = Mask(groups=(ids, ids))
+    assert picture(mask, heads=(0,)) == ["xx..", "xx..", "..xx", "..xx"]
+    assert picture(mask, heads=(1,)) == ["x.x.", ".x.x", "x.x.", ".x.x"]
+    with pytest.raises(ValueError, match="for all heads or for each of 3"):
+        mask.check(3, 4, 4)
+
+
 def test_rows_and_heads_asked_for() -> None:
     keep = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5
     assert torch.equal(Mask(keep=keep).rows([2, 0], [3, 1], 4, 4), keep[[2, 0]][:, [3, 1]])
@@ -54,7 +107,7 @@ def test_a_batch_of_key_masks() -> None:
     assert block[0, 0, 3].tolist() == [True, True, False, False]
 
 
-@pytest.mark.parametrize("mask", [Mask(causal=True), Mask(band=1), Mask(band=2, causal=True), Mask(), Mask(band=0)])
+@pytest.mark.parametrize("mask", REACHED)
 @pytest.mark.parametrize(("queries", "keys"), [(6, 6), (3, 8), (8, 3)])
 def test_reach_holds_every_open_key(mask: Mask, queries: int, keys: int) -> None:
     whole = mask.rows([0], list(range(queries)), queries, keys)[0]

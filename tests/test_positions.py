@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from attnviz.attention import POSITIONS
-from attnviz.attention.positions import resize_table, sine_cosine, sine_cosine_2d
+from attnviz.attention.positions import no_positions, resize_table, sine_cosine, sine_cosine_2d
 from attnviz.types import Tokens
 
 GRID = Tokens.patches(3, 5, ("CLS", "REG 1"))
@@ -31,7 +31,9 @@ def test_every_scheme_fills_one_row_a_token(name: str) -> None:
         assert (table[: GRID.prefix] == 0).all(), "prefix tokens have no place on the grid"
 
 
-@pytest.mark.parametrize("name", [name for name, scheme in POSITIONS.items() if not scheme.learned and name != "none"])
+@pytest.mark.parametrize(
+    "name", [name for name, scheme in POSITIONS.items() if scheme.table is not no_positions and not scheme.learned]
+)
 def test_every_place_is_told_apart(name: str) -> None:
     table = POSITIONS[name].table(GRID, 16)[GRID.prefix :]
     distance = torch.cdist(table, table) + torch.eye(len(table)) * 9

@@ -479,8 +479,10 @@ def test_rollout_of_a_shipped_model():
 # How long the vectors of the residual path are
 
 
-def test_residual_norms_against_the_network():
-    network = ViT(ViTConfig(size=24, patch=4, width=16, layers=3, heads=2, classes=5, registers=1)).eval()
+@pytest.mark.parametrize("shape", [{"registers": 1}, {"variant": "axial", "cls": False, "pooling": "mean"}])
+def test_residual_norms_against_the_network(shape):
+    """Axial attention chains two calls in one branch: only the second writes into the residual."""
+    network = ViT(ViTConfig(size=24, patch=4, width=16, layers=3, heads=2, classes=5, **shape)).eval()
     with torch.no_grad():
         for block in network.blocks:
             block.attention.out.bias.normal_()
@@ -488,8 +490,9 @@ def test_residual_norms_against_the_network():
         kept, added = residual_norms(trace)
         for i, block in enumerate(network.blocks):
             x = trace.residuals["main"][i]
-            y, _ = block.attention(block.attention_norm(x), queries=trace.calls[i].queries)
+            y, _ = block.attention(block.attention_norm(x), queries=trace.calls[0].queries)
             assert torch.allclose(added[i], (y - block.attention.out.bias).norm(dim=-1).mean(), atol=1e-5)
             assert torch.allclose(kept[i], x.norm(dim=-1).mean())
+        assert len(kept) == len(added) == 3
     with pytest.raises(ValueError, match="no projection"):
         residual_norms(replace(trace, calls=tuple(replace(c, projection=None) for c in trace.calls)))

@@ -39,6 +39,8 @@ class Variant(nn.Module):
     rule: Rule
     serves: frozenset[str] = frozenset({"keep", "key_keep", "causal", "band", "groups", "cross", "prefix"})
     needs: frozenset[str] = frozenset()  # "grid": patches of a picture; "length": as many tokens as it was made for
+    relates: bool = False  # scores are scaled products of query and key: relative positions have a place in them
+    relative: nn.Module | None  # changes the fields of every call by where its tokens lie
     out: nn.Linear
 
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None):
@@ -48,6 +50,13 @@ class Variant(nn.Module):
         if "length" in self.needs and tokens is None:
             raise ValueError(f"{self.title} is made for a number of tokens; name them: tokens=Tokens(...)")
         self.width, self.heads, self.dim, self.made_for = width, heads, width // heads, tokens
+        self.relative = None
+
+    def relate(self, relative: nn.Module) -> None:
+        """Let a scheme of relative positions into every call. Raises UnsupportedMask where there is no place for it."""
+        if not self.relates:
+            raise UnsupportedMask(self.title, "has no products of query and key for relative positions to change")
+        self.relative = relative
 
     def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """The fields of a call that this variant computes: at least query, key and value."""
@@ -68,14 +77,19 @@ class Variant(nn.Module):
         name: str = "attention",
         layer: int = 0,
         heads_off: Sequence[int] = (),
+        positions: str = "own",
     ) -> tuple[Float[Tensor, "*batch query feature"], tuple[AttentionCall, ...]]:
-        """The new features and the calls that made them. Raises UnsupportedMask for what is not served."""
+        """The new features and the calls that made them. Raises UnsupportedMask for what is not served.
+
+        `positions`: of a relative scheme, "own", "none" or "shuffled"; without such a scheme it changes nothing.
+        """
         cross, keys = context is not None, queries if keys is None else keys
         self.check(mask, cross, queries, keys)
         context = x if context is None else context
         check_lengths(x, queries, context, keys)
         fields = self.parts(x, context, queries, keys)
-        return self.finish(fields, queries=queries, keys=keys, mask=mask, name=name, layer=layer, heads_off=heads_off)
+        named = {"queries": queries, "keys": keys, "mask": mask, "name": name, "layer": layer}
+        return self.finish(fields, heads_off=heads_off, positions=positions, **named)
 
     def decode(
         self,
@@ -102,6 +116,8 @@ class Variant(nn.Module):
         """Refuse, with the reason, what this variant does not serve."""
         if cross and "cross" not in self.serves:
             raise UnsupportedMask(self.title, "queries and keys must come from the same tokens")
+        if cross and self.relative is not None:
+            raise UnsupportedMask(self.title, "tokens of two sequences have no distance for relative positions to tell")
         if queries.prefix and "prefix" not in self.serves:
             raise UnsupportedMask(self.title, f"has no place for {queries.labels[0]}, which is not a patch")
         if "grid" in self.needs and queries.grid is None:
@@ -114,7 +130,7 @@ class Variant(nn.Module):
             mask.check(self.heads, len(queries), len(keys))
 
     def finish(
-        self, fields: dict[str, Any], *, heads_off: Sequence[int] = (), **named: Any
+        self, fields: dict[str, Any], *, heads_off: Sequence[int] = (), positions: str = "own", **named: Any
     ) -> tuple[Tensor, tuple[AttentionCall, ...]]:
         """Mix the values, record the call, project the heads back to features."""
         if heads_off:
@@ -122,6 +138,8 @@ class Variant(nn.Module):
             fields["gate"] = switch if fields.get("gate") is None else fields["gate"] * switch
         fields.setdefault("projection", self.out.weight.T.unflatten(0, (self.heads, -1)))
         fields.setdefault("rule", self.rule)  # a rule that holds what was learned is made anew for each call
+        if self.relative is not None:  # after a cached past has joined, so that new tokens stand behind it
+            fields = self.relative(fields, named["queries"], named["keys"], positions)
         call = AttentionCall(**fields, **named)
         output = call.rule.mix(call)
         call = replace(call, output=output)  # the very tensor the network goes on with

@@ -1,7 +1,7 @@
 """Tables that tell a network where its tokens are.
 
 To add a scheme: a function (tokens, dim, base) -> [token dim] and one line in POSITIONS. Prefix tokens have no place on
-the grid, so their rows are zero.
+the grid, so their rows are zero. Schemes that tell distances to the scores have no table; they stand in distances.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from attnviz.attention.distances import Alibi, Relative, Rotary, Shaw, T5Buckets, frequencies
 from attnviz.types import Tokens
 
 
@@ -25,6 +26,7 @@ class Scheme:
     table: Callable[..., Tensor]  # (tokens, dim, base) -> [token dim], float64
     learned: bool = False  # the table is only where training starts
     grid: bool = False  # needs a patch grid
+    relative: Callable[..., Relative] | None = None  # (heads, dim, tokens=) -> what changes each layer's calls
 
 
 def no_positions(tokens: Tokens, dim: int, base: float = 1e4) -> Float[Tensor, "token dim"]:
@@ -61,8 +63,7 @@ def learned(tokens: Tokens, dim: int, base: float = 1e4) -> Float[Tensor, "token
 
 def wave_angles(count: int, waves: int, base: float) -> Float[Tensor, "position wave"]:
     """Position times frequency, frequencies base^(-i / waves)."""
-    frequencies = base ** (-torch.arange(waves, dtype=torch.float64) / waves)
-    return torch.arange(count, dtype=torch.float64)[:, None] * frequencies
+    return torch.arange(count, dtype=torch.float64)[:, None] * frequencies(waves, base)
 
 
 def resize_table(
@@ -81,4 +82,8 @@ POSITIONS: dict[str, Scheme] = {
     "sine2d": Scheme("Sine and cosine, rows and columns", sine_cosine_2d, grid=True),
     "sine": Scheme("Sine and cosine, one sequence", sine_cosine),
     "none": Scheme("None", no_positions),
+    "rotary": Scheme("Rotary", no_positions, relative=Rotary),
+    "alibi": Scheme("ALiBi", no_positions, relative=Alibi),
+    "shaw": Scheme("Shaw, relative", no_positions, relative=Shaw),
+    "t5": Scheme("T5 buckets", no_positions, relative=T5Buckets),
 }

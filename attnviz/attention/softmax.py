@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from attnviz.attention.groups import Fold, PairBias, fold_of, pair_biases
 from attnviz.types import BLOCK, AttentionCall, Kind, NamedMap, Stage
 
 PIECE = 2**18  # entries of a mask computed at a time, where a row is not longer than that over BLOCK
@@ -65,10 +66,11 @@ class Softmax:
         """gate * (weights @ value) [*batch head query value_dim] by the fused kernel: at once, by groups or by rows."""
         kinds = call.mask.kinds if call.mask else frozenset()
         lopsided = call.query.shape[-2] != call.key.shape[-2]  # the kernel's own causal flag aligns top-left
-        if call.biases or len(kinds) > 1 or "band" in kinds or ("causal" in kinds and lopsided):
+        fold, inside = fold_of(call.mask, call.query.device), pair_biases(call.biases)
+        if fold is not None and inside is not None:
+            output = by_groups(call, fold, inside)
+        elif call.biases or len(kinds) > 1 or kinds & {"band", "groups"} or ("causal" in kinds and lopsided):
             output = by_row_blocks(call)
-        elif call.mask is not None and call.mask.groups is not None:
-            output = by_groups(call, *call.mask.groups)
         else:
             output = fused(call)
         return output if call.gate is None else call.gate * output
@@ -138,20 +140,11 @@ def fused(call: AttentionCall) -> Tensor:
     return kernel(query, key, value, scale, allowed=allowed)
 
 
-def by_groups(call: AttentionCall, query_groups: Tensor, key_groups: Tensor) -> Tensor:
-    """Groups of equal size as one more batch axis of the kernel; unequal ones by row blocks."""
-    ids, sizes = query_groups.unique(return_counts=True)
-    key_ids, key_sizes = key_groups.unique(return_counts=True)
-    if not torch.equal(ids, key_ids) or len(sizes.unique()) > 1 or len(key_sizes.unique()) > 1:
-        return by_row_blocks(call)
+def by_groups(call: AttentionCall, fold: Fold, biases: list[PairBias]) -> Tensor:
+    """Groups of equal size as one more batch axis of the kernel."""
     query, key, value, scale = kernel_inputs(call)
-    order, key_order = query_groups.argsort(stable=True), key_groups.argsort(stable=True)
-
-    def grouped(tensor: Tensor, order: Tensor) -> Tensor:  # [*batch group head member dim]
-        return tensor[..., order, :].unflatten(-2, (len(ids), -1)).movedim(-3, -4)
-
-    output = kernel(grouped(query, order), grouped(key, key_order), grouped(value, key_order), scale)
-    return output.movedim(-4, -3).flatten(-3, -2)[..., order.argsort(), :]
+    allowed = fold.allowed(call, biases, query.dtype)
+    return fold.unfold(kernel(fold.query(query), fold.key(key), fold.key(value), scale, allowed=allowed))
 
 
 def by_row_blocks(call: AttentionCall) -> Tensor:

@@ -19,8 +19,10 @@ def residual_norms(trace: Trace, stream: str = "main") -> tuple[Float[Tensor, " 
     The bias of the output projection is left out: it is the same for every token and moves nothing between them.
     Raises ValueError where a call recorded no output or no projection.
     """
-    calls = [c for c in trace.calls if c.queries.stream == stream == c.keys.stream]
-    before = [trace.residuals[stream][c.layer].norm(dim=-1).mean(-1) for c in calls]
+    own = [c for c in trace.calls if c.queries.stream == stream == c.keys.stream]
+    calls = list({c.layer: c for c in own}.values())  # of chained calls the last one adds
+    first = calls[0].layer  # layers count on through the stages of a network, residuals begin with their stage
+    before = [trace.residuals[stream][c.layer - first].norm(dim=-1).mean(-1) for c in calls]
     added = [branch_output(c).norm(dim=-1).mean(-1) for c in calls]
     return torch.stack(before, -1), torch.stack(added, -1)
 

@@ -4,4 +4,15 @@ from attnviz.models.image import ImageModel, Preparation
 from attnviz.models.store import MODELS, DamagedModel, bench_results, load, load_bench, save
 from attnviz.models.vit import ViT, ViTConfig
 
-__all__ = ["MODELS", "DamagedModel", "ImageModel", "Preparation", "ViT", "ViTConfig", "bench_results", "load", "load_bench", "save"]
+__all__ = [
+    "MODELS",
+    "DamagedModel",
+    "ImageModel",
+    "Preparation",
+    "ViT",
+    "ViTConfig",
+    "bench_results",
+    "load",
+    "load_bench",
+    "save",
+]

@@ -1,4 +1,4 @@
-"""A vision transformer with what surrounds it: its input preparation, its classes, its digest."""
+"""A network for pictures with what surrounds it: its input preparation, its classes, its digest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -14,8 +14,11 @@ from jaxtyping import Bool, Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from attnviz.models.nets import Network, Shape
 from attnviz.models.vit import ViT, ViTConfig, grid_tokens
 from attnviz.types import Sample, Tokens, Trace
+
+Opened = TypeVar("Opened", bound="Classifier")
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Preparation:
         return torch.from_numpy((values - self.mean) / self.deviation).float().permute(2, 0, 1)
 
 
-class ImageModel:
-    """A trained vision transformer, opened: give it a picture, get everything it computed."""
+class Classifier:
+    """A trained network of any kind, opened: give it a picture, get everything it computed."""
 
     heads = ("class",)
     modality = "image"
@@ -59,7 +62,7 @@ class ImageModel:
     def __init__(
         self,
         name: str,
-        network: ViT,
+        network: Network,
         preparation: Preparation,
         classes: Sequence[str],
         groups: Sequence[str],
@@ -71,23 +74,28 @@ class ImageModel:
         if network.config.classes != len(classes) or len(classes) != len(groups):
             raise ValueError(f"{network.config.classes} outputs but {len(classes)} classes and {len(groups)} groups")
         self.name, self.title = name, title or name
-        self.network = network.eval().requires_grad_(False)
+        self._network = network.eval().requires_grad_(False)
         self.preparation = preparation
         self.classes, self.groups = tuple(classes), tuple(groups)
         self.digest = digest or digest_of(network)
         self.facts = facts or {}
 
     @property
-    def config(self) -> ViTConfig:
+    def network(self) -> Network:
+        """The network, which does not learn any more."""
+        return self._network
+
+    @property
+    def config(self) -> Shape:
         """The shape of the network."""
         return self.network.config
 
     @property
     def device(self) -> torch.device:
         """Where the network computes."""
-        return self.network.embed.weight.device
+        return self.network.classify.weight.device
 
-    def to(self, device: torch.device | str) -> ImageModel:
+    def to(self: Opened, device: torch.device | str) -> Opened:
         """The same model, computing elsewhere."""
         self.network.to(device)
         return self
@@ -138,6 +146,25 @@ class ImageModel:
         if residual.shape[-2] != len(tokens):
             raise ValueError(f"residual has {residual.shape[-2]} tokens, expected {len(tokens)}")
         return tokens
+
+
+class ImageModel(Classifier):
+    """A trained vision transformer, opened: what the pages read."""
+
+    @property
+    def network(self) -> ViT:
+        """The network, which does not learn any more."""
+        return cast(ViT, self._network)
+
+    @property
+    def config(self) -> ViTConfig:
+        """The shape of the network."""
+        return self.network.config
+
+
+def opened_as(network: Network) -> type[Classifier]:
+    """What a network of this kind is opened as: pages read a vision transformer, scripts and tests any network."""
+    return ImageModel if isinstance(network, ViT) else Classifier
 
 
 def made_small(square: Image.Image, size: int) -> Image.Image:

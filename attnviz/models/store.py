@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 
-from attnviz.models.image import ImageModel, Preparation
-from attnviz.models.vit import ViT, ViTConfig
+from attnviz.models.image import Classifier, ImageModel, Preparation, opened_as
+from attnviz.models.nets import SHAPES, built, kind_of
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
 BENCH, RESULTS = ASSETS / "bench", "bench.json"  # one folder for each trained entry, and a table of all
@@ -68,14 +68,15 @@ def bench_results(folder: Path = BENCH) -> list[dict[str, Any]]:
         raise DamagedModel(folder, RESULTS, "cannot be read") from error
 
 
-def save(model: ImageModel, folder: Path, card: str, facts: dict[str, Any]) -> None:
+def save(model: Classifier, folder: Path, card: str, facts: dict[str, Any]) -> None:
     """Write weights in half precision, config.json with their sha256, and card.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = tensor_bytes({k: v.detach().cpu().half().contiguous() for k, v in model.network.state_dict().items()})
+    weights = tensor_bytes({k: halved(v).cpu().contiguous() for k, v in model.network.state_dict().items()})
     config = {
         "name": model.name,
         "title": model.title,
         "sha256": hashlib.sha256(weights).hexdigest(),
+        "kind": kind_of(model.config),
         "network": asdict(model.config),
         "preparation": asdict(model.preparation),
         "classes": model.classes,
@@ -87,18 +88,31 @@ def save(model: ImageModel, folder: Path, card: str, facts: dict[str, Any]) -> N
     (folder / "card.md").write_text(card, encoding="utf-8")
 
 
+def halved(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor as it is shipped: in half precision, unless it counts."""
+    return tensor.detach().half() if tensor.is_floating_point() else tensor.detach()
+
+
 def open_vit(folder: Path) -> ImageModel:
-    """A vision transformer from its folder, its checksum verified."""
+    """A vision transformer from its folder, its checksum verified. Raises DamagedModel, also for another network."""
+    model = open_network(folder)
+    if not isinstance(model, ImageModel):
+        raise DamagedModel(folder, "config.json", "does not describe a vision transformer")
+    return model
+
+
+def open_network(folder: Path) -> Classifier:
+    """A network of any kind from its folder, its checksum verified."""
     config = read_config(folder)
     weights = read_weights(folder, config.get("sha256", ""))
     try:
-        network = ViT(ViTConfig(**config["network"]))
+        network = built(SHAPES[config.get("kind", "vit")](**config["network"]))
         network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
         # JSON knows no tuples; a frozen record should hold nothing that can be changed.
         listed: dict[str, Any] = config["preparation"]
         listed |= {name: tuple(value) for name, value in listed.items() if isinstance(value, list)}
         preparation = Preparation(**listed)
-        return ImageModel(
+        return opened_as(network)(
             folder.name,
             network,
             preparation,

@@ -63,6 +63,8 @@ class Block(nn.Module):
         width = config.width
         self.attention_norm = nn.LayerNorm(width, eps=1e-6)
         self.attention = VARIANTS[config.variant](width, config.heads, tokens=tokens, **config.options)
+        if (relative := POSITIONS[config.positions].relative) is not None:
+            self.attention.relate(relative(self.attention.heads, self.attention.dim, tokens=tokens))
         self.mlp_norm = nn.LayerNorm(width, eps=1e-6)
         hidden = round(config.mlp * width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
@@ -76,6 +78,8 @@ class Block(nn.Module):
 
 class ViT(nn.Module):
     """A picture becomes patches, patches become vectors, and layers of attention let them exchange what they hold."""
+
+    removable = True  # patches can be left out: `visible`, `keep`
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -137,9 +141,10 @@ class ViT(nn.Module):
         mask = None if keep is None else Mask(key_keep=keep)
         residuals = [content + position]
         calls: list[AttentionCall] = []
+        related = {} if POSITIONS[self.config.positions].relative is None else {"positions": positions}
         for index in range(len(self.blocks)):
             off = [head for layer, head in heads_off if layer == index]
-            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, heads_off=off)
+            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, heads_off=off, **related)
             residuals.append(x)
             calls.extend(new)
         logits = self.read(residuals[-1], readout)
@@ -195,7 +200,7 @@ class ViT(nn.Module):
         return share / share.sum(-1, keepdim=True).clamp_min(1e-12)
 
     def layer(self, index: int, residual: Tensor, **options: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
-        """One block: options tokens, mask, heads_off (heads of this layer)."""
+        """One block: options tokens, mask, heads_off (heads of this layer), positions (of a relative scheme)."""
         tokens = options.pop("tokens")
         return self.blocks[index](residual, queries=tokens, name=f"layer {index + 1}", layer=index, **options)
 

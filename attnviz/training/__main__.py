@@ -1,6 +1,7 @@
 """`python -m attnviz.training NAME`: train a recipe, test it on held-out pictures, write weights and card.
 
-`bench` trains every variant of attention by one recipe; --only names some of them, --seeds how often.
+`bench` trains every variant of attention by one recipe; --only names some of them, --seeds how often. `digits` trains
+small networks on handwritten digits, from 5 seeds unless --seeds says otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from attnviz.attention import VARIANTS
 from attnviz.models import save
 from attnviz.models.store import ASSETS, BENCH
-from attnviz.training import bench
+from attnviz.training import bench, digits
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
@@ -54,18 +55,18 @@ def circumstances(recipe: Recipe, name: str, device: torch.device, seconds: floa
 def main() -> int:
     """Train, evaluate, save; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m attnviz.training", description=__doc__)
-    parser.add_argument("name", choices=[*RECIPES, "bench"])
+    parser.add_argument("name", choices=[*RECIPES, "bench", "digits"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, help="override the recipe's number of steps")
     parser.add_argument("--seed", type=int, help="override the recipe's random seed")
     parser.add_argument("--out", type=Path, help="where to write the model (default: assets/models/NAME)")
     parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="variants of the bench to train")
-    parser.add_argument("--seeds", type=int, default=1, help="networks of each kind in the bench")
+    parser.add_argument("--seeds", type=int, help="networks of each kind (default: 1 in the bench, 5 of the digits)")
     parser.add_argument("--size", choices=list(bench.SIZES), default="cpu", help="recipe of the bench")
     options = parser.parse_args()
     try:
-        return train_bench(options) if options.name == "bench" else train_one(options)
+        return {"bench": train_bench, "digits": train_digits}.get(options.name, train_one)(options)
     except NoData as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -75,7 +76,7 @@ def train_bench(options: argparse.Namespace) -> int:
     """Train what the bench lacks and print its table."""
     base = bench.SIZES[options.size]
     base = replace(base, steps=options.steps or base.steps)
-    todo = bench.entries(options.only or list(VARIANTS), range(options.seeds), base)
+    todo = bench.entries(options.only or list(VARIANTS), range(options.seeds or 1), base)
     folder = options.out or BENCH
     rows = bench.run_bench(todo, pick_device(options.device), bench.show, base=base, folder=folder,
                            checkpoints=RUNS / "bench")  # fmt: skip
@@ -86,6 +87,14 @@ def train_bench(options: argparse.Namespace) -> int:
         low, high = row["interval"]
         sys.stdout.write(f"| {row['name']} | {row['parameters']:,} | {row['top1']} | {low} to {high} | {row['top5']} "
                          f"| {row['minutes']} |\n")  # fmt: skip
+    return 0
+
+
+def train_digits(options: argparse.Namespace) -> int:
+    """Train the networks on digits and print their table."""
+    seeds, device = range(options.seeds or digits.SEEDS), pick_device(options.device)
+    rows = digits.run_digits(options.out or ASSETS, device, bench.show, seeds=seeds, steps=options.steps)
+    sys.stdout.write(digits.table(rows))
     return 0
 
 

@@ -2,8 +2,9 @@
 
 Same pictures, steps, optimiser and shape: 64 patches of 8 px, width 128, 4 layers, 4 heads, mean readout. A variant
 whose network is more than a tenth larger or smaller than that of multi-head attention runs a second time at equal
-parameters, with a wider or narrower MLP (the rule of the Long Range Arena). No patches are dropped: a fixed length or a grid cannot
-do without any. What is done is skipped, so a run that was cut off goes on; results gather in assets/models/bench.
+parameters, with a wider or narrower MLP (the rule of the Long Range Arena). No patches are dropped: a fixed length or a
+grid cannot do without any. What is done is skipped, so a run that was cut off goes on; results gather in
+assets/models/bench.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 import torch
 
 from attnviz.attention import VARIANTS
-from attnviz.models import ImageModel, ViT, ViTConfig, save
+from attnviz.models import ViT, ViTConfig, save
+from attnviz.models.image import Classifier
 from attnviz.models.store import BENCH, RESULTS
 from attnviz.training.augment import Augmentation
 from attnviz.training.data import DATA, Pictures
@@ -35,8 +37,8 @@ CPU_BENCH = Recipe(
     title="Bench",
     config=SHAPE,
     data="photos",
-    steps=1000,
-    average=0.995,
+    steps=500,
+    average=0.99,
     augmentation=Augmentation(soft=0.6),
 )
 GPU_BENCH = replace(CPU_BENCH, config=replace(SHAPE, patch=4), steps=8000, average=0.999)
@@ -104,7 +106,7 @@ def run_bench(
     return list(done.values())
 
 
-def facts_of(model: ImageModel, recipe: Recipe, held: Pictures, device: torch.device, seconds: float) -> dict[str, Any]:
+def facts_of(model: Classifier, recipe: Recipe, held: Pictures, device: torch.device, seconds: float) -> dict[str, Any]:
     """What is known of one trained entry: accuracy with its interval, and how it was made."""
     found = evaluate(model, held, removed=False)
     return {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from attnviz.models import ImageModel
+from attnviz.models.image import Classifier
 from attnviz.training.recipes import Recipe
 
 
-def card_text(model: ImageModel, recipe: Recipe, facts: dict[str, Any]) -> str:
+def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
     """card.md, every number taken from `facts`."""
     shape = model.config
     patches = (shape.size // shape.patch) ** 2
@@ -42,7 +42,7 @@ def card_text(model: ImageModel, recipe: Recipe, facts: dict[str, Any]) -> str:
     return "\n".join([*lines, *limits(model)])
 
 
-def limits(model: ImageModel) -> list[str]:
+def limits(model: Classifier) -> list[str]:
     """What it knows, and what it does not."""
     return [
         "",

@@ -9,22 +9,25 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from attnviz.models import ImageModel, Preparation, ViT
+from attnviz.models.image import Classifier, Preparation, opened_as
+from attnviz.models.nets import Network
+from attnviz.models.store import halved
 from attnviz.training.data import JPEG, Pictures
 from attnviz.training.loop import statistics
 from attnviz.training.recipes import Recipe
 
 
-def opened_model(recipe: Recipe, network: ViT, pictures: Pictures) -> ImageModel:
+def opened_model(recipe: Recipe, network: Network, pictures: Pictures) -> Classifier:
     """The trained network with its preparation and class names, its weights as rounded as they will be shipped."""
-    network.load_state_dict({name: tensor.half().float() for name, tensor in network.state_dict().items()})
+    network.load_state_dict({name: halved(tensor).float() for name, tensor in network.state_dict().items()})
     mean, deviation = (tuple(round(v, 4) for v in t.flatten().tolist()) for t in statistics(recipe.data))
     digits, jpeg = recipe.data == "digits", JPEG if recipe.data == "photos" else None
     preparation = Preparation(recipe.config.size, mean, deviation, invert_light=digits, jpeg=jpeg)
-    return ImageModel(recipe.name, network, preparation, pictures.classes, pictures.groups, title=recipe.title)
+    kind = opened_as(network)
+    return kind(recipe.name, network, preparation, pictures.classes, pictures.groups, title=recipe.title)
 
 
-def evaluate(model: ImageModel, pictures: Pictures, batch: int = 128, *, removed: bool = True) -> dict[str, Any]:
+def evaluate(model: Classifier, pictures: Pictures, batch: int = 128, *, removed: bool = True) -> dict[str, Any]:
     """Top-1, top-5, right-group share and top-1 by group, in percent of the held-out pictures.
 
     With `removed`, for a model with many patches also top-1 with random halves and quarters of the patches removed.
@@ -44,7 +47,7 @@ def evaluate(model: ImageModel, pictures: Pictures, batch: int = 128, *, removed
         "top1_by_group": by_group if len(order) > 1 else {},
     }
     patches = (model.config.size // model.config.patch) ** 2
-    if removed and patches >= 64:
+    if removed and patches >= 64 and model.network.removable:
         facts["top1_with_patches"] = {str(patches): facts["top1"]}
         for count in (patches // 2, patches // 4):
             guesses = [answers(model, pictures, s, batch, count).argmax(-1) for s in range(0, len(pictures), batch)]
@@ -52,7 +55,7 @@ def evaluate(model: ImageModel, pictures: Pictures, batch: int = 128, *, removed
     return facts
 
 
-def answers(model: ImageModel, pictures: Pictures, start: int, count: int, visible: int | None = None) -> Tensor:
+def answers(model: Classifier, pictures: Pictures, start: int, count: int, visible: int | None = None) -> Tensor:
     """Logits [picture class] of one batch, with all or `visible` randomly chosen patches."""
     images = torch.from_numpy(pictures.images[start : start + count]).permute(0, 3, 1, 2).float() / 255
     mean, deviation = (torch.tensor(v)[:, None, None] for v in (model.preparation.mean, model.preparation.deviation))

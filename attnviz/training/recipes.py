@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
+from attnviz.models.nets import Shape
 from attnviz.models.vit import ViTConfig
 from attnviz.training.augment import Augmentation
 
+AnyShape = TypeVar("AnyShape", bound=Shape)
+
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Generic[AnyShape]):
     """Everything that decides what a training run does."""
 
     name: str  # folder under assets/models
     title: str
-    config: ViTConfig
+    config: AnyShape  # of the network
     data: str  # a name in DATA
     steps: int
     batch: int = 256

@@ -14,13 +14,14 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from attnviz.models import ImageModel, load
+from attnviz.models import MODELS, ImageModel, load
 from attnviz.types import Sample, Trace
 from attnviz.ui.device import best_device
 from attnviz.ui.shelf import Shelf
 
 PATIENCE = 20  # seconds a visitor waits for a free core
 MODEL_ENTRIES = 8
+TRAINED = "attnviz:trained"  # session key: the models this visitor has trained, by name
 log = logging.getLogger("attnviz")
 
 
@@ -53,9 +54,19 @@ def traces() -> Shelf[Trace]:
     return Shelf(entries=96, size=400_000_000)
 
 
-@st.cache_resource(max_entries=MODEL_ENTRIES, show_spinner="Opening the model")
+def trained_here() -> dict[str, ImageModel]:
+    """The models this visitor has trained, by name. They live as long as the session, and nobody else meets them."""
+    return st.session_state.setdefault(TRAINED, {})
+
+
 def open_model(name: str, device: str = "") -> ImageModel:
-    """A shipped model by its name in MODELS, on the best device there is. Raises DamagedModel."""
+    """A model by its name: shipped, on the best device there is, or trained by this visitor. Raises DamagedModel."""
+    return shipped(name, device) if name in MODELS else trained_here()[name]
+
+
+@st.cache_resource(max_entries=MODEL_ENTRIES, show_spinner="Opening the model")
+def shipped(name: str, device: str = "") -> ImageModel:
+    """A shipped model by its name in MODELS."""
     try:
         return load(name, device=device or best_device())
     except torch.OutOfMemoryError:

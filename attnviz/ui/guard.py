@@ -16,7 +16,8 @@ from attnviz.types import NoTokenMap, UnsupportedMask
 from attnviz.ui.cache import Busy
 from attnviz.ui.uploads import BadImage
 
-CALM = (DamagedModel, BadImage, NoTokenMap, UnsupportedMask, Busy)  # errors whose message is for the visitor
+CALM = (DamagedModel, BadImage, UnsupportedMask, Busy)  # errors whose message is for the visitor
+ELSE = "Choose another model in the sidebar, or see what this one has on the Compare page."
 log = logging.getLogger("attnviz")
 
 
@@ -25,6 +26,8 @@ def guard() -> Iterator[None]:
     """Run a page body: what a visitor or a damaged file caused is said in a sentence, a bug is logged."""
     try:
         yield
+    except NoTokenMap as error:
+        st.info(f"This page has no true picture of this model. The reason: {str(error).rstrip('.')}. {ELSE}")
     except CALM as error:
         st.error(str(error), icon=":material/info:")
     except (MemoryError, torch.OutOfMemoryError):
@@ -35,12 +38,12 @@ def guard() -> Iterator[None]:
         st.error("Something went wrong on our side; it has been logged. Reload the page to start again.")
 
 
-def fragment(body: Callable[..., Any]) -> Callable[..., Any]:
-    """A part of a page that runs again by itself, under the same guard: `@ui.fragment`."""
+def fragment(body: Callable[..., Any], run_every: float | None = None) -> Callable[..., Any]:
+    """A part of a page that runs again by itself, under the same guard: `@ui.fragment`; also every so many seconds."""
 
     @wraps(body)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         with guard():
             return body(*args, **kwargs)
 
-    return st.fragment(guarded)
+    return st.fragment(guarded, run_every=run_every)

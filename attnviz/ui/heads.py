@@ -11,7 +11,7 @@ from jaxtyping import Float
 from attnviz import views
 from attnviz.measures.heads import MEASURES, drop_prefix, measure_heads, ranking, uniform_distance, value_weighted
 from attnviz.plots.depth import depth
-from attnviz.types import AttentionCall, Tokens
+from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.cache import open_model, trace
 from attnviz.ui.output import dark, plot
 from attnviz.ui.samples import open_sample, samples_of
@@ -48,7 +48,9 @@ def send_layer(visit: Visit, layer: int) -> None:
 
 
 def send_overview(visit: Visit) -> None:
-    """Give the browser every layer exact where they fit together, else block means of all heads."""
+    """Give the browser every layer exact where they fit together, else block means of all heads. Raises NoTokenMap."""
+    if any(not call.rule.stochastic and bool((call.token_map() < 0).any()) for call in visit.trace.calls):
+        raise NoTokenMap("its maps are signed, and distance, entropy and shares are defined for shares of one only")
     if resident(visit):
         for layer in range(len(visit.trace.calls)):
             send_layer(visit, layer)

@@ -111,9 +111,14 @@ def change_of(visit: Visit, changed: Trace, count: int = 3) -> Change:
 
 
 def weights_of(trace: Trace, layer: int) -> np.ndarray:
-    """The weights of all heads of a layer [head query key]."""
+    """The token map of all heads of a layer [head query key]. Raises NoTokenMap."""
     call = next(call for call in trace.calls if call.layer == layer)
-    return known(call.weights())
+    return known(call.token_map())
+
+
+def signed(own: np.ndarray, other: np.ndarray) -> bool:
+    """Whether either of two maps has negative entries; both are then drawn on the scale around zero."""
+    return bool((own < 0).any() or (other < 0).any())
 
 
 def moved_sentence(before: np.ndarray, after: np.ndarray, token: int, name: str) -> str:

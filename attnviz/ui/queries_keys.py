@@ -20,7 +20,7 @@ from attnviz.measures.pairs import (
 )
 from attnviz.plots import scatter, stacked_bars
 from attnviz.plots.theme import colour
-from attnviz.types import AttentionCall, Tokens
+from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.output import dark, plot
 from attnviz.ui.state import token_name
 from attnviz.ui.visit import Visit
@@ -58,7 +58,11 @@ TURN_SAYS = {
 
 
 def maps_of(call: AttentionCall, head: int) -> dict[str, np.ndarray]:
-    """Every stage of one head [query key], and the cosines, in the order they are computed."""
+    """Every stage of one head [query key], and the cosines, in the order they are computed. Raises NoTokenMap."""
+    if call.query.shape[-1] < 2:
+        raise NoTokenMap("its queries and keys have no numbers to compare, or a single one")
+    if not call.rule.stochastic:
+        raise NoTokenMap("its map is not made from the scores of one query and one key at a time")
     found = stages(call, head)
     return {**found, "cosine": cosines(call, head)}
 

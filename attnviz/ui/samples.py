@@ -17,17 +17,29 @@ SAMPLES: dict[str, tuple[str, ...]] = {  # model -> names
     "vit": ("coffee", "cat", "rocket", "palace", "astronaut", "flower", "motorcycle"),
     "vit-digits": ("three", "eight", "zero", "two", "five", "seven", "nine", "drawn"),
 }
+TRAINED_HERE = "Trained here: "  # how the names of models begin that a visitor trained, all of them on digits
 
 
 def samples_of(model: str) -> tuple[str, ...]:
-    """The names of the sample pictures for a model; one without its own gets those of the first."""
-    return SAMPLES.get(model) or next(iter(SAMPLES.values()))
+    """The names of the sample pictures for a model."""
+    return SAMPLES[shelf_of(model)]
+
+
+def shelf_of(model: str) -> str:
+    """Whose sample pictures a model gets: its own, those of the digits, or of the first model."""
+    if model.startswith(TRAINED_HERE):
+        return "vit-digits"
+    return model if model in SAMPLES else next(iter(SAMPLES))
+
+
+def open_sample(model: str, name: str) -> Picture:
+    """One sample picture."""
+    return _open(shelf_of(model), name)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def open_sample(model: str, name: str) -> Picture:
-    """One sample picture."""
-    folder = FOLDER / (model if model in SAMPLES else next(iter(SAMPLES)))
+def _open(shelf: str, name: str) -> Picture:
+    folder = FOLDER / shelf
     path = next(p for suffix in ("jpg", "png") if (p := folder / f"{name}.{suffix}").exists())
     with Image.open(path) as picture:
         return picture_of(picture.convert("RGB"))

@@ -85,8 +85,8 @@ class Table:
 
 
 def scheme_choice() -> str:
-    """A row of buttons over POSITIONS; its name there."""
-    titles = {entry.title: name for name, entry in POSITIONS.items()}
+    """A row of buttons over the schemes of POSITIONS that have a table; its name there."""
+    titles = {entry.title: name for name, entry in POSITIONS.items() if entry.relative is None}
     first = POSITIONS[FIRST].title
     chosen = st.segmented_control("Scheme", list(titles), default=first, required=True, key="scheme",
                                   bind="query-params")  # fmt: skip

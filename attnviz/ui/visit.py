@@ -10,7 +10,7 @@ from PIL import Image
 
 from attnviz.models import MODELS, ImageModel
 from attnviz.types import Sample, Trace
-from attnviz.ui.cache import Busy, open_model, trace
+from attnviz.ui.cache import Busy, open_model, trace, trained_here
 from attnviz.ui.device import device_line
 from attnviz.ui.samples import open_sample, samples_of
 from attnviz.ui.uploads import BadImage, Picture, decode
@@ -24,7 +24,7 @@ class Visit:
     """One model, one picture, and everything the model computed for it."""
 
     model: ImageModel
-    name: str  # of the model, in MODELS
+    name: str  # of the model, in MODELS or among those trained here
     picture: Image.Image  # the visitor's picture, upright RGB
     sample: Sample
     trace: Trace
@@ -39,7 +39,8 @@ def own_pictures() -> dict[str, Picture]:
 def sidebar() -> None:
     """Draw the choices shared by all pages: the model and the picture. Raises DamagedModel after all is drawn."""
     with st.sidebar:
-        name = st.selectbox("Model", list(MODELS), key="model", bind="query-params", help="Which network to look into")
+        names = [*MODELS, *trained_here()]
+        name = st.selectbox("Model", names, key="model", bind="query-params", help="Which network to look into")
         about = st.empty()
         choose_picture(name)
         bring_picture("image")
@@ -47,7 +48,7 @@ def sidebar() -> None:
     problem = st.empty()  # always there, so that what follows keeps its place and its state
     if sentence := st.session_state.get(PROBLEM):
         problem.warning(sentence, icon=":material/image_not_supported:")
-    about.caption(MODELS[name].title)
+    about.caption(MODELS[name].title if name in MODELS else open_model(name).title)
     device.caption(device_line(open_model(name)))
 
 

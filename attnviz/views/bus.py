@@ -65,13 +65,16 @@ def send_maps(
     signed: bool = False,
     kind: str = "weights",
     unit: str = "percent",
+    axes: tuple[str, str] | None = None,
 ) -> None:
     """Give the browser maps [map query key], or one number per token and map [map key].
 
     `signed` draws on the diverging scale around 0 and lets -inf stand for masked. `unit` is "percent" (weights, shares)
-    or "number" (scores, cosines). Raises ValueError where a message would be over 2 MB.
+    or "number" (scores, cosines). `axes` names rows and columns that are no queries and keys. Raises ValueError where a
+    message would be over 2 MB.
     """
-    blob = records.pack_maps(slot, maps, titles=titles, keys=keys, queries=queries, signed=signed, kind=kind, unit=unit)
+    blob = records.pack_maps(slot, maps, titles=titles, keys=keys, queries=queries, signed=signed, kind=kind, unit=unit,
+                             axes=axes)  # fmt: skip
     _send(slot, blob, maps=len(titles))
 
 

@@ -70,7 +70,8 @@ const matrixView = {
   axes(view, record, boxes) {
     const {context, ink} = view, [x, y, w, h] = boxes.plane, {transposed} = boxes;
     const turned = transposed ? " (picture turned)" : "";
-    const name = (role) => (role === "query" ? `query: who looks${turned}` : "key: who is looked at");
+    const [own, other] = record.axes ?? ["query: who looks", "key: who is looked at"];
+    const name = (role) => (role === "query" ? `${own}${turned}` : other);
     const [left, top] = transposed ? ["key", "query"] : ["query", "key"];
     context.font = `600 12px ${ink.font}`;
     context.fillStyle = ink[top];
@@ -110,7 +111,8 @@ const matrixView = {
     const legend = {scale, table: tableOf(data.colours, record.signed), unit: record.unit};
     legend.note = queries.length ? prefixNote(record, data.index, queries, data.drop_prefix) : "";
     if (!queries.length) {
-      return {sentence: `Each ${data.transposed ? "column" : "row"} is one query; point at a cell to read it`, legend};
+      const row = record.axes ? record.axes[0].split(":")[0] : "query";
+      return {sentence: `Each ${data.transposed ? "column" : "row"} is one ${row}; point at a cell to read it`, legend};
     }
     const over = key != null && key >= boxes.skip ? key : null;
     const {sentence} = rowWords(record, data.index, queries, data.drop_prefix, over);

@@ -95,8 +95,9 @@ def pack_maps(
     signed: bool = False,
     kind: str = "weights",
     unit: str = "percent",
+    axes: tuple[str, str] | None = None,
 ) -> bytes:
-    """Maps [map query key], or one row of numbers a map [map key], as one record."""
+    """Maps [map query key], or one row of numbers a map [map key], as one record; `axes` where they are no tokens."""
     maps = np.asarray(maps, dtype=np.float32)
     queries = queries or keys
     shape = (len(titles), len(keys.labels)) if maps.ndim == 2 else (len(titles), len(queries.labels), len(keys.labels))
@@ -109,6 +110,8 @@ def pack_maps(
         "slot": slot, "type": "maps", "shape": list(maps.shape), "titles": list(titles), "signed": signed,
         "kind": kind, "unit": unit, "keys": describe(keys), "queries": describe(queries),
     }  # fmt: skip
+    if axes is not None:
+        head["axes"] = list(axes)
     return pack(head, peaks, sums, prefix, cells)
 
 

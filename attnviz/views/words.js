@@ -21,9 +21,9 @@ function capital(text) {
 function written(value, unit) {
   if (!Number.isFinite(value)) return "nothing (masked)";
   if (unit === "percent") {
-    if (value > 0 && value < 0.0005) return "under 0.1 %";
     if (value === 0) return "0 %";
-    return `${(100 * value).toFixed(1)} %`;
+    if (Math.abs(value) < 0.0005) return "under 0.1 %";
+    return `${(100 * value).toFixed(1)} %`.replace("-", "−");
   }
   return value === 0 ? "0" : String(Number(value.toPrecision(3))).replace("-", "−");
 }
@@ -33,6 +33,7 @@ const SAID = {
   weights: (row, column, amount) => `${row} gives ${amount} to ${column}`,
   "received weights": (row, column, amount) => `${row} gets ${amount} of what ${column} gives`,
   relevance: (row, column, amount) => `${capital(column)} gets ${amount} of the relevance of ${lower(row)}`,
+  difference: (row, column, amount) => `${row} to ${column}: ${amount}, first minus second`,
 };
 
 function relation(record, query, key, value) {

@@ -20,6 +20,7 @@ PAGES = {
     "queries_keys": "Queries and keys",
     "heads": "Heads",
     "rollout": "Rollout",
+    "compare": "Compare",
 }
 
 

@@ -1,0 +1,71 @@
+"""A rule around a rule: outputs hold learned vectors of distances beside the values (Shaw et al. 2018, eq. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnviz.attention.softmax import Softmax, at_least_float32
+from attnviz.types import AttentionCall, NamedMap, Rule, Stage
+
+CAVEAT = "Outputs also hold learned vectors of distances, which map times values leaves out."
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DistanceValues(Softmax):
+    """y_i = sum over j of A_ij (v_j + a_clip(j-i)), with the weights A of another rule."""
+
+    inner: Rule
+    table: Tensor  # [distance value_dim]
+    index: Callable[[list[int]], Tensor]  # rows -> [row key], one past the table for none
+
+    def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
+        """Those of the rule inside."""
+        return self.inner.scores(call, heads, rows, stage)
+
+    def weights(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
+        """Those of the rule inside."""
+        return self.inner.weights(call, heads, rows)
+
+    def token_map(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
+        """That of the rule inside."""
+        return self.inner.token_map(call, heads, rows)
+
+    def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
+        """Those of the rule inside."""
+        return self.inner.maps(call)
+
+    def mix(self, call: AttentionCall) -> Tensor:
+        """What the rule inside mixes, and the weight on each distance times its vector, by row blocks."""
+        heads, blocks = list(range(call.heads)), []
+        for rows in call.blocks():
+            weights = self.inner.token_map(call, heads, rows)
+            summed = weights.new_zeros(*weights.shape[:-1], len(self.table) + 1)
+            summed = summed.scatter_add(-1, self.index(rows).expand_as(weights), weights)
+            blocks.append((summed[..., :-1] @ self.table.to(summed.dtype)).to(call.value.dtype))
+        extra = torch.cat(blocks, -2)
+        return self.inner.mix(call) + (extra if call.gate is None else call.gate * extra)
+
+    def map_gradient(self, call: AttentionCall, d_output: Tensor, heads: list[int], rows: list[int]) -> Tensor:
+        """d y / d A_ij = d_output_i . (v_j + a_clip(j-i)); masked entries are 0."""
+        gated = d_output if call.gate is None else d_output * call.gate
+        d_rows = at_least_float32(gated[..., heads, :, :][..., rows, :])
+        by_distance = F.pad(d_rows @ self.table.to(d_rows.dtype).T, (0, 1))
+        extra = by_distance.gather(-1, self.index(rows).expand(*by_distance.shape[:-1], len(call.keys)))
+        if call.mask is not None:
+            keep = call.mask.rows(heads, rows, call.query.shape[-2], call.key.shape[-2], extra.device)
+            extra = extra.masked_fill(~keep, 0)
+        return self.inner.map_gradient(call, d_output, heads, rows) + extra
+
+
+def with_distance_values(inner: Rule, table: Tensor, index: Callable[[list[int]], Tensor]) -> DistanceValues:
+    """The rule, with learned vectors of distances in its outputs; its map means what it meant."""
+    caveat = f"{inner.caveat} {CAVEAT}".strip()
+    return DistanceValues(
+        kind=inner.kind, axes=inner.axes, stochastic=inner.stochastic, exact=False, caveat=caveat,
+        inner=inner, table=table, index=index,
+    )  # fmt: skip

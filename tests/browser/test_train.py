@@ -1,0 +1,63 @@
+"""Train in a real browser: curves grow by themselves, a run stops and goes on, epochs are replayed, Heads opens it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.reading import chosen, sentence, view
+
+pytestmark = pytest.mark.browser
+WAIT = 180_000  # milliseconds: what is measured here is learning, on a machine that may be busy
+LINK = "train?variant=Uniform&rival=Multi-head+attention&epochs=5"
+
+
+def press(page: Page, name: str) -> None:
+    """Click a button by its name."""
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def test_a_race_from_start_to_the_other_pages(page: Page, server: str, settle):
+    page.goto(f"{server}/{LINK}")
+    settle(page)
+    expect(page.get_by_text("Nothing learned yet")).to_be_visible(timeout=WAIT)
+    expect(page.locator(".js-plotly-plot")).to_have_count(2)
+    press(page, "Start")
+    expect(page.get_by_text(re.compile(r"^Epoch \d of 5 · step \d+ of 100"))).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text(re.compile(r"^Epoch [1-5] of 5"))).to_be_visible(timeout=WAIT)  # without a click
+
+    press(page, "Stop")
+    stopped = page.get_by_text(re.compile(r"^Stopped at epoch \d of 5 · step \d+"))
+    expect(stopped).to_be_visible(timeout=WAIT)
+    settle(page)
+    reached = stopped.text_content()
+    page.wait_for_timeout(1500)
+    expect(stopped).to_have_text(reached or "")
+    press(page, "Resume")
+    page.get_by_role("link", name="Positions").click()  # it goes on beside other pages, and says so
+    expect(page.get_by_role("heading", name="Positions", exact=True)).to_be_visible(timeout=WAIT)
+    bar = page.get_by_test_id("stSidebar").get_by_text("Training Uniform and Multi-head attention")
+    expect(bar).to_be_visible(timeout=WAIT)
+    expect(bar).to_have_count(0, timeout=WAIT)
+    page.get_by_role("link", name="Train", exact=True).click()
+    expect(page.get_by_text("Epoch 5 of 5 · step 100 of 100")).to_be_visible(timeout=WAIT)
+    settle(page)
+
+    maps = view(page, "The digit with layer 3, head 1").nth(1)  # of the second network
+    expect(sentence(maps)).to_contain_text("gives", timeout=WAIT)
+    after = sentence(maps).text_content()
+    thumb = page.get_by_role("slider", name="Replay: epoch")
+    thumb.focus()
+    thumb.press("Home")
+    expect(sentence(maps)).not_to_have_text(after or "", timeout=WAIT)
+    settle(page)
+    assert chosen(page, "epoch") == "0"
+
+    press(page, "Open Multi-head attention in Heads")
+    expect(page.get_by_role("heading", name="Heads", exact=True)).to_be_visible(timeout=WAIT)
+    settle(page)
+    box = page.get_by_test_id("stSidebar").get_by_role("combobox", name="Model")
+    expect(box).to_have_value("Trained here: Multi-head attention")
+    expect(sentence(page.get_by_role("application").first)).to_contain_text("gives", timeout=WAIT)

@@ -1,0 +1,238 @@
+"""What the Compare page is made of: lent parameters, matched heads, chained maps, costs, charts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attnviz.attention import VARIANTS, Softmax
+from attnviz.models import ImageModel, ViT
+from attnviz.plots.growth import growth
+from attnviz.plots.intervals import intervals
+from attnviz.plots.sharing import sharing
+from attnviz.training.bench import EQUAL, SAME, SHAPE
+from attnviz.types import NoTokenMap
+from attnviz.ui import compare_costs as costs
+from attnviz.ui import compare_explain, compare_maps, compare_numbers
+from attnviz.ui.compare_panels import Bench, Panel, borrowed, fitted, transplanted
+from tests.made_up_bench import PIXELS
+
+SMALL = replace(SHAPE, width=32, layers=2, classes=5)
+
+
+@pytest.fixture(scope="module")
+def model() -> ImageModel:
+    """A small network with multi-head attention, its queries and keys large enough to prefer some patches."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = ViT(SMALL)
+    for block in network.blocks:
+        block.attention.query.weight.data *= 3
+        block.attention.key.weight.data *= 3
+    return ImageModel("small", network, PIXELS, [f"thing {i}" for i in range(5)], ["things"] * 5)
+
+
+@pytest.fixture(scope="module")
+def sample(model):
+    """Noise, so that no two patches are alike."""
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    return model.prepare(Image.fromarray(pixels))
+
+
+def panel(model: ImageModel, sample, name: str) -> Panel:
+    """A variant with lent parameters, without the app around it."""
+    with torch.no_grad():
+        trace = model(sample)
+        if name == "mha":
+            return Panel(name, model, sample, trace)
+        network, fresh = transplanted.__wrapped__(model.digest, name, model)
+        return Panel(name, model, sample, borrowed(network, sample, trace), fresh=fresh)
+
+
+# Lent parameters -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_can_borrow(model, sample, name):
+    found = panel(model, sample, name)
+    assert found.layers == 2
+    assert all(torch.isfinite(call.output).all() for call in found.trace.calls)
+    assert found.trace.logits["class"].shape == (1, 5)
+
+
+@pytest.mark.parametrize("name", ["mha", "performer", "linear", "nystrom", "window"])
+def test_a_borrowed_layer_makes_the_queries_of_the_lender(model, sample, name):
+    own, lent = panel(model, sample, "mha"), panel(model, sample, name)
+    for call, exact in zip(lent.trace.calls, own.trace.calls, strict=True):
+        torch.testing.assert_close(call.query, exact.query)
+        torch.testing.assert_close(call.value, exact.value)
+
+
+def test_performer_is_the_rule_of_the_layer_itself(model, sample):
+    """Borrowing equals handing the recorded call to the other rule."""
+    own, lent = panel(model, sample, "mha"), panel(model, sample, "performer")
+    call, exact = lent.trace.calls[1], own.trace.calls[1]
+    torch.testing.assert_close(exact.under(call.rule).output, call.output)
+
+
+def test_shared_keys_are_the_mean_of_their_heads(model):
+    key = "blocks.0.attention.key.weight"
+    given = model.network.state_dict()
+    own = given[key].unflatten(0, (4, 8))
+    shared = fitted(key, torch.zeros(16, 32), given, SMALL)
+    torch.testing.assert_close(shared[:8], (own[0] + own[1]) / 2)
+    torch.testing.assert_close(shared[8:], (own[2] + own[3]) / 2)
+    assert fitted(key, torch.zeros(12, 32), given, SMALL) is None
+    assert fitted("blocks.0.attention.offsets", torch.zeros(3), given, SMALL) is None
+    line = fitted("blocks.1.attention.rows.query.bias", torch.zeros(32), given, SMALL)
+    torch.testing.assert_close(line, given["blocks.1.attention.query.bias"])
+
+
+def test_what_could_not_be_lent_is_known(model, sample):
+    assert not panel(model, sample, "linear").fresh
+    assert panel(model, sample, "linformer").fresh
+
+
+# Maps ----------------------------------------------------------------------------------------------------------------
+def test_chained_maps_are_multiplied_in_order(model, sample):
+    calls = panel(model, sample, "axial").calls(0)
+    assert len(calls) == 2
+    expected = calls[1].token_map() @ calls[0].token_map()
+    torch.testing.assert_close(compare_maps.layer_map(calls), expected)
+    torch.testing.assert_close(expected.sum(-1), torch.ones(4, 64))
+
+
+def test_no_map_is_made_up(model, sample):
+    with pytest.raises(NoTokenMap):
+        compare_maps.effective(panel(model, sample, "xca"))
+    assert compare_maps.no_map(panel(model, sample, "xca")).startswith("This attention attends over channels")
+    assert compare_maps.effective(panel(model, sample, "linformer")).signed
+    assert not compare_maps.effective(panel(model, sample, "linear")).signed
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_native_maps_keep_every_number(model, sample, name):
+    found = panel(model, sample, name)
+    for one in compare_maps.natives(found, 1, 0):
+        assert one.values.shape[0] == len(one.steps)
+        assert one.values.shape[-1] == len(one.columns)
+        assert one.rows is None or one.values.shape[-2] == len(one.rows)
+        assert np.isfinite(one.values).all()
+        assert one.kind in compare_maps.KINDS
+
+
+def test_native_maps_of_one_head(model, sample):
+    found = panel(model, sample, "linformer")
+    (first, *_) = compare_maps.natives(found, 1, 2)
+    call = found.calls(1)[0]
+    np.testing.assert_allclose(first.values[0], next(iter(call.maps().values())).array[2].numpy())
+
+
+# Numbers -------------------------------------------------------------------------------------------------------------
+def test_a_head_is_matched_to_itself(model, sample):
+    own = panel(model, sample, "mha")
+    goal = compare_maps.effective(own).maps[1, 2]
+    cell = compare_numbers.best_match(own, goal, sample.tokens["main"])
+    assert (cell.layer, cell.head) == (1, 2)
+    assert cell.alike == pytest.approx(1, abs=1e-5)
+
+
+def test_errors_are_none_for_softmax_itself(model, sample):
+    own, lent = panel(model, sample, "mha"), panel(model, sample, "performer")
+    exact = compare_numbers.errors(own, own.trace)
+    assert max(*exact[0], *exact[1]) == 0
+    maps, outputs = compare_numbers.errors(lent, own.trace)
+    assert len(maps) == len(outputs) == 2
+    assert min(*maps, *outputs) > 0.01
+    by_rule = lent.trace.calls[0].under(Softmax()).output
+    torch.testing.assert_close(by_rule, own.trace.calls[0].output)
+
+
+def test_only_estimates_say_how_far_they_are_off(model, sample):
+    cells = {name: compare_numbers.Cell(panel(model, sample, name), 1, 0) for name in ("mha", "linear", "performer")}
+    said = {name: compare_numbers.estimate_words(cell) for name, cell in cells.items()}
+    assert (said["mha"], said["linear"]) == ("", "")
+    assert said["performer"].startswith("Off the softmax of its own queries and keys by ")
+
+
+def test_numbers_that_a_map_does_not_have_are_not_defined(model, sample):
+    none = compare_numbers.NONE
+    assert compare_numbers.numbers(panel(model, sample, "xca"))[1:] == [none] * 4
+    assert compare_numbers.numbers(panel(model, sample, "linformer"))[1:3] == [none, none]
+    uniform = compare_numbers.numbers(panel(model, sample, "uniform"))
+    assert uniform[1:] == ["1.00", "4.14", "1.0", "0.00"]
+
+
+# Costs ---------------------------------------------------------------------------------------------------------------
+def row(seed: int, top1: float, run: str = SAME) -> dict:
+    """A row of a made-up bench."""
+    return {"variant": "mha", "run": run, "seed": seed, "top1": top1, "interval": [top1 - 1, top1 + 2]}
+
+
+def test_intervals_are_of_seeds_where_there_are_three():
+    assert costs.accuracy([]) is None
+    assert costs.accuracy([row(1, 42.0), row(0, 40.0)]) == (40.0, 39.0, 42.0, 1)
+    mean, low, high, seeds = costs.accuracy([row(0, 40.0), row(1, 41.0), row(2, 42.0)])
+    assert (mean, seeds) == (41.0, 3)
+    assert high - mean == pytest.approx(4.3027 / 3**0.5, abs=1e-3)  # t of 2 degrees of freedom, deviation 1
+    assert mean - low == pytest.approx(high - mean)
+
+
+def test_the_bench_shows_the_first_seed_of_the_same_shape():
+    found = Bench((row(1, 42.0), row(0, 40.0), row(0, 50.0, EQUAL)))
+    assert found.row("mha")["top1"] == 40.0
+    assert len(found.seeds("mha")) == 2
+    assert found.row("linear") is None
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_has_costs_at_every_size(name):
+    for n in costs.SIZES:
+        cost = costs.cost_of.__wrapped__(name, n)
+        assert cost is not None
+        assert cost.multiply_adds > 0
+
+
+def test_numbers_are_written_for_people():
+    assert [costs.counted(v) for v in (12, 66_048, 5_242_880)] == ["12", "66\u00a0k", "5.24\u00a0M"]
+    assert [costs.memory(v) for v in (12, 65_536, 2**21)] == ["12\u00a0B", "64\u00a0kB", "2\u00a0MB"]
+    assert [costs.factor(a, 4) for a in (1, 4, 100)] == ["0.25 x", "1 x", "25 x"]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_formulas_keep_their_braces(name):
+    formula = compare_explain.roles(VARIANTS[name].formula)
+    assert formula.count("{") == formula.count("}")
+    assert r"\hat \textcolor" not in formula
+    assert compare_explain.paragraph(name).count("Source:") == 1
+
+
+# Charts --------------------------------------------------------------------------------------------------------------
+def test_growth_has_a_curve_for_each_and_guides_below():
+    figure = growth({"a": [1, 4, np.nan], "b": [2, 0, 8]}, sizes=[64, 128, 256], guides={"O(n)": 1, "O(n²)": 2})
+    a, b, linear, square = figure.data
+    assert list(a.x) == [64, 128]
+    assert list(b.x) == [64, 256]
+    assert linear.y[-1] / linear.y[0] == pytest.approx(4)
+    assert square.y[-1] / square.y[0] == pytest.approx(16)
+    assert linear.y[0] < 1
+    with pytest.raises(ValueError, match="2 values but there are 3 sizes"):
+        growth({"a": [1, 2]}, sizes=[1, 2, 3])
+
+
+def test_intervals_are_drawn_from_low_to_high():
+    figure = intervals([1, 2], [40, 50], [38, 49], [43, 52], names=["a", "b"], colours=[0, None], hollow=[False, True])
+    first, second = figure.data
+    assert (first.error_y.array[0], first.error_y.arrayminus[0]) == (3, 2)
+    assert (first.mode, second.mode) == ("markers+text", "markers")
+    assert second.marker.symbol == "circle-open"
+    with pytest.raises(ValueError, match="have 1, 1, 1 and 2 values"):
+        intervals([1], [1], [1], [1, 2], names=["a"])
+
+
+def test_sharing_joins_each_query_to_what_it_reads():
+    figure = sharing([0, 0, 1, 1])
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    assert [tuple(line.x) for line in lines] == [(0, 0.5), (1, 0.5), (2, 2.5), (3, 2.5)]

@@ -1,0 +1,75 @@
+"""The table of networks on digits: its interval, what it writes and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnviz.training import __main__ as command
+from attnviz.training.digits import BASE, NETWORKS, RESULTS, interval, recipe_of, run_digits, table
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder the command has written to after two steps from two seeds, and what it has printed."""
+    folder, printed = tmp_path_factory.mktemp("digits"), []
+    with pytest.MonkeyPatch.context() as patch:
+        given = ["digits", "--steps", "2", "--seeds", "2", "--device", "cpu", "--out", str(folder)]
+        patch.setattr(sys, "argv", ["attnviz.training", *given])
+        patch.setattr(sys.stdout, "write", printed.append)
+        assert command.main() == 0
+    return folder, "".join(printed)
+
+
+def test_the_command_writes_a_row_for_each_network(written: tuple[Path, str]) -> None:
+    rows = json.loads((written[0] / RESULTS).read_text())
+    assert [row["name"] for row in rows] == list(NETWORKS)
+    assert [row["parameters"] for row in rows] == [58_570, 47_986, 58_202, 67_610]
+    assert [row["cells"] for row in rows] == [16, 16, 64, 64]
+    for row in rows:
+        assert row["seeds"] == [0, 1]
+        assert len(row["accuracy"]) == len(row["seconds"]) == 2
+        assert all(0 <= value <= 100 for value in row["accuracy"])
+        assert row["mean"] == pytest.approx(sum(row["accuracy"]) / 2, abs=0.006)
+        assert row["interval"] == interval(row["accuracy"])
+        assert (row["steps"], row["trained_on"], row["held_out"]) == (2, 1347, 450)
+    assert list(written[0].iterdir()) == [written[0] / RESULTS]
+
+
+def test_the_command_prints_a_table(written: tuple[Path, str]) -> None:
+    folder, printed = written
+    rows = json.loads((folder / RESULTS).read_text())
+    assert printed == table(rows)
+    lines = printed.splitlines()
+    assert lines[0] == "| network | parameters | each seed % | mean % | 95 % interval | seconds each |"
+    assert {line.count("|") for line in lines[:6]} == {7}
+    assert "multi-query attention | 47,986 | " in lines[3]
+    assert "1,347 pictures to learn from, 450 held out, one of which makes 0.22 %" in printed
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    (row,) = run_digits(
+        tmp_path / "new", torch.device("cpu"), lambda name, progress: None, seeds=[3], steps=1, names=["vit-mha"]
+    )
+    assert row["interval"] is None
+    assert row["seeds"] == [3]
+    assert "| none |" in table([row])
+
+
+def test_the_interval_is_students() -> None:
+    """Mean 96, deviation 1 (squares 4 over 4), five seeds: 2.776 of the t distribution with 4 degrees / root 5."""
+    assert interval([95, 95, 96, 97, 97]) == [96 - 1.24, 96 + 1.24]
+    assert interval([96.0, 96.0, 96.0]) == [96, 96]
+    assert interval([90.0, 100.0]) == [31.47, 100.0]
+
+
+def test_all_networks_follow_one_recipe() -> None:
+    for name in NETWORKS:
+        recipe = recipe_of(name, seed=4)
+        assert (recipe.data, recipe.steps, recipe.batch, recipe.rate) == (BASE.data, BASE.steps, BASE.batch, BASE.rate)
+        assert (recipe.clip, recipe.augmentation, recipe.seed) == (BASE.clip, BASE.augmentation, 4)
+        assert recipe.config.size == 8

@@ -1,0 +1,288 @@
+"""Training to watch: it learns, stops and goes on as if unbroken, and shares the server with others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from attnviz.attention import VARIANTS
+from attnviz.models import ImageModel
+from attnviz.training import live
+from attnviz.training.live import EPOCH, Diverged, Plan, Race
+from attnviz.training.track import FAILED, Track
+
+BOTH = Plan(("mha", "uniform"), epochs=1)
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for something that a thread does."""
+    for _ in range(int(seconds * 100)):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never happened")
+
+
+class Toy(Race):
+    """A race without networks: every step waits for its turn."""
+
+    def __init__(self, steps: int = 1000, error: BaseException | None = None):
+        super().__init__(Plan(()))
+        self.state, self.made, self.all, self.error = "ready", 0, steps, error
+        self.gate = threading.Event()
+
+    step = property(lambda self: self.made)
+    steps = property(lambda self: self.all)
+
+    def advance(self) -> None:
+        self.gate.wait(10)
+        time.sleep(0.001)
+        if self.error is not None:
+            raise self.error
+        self.made += 1
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def learned() -> Race:
+    """One network after eight epochs, trained by a thread."""
+    track, race = Track(away=1000), Race(Plan(("mha",), epochs=8))
+    track.enter(race)
+    race.thread.join(300)
+    return race
+
+
+# ---- learning
+
+
+def test_a_short_run_learns_to_read(learned: Race):
+    assert (learned.state, learned.notice) == ("done", "")
+    accuracies = [moment.accuracy for moment in learned.lanes[0].moments]
+    assert accuracies[0] < 0.3
+    assert accuracies[-1] >= 0.9
+    assert [moment.step for moment in learned.lanes[0].moments] == list(range(0, 161, 20))
+    assert len(learned.lanes[0].losses) == learned.step == 8 * EPOCH
+
+
+def test_an_epoch_is_one_pass_over_the_digits():
+    smallest = min(torch.bincount(torch.from_numpy(live.pictures("train").labels)).tolist())
+    assert 10 * smallest // live.BATCH == EPOCH
+
+
+def test_the_maps_of_every_epoch_are_kept(learned: Race):
+    assert live.watched().labels.tolist() == list(range(10))
+    maps = [moment.maps[-1].array for moment in learned.lanes[0].moments]
+    assert [m.shape for m in maps] == [(10, 4, 16, 16)] * 9
+    assert all(abs(m.sum(-1) - 1).max() < 1e-5 for m in maps)
+    assert abs(maps[0] - maps[-1]).max() > 0.1
+
+
+def test_stop_and_resume_is_an_unbroken_run():
+    track, whole, broken = Track(away=1000), Race(BOTH), Race(BOTH)
+    while whole.step < whole.steps:
+        whole.advance()
+    track.enter(broken)
+    until(lambda: broken.step >= 3)
+    track.leave(broken)
+    assert broken.state == "stopped"
+    reached = broken.step
+    assert 3 <= reached < broken.steps
+    track.enter(broken)
+    broken.thread.join(300)
+    assert broken.state == "done"
+    for one, other in zip(whole.lanes, broken.lanes, strict=True):
+        assert one.losses == other.losses
+        for a, b in zip(one.network.parameters(), other.network.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_racers_see_the_same_pictures():
+    race = Race(Plan(("mha", "linformer"), epochs=1, seed=3))
+    for _ in range(3):
+        race.advance()
+        one, other = (lane.run for lane in race.lanes)
+        assert torch.equal(one.random.get_state(), other.random.get_state())
+        assert torch.equal(one.queue, other.queue)
+
+
+def test_the_seed_decides_and_the_process_is_left_alone():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    same, again, other = (Race(Plan(("mha",), 1, seed)).lanes[0].network.embed.weight for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(same, again)
+    assert not torch.equal(same, other)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_takes_a_step_or_says_why_not(variant: str):
+    race = Race(Plan((variant,), epochs=1))
+    if not race.lanes:
+        assert race.state == "failed"
+        assert VARIANTS[variant].title in race.refused[0]
+        return
+    before = race.lanes[0].run.network.classify.weight.clone()
+    race.advance()
+    assert race.lanes[0].losses[0] == pytest.approx(2.303, abs=0.3)
+    assert not torch.equal(before, race.lanes[0].run.network.classify.weight)
+    for one in race.lanes[0].moments[0].maps:
+        assert one.array.shape[0] == 10
+        assert one.reason or one.array.shape[-2:] == (16, 16)
+
+
+def test_a_variant_that_refuses_leaves_the_race_to_the_other(monkeypatch: pytest.MonkeyPatch):
+    class Refuses(VARIANTS["uniform"]):
+        title = "Nothing"
+
+        def __init__(self, *args, **options):
+            raise ValueError("needs more than patches.")
+
+    monkeypatch.setitem(VARIANTS, "uniform", Refuses)
+    race = Race(BOTH)
+    assert [lane.variant for lane in race.lanes] == ["mha"]
+    assert race.refused == ["Nothing cannot take part: needs more than patches."]
+    assert Race(Plan(("uniform",))).state == "failed"
+
+
+# ---- the model that comes out
+
+
+def test_what_was_trained_is_a_model_of_its_own(learned: Race):
+    lane = learned.lanes[0]
+    model = live.opened(lane, "Trained here: it")
+    assert isinstance(model, ImageModel)
+    assert model.facts["top1"] == pytest.approx(100 * lane.moments[-1].accuracy, abs=0.01)
+    assert not any(p.requires_grad for p in model.network.parameters())
+    assert model.network is not lane.network
+    digests = {live.opened(race.lanes[0], "it").digest for race in (Race(Plan(("mha",))), Race(Plan(("mha",), seed=1)))}
+    assert len({model.digest, *digests}) == 3
+
+
+def test_variants_of_equal_parameters_differ_in_digest():
+    one, other = (live.opened(lane, "it") for lane in Race(Plan(("mha", "window"))).lanes)
+    assert one.digest != other.digest
+
+
+# ---- sharing the server
+
+
+def test_two_at_once_and_the_third_waits_and_starts_by_itself():
+    track, races = Track(), [Toy(), Toy(), Toy(), Toy()]
+    for race in races:
+        track.enter(race)
+    assert [race.state for race in races] == ["running", "running", "waiting", "waiting"]
+    assert [track.look(race) for race in races] == [0, 0, 1, 2]
+    races[0].gate.set()
+    track.leave(races[0])
+    until(lambda: races[2].state == "running")
+    assert [track.look(race) for race in races] == [0, 0, 0, 1]
+    assert len(track.running) == 2
+    track.leave(races[3])
+    assert races[3].state == "ready"
+    for race in races:
+        race.gate.set()
+        track.leave(race)
+    until(lambda: not track.running)
+
+
+def test_the_room_is_given_on_when_a_race_is_done():
+    track, first, second = Track(room=1), Toy(steps=5), Toy(steps=5)
+    track.enter(first)
+    track.enter(second)
+    assert second.state == "waiting"
+    first.gate.set()
+    second.gate.set()
+    until(lambda: second.state == "done")
+    assert first.state == "done"
+    assert (first.step, second.step) == (5, 5)
+
+
+def test_a_race_nobody_looks_at_is_paused_and_can_go_on():
+    clock = Clock()
+    track, race, waiting = Track(room=1, clock=clock), Toy(steps=50_000), Toy()
+    track.enter(race)
+    track.enter(waiting)
+    race.gate.set()
+    until(lambda: race.step > 2)
+    clock.now = 29.0
+    track.look(waiting)
+    clock.now = 31.0
+    until(lambda: race.state == "stopped")
+    assert "nobody was watching" in race.notice
+    until(lambda: waiting.state == "running")
+    waiting.gate.set()
+    clock.now = 100.0
+    until(lambda: waiting.state == "stopped")
+    track.enter(race)
+    assert (race.state, race.notice) == ("running", "")
+    track.leave(race)
+    until(lambda: not track.running)
+
+
+def test_who_has_left_the_line_is_not_called():
+    clock = Clock()
+    track, race, gone = Track(room=1, clock=clock), Toy(), Toy()
+    track.enter(race)
+    track.enter(gone)
+    clock.now = 31.0
+    track.look(race)
+    assert gone.state == "ready"
+    assert track.line == []
+    race.gate.set()
+    track.leave(race)
+
+
+def test_a_race_that_takes_too_long_is_ended():
+    work = Clock()
+    track, race = Track(work=work), Toy(steps=50_000)
+    track.enter(race)
+    race.gate.set()
+    until(lambda: race.step > 2)
+    work.now = 301.0
+    until(lambda: race.state == "failed")
+    assert "more than 5 minutes" in race.notice
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [(Diverged("It went astray."), "It went astray."), (MemoryError(), "not enough memory"), (KeyError("x"), FAILED)],
+)
+def test_an_error_becomes_a_sentence(error: Exception, sentence: str):
+    track, race = Track(), Toy(error=error)
+    track.enter(race)
+    race.gate.set()
+    until(lambda: not track.running)
+    assert race.state == "failed"
+    assert sentence in race.notice
+
+
+def test_a_loss_that_is_no_number_ends_the_race():
+    track, race = Track(away=1000), Race(BOTH)
+    with torch.no_grad():
+        race.lanes[1].run.network.classify.weight.fill_(float("nan"))
+    track.enter(race)
+    race.thread.join(60)
+    assert race.state == "failed"
+    assert race.notice.startswith("Uniform went astray at step 1")
+
+
+def test_resuming_while_it_still_stops_loses_nothing():
+    track, race = Track(), Toy(steps=30)
+    track.enter(race)
+    track.leave(race, patience=0)
+    track.enter(race)
+    race.gate.set()
+    until(lambda: race.state == "done")
+    assert race.step == 30

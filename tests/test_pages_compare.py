@@ -1,0 +1,311 @@
+"""The Compare page, run without a browser, on a bench of untrained networks with made-up results."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from attnviz.attention import VARIANTS
+from attnviz.measures.cost import Row, Step
+from attnviz.models import store
+from attnviz.ui import compare_live, compare_panels
+from attnviz.ui.compare import LOOKS, NATIVE, ROLLOUT
+from attnviz.ui.compare_panels import OWN, SAME
+from tests import made_up_bench
+
+ROOT = Path(__file__).parents[1]
+SIX = [tuple(list(VARIANTS)[start : start + 6]) for start in range(0, len(VARIANTS), 6)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One bench for all tests."""
+    return made_up_bench.write(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture
+def bench(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The page finds this bench."""
+    use(folder, monkeypatch)
+    return folder
+
+
+def use(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let the page find its bench in a folder."""
+    patch.setattr(compare_panels, "bench_results", lambda: store.bench_results(folder))
+    patch.setattr(compare_panels, "load_bench", lambda name, device: store.open_vit(folder / name))
+    compare_panels.open_bench.clear()
+
+
+def open_page(**parameters: str | list[str]) -> AppTest:
+    """The page, opened with these parameters in the URL."""
+    at = AppTest.from_file(ROOT / "attnviz/main.py", default_timeout=300)
+    for key, value in parameters.items():
+        at.query_params[key] = value
+    at.run()
+    at.switch_page("../pages/compare.py").run()
+    assert not at.exception
+    assert not at.error, [e.value for e in at.error]
+    return at
+
+
+def spoken(at: AppTest) -> str:
+    """Everything the page says in words."""
+    kinds = (at.title, at.subheader, at.markdown, at.caption, at.info, at.warning)
+    return "\n".join(str(part.value) for kind in kinds for part in kind).replace("\u00a0", " ")
+
+
+def views_of(at: AppTest) -> dict[str, dict]:
+    """What each canvas view was told, by its name."""
+    told = [json.loads(c.proto.json) for c in at.get("bidi_component") if c.proto.component_name.endswith("_view")]
+    return {one["name"]: one for one in told}
+
+
+def table(at: AppTest, header: str) -> dict[str, list[str]]:
+    """The rows of a table by variant, found by a word of its header."""
+    text = next(m.value for m in at.markdown if header in m.value and m.value.startswith("|")).replace("\u00a0", " ")
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines()]
+    return {row[0]: row[1:] for row in rows}
+
+
+# Panels --------------------------------------------------------------------------------------------------------------
+def test_panels_share_patch_picture_and_range(bench):
+    at = open_page(variants="mha,window2d,linear,xca", token="27", layer="2", head="3")
+    told = views_of(at)
+    panels = [told[f"panel:{name}"] for name in ("mha", "window2d", "linear")]
+    assert {(p["maps"], p["picture"], tuple(p["tokens"]), p["shared"]) for p in panels} == {
+        ("looks:shares:8x8+0", "picture:8x8+0", (27,), True)
+    }
+    assert [p["index"] for p in panels] == [0, 1, 2]
+    assert "Layer 2, head 3" in spoken(at)
+    assert "alike" in spoken(at)
+
+
+def test_what_has_no_token_map_says_why_and_shows_what_it_has(bench):
+    at = open_page(variants="mha,xca,linformer")
+    told = views_of(at)
+    assert "panel:xca" not in told
+    assert "attends over channels" in spoken(at)
+    assert told["view:native:xca:0"]["view"] == "matrix"
+    assert told["panel:linformer"]["maps"] == "looks:signed:8x8+0"
+    assert "Rows do not sum to one" in spoken(at)
+
+
+@pytest.mark.parametrize("names", SIX, ids=",".join)
+@pytest.mark.parametrize("mode", [OWN, SAME])
+def test_every_variant_is_drawn_or_says_why_not(bench, names, mode):
+    at = open_page(variants=",".join(names), weights=mode)
+    for shown in (LOOKS, NATIVE, ROLLOUT):
+        at.segmented_control(key="show").set_value(shown).run()
+        assert not at.exception
+        assert not at.error, [e.value for e in at.error]
+        told, said = views_of(at), spoken(at)
+        for name in names:
+            assert f"**{VARIANTS[name].title}**" in said
+            drawn = f"panel:{name}" in told or any(view.startswith(f"view:native:{name}:") for view in told)
+            assert drawn or any("This attention" in i.value or "shares of one" in i.value for i in at.info), name
+        assert said.count("says **") == len(names)
+
+
+def test_native_maps_are_named_and_measured(bench):
+    said = spoken(open_page(variants="mha,linformer,separable,axial", show=NATIVE))
+    assert "query 64 x key 64" in said
+    assert "Context scores: key 64" in said
+    assert "Step 2, " in said
+
+
+def test_heads_by_hand_and_by_number(bench):
+    at = open_page(variants="mha,cosine", layer="2", head="3", heads="Same number")
+    assert spoken(at).count("Layer 2, head 3]") == 2
+    at.segmented_control(key="heads").set_value("By hand").run()
+    at.selectbox(key="head cosine").set_value("Layer 4, head 1").run()
+    assert "Layer 4, head 1]" in spoken(at)
+
+
+def test_rollouts_start_at_the_answer_or_at_a_patch(bench):
+    at = open_page(variants="mha,linformer,xca", show=ROLLOUT)
+    assert "multiplies the rows of all layers" in spoken(at)
+    assert "attends over channels" in spoken(at)
+    assert list(n for n in views_of(at) if n.startswith("panel:")) == ["panel:mha"]
+    at.segmented_control(key="start").set_value("One patch").run()
+    assert "From row 5, column 5" in spoken(at)
+
+
+def test_a_difference_of_two(bench):
+    at = open_page(variants="mha,linear,performer", second="Performer")
+    assert views_of(at)["difference"]["maps"] == "difference"
+    assert "of the weight lies on other patches" in spoken(at)
+    at.selectbox(key="second").set_value("Multi-head attention").run()
+    assert "a map minus itself is zero" in spoken(at)
+
+
+# Modes ---------------------------------------------------------------------------------------------------------------
+def test_same_weights_scores_only_approximations(bench):
+    at = open_page(variants="mha,performer,linformer,separable,xca", weights=SAME)
+    assert "Nothing was trained for these formulas" in spoken(at)
+    rows = table(at, "Error of the output")
+    assert rows["Multi-head attention"][:2] == ["exact", "exact"]
+    assert rows["Performer"][0].endswith("%")
+    assert all(rows[VARIANTS[name].title][:2] == ["no score", "no score"] for name in ("linformer", "separable", "xca"))
+    at.segmented_control(key="weights").set_value(OWN).run()
+    assert "Error of the output" not in spoken(at)
+
+
+def test_an_empty_bench_is_said_and_the_page_still_shows_something(tmp_path, monkeypatch):
+    use(tmp_path, monkeypatch)
+    at = open_page(variants="mha,linear,botnet2d")
+    assert "the model `vit` run through every formula" in spoken(at)
+    told = views_of(at)
+    assert {"panel:mha", "panel:linear"} <= told.keys()
+    assert "has no place for CLS" in spoken(at)
+    at.segmented_control(key="weights").set_value(OWN).run()
+    assert "make train NAME=bench" in spoken(at)
+    assert not any(name.startswith("panel:") for name in views_of(at))
+
+
+def test_a_partial_bench_names_what_is_missing(tmp_path, monkeypatch):
+    use(made_up_bench.write(tmp_path, ["mha", "mqa"], seeds=(0, 1, 2)), monkeypatch)
+    at = open_page(variants="mha,mqa,gqa")
+    assert "panel:mqa" in views_of(at)
+    assert "No network with this variant has been trained yet" in spoken(at)
+    rows = table(at, "Top-1 (95")
+    assert rows["Grouped-query attention"][-2:] == ["not trained", "not trained"]
+    assert rows["Multi-head attention"][-2] == "40.5 % (39.3\u2009–\u200941.7)"  # t interval of 40, 40.5, 41
+    assert "over seeds" in spoken(at)
+
+
+def test_a_damaged_network_is_one_sentence_in_its_panel(tmp_path, monkeypatch):
+    made_up_bench.write(tmp_path, ["mha", "linear"])
+    (tmp_path / "linear" / "model.safetensors").write_bytes(b"nothing")
+    use(tmp_path, monkeypatch)
+    at = open_page(variants="mha,linear")
+    assert "assets/models/bench/linear/model.safetensors is damaged" in spoken(at)
+    assert "panel:mha" in views_of(at)
+
+
+def test_a_damaged_table_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / store.RESULTS).write_text("{no json")
+    use(tmp_path, monkeypatch)
+    assert "cannot be read" in spoken(open_page(variants="mha,linear"))
+    (tmp_path / store.RESULTS).write_text('"a word"')
+    assert "cannot be read" in spoken(open_page(variants="mha,linear"))
+
+
+# The address ---------------------------------------------------------------------------------------------------------
+def test_titles_and_names_are_taken_from_the_address(bench):
+    by_title = open_page(variants=["Linear attention", "Multi-head attention"])
+    assert by_title.multiselect(key="variants").value == ["linear", "mha"]
+    assert open_page(variants="linear,mha").multiselect(key="variants").value == ["linear", "mha"]
+
+
+def test_what_the_address_asks_for_in_vain_is_said(bench):
+    at = open_page(variants="mha,fancy`attention`,linear", layer="99", head="0", n="7", show="?", groups="3", token="x")
+    assert "asks for `fancyattention`, which is no variant of this app" in spoken(at)
+    assert at.multiselect(key="variants").value == ["mha", "linear"]
+    assert at.select_slider(key="n").value == 64
+
+
+@pytest.mark.parametrize(("asked", "more"), [(["mha"], "one more variant"), ([], "two variants")])
+def test_one_variant_alone_is_no_comparison(bench, asked, more):
+    at = open_page(variants="mha,linear")
+    at.multiselect(key="variants").set_value(asked).run()
+    assert f"Choose {more} to compare" in spoken(at)
+
+
+def test_too_many_are_cut_to_six(bench):
+    assert len(open_page(variants=",".join(VARIANTS)).multiselect(key="variants").value) == 6
+
+
+def test_every_experiment_leads_somewhere(bench):
+    at = open_page()
+    for number in range(3):
+        at.button(key=f"compare:try:{number}").click().run()
+        assert not at.exception
+        assert not at.error
+    assert at.multiselect(key="variants").value == ["mha", "separable", "linformer", "xca"]
+
+
+# Costs ---------------------------------------------------------------------------------------------------------------
+def test_costs_follow_the_slider(bench):
+    at = open_page(variants="mha,mqa,linear", n="1,024")
+    rows = table(at, "Multiply-adds a layer, n = 1,024")
+    assert rows["Multi-head attention"][2] == "336 M"  # 4 n d² + 2 n² d at n = 1,024, d = 128
+    assert rows["Multi-head attention"][3:5] == ["16 MB", "1 MB"]  # 4 heads n² and 2 n d, four bytes each
+    assert rows["Multi-query attention"][4] == "256 kB"
+    assert "**0.25 x** the memory while decoding" in spoken(at)
+
+
+def test_gains_and_losses_say_what_no_longer_works(bench):
+    said = spoken(open_page(variants="mha,xca,mobilevit2d"))
+    assert "**Cross-covariance attention:** **1 x** the attention parameters" in said
+    assert "causal masks, so producing text" in said
+    assert "needs a grid of patches" in said
+    assert "points fewer** of top-1 accuracy" in said
+
+
+def test_groups_share_keys(bench):
+    at = open_page(groups="1")
+    assert "**1** of keys and values (multi-query attention): a decoder keeps 256 B" in spoken(at)
+    assert "it has no cache" in spoken(at)
+
+
+def test_every_chosen_variant_is_explained(bench):
+    said = spoken(open_page(variants="mha,xca"))
+    assert r"\textcolor{#2f6fde}{Q}" in said
+    assert "arXiv 1706.03762" in said
+    assert VARIANTS["xca"].meaning in said
+
+
+def made_up_steps(subjects, sizes, setting):
+    """A measurement that takes no time: linear attention is twice as fast, and the last size is too large."""
+    for count in sizes:
+        big = count == max(sizes)
+        yield Step(count / max(sizes), f"time at {count} tokens", tuple(
+            Row(s.name, count, skipped="would hold more than 1000 MB") if big
+            else Row(s.name, count, seconds=count * (1e-6 if s.name == "linear" else 2e-6), peak_bytes=4 * count)
+            for s in subjects
+        ))  # fmt: skip
+
+
+def test_measuring_draws_what_came_and_says_what_did_not(bench, monkeypatch):
+    monkeypatch.setattr(compare_live, "measure", made_up_steps)
+    at = open_page(variants="mha,linear")
+    assert "Nothing has been measured yet" in spoken(at)
+    at.button(key="measure").click().run()
+    assert not at.error
+    assert "median of 20 forwards" in spoken(at)
+    assert "Multi-head attention stops before 16,384 tokens: would hold more than 1000 MB." in spoken(at)
+    charts = [json.loads(c.proto.spec) for c in at.get("plotly_chart")]
+    assert sum("Seconds a forward" in json.dumps(chart) for chart in charts) == 1
+    at.multiselect(key="variants").set_value(["mha", "xca"]).run()
+    assert "stops before" in spoken(at)  # what was measured of the first is kept
+
+
+def test_two_visitors_do_not_measure_at_once(bench, monkeypatch):
+    monkeypatch.setattr(compare_live, "measure", made_up_steps)
+    at = open_page(variants="mha,linear")
+    with compare_live.stopwatch():
+        at.button(key="measure").click().run()
+    assert "Somebody is measuring right now" in spoken(at)
+
+
+def test_a_picture_of_the_visitor_is_compared(bench):
+    at = open_page(variants="mha,linear")
+    before = at.get("bidi_component")
+    file = io.BytesIO()
+    Image.new("RGB", (90, 60), "navy").save(file, "PNG")
+    at.file_uploader(key="image").upload("mine.png", file.getvalue(), "image/png").run()
+    assert not at.error
+    assert at.session_state["sample"] == "upload"
+    assert len(at.get("bidi_component")) == len(before)
+
+
+def test_another_model_in_the_sidebar_changes_nothing_but_the_picture(bench):
+    at = open_page(variants="mha,linear", model="vit-digits")
+    assert "the model chosen in the sidebar has no part in it" in spoken(at)
+    assert "says **thing" in spoken(at)

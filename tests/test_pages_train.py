@@ -1,0 +1,199 @@
+"""The Train page, run without a browser: what it says, what it draws, and what becomes of a trained network."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from attnviz.attention import VARIANTS
+from attnviz.training import live
+from attnviz.training.live import Plan, Race
+from attnviz.ui import train
+from attnviz.ui.cache import TRAINED
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout")
+
+
+def opened(page: str = "train", **parameters: str) -> AppTest:
+    """The app at one of its pages, with these parameters in the URL."""
+    app = AppTest.from_file(ROOT / "attnviz/main.py", default_timeout=120)
+    for name, value in {"model": "vit-digits", **parameters}.items():
+        app.query_params[name] = value
+    app.run()
+    return app.switch_page(f"../pages/{page}.py").run()
+
+
+def said(app: AppTest) -> str:
+    """Everything the page says in words."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.warning, app.info, app.error)
+    bars = [bar.proto.text for bar in app.get("progress")]
+    return "\n".join([*(str(element.value) for kind in kinds for element in kind), *bars]).replace("\u00a0", " ")
+
+
+def told(app: AppTest) -> dict[str, dict]:
+    """What each canvas view was told, by its name."""
+    views = [json.loads(c.proto.json) for c in app.get("bidi_component") if "attnviz_view" in c.proto.component_name]
+    return {one["name"]: one for one in views}
+
+
+def charts(app: AppTest) -> dict[str, dict[str, list]]:
+    """The curves of each chart: name of the chart -> name of the curve -> places."""
+    found = {}
+    for chart in app.get("plotly_chart"):
+        name = next(n for n in ("accuracy", "loss") if n in chart.proto.id)
+        found[name] = {curve["name"]: curve["y"] for curve in json.loads(chart.proto.spec)["data"]}
+    return found
+
+
+def race_of(app: AppTest) -> Race:
+    """What this visitor trains."""
+    return app.session_state[train.RACE]
+
+
+def button(app: AppTest, key: str):
+    """A button by its key."""
+    return app.button(key=key)
+
+
+def trained(app: AppTest) -> AppTest:
+    """The same page after its race has run to the end."""
+    button(app, "start").click().run()
+    for _ in range(1200):
+        if not race_of(app).active:
+            return app.run()
+        train.track().look(race_of(app))
+        time.sleep(0.1)
+    raise AssertionError("it did not end")
+
+
+def test_the_page_begins_with_what_chance_has_made():
+    app = opened()
+    assert not app.error
+    assert app.title[0].value == "Train"
+    assert "Nothing learned yet" in said(app)
+    assert told(app)["train:all:0"]["maps"] == ["train:0:0", "train:0:1", "train:0:2"]
+    assert not any(b.key in ("stop", "resume", "again") for b in app.button)
+
+
+def test_choices_come_from_the_address():
+    app = opened(variant="Uniform", rival=VARIANTS["mha"].title, epochs="5", seed="7", digit="8")
+    race = race_of(app)
+    assert race.plan == Plan(("uniform", "mha"), 5, 7)
+    assert told(app)["train:all:1"]["maps"][0] == "train:1:0"
+
+
+def test_choices_that_do_not_exist_fall_back():
+    app = opened(variant="nothing", rival="?", epochs="99", seed="-4", places="x", digit="77", tile="9,9", epoch="50")
+    assert race_of(app).plan == Plan(("mha",))
+    assert not app.error
+
+
+def test_a_race_is_run_replayed_and_opened_on_other_pages():
+    app = opened(variant="Uniform", rival=VARIANTS["mha"].title, epochs="5")
+    app = trained(app)
+    assert race_of(app).state == "done", race_of(app).notice
+    assert "Epoch 5 of 5 · step 100 of 100" in said(app)
+    assert {name: len(values) for name, values in names_of(app, "accuracy").items()} == {"Uniform": 6, MHA: 6}
+    assert {len(values) for values in names_of(app, "loss").values()} == {100}
+    last = maps_sent(app)
+    app.slider(key="epoch").set_value(0).run()
+    assert maps_sent(app) != last
+    assert not app.error
+    button(app, "open:mha").click().run()
+    name = f"Trained here: {MHA}"
+    assert app.session_state["model"] == name
+    assert app.session_state[TRAINED][name].facts["steps"] == 100
+    for page in PAGES:
+        app.switch_page(f"../pages/{page}.py").run()
+        assert not app.error, (page, said(app))
+        assert app.selectbox(key="model").value == name
+    other = opened("heads", model=name)  # another visitor does not have it
+    assert other.session_state["model"] == "vit"
+    assert not other.error
+
+
+MHA = VARIANTS["mha"].title
+
+
+def names_of(app: AppTest, chart: str) -> dict[str, list]:
+    """The curves of one chart as lists."""
+    found = charts(app)[chart]
+    return {name: decoded(values) for name, values in found.items()}
+
+
+def decoded(values) -> list:
+    """A curve as plotly packs it."""
+    if isinstance(values, dict):
+        import base64
+
+        import numpy as np
+
+        return np.frombuffer(base64.b64decode(values["bdata"]), dtype=values["dtype"]).tolist()
+    return list(values)
+
+
+def maps_sent(app: AppTest) -> list[bytes]:
+    """The bytes of every map on the page."""
+    return [c.proto.bytes for c in app.get("bidi_component") if "attnviz_bus" in c.proto.component_name]
+
+
+def test_stop_and_resume_by_their_buttons():
+    app = opened(epochs="40")
+    button(app, "start").click().run()
+    assert race_of(app).active
+    button(app, "stop").click().run()
+    race = race_of(app)
+    until_step(race)
+    assert "Stopped at epoch" in said(app) or race.state == "ready"
+    assert not race.active
+    reached = race.step
+    if race.state == "stopped":
+        button(app, "resume").click().run()
+        button(app, "stop").click().run()
+        assert race.step >= reached
+
+
+def until_step(race: Race) -> None:
+    """Wait until the thread of a race has ended."""
+    if race.thread is not None:
+        race.thread.join(60)
+
+
+def test_the_third_is_told_to_wait(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(train.track(), "room", 0)
+    app = opened()
+    button(app, "start").click().run()
+    assert race_of(app).state == "waiting"
+    assert "Yours is number 1 in line and starts by itself" in said(app)
+    app.switch_page("../pages/start.py").run()
+    assert "Training: number 1 in line" in said(app)
+    app.switch_page("../pages/train.py").run()
+    button(app, "stop").click().run()
+    assert race_of(app).state == "ready"
+
+
+def test_an_error_is_said_in_a_sentence():
+    app = opened()
+    race = race_of(app)
+    race.state, race.notice = "failed", "It went astray."
+    app.run()
+    assert "It went astray." in said(app)
+    assert not app.exception
+
+
+def test_a_variant_without_a_token_map_says_so_here_and_elsewhere():
+    app = opened(variant=VARIANTS["xca"].title)
+    assert "there is no map from token to token" in said(app)
+    assert told(app)["train:all:0"]["mode"] == "matrix"
+    lane = live.Lane(Plan(("xca",)), "xca")
+    app.session_state[TRAINED] = {"Trained here: X": live.opened(lane, "Trained here: X")}
+    app.run()
+    app.session_state["model"] = "Trained here: X"
+    app.switch_page("../pages/heads.py").run()
+    assert not app.error
+    assert "The reason: attends over channels" in said(app)
