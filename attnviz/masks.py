@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,8 +91,9 @@ class Mask:
         block = torch.ones(len(rows), keys, dtype=torch.bool, device=device)
         if self.causal:
             block = block & (j <= i)
-        if self.band is not None:
-            block = block & (((i - j).abs() <= self.band) | (i < self.free) | (j < self.free))
+        if self.band is not None:  # compared with both ends: cheaper than a matrix of distances
+            near = (j >= i - self.band) & (j <= i + self.band)
+            block = block & (near | (i < self.free) | (j < self.free) if self.free else near)
         block = block[None]  # [1 row key]
         if self.groups is not None:
             mine, theirs = (ids.to(index.device) for ids in self.groups)
@@ -103,6 +105,23 @@ class Mask:
             chosen = self.keep[..., index, :]
             block = block & (chosen if chosen.shape[-3] == 1 else chosen[..., heads, :, :])
         return block
+
+    def whole(
+        self, heads: list[int], queries: int, keys: int, device: Any = None
+    ) -> Bool[Tensor, "*batch head row key"]:
+        """All rows at once, remembered; for short inputs only."""
+        asked = (tuple(heads), queries, keys, str(device))
+        return self.remembered("rows", asked, lambda: self.rows(heads, list(range(queries)), queries, keys, device))
+
+    def remembered(self, what: str, asked: object, make: Callable[[], Any]) -> Any:
+        """What was made for this mask last, where the same is asked again, as the next layer does.
+
+        A mask is frozen, so what follows from it cannot change.
+        """
+        kept = self.__dict__.setdefault("kept", {})
+        if what not in kept or kept[what][0] != asked:
+            kept[what] = (asked, make())
+        return kept[what][1]
 
     def reach(self, rows: list[int], queries: int, keys: int) -> tuple[int, int]:
         """Start and stop of the keys that `causal` and `band` leave to consecutive rows; at least one key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -140,3 +141,14 @@ def test_labels_must_fill_the_grid() -> None:
     assert Tokens.patches(2, 2, ("CLS",)).labels == ("CLS", "r0c0", "r0c1", "r1c0", "r1c1")
     with pytest.raises(ValueError, match="5 labels but prefix 0"):
         Tokens(("a", "b", "c", "d", "e"), grid=(2, 2))
+
+
+def test_the_whole_of_a_short_mask_is_kept_and_true() -> None:
+    """Every layer asks for the same rows; other heads or sizes are made anew, and a changed mask keeps nothing."""
+    mask = Mask(band=1, groups=(torch.arange(8).view(2, 4) % 2, torch.arange(8).view(2, 4) % 2))
+    kept = mask.whole([0, 1], 4, 4)
+    assert mask.whole([0, 1], 4, 4) is kept
+    assert torch.equal(kept, mask.rows([0, 1], [0, 1, 2, 3], 4, 4))
+    assert torch.equal(mask.whole([1], 4, 4), mask.rows([1], [0, 1, 2, 3], 4, 4))
+    wider = replace(mask, band=2)
+    assert torch.equal(wider.whole([1], 4, 4), wider.rows([1], [0, 1, 2, 3], 4, 4))

@@ -61,14 +61,19 @@ def fold_of(mask: Mask | None, device: torch.device) -> Fold | None:
     """The fold of a mask of equal groups and key padding; None where it says more or groups are unequal."""
     if mask is None or mask.groups is None or mask.kinds - {"groups", "key_keep"}:
         return None
-    query_groups, key_groups = mask.groups
+    groups = mask.groups
+    return mask.remembered("fold", str(device), lambda: folded(*groups, device))
+
+
+def folded(query_groups: Tensor, key_groups: Tensor, device: torch.device) -> Fold | None:
+    """The fold of these ids; None where groups are unequal or differ by head."""
     if query_groups.ndim > 1 or key_groups.ndim > 1:
         return None
     ids, sizes = query_groups.unique(return_counts=True)
     key_ids, key_sizes = key_groups.unique(return_counts=True)
     if not torch.equal(ids, key_ids) or len(sizes.unique()) > 1 or len(key_sizes.unique()) > 1:
         return None
-    orders = (groups.argsort(stable=True).to(device).unflatten(0, (len(ids), -1)) for groups in mask.groups)
+    orders = (g.argsort(stable=True).to(device).unflatten(0, (len(ids), -1)) for g in (query_groups, key_groups))
     return Fold(*orders)
 
 

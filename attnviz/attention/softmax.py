@@ -6,7 +6,7 @@ Every variant whose weights are a softmax of scores shares this rule; what diffe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
@@ -154,7 +154,11 @@ def by_row_blocks(call: AttentionCall) -> Tensor:
     blocks = []
     for rows in call.blocks(max(BLOCK, PIECE // keys)):
         start, stop = call.mask.reach(rows, queries, keys) if call.mask else (0, keys)
-        allowed = None if call.mask is None else call.mask.rows(heads, rows, queries, keys, query.device)
+        allowed = None
+        if call.mask is not None:
+            whole = len(rows) == queries
+            open_to = call.mask.whole if whole else partial(call.mask.rows, rows=rows)
+            allowed = open_to(heads=heads, queries=queries, keys=keys, device=query.device)
         if call.biases:
             added = reduce(torch.add, (bias(call, heads, rows).to(query.dtype) for _, bias in call.biases))
             allowed = added if allowed is None else torch.where(allowed, added, float("-inf"))

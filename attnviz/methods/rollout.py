@@ -131,7 +131,7 @@ def stochastic(call: AttentionCall) -> None:
     if not call.rule.stochastic:
         raise NoRollout(
             f"{call.name}: the rows of this attention are not shares that sum to one, so multiplying them along the "
-            "layers has no meaning. Rollout is not defined here; its own maps are on the Heads page."
+            "layers has no meaning. Rollout is not defined here; the Compare page shows its own maps."
         )
 
 
