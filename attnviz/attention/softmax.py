@@ -16,7 +16,7 @@ from torch import Tensor
 from attnviz.attention.groups import Fold, PairBias, fold_of, pair_biases
 from attnviz.types import BLOCK, AttentionCall, Kind, NamedMap, Stage
 
-PIECE = 2**20  # entries of a mask computed at a time, where a row is not longer than that over BLOCK
+PIECE = 2**19  # entries of a mask computed at a time, where a row is not longer than that over BLOCK
 
 
 @dataclass(frozen=True)
