@@ -15,7 +15,8 @@ from attnviz.attention.axial import Axial
 from attnviz.methods.rollout import factors, relevance
 from attnviz.models import ViT, ViTConfig
 from attnviz.types import Mask, Tokens, UnsupportedMask
-from tests.variants import GRID, HEADS, WIDTH, Sizes, features, randomised
+from tests.counting import Largest
+from tests.variants import GRID, HEADS, WIDTH, features, randomised
 
 CELLS = list(itertools.product(range(4), range(6)))
 DIM = WIDTH // HEADS
@@ -219,9 +220,9 @@ def test_rollout_is_the_dense_product(mode: str) -> None:
 @pytest.mark.parametrize("options", [{}, {"terms": "qkv"}, {"mode": "sum"}])
 def test_nothing_as_large_as_all_pairs_is_made(options: dict) -> None:
     tokens = Tokens.patches(40, 40)
-    with Sizes() as seen, torch.no_grad():
+    with Largest() as seen, torch.no_grad():
         Axial(WIDTH, HEADS, tokens=tokens, **options)(features(1600).float(), queries=tokens)
-    assert seen.largest <= 1600 * (40 + 40) * HEADS * 2
+    assert seen.entries <= 1600 * (40 + 40) * HEADS * 2
 
 
 def test_cost_in_numbers() -> None:

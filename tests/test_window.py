@@ -15,7 +15,8 @@ from transformers.models.swin.modeling_swin import SwinLayer
 from attnviz.attention import MultiHead
 from attnviz.attention.window import Window, Window2d, tiles
 from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
-from tests.variants import GRID, HEADS, WIDTH, Sizes, features, plain, randomised
+from tests.counting import Largest
+from tests.variants import GRID, HEADS, WIDTH, features, plain, randomised
 
 
 def as_mha(module: MultiHead) -> MultiHead:
@@ -207,9 +208,9 @@ def test_swin(shift: int) -> None:
 def test_nothing_as_large_as_all_pairs_is_made() -> None:
     tokens = Tokens.patches(40, 40)
     for module, mask in ((Window(WIDTH, HEADS), Mask(causal=True)), (Window2d(WIDTH, HEADS), None)):
-        with Sizes() as seen, torch.no_grad():
+        with Largest() as seen, torch.no_grad():
             module(features(1600).float(), queries=tokens, mask=mask)
-        assert seen.largest < 1600 * 1600 / 4
+        assert seen.entries < 1600 * 1600 / 4
 
 
 def test_cost_in_numbers() -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnviz.attention import VARIANTS, Variant
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
@@ -51,18 +48,3 @@ def randomised(module: Variant, std: float = 0.3) -> Variant:
         for parameter in module.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * std)
     return module
-
-
-class Sizes(TorchDispatchMode):
-    """Notes how many numbers the largest tensor holds that any operation creates."""
-
-    def __init__(self):
-        super().__init__()
-        self.largest = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for made in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(made, Tensor):
-                self.largest = max(self.largest, made.untyped_storage().nbytes() // made.element_size())
-        return result

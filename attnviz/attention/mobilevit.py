@@ -91,7 +91,23 @@ class ByPhase(Softmax):
         return {"weights by phase": NamedMap(torch.stack(squares, -3), axes, self.kind, self.stochastic)}
 
 
-class MobileViT2d(MultiHead):
+class Phased(Variant):
+    """Attention between tokens of one pixel phase: at the same place within their patches."""
+
+    patch: tuple[int, int]
+
+    def check(self, mask: Mask | None, cross: bool, queries: Tokens, keys: Tokens) -> None:
+        """Refuse also a grid that patches do not divide: nothing is padded or resized in silence."""
+        super().check(mask, cross, queries, keys)
+        check_grid(self.title, queries, self.patch)
+
+    def finish(self, fields: dict[str, Any], **named: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
+        """As every variant, with the phases and-ed to the mask."""
+        named["mask"] = within_phases(named.get("mask"), named["queries"], self.patch)
+        return super().finish(fields, **named)
+
+
+class MobileViT2d(Phased, MultiHead):
     """Every pixel attends to the pixels at the same place in all other patches, and to no others.
 
     MobileViT v1 (Mehta & Rastegari 2022). Phases never mix here: in the full network its 3 x 3 convolutions do that.
@@ -110,16 +126,6 @@ class MobileViT2d(MultiHead):
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None, patch: Any = (2, 2), bias: bool = True):
         super().__init__(width, heads, tokens=tokens, bias=bias)
         self.patch, self.rule = checked_patch(patch), ByPhase()
-
-    def check(self, mask: Mask | None, cross: bool, queries: Tokens, keys: Tokens) -> None:
-        """Refuse also a grid that patches do not divide: nothing is padded or resized in silence."""
-        super().check(mask, cross, queries, keys)
-        check_grid(self.title, queries, self.patch)
-
-    def finish(self, fields: dict[str, Any], **named: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
-        """As every variant, with the phases and-ed to the mask."""
-        named["mask"] = within_phases(named.get("mask"), named["queries"], self.patch)
-        return super().finish(fields, **named)
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """As multi-head attention, but each query meets only the keys of its phase: n² / phases."""
@@ -177,7 +183,7 @@ class ContextScores(Softmax):
         return output if call.gate is None else call.gate * output
 
 
-class Separable(Variant):
+class Separable(Phased):
     """Tokens are summed up once, by one learned score each, and every token filters that sum by a gate of its own.
 
     MobileViT v2 (Mehta & Rastegari 2022b, section 3.1): no token is compared with another, so the cost is linear.
@@ -209,16 +215,6 @@ class Separable(Variant):
         score = self.score(context)[..., None, :, :]  # [*batch head token 1]
         value, gate = self.key(context)[..., None, :, :], self.value(x).relu()[..., None, :, :]
         return {"query": torch.ones_like(score), "key": score, "value": value, "gate": gate}
-
-    def check(self, mask: Mask | None, cross: bool, queries: Tokens, keys: Tokens) -> None:
-        """Refuse also a grid that patches do not divide."""
-        super().check(mask, cross, queries, keys)
-        check_grid(self.title, queries, self.patch)
-
-    def finish(self, fields: dict[str, Any], **named: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
-        """As every variant, with the phases and-ed to the mask."""
-        named["mask"] = within_phases(named.get("mask"), named["queries"], self.patch)
-        return super().finish(fields, **named)
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """3 d² + d parameters and biases; n (3 d² + d) + 2 n d multiply-adds; maps: n context scores and the gate."""

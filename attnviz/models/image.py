@@ -183,8 +183,11 @@ def jpeg_coded(picture: Image.Image, quality: int) -> Image.Image:
 
 
 def digest_of(network: torch.nn.Module) -> str:
-    """sha256 of every parameter and buffer, names included."""
-    total = hashlib.sha256()
+    """sha256 of the configuration and every parameter and buffer, names included.
+
+    Variants can share parameters and differ in what they do with them.
+    """
+    total = hashlib.sha256(str(getattr(network, "config", "")).encode())
     for name, tensor in sorted(network.state_dict().items()):
         total.update(name.encode())
         total.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -10,9 +10,6 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from attnviz.attention import VARIANTS
 from attnviz.models import save
@@ -21,8 +18,8 @@ from attnviz.training import bench, digits
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
-from attnviz.training.loop import Progress, pick_device, train
-from attnviz.training.recipes import RECIPES, Recipe
+from attnviz.training.loop import Progress, circumstances, pick_device, train
+from attnviz.training.recipes import RECIPES
 
 RUNS = Path("runs")
 
@@ -36,20 +33,6 @@ def show(progress: Progress) -> None:
     line = f"{bar} {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {left / 60:.1f} min left"
     sys.stderr.write(line + end)
     sys.stderr.flush()
-
-
-def circumstances(recipe: Recipe, name: str, device: torch.device, seconds: float) -> dict[str, Any]:
-    """How the training was run, for the card."""
-    return {
-        "trained_on": len(DATA[recipe.data]("train")),
-        "steps": recipe.steps,
-        "batch": recipe.batch,
-        "seed": recipe.seed,
-        "minutes": round(seconds / 60, 1),
-        "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
-        "threads": torch.get_num_threads(),
-        "recipe": name,
-    }
 
 
 def main() -> int:
@@ -108,11 +91,16 @@ def train_one(options: argparse.Namespace) -> int:
     if options.fresh:
         checkpoint.unlink(missing_ok=True)
     device = pick_device(options.device)
-    network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25)
+    pictures = DATA[recipe.data]("train")
+    network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25, pictures=pictures)
     held = DATA[recipe.data]("val")
     model = opened_model(recipe, network, held)
-    facts = evaluate(model, held) | circumstances(recipe, options.name, device, seconds)
-    facts |= {"data": held.source, "parameters": sum(p.numel() for p in network.parameters())}
+    facts = evaluate(model, held) | circumstances(recipe, device, seconds) | {"recipe": options.name}
+    facts |= {
+        "data": held.source,
+        "trained_on": len(pictures),
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
     text = card_text(model, recipe, facts)
     save(model, options.out or ASSETS / recipe.name, text, facts)
     sys.stdout.write(text)

@@ -26,7 +26,7 @@ from attnviz.models.store import BENCH, RESULTS
 from attnviz.training.augment import Augmentation
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.evaluate import evaluate, interval, opened_model
-from attnviz.training.loop import Progress, train
+from attnviz.training.loop import Progress, circumstances, train
 from attnviz.training.recipes import Recipe
 
 SAME, EQUAL = "same shape", "equal parameters"
@@ -111,12 +111,7 @@ def facts_of(model: Classifier, recipe: Recipe, held: Pictures, device: torch.de
     found = evaluate(model, held, removed=False)
     return {
         "parameters": sum(p.numel() for p in model.network.parameters()),
-        "steps": recipe.steps,
-        "batch": recipe.batch,
-        "seed": recipe.seed,
-        "minutes": round(seconds / 60, 1),
-        "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
-        "threads": torch.get_num_threads(),
+        **circumstances(recipe, device, seconds),
         "data": held.source,
         **found,
         "interval": interval(found["top1"], found["held_out"]),

@@ -20,7 +20,7 @@ from scipy.stats import t as student
 from attnviz.models.nets import AXIALNET, BOTNET, Shape, built
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.evaluate import evaluate, opened_model
-from attnviz.training.loop import Progress, train
+from attnviz.training.loop import Progress, machine, train
 from attnviz.training.recipes import RECIPES, Recipe
 
 SEEDS = 5
@@ -96,8 +96,7 @@ def row_of(
         "mean": round(float(np.mean(accuracy)), 2),
         "interval": interval(accuracy),
         "seconds": seconds,
-        "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
-        "threads": torch.get_num_threads(),
+        **machine(device),
         "trained_on": len(pictures),
         "held_out": len(held),
         "data": held.source,

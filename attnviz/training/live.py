@@ -6,7 +6,6 @@ screen, and whoever reads a race while it runs sees only what has been recorded 
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 from collections.abc import Iterator
@@ -131,8 +130,7 @@ def opened(lane: Lane, name: str) -> ImageModel:
     network, held = deepcopy(lane.network), pictures("val")
     mean, deviation = (tuple(round(v, 4) for v in t.flatten().tolist()) for t in (lane.run.mean, lane.run.deviation))
     preparation = Preparation(lane.recipe.config.size, mean, deviation, invert_light=True)
-    # Variants can share parameters and differ in what they do with them.
-    digest = hashlib.sha256(f"{lane.recipe.config} {digest_of(network)}".encode()).hexdigest()
+    digest = digest_of(network)
     model = ImageModel(name, network, preparation, held.classes, held.groups, digest=digest)
     facts = evaluate(model, held) | {"data": held.source, "trained_on": len(pictures("train")), "steps": lane.run.step}
     title = f"{lane.title}, trained here for {lane.run.step // EPOCH} epochs"

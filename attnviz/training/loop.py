@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +21,18 @@ from attnviz.training.data import DATA, Pictures
 from attnviz.training.recipes import Recipe
 
 PART = 64  # pictures in one forward and backward on a CPU
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What a network is trained on, for its card."""
+    name = str(device) if device.type != "cuda" else torch.cuda.get_device_name(device)
+    return {"device": name, "threads": torch.get_num_threads()}
+
+
+def circumstances(recipe: Recipe, device: torch.device, seconds: float) -> dict[str, Any]:
+    """How a training was run, for its card."""
+    run = {"steps": recipe.steps, "batch": recipe.batch, "seed": recipe.seed, "minutes": round(seconds / 60, 1)}
+    return run | machine(device)
 
 
 @dataclass(frozen=True)

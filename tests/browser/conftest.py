@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -50,10 +50,15 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def start_server(log: Path, *options: str, environment: dict[str, str] | None = None) -> tuple[subprocess.Popen, str]:
-    """The app as a visitor's `streamlit run app.py` starts it, on a free port; waits until it is healthy."""
+def start_server(
+    log: Path, *options: str, module: Sequence[str] = ("streamlit",), environment: dict[str, str] | None = None
+) -> tuple[subprocess.Popen, str]:
+    """The app as a visitor's `streamlit run app.py` starts it, on a free port; waits until it is healthy.
+
+    `module`: what is run in Streamlit's place, with its first arguments.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    command = [sys.executable, "-m", *module, "run", "app.py", "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port), *options]
     with log.open("w") as file:
         process = subprocess.Popen(

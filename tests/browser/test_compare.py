@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import made_up_bench
-from tests.browser.conftest import ROOT, Watch, free_port, stop_server
+from tests.browser.conftest import Watch, start_server, stop_server
 from tests.browser.reading import chosen, sentence, view
 
 pytestmark = pytest.mark.browser
@@ -29,28 +22,10 @@ WAIT = 120_000
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server whose bench is made up, with one network missing."""
     folder = made_up_bench.write(tmp_path_factory.mktemp("bench"), ["mha", "window2d", "linear", "linformer", "xca"])
-    port, log = free_port(), folder / "log.txt"
-    command = [sys.executable, "-m", "tests.browser.with_bench", str(folder), "run", "app.py"]
-    command += ["--server.headless", "true", "--server.address", "127.0.0.1", "--server.port", str(port)]
-    with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=dict(os.environ))
-    wait_for(f"http://127.0.0.1:{port}", process, log)
-    yield f"http://127.0.0.1:{port}"
+    module = ("tests.browser.with_bench", str(folder))
+    process, address = start_server(folder / "log.txt", module=module)
+    yield address
     stop_server(process)
-
-
-def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    """Wait until a server is healthy."""
-    for _ in range(480):
-        if process.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.25)
-    process.kill()
-    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
 
 
 @pytest.fixture(params=[(1280, 900), (1920, 1000)], ids=["1280", "1920"])
