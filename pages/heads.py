@@ -43,7 +43,7 @@ def page() -> None:
     with large:
         st.markdown(f"**{opened}:** {heads.said(tokens, chosen)}")
         views.picture_view("large", picture="picture", maps=slot, index=index, tokens=chosen, several=several,
-                           drop_prefix=look.drop_prefix, network=look.network, on_pick=pick, height=520,
+                           drop_prefix=look.drop_prefix, network=look.network, on_pick=pick, height=520, follows="all",
                            label=f"Your picture with the attention of {opened.lower()}", **drawn)  # fmt: skip
         heads.facts(table, layer, head, side)
     with grid:
@@ -64,7 +64,7 @@ def page() -> None:
     matrix, check = st.columns(2, gap="medium")
     with matrix:
         st.markdown("**The whole matrix:** rows are queries, columns are keys")
-        views.matrix_view("matrix", maps=slot, index=index, tokens=chosen, on_pick=pick, height=560,
+        views.matrix_view("matrix", maps=slot, index=index, tokens=chosen, on_pick=pick, height=560, follows="all",
                           drop_prefix=look.drop_prefix, label=f"All weights of {opened.lower()}",
                           **drawn)  # fmt: skip
     with check:

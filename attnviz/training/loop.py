@@ -18,6 +18,7 @@ from attnviz.models.nets import Network, built
 from attnviz.models.vit import loss_of
 from attnviz.training.augment import augment
 from attnviz.training.data import DATA, Pictures
+from attnviz.training.muon import Muon, computes_in_bfloat16
 from attnviz.training.recipes import Recipe
 
 PART = 64  # pictures in one forward and backward on a CPU
@@ -102,6 +103,7 @@ class Run:
             raise ValueError(f"{recipe.name} hides patches while training, but its network reads whole pictures only")
         self.mean, self.deviation = (t.to(device) for t in statistics(recipe.data))
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)).eval()
+        self.half = recipe.half and computes_in_bfloat16(device)
         self.optimisers = optimisers(self.network, recipe)
         self.random = torch.Generator().manual_seed(recipe.seed)
         self.queue = torch.empty(0, dtype=torch.long)  # pictures still to come in this pass
@@ -133,7 +135,7 @@ class Run:
         total = torch.zeros((), device=self.device)
         for start in range(0, len(pixels), size):
             part = slice(start, start + size)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.half):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 trace = self.network(pixels[part], visible=None if visible is None else visible[part])
             loss = loss_of(trace, labels[part], recipe.smoothing) * (len(labels[part]) / len(labels))
             loss.backward()
@@ -228,7 +230,7 @@ def optimisers(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     chosen = {id(p) for p in inside}
     rest = [p for p in network.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(inside, lr=recipe.rate, weight_decay=recipe.decay, adjust_lr_fn="match_rms_adamw"),
+        Muon(inside, lr=recipe.rate, weight_decay=recipe.decay),
         torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 

@@ -37,15 +37,19 @@ def picture_view(
     outline: bool = True,
     several: bool = False,
     shared: bool = False,
+    follows: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """The picture with one map over it: the row of the token under the pointer, else of the picked tokens."""
+    """The picture with one map over it: the row of the token under the pointer, else of the picked tokens.
+
+    `follows`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
+    """
     fit = _plane(picture, network)
     _mount(key, "picture", height or 480, fit, on_pick, tokens, picture=picture, maps=maps, index=index, scale=scale,
            colours=colours, drop_prefix=drop_prefix, network=network, overlay=overlay, outline=outline,
-           several=several, shared=shared, label=label)  # fmt: skip
+           several=several, shared=shared, label=label, **_led(follows))  # fmt: skip
 
 
 def tiles_view(
@@ -92,13 +96,18 @@ def matrix_view(
     colours: str = "viridis",
     drop_prefix: bool = False,
     transposed: bool = False,
+    follows: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """One whole map as a matrix: rows are queries, columns are keys; `transposed` turns the picture only."""
+    """One whole map as a matrix: rows are queries, columns are keys; `transposed` turns the picture only.
+
+    `follows`: as in `picture_view`.
+    """
     _mount(key, "matrix", height or 440, {"shape": "matrix"}, on_pick, tokens, maps=maps, index=index,
-           scale=scale, colours=colours, drop_prefix=drop_prefix, transposed=transposed, label=label)  # fmt: skip
+           scale=scale, colours=colours, drop_prefix=drop_prefix, transposed=transposed, label=label,
+           **_led(follows))  # fmt: skip
 
 
 def colour_view(
@@ -126,6 +135,16 @@ def _plane(slot: str, square: bool = False) -> dict[str, Any] | None:
     return {"shape": "plane", "aspect": 1 if square else shape["aspect"], "prefix": shape["prefix"]}
 
 
+def _answered(key: str) -> int:
+    """How many picks of a view this run of the script knows of."""
+    return ((st.session_state.get(key) or {}).get("pick") or {}).get("count", 0)
+
+
+def _led(follows: str | None) -> dict[str, Any]:
+    """Whom a view follows, and up to which pick Python has already done so itself."""
+    return {} if follows is None else {"follows": follows, "led": _answered(follows)}
+
+
 def _mount(
     key: str,
     view: str,
@@ -143,8 +162,7 @@ def _mount(
         if on_pick is not None:
             on_pick(pick)
 
-    answered = ((st.session_state.get(key) or {}).get("pick") or {}).get("count", 0)
-    frame = {"view": view, "name": key, "height": height, "fit": fit, "answered": answered}
+    frame = {"view": view, "name": key, "height": height, "fit": fit, "answered": _answered(key)}
     _view(
         key=key,
         data={**frame, "tokens": [int(token) for token in tokens], **data},

@@ -115,11 +115,22 @@ function schedule(view) {
   });
 }
 
+// The map a view shows: the one Python named or, until Python has answered, the one just clicked in the grid it follows.
+function opened({data}) {
+  const leader = shared.views[data.follows];
+  if (leader?.selected && leader.count > data.led) {
+    const [row, index] = leader.selected, maps = leader.data.maps[row];
+    if (hasMap(shared.records.get(maps), index)) return {maps, index};
+  }
+  return {maps: data.maps, index: data.index};
+}
+
 function repaint(view) {
   view.width = Math.floor(view.root.clientWidth);
   if (!view.width || !view.root.isConnected) return; // hidden, or gone
   view.ratio = globalThis.devicePixelRatio || 1;
   view.context = view.canvas.getContext("2d");
+  Object.assign(view, opened(view));
   const told = kindOf(view).paint(view) ?? loading(view);
   view.root.style.minHeight = ""; // from here on the canvas holds the height
   tell(view, told);

@@ -22,8 +22,8 @@ const matrixView = {
   clears: true,
   wide: false,
   record(view) {
-    const record = recordOf(view.data.maps);
-    return hasMap(record, view.data.index) && record.square ? record : null;
+    const record = recordOf(view.maps);
+    return hasMap(record, view.index) && record.square ? record : null;
   },
   at(view, px, py) {
     const record = this.record(view);
@@ -53,7 +53,7 @@ const matrixView = {
     const record = this.record(view);
     if (!record) return null;
     const {data, context} = view, boxes = matrixBoxes(view, record);
-    const {image, scale} = matrixImage(record, data.index, data.scale, data.colours, data.drop_prefix);
+    const {image, scale} = matrixImage(record, view.index, data.scale, data.colours, data.drop_prefix);
     const [x, y, w, h] = boxes.plane;
     resize(view, y + h + EDGE);
     context.imageSmoothingEnabled = w * view.ratio < image.width;
@@ -109,13 +109,13 @@ const matrixView = {
   words(view, record, boxes, scale) {
     const {data} = view, queries = active(view, record.queries), key = tokenAt(record.keys, shared.hover?.key);
     const legend = {scale, table: tableOf(data.colours, record.signed), unit: record.unit};
-    legend.note = queries.length ? prefixNote(record, data.index, queries, data.drop_prefix) : "";
+    legend.note = queries.length ? prefixNote(record, view.index, queries, data.drop_prefix) : "";
     if (!queries.length) {
       const row = record.axes ? record.axes[0].split(":")[0] : "query";
       return {sentence: `Each ${data.transposed ? "column" : "row"} is one ${row}; point at a cell to read it`, legend};
     }
     const over = key != null && key >= boxes.skip ? key : null;
-    const {sentence} = rowWords(record, data.index, queries, data.drop_prefix, over);
+    const {sentence} = rowWords(record, view.index, queries, data.drop_prefix, over);
     return {sentence, tip: sentence, tipAt: view.pointer ?? this.cursorAt(view, boxes), legend};
   },
 

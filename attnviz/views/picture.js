@@ -53,8 +53,8 @@ function drawOverlay(view, boxes, {table, index, scale}) {
 }
 
 function pictureMaps(view, record) {
-  const maps = recordOf(view.data.maps);
-  const fits = hasMap(maps, view.data.index) && maps.keys.count === record.keys.count;
+  const maps = recordOf(view.maps);
+  const fits = hasMap(maps, view.index) && maps.keys.count === record.keys.count;
   return fits ? maps : null;
 }
 
@@ -92,15 +92,15 @@ const pictureView = {
   overlay(view, boxes, maps, queries) {
     const {data} = view, drop = data.drop_prefix, over = hovered(maps.keys);
     const fixed = data.shared ? commonScale([maps], queries, data.scale, drop) : null;
-    const row = paintRow(maps, data.index, queries, {name: data.scale, colours: data.colours, drop, fixed});
+    const row = paintRow(maps, view.index, queries, {name: data.scale, colours: data.colours, drop, fixed});
     drawOverlay(view, boxes, row);
     drawLines(view, boxes, 0.1);
     drawPrefix(view, boxes, (index) => (row.index[index] < 0 ? null : css(row.table[row.index[index]])));
     const key = tokenAt(maps.keys, shared.hover?.key);
-    const words = rowWords(maps, data.index, queries, drop, maps.square ? key : over);
+    const words = rowWords(maps, view.index, queries, drop, maps.square ? key : over);
     markTokens(view, boxes, {best: data.outline && maps.square ? words.best : null, keys: maps.keys});
     const range = data.shared ? "one range for all" : "";
-    const note = [range, prefixNote(maps, data.index, queries, drop)].filter(Boolean).join("; ");
+    const note = [range, prefixNote(maps, view.index, queries, drop)].filter(Boolean).join("; ");
     return {
       sentence: words.sentence,
       tip: words.sentence + this.received(view, maps, over, drop),
@@ -113,7 +113,7 @@ const pictureView = {
   received(view, maps, over, drop) {
     const picked = view.tokens.filter((token) => token < maps.queries.count);
     if (over == null || !maps.square || !picked.length || (picked.length === 1 && picked[0] === over)) return "";
-    const value = togetherRow(maps, view.data.index, picked, drop)[over];
+    const value = togetherRow(maps, view.index, picked, drop)[over];
     if (value !== value) return "";
     if (picked.length === 1) return `\nPicked: ${lower(relation(maps, picked[0], over, value))}`;
     return `\nThe ${picked.length} picked: ${written(value, maps.unit)} here (${togetherWord(maps)})`;
@@ -136,6 +136,6 @@ const pictureView = {
       return {sentence: name, tip: name, note};
     }
     if (!view.data.maps) return {sentence: "The picture, cut into the patches the network reads", note};
-    return {sentence: recordOf(view.data.maps) ? "Point at a patch to see where it looks" : "Loading the map", note};
+    return {sentence: recordOf(view.maps) ? "Point at a patch to see where it looks" : "Loading the map", note};
   },
 };

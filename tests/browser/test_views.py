@@ -187,6 +187,25 @@ def test_tiles_open_a_head(seen):
     expect(demo.page.get_by_text("cell 1 0")).to_be_visible()
 
 
+def test_a_head_opens_before_python_answers(seen):
+    demo = seen()
+    opened = """async (at) => {
+      const {tiles_view, picture_view, matrix_view} = __attnviz.views, sent = tiles_view.send;
+      tiles_view.send = () => {}; // Python never hears of it
+      __attnviz.kinds.tiles.pick(tiles_view, at);
+      tiles_view.send = sent;
+      await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+      return [picture_view, matrix_view].map(({maps, index}) => [maps, index]);
+    }"""
+    assert demo.page.evaluate(opened, {"row": 1, "column": 2}) == [["layer 1", 2]] * 2
+    expect(demo.page.get_by_text("cell 0 0")).to_be_visible()
+    x, y = demo.page.evaluate("__attnviz.kinds.tiles.where(__attnviz.views.tiles_view, 1)")[:2]
+    demo.canvas("tiles_view").click(position={"x": x + 40, "y": y + 40})  # this one it hears, and its answer holds
+    expect(demo.page.get_by_text("cell 0 1")).to_be_visible()
+    shown = "[__attnviz.views.picture_view, __attnviz.views.matrix_view].map(({maps, index}) => [maps, index])"
+    assert demo.page.evaluate(shown) == [["layer 0", 1]] * 2
+
+
 def test_matrix_reads_query_and_key(seen):
     demo = seen()
     x, y, w, h = demo.page.evaluate("__attnviz.kinds.matrix.where(__attnviz.views.matrix_view)")
