@@ -30,6 +30,7 @@ def learned(token: int, how: str, show: ui.Display) -> None:
                          on_pick=lambda cell: picked((places.patch_at(tokens, *cell),)),
                          label=f"{how.capitalize()} of position vectors")  # fmt: skip
         section("positions", "What the model has learned", title=False)
+        section("positions", f"Started as {visit.model.config.positions}", title=False, optional=True)
         section("positions", how.capitalize(), title=False)
     with right:
         alt = "The position table, one row per token and one column per feature"
@@ -80,7 +81,7 @@ def body() -> None:
 def made() -> None:
     """Tables made to order, without training."""
     section("positions", "Tables without training")
-    scheme = schemes.scheme_choice()
+    scheme = schemes.scheme_choice(visit)
     table = schemes.table_choice(visit, scheme)
     st.markdown(table.sentence)
     left, right = st.columns(2, gap="large")

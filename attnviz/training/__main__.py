@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from attnviz.attention import VARIANTS
-from attnviz.models import save
+from attnviz.models import load, save
 from attnviz.models.store import ASSETS, BENCH
 from attnviz.training import bench, digits
 from attnviz.training.card import card_text
@@ -22,6 +22,7 @@ from attnviz.training.loop import Progress, circumstances, pick_device, train
 from attnviz.training.recipes import RECIPES
 
 RUNS = Path("runs")
+TOLD = ("steps", "batch", "seed", "minutes", "device", "top1", "before")  # of a network that training goes on from
 
 
 def show(progress: Progress) -> None:
@@ -44,6 +45,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="override the recipe's random seed")
     parser.add_argument("--out", type=Path, help="where to write the model (default: assets/models/NAME)")
     parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
+    parser.add_argument("--more", action="store_true", help="go on from the shipped weights, with a new schedule")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="variants of the bench to train")
     parser.add_argument("--seeds", type=int, help="networks of each kind (default: 1 in the bench, 5 of the digits)")
     parser.add_argument("--size", choices=list(bench.SIZES), default="cpu", help="recipe of the bench")
@@ -92,7 +94,9 @@ def train_one(options: argparse.Namespace) -> int:
         checkpoint.unlink(missing_ok=True)
     device = pick_device(options.device)
     pictures = DATA[recipe.data]("train")
-    network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25, pictures=pictures)
+    shipped = load(recipe.name) if options.more else None
+    network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25, pictures=pictures,
+                             before=shipped and shipped.network.state_dict())  # fmt: skip
     held = DATA[recipe.data]("val")
     model = opened_model(recipe, network, held)
     facts = evaluate(model, held) | circumstances(recipe, device, seconds) | {"recipe": options.name}
@@ -101,6 +105,8 @@ def train_one(options: argparse.Namespace) -> int:
         "trained_on": len(pictures),
         "parameters": sum(p.numel() for p in network.parameters()),
     }
+    if shipped is not None:
+        facts |= {"recipe": f"{options.name} --more", "before": {k: v for k, v in shipped.facts.items() if k in TOLD}}
     text = card_text(model, recipe, facts)
     save(model, options.out or ASSETS / recipe.name, text, facts)
     sys.stdout.write(text)

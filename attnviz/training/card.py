@@ -27,6 +27,7 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
         f"| data | {facts['data']} |",
         f"| trained on | {facts['trained_on']:,} pictures, {facts['steps']:,} steps of {facts['batch']}, "
         f"seed {facts['seed']} |",
+        *(f"| before that | {line} |" for line in earlier(facts)),
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| held out | {facts['held_out']:,} pictures, never used for training or choices |",
         f"| top-1 | {facts['top1']} % |",
@@ -40,6 +41,15 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
         lines += ["", "## Top-1 by coarse group", "", "| group | top-1 |", "|---|---|"]
         lines += [f"| {name} | {value} % |" for name, value in sorted(facts["top1_by_group"].items())]
     return "\n".join([*lines, *limits(model)])
+
+
+def earlier(facts: dict[str, Any]) -> list[str]:
+    """The trainings this one went on from, the latest first."""
+    before = facts.get("before")
+    if before is None:
+        return []
+    line = f"{before['steps']:,} steps of {before['batch']}, seed {before['seed']}, {before['minutes']} minutes on "
+    return [f"{line}{before['device']}, to {before['top1']} % top-1", *earlier(before)]
 
 
 def limits(model: Classifier) -> list[str]:

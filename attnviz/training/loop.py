@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from attnviz.training.augment import augment
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.muon import Muon, computes_in_bfloat16
 from attnviz.training.recipes import Recipe
+from attnviz.training.start import mimetic, take_over
 
 PART = 64  # pictures in one forward and backward on a CPU
 
@@ -64,15 +65,17 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     every: int = 50,
     pictures: Pictures | None = None,
+    before: Mapping[str, Tensor] | None = None,
 ) -> tuple[Network, float]:
     """The trained network (its moving average, on the cpu) and the seconds it took.
 
-    With `checkpoint`, the state is saved there every 4 reports and a run that was cut off goes on from it.
+    With `checkpoint`, the state is saved there every 4 reports and a run that was cut off goes on from it. `before`
+    holds the parameters of a network to go on from, with a schedule of its own.
     """
     device = device or pick_device()
     torch.manual_seed(recipe.seed)
     pictures = pictures or DATA[recipe.data]("train")
-    run = Run(recipe, pictures, device)
+    run = Run(recipe, pictures, device, before)
     if checkpoint and checkpoint.is_file():
         run.load(checkpoint)
     losses: list[Tensor] = []
@@ -95,10 +98,16 @@ class Run:
     Raises ValueError for a recipe that hides patches from a network that reads whole pictures only.
     """
 
-    def __init__(self, recipe: Recipe, pictures: Pictures, device: torch.device):
+    def __init__(
+        self, recipe: Recipe, pictures: Pictures, device: torch.device, before: Mapping[str, Tensor] | None = None
+    ):
         self.recipe, self.device, self.step, self.seconds = recipe, device, 0, 0.0
         self.images, self.labels = torch.from_numpy(pictures.images), torch.from_numpy(pictures.labels).long()
         self.network = built(recipe.config).to(device).train()
+        if recipe.start == "mimetic":
+            mimetic(self.network)
+        if before is not None:
+            take_over(self.network, before, recipe.anew)
         if not self.network.removable and any(share < 1 for _, share in recipe.visible):
             raise ValueError(f"{recipe.name} hides patches while training, but its network reads whole pictures only")
         self.mean, self.deviation = (t.to(device) for t in statistics(recipe.data))

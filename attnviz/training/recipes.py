@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from attnviz.models.nets import Shape
 from attnviz.models.vit import ViTConfig
 from attnviz.training.augment import Augmentation
+from attnviz.training.start import Start
 
 AnyShape = TypeVar("AnyShape", bound=Shape)
 
@@ -32,6 +33,8 @@ class Recipe(Generic[AnyShape]):
     augmentation: Augmentation = field(default_factory=Augmentation)
     half: bool = True  # bfloat16 inside matrix products while training
     seed: int = 0
+    start: Start = "random"
+    anew: tuple[str, ...] = ()  # patterns of names that start anew where training goes on from a shipped network
 
 
 CPU_VIT = Recipe(

@@ -11,8 +11,10 @@ from attnviz.ui.output import dark
 from attnviz.ui.text import sections
 
 
-def section(page: str, heading: str, *, title: bool = True) -> None:
-    """One section of a page's text, under its heading unless `title` is off."""
+def section(page: str, heading: str, *, title: bool = True, optional: bool = False) -> None:
+    """One section of a page's text, under its heading unless `title` is off; nothing if it is optional and missing."""
+    if optional and heading not in sections(page):
+        return
     if title:
         st.subheader(heading)
     st.markdown(coloured(sections(page)[heading], dark()))

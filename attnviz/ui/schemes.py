@@ -14,6 +14,7 @@ from attnviz.measures import embeddings as measures
 from attnviz.types import Tokens
 from attnviz.ui.output import dark
 from attnviz.ui.patches import known
+from attnviz.ui.state import keep_inside
 from attnviz.ui.visit import Visit
 
 FIRST = "sine"  # the scheme to begin with
@@ -84,9 +85,11 @@ class Table:
                            log_y=True, points=True, dark=dark(), height=300)  # fmt: skip
 
 
-def scheme_choice() -> str:
-    """A row of buttons over the schemes of POSITIONS that have a table; its name there."""
-    titles = {entry.title: name for name, entry in POSITIONS.items() if entry.relative is None}
+def scheme_choice(visit: Visit) -> str:
+    """A row of buttons over the schemes of POSITIONS that have a table, a learned one only if it is the model's own."""
+    own = visit.model.config.positions
+    titles = {e.title: name for name, e in POSITIONS.items() if e.relative is None and (not e.learned or name == own)}
+    keep_inside("scheme", titles)
     first = POSITIONS[FIRST].title
     chosen = st.segmented_control("Scheme", list(titles), default=first, required=True, key="scheme",
                                   bind="query-params")  # fmt: skip

@@ -1,0 +1,90 @@
+"""Where training starts: at random, at a mimetic start, or at a network that is shipped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from attnviz.models import ViT, ViTConfig, load
+from attnviz.training import __main__ as command
+from attnviz.training.data import DATA
+from attnviz.training.loop import Run
+from attnviz.training.recipes import RECIPES
+from attnviz.training.start import mimetic, take_over
+
+SHAPE = ViTConfig(size=32, patch=4, width=64, layers=2, heads=2, classes=5, positions="learned2d")
+
+
+def network(config: ViTConfig = SHAPE) -> ViT:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return ViT(config)
+
+
+def own_share(network: ViT) -> float:
+    """How many patches give more to themselves than to any other, in the first layer."""
+    pixels = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        weights = network(pixels).calls[0].weights()[:, 1:, 1:]
+    return (weights.argmax(-1) == torch.arange(64)).double().mean().item()
+
+
+def test_tokens_look_at_tokens_like_themselves():
+    plain, started = network(), network()
+    with torch.random.fork_rng():
+        mimetic(started)
+    assert own_share(started) > 0.9
+    assert own_share(plain) < 0.2
+
+
+def test_value_and_output_take_a_part_away():
+    started = network()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        mimetic(started)
+    for block in started.blocks:
+        both = (block.attention.out.weight @ block.attention.value.weight).double()
+        assert both.diagonal().mean().item() == pytest.approx(-0.4, abs=0.03)
+        noise = both + 0.4 * torch.eye(64)
+        assert noise.std().item() == pytest.approx(0.4 / 8, rel=0.1)
+        assert abs(noise.mean().item()) < 0.005
+
+
+def test_shared_keys_have_no_mimetic_start():
+    with pytest.raises(ValueError, match="Multi-query attention has no four square matrices"):
+        mimetic(network(replace(SHAPE, variant="mqa")))
+
+
+def test_a_run_starts_as_its_recipe_says():
+    recipe = replace(RECIPES["vit-digits"], start="mimetic")
+    block = Run(recipe, DATA["digits"]("train"), torch.device("cpu")).network.blocks[1]
+    assert torch.equal(block.attention.key.weight, block.attention.query.weight)
+
+
+def test_all_but_what_is_new_is_taken_over():
+    first, second = network(), network()
+    for parameter in first.parameters():
+        torch.nn.init.normal_(parameter)
+    kept = second.positions.detach().clone()
+    take_over(second, first.state_dict(), ("positions",))
+    assert torch.equal(second.positions, kept)
+    assert torch.equal(second.embed.weight, first.embed.weight)
+    with pytest.raises(ValueError, match="has another shape than this recipe"):
+        take_over(network(replace(SHAPE, width=32)), first.state_dict())
+
+
+def test_the_command_goes_on_from_what_is_shipped(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = ["training", "vit-digits", "--more", "--steps", "2", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", line)
+    assert command.main() == 0
+    facts = json.loads((tmp_path / "out" / "config.json").read_text())["facts"]
+    before = load("vit-digits").facts
+    assert facts["recipe"] == "vit-digits --more"
+    assert facts["top1"] > 80, "two steps at the low end of a schedule change little"
+    assert (facts["before"]["steps"], facts["before"]["top1"]) == (before["steps"], before["top1"])
+    assert f"to {before['top1']} % top-1 |" in capsys.readouterr().out
