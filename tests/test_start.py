@@ -79,12 +79,12 @@ def test_all_but_what_is_new_is_taken_over():
 
 def test_the_command_goes_on_from_what_is_shipped(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    line = ["training", "vit-digits", "--more", "--steps", "2", "--out", str(tmp_path / "out"), "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", line)
+    monkeypatch.setitem(RECIPES, "more", replace(RECIPES["vit-digits"], steps=2, before="vit-digits"))
+    monkeypatch.setattr(sys, "argv", ["training", "more", "--out", str(tmp_path / "out"), "--device", "cpu"])
     assert command.main() == 0
     facts = json.loads((tmp_path / "out" / "config.json").read_text())["facts"]
     before = load("vit-digits").facts
-    assert facts["recipe"] == "vit-digits --more"
+    assert facts["recipe"] == "more"
     assert facts["top1"] > 80, "two steps at the low end of a schedule change little"
     assert (facts["before"]["steps"], facts["before"]["top1"]) == (before["steps"], before["top1"])
     assert f"to {before['top1']} % top-1 |" in capsys.readouterr().out

@@ -45,7 +45,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="override the recipe's random seed")
     parser.add_argument("--out", type=Path, help="where to write the model (default: assets/models/NAME)")
     parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
-    parser.add_argument("--more", action="store_true", help="go on from the shipped weights, with a new schedule")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="variants of the bench to train")
     parser.add_argument("--seeds", type=int, help="networks of each kind (default: 1 in the bench, 5 of the digits)")
     parser.add_argument("--size", choices=list(bench.SIZES), default="cpu", help="recipe of the bench")
@@ -94,7 +93,7 @@ def train_one(options: argparse.Namespace) -> int:
         checkpoint.unlink(missing_ok=True)
     device = pick_device(options.device)
     pictures = DATA[recipe.data]("train")
-    shipped = load(recipe.name) if options.more else None
+    shipped = load(recipe.before) if recipe.before else None
     network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25, pictures=pictures,
                              before=shipped and shipped.network.state_dict())  # fmt: skip
     held = DATA[recipe.data]("val")
@@ -106,7 +105,7 @@ def train_one(options: argparse.Namespace) -> int:
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     if shipped is not None:
-        facts |= {"recipe": f"{options.name} --more", "before": {k: v for k, v in shipped.facts.items() if k in TOLD}}
+        facts["before"] = {fact: value for fact, value in shipped.facts.items() if fact in TOLD}
     text = card_text(model, recipe, facts)
     save(model, options.out or ASSETS / recipe.name, text, facts)
     sys.stdout.write(text)

@@ -34,7 +34,8 @@ class Recipe(Generic[AnyShape]):
     half: bool = True  # bfloat16 inside matrix products while training
     seed: int = 0
     start: Start = "random"
-    anew: tuple[str, ...] = ()  # patterns of names that start anew where training goes on from a shipped network
+    before: str = ""  # a shipped model to go on from, with a schedule of its own
+    anew: tuple[str, ...] = ()  # patterns of parameters that start anew all the same
 
 
 CPU_VIT = Recipe(
@@ -50,12 +51,12 @@ CPU_VIT = Recipe(
     visible=((0.0, 0.25), (0.90, 0.5), (0.97, 1.0)),
     augmentation=Augmentation(soft=0.6),
     start="mimetic",
-    # The network shipped before hardly told places apart, and its first two layers looked everywhere alike.
-    anew=("positions", "blocks.[01].attention.*"),
 )
 
 RECIPES: dict[str, Recipe] = {
     "vit": CPU_VIT,
+    # The network shipped first hardly told places apart, and its first two layers looked everywhere alike.
+    "vit-again": replace(CPU_VIT, steps=1000, before="vit", anew=("positions", "blocks.[01].attention.*")),
     "vit-gpu": replace(
         CPU_VIT,
         config=ViTConfig(width=256, layers=8, heads=8, positions="learned2d"),
