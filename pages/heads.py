@@ -23,13 +23,13 @@ def pick(chosen: tuple[int, ...]) -> None:
 
 
 def open_head(cell: tuple[int, ...]) -> None:
-    ui.go(layer=cell[0] + 1, head=cell[1] + 1)
+    ui.go(layer=ui.call_labels(visit.trace)[cell[0]], head=cell[1] + 1)
 
 
 @ui.fragment
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        layer, head = ui.layer_choice(visit.model), ui.head_choice(visit.model)
+        layer, head = ui.call_choice(visit.trace), ui.head_choice(visit.model)
         several = st.toggle("Pick several", key="several", bind="query-params")
         look = ui.display()
     table = heads.measured(visit)
@@ -37,7 +37,7 @@ def page() -> None:
     chosen = chosen if several else chosen[-1:]
     drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours}
     slot, index = heads.send_opened(visit, layer, head)
-    opened = f"{ui.layer_name(layer)}, {ui.head_name(head).lower()}"
+    opened = f"{ui.call_names(visit.trace)[layer]}, {ui.head_name(head).lower()}"
 
     large, grid = st.columns(2, gap="medium")
     with large:
@@ -53,13 +53,13 @@ def page() -> None:
             measure = heads.order_choice()
         across = visit.model.config.heads
         views.tiles_view("all", picture="picture", maps=heads.slots(visit), tokens=chosen,
-                         order=heads.order(table, measure), rows=[ui.layer_name(i) for i in range(len(calls))],
+                         order=heads.order(table, measure), rows=ui.call_names(visit.trace),
                          selected=(layer, head), columns=[ui.head_name(i) for i in range(across)],
                          tile=min(96, 580 // across), mode="rows" if mode == "One patch" else "matrix",
                          drop_prefix=look.drop_prefix, on_pick=open_head,
                          tiles=None if heads.resident(visit) else "heads:tiles",
                          label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
-    heads.find_buttons(table)
+    heads.find_buttons(visit, table)
 
     matrix, check = st.columns(2, gap="medium")
     with matrix:
@@ -78,7 +78,7 @@ def page() -> None:
     over, count = heads.over_choice(visit)
     heads.depth_charts(over, tokens.grid, layer, head, count)
     st.caption(f"One dot per head, {heads.pictures(count)}; the line is their mean, the ring the opened head.")
-    heads.head_table(over, measure)
+    heads.head_table(visit, over, measure)
     ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
                  lambda: heads.row_table(calls[layer], head, chosen), f"heads-{visit.source}")  # fmt: skip
 

@@ -32,7 +32,7 @@ def pick_key(chosen: tuple[int, ...]) -> None:
 @ui.fragment
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        layer, head = ui.layer_choice(visit.model), ui.head_choice(visit.model)
+        layer, head = ui.call_choice(visit.trace), ui.head_choice(visit.model)
         call = visit.trace.calls[layer]
         maps = pairs.maps_of(call, head)
         stage, look = pairs.stage_choice(maps), ui.display()

@@ -197,3 +197,22 @@ def test_a_variant_without_a_token_map_says_so_here_and_elsewhere():
     app.switch_page("../pages/heads.py").run()
     assert not app.error
     assert "The reason: attends over channels" in said(app)
+
+
+def test_every_call_of_a_layer_with_two_is_shown_and_named():
+    app = opened()
+    lane = live.Lane(Plan(("axial",)), "axial")
+    app.session_state[TRAINED] = {"Trained here: X": live.opened(lane, "Trained here: X")}
+    app.run()
+    app.session_state["model"] = "Trained here: X"
+    app.switch_page("../pages/heads.py").run()
+    assert not app.exception
+    grid = told(app)["all"]
+    assert grid["rows"] == [f"Layer {n}, along {line}" for n in (1, 2, 3) for line in ("columns", "rows")]
+    assert len(grid["maps"]) == 6
+    app.session_state["layer"] = "2, along rows"
+    app.run()
+    assert told(app)["all"]["selected"] == [3, 0]
+    assert "Layer 2, along rows, head 1:" in said(app)
+    app.switch_page("../pages/queries_keys.py").run()
+    assert not app.exception

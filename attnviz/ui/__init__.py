@@ -8,6 +8,9 @@ from attnviz.ui.guard import fragment, guard
 from attnviz.ui.output import dark, downloads, plot, share_picture
 from attnviz.ui.shelf import Shelf
 from attnviz.ui.state import (
+    call_choice,
+    call_labels,
+    call_names,
     chosen_token,
     chosen_tokens,
     go,
@@ -33,6 +36,9 @@ __all__ = [
     "best",
     "bring_picture",
     "by_group",
+    "call_choice",
+    "call_labels",
+    "call_names",
     "chosen_token",
     "chosen_tokens",
     "class_name",

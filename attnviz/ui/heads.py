@@ -15,7 +15,7 @@ from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.cache import open_model, trace
 from attnviz.ui.output import dark, plot
 from attnviz.ui.samples import open_sample, samples_of
-from attnviz.ui.state import go, head_name, layer_name, token_name
+from attnviz.ui.state import call_labels, call_names, go, head_name, token_name
 from attnviz.ui.visit import Visit, prepared
 
 ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
@@ -34,6 +34,11 @@ def resident(visit: Visit) -> bool:
     return sum(entries(call) for call in visit.trace.calls) <= ALL_CELLS
 
 
+def place(visit: Visit, layer: int, head: int) -> str:
+    """A head in words: "Layer 2, head 3"; layers count attention calls where a layer has several."""
+    return f"{call_names(visit.trace)[layer]}, {head_name(head).lower()}"
+
+
 def slots(visit: Visit) -> list[str]:
     """The name of each layer's maps in the browser."""
     return [f"heads:{layer}" for layer in range(len(visit.trace.calls))]
@@ -42,7 +47,7 @@ def slots(visit: Visit) -> list[str]:
 def send_layer(visit: Visit, layer: int) -> None:
     """Give the browser the exact maps of one layer."""
     call = visit.trace.calls[layer]
-    titles = [f"{layer_name(layer)}, {head_name(head).lower()}" for head in range(call.heads)]
+    titles = [place(visit, layer, head) for head in range(call.heads)]
     views.send_maps(f"heads:{layer}", call.token_map().float().numpy(), titles=titles, keys=call.keys,
                     queries=call.queries, kind=call.rule.kind)  # fmt: skip
 
@@ -65,7 +70,7 @@ def send_opened(visit: Visit, layer: int, head: int) -> tuple[str, int]:
     if not resident(visit) and entries(call) <= LAYER_CELLS:
         send_layer(visit, layer)
     elif not resident(visit):
-        title = f"{layer_name(layer)}, {head_name(head).lower()}"
+        title = place(visit, layer, head)
         views.send_maps("heads:one", call.token_map([head]).float().numpy(), titles=[title], keys=call.keys,
                         queries=call.queries, kind=call.rule.kind)  # fmt: skip
         return "heads:one", 0
@@ -76,7 +81,7 @@ def send_moved(visit: Visit, layer: int, head: int) -> str:
     """Give the browser one head's weights times the length of what each key hands over."""
     call = visit.trace.calls[layer]
     moved = value_weighted(call, [head], range(len(call.queries))).float().numpy()
-    title = f"{layer_name(layer)}, {head_name(head).lower()}, weighted by value"
+    title = f"{place(visit, layer, head)}, weighted by value"
     views.send_maps("heads:moved", moved, titles=[title], keys=call.keys, queries=call.queries, kind="effective")
     return "heads:moved"
 
@@ -121,7 +126,7 @@ def number(name: str, value: float, patch: int | None = None) -> str:
     return f"{value:.2f}"
 
 
-def find_buttons(table: Table) -> None:
+def find_buttons(visit: Visit, table: Table) -> None:
     """One click to the head that is most local, most global, sharpest, and so on."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption("Open the head that is", width="content")
@@ -131,9 +136,9 @@ def find_buttons(table: Table) -> None:
                 if not order:
                     continue
                 layer, head = order[0]
-                what = f"{layer_name(layer)}, {head_name(head).lower()}: {measure.title.lower()} "
+                what = f"{place(visit, layer, head)}: {measure.title.lower()} "
                 st.button(label, key=f"find:{name}:{descending}", on_click=go,
-                          kwargs={"layer": layer + 1, "head": head + 1},
+                          kwargs={"layer": call_labels(visit.trace)[layer], "head": head + 1},
                           help=what + number(name, table[name][layer, head]))  # fmt: skip
 
 
@@ -175,10 +180,10 @@ def pictures(count: int) -> str:
     return "on this picture" if count == 1 else f"averaged over {count} pictures"
 
 
-def head_table(table: Table, measure: str | None) -> None:
+def head_table(visit: Visit, table: Table, measure: str | None) -> None:
     """All heads with all their measures; choosing a row opens that head."""
     cells = order(table, measure) or ranking(0 * table["entropy"])
-    columns: dict[str, list] = {"Head": [f"{layer_name(a)}, {head_name(b).lower()}" for a, b in cells]}
+    columns: dict[str, list] = {"Head": [place(visit, *cell) for cell in cells]}
     formats = {}
     for name, one in MEASURES.items():
         scale = 100 if one.unit == "%" else 1
@@ -189,7 +194,8 @@ def head_table(table: Table, measure: str | None) -> None:
     def open_row() -> None:
         chosen = st.session_state["head table"]["selection"]["rows"]
         if chosen:
-            go(layer=cells[chosen[0]][0] + 1, head=cells[chosen[0]][1] + 1)
+            call, head = cells[chosen[0]]
+            go(layer=call_labels(visit.trace)[call], head=head + 1)
 
     st.dataframe(columns, hide_index=True, height=280, key="head table", column_config=formats, on_select=open_row,
                  selection_mode="single-row")  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Sequence
 import streamlit as st
 
 from attnviz.models import ImageModel
-from attnviz.types import Tokens
+from attnviz.types import Tokens, Trace
 
 SEEN = "attnviz:seen"  # session key: what each parameter of our own said in the URL when we last looked
 PAGE = "attnviz:page"
@@ -39,6 +39,25 @@ def layer_choice(model: ImageModel, key: str = "layer") -> int:
     options = list(range(1, model.config.layers + 1))
     keep_inside(key, options)
     return st.segmented_control("Layer", options, default=options[-1], required=True, key=key, bind="query-params") - 1
+
+
+def call_names(trace: Trace) -> list[str]:
+    """What each attention call is called on screen: "Layer 2", or "Layer 2, along rows" where a layer has several."""
+    return [call.name[:1].upper() + call.name[1:] for call in trace.calls]
+
+
+def call_labels(trace: Trace) -> list[int | str]:
+    """The same on a button and in the URL: 2, or "2, along rows"."""
+    short = [name.removeprefix("Layer ") for name in call_names(trace)]
+    return [int(label) if label.isdecimal() else label for label in short]
+
+
+def call_choice(trace: Trace, key: str = "layer") -> int:
+    """A row of buttons over the attention calls, one for each layer of most models; the last one to begin with."""
+    options = call_labels(trace)
+    keep_inside(key, options)
+    chosen = st.segmented_control("Layer", options, default=options[-1], required=True, key=key, bind="query-params")
+    return options.index(chosen)
 
 
 def head_choice(model: ImageModel, key: str = "head") -> int:
