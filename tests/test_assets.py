@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from attnviz.attention import VARIANTS
 from attnviz.models import MODELS, ImageModel, load
-from attnviz.models.store import ASSETS
+from attnviz.models.store import ASSETS, BENCH, bench_results, load_bench
+from attnviz.training import bench
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.evaluate import evaluate
@@ -102,6 +104,30 @@ def test_all_held_out_pictures_reach_the_card(shipped: ImageModel) -> None:
         if isinstance(value, float):
             assert value == pytest.approx(shipped.facts[fact], abs=0.3), fact
     assert found["held_out"] == shipped.facts["held_out"]
+
+
+def test_the_bench_is_what_its_table_says() -> None:
+    rows = bench_results()
+    assert {row["variant"] for row in rows} <= set(VARIANTS)
+    assert len({(row["steps"], row["batch"], row["data"]) for row in rows}) == 1, "one recipe for all"
+    for row in rows:
+        model, folder = load_bench(row["name"]), BENCH / row["name"]
+        assert (folder / "model.safetensors").stat().st_size <= 2.5 * MEGABYTE
+        recipe = bench.recipe_of(row["variant"], row["run"], seed=row["seed"])
+        assert (recipe.name, recipe.config, recipe.steps) == (row["name"], model.config, row["steps"])
+        assert bench.card(recipe, row) == (folder / "card.md").read_text(encoding="utf-8")
+        assert row["parameters"] == sum(p.numel() for p in model.network.parameters())
+        assert all(tensor.isfinite().all() for tensor in model.network.state_dict().values())
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["mha", "xca"])
+def test_networks_of_the_bench_reach_their_rows(name: str) -> None:
+    (row,) = [row for row in bench_results() if row["name"] == name]
+    found = evaluate(load_bench(name), DATA["photos"]("val"), removed=False)
+    assert found["held_out"] == row["held_out"] == 9925
+    for fact in ("top1", "top5", "group"):
+        assert found[fact] == pytest.approx(row[fact], abs=0.3), fact
 
 
 def right(model: ImageModel, pictures: Pictures) -> float:

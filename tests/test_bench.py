@@ -64,6 +64,18 @@ def test_a_bench_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert bench.run_bench(todo, CPU, lambda name, progress: None, base=BASE, folder=tmp_path) == rows
 
 
+def test_two_processes_may_train_different_variants(tmp_path: Path) -> None:
+    """What another process has written meanwhile stays in the table."""
+    other = {"name": "uniform", "variant": "uniform"}
+
+    def meanwhile(name: str, progress: object) -> None:
+        (tmp_path / RESULTS).write_text(json.dumps([other]))
+
+    rows = bench.run_bench(bench.entries(["mha"], [0], BASE), CPU, meanwhile, base=BASE, folder=tmp_path)
+    assert [row["name"] for row in rows] == ["uniform", "mha"]
+    assert rows[0] == other
+
+
 def test_what_is_written_is_what_was_measured(tmp_path: Path) -> None:
     (row,) = bench.run_bench(bench.entries(["mha"], [0], BASE), CPU, lambda name, progress: None, base=BASE,
                              folder=tmp_path)  # fmt: skip

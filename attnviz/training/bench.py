@@ -31,17 +31,19 @@ from attnviz.training.recipes import Recipe
 
 SAME, EQUAL = "same shape", "equal parameters"
 APART = 0.10  # share of parameters by which networks may differ and still be called equal
-SHAPE = ViTConfig(patch=8, width=128, layers=4, heads=4, cls=False, pooling="mean")
+SHAPE = ViTConfig(patch=8, width=128, layers=4, heads=4, cls=False, pooling="mean", positions="sine2d")
 CPU_BENCH = Recipe(
     name="bench",
     title="Bench",
     config=SHAPE,
     data="photos",
-    steps=500,
-    average=0.99,
-    augmentation=Augmentation(soft=0.6),
+    steps=300,
+    batch=128,
+    average=0.98,
+    augmentation=Augmentation(area=0.6, light=0.2, soft=0.6),  # half a pass over the pictures: nothing is seen twice
 )
-GPU_BENCH = replace(CPU_BENCH, config=replace(SHAPE, patch=4), steps=8000, average=0.999)
+GPU_BENCH = replace(CPU_BENCH, config=replace(SHAPE, patch=4), steps=8000, batch=256, average=0.999,
+                    augmentation=Augmentation(soft=0.6))  # fmt: skip
 SIZES = {"cpu": CPU_BENCH, "gpu": GPU_BENCH}
 Report = Callable[[str, Progress], None]
 
@@ -87,12 +89,10 @@ def run_bench(
     folder: Path = BENCH, checkpoints: Path | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Train what is not there yet, save each, and gather the results in folder/bench.json, which is returned."""
-    results = folder / RESULTS
-    done = {row["name"]: row for row in json.loads(results.read_text())} if results.is_file() else {}
     held = pictures = None
     for variant, run, seed in todo:
         recipe = recipe_of(variant, run, seed=seed, base=base)
-        if recipe.name in done and (folder / recipe.name / "model.safetensors").is_file():
+        if recipe.name in written(folder) and (folder / recipe.name / "model.safetensors").is_file():
             continue
         pictures, held = pictures or DATA[base.data]("train"), held or DATA[base.data]("val")
         checkpoint = checkpoints / recipe.name / "checkpoint.pt" if checkpoints else None
@@ -101,9 +101,15 @@ def run_bench(
         model = opened_model(recipe, network, held)
         row = {"name": recipe.name, "variant": variant, "run": run, **facts_of(model, recipe, held, device, seconds)}
         save(model, folder / recipe.name, card(recipe, row), row)
-        done[recipe.name] = row
-        results.write_text(json.dumps(list(done.values()), indent=1) + "\n", encoding="utf-8")
-    return list(done.values())
+        done = written(folder) | {recipe.name: row}  # read again: another process may train other variants
+        (folder / RESULTS).write_text(json.dumps(list(done.values()), indent=1) + "\n", encoding="utf-8")
+    return list(written(folder).values())
+
+
+def written(folder: Path) -> dict[str, dict[str, Any]]:
+    """The rows of the results so far, by name."""
+    results = folder / RESULTS
+    return {row["name"]: row for row in json.loads(results.read_text())} if results.is_file() else {}
 
 
 def facts_of(model: Classifier, recipe: Recipe, held: Pictures, device: torch.device, seconds: float) -> dict[str, Any]:
