@@ -25,6 +25,11 @@ else:
     st.session_state["shown"] = True
 
 
+def open_cell(cell: tuple[int, int]) -> None:
+    """A click in the grid."""
+    st.session_state["layer"], st.session_state["head"] = cell
+
+
 @st.fragment
 def body() -> None:
     """All heads at a glance, and the opened layer's exact rows."""
@@ -35,8 +40,9 @@ def body() -> None:
     views.send_maps(f"layer {layer}", weights[layer], titles=names, keys=tokens, queries=tokens)
     rows = [f"Layer {i + 1}" for i in range(layers)]
     maps = [f"layer {i}" for i in range(layers)]
-    views.tiles_view("grid", maps=maps, rows=rows, columns=names, tiles="overview", mode="matrix", tile=48)
-    views.matrix_view("matrix", maps=f"layer {layer}", index=head)
+    views.tiles_view("grid", maps=maps, rows=rows, columns=names, tiles="overview", mode="matrix", tile=48,
+                     selected=(layer, head), on_pick=open_cell)  # fmt: skip
+    views.matrix_view("matrix", maps=f"layer {layer}", index=head, follows="grid")
 
 
 if st.session_state["shown"]:

@@ -29,9 +29,6 @@ with picture:
 with answer:
     st.subheader("What the model sees in it", anchor=False)
     ui.predictions(visit)
-    if len(set(model.groups)) > 1:
-        group, probability = ui.by_group(model, visit.trace)
-        st.caption(f"Of all groups of classes, “{group}” gets the most: {ui.percent(probability)}")
     st.caption(ui.record(model))
 
 for column, question in zip(st.columns(3), ui.experiments(ui.section("start", "Questions")), strict=True):

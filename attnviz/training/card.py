@@ -34,7 +34,8 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
         f"| top-5 | {facts['top5']} % |",
     ]
     if facts["top1_by_group"]:
-        lines.append(f"| right coarse group | {facts['group']} % |")
+        lines.append(f"| right coarse group, of the class it names | {facts['group']} % |")
+        lines.append(f"| right coarse group, by the sum of its classes | {facts['group_summed']} % |")
     for count, value in facts.get("top1_with_patches", {}).items():
         lines.append(f"| top-1 with {count} of {patches} patches | {value} % |")
     if facts["top1_by_group"]:

@@ -30,6 +30,8 @@ def opened_model(recipe: Recipe, network: Network, pictures: Pictures) -> Classi
 def evaluate(model: Classifier, pictures: Pictures, batch: int = 128, *, removed: bool = True) -> dict[str, Any]:
     """Top-1, top-5, right-group share and top-1 by group, in percent of the held-out pictures.
 
+    "group": the group of the class it names; "group_summed": the group whose classes are likeliest together.
+
     With `removed`, for a model with many patches also top-1 with random halves and quarters of the patches removed.
     """
     logits = torch.cat([answers(model, pictures, start, batch) for start in range(0, len(pictures), batch)])
@@ -46,6 +48,9 @@ def evaluate(model: Classifier, pictures: Pictures, batch: int = 128, *, removed
         "group": percent(right_group),
         "top1_by_group": by_group if len(order) > 1 else {},
     }
+    if len(order) > 1:
+        summed = torch.zeros(len(logits), len(order)).index_add_(1, group_of, logits.softmax(-1))
+        facts["group_summed"] = percent(summed.argmax(-1) == group_of[labels])
     patches = (model.config.size // model.config.patch) ** 2
     if removed and patches >= 64 and model.network.removable:
         facts["top1_with_patches"] = {str(patches): facts["top1"]}

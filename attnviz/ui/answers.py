@@ -37,7 +37,11 @@ def percent(share: float) -> str:
 
 
 def predictions(visit: Visit, count: int = 5) -> None:
-    """The model's answer: its five likeliest classes with their probabilities."""
+    """The model's answer: the group whose classes are likeliest together, and its five likeliest classes."""
+    if len(set(visit.model.groups)) > 1:
+        group, together = by_group(visit.model, visit.trace)
+        st.markdown(f"#### {group[:1].upper()}{group[1:]} :gray[{percent(together)}]")
+        st.caption("The kind of thing whose classes are likeliest together. Its likeliest single classes:")
     for name, probability in best(visit.model, visit.trace, count):
         st.progress(probability, f"{name} · {percent(probability)}")
 
@@ -49,8 +53,10 @@ def record(model: ImageModel) -> str:
         return ""
     told = f"Of {facts['held_out']:,} pictures it had never seen, it named {percent(facts['top1'] / 100)} right"
     told += f", {percent(facts['top5'] / 100)} among its first five"
-    grouped = len(set(model.groups)) > 1 and "group" in facts
-    return told + (f", and the coarse group of {percent(facts['group'] / 100)}." if grouped else ".")
+    grouped = len(set(model.groups)) > 1 and "group_summed" in facts
+    return told + (
+        f"; the likeliest kind of thing was right for {percent(facts['group_summed'] / 100)}." if grouped else "."
+    )
 
 
 def knows(model: ImageModel, columns: int = 3) -> None:
