@@ -1,8 +1,9 @@
 """`python -m benchmarks.bertviz`: the same tensors through bertviz and through our views, in the same browser.
 
 For both: bytes that carry the attention, seconds until drawn (the pictures are there and two frames have passed after
-it), seconds of a layer switch by its button, DOM nodes. bertviz: from opening its finished page, its scripts served locally. Ours:
-from a click in an open app, packing in Python and the WebSocket included; bytes are those of the WebSocket.
+it), seconds of a layer switch by its button, DOM nodes. bertviz: from opening its finished page, its scripts served
+locally. Ours: from a click in an open app, packing in Python and the WebSocket included; bytes are those of the
+WebSocket.
 """
 
 from __future__ import annotations
