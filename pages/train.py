@@ -35,4 +35,5 @@ def replay() -> None:
 
 ui.fragment(body, run_every=train.EVERY if active else None)()
 section("train", "How it learns")
+train.seeds_table()
 ui.footer("train")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from attnviz.training import __main__ as command
-from attnviz.training.digits import BASE, NETWORKS, RESULTS, interval, recipe_of, run_digits, table
+from attnviz.training.digits import BASE, NETWORKS, RESULTS, interval, recipe_of, results, run_digits, table
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,11 @@ def test_the_command_prints_a_table(written: tuple[Path, str]) -> None:
     assert {line.count("|") for line in lines[:6]} == {7}
     assert "multi-query attention | 47,986 | " in lines[3]
     assert "1,347 pictures to learn from, 450 held out, one of which makes 0.22 %" in printed
+
+
+def test_what_was_written_is_read_again(written: tuple[Path, str], tmp_path: Path) -> None:
+    assert table(results(written[0])) == written[1]
+    assert results(tmp_path) == []
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:

@@ -216,3 +216,13 @@ def test_every_call_of_a_layer_with_two_is_shown_and_named():
     assert "Layer 2, along rows, head 1:" in said(app)
     app.switch_page("../pages/queries_keys.py").run()
     assert not app.exception
+
+
+def test_the_table_over_seeds_is_shown_where_it_was_measured(monkeypatch: pytest.MonkeyPatch):
+    row = {"title": "A network", "parameters": 7, "accuracy": [97.0, 98.0], "mean": 97.5, "interval": [91.1, 100.0],
+           "seconds": [1.0, 3.0], "steps": 4, "batch": 5, "device": "cpu", "threads": 1, "trained_on": 6,
+           "held_out": 450}  # fmt: skip
+    monkeypatch.setattr(train.digits, "results", lambda: [row])
+    assert "| A network | 7 | 97.00, 98.00 | 97.50 | 91.1 to 100.0 | 2.0 |" in said(opened())
+    monkeypatch.setattr(train.digits, "results", lambda: [])
+    assert "five seeds" not in said(opened())

@@ -12,7 +12,7 @@ from PIL import Image
 from attnviz import views
 from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.plots import lines
-from attnviz.training import live
+from attnviz.training import digits, live
 from attnviz.training.recipes import RECIPES
 from attnviz.training.track import ROOM, Track
 from attnviz.types import Tokens
@@ -21,6 +21,7 @@ from attnviz.ui.cache import cores, trained_here
 from attnviz.ui.display import Display
 from attnviz.ui.guard import fragment
 from attnviz.ui.output import dark, plot
+from attnviz.ui.prose import section
 from attnviz.ui.samples import TRAINED_HERE
 from attnviz.ui.state import chosen_tokens, go, head_name, keep_inside, set_tokens
 
@@ -68,6 +69,13 @@ def choose() -> live.Plan:
     keep_inside("seed", range(1000))
     seed = row.number_input("Seed", 0, 999, 0, key="seed", bind="query-params", help=HELP["seed"], width=120)
     return live.Plan((variant,) if rival == NOBODY else (variant, rival), epochs, int(seed), positions)
+
+
+def seeds_table() -> None:
+    """How well four kinds of network read digits, over five seeds each; nothing where that has not been measured."""
+    if rows := digits.results():
+        section("train", "From five seeds")
+        st.markdown(digits.table(rows))
 
 
 def race_of(plan: live.Plan) -> live.Race:
