@@ -29,9 +29,8 @@ def learned(token: int, how: str, show: ui.Display) -> None:
                          tile=560 // rows - 3, selected=places.cell_of(tokens, token),
                          on_pick=lambda cell: picked((places.patch_at(tokens, *cell),)),
                          label=f"{how.capitalize()} of position vectors")  # fmt: skip
-        section("positions", "What the model has learned", title=False)
-        section("positions", f"Started as {visit.model.config.positions}", title=False, optional=True)
-        section("positions", how.capitalize(), title=False)
+        for name in ("What the model has learned", f"Started as {visit.model.config.positions}", how.capitalize()):
+            section("positions", name, title=False, optional=True)
     with right:
         alt = "The position table, one row per token and one column per feature"
         ui.plot(places.table_figure(tokens, table), "table", alt=alt)

@@ -14,6 +14,7 @@ from transformers.models.swin.modeling_swin import SwinLayer
 
 from attnviz.attention import MultiHead
 from attnviz.attention.window import Window, Window2d, tiles
+from attnviz.models import ViT, ViTConfig
 from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
 from tests.counting import Largest
 from tests.variants import GRID, HEADS, WIDTH, features, plain, randomised
@@ -230,3 +231,18 @@ def test_sizes_that_make_no_sense() -> None:
     for tile, shift in (((0, 2), (0, 0)), ((2, 2), (2, 0)), ((2, 2), (0, -1))):
         with pytest.raises(ValueError, match="tiles of"):
             Window2d(WIDTH, HEADS, tile=tile, shift=shift)
+
+
+def test_every_other_layer_of_a_network_is_shifted() -> None:
+    """What two neighbours in different tiles cannot tell each other in one layer, they can in the next."""
+    network = ViT(
+        ViTConfig(size=32, patch=4, width=16, layers=3, heads=2, cls=False, pooling="mean", variant="window2d")
+    )
+    assert [block.attention.shift for block in network.blocks] == [(0, 0), (2, 2), (0, 0)]
+    calls = network(torch.zeros(3, 32, 32)).calls
+    seen = [call.token_map()[0, 3 * 8 + 3] > 0 for call in calls]  # row 4, column 4: the last of its tile
+    neighbour = 3 * 8 + 4  # right of it, in the next tile
+    assert [bool(one[neighbour]) for one in seen] == [False, True, False]
+    assert Window2d.in_layer(1, Tokens.patches(4, 8), {}) == {"shift": (0, 2)}  # one tile is as high as the picture
+    assert Window2d.in_layer(1, Tokens.patches(8, 8), {"tile": (2, 6)}) == {"tile": (2, 6), "shift": (1, 3)}
+    assert Window2d.in_layer(1, Tokens.patches(8, 8), {"shift": (0, 0)}) == {"shift": (0, 0)}

@@ -5,7 +5,7 @@ To add a variant: one file with a `Variant` that overrides `parts` (the fields o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +51,11 @@ class Variant(nn.Module):
             raise ValueError(f"{self.title} is made for a number of tokens; name them: tokens=Tokens(...)")
         self.width, self.heads, self.dim, self.made_for = width, heads, width // heads, tokens
         self.relative = None
+
+    @classmethod
+    def in_layer(cls, index: int, tokens: Tokens, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of one layer of a network: the same in all, but for variants that alternate."""
+        return dict(options)
 
     def relate(self, relative: nn.Module) -> None:
         """Let a scheme of relative positions into every call. Raises UnsupportedMask where there is no place for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -109,6 +110,17 @@ class Window2d(MultiHead):
                 )
         self.tile, self.shift = (tile[0], tile[1]), (shift[0], shift[1])
         self.offsets = nn.Parameter(torch.randn(heads, 2 * tile[0] - 1, 2 * tile[1] - 1) * 0.02)
+
+    @classmethod
+    def in_layer(cls, index: int, tokens: Tokens, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Every other layer moves its cuts by half a tile, so that what one layer parts the next one joins.
+
+        As in Swin, but side by side: nothing moves along a side that one tile covers.
+        """
+        if index % 2 == 0 or tokens.grid is None or "shift" in options:
+            return dict(options)
+        sides = zip(tokens.grid, options.get("tile", (4, 4)), strict=True)
+        return {**options, "shift": tuple(size // 2 if side > size else 0 for side, size in sides)}
 
     def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """As multi-head attention, with a bias by offset."""

@@ -58,11 +58,11 @@ class ViTConfig:
 class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x))."""
 
-    def __init__(self, config: ViTConfig, tokens: Tokens):
+    def __init__(self, config: ViTConfig, tokens: Tokens, index: int):
         super().__init__()
-        width = config.width
+        width, kind = config.width, VARIANTS[config.variant]
         self.attention_norm = nn.LayerNorm(width, eps=1e-6)
-        self.attention = VARIANTS[config.variant](width, config.heads, tokens=tokens, **config.options)
+        self.attention = kind(width, config.heads, tokens=tokens, **kind.in_layer(index, tokens, config.options))
         if (relative := POSITIONS[config.positions].relative) is not None:
             self.attention.relate(relative(self.attention.heads, self.attention.dim, tokens=tokens))
         self.mlp_norm = nn.LayerNorm(width, eps=1e-6)
@@ -94,7 +94,7 @@ class ViT(nn.Module):
             self.positions = nn.Parameter(table)
         else:
             self.register_buffer("positions", table)
-        blocks = [Block(config, tokens) for _ in range(config.layers)]
+        blocks = [Block(config, tokens, index) for index in range(config.layers)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.classify = nn.Linear(config.width, config.classes)
