@@ -18,7 +18,7 @@ from attnviz.training.augment import Augmentation, augment
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, SOFT, NoData, Pictures, cut, data_folder, halved, photos, read_sheets, softened
 from attnviz.training.evaluate import evaluate, opened_model
-from attnviz.training.loop import Progress, Run, balanced, cosine, pick_device, train
+from attnviz.training.loop import Progress, Run, balanced, cosine, pick_device, train, windows
 from attnviz.training.recipes import RECIPES
 
 CPU = torch.device("cpu")
@@ -312,3 +312,31 @@ def test_the_photographs_are_all_there() -> None:
 def test_devices() -> None:
     assert pick_device("cpu").type == "cpu"
     assert pick_device().type in ("cuda", "mps", "cpu")
+
+
+def test_windows_are_rectangles_of_neighbours_anywhere() -> None:
+    """64 of 256 patches are 8 x 8; 128 are 8 x 16 or 16 x 8; every place comes up."""
+    random = torch.Generator().manual_seed(0)
+    for wanted, shapes in ((64, {(8, 8)}), (128, {(8, 16), (16, 8)})):
+        found = windows(300, 16, wanted, random)
+        assert found.shape == (300, wanted)
+        rows, columns = found // 16, found % 16
+        sizes = set(zip((rows.amax(1) - rows.amin(1) + 1).tolist(), (columns.amax(1) - columns.amin(1) + 1).tolist(),
+                        strict=True))  # fmt: skip
+        assert sizes == shapes
+        assert all(len(set(row)) == wanted for row in found.tolist())
+    assert set(windows(300, 16, 64, random)[:, 0].tolist()) >= {0, 8, 8 * 16, 8 * 16 + 8}
+    with pytest.raises(ValueError, match="no window of a grid of 4 x 4 patches holds 7"):
+        windows(1, 4, 7, random)
+
+
+def test_a_share_of_the_pictures_shows_a_window(digits: Pictures) -> None:
+    run = Run(replace(TINY, windows=0.5), digits, CPU)
+    seen = run.visible(400)
+    assert seen is not None
+    rows, columns = seen // 4, seen % 4
+    area = (rows.amax(1) - rows.amin(1) + 1) * (columns.amax(1) - columns.amin(1) + 1)
+    assert 0.4 < (area == 8).double().mean() < 0.65  # scattered patches hardly ever fill a rectangle
+    scattered = Run(TINY, digits, CPU).visible(400)
+    assert scattered is not None
+    assert scattered.shape == seen.shape

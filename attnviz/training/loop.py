@@ -186,14 +186,22 @@ class Run:
         return index
 
     def visible(self, count: int) -> Int[Tensor, "picture patch"] | None:
-        """A random subset of the patches for each picture, as many as the recipe says at this progress."""
-        patches = (self.recipe.config.size // self.recipe.config.patch) ** 2
+        """A subset of the patches for each picture, as many as the recipe says at this progress.
+
+        Scattered at random, or, for the share of pictures that the recipe says, a window of neighbours: where three
+        quarters of all neighbours are missing, no head learns to look next door.
+        """
+        side = self.recipe.config.size // self.recipe.config.patch
         progress = self.step / self.recipe.steps
         share = [share for start, share in self.recipe.visible if start <= progress][-1]
         if share == 1:
             return None
-        order = torch.rand(count, patches, generator=self.random).argsort(1)
-        return order[:, : round(share * patches)].to(self.device)
+        wanted = round(share * side**2)
+        chosen = torch.rand(count, side**2, generator=self.random).argsort(1)[:, :wanted]
+        if self.recipe.windows:
+            inside = torch.rand(count, generator=self.random) < self.recipe.windows
+            chosen[inside] = windows(int(inside.sum()), side, wanted, self.random)
+        return chosen.to(self.device)
 
     def save(self, path: Path) -> None:
         """Everything needed to go on from here; written beside and moved over, so that a cut never leaves half."""
@@ -221,6 +229,24 @@ class Run:
         self.random.set_state(state["random"].cpu())
         self.queue = state.get("queue", self.queue).cpu()  # a state without one starts a new pass
         self.started = time.monotonic() - self.seconds
+
+
+def windows(count: int, side: int, wanted: int, random: torch.Generator) -> Int[Tensor, "picture patch"]:
+    """A rectangle of `wanted` patches somewhere on the grid for each picture, as square as can be, upright or lying.
+
+    Raises ValueError where no rectangle has so many.
+    """
+    shapes = [(n, wanted // n) for n in range(1, side + 1) if wanted % n == 0 and wanted // n <= side]
+    if not shapes:
+        raise ValueError(f"no window of a grid of {side} x {side} patches holds {wanted} of them")
+    flat = min(abs(rows - columns) for rows, columns in shapes)
+    shapes = [shape for shape in shapes if abs(shape[0] - shape[1]) == flat]
+    grid, found = torch.arange(side**2).view(side, side), []
+    for shape in torch.randint(len(shapes), (count,), generator=random).tolist():
+        (rows, columns), (down, along) = shapes[shape], torch.rand(2, generator=random).tolist()
+        top, left = int(down * (side - rows + 1)), int(along * (side - columns + 1))
+        found.append(grid[top : top + rows, left : left + columns].flatten())
+    return torch.stack(found) if found else torch.empty(0, wanted, dtype=torch.long)
 
 
 def balanced(labels: Int[Tensor, " picture"], random: torch.Generator) -> Int[Tensor, " chosen"]:

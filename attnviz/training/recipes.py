@@ -30,6 +30,7 @@ class Recipe(Generic[AnyShape]):
     clip: float = 1.0  # largest norm of the gradient
     average: float = 0.998  # of the moving average of the parameters that is shipped
     visible: tuple[tuple[float, float], ...] = ((0.0, 1.0),)  # from this progress on, this share of patches is seen
+    windows: float = 0.0  # share of the pictures of which a window is seen instead of scattered patches
     augmentation: Augmentation = field(default_factory=Augmentation)
     half: bool = True  # bfloat16 inside matrix products while training
     seed: int = 0
@@ -49,6 +50,7 @@ CPU_VIT = Recipe(
     # Most of the schedule sees a quarter of the patches: it makes two cores enough, and makes removing patches
     # something the model has seen before.
     visible=((0.0, 0.25), (0.90, 0.5), (0.97, 1.0)),
+    windows=0.5,  # see Run.visible
     augmentation=Augmentation(soft=0.6),
     start="mimetic",
 )
@@ -56,7 +58,9 @@ CPU_VIT = Recipe(
 RECIPES: dict[str, Recipe] = {
     "vit": CPU_VIT,
     # The network shipped first hardly told places apart, and its first two layers looked everywhere alike.
-    "vit-again": replace(CPU_VIT, steps=1000, before="vit", anew=("positions", "blocks.[01].attention.*")),
+    "vit-again": replace(CPU_VIT, steps=1000, windows=0.0, before="vit", anew=("positions", "blocks.[01].attention.*")),
+    # Scattered patches alone had left its heads without neighbours to look at.
+    "vit-windows": replace(CPU_VIT, steps=450, rate=1.5e-3, average=0.99, windows=0.75, before="vit"),
     "vit-gpu": replace(
         CPU_VIT,
         config=ViTConfig(width=256, layers=8, heads=8, positions="learned2d"),
