@@ -27,7 +27,7 @@ from attnviz.training.augment import Augmentation
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.evaluate import evaluate, interval, opened_model
 from attnviz.training.loop import Progress, circumstances, train
-from attnviz.training.recipes import Recipe
+from attnviz.training.recipes import GENTLE, Recipe
 
 SAME, EQUAL = "same shape", "equal parameters"
 APART = 0.10  # share of parameters by which networks may differ and still be called equal
@@ -40,7 +40,7 @@ CPU_BENCH = Recipe(
     steps=300,
     batch=128,
     average=0.98,
-    augmentation=Augmentation(area=0.6, light=0.2, soft=0.6),  # half a pass over the pictures: nothing is seen twice
+    augmentation=GENTLE,
 )
 GPU_BENCH = replace(CPU_BENCH, config=replace(SHAPE, patch=4), steps=8000, batch=256, average=0.999,
                     augmentation=Augmentation(soft=0.6))  # fmt: skip
