@@ -43,18 +43,19 @@ class Muon(torch.optim.Optimizer):
             for matrix in (m for m in group["params"] if m.grad is not None):
                 alike.setdefault(tuple(matrix.shape), []).append(matrix)
             for shape, matrices in alike.items():
-                moves = orthogonal(torch.stack([self.push(m, group["momentum"]) for m in matrices]))
+                pushed = [self.push(m, m.grad, group["momentum"]) for m in matrices if m.grad is not None]
+                moves = orthogonal(torch.stack(pushed))
                 length = group["lr"] * 0.2 * max(shape) ** 0.5
                 for matrix, move in zip(matrices, moves, strict=True):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"]).sub_(move, alpha=length)
 
-    def push(self, matrix: Tensor, momentum: float) -> Tensor:
+    def push(self, matrix: Tensor, gradient: Tensor, momentum: float) -> Tensor:
         """The gradient looked at from where the momentum leads."""
         state = self.state[matrix]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(matrix)
-        state["momentum"].lerp_(matrix.grad, 1 - momentum)
-        return torch.lerp(matrix.grad, state["momentum"], momentum)
+        state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(state["momentum"], momentum)
 
 
 def orthogonal(matrices: Float[Tensor, "matrix row column"], rounds: int = 5) -> Float[Tensor, "matrix row column"]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatch
-from typing import Literal
+from typing import Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from attnviz.attention import Variant
 from attnviz.models.nets import Network
 
 Start = Literal["random", "mimetic"]
@@ -25,10 +26,12 @@ def mimetic(network: Network) -> None:
     square matrices.
     """
     for block in network.blocks:
-        attention = block.attention  # type: ignore[union-attr]
-        query, key, value, out = (getattr(attention, name, None) for name in ("query", "key", "value", "out"))
-        if any(m is None or m.weight.shape[0] != m.weight.shape[1] for m in (query, key, value, out)):
+        attention = cast(Variant, block.attention)
+        found = [getattr(attention, name, None) for name in ("query", "key", "value", "out")]
+        square = [m for m in found if isinstance(m, nn.Linear) and m.in_features == m.out_features]
+        if len(square) < 4:
             raise ValueError(f"{attention.title} has no four square matrices for a mimetic start")
+        query, key, value, out = square
         key.weight.copy_(query.weight)
         size = len(value.weight)
         turn = torch.linalg.qr(torch.randn(size, size, device=value.weight.device))[0]
