@@ -13,8 +13,8 @@ run: $(RUNTIME) ## open the app
 test: $(DEV) $(BROWSER) ## every test that does not take minutes
 	$(PYTHON) -m pytest -m "not slow"
 
-test-fast: $(DEV) ## without a browser, without the training pictures
-	$(PYTHON) -m pytest -m "not slow and not browser and not data"
+test-fast: $(DEV) ## without a browser, without the training pictures, without learning anything
+	$(PYTHON) -m pytest -m "not slow and not browser and not data and not trains"
 
 test-all: $(DEV) $(BROWSER) ## every test
 	$(PYTHON) -m pytest

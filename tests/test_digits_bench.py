@@ -12,6 +12,8 @@ import torch
 from attnviz.training import __main__ as command
 from attnviz.training.digits import BASE, NETWORKS, RESULTS, interval, recipe_of, results, run_digits, table
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:

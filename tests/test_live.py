@@ -17,6 +17,8 @@ from attnviz.training.track import FAILED, Track
 
 BOTH = Plan(("mha", "uniform"), epochs=1)
 
+pytestmark = pytest.mark.trains
+
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something that a thread does."""

@@ -208,6 +208,7 @@ def test_shapes_that_fail_are_named(make: Callable, message: str) -> None:
         make()
 
 
+@pytest.mark.trains
 @BOTH
 def test_it_learns_the_digits(name: str, digits: Pictures, tmp_path: Path) -> None:
     """A few pictures suffice for 9 of 10; what was saved is opened as the same network."""

@@ -93,6 +93,7 @@ def test_choices_that_do_not_exist_fall_back():
     assert not app.error
 
 
+@pytest.mark.trains
 def test_a_race_is_run_replayed_and_opened_on_other_pages():
     app = opened(variant="Uniform", rival=VARIANTS["mha"].title, epochs="5")
     app = trained(app)

@@ -37,6 +37,7 @@ def digits() -> Pictures:
     return DATA["digits"]("train")
 
 
+@pytest.mark.trains
 def test_digits_are_learned_from_scratch() -> None:
     """The shipped recipe reaches at least 95 % of the held-out digits."""
     recipe, held = RECIPES["vit-digits"], DATA["digits"]("val")
