@@ -69,8 +69,8 @@ def body() -> None:
     """Everything that follows the chosen patch."""
     token = ui.chosen_token("token", len(tokens), middle(tokens))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        how = st.segmented_control("Similarity", places.SIMILARITIES, default="cosine", required=True, key="similarity",
-                                   format_func=str.capitalize, bind="query-params")  # fmt: skip
+        how = st.segmented_control("Similarity", places.SIMILARITIES, default=places.SIMILARITIES[0], required=True,
+                                   key="similarity", format_func=str.capitalize, bind="query-params")  # fmt: skip
         show = ui.display()
     learned(token, how, show)
     without(token, show)

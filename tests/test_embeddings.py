@@ -29,6 +29,15 @@ def test_similarities_by_loops(vectors):
             assert measures.cosine(vectors)[i, j] == pytest.approx(dot / lengths)
 
 
+def test_what_all_vectors_share_counts_for_nothing_once_centred(vectors):
+    found = measures.centred_cosine(vectors + 100)
+    assert np.allclose(found, measures.centred_cosine(vectors))
+    assert measures.cosine(vectors + 100).min() > 0.99
+    assert found.min() < -0.3
+    own = vectors - vectors.mean(0)
+    assert found[0, 1] == pytest.approx(own[0] @ own[1] / np.linalg.norm(own[0]) / np.linalg.norm(own[1]))
+
+
 def test_a_vector_of_length_zero_is_like_nothing():
     found = measures.cosine(np.array([[0.0, 0.0], [1.0, 0.0]]))
     assert found.tolist() == [[0, 0], [0, 1]]

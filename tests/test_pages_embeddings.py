@@ -111,7 +111,8 @@ class TestPositions:
         assert specs(positions) == 6
 
     def test_similarity_is_cosine_or_dot_product_and_says_so(self, positions):
-        assert r"\lVert" in text(positions)
+        assert r"\bar p" in text(positions)
+        assert r"\lVert" in text(opened("positions", similarity="Cosine"))
         at = opened("positions", similarity="Dot product")
         assert at.segmented_control(key="similarity").value == "dot product"
         assert r"\sum_k" in text(at)

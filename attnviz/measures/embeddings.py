@@ -24,7 +24,16 @@ def dot_product(vectors: Float[np.ndarray, "token feature"]) -> Float[np.ndarray
     return vectors @ vectors.T
 
 
-SIMILARITIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"cosine": cosine, "dot product": dot_product}
+def centred_cosine(vectors: Float[np.ndarray, "token feature"]) -> Float[np.ndarray, "token token"]:
+    """Cosine after the mean of all vectors is taken off: what they all share tells none of them apart."""
+    return cosine(vectors - vectors.mean(0))
+
+
+SIMILARITIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "centred cosine": centred_cosine,
+    "cosine": cosine,
+    "dot product": dot_product,
+}
 
 
 def smallest_distance(vectors: Float[np.ndarray, "token feature"]) -> float:
