@@ -54,7 +54,7 @@ def test_hovering_links_the_colours_with_the_picture(page: Page, server: str, se
 def test_a_tile_chooses_its_patch(page: Page, server: str, settle):
     page.goto(f"{server}/positions?model=vit-digits&token=16&embed_options=dark_theme")
     settle(page)
-    tiles = view(page, "Cosine of position vectors")
+    tiles = view(page, "Centred cosine of position vectors")
     expect(tiles).to_be_visible(timeout=WAIT)
     expect(sentence(view(page, "Own positions"))).to_contain_text("gives", timeout=WAIT)
     tiles.click(position={"x": 80, "y": 60})
