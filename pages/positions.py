@@ -30,7 +30,7 @@ def learned(token: int, how: str, show: ui.Display) -> None:
                          on_pick=lambda cell: picked((places.patch_at(tokens, *cell),)),
                          label=f"{how.capitalize()} of position vectors")  # fmt: skip
         for name in ("What the model has learned", f"Started as {visit.model.config.positions}", how.capitalize()):
-            section("positions", name, title=False, optional=True)
+            section("positions", name, title=False, optional=name.startswith("Started"))
     with right:
         alt = "The position table, one row per token and one column per feature"
         ui.plot(places.table_figure(tokens, table), "table", alt=alt)

@@ -187,26 +187,27 @@ def test_an_error_is_said_in_a_sentence():
     assert not app.exception
 
 
-def test_a_variant_without_a_token_map_says_so_here_and_elsewhere():
-    app = opened(variant=VARIANTS["xca"].title)
-    assert "there is no map from token to token" in said(app)
-    assert told(app)["train:all:0"]["mode"] == "matrix"
-    lane = live.Lane(Plan(("xca",)), "xca")
+def open_heads(app: AppTest, variant: str) -> None:
+    """The Heads page with a network of this variant that the visitor has trained."""
+    lane = live.Lane(Plan((variant,)), variant)
     app.session_state[TRAINED] = {"Trained here: X": live.opened(lane, "Trained here: X")}
     app.run()
     app.session_state["model"] = "Trained here: X"
     app.switch_page("../pages/heads.py").run()
+
+
+def test_a_variant_without_a_token_map_says_so_here_and_elsewhere():
+    app = opened(variant=VARIANTS["xca"].title)
+    assert "there is no map from token to token" in said(app)
+    assert told(app)["train:all:0"]["mode"] == "matrix"
+    open_heads(app, "xca")
     assert not app.error
     assert "The reason: attends over channels" in said(app)
 
 
 def test_every_call_of_a_layer_with_two_is_shown_and_named():
     app = opened()
-    lane = live.Lane(Plan(("axial",)), "axial")
-    app.session_state[TRAINED] = {"Trained here: X": live.opened(lane, "Trained here: X")}
-    app.run()
-    app.session_state["model"] = "Trained here: X"
-    app.switch_page("../pages/heads.py").run()
+    open_heads(app, "axial")
     assert not app.exception
     grid = told(app)["all"]
     assert grid["rows"] == [f"Layer {n}, along {line}" for n in (1, 2, 3) for line in ("columns", "rows")]

@@ -60,12 +60,17 @@ def load_bench(name: str, *, device: str | torch.device = "cpu") -> ImageModel:
 
 def bench_results(folder: Path = BENCH) -> list[dict[str, Any]]:
     """One row for each network of the bench: name, variant, run, accuracy and how it was trained."""
+    return read_rows(folder, RESULTS)
+
+
+def read_rows(folder: Path, file: str) -> list[dict[str, Any]]:
+    """A table that training has written; no rows where it has not. Raises DamagedModel."""
     try:
-        return json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        return json.loads((folder / file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     except ValueError as error:
-        raise DamagedModel(folder, RESULTS, "cannot be read") from error
+        raise DamagedModel(folder, file, "cannot be read") from error
 
 
 def save(model: Classifier, folder: Path, card: str, facts: dict[str, Any]) -> None:

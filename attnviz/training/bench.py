@@ -22,7 +22,7 @@ import torch
 from attnviz.attention import VARIANTS
 from attnviz.models import ViT, ViTConfig, save
 from attnviz.models.image import Classifier
-from attnviz.models.store import BENCH, RESULTS
+from attnviz.models.store import BENCH, RESULTS, bench_results
 from attnviz.training.augment import Augmentation
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.evaluate import evaluate, interval, opened_model
@@ -108,8 +108,7 @@ def run_bench(
 
 def written(folder: Path) -> dict[str, dict[str, Any]]:
     """The rows of the results so far, by name."""
-    results = folder / RESULTS
-    return {row["name"]: row for row in json.loads(results.read_text())} if results.is_file() else {}
+    return {row["name"]: row for row in bench_results(folder)}
 
 
 def facts_of(model: Classifier, recipe: Recipe, held: Pictures, device: torch.device, seconds: float) -> dict[str, Any]:

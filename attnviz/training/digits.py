@@ -18,7 +18,7 @@ import torch
 from scipy.stats import t as student
 
 from attnviz.models.nets import AXIALNET, BOTNET, Shape, built
-from attnviz.models.store import ASSETS
+from attnviz.models.store import ASSETS, read_rows
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.evaluate import evaluate, opened_model
 from attnviz.training.loop import Progress, machine, train
@@ -65,8 +65,7 @@ def run_digits(
 
 def results(folder: Path = ASSETS) -> list[dict[str, Any]]:
     """The rows that `run_digits` wrote; none where it has not been run."""
-    found = folder / RESULTS
-    return json.loads(found.read_text(encoding="utf-8")) if found.is_file() else []
+    return read_rows(folder, RESULTS)
 
 
 def trained(

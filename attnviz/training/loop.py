@@ -188,8 +188,8 @@ class Run:
     def visible(self, count: int) -> Int[Tensor, "picture patch"] | None:
         """A subset of the patches for each picture, as many as the recipe says at this progress.
 
-        Scattered at random, or, for the share of pictures that the recipe says, a window of neighbours: where three
-        quarters of all neighbours are missing, no head learns to look next door.
+        Scattered at random, or, for the share of pictures that the recipe says, a window of neighbours: among scattered
+        patches most neighbours are missing.
         """
         side = self.recipe.config.size // self.recipe.config.patch
         progress = self.step / self.recipe.steps

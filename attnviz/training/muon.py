@@ -1,8 +1,8 @@
 """Muon (Jordan et al. 2024): every matrix moves by its momentum with all singular values made alike.
 
-torch has one too, but it always computes in bfloat16, which a processor without such instructions only imitates: there
-one step of our show model took 4.9 of 8.6 seconds. Here matrices of one shape go together, in a precision that the
-device is fast in.
+torch has one too, but it always computes in bfloat16, which a processor without such instructions only imitates, so
+slowly that it takes longer than the network. Here matrices of one shape go together, in a precision that the device is
+fast in.
 """
 
 from __future__ import annotations

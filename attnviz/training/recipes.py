@@ -68,8 +68,7 @@ RECIPES: dict[str, Recipe] = {
         before="vit",
         anew=("positions", "blocks.[01].attention.*"),
     ),
-    # Scattered patches alone had left its heads without neighbours to look at, and its pictures were changed too much
-    # for so short a training: the same bench network learns faster from whole pictures.
+    # Windows show its heads whole neighbourhoods, and pictures are changed less: so short a training sees few twice.
     "vit-windows": replace(
         CPU_VIT, steps=350, rate=1.2e-3, average=0.985, windows=0.75, before="vit", augmentation=GENTLE
     ),

@@ -11,7 +11,7 @@ from attnviz.attention import VARIANTS
 from attnviz.models import MODELS
 from attnviz.ui.compare_panels import OWN, SAME, Bench, Panel
 from attnviz.ui.display import Display, display
-from attnviz.ui.state import keep_inside
+from attnviz.ui.state import buttons, keep_inside
 
 LOOKS, NATIVE, ROLLOUT = "Where it looks", "Native maps", "Rollout"
 MATCHED, NUMBER, HAND = "Best match", "Same number", "By hand"
@@ -131,9 +131,7 @@ def heads_choice(first: Panel, mode: str) -> tuple[int, int, str]:
 
 def pick(label: str, key: str, count: int, default: int) -> int:
     """A row of buttons that count from 1 on screen and in the URL."""
-    options = list(range(1, count + 1))
-    keep_inside(key, options)
-    return st.segmented_control(label, options, default=default, required=True, key=key, bind="query-params") - 1
+    return buttons(label, list(range(1, count + 1)), key, at=default - 1)
 
 
 def by_hand(panel: Panel, layer: int, head: int) -> tuple[int, int]:

@@ -36,9 +36,7 @@ def token_name(tokens: Tokens, index: int) -> str:
 
 def layer_choice(model: ImageModel, key: str = "layer") -> int:
     """A row of buttons over the layers, the last one to begin with; a slider would wait before it tells anyone."""
-    options = list(range(1, model.config.layers + 1))
-    keep_inside(key, options)
-    return st.segmented_control("Layer", options, default=options[-1], required=True, key=key, bind="query-params") - 1
+    return buttons("Layer", list(range(1, model.config.layers + 1)), key, at=-1)
 
 
 def call_names(trace: Trace) -> list[str]:
@@ -54,17 +52,20 @@ def call_labels(trace: Trace) -> list[int | str]:
 
 def call_choice(trace: Trace, key: str = "layer") -> int:
     """A row of buttons over the attention calls, one for each layer of most models; the last one to begin with."""
-    options = call_labels(trace)
-    keep_inside(key, options)
-    chosen = st.segmented_control("Layer", options, default=options[-1], required=True, key=key, bind="query-params")
-    return options.index(chosen)
+    return buttons("Layer", call_labels(trace), key, at=-1)
 
 
 def head_choice(model: ImageModel, key: str = "head") -> int:
     """A row of buttons over the heads, the first one to begin with."""
-    options = list(range(1, model.config.heads + 1))
+    return buttons("Head", list(range(1, model.config.heads + 1)), key, at=0)
+
+
+def buttons(label: str, options: Sequence[int | str], key: str, *, at: int) -> int:
+    """A row of buttons bound to the URL; the place of the chosen one, option `at` to begin with."""
     keep_inside(key, options)
-    return st.segmented_control("Head", options, default=1, required=True, key=key, bind="query-params") - 1
+    return options.index(
+        st.segmented_control(label, options, default=options[at], required=True, key=key, bind="query-params")
+    )
 
 
 def keep_inside(key: str, options: Container[object]) -> None:
