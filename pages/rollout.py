@@ -23,7 +23,7 @@ def start_from(cell: tuple[int, ...]) -> None:
 @ui.fragment
 def page() -> None:
     st.markdown(rollout.answer_words(visit))
-    choice, look = rollout.choose(visit)
+    choice, look, common = rollout.choose(visit)
     result = rollout.work_out(visit, choice)
     chosen = (choice.token,) if choice.target == rollout.PATCH else ()
     name, last = choice.name(tokens), choice.depth
@@ -33,13 +33,13 @@ def page() -> None:
         ui.share_picture(visit)
         rollout.send(visit, choice, result)
     drawn = {"picture": "picture", "maps": rollout.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours,
-             "drop_prefix": look.drop_prefix, "shared": True}  # fmt: skip
+             "drop_prefix": look.drop_prefix, "shared": common, "stretched": not common}  # fmt: skip
     both = {**drawn, "network": look.network, "on_pick": pick}
     with large:
         st.markdown(f"**Rollout** of {name}, {choice.span}  \n{rollout.small(choice.labels(tokens))}")
         views.picture_view("large", index=choice.first, height=520, label="Your picture with the rollout", **both)
         st.markdown(rollout.prefix_words(tokens, choice, result))
-        st.caption(rollout.caveats(visit))
+        st.caption(rollout.caveats(visit, common))
     with beside:
         st.markdown(f"**Raw attention**, layer {last} alone  \n{rollout.small(rollout.raw_labels(choice, tokens))}")
         views.picture_view("raw", index=last, height=340, label="Your picture with raw attention", **both)

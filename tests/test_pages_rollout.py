@@ -54,11 +54,12 @@ def test_the_page_says_what_it_shows():
     assert "**Raw attention**, layer 3 alone" in said
     assert "Where the model looked is not yet why it decided" in said
     assert "‖x‖ : ‖attention(x)‖" in said
-    assert "one colour scale" in said
+    assert "its own range of colours" in said
 
 
 def test_every_choice_changes_the_labels():
     at = opened()
+    at.segmented_control(key="range").set_value("One for all")
     at.slider(key="alpha").set_value(25)
     at.slider(key="discard").set_value(90)
     at.slider(key="from").set_value(3)
@@ -69,6 +70,7 @@ def test_every_choice_changes_the_labels():
     said = words(at.run())
     assert "heads max · residual weight 0.25 · discard smallest 90 % of each row · layers 3 alone" in said
     assert "of row 2, column 2, layer 3 alone" in said
+    assert "one range of colours, from zero on" in said
 
 
 def test_a_deep_link_shows_its_choices_and_unknown_values_fall_back():

@@ -87,10 +87,18 @@ def test_record_carries_what_the_browser_needs(numbers):
 
 def test_one_number_a_token_and_words_as_tokens():
     words = Tokens(("the", "cat", "sat"))
-    head, payload = unpack(records.pack_maps("r", np.ones((2, 3)), titles=["a", "b"], keys=words))
+    row = np.array([[0.99, 0.0061, 0.0039], [1, 0, 0]], np.float32)
+    head, payload = unpack(records.pack_maps("r", row, titles=["a", "b"], keys=words))
     assert head["shape"] == [2, 3]
     assert head["keys"]["labels"] == ["the", "cat", "sat"]
-    assert len(payload) == 3 * 2 * 4 + 6
+    np.testing.assert_array_equal(np.frombuffer(payload[3 * 2 * 4 :], np.float32).reshape(2, 3), row)
+
+
+def test_masked_entries_of_a_single_row_travel_as_nan():
+    words = Tokens(("the", "cat", "sat"))
+    scores = np.array([[1.5, -np.inf, -2]], np.float32)
+    _, payload = unpack(records.pack_maps("r", scores, titles=["a"], keys=words, signed=True))
+    np.testing.assert_array_equal(np.frombuffer(payload[12:], np.float32), [1.5, np.nan, -2])
 
 
 def test_wrong_shapes_name_both_sides():

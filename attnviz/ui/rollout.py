@@ -32,8 +32,13 @@ FUSED = {"Mean": "mean", "Maximum": "max", "Minimum": "min"}
 HELD = 8_000_000  # entries of all layers' fused maps that are kept in memory; above, rows are recomputed
 SENT = 1_500_000  # entries of all tokens' rollouts that go to the browser, so that hovering needs no server
 SLOT = "rollout"  # the maps in the browser: the rollout from each layer on, then raw attention
-COMPARED = ("All maps on this page are on one colour scale, each divided by its sum first. Rollout and raw attention "
-            "know no classes: they would be the same for any other answer.")  # fmt: skip
+OWN, COMMON = "Each map's own", "One for all"
+RANGES = {
+    OWN: "Every map has its own range of colours, from its least relevant patch to its most, so that weak differences "
+    "are seen; the numbers in its legend say how weak.",
+    COMMON: "All maps on this page are on one range of colours, from zero on, each map divided by its sum first.",
+}
+NO_CLASS = "Rollout and raw attention know no classes: they would be the same for any other answer."
 
 HELP = {
     "target": "Where relevance starts: at what the answer is read from, at every patch alike, or at one patch. A click "
@@ -44,6 +49,8 @@ HELP = {
     "discard": "Drop this share of each layer's smallest weights, never those of CLS nor of a token on itself, and "
     "divide the rest so that rows sum to one.",
     "rows": "Take the share from every row by itself instead of from the layer as a whole.",
+    "range": "Rollout spreads relevance over the whole picture. On its own range a map shows where it is more and where "
+    "less; on one for all, maps can be compared with each other and with zero.",
     "from": "The first layer that is rolled out. A later start shows only what the upper layers did.",
 }
 
@@ -91,8 +98,8 @@ class Choice:
         }
 
 
-def choose(visit: Visit) -> tuple[Choice, Display]:
-    """The controls above the picture; every one of them is in the URL."""
+def choose(visit: Visit) -> tuple[Choice, Display, bool]:
+    """The controls above the picture, and whether all maps share one range; every one of them is in the URL."""
     tokens, depth = visit.sample.tokens["main"], visit.model.config.layers
     options = targets(visit)
     keep_inside("target", options)
@@ -112,8 +119,10 @@ def choose(visit: Visit) -> tuple[Choice, Display]:
     by_row = share.toggle("Row by row", key="rows", bind="query-params", help=HELP["rows"])
     start = first.slider("From layer", 1, depth, 1, key="from", bind="query-params", help=HELP["from"])
     weight.caption(measured_words(visit))
+    common = first.segmented_control("Range of colours", list(RANGES), default=OWN, required=True, key="range",
+                                     bind="query-params", help=HELP["range"]) == COMMON  # fmt: skip
     token = chosen_token("token", len(tokens), middle(tokens))
-    return Choice(target, token, FUSED[fusion], alpha / 100, discard / 100, by_row, start - 1, depth), look
+    return Choice(target, token, FUSED[fusion], alpha / 100, discard / 100, by_row, start - 1, depth), look, common
 
 
 def targets(visit: Visit) -> list[str]:
@@ -225,10 +234,10 @@ def prefix_words(tokens: Tokens, choice: Choice, result: Result) -> str:
     return f"On {named}: **{shares[0]:.1f} %** of the rollout, **{shares[1]:.1f} %** of raw attention."
 
 
-def caveats(visit: Visit) -> str:
-    """What has to be known to compare the maps: their common scale, and what the kind of attention adds to it."""
+def caveats(visit: Visit, common: bool) -> str:
+    """What has to be known to compare the maps: their range of colours, and what the kind of attention adds to it."""
     own = dict.fromkeys(call.rule.caveat for call in visit.trace.calls if call.rule.caveat)
-    return " ".join([COMPARED, *own])
+    return " ".join([RANGES[COMMON if common else OWN], NO_CLASS, *own])
 
 
 def top_patches(tokens: Tokens, choice: Choice, result: Result, count: int = 6) -> None:

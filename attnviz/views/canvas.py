@@ -37,6 +37,7 @@ def picture_view(
     outline: bool = True,
     several: bool = False,
     shared: bool = False,
+    stretched: bool = False,
     follows: str | None = None,
     label: str = "",
     height: int | None = None,
@@ -44,12 +45,15 @@ def picture_view(
 ) -> None:
     """The picture with one map over it: the row of the token under the pointer, else of the picked tokens.
 
+    `shared`: one range of colours for all maps of the record. Without it `stretched` lets the range of the shown row
+    begin at its least number instead of at zero; signed maps stay centred at zero.
+
     `follows`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
     fit = _plane(picture, network)
     _mount(key, "picture", height or 480, fit, on_pick, tokens, picture=picture, maps=maps, index=index, scale=scale,
            colours=colours, drop_prefix=drop_prefix, network=network, overlay=overlay, outline=outline,
-           several=several, shared=shared, label=label, **_led(follows))  # fmt: skip
+           several=several, shared=shared, stretched=stretched, label=label, **_led(follows))  # fmt: skip
 
 
 def tiles_view(
@@ -69,10 +73,14 @@ def tiles_view(
     tile: int = 72,
     order: Sequence[tuple[int, int]] | None = None,
     shared: bool | None = None,
+    stretched: bool = False,
     label: str = "",
     on_pick: OnCell | None = None,
 ) -> None:
-    """A grid of small maps: `maps[i]` is one row of the grid (a layer), its maps are the columns (heads)."""
+    """A grid of small maps: `maps[i]` is one row of the grid (a layer), its maps are the columns (heads).
+
+    `shared` and `stretched`: as in `picture_view`; left open, maps of a single row share one range.
+    """
     title = 18 if columns is None or order is not None else 0
     across = len(columns) if columns is not None else max((known(slot).get("maps", 1) for slot in maps), default=1)
     down = len(rows) if order is None else -(-len(order) // across)
@@ -83,7 +91,7 @@ def tiles_view(
            columns=None if columns is None else list(columns), scale=scale, colours=colours, drop_prefix=drop_prefix,
            selected=None if selected is None else list(selected), mode=mode, tiles=tiles,
            tile=tile, order=None if order is None else [list(cell) for cell in order], shared=shared,
-           label=label)  # fmt: skip
+           stretched=stretched, label=label)  # fmt: skip
 
 
 def matrix_view(

@@ -92,7 +92,9 @@ const pictureView = {
   overlay(view, boxes, maps, queries) {
     const {data} = view, drop = data.drop_prefix, over = hovered(maps.keys);
     const fixed = data.shared ? commonScale([maps], queries, data.scale, drop) : null;
-    const row = paintRow(maps, view.index, queries, {name: data.scale, colours: data.colours, drop, fixed});
+    const row = paintRow(maps, view.index, queries, {
+      name: data.scale, colours: data.colours, drop, fixed, stretched: data.stretched,
+    });
     drawOverlay(view, boxes, row);
     drawLines(view, boxes, 0.1);
     drawPrefix(view, boxes, (index) => (row.index[index] < 0 ? null : css(row.table[row.index[index]])));

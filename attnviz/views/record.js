@@ -32,8 +32,8 @@ const READERS = {
     record.peaks = new Float32Array(buffer, 0, rows);
     record.sums = new Float32Array(buffer, 4 * rows, rows);
     record.shares = new Float32Array(buffer, 8 * rows, rows); // of the prefix
-    record.cells = new Uint8Array(buffer, 12 * rows);
-    record.square = record.shape.length === 3; // [map query key], else [map key]
+    record.square = record.shape.length === 3; // [map query key] in bytes, else [map key] as they are
+    record.cells = record.square ? new Uint8Array(buffer, 12 * rows) : new Float32Array(buffer, 12 * rows);
     record.top = record.signed ? 127 : 255;
   },
   tiles(record, buffer) {
@@ -73,7 +73,7 @@ function factorOf(record, row, drop) {
   return rest > 1e-9 ? record.sums[row] / rest : 0;
 }
 
-// One cell as the number it stands for; NaN where masked.
+// One cell of a square map as the number it stands for; NaN where masked.
 function valueOf(record, row, key, factor = 1) {
   const cell = record.cells[row * record.shape.at(-1) + key];
   if (record.signed) return cell ? ((cell - 128) * record.peaks[row]) / 127 : NaN;
@@ -88,7 +88,13 @@ function togetherWord(record) {
 // Some rows of one map put together, as numbers [key]; dropped prefix columns are NaN.
 function togetherRow(record, map, queries, drop) {
   const count = record.shape.at(-1), total = new Float32Array(count), {cells, signed} = record;
-  const rows = record.square ? queries.map((query) => rowIndex(record, map, query)) : [map];
+  if (!record.square) {
+    const factor = factorOf(record, map, drop);
+    for (let key = 0; key < count; key++) total[key] = record.cells[map * count + key] * factor;
+    if (drop) total.fill(NaN, 0, record.keys.prefix);
+    return total;
+  }
+  const rows = queries.map((query) => rowIndex(record, map, query));
   const shares = togetherWord(record) === "sum" ? 1 : rows.length;
   for (const row of rows) {
     const unit = (record.peaks[row] / record.top / shares) * factorOf(record, row, drop), zero = signed ? 128 : 0;

@@ -1,8 +1,8 @@
 """What crosses the wire: arrays packed small, with the true peak of every row beside them.
 
-A record is `uint32 head length | JSON head | zlib(payload)`, little-endian. Each row of a map is scaled by its own
-largest value and kept in one byte a cell, so an error is at most peak / 510; the float32 peak of every row travels
-along, and the browser shows true weights. To add a kind of record, write one function here and one branch in record.js.
+A record is `uint32 head length | JSON head | zlib(payload)`, little-endian. Each row of a square map is scaled by its
+own largest value and kept in one byte a cell, so an error is at most peak / 510; the float32 peak of every row travels
+along, and the browser shows true weights. Maps of a single row are few numbers and travel as float32. To add a kind of record, write one function here and one branch in record.js.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def pack_maps(
     shape = (len(titles), len(keys.labels)) if maps.ndim == 2 else (len(titles), len(queries.labels), len(keys.labels))
     if maps.shape != shape:
         raise ValueError(f"maps are {maps.shape} but titles, queries and keys ask for {shape}")
-    cells, peaks = quantise(maps, signed)
+    cells, peaks = quantise(maps, signed)  # refuses what the browser could not show, single rows too
+    if maps.ndim == 2:  # exact: one outlier, such as CLS, would leave only a few steps to the rest
+        cells = np.where(np.isfinite(maps), maps, np.float32(np.nan))
     known = np.where(np.isfinite(maps), maps, 0)
     sums, prefix = known.sum(-1), known[..., : keys.prefix].sum(-1)
     head = {

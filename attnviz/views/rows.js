@@ -1,12 +1,13 @@
 // One row of a map, ready to be painted: which colour of the table each key gets.
 
-// -> {scale, table, index [key]: 0..255, or -1 where masked or dropped}. `fixed` is a scale shared by several panels.
-function paintRow(record, map, queries, {name, colours, drop, fixed}) {
+// -> {scale, table, index [key]: 0..255, or -1 where masked or dropped}. `fixed` is a scale shared by several panels;
+// `stretched` lets the row's own scale begin at its least value.
+function paintRow(record, map, queries, {name, colours, drop, fixed, stretched}) {
   const table = tableOf(colours, record.signed), count = record.shape.at(-1);
   const skip = drop ? record.keys.prefix : 0, index = new Int16Array(count).fill(-1);
-  if (record.square && queries.length > 1) {
+  if (!record.square || queries.length > 1 || (stretched && !fixed)) {
     const total = togetherRow(record, map, queries, drop);
-    const scale = fixed ?? makeScale(name, ofNumbers(total, record.signed), record.signed);
+    const scale = fixed ?? makeScale(name, ofNumbers(total, record.signed), record.signed, stretched);
     for (let k = skip; k < count; k++) if (total[k] === total[k]) index[k] = Math.round(scale.t(total[k]) * 255);
     return {scale, table, index};
   }

@@ -1,6 +1,7 @@
 // From numbers to colours: what a distribution looks like, the four scales, the colour tables.
 
-// A distribution answers: max, low (smallest above 0), quantile(q), rank(v) in 0..1. Signed ones are of magnitudes.
+// A distribution answers: max, low (smallest above 0), quantile(q), rank(v) in 0..1; of numbers also least. Signed ones
+// are of magnitudes.
 function ofNumbers(values, signed) {
   const size = Math.min(values.length, 16384), sample = new Float32Array(size);
   let count = 0, max = 0;
@@ -23,6 +24,7 @@ function ofNumbers(values, signed) {
   const first = below(1e-30);
   return {
     max,
+    least: sorted[0] ?? 0,
     low: first < count ? sorted[first] : 0,
     quantile: (q) => (count ? sorted[Math.min(count - 1, Math.floor(q * count))] : 0),
     rank: (v) => (v > 0 && count > 1 ? Math.min(1, below(v) / (count - 1)) : 0),
@@ -67,11 +69,20 @@ const SCALES = {
   rank: (d) => ({high: d.max, t: d.rank, half: d.quantile(0.5), words: "by rank"}),
 };
 
-function makeScale(name, distribution, signed) {
+function makeScale(name, distribution, signed, stretched = false) {
+  if (stretched && !signed) return fromLeast(name, distribution);
   const scale = (SCALES[name] ?? SCALES.sqrt)(distribution);
   const along = (v) => (v > 0 && scale.high > 0 ? Math.min(1, Math.max(0, scale.t(v))) : 0);
   const t = signed ? (v) => 0.5 + 0.5 * Math.sign(v) * along(Math.abs(v)) : along;
   return {...scale, t, signed};
+}
+
+// The same above the least value instead of above zero, so that small differences on high ground are seen.
+function fromLeast(name, {max, least, quantile, rank}) {
+  const above = (q) => quantile(q) - least;
+  const rest = {max: max - least, low: above(0.01), quantile: above, rank: (v) => rank(v + least)};
+  const scale = makeScale(name, rest, false), words = `${scale.words}, from the least on`;
+  return {...scale, low: least, half: scale.half + least, high: scale.high + least, t: (v) => scale.t(v - least), words};
 }
 
 // Colours -------------------------------------------------------------------------------------------------------------

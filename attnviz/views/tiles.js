@@ -98,7 +98,7 @@ const tilesView = {
     const fixed = shared ? commonScale(records.filter(Boolean), queries, data.scale, data.drop_prefix) : null;
     resize(view, boxes.bottom);
     this.names(view, boxes);
-    const options = {name: data.scale, colours: data.colours, drop: data.drop_prefix, fixed};
+    const options = {name: data.scale, colours: data.colours, drop: data.drop_prefix, fixed, stretched: data.stretched};
     const atlas = atlasOf(view, boxes, records);
     let scale = fixed;
     for (const [at, cell] of boxes.cells.entries()) {
@@ -188,7 +188,8 @@ const tilesView = {
       const range = fixed ? "one range for all" : "each tile on its own range";
       const left = data.drop_prefix && isShare(record) ? `; ${prefixWords(record.keys)} left out, rest rescaled` : "";
       legend.note = range + left;
-      if (!fixed) Object.assign(legend, {low: record.signed ? "least" : "0", high: "most"});
+      const low = record.signed || data.stretched ? "least" : "0";
+      if (!fixed) Object.assign(legend, {low, high: "most"});
     }
     if (!hit || !hasMap(record, hit.column)) return {sentence: this.idle(view, record, queries), legend};
     const name = cellName(view, hit);

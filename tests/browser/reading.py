@@ -15,7 +15,17 @@ def view(page: Page, name: str) -> Locator:
 
 def sentence(canvas: Locator) -> Locator:
     """What a view says in words below its canvas."""
-    return canvas.locator("xpath=ancestor::*[contains(@class, 'view')][1]").locator(".sentence")
+    return frame(canvas).locator(".sentence")
+
+
+def legend(canvas: Locator) -> Locator:
+    """The line below a canvas that says what its colours mean."""
+    return frame(canvas).locator(".legend")
+
+
+def frame(canvas: Locator) -> Locator:
+    """A view with all that belongs to it."""
+    return canvas.locator("xpath=ancestor::*[contains(@class, 'view')][1]")
 
 
 def chosen(page: Page, name: str) -> str | None:

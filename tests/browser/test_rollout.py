@@ -7,10 +7,11 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.reading import chosen, sentence, view
+from tests.browser.reading import chosen, legend, sentence, view
 
 pytestmark = pytest.mark.browser
 WAIT = 60_000
+PICTURES = ("the rollout", "raw attention")
 GRID, PREFIX = 16, 1  # patches per side of `vit`, and CLS before them
 
 
@@ -60,6 +61,23 @@ def test_a_clicked_patch_becomes_the_target_and_hovering_then_shows_any(page: Pa
     expect(sentence(view(page, "Your picture with raw"))).to_contain_text(other)
     drawn(page, page.url, settle)  # the link shows the same
     expect(page.get_by_text(heading)).to_be_visible()
+
+
+def test_maps_have_ranges_of_their_own_or_one_for_all(page: Page, server: str, settle):
+    drawn(page, f"{server}/rollout?sample=cat", settle)
+    legends = [legend(view(page, f"Your picture with {name}")) for name in PICTURES]
+    numbers = [one.locator(".number") for one in legends]
+    assert numbers[0].nth(0).inner_text() != "0 %"  # relevance is spread: the least patch has some
+    assert numbers[0].all_inner_texts() != numbers[1].all_inner_texts()
+    for one in legends:
+        expect(one).to_contain_text("from the least on")
+    page.get_by_role("radio", name="One for all").click()
+    for one in legends:
+        expect(one).to_contain_text("one range for all", timeout=WAIT)
+        expect(one).not_to_contain_text("from the least on")
+    assert numbers[0].all_inner_texts() == numbers[1].all_inner_texts()
+    assert numbers[0].nth(0).inner_text() == "0 %"
+    assert chosen(page, "range") == "One for all"
 
 
 def test_a_clicked_layer_becomes_the_first_and_back_returns(page: Page, server: str, settle):
