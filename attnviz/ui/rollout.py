@@ -49,7 +49,7 @@ HELP = {
     "discard": "Drop this share of each layer's smallest weights, never those of CLS nor of a token on itself, and "
     "divide the rest so that rows sum to one.",
     "rows": "Take the share from every row by itself instead of from the layer as a whole.",
-    "range": "Rollout spreads relevance over the whole picture. On its own range a map shows where it is more and where "
+    "range": "Rollout spreads relevance over the whole picture. On its own range a map shows where it is more, where "
     "less; on one for all, maps can be compared with each other and with zero.",
     "from": "The first layer that is rolled out. A later start shows only what the upper layers did.",
 }

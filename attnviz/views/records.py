@@ -2,7 +2,8 @@
 
 A record is `uint32 head length | JSON head | zlib(payload)`, little-endian. Each row of a square map is scaled by its
 own largest value and kept in one byte a cell, so an error is at most peak / 510; the float32 peak of every row travels
-along, and the browser shows true weights. Maps of a single row are few numbers and travel as float32. To add a kind of record, write one function here and one branch in record.js.
+along, and the browser shows true weights. Maps of a single row are few numbers and travel as float32.
+To add a kind of record, write one function here and one branch in record.js.
 """
 
 from __future__ import annotations
