@@ -5,6 +5,7 @@ import streamlit as st
 from attnviz import ui
 from attnviz.ui import compare, compare_charts, compare_costs, compare_live, compare_panels, compare_show
 from attnviz.ui import compare_numbers as numbers
+from attnviz.ui.bench import bench
 from attnviz.ui.compare_explain import explain
 from attnviz.ui.heads import middle
 from attnviz.ui.prose import section
@@ -31,30 +32,30 @@ def side_by_side(choice: compare.Choice, panels: list[compare_panels.Panel]) -> 
 
 @ui.fragment
 def page() -> None:
-    bench = compare_panels.bench()
-    choice = compare.choose(bench)
-    compare.trained_words(choice, bench)
+    found = bench()
+    choice = compare.choose(found)
+    compare.trained_words(choice, found)
     if not compare.enough(choice):
         return
-    panels = compare_panels.panels(choice.variants, choice.mode, bench)
+    panels = compare_panels.panels(choice.variants, choice.mode, found)
     cells, picked = side_by_side(choice, panels)
 
     section("compare", "Gains and losses")
     size = compare_costs.size_choice()
-    compare_costs.verdicts(choice.variants, size, bench)
+    compare_costs.verdicts(choice.variants, size, found)
     if cells:
         compare_show.draw_difference(choice, cells, picked)
     if choice.mode == compare_panels.SAME:
         section("compare", "Error against softmax")
-        numbers.errors_table(panels, compare_panels.lender(bench))
+        numbers.errors_table(panels, compare_panels.lender(found))
     if any(panel.trace is not None for panel in panels):
         section("compare", "What the maps are like")
         numbers.numbers_table(panels)
 
     section("compare", "What it costs")
-    compare_costs.cost_table(choice.variants, size, bench)
+    compare_costs.cost_table(choice.variants, size, found)
     compare_live.charts(choice.variants)
-    compare_charts.accuracy_chart(choice.variants, bench)
+    compare_charts.accuracy_chart(choice.variants, found)
     words, chart = st.columns([1, 1], gap="large")
     with words:
         section("compare", "Heads that share keys")

@@ -50,7 +50,7 @@ def page() -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             mode = st.segmented_control("All heads", ["One patch", "Matrices"], default="One patch", required=True,
                                         key="grid", bind="query-params")  # fmt: skip
-            measure = heads.order_choice()
+            measure = heads.order_choice(table)
         across = visit.model.config.heads
         views.tiles_view("all", picture="picture", maps=heads.slots(visit), tokens=chosen,
                          order=heads.order(table, measure), rows=ui.call_names(visit.trace),
@@ -59,7 +59,8 @@ def page() -> None:
                          drop_prefix=look.drop_prefix, on_pick=open_head,
                          tiles=None if heads.resident(visit) else "heads:tiles",
                          label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
-    heads.find_buttons(visit, table)
+    if table:
+        heads.find_buttons(visit, table)
 
     matrix, check = st.columns(2, gap="medium")
     with matrix:
@@ -68,17 +69,21 @@ def page() -> None:
                           drop_prefix=look.drop_prefix, label=f"All weights of {opened.lower()}",
                           **drawn)  # fmt: skip
     with check:
-        st.markdown("**Weighted by value:** the same row, counting how much each key hands over")
-        views.picture_view("moved", picture="picture", maps=heads.send_moved(visit, layer, head), tokens=chosen,
-                           several=several, drop_prefix=look.drop_prefix, network=look.network, height=300,
-                           on_pick=pick, label="Weights times the length of each value", **drawn)  # fmt: skip
+        if table:
+            st.markdown("**Weighted by value:** the same row, counting how much each key hands over")
+            views.picture_view("moved", picture="picture", maps=heads.send_moved(visit, layer, head), tokens=chosen,
+                               several=several, drop_prefix=look.drop_prefix, network=look.network, height=300,
+                               on_pick=pick, label="Weights times the length of each value", **drawn)  # fmt: skip
+        else:
+            st.markdown("**Most weight:** the keys that add most in the same row")
         heads.strongest(calls[layer], head, chosen)
 
-    section("heads", "What the heads do, layer by layer")
-    over, count = heads.over_choice(visit)
-    heads.depth_charts(over, tokens.grid, layer, head, count)
-    st.caption(f"One dot per head, {heads.pictures(count)}; the line is their mean, the ring the opened head.")
-    heads.head_table(visit, over, measure)
+    if table:
+        section("heads", "What the heads do, layer by layer")
+        over, count = heads.over_choice(visit)
+        heads.depth_charts(over, tokens.grid, layer, head, count)
+        st.caption(f"One dot per head, {heads.pictures(count)}; the line is their mean, the ring the opened head.")
+        heads.head_table(visit, over, measure)
     ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
                  lambda: heads.row_table(calls[layer], head, chosen), f"heads-{visit.source}")  # fmt: skip
 

@@ -3,11 +3,11 @@
 import streamlit as st
 
 from attnviz import ui, views
+from attnviz.ui import heads
 
 ui.header("start")
 visit = ui.visit()
 model, tokens = visit.model, visit.sample.tokens["main"]
-last = visit.trace.calls[-1]
 
 pictures, own = st.columns([4, 1], vertical_alignment="center")
 with pictures:
@@ -17,15 +17,15 @@ with own.popover("Your picture", icon=":material/add_photo_alternate:"):
 
 picture, answer = st.columns([2, 1], gap="large")
 with picture:
-    picked = ui.chosen_tokens("token", len(tokens), (0,))
+    picked = ui.chosen_tokens("token", len(tokens), (0 if tokens.prefix else heads.middle(tokens),))
     ui.share_picture(visit)
-    title = f"{ui.layer_name(last.layer)}, mean of {last.heads} heads"
-    mean = last.token_map().mean(0, keepdim=True).numpy()
-    views.send_maps("start", mean, titles=[title], keys=tokens, signed=bool((mean < 0).any()))
+    title, maps, reason = heads.send_mean(visit)
     views.picture_view(
-        "start:view", picture="picture", maps="start", tokens=picked, label=title, height=480, overlay=0.6,
+        "start:view", picture="picture", maps=maps, tokens=picked, label=title, height=480, overlay=0.6,
         on_pick=lambda chosen: ui.set_tokens("token", chosen),
     )  # fmt: skip
+    if reason:
+        st.caption(reason)
 with answer:
     st.subheader("What the model sees in it", anchor=False)
     ui.predictions(visit)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from attnviz.attention import VARIANTS
 from attnviz.models import MODELS, ImageModel, load
-from attnviz.models.store import ASSETS, BENCH, bench_results, load_bench
+from attnviz.models.store import ASSETS, BENCH, bench_results
 from attnviz.training import bench
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, Pictures
@@ -111,7 +111,7 @@ def test_the_bench_is_what_its_table_says() -> None:
     assert {row["variant"] for row in rows} <= set(VARIANTS)
     assert len({(row["steps"], row["batch"], row["data"]) for row in rows}) == 1, "one recipe for all"
     for row in rows:
-        model, folder = load_bench(row["name"]), BENCH / row["name"]
+        model, folder = load(f"bench/{row['name']}"), BENCH / row["name"]
         assert (folder / "model.safetensors").stat().st_size <= 2.5 * MEGABYTE
         recipe = bench.recipe_of(row["variant"], row["run"], seed=row["seed"])
         assert (recipe.name, recipe.config, recipe.steps) == (row["name"], model.config, row["steps"])
@@ -124,7 +124,7 @@ def test_the_bench_is_what_its_table_says() -> None:
 @pytest.mark.parametrize("name", ["mha", "xca"])
 def test_networks_of_the_bench_reach_their_rows(name: str) -> None:
     (row,) = [row for row in bench_results() if row["name"] == name]
-    found = evaluate(load_bench(name), DATA["photos"]("val"), removed=False)
+    found = evaluate(load(f"bench/{name}"), DATA["photos"]("val"), removed=False)
     assert found["held_out"] == row["held_out"] == 9925
     for fact in ("top1", "top5", "group"):
         assert found[fact] == pytest.approx(row[fact], abs=0.3), fact

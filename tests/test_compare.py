@@ -18,7 +18,8 @@ from attnviz.training.bench import EQUAL, SAME, SHAPE
 from attnviz.types import NoTokenMap
 from attnviz.ui import compare_costs as costs
 from attnviz.ui import compare_explain, compare_maps, compare_numbers
-from attnviz.ui.compare_panels import Bench, Panel, borrowed, fitted, transplanted
+from attnviz.ui.bench import Bench
+from attnviz.ui.compare_panels import Panel, borrowed, fitted, transplanted
 from tests.made_up_bench import PIXELS
 
 SMALL = replace(SHAPE, width=32, layers=2, classes=5)

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from attnviz.attention import VARIANTS
 from attnviz.measures.cost import Row, Step
 from attnviz.models import store
-from attnviz.ui import compare_live, compare_panels
+from attnviz.ui import cache, compare_live
 from attnviz.ui.compare import LOOKS, NATIVE, ROLLOUT
 from attnviz.ui.compare_panels import OWN, SAME
 from tests import made_up_bench
@@ -37,9 +37,8 @@ def bench(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def use(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Let the page find its bench in a folder."""
-    patch.setattr(compare_panels, "bench_results", lambda: store.bench_results(folder))
-    patch.setattr(compare_panels, "load_bench", lambda name, device: store.open_vit(folder / name))
-    compare_panels.open_bench.clear()
+    patch.setattr(store, "BENCH", folder)
+    cache.shipped.clear()
 
 
 def open_page(**parameters: str | list[str]) -> AppTest:

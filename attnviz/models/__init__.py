@@ -1,7 +1,7 @@
 """Networks and the shipped models. To add one: train it, then one line in MODELS."""
 
 from attnviz.models.image import ImageModel, Preparation
-from attnviz.models.store import MODELS, DamagedModel, bench_results, load, load_bench, save
+from attnviz.models.store import MODELS, DamagedModel, bench_results, load, save
 from attnviz.models.vit import ViT, ViTConfig
 
 __all__ = [
@@ -13,6 +13,5 @@ __all__ = [
     "ViTConfig",
     "bench_results",
     "load",
-    "load_bench",
     "save",
 ]

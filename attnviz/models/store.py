@@ -28,9 +28,10 @@ class DamagedModel(RuntimeError):
     """A shipped model cannot be read; the message says which file and how to restore it."""
 
     def __init__(self, folder: Path, file: str, reason: str):
+        place = f"bench/{folder.name}" if folder.parent == BENCH else folder.name
         super().__init__(
-            f"assets/models/{folder.name}/{file} {reason}. Restore it with "
-            f"`git checkout -- assets/models/{folder.name}`, or train it again with `make train NAME={folder.name}`."
+            f"assets/models/{place}/{file} {reason}. Restore it with `git checkout -- assets/models/{place}`, or train "
+            f"it again with `make train NAME={place.split('/')[0]}`."
         )
 
 
@@ -44,23 +45,20 @@ class Entry:
 
 
 def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> ImageModel:
-    """Open a trained model by its name in MODELS. Raises ValueError for another name, DamagedModel for a bad file."""
-    if name not in MODELS:
-        raise ValueError(f"no model is called {name!r}; known: {', '.join(MODELS)}")
-    return MODELS[name].open(folder or ASSETS / name).to(device)
+    """Open a trained model by its name in MODELS, or a network of the bench as "bench/NAME".
+
+    Raises ValueError for another name, DamagedModel for a bad file.
+    """
+    if name in MODELS:
+        return MODELS[name].open(folder or ASSETS / name).to(device)
+    if name in (known := [f"bench/{row['name']}" for row in bench_results()]):
+        return open_vit(folder or BENCH / name.removeprefix("bench/")).to(device)
+    raise ValueError(f"no model is called {name!r}; known: {', '.join([*MODELS, *known])}")
 
 
-def load_bench(name: str, *, device: str | torch.device = "cpu") -> ImageModel:
-    """Open a network of the bench by its name in `bench_results`. Raises ValueError for another name."""
-    known = [row["name"] for row in bench_results()]
-    if name not in known:
-        raise ValueError(f"the bench has no {name!r}; known: {', '.join(known)}")
-    return open_vit(BENCH / name).to(device)
-
-
-def bench_results(folder: Path = BENCH) -> list[dict[str, Any]]:
+def bench_results(folder: Path | None = None) -> list[dict[str, Any]]:
     """One row for each network of the bench: name, variant, run, accuracy and how it was trained."""
-    return read_rows(folder, RESULTS)
+    return read_rows(folder or BENCH, RESULTS)
 
 
 def read_rows(folder: Path, file: str) -> list[dict[str, Any]]:

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from attnviz.models import MODELS, ImageModel, load
 from attnviz.types import Sample, Trace
+from attnviz.ui.bench import bench
 from attnviz.ui.device import best_device
 from attnviz.ui.shelf import Shelf
 
 PATIENCE = 20  # seconds a visitor waits for a free core
-MODEL_ENTRIES = 8
+MODEL_ENTRIES = 32  # the largest has 11 MB, those of the bench 3 MB
 TRAINED = "attnviz:trained"  # session key: the models this visitor has trained, by name
 log = logging.getLogger("attnviz")
 
@@ -61,12 +62,17 @@ def trained_here() -> dict[str, ImageModel]:
 
 def open_model(name: str, device: str = "") -> ImageModel:
     """A model by its name: shipped, on the best device there is, or trained by this visitor. Raises DamagedModel."""
-    return shipped(name, device) if name in MODELS else trained_here()[name]
+    return trained_here()[name] if name in trained_here() else shipped(name, device)
+
+
+def model_names() -> list[str]:
+    """The models this visitor can look into."""
+    return [*MODELS, *bench().models, *trained_here()]
 
 
 @st.cache_resource(max_entries=MODEL_ENTRIES, show_spinner="Opening the model")
 def shipped(name: str, device: str = "") -> ImageModel:
-    """A shipped model by its name in MODELS."""
+    """A shipped model by its name in MODELS or in the bench."""
     try:
         return load(name, device=device or best_device())
     except torch.OutOfMemoryError:

@@ -9,7 +9,8 @@ import streamlit as st
 
 from attnviz.attention import VARIANTS
 from attnviz.models import MODELS
-from attnviz.ui.compare_panels import OWN, SAME, Bench, Panel
+from attnviz.ui.bench import Bench
+from attnviz.ui.compare_panels import OWN, SAME, Panel
 from attnviz.ui.display import Display, display
 from attnviz.ui.state import buttons, keep_inside
 

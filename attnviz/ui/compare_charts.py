@@ -12,8 +12,8 @@ from attnviz.plots.intervals import intervals
 from attnviz.plots.sharing import sharing
 from attnviz.training.bench import EQUAL, SAME, SHAPE
 from attnviz.ui import compare_costs as costs
+from attnviz.ui.bench import Bench
 from attnviz.ui.compare import title_of
-from attnviz.ui.compare_panels import Bench
 from attnviz.ui.output import dark, plot
 
 AGAINST = {"Multiply-adds": "multiply-adds a layer at 64 tokens", "Parameters": "parameters of the network"}

@@ -15,9 +15,9 @@ from attnviz.attention import VARIANTS, Cost
 from attnviz.training.bench import APART, EQUAL, SAME, SHAPE, parameters
 from attnviz.training.live import seeded
 from attnviz.types import Tokens, UnsupportedMask
+from attnviz.ui.bench import Bench, Row
 from attnviz.ui.compare import title_of
 from attnviz.ui.compare_numbers import markdown_table
-from attnviz.ui.compare_panels import Bench, Row
 
 SIZES = (64, 256, 1024, 4096, 16384)  # squares, so that a grid variant can be made for each
 SERVES = {  # what a variant may be asked for, in words

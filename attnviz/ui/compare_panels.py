@@ -9,28 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import streamlit as st
 import torch
 from torch import Tensor
 
 from attnviz.attention import VARIANTS, Variant
-from attnviz.models import MODELS, DamagedModel, ImageModel, bench_results, load_bench
+from attnviz.models import MODELS, DamagedModel, ImageModel
 from attnviz.models.vit import ViT, ViTConfig
 from attnviz.training.live import seeded
 from attnviz.types import AttentionCall, Sample, Trace, UnsupportedMask
+from attnviz.ui.bench import Bench, Row
 from attnviz.ui.cache import core, on_processor, open_model, traces
-from attnviz.ui.device import best_device
 from attnviz.ui.samples import open_sample
 from attnviz.ui.uploads import Picture
 from attnviz.ui.visit import Visit, own_pictures, prepared
 
 OWN, SAME = "Own weights", "Same weights"
-RUN = "same shape"  # the run of the bench in which all networks have the same layers, width and MLP
 TRAIN = "`make train NAME=bench` trains what is missing."
 PROJECTION = re.compile(r"^(blocks\.\d+\.attention\.)(?:\w+\.)?((?:query|key|value|out)\.(?:weight|bias))$")
-Row = dict[str, Any]  # of the bench
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,34 +73,6 @@ class Panel:
         return [] if self.trace is None else [call for call in self.trace.calls if call.layer == layer]
 
 
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """What has been trained, and what is wrong with it."""
-
-    rows: tuple[Row, ...] = ()
-    sentence: str = ""  # for the visitor, where the table cannot be read
-
-    def row(self, variant: str, run: str = RUN) -> Row | None:
-        """The entry of a variant whose network is shown: that of the first seed."""
-        return min(self.seeds(variant, run), key=lambda row: row["seed"], default=None)
-
-    def seeds(self, variant: str, run: str = RUN) -> list[Row]:
-        """The entries of a variant that differ in nothing but the seed."""
-        return [row for row in self.rows if row["variant"] == variant and row["run"] == run]
-
-
-def bench() -> Bench:
-    """The table of the bench; empty, with the reason, where it cannot be read."""
-    needed = {"name", "variant", "run", "seed", "top1", "interval", "parameters"}
-    try:
-        rows = [row for row in bench_results() if needed <= row.keys()]
-    except DamagedModel as error:
-        return Bench(sentence=str(error))
-    except (AttributeError, TypeError):  # JSON, but no list of tables
-        return Bench(sentence="The table of the bench cannot be read. `make train NAME=bench` writes it again.")
-    return Bench(tuple(row for row in rows if row["variant"] in VARIANTS))
-
-
 # The picture and the networks ----------------------------------------------------------------------------------------
 def picture() -> tuple[Picture, str]:
     """The visitor's picture, and where it comes from. The model chosen in the sidebar is not asked for it."""
@@ -133,16 +102,10 @@ def own_panel(name: str, row: Row | None, shown: Picture) -> Panel:
     if row is None:
         return Panel(name, reason=f"No network with this variant has been trained yet. {TRAIN}")
     try:
-        model = open_bench(row["name"])
+        model = open_model(f"bench/{row['name']}")
     except DamagedModel as error:
-        return Panel(name, reason=in_bench(error, row["name"]))
+        return Panel(name, reason=str(error))
     return Panel(name, model, *looked_at(model, shown))
-
-
-def in_bench(error: DamagedModel, name: str) -> str:
-    """What is said of a damaged file, with the place where the networks of the bench lie."""
-    said = str(error).replace(f"assets/models/{name}", f"assets/models/bench/{name}")
-    return said.replace(f"make train NAME={name}", "make train NAME=bench")
 
 
 def same_panel(name: str, model: ImageModel, shown: Picture) -> Panel:
@@ -159,18 +122,12 @@ def same_panel(name: str, model: ImageModel, shown: Picture) -> Panel:
     return Panel(name, model, sample, lent, fresh=fresh)
 
 
-@st.cache_resource(max_entries=24, show_spinner="Opening a network of the bench")
-def open_bench(name: str) -> ImageModel:
-    """A network of the bench by its name there. Raises DamagedModel."""
-    return load_bench(name, device=best_device())
-
-
 def reference(found: Bench) -> ImageModel:
     """The network whose layers are lent: multi-head attention of the bench, else the first model of the app."""
     row = found.row("mha")
     if row is not None:
         try:
-            return open_bench(row["name"])
+            return open_model(f"bench/{row['name']}")
         except DamagedModel:
             pass  # its own panel says so, in the other mode
     return open_model(next(iter(MODELS)))

@@ -9,19 +9,29 @@ import streamlit as st
 from jaxtyping import Float
 
 from attnviz import views
-from attnviz.measures.heads import MEASURES, drop_prefix, measure_heads, ranking, uniform_distance, value_weighted
+from attnviz.measures.heads import (
+    MEASURES,
+    Measure,
+    drop_prefix,
+    measure_heads,
+    ranking,
+    uniform_distance,
+    value_weighted,
+)
 from attnviz.plots.depth import depth
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.cache import open_model, trace
 from attnviz.ui.output import dark, plot
 from attnviz.ui.samples import open_sample, samples_of
-from attnviz.ui.state import call_labels, call_names, go, head_name, token_name
+from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, layer_name, token_name
 from attnviz.ui.visit import Visit, prepared
 
 ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
 LAYER_CELLS = 2_200_000  # entries of one layer's maps that keep its message below the budget of 2 MB
 Table = dict[str, Float[np.ndarray, "layer head"]]  # measure -> one number per head
 NETWORK_ORDER = "Layer"
+SIGNED = ("These maps are signed: an entry below zero, blue, takes away. Distance, entropy and shares are defined for "
+          "shares of one and are not given here.")  # fmt: skip
 
 
 def entries(call: AttentionCall) -> int:
@@ -49,19 +59,41 @@ def send_layer(visit: Visit, layer: int) -> None:
     call = visit.trace.calls[layer]
     titles = [place(visit, layer, head) for head in range(call.heads)]
     views.send_maps(f"heads:{layer}", call.token_map().float().numpy(), titles=titles, keys=call.keys,
-                    queries=call.queries, kind=call.rule.kind)  # fmt: skip
+                    queries=call.queries, kind=call.rule.kind, signed=signed(visit))  # fmt: skip
+
+
+def signed(visit: Visit) -> bool:
+    """Whether some entry of some map is below zero. Raises NoTokenMap."""
+    return _signed(visit.model.digest, visit.sample.digest, visit.trace.calls)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _signed(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> bool:
+    return any(not call.rule.stochastic and bool((call.token_map() < 0).any()) for call in _calls)
 
 
 def send_overview(visit: Visit) -> None:
     """Give the browser every layer exact where they fit together, else block means of all heads. Raises NoTokenMap."""
-    if any(not call.rule.stochastic and bool((call.token_map() < 0).any()) for call in visit.trace.calls):
-        raise NoTokenMap("its maps are signed, and distance, entropy and shares are defined for shares of one only")
     if resident(visit):
         for layer in range(len(visit.trace.calls)):
             send_layer(visit, layer)
+    elif signed(visit):
+        raise NoTokenMap("its maps are signed, and too large to be sent as a whole")
     else:
         blocks = [views.block_means(call.token_map().float().numpy()) for call in visit.trace.calls]
         views.send_tiles("heads:tiles", np.stack(blocks))
+
+
+def send_mean(visit: Visit) -> tuple[str, str | None, str]:
+    """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
+    call = visit.trace.calls[-1]
+    try:
+        mean = call.token_map().mean(0, keepdim=True).float().numpy()
+    except NoTokenMap as error:
+        return "Your picture", None, f"No map lies over it: this model {error}."
+    title = f"{layer_name(call.layer)}, mean of {call.heads} heads"
+    views.send_maps("start", mean, titles=[title], keys=call.keys, queries=call.queries, signed=signed(visit))
+    return title, "start", ""
 
 
 def send_opened(visit: Visit, layer: int, head: int) -> tuple[str, int]:
@@ -87,7 +119,7 @@ def send_moved(visit: Visit, layer: int, head: int) -> str:
 
 
 def measured(visit: Visit) -> Table:
-    """Every measure of every head on this picture."""
+    """Every measure of every head on this picture; none where maps are signed."""
     return _measured(visit.model.digest, visit.sample.digest, visit.trace.calls)
 
 
@@ -97,21 +129,26 @@ def over_choice(visit: Visit) -> tuple[Table, int]:
                                   required=True, key="over", bind="query-params")  # fmt: skip
     if chosen == "This picture":
         return measured(visit), 1
-    return _averaged(visit.name, visit.model.digest), len(samples_of(visit.name))
+    return _averaged(visit.name, visit.model.digest)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _measured(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> Table:
-    return measure_heads(_calls)
+    if _signed(model_digest, sample_digest, _calls):
+        return {}
+    table = measure_heads(_calls)
+    return table if _calls[0].keys.prefix else {name: table[name] for name in table if name != "prefix"}
 
 
 @st.cache_data(max_entries=8, show_spinner="Measuring the heads on every sample picture")
-def _averaged(name: str, model_digest: str) -> Table:
+def _averaged(name: str, model_digest: str) -> tuple[Table, int]:
+    """The means, and over how many pictures: those whose maps are not signed."""
     model = open_model(name)
     opened = [open_sample(name, sample) for sample in samples_of(name)]
     samples = [prepared(model.digest, picture.digest, model, picture.image) for picture in opened]
-    tables = [_measured(model_digest, sample.digest, trace(name, sample).calls) for sample in samples]
-    return {measure: np.mean([table[measure] for table in tables], 0) for measure in MEASURES}
+    each = [_measured(model_digest, sample.digest, trace(name, sample).calls) for sample in samples]
+    tables = [table for table in each if table]
+    return {measure: np.mean([table[measure] for table in tables], 0) for measure in tables[0]}, len(tables)
 
 
 def number(name: str, value: float, patch: int | None = None) -> str:
@@ -130,7 +167,7 @@ def find_buttons(visit: Visit, table: Table) -> None:
     """One click to the head that is most local, most global, sharpest, and so on."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption("Open the head that is", width="content")
-        for name, measure in MEASURES.items():
+        for name, measure in known(table).items():
             for label, descending in ((measure.low, False), (measure.high, True)):
                 order = ranking(table[name], descending) if label else []
                 if not order:
@@ -142,9 +179,15 @@ def find_buttons(visit: Visit, table: Table) -> None:
                           help=what + number(name, table[name][layer, head]))  # fmt: skip
 
 
-def order_choice() -> str | None:
+def known(table: Table) -> dict[str, Measure]:
+    """The measures of a table, by name."""
+    return {name: MEASURES[name] for name in table}
+
+
+def order_choice(table: Table) -> str | None:
     """Which measure sorts the heads, by its name in MEASURES; None keeps the network's own order."""
-    titles = {measure.title: name for name, measure in MEASURES.items()}
+    titles = {measure.title: name for name, measure in known(table).items()}
+    keep_inside("order", [NETWORK_ORDER, *titles])
     chosen = st.selectbox("Order heads by", [NETWORK_ORDER, *titles], key="order", bind="query-params",
                           width=200)  # fmt: skip
     return titles.get(chosen)
@@ -157,14 +200,14 @@ def order(table: Table, measure: str | None) -> list[tuple[int, int]] | None:
 
 def facts(table: Table, layer: int, head: int, patch: int) -> None:
     """The measures of the opened head in one quiet line."""
-    parts = [f"{m.title} **{number(name, table[name][layer, head], patch)}**" for name, m in MEASURES.items()]
-    st.markdown(" · ".join(parts))
+    parts = [f"{m.title} **{number(name, table[name][layer, head], patch)}**" for name, m in known(table).items()]
+    st.markdown(" · ".join(parts) or f":small[{SIGNED}]")
 
 
 def depth_charts(table: Table, grid: tuple[int, int] | None, layer: int, head: int, count: int) -> None:
-    """Three measures of all heads against depth, the opened head ringed."""
+    """Measures of all heads against depth, the opened head ringed."""
     even = {} if grid is None else {"even attention": uniform_distance(grid)}
-    shown = {"distance": even, "entropy": {"even attention": 1.0}, "prefix": {}}
+    shown = {"distance": even, "entropy": {"even attention": 1.0}, "prefix" if "prefix" in table else "neighbours": {}}
     for column, (name, references) in zip(st.columns(3), shown.items(), strict=True):
         measure = MEASURES[name]
         title = measure.title + (f", {measure.unit}" if measure.unit == "patches" else "")
@@ -185,7 +228,7 @@ def head_table(visit: Visit, table: Table, measure: str | None) -> None:
     cells = order(table, measure) or ranking(0 * table["entropy"])
     columns: dict[str, list] = {"Head": [place(visit, *cell) for cell in cells]}
     formats = {}
-    for name, one in MEASURES.items():
+    for name, one in known(table).items():
         scale = 100 if one.unit == "%" else 1
         columns[one.title] = [scale * float(table[name][cell]) for cell in cells]
         form = {"%": "%.1f %%", "patches": "%.2f patches"}.get(one.unit, "%.2f")
@@ -202,9 +245,11 @@ def head_table(visit: Visit, table: Table, measure: str | None) -> None:
 
 
 def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> dict[str, np.ndarray]:
-    """The exact numbers behind the picture: weights of the picked tokens (their sum), and what they become."""
+    """The exact numbers behind the picture: weights of the picked tokens (their sum), and what shares become."""
     rows = call.token_map([head], list(tokens))[0]
     weights = rows.sum(0)
+    if bool((rows < 0).any()):
+        return {"weight": weights.numpy()}
     moved = value_weighted(call, [head], list(tokens))[0].sum(0)
     prefix = call.keys.prefix
     kept = np.concatenate([np.full(prefix, np.nan), drop_prefix(rows, prefix)[0].sum(0).numpy()])
@@ -217,7 +262,7 @@ def strongest(call: AttentionCall, head: int, tokens: Sequence[int], count: int 
     best = np.argsort(-row["weight"], kind="stable")[:count]
     share = st.column_config.NumberColumn(format="%.2f %%")
     data = {"Looks at": [token_name(call.keys, int(i)) for i in best]}
-    data |= {"Weight": 100 * row["weight"][best], "Weighted by value": 100 * row["weighted by value"][best]}
+    data |= {name.capitalize(): 100 * row[name][best] for name in ("weight", "weighted by value") if name in row}
     st.dataframe(data, hide_index=True, column_config={"Weight": share, "Weighted by value": share})
 
 

@@ -10,11 +10,12 @@ from PIL import Image
 
 from attnviz.models import MODELS, ImageModel
 from attnviz.types import Sample, Trace
-from attnviz.ui.cache import Busy, open_model, trace, trained_here
+from attnviz.ui.cache import Busy, model_names, open_model, trace
 from attnviz.ui.device import device_line
 from attnviz.ui.samples import open_sample, samples_of
 from attnviz.ui.uploads import BadImage, Picture, decode
 
+WHICH = "Which network to look into. Those of the bench are small, and differ in nothing but their attention."
 TYPES = ["png", "jpg", "jpeg", "webp"]  # by name only; `decode` looks at the content
 OWN, PROBLEM, LAST = "attnviz:own", "attnviz:problem", "attnviz:last"  # keys of the session
 
@@ -24,7 +25,7 @@ class Visit:
     """One model, one picture, and everything the model computed for it."""
 
     model: ImageModel
-    name: str  # of the model, in MODELS or among those trained here
+    name: str  # of the model, in MODELS, in the bench or among those trained here
     picture: Image.Image  # the visitor's picture, upright RGB
     sample: Sample
     trace: Trace
@@ -39,8 +40,7 @@ def own_pictures() -> dict[str, Picture]:
 def sidebar() -> None:
     """Draw the choices shared by all pages: the model and the picture. Raises DamagedModel after all is drawn."""
     with st.sidebar:
-        names = [*MODELS, *trained_here()]
-        name = st.selectbox("Model", names, key="model", bind="query-params", help="Which network to look into")
+        name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
         about = st.empty()
         choose_picture(name)
         bring_picture("image")
@@ -48,8 +48,16 @@ def sidebar() -> None:
     problem = st.empty()  # always there, so that what follows keeps its place and its state
     if sentence := st.session_state.get(PROBLEM):
         problem.warning(sentence, icon=":material/image_not_supported:")
-    about.caption(MODELS[name].title if name in MODELS else open_model(name).title)
+    about.caption(said_of(name))
     device.caption(device_line(open_model(name)))
+
+
+def said_of(name: str) -> str:
+    """What kind of network a model is, in a few words. Raises DamagedModel."""
+    if name in MODELS:
+        return MODELS[name].title
+    model = open_model(name)
+    return f"{model.title}, photographs, {len(model.classes)} classes" if name.startswith("bench/") else model.title
 
 
 def choose_picture(model: str) -> str:

@@ -11,14 +11,12 @@ from pathlib import Path
 from streamlit.web import cli
 
 from attnviz.models import store
-from attnviz.ui import compare_panels
 
 
 def main() -> None:
     """Point the page at the folder, then be Streamlit."""
     folder = Path(sys.argv.pop(1))
-    compare_panels.bench_results = lambda: store.bench_results(folder)
-    compare_panels.load_bench = lambda name, device: store.open_vit(folder / name).to(device)
+    store.BENCH = folder
     cli.main(prog_name="streamlit")
 
 

@@ -1,0 +1,99 @@
+"""Every network of the bench on every page that reads the chosen model: a true picture, or the reason why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from attnviz.attention import VARIANTS
+from attnviz.models import MODELS, store
+from attnviz.ui import bench, cache
+from tests import made_up_bench
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("embeddings", "positions", "queries_keys", "heads", "rollout")
+WHOLE = {"mha", "mqa", "gqa", "cosine"}  # softmax over products of query and key: nothing is refused
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One bench for all tests."""
+    return made_up_bench.write(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(autouse=True)
+def networks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app finds this bench."""
+    monkeypatch.setattr(store, "BENCH", folder)
+    cache.shipped.clear()
+
+
+def opened(model: str) -> AppTest:
+    """The Start page with this model."""
+    at = AppTest.from_file(ROOT / "attnviz/main.py", default_timeout=300)
+    at.query_params["model"] = model
+    return at.run()
+
+
+def turned(at: AppTest, page: str) -> str:
+    """Go to another page; what it refuses to show, or nothing."""
+    at.switch_page(f"../pages/{page}.py").run()
+    assert not at.exception
+    assert not at.error, [e.value for e in at.error]
+    return " ".join(info.value for info in at.info)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_page_shows_the_network_or_says_why_not(variant: str):
+    at = opened(f"bench/{variant}")
+    assert at.selectbox(key="model").value == f"bench/{variant}"
+    assert not at.exception
+    assert not [*at.error, *at.info]  # the first page shows the answer whatever happens
+    assert f"{VARIANTS[variant].title}, photographs, 130 classes" in [c.value for c in at.sidebar.caption]
+    refused = {page: said for page in PAGES if (said := turned(at, page))}
+    assert "embeddings" not in refused
+    assert all("The reason: " in said for said in refused.values())
+    assert variant not in WHOLE or not refused
+
+
+def test_signed_maps_are_shown_without_measures_of_shares():
+    at = opened("bench/linformer")
+    assert not turned(at, "heads")
+    said = " ".join(m.value for m in at.markdown)
+    assert "These maps are signed" in said
+    assert "Entropy" not in said.replace("entropy and shares are defined", "")
+    assert at.selectbox(key="order").options == ["Layer"]
+    assert not [b for b in at.button if str(b.key).startswith("find:")]
+
+
+def test_a_model_without_cls_has_no_share_on_it():
+    at = opened("bench/mha")
+    turned(at, "heads")
+    said = " ".join(m.value for m in at.markdown)
+    assert "Share on neighbours" in said
+    assert "Share on CLS" not in said
+    assert "Share on CLS" not in at.selectbox(key="order").options
+
+
+def test_the_models_are_those_shipped_then_those_of_the_bench():
+    assert cache.model_names() == [*MODELS, *(f"bench/{name}" for name in VARIANTS)]
+
+
+def test_without_a_bench_the_rest_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store, "BENCH", tmp_path)
+    assert cache.model_names() == [*MODELS]
+    (tmp_path / store.RESULTS).write_text("[")
+    assert cache.model_names() == [*MODELS]
+    assert "bench.json cannot be read" in bench.bench().sentence
+
+
+def test_a_damaged_network_names_itself(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made_up_bench.write(tmp_path, ["mha"])
+    (tmp_path / "mha" / "model.safetensors").write_bytes(b"no")
+    monkeypatch.setattr(store, "BENCH", tmp_path)
+    at = opened("bench/mha")
+    assert not at.exception
+    assert "assets/models/bench/mha/model.safetensors is damaged" in at.error[0].value
+    assert "`make train NAME=bench`" in at.error[0].value
