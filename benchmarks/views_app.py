@@ -35,7 +35,6 @@ def body() -> None:
     """All heads at a glance, and the opened layer's exact rows."""
     layer = st.segmented_control("Layer", range(layers), default=0, required=True, key="layer")
     head = st.segmented_control("Head", range(heads), default=0, required=True, key="head")
-    views.send_tiles("overview", overview)
     names = [f"Head {h + 1}" for h in range(heads)]
     views.send_maps(f"layer {layer}", weights[layer], titles=names, keys=tokens, queries=tokens)
     rows = [f"Layer {i + 1}" for i in range(layers)]
@@ -46,4 +45,5 @@ def body() -> None:
 
 
 if st.session_state["shown"]:
+    views.send_tiles("overview", overview)  # outside of the fragment, as on the page Heads: it does not change
     body()

@@ -116,13 +116,13 @@ function schedule(view) {
 }
 
 // The map a view shows: the one Python named or, until Python has answered, the one just clicked in the grid it follows.
+// `rough`: that one is not in the browser yet, but perhaps its small overview is.
 function opened({data}) {
-  const leader = shared.views[data.follows];
-  if (leader?.selected && leader.count > data.led) {
-    const [row, index] = leader.selected, maps = leader.data.maps[row];
-    if (hasMap(shared.records.get(maps), index)) return {maps, index};
-  }
-  return {maps: data.maps, index: data.index};
+  const leader = shared.views[data.follows], named = {maps: data.maps, index: data.index, rough: null};
+  if (!leader?.selected || leader.count <= data.led) return named;
+  const [row, column] = leader.selected, maps = leader.data.maps[row];
+  if (hasMap(recordOf(maps), column)) return {maps, index: column, rough: null};
+  return {...named, rough: {tiles: leader.data.tiles, row, column}};
 }
 
 function repaint(view) {

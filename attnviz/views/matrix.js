@@ -27,7 +27,7 @@ const matrixView = {
   },
   at(view, px, py) {
     const record = this.record(view);
-    if (!record) return null;
+    if (!record || this.roughly(view)) return null;
     const boxes = matrixBoxes(view, record), [x, y, w, h] = boxes.plane;
     const column = Math.floor(((px - x) / w) * boxes.columns), row = Math.floor(((py - y) / h) * boxes.rows);
     if (column < 0 || row < 0 || column >= boxes.columns || row >= boxes.rows) return null;
@@ -49,11 +49,17 @@ const matrixView = {
   pick: (view, {query}, add) => toggle(view, query, add),
   where: (view) => matrixBoxes(view, matrixView.record(view)).plane,
 
+  // The overview of a map that is still on its way, or null.
+  roughly({rough, data}) {
+    const tiles = rough && recordOf(rough.tiles);
+    return tiles && overviewImage(tiles, rough, {name: data.scale, colours: data.colours});
+  },
+
   paint(view) {
     const record = this.record(view);
     if (!record) return null;
-    const {data, context} = view, boxes = matrixBoxes(view, record);
-    const {image, scale} = matrixImage(record, view.index, data.scale, data.colours, data.drop_prefix);
+    const {data, context} = view, boxes = matrixBoxes(view, record), rough = this.roughly(view);
+    const {image, scale} = rough ?? matrixImage(record, view.index, data.scale, data.colours, data.drop_prefix);
     const [x, y, w, h] = boxes.plane;
     resize(view, y + h + EDGE);
     context.imageSmoothingEnabled = w * view.ratio < image.width;
@@ -63,6 +69,10 @@ const matrixView = {
     context.drawImage(image, x, y, ...(boxes.transposed ? [h, w] : [w, h]));
     context.restore();
     this.axes(view, record, boxes);
+    if (rough) {
+      const legend = {scale, table: tableOf(data.colours, false), unit: record.unit, note: "means of blocks of cells"};
+      return {sentence: "At a glance; the exact map is on its way", legend};
+    }
     this.marks(view, record, boxes);
     return this.words(view, record, boxes, scale);
   },

@@ -206,6 +206,33 @@ def test_a_head_opens_before_python_answers(seen):
     assert demo.page.evaluate(shown) == [["layer 0", 1]] * 2
 
 
+def test_a_map_still_on_its_way_is_shown_at_a_glance(seen):
+    demo = seen()
+    opened = """async (at) => {
+      const {tiles_view, matrix_view} = __attnviz.views, record = __attnviz.records.get("layer 1");
+      const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+      const said = () => [matrix_view.sentence, matrix_view.words].map((part) => part.textContent);
+      const under = () => __attnviz.kinds.matrix.at(matrix_view, 200, 200);
+      tiles_view.send = () => {}; // Python never hears of it
+      __attnviz.records.delete("layer 1");
+      __attnviz.kinds.tiles.pick(tiles_view, at);
+      await painted();
+      const before = [...said(), under()];
+      __attnviz.records.set("layer 1", record);
+      __attnviz.signals.dispatchEvent(new CustomEvent("record", {detail: "layer 1"}));
+      await painted();
+      return [before, said(), under() !== null, matrix_view.maps];
+    }"""
+    rough, exact, readable, maps = demo.page.evaluate(opened, {"row": 1, "column": 2})
+    assert "at a glance" in rough[0].lower()
+    assert "means of blocks" in rough[1]
+    assert rough[2] is None  # no number is read off a mean
+    assert "glance" not in exact[0].lower()
+    assert "means of blocks" not in exact[1]
+    assert readable
+    assert maps == "layer 1"
+
+
 def test_matrix_reads_query_and_key(seen):
     demo = seen()
     x, y, w, h = demo.page.evaluate("__attnviz.kinds.matrix.where(__attnviz.views.matrix_view)")

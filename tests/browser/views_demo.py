@@ -47,6 +47,7 @@ views.mount()
 views.send_picture("picture", draw(), draw().crop((50, 0, 250, 200)).resize((64, 64)), (50, 0, 250, 200), TOKENS)
 for layer in range(LAYERS):
     views.send_maps(f"layer {layer}", maps(layer), titles=[f"Head {h + 1}" for h in range(HEADS)], keys=TOKENS)
+views.send_tiles("glance", np.stack([views.block_means(maps(layer), 16) for layer in range(LAYERS)]))
 colours = np.random.default_rng(0).integers(0, 256, (1, COUNT, 3)).astype(np.uint8)
 views.send_colours("colours", colours, titles=["Made up"], keys=TOKENS)
 views.send_maps("row", maps(0)[:, 5], titles=["One", "Two", "Three"], keys=TOKENS, kind="relevance")
@@ -67,7 +68,7 @@ def body() -> None:
                           on_pick=pick)  # fmt: skip
     views.tiles_view("tiles_view", maps=["layer 0", "layer 1"], rows=["Layer 1", "Layer 2"],
                      columns=["Head 1", "Head 2", "Head 3"], tokens=tokens, selected=(layer, head),
-                     on_pick=open_cell)  # fmt: skip
+                     tiles="glance", on_pick=open_cell)  # fmt: skip
     views.tiles_view("rows_view", maps=["row"], rows=["Rows"], tokens=tokens)
     views.colour_view("colours_view", colours="colours", tokens=tokens, on_pick=pick)
     views.matrix_view("waiting_view", maps="never sent", height=120)
