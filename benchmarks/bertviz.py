@@ -2,7 +2,7 @@
 
 For both: bytes that carry the attention, seconds until drawn (the pictures are there and two frames have passed after
 it), seconds of a layer switch, DOM nodes. bertviz: from opening its finished page, its scripts served locally; the
-layer by its menu. Ours: from a click in an open app, packing in Python and the WebSocket included; bytes are those of the
+layer by its menu. Ours: from a click in an open app, packing in Python and the WebSocket included; bytes are of the
 WebSocket; the layer by a click in the grid, until the map clicked is large, at first as the means of blocks that the
 grid has. Until its exact rows are there, and the same by the layer's button, is printed below the table.
 """
