@@ -15,6 +15,8 @@ from attnviz.training import live
 from attnviz.training.live import EPOCH, Diverged, Plan, Race
 from attnviz.training.track import FAILED, Track
 
+MHA = VARIANTS["mha"].title
+
 BOTH = Plan(("mha", "uniform"), epochs=1)
 
 pytestmark = pytest.mark.trains
@@ -117,6 +119,25 @@ def test_racers_see_the_same_pictures():
         one, other = (lane.run for lane in race.lanes)
         assert torch.equal(one.random.get_state(), other.random.get_state())
         assert torch.equal(one.queue, other.queue)
+
+
+def test_options_change_the_first_network_and_nothing_of_its_plain_self():
+    race = Race(Plan(("mha", "mha"), epochs=1, options=(("normaliser", "entmax15"), ("sink", "key"))))
+    assert [lane.title for lane in race.lanes] == [f"{MHA} (entmax 1.5, null key)", MHA]
+    assert [lane.network.blocks[0].attention.sharing.chosen for lane in race.lanes] == [True, False]
+    plain = Race(Plan(("mha",), epochs=1))
+    for _ in range(2):
+        race.advance()
+        plain.advance()
+    assert race.lanes[1].losses == plain.lanes[0].losses
+    assert race.lanes[0].losses != plain.lanes[0].losses
+    assert live.opened(race.lanes[0], "it").config.options == {"normaliser": "entmax15", "sink": "key"}
+
+
+def test_options_that_exclude_each_other_leave_the_race_to_the_other():
+    race = Race(Plan(("mha", "mha"), options=(("normaliser", "sigmoid"), ("sink", "score"))))
+    assert [lane.title for lane in race.lanes] == [MHA]
+    assert "(sigmoid, sink) cannot take part: a sink takes weight" in race.refused[0]
 
 
 def test_the_seed_decides_and_the_process_is_left_alone():

@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnviz.attention import MultiHead, Softmax
+from attnviz.attention import OPTIONS as OFFERED
+from attnviz.attention import VARIANTS, MultiHead, Softmax, Variant
 from attnviz.attention.cosine import Cosine
 from attnviz.attention.multihead import GroupedQuery, MultiQuery
 from attnviz.attention.normalisers import entmax, mixed
+from attnviz.attention.options import named
 from attnviz.types import Mask, Tokens
 
 WIDTH, HEADS, COUNT = 24, 4, 9
@@ -246,3 +248,38 @@ def test_norms_of_queries_and_keys_by_hand() -> None:
 def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MultiHead(WIDTH, HEADS, **options)
+
+
+@pytest.mark.parametrize("name", OFFERED)
+@pytest.mark.parametrize("kind", [kind for kind in VARIANTS.values() if kind.crosses])
+def test_what_is_offered_crosses_with_every_variant_that_says_so(kind: type[MultiHead], name: str) -> None:
+    patches, x = Tokens.patches(3, 4), noise(12, WIDTH).float()
+    plain = network_with({name: OFFERED[name].plain}, kind, patches)(x, queries=patches)[0]
+    assert torch.equal(plain, network_with({}, kind, patches)(x, queries=patches)[0])
+    assert list(OFFERED[name].said) == list(OFFERED[name].values)[1:]
+    for value in OFFERED[name].said:
+        network = network_with({name: value}, kind, patches)
+        for part in (network.sharing.before, network.sharing.after, network.sharing.sink):
+            if part is not None:  # as they start, heads do not talk yet
+                torch.nn.init.normal_(part)
+        assert not torch.allclose(network(x, queries=patches)[0], plain)
+
+
+def network_with(options: dict[str, Any], kind: type[MultiHead], tokens: Tokens) -> MultiHead:
+    """A variant with these options, its parameters always the same; scores large enough for eight keys to differ."""
+    torch.manual_seed(1)
+    network = kind(WIDTH, HEADS, tokens=tokens, **options)
+    network.query.weight.data *= 4
+    return network
+
+
+@pytest.mark.parametrize("kind", [kind for kind in VARIANTS.values() if not kind.crosses])
+def test_other_variants_take_no_options(kind: type[Variant]) -> None:
+    for name, option in OFFERED.items():
+        with pytest.raises(TypeError, match=name):
+            kind(WIDTH, HEADS, tokens=Tokens.patches(3, 4), **{name: option.plain})
+
+
+def test_options_have_names() -> None:
+    assert named({"normaliser": "entmax15", "qk_norm": True}) == "entmax 1.5, QK-norm"
+    assert named({"normaliser": "softmax", "sink": ""}) == ""

@@ -87,6 +87,17 @@ def test_choices_come_from_the_address():
     assert told(app)["train:all:1"]["maps"][0] == "train:1:0"
 
 
+def test_options_cross_with_a_variant_and_race_against_its_plain_self():
+    app = opened(normaliser="Entmax 1.5", talking="Both", rival=train.PLAIN)
+    assert race_of(app).plan == Plan(("mha", "mha"), options=(("normaliser", "entmax15"), ("talking", "both")))
+    assert f"**{MHA} (entmax 1.5, talking heads)** says" in said(app)
+    assert f"**{MHA}** says" in said(app)
+    app.selectbox(key="variant").select("linear").run()  # it takes none, so there is no plain self either
+    assert race_of(app).plan == Plan(("linear",))
+    assert "takes none" in said(app)
+    assert not app.exception
+
+
 def test_choices_that_do_not_exist_fall_back():
     app = opened(variant="nothing", rival="?", epochs="99", seed="-4", places="x", digit="77", tile="9,9", epoch="50")
     assert race_of(app).plan == Plan(("mha",))
@@ -105,7 +116,7 @@ def test_a_race_is_run_replayed_and_opened_on_other_pages():
     app.slider(key="epoch").set_value(0).run()
     assert maps_sent(app) != last
     assert not app.error
-    button(app, "open:mha").click().run()
+    button(app, "open:0").click().run()
     name = f"Trained here: {MHA}"
     assert app.session_state["model"] == name
     assert app.session_state[TRAINED][name].facts["steps"] == 100
@@ -189,7 +200,7 @@ def test_an_error_is_said_in_a_sentence():
 
 def open_heads(app: AppTest, variant: str) -> None:
     """The Heads page with a network of this variant that the visitor has trained."""
-    lane = live.Lane(Plan((variant,)), variant)
+    lane = live.Lane(Plan((variant,)))
     app.session_state[TRAINED] = {"Trained here: X": live.opened(lane, "Trained here: X")}
     app.run()
     app.session_state["model"] = "Trained here: X"

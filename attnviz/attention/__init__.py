@@ -10,6 +10,7 @@ from attnviz.attention.linformer import LinformerAttention
 from attnviz.attention.mobilevit import MobileViT2d, Separable
 from attnviz.attention.multihead import GroupedQuery, MultiHead, MultiQuery
 from attnviz.attention.nystrom import NystromAttention
+from attnviz.attention.options import OPTIONS
 from attnviz.attention.positions import POSITIONS
 from attnviz.attention.proximity import Proximity, Uniform
 from attnviz.attention.softmax import Softmax
@@ -37,4 +38,4 @@ VARIANTS: dict[str, type[Variant]] = {
     "xca": CrossCovariance,
 }
 
-__all__ = ["POSITIONS", "VARIANTS", "Cost", "MultiHead", "Softmax", "Variant"]
+__all__ = ["OPTIONS", "POSITIONS", "VARIANTS", "Cost", "MultiHead", "Softmax", "Variant"]

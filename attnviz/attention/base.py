@@ -40,6 +40,7 @@ class Variant(nn.Module):
     serves: frozenset[str] = frozenset({"keep", "key_keep", "causal", "band", "groups", "cross", "prefix"})
     needs: frozenset[str] = frozenset()  # "grid": patches of a picture; "length": as many tokens as it was made for
     relates: bool = False  # scores are scaled products of query and key: relative positions have a place in them
+    crosses: bool = False  # takes what stands in OPTIONS
     relative: nn.Module | None  # changes the fields of every call by where its tokens lie
     out: nn.Linear
 

@@ -122,6 +122,7 @@ class MobileViT2d(Phased, MultiHead):
     )
     serves = frozenset({"keep", "key_keep"})
     needs = frozenset({"grid"})
+    crosses = False
 
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None, patch: Any = (2, 2), bias: bool = True):
         super().__init__(width, heads, tokens=tokens, bias=bias)

@@ -26,6 +26,7 @@ class MultiHead(Variant):
         "Row i says how the query of token i shares out its attention over the keys of all tokens; it sums to one."
     )
     relates = True
+    crosses = True
 
     def __init__(
         self,

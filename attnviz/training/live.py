@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from attnviz.attention import VARIANTS
+from attnviz.attention.options import named
 from attnviz.models.image import ImageModel, Preparation, digest_of
 from attnviz.models.vit import ViT
 from attnviz.training.augment import Augmentation
@@ -43,17 +44,31 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained: every variant on the same pictures in the same order, for as many steps."""
+    """What is trained: every variant on the same pictures in the same order, for as many steps.
+
+    `options` change the first network only: a variant can so run against its plain self.
+    """
 
     variants: tuple[str, ...]
     epochs: int = 10
     seed: int = 0
     positions: str = "learned"
+    options: tuple[tuple[str, Any], ...] = ()  # names and values in OPTIONS
 
-    def recipe(self, variant: str) -> Recipe:
+    def title(self, number: int) -> str:
+        """What one of the networks is called."""
+        variant, options = VARIANTS[self.variants[number]].title, named(self.options_of(number))
+        return f"{variant} ({options})" if options else variant
+
+    def options_of(self, number: int) -> dict[str, Any]:
+        """What one of the networks has that its variant does not have by itself."""
+        return {} if number else dict(self.options)
+
+    def recipe(self, number: int) -> Recipe:
         """That of the shipped digits model, but without CLS, which not every variant can serve."""
         base = RECIPES["vit-digits"]
-        shape = replace(base.config, pooling="mean", cls=False, variant=variant, positions=self.positions)
+        shape = replace(base.config, pooling="mean", cls=False, variant=self.variants[number],
+                        positions=self.positions, options=self.options_of(number))  # fmt: skip
         # Short runs want small batches, a high rate, and an average that follows the network within half an epoch.
         return replace(base, config=shape, steps=self.epochs * EPOCH, batch=BATCH, rate=8e-3, average=0.9,
                        augmentation=LIGHT, seed=self.seed)  # fmt: skip
@@ -84,9 +99,9 @@ class Moment:
 class Lane:
     """One network on its way. Raises ValueError, with the reason, for a variant that cannot read these patches."""
 
-    def __init__(self, plan: Plan, variant: str):
-        self.variant, self.title = variant, VARIANTS[variant].title
-        self.recipe = plan.recipe(variant)
+    def __init__(self, plan: Plan, number: int = 0):
+        self.variant, self.title = plan.variants[number], plan.title(number)
+        self.recipe = plan.recipe(number)
         with seeded(plan.seed):
             self.run = Run(self.recipe, pictures("train"), torch.device("cpu"))
         self.losses: list[float] = []
@@ -144,11 +159,11 @@ class Race:
         self.plan = plan
         self.lanes: list[Lane] = []
         self.refused: list[str] = []  # sentences about variants that cannot take part
-        for variant in plan.variants:
+        for number in range(len(plan.variants)):
             try:
-                self.lanes.append(Lane(plan, variant))
+                self.lanes.append(Lane(plan, number))
             except ValueError as error:
-                self.refused.append(f"{VARIANTS[variant].title} cannot take part: {error}")
+                self.refused.append(f"{plan.title(number)} cannot take part: {error}")
         self.state: State = "ready" if self.lanes else "failed"
         self.notice = ""  # why it stopped, where nobody asked for it: a sentence for the visitor
         self.seconds = 0.0  # of training, over all parts

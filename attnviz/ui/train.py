@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
 from attnviz import views
-from attnviz.attention import POSITIONS, VARIANTS
+from attnviz.attention import OPTIONS, POSITIONS, VARIANTS
+from attnviz.attention.options import Option
 from attnviz.plots import lines
 from attnviz.training import digits, live
 from attnviz.training.recipes import RECIPES
@@ -27,11 +29,13 @@ from attnviz.ui.state import chosen_tokens, go, head_name, keep_inside, set_toke
 
 RACE = "attnviz:race"  # session key: what this visitor trains
 EVERY = 1.5  # seconds between two looks at a race that learns
-NOBODY = "nobody"
+NOBODY, PLAIN = "nobody", "the same without options"
 EPOCHS = (5, 10, 20, 40)
 HELP = {
     "variant": "The kind of attention in every layer; all else is the same network.",
-    "rival": "A second network beside it: same seed, same pictures in the same order, same optimiser, same steps.",
+    "rival": "A second network beside it: same seed, same pictures in the same order, same optimiser, same steps. "
+    "Options do not change it.",
+    "options": "What crosses with this kind of attention",
     "positions": "How the network is told where a patch lies.",
     "epochs": "How often every picture is seen.",
     "seed": "Where the random numbers start: first parameters, order and changes of the pictures.",
@@ -47,7 +51,7 @@ def track() -> Track:
 
 def title_of(variant: str) -> str:
     """What a variant is called on screen."""
-    return NOBODY if variant == NOBODY else VARIANTS[variant].title
+    return VARIANTS[variant].title if variant in VARIANTS else variant
 
 
 def choose() -> live.Plan:
@@ -56,7 +60,10 @@ def choose() -> live.Plan:
     keep_inside("variant", VARIANTS)
     variant = row.selectbox("Train", list(VARIANTS), key="variant", bind="query-params", format_func=title_of,
                             help=HELP["variant"], width=230)  # fmt: skip
-    rivals = [NOBODY, *(name for name in VARIANTS if name != variant)]
+    with row:
+        options = choose_options(variant)
+    itself = [PLAIN] if options else []
+    rivals = [NOBODY, *itself, *(name for name in VARIANTS if name != variant)]
     keep_inside("rival", rivals)
     rival = row.selectbox("Against", rivals, key="rival", bind="query-params", format_func=title_of,
                           help=HELP["rival"], width=230)  # fmt: skip
@@ -68,7 +75,26 @@ def choose() -> live.Plan:
                                    help=HELP["epochs"])  # fmt: skip
     keep_inside("seed", range(1000))
     seed = row.number_input("Seed", 0, 999, 0, key="seed", bind="query-params", help=HELP["seed"], width=120)
-    return live.Plan((variant,) if rival == NOBODY else (variant, rival), epochs, int(seed), positions)
+    others = {NOBODY: (), PLAIN: (variant,)}.get(rival, (rival,))
+    return live.Plan((variant, *others), epochs, int(seed), positions, options)
+
+
+def choose_options(variant: str) -> tuple[tuple[str, Any], ...]:
+    """What crosses with the variant, in a popover; only what is not plain is returned."""
+    with st.popover("Options", icon=":material/tune:", help=HELP["options"]):
+        if not VARIANTS[variant].crosses:
+            st.caption(f"{title_of(variant)} takes none: they change how products of queries and keys become weights.")
+            return ()
+        chosen = {name: option_choice(name, option) for name, option in OPTIONS.items()}
+    return tuple((name, value) for name, value in chosen.items() if value != OPTIONS[name].plain)
+
+
+def option_choice(name: str, option: Option) -> Any:
+    """One option's value, chosen by its name on screen."""
+    values = {said: value for value, said in option.values.items()}
+    keep_inside(name, values)
+    return values[st.segmented_control(option.title, list(values), default=option.values[option.plain], required=True,
+                                       key=name, bind="query-params", help=option.help)]  # fmt: skip
 
 
 def seeds_table() -> None:
@@ -113,9 +139,9 @@ def buttons(race: live.Race, plan: live.Plan) -> None:
         main = "secondary" if race.state == "stopped" else "primary"
         again = "Start again" if race.plan == plan else "Start with these choices"
         row.button(again, icon=":material/restart_alt:", type=main, key="again", on_click=start, args=(plan,))
-        for lane in race.lanes:
+        for number, lane in enumerate(race.lanes):
             label = f"Open {lane.title} in Heads"
-            if row.button(label, icon=":material/grid_view:", key=f"open:{lane.variant}", on_click=adopt, args=(lane,)):
+            if row.button(label, icon=":material/grid_view:", key=f"open:{number}", on_click=adopt, args=(lane,)):
                 st.switch_page("../pages/heads.py", query_params={})
 
 
