@@ -16,6 +16,7 @@ from attnviz.attention import VARIANTS
 from attnviz.models import MODELS, ImageModel, load
 from attnviz.models.store import ASSETS, BENCH, bench_results
 from attnviz.training import bench
+from attnviz.training.__main__ import TEXT
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.evaluate import evaluate
@@ -38,7 +39,7 @@ def held_out(model: ImageModel) -> Pictures:
 
 def test_models_are_small() -> None:
     sizes = {path.parent.name: path.stat().st_size for path in ASSETS.glob("*/model.safetensors")}
-    assert set(sizes) == set(MODELS)
+    assert set(sizes) == {*MODELS, *TEXT}
     assert max(sizes.values()) <= 15 * MEGABYTE
     assert sum(path.stat().st_size for path in ASSETS.parent.rglob("*") if path.is_file()) <= 120 * MEGABYTE
 
@@ -48,7 +49,7 @@ def test_nothing_shipped_can_run_code() -> None:
     assert {path.suffix for path in ASSETS.parent.rglob("*") if path.is_file()} <= kinds
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, *TEXT])
 def test_the_checksum_is_the_files(name: str) -> None:
     config = json.loads((ASSETS / name / "config.json").read_text(encoding="utf-8"))
     assert config["sha256"] == hashlib.sha256((ASSETS / name / "model.safetensors").read_bytes()).hexdigest()

@@ -223,7 +223,7 @@ def test_every_call_of_a_layer_with_two_is_shown_and_named():
     grid = told(app)["all"]
     assert grid["rows"] == [f"Layer {n}, along {line}" for n in (1, 2, 3) for line in ("columns", "rows")]
     assert len(grid["maps"]) == 6
-    app.session_state["layer"] = "2, along rows"
+    app.session_state["layer"] = "2 rows"
     app.run()
     assert told(app)["all"]["selected"] == [3, 0]
     assert "Layer 2, along rows, head 1:" in said(app)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -55,10 +55,28 @@ class ViTConfig:
         return ("CLS",) * self.cls + tuple(f"REG {i + 1}" for i in range(self.registers))
 
 
+@runtime_checkable
+class BlockConfig(Protocol):
+    """What a block needs to know of its network."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def mlp(self) -> float: ...
+    @property
+    def positions(self) -> str: ...
+    @property
+    def variant(self) -> str: ...
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+
+
 class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x))."""
 
-    def __init__(self, config: ViTConfig, tokens: Tokens, index: int):
+    def __init__(self, config: BlockConfig, tokens: Tokens, index: int):
         super().__init__()
         width, kind = config.width, VARIANTS[config.variant]
         self.attention_norm = nn.LayerNorm(width, eps=1e-6)

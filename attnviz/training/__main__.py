@@ -1,7 +1,8 @@
 """`python -m attnviz.training NAME`: train a recipe, test it on held-out pictures, write weights and card.
 
 `bench` trains every variant of attention by one recipe; --only names some of them, --seeds how often. `digits` trains
-small networks on handwritten digits, from 5 seeds unless --seeds says otherwise.
+small networks on handwritten digits, from 5 seeds unless --seeds says otherwise. `word2vec` trains word vectors, and
+`one-block` a block of a transformer that reads them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from attnviz.attention import VARIANTS
 from attnviz.models import load, save
 from attnviz.models.store import ASSETS, BENCH
-from attnviz.training import bench, digits
+from attnviz.training import bench, digits, guess, skipgram
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
@@ -22,6 +23,7 @@ from attnviz.training.loop import Progress, circumstances, pick_device, train
 from attnviz.training.recipes import RECIPES
 
 RUNS = Path("runs")
+TEXT = {"word2vec": skipgram.run_words, "one-block": guess.run_guesser}
 TOLD = ("steps", "batch", "seed", "minutes", "device", "top1", "before")  # of a network that training goes on from
 
 
@@ -39,7 +41,7 @@ def show(progress: Progress) -> None:
 def main() -> int:
     """Train, evaluate, save; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m attnviz.training", description=__doc__)
-    parser.add_argument("name", choices=[*RECIPES, "bench", "digits"])
+    parser.add_argument("name", choices=[*RECIPES, "bench", "digits", *TEXT])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, help="override the recipe's number of steps")
     parser.add_argument("--seed", type=int, help="override the recipe's random seed")
@@ -50,7 +52,9 @@ def main() -> int:
     parser.add_argument("--size", choices=list(bench.SIZES), default="cpu", help="recipe of the bench")
     options = parser.parse_args()
     try:
-        return {"bench": train_bench, "digits": train_digits}.get(options.name, train_one)(options)
+        return {"bench": train_bench, "digits": train_digits, **dict.fromkeys(TEXT, train_text)}.get(
+            options.name, train_one
+        )(options)
     except NoData as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -79,6 +83,13 @@ def train_digits(options: argparse.Namespace) -> int:
     seeds, device = range(options.seeds or digits.SEEDS), pick_device(options.device)
     rows = digits.run_digits(options.out or ASSETS, device, bench.show, seeds=seeds, steps=options.steps)
     sys.stdout.write(digits.table(rows))
+    return 0
+
+
+def train_text(options: argparse.Namespace) -> int:
+    """Train word vectors, or the block that reads them."""
+    card = TEXT[options.name](options.out or ASSETS / options.name, pick_device(options.device), skipgram.show)
+    sys.stdout.write(card)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import numpy as np
 import streamlit as st
 
 from attnviz.models import ImageModel
@@ -31,7 +32,7 @@ def by_group(model: ImageModel, trace: Trace) -> tuple[str, float]:
     return max(total.items(), key=lambda item: item[1])
 
 
-def percent(share: float) -> str:
+def percent(share: float | np.floating) -> str:
     """A share as percent with one decimal, on one line."""
     return f"{share * 100:.1f}\u00a0%"
 

@@ -45,8 +45,8 @@ def call_names(trace: Trace) -> list[str]:
 
 
 def call_labels(trace: Trace) -> list[int | str]:
-    """The same on a button and in the URL: 2, or "2, along rows"."""
-    short = [name.removeprefix("Layer ") for name in call_names(trace)]
+    """The same on a button and in the URL: 2, or "2 rows"."""
+    short = [name.removeprefix("Layer ").replace(", along", "") for name in call_names(trace)]
     return [int(label) if label.isdecimal() else label for label in short]
 
 

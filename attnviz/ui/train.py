@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
 from attnviz import views
-from attnviz.attention import OPTIONS, POSITIONS, VARIANTS
-from attnviz.attention.options import Option
+from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.plots import lines
 from attnviz.training import digits, live
 from attnviz.training.recipes import RECIPES
@@ -22,6 +20,7 @@ from attnviz.ui.answers import percent
 from attnviz.ui.cache import cores, trained_here
 from attnviz.ui.display import Display
 from attnviz.ui.guard import fragment
+from attnviz.ui.options import choose_options
 from attnviz.ui.output import dark, plot
 from attnviz.ui.prose import section
 from attnviz.ui.samples import TRAINED_HERE
@@ -35,7 +34,6 @@ HELP = {
     "variant": "The kind of attention in every layer; all else is the same network.",
     "rival": "A second network beside it: same seed, same pictures in the same order, same optimiser, same steps. "
     "Options do not change it.",
-    "options": "What crosses with this kind of attention",
     "positions": "How the network is told where a patch lies.",
     "epochs": "How often every picture is seen.",
     "seed": "Where the random numbers start: first parameters, order and changes of the pictures.",
@@ -77,24 +75,6 @@ def choose() -> live.Plan:
     seed = row.number_input("Seed", 0, 999, 0, key="seed", bind="query-params", help=HELP["seed"], width=120)
     others = {NOBODY: (), PLAIN: (variant,)}.get(rival, (rival,))
     return live.Plan((variant, *others), epochs, int(seed), positions, options)
-
-
-def choose_options(variant: str) -> tuple[tuple[str, Any], ...]:
-    """What crosses with the variant, in a popover; only what is not plain is returned."""
-    with st.popover("Options", icon=":material/tune:", help=HELP["options"]):
-        if not VARIANTS[variant].crosses:
-            st.caption(f"{title_of(variant)} takes none: they change how products of queries and keys become weights.")
-            return ()
-        chosen = {name: option_choice(name, option) for name, option in OPTIONS.items()}
-    return tuple((name, value) for name, value in chosen.items() if value != OPTIONS[name].plain)
-
-
-def option_choice(name: str, option: Option) -> Any:
-    """One option's value, chosen by its name on screen."""
-    values = {said: value for value, said in option.values.items()}
-    keep_inside(name, values)
-    return values[st.segmented_control(option.title, list(values), default=option.values[option.plain], required=True,
-                                       key=name, bind="query-params", help=option.help)]  # fmt: skip
 
 
 def seeds_table() -> None:

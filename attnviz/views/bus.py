@@ -22,7 +22,7 @@ from attnviz.views.records import TokensLike
 HERE = Path(__file__).parent
 LONG = 1.6  # a picture longer than this is shown around its crop only; the same number stands in grid.js
 LIBRARY = ("common.js", "record.js", "scale.js", "rows.js", "words.js", "frame.js", "export.js", "grid.js",
-           "picture.js", "colours.js", "tiles.js", "matrix.js", "library.js")  # fmt: skip
+           "picture.js", "colours.js", "tiles.js", "matrix.js", "lines.js", "library.js")  # fmt: skip
 
 _library = component(
     "attnviz_library",
@@ -75,7 +75,7 @@ def send_maps(
     """
     blob = records.pack_maps(slot, maps, titles=titles, keys=keys, queries=queries, signed=signed, kind=kind, unit=unit,
                              axes=axes)  # fmt: skip
-    _send(slot, blob, maps=len(titles))
+    _send(slot, blob, maps=len(titles), rows=len((queries or keys).labels), columns=len(keys.labels))
 
 
 def send_tiles(slot: str, tiles: Num[np.ndarray, "layer head t t"]) -> None:

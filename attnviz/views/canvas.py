@@ -1,4 +1,4 @@
-"""The four views: thin wrappers that hand a small description to the browser and bring a pick back.
+"""The five views: thin wrappers that hand a small description to the browser and bring a pick back.
 
 Each view reads records that `send_*` put into the browser. `key` names the view: the picked tokens land in
 `st.session_state[key + ":tokens"]` and go to `on_pick`. To add a view, write NAME.js, put it into bus.LIBRARY and write
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import streamlit as st
 from streamlit.components.v2 import component
 
+from attnviz.plots import theme
 from attnviz.views.bus import HERE, known
 
 Scale = Literal["linear", "sqrt", "log", "rank"]
@@ -116,6 +117,28 @@ def matrix_view(
     _mount(key, "matrix", height or 440, {"shape": "matrix"}, on_pick, tokens, maps=maps, index=index,
            scale=scale, colours=colours, drop_prefix=drop_prefix, transposed=transposed, label=label,
            **_led(follows))  # fmt: skip
+
+
+def lines_view(
+    key: str,
+    *,
+    maps: str,
+    heads: Sequence[int],
+    tokens: Sequence[int] = (),
+    least: float = 0.0,
+    several: bool = False,
+    label: str = "",
+    on_pick: OnPick | None = None,
+) -> None:
+    """Two columns of words, a line from each query to the keys it gives `least` or more to, one colour a head.
+
+    Pointing at a word on the left shows where it looks, at one on the right who looks at it. Shares only.
+    """
+    shape = known(maps)
+    height = 28 + 24 * max(shape.get("rows", 0), shape.get("columns", 0))  # 24 is LINE in lines.js
+    _mount(key, "lines", max(height, 120), None, on_pick, tokens, maps=maps, heads=list(heads), least=least,
+           paint=[theme.head_colour(head) for head in range(max(heads, default=0) + 1)], several=several,
+           label=label)  # fmt: skip
 
 
 def colour_view(

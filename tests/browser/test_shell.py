@@ -21,6 +21,8 @@ PAGES = {
     "heads": "Heads",
     "rollout": "Rollout",
     "compare": "Compare",
+    "lesson": "Lesson",
+    "train": "Train",
 }
 
 

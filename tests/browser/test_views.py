@@ -15,7 +15,7 @@ from benchmarks.server import serving
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=60_000)  # the machine may be busy; nothing here measures time
 DEMO = Path(__file__).with_name("views_demo.py")
-VIEWS = ("picture_view", "matrix_view", "tiles_view", "rows_view", "colours_view", "waiting_view")
+VIEWS = ("picture_view", "matrix_view", "tiles_view", "rows_view", "colours_view", "lines_view", "waiting_view")
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +242,55 @@ def test_matrix_reads_query_and_key(seen):
     expect(demo.sentence("picture_view")).to_contain_text("Patch row 2, column 2 gives 50.8 % to row 2, column 3")
     demo.canvas("matrix_view").click(position=at)
     expect(demo.page.get_by_text("picked [10]")).to_be_visible()
+
+
+def word(demo, side: str, index: int) -> dict[str, float]:
+    """Where a word of the two columns lies."""
+    where = "(view, at) => __attnviz.kinds.lines.where(__attnviz.views.lines_view, at)"
+    x, y = demo.canvas("lines_view").evaluate(where, {"side": side, "index": index})
+    return {"x": x, "y": y}
+
+
+def drawn_lines(demo) -> list[list[float]]:
+    """The lines on the canvas as [weight, query, key, head]."""
+    return demo.page.evaluate("""() => {
+      const {lines} = __attnviz.kinds, view = __attnviz.views.lines_view, record = lines.record(view);
+      return lines.lines(view, record, lines.heads(view, record), lines.asked(view, record)).shown }""")
+
+
+def test_words_in_two_columns_show_who_looks_at_whom(seen):
+    demo = seen()
+    every = drawn_lines(demo)
+    assert len(every) == 25  # of 32 entries, those of 8 % and more; two of them are the same word
+    assert [line[0] for line in every] == sorted(line[0] for line in every)
+    demo.wire.clear()
+    demo.canvas("lines_view").hover(position=word(demo, "query", 2))
+    expect(demo.sentence("lines_view")).to_have_text("Head 1: “sat” gives 80.0 % to “cat”, its strongest")
+    assert {int(line[1]) for line in drawn_lines(demo)} == {2}
+    demo.canvas("lines_view").hover(position=word(demo, "key", 3))
+    expect(demo.sentence("lines_view")).to_have_text("“the” gets most, 100.0 %, from “the” (head 2)")
+    assert {int(line[2]) for line in drawn_lines(demo)} == {3}  # the last word, not the first, which reads the same
+    assert demo.wire == []
+    demo.canvas("lines_view").click(position=word(demo, "query", 1))
+    expect(demo.page.get_by_text("picked [1]")).to_be_visible()
+    demo.page.mouse.move(5, 5)
+    expect(demo.sentence("lines_view")).to_have_text("Head 2: “cat” gives 80.0 % to “the”, its strongest")
+    assert not demo.problems
+
+
+def test_two_columns_by_keyboard_and_with_chosen_heads(seen):
+    demo = seen("heads=1")
+    demo.canvas("lines_view").focus()
+    for key in ("ArrowDown", "ArrowDown"):
+        demo.page.keyboard.press(key)
+    expect(demo.sentence("lines_view")).to_have_text("Head 2: “cat” gives 80.0 % to “the”, its strongest")
+    assert {int(line[3]) for line in drawn_lines(demo)} == {1}
+    demo.page.keyboard.press("Enter")
+    expect(demo.page.get_by_text("picked [1]")).to_be_visible()
+    demo.page.keyboard.press("ArrowRight")
+    expect(demo.sentence("lines_view")).to_contain_text("“cat” gets most, 30.0 %, from “sat”")
+    demo = seen("heads=")
+    expect(demo.sentence("lines_view")).to_have_text("Choose a head")
 
 
 def test_rows_of_numbers_say_what_they_are(seen):

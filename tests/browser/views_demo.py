@@ -47,6 +47,10 @@ views.mount()
 views.send_picture("picture", draw(), draw().crop((50, 0, 250, 200)).resize((64, 64)), (50, 0, 250, 200), TOKENS)
 for layer in range(LAYERS):
     views.send_maps(f"layer {layer}", maps(layer), titles=[f"Head {h + 1}" for h in range(HEADS)], keys=TOKENS)
+WORDS = Tokens(("the", "cat", "sat", "the"), stream="words")
+looks = np.array([[[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1], [0.1, 0.8, 0.05, 0.05], [0.25] * 4],
+                  [[0.1, 0.2, 0.3, 0.4], [0.05, 0.05, 0.1, 0.8], [0.3, 0.3, 0.2, 0.2], [0, 0, 0, 1]]])  # fmt: skip
+views.send_maps("words", looks, titles=["Head 1", "Head 2"], keys=WORDS)
 views.send_tiles("glance", np.stack([views.block_means(maps(layer), 16) for layer in range(LAYERS)]))
 colours = np.random.default_rng(0).integers(0, 256, (1, COUNT, 3)).astype(np.uint8)
 views.send_colours("colours", colours, titles=["Made up"], keys=TOKENS)
@@ -71,6 +75,9 @@ def body() -> None:
                      tiles="glance", on_pick=open_cell)  # fmt: skip
     views.tiles_view("rows_view", maps=["row"], rows=["Rows"], tokens=tokens)
     views.colour_view("colours_view", colours="colours", tokens=tokens, on_pick=pick)
+    chosen = [int(head) for head in st.query_params.get("heads", "0,1").split(",") if head]
+    views.lines_view("lines_view", maps="words", heads=chosen, tokens=[t for t in tokens if t < 4], least=0.08,
+                     label="Four words", on_pick=pick)  # fmt: skip
     views.matrix_view("waiting_view", maps="never sent", height=120)
 
 

@@ -1,0 +1,19 @@
+"""Lesson: attention built up in twelve steps on a sentence of the visitor's own."""
+
+from attnviz import ui
+from attnviz.ui import lesson, lesson_steps
+
+ui.header("lesson")
+
+
+@ui.fragment
+def page() -> None:
+    here = lesson.scene()
+    step = lesson.step_choice(len(lesson_steps.STEPS))
+    if here is not None:
+        lesson_steps.show(step, here)
+    lesson.turn(step, len(lesson_steps.STEPS))
+
+
+page()
+ui.footer("lesson")
