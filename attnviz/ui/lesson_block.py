@@ -36,12 +36,12 @@ def matrices(here: Scene) -> None:
     head = head_choice(call.heads)
     raw, learned = st.columns(2)
     with raw:
-        st.markdown("**Nothing learned:** softmax of e·e")
+        st.markdown("**Nothing learned**")
         weights(reweigh.softmax(reweigh.products(here.vectors)), here, "lesson:raw", "Without matrices", legend=False,
                 height=HALF)  # fmt: skip
     found = call.weights([head])[0].numpy()
     with learned:
-        st.markdown(f"**Learned:** head {head + 1}, softmax of q·k / √d")
+        st.markdown(f"**Learned:** head {head + 1}")
         weights(found, here, "lesson:learned", f"Head {head + 1}", legend=False, height=HALF)
     st.caption(f"With learned matrices: {row_said(found, here)[0].lower()}{row_said(found, here)[1:]}.")
 
