@@ -58,6 +58,10 @@ def test_every_step_shows_any_sentence(step: int, sentence: str):
     assert at.get("plotly_chart")
 
 
+def test_the_last_step_shows_the_sweep():
+    assert "python -m attnviz.training sweep" in said(opened(step="12"))
+
+
 def test_every_step_has_its_words():
     assert set(STEPS) <= set(sections("lesson"))
     assert list(STEPS) == sorted(STEPS, key=lambda heading: int(heading.split()[0]))

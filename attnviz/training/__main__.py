@@ -1,8 +1,8 @@
 """`python -m attnviz.training NAME`: train a recipe, test it on held-out pictures, write weights and card.
 
 `bench` trains every variant of attention by one recipe; --only names some of them, --seeds how often. `digits` trains
-small networks on handwritten digits, from 5 seeds unless --seeds says otherwise. `word2vec` trains word vectors, and
-`one-block` a block of a transformer that reads them.
+small networks on handwritten digits, from 5 seeds unless --seeds says otherwise; `sweep` one on ever more of them.
+`word2vec` trains word vectors, and `one-block` a block of a transformer that reads them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from attnviz.attention import VARIANTS
 from attnviz.models import load, save
 from attnviz.models.store import ASSETS, BENCH
-from attnviz.training import bench, digits, guess, skipgram
+from attnviz.training import bench, digits, guess, skipgram, sweep
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
@@ -41,20 +41,25 @@ def show(progress: Progress) -> None:
 def main() -> int:
     """Train, evaluate, save; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m attnviz.training", description=__doc__)
-    parser.add_argument("name", choices=[*RECIPES, "bench", "digits", *TEXT])
+    parser.add_argument("name", choices=[*RECIPES, "bench", "digits", "sweep", *TEXT])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, help="override the recipe's number of steps")
     parser.add_argument("--seed", type=int, help="override the recipe's random seed")
     parser.add_argument("--out", type=Path, help="where to write the model (default: assets/models/NAME)")
     parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="variants of the bench to train")
-    parser.add_argument("--seeds", type=int, help="networks of each kind (default: 1 in the bench, 5 of the digits)")
+    parser.add_argument(
+        "--seeds", type=int, help="networks of each kind (default: 1 in the bench, 5 of the digits, 3 in the sweep)"
+    )
     parser.add_argument("--size", choices=list(bench.SIZES), default="cpu", help="recipe of the bench")
     options = parser.parse_args()
     try:
-        return {"bench": train_bench, "digits": train_digits, **dict.fromkeys(TEXT, train_text)}.get(
-            options.name, train_one
-        )(options)
+        return {
+            "bench": train_bench,
+            "digits": train_digits,
+            "sweep": train_sweep,
+            **dict.fromkeys(TEXT, train_text),
+        }.get(options.name, train_one)(options)
     except NoData as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -83,6 +88,14 @@ def train_digits(options: argparse.Namespace) -> int:
     seeds, device = range(options.seeds or digits.SEEDS), pick_device(options.device)
     rows = digits.run_digits(options.out or ASSETS, device, bench.show, seeds=seeds, steps=options.steps)
     sys.stdout.write(digits.table(rows))
+    return 0
+
+
+def train_sweep(options: argparse.Namespace) -> int:
+    """Train on ever more digits and print how well each did."""
+    seeds, device = range(options.seeds or sweep.SEEDS), pick_device(options.device)
+    rows = sweep.run_sweep(options.out or ASSETS, device, bench.show, seeds=seeds, steps=options.steps)
+    sys.stdout.write(sweep.table(rows))
     return 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -13,6 +14,7 @@ from attnviz import plots, views
 from attnviz.measures import reweigh
 from attnviz.models.guess import guesses
 from attnviz.plots.growth import growth
+from attnviz.training import sweep
 from attnviz.types import AttentionCall, Mask, Tokens
 from attnviz.ui.answers import percent
 from attnviz.ui.lesson import (
@@ -192,3 +194,21 @@ def cost(here: Scene) -> None:
         f"The lines cross at n = 2d = {2 * width:,}. The sentence above, n = {n} at d = {d}: {4 * n * d * d:,} "
         f"multiply-adds in the projections, {2 * n * n * d:,} in scores and mixing, {n * n:,} weights a head."
     )
+    if rows := sweep.results():
+        hunger(rows)
+
+
+def hunger(rows: Sequence[dict[str, Any]]) -> None:
+    """Accuracy against the number of pictures to learn from, as `python -m attnviz.training sweep` found it."""
+    series = {"vision transformer": "vit", "most similar picture": "nearest"}
+    means = {name: [float(np.mean(row[key])) / 100 for row in rows] for name, key in series.items()}
+    counts = [row["pictures"] for row in rows]
+    figure = plots.lines(means, x=counts, x_title="Pictures to learn from", y_title="Accuracy", form=".1%", points=True,
+                         log_x=True, limits=(0, 1.02), dark=dark(), height=300)  # fmt: skip
+    figure.update_xaxes(tickmode="array", tickvals=counts, ticktext=[f"{count:,}" for count in counts])
+    own, first = means["vision transformer"], rows[0]
+    alt = f"The transformer names {percent(own[0])} of digits with {counts[0]} pictures, {percent(own[-1])} with "
+    plot(figure, "lesson:hunger", alt=f"{alt}{counts[-1]:,}")
+    st.caption(f"Means of {len(first['seeds'])} seeds; {first['steps']} steps of at most {first['batch']} pictures, "
+               f"however many there are; {first['held_out']} held-out digits. "
+               "`python -m attnviz.training sweep` prints it.")  # fmt: skip

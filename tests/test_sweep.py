@@ -1,0 +1,57 @@
+"""Accuracy against the number of pictures: fair subsets, a baseline by hand, a table that pages can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attnviz.training import sweep
+from attnviz.training.data import DATA
+
+
+def test_every_class_gets_as_many_and_seeds_differ():
+    pictures = DATA["digits"]("train")
+    few, other = sweep.some_of(pictures, 7, 0), sweep.some_of(pictures, 7, 1)
+    assert np.bincount(few.labels).tolist() == [7] * 10
+    assert len(np.unique(few.images.reshape(70, -1), axis=0)) == 70
+    assert not np.array_equal(few.images, other.images)
+    assert np.array_equal(few.images, sweep.some_of(pictures, 7, 0).images)
+    with pytest.raises(ValueError, match="fewer than 500"):
+        sweep.some_of(pictures, 500, 0)
+
+
+def test_the_nearest_picture_by_hand():
+    train, held = (DATA["digits"](split) for split in ("train", "val"))
+    few = sweep.some_of(train, 5, 0)
+    flat = few.images.reshape(len(few), -1).astype(float)
+    right = [few.labels[int(((flat - image.reshape(-1)) ** 2).sum(1).argmin())] == label
+             for image, label in zip(held.images.astype(float), held.labels, strict=True)]  # fmt: skip
+    assert sweep.nearest(few, held) == pytest.approx(100 * np.mean(right), abs=0.01)
+    assert sweep.nearest(held, held) == 100
+
+
+@pytest.mark.trains
+def test_more_pictures_help(tmp_path: Path):
+    told: list[str] = []
+    rows = sweep.run_sweep(tmp_path, torch.device("cpu"), lambda name, _: told.append(name), per_class=(3, 60),
+                           seeds=[0], steps=80)  # fmt: skip
+    assert rows == sweep.results(tmp_path)
+    assert [row["pictures"] for row in rows] == [30, 600]
+    assert rows[1]["vit"][0] > rows[0]["vit"][0] + 10
+    assert "30 pictures, seed 0" in told
+    assert "| 600 |" in sweep.table(rows)
+
+
+def test_what_is_shipped_was_measured_on_every_held_out_digit():
+    rows = sweep.results()
+    assert [row["pictures"] for row in rows] == [10 * count for count in sweep.PER_CLASS]
+    held = DATA["digits"]("val")
+    for row, count in zip(rows, sweep.PER_CLASS, strict=True):
+        assert row["held_out"] == len(held)
+        assert len(row["vit"]) == len(row["nearest"]) == sweep.SEEDS
+        assert row["nearest"] == [
+            sweep.nearest(sweep.some_of(DATA["digits"]("train"), count, s), held) for s in row["seeds"]
+        ]
