@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from attnviz.training import __main__ as command
+from attnviz.training import digits
 from attnviz.training.digits import BASE, NETWORKS, RESULTS, interval, recipe_of, results, run_digits, table
 
 pytestmark = pytest.mark.trains
@@ -80,3 +81,17 @@ def test_all_networks_follow_one_recipe() -> None:
         assert (recipe.data, recipe.steps, recipe.batch, recipe.rate) == (BASE.data, BASE.steps, BASE.batch, BASE.rate)
         assert (recipe.clip, recipe.augmentation, recipe.seed) == (BASE.clip, BASE.augmentation, 4)
         assert recipe.config.size == 8
+
+
+def test_what_is_done_is_not_trained_again(written: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, before = written[0], results(written[0])
+
+    def refused(recipe: object, *rest: object) -> tuple[float, float]:
+        raise RuntimeError("it would be trained again")
+
+    monkeypatch.setattr(digits, "trained", refused)
+    ignore = lambda name, progress: None  # noqa: E731
+    assert run_digits(folder, torch.device("cpu"), ignore, seeds=[0, 1], steps=2) == before
+    with pytest.raises(RuntimeError, match="again"):
+        run_digits(folder, torch.device("cpu"), ignore, seeds=[0, 1], steps=3)
+    assert results(folder) == before  # what was there stays until something takes its place

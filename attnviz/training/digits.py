@@ -51,15 +51,21 @@ def run_digits(
     steps: int | None = None,
     names: Sequence[str] = tuple(NETWORKS),
 ) -> list[dict[str, Any]]:
-    """Train every network from every seed and write folder/digits.json, whose rows are returned."""
+    """Train every network from every seed and write folder/digits.json, whose rows are returned.
+
+    It is written after each network; one that is there with the same seeds and steps is not trained again.
+    """
     pictures, held = DATA[BASE.data]("train"), DATA[BASE.data]("val")
-    rows = []
+    done, rows = {row["name"]: row for row in results(folder)}, []
+    folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         recipes = [recipe_of(name, seed, steps) for seed in seeds]
-        found = [trained(recipe, pictures, held, device, report) for recipe in recipes]
-        rows.append(row_of(recipes[0], seeds, found, pictures, held, device))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULTS).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        row = done.get(name)
+        if row is None or (row["seeds"], row["steps"]) != (list(seeds), recipes[0].steps):
+            found = [trained(recipe, pictures, held, device, report) for recipe in recipes]
+            row = row_of(recipes[0], seeds, found, pictures, held, device)
+        rows.append(row)
+        (folder / RESULTS).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return rows
 
 
