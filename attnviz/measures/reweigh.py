@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from attnviz.measures.embeddings import dot_product
+
 Matrix = Float[np.ndarray, "query key"]
 
 
@@ -25,17 +27,9 @@ def proximity(count: int, sigma: float) -> Matrix:
     return softmax(distance_scores(count, sigma))
 
 
-def products(vectors: Float[np.ndarray, "token feature"], cosine: bool = False) -> Matrix:
-    """Dot product of every vector with every other, or their cosine."""
-    if cosine:
-        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        vectors = vectors / np.where(lengths > 0, lengths, 1)
-    return vectors @ vectors.T
-
-
 def blended(vectors: Float[np.ndarray, "token feature"], content: float, sigma: float) -> Matrix:
     """Scores of which a share comes from what words say and the rest from where they stand."""
-    return content * products(vectors) + (1 - content) * distance_scores(len(vectors), sigma)
+    return content * dot_product(vectors) + (1 - content) * distance_scores(len(vectors), sigma)
 
 
 def look_up(

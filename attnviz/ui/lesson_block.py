@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attnviz import plots, views
 from attnviz.measures import reweigh
+from attnviz.measures.embeddings import dot_product
 from attnviz.models.guess import guesses
 from attnviz.plots.growth import growth
 from attnviz.training import sweep
@@ -27,7 +28,7 @@ from attnviz.ui.lesson import (
     weights,
 )
 from attnviz.ui.output import dark, plot
-from attnviz.ui.state import go
+from attnviz.ui.state import buttons, go
 
 HALF = 260  # pixels of a matrix that shares the width with another one
 
@@ -35,11 +36,11 @@ HALF = 260  # pixels of a matrix that shares the width with another one
 def matrices(here: Scene) -> None:
     """The raw map beside that of a head with learned matrices."""
     call = here.run().calls[0]
-    head = head_choice(call.heads)
+    head = head_choice()
     raw, learned = st.columns(2)
     with raw:
         st.markdown("**Nothing learned**")
-        weights(reweigh.softmax(reweigh.products(here.vectors)), here, "lesson:raw", "Without matrices", legend=False,
+        weights(reweigh.softmax(dot_product(here.vectors)), here, "lesson:raw", "Without matrices", legend=False,
                 height=HALF)  # fmt: skip
     found = call.weights([head])[0].numpy()
     with learned:
@@ -48,10 +49,9 @@ def matrices(here: Scene) -> None:
     st.caption(f"With learned matrices: {row_said(found, here)[0].lower()}{row_said(found, here)[1:]}.")
 
 
-def head_choice(count: int) -> int:
+def head_choice() -> int:
     """Which head of the block."""
-    options = list(range(1, count + 1))
-    return st.segmented_control("Head", options, default=1, required=True, key="head of the lesson") - 1
+    return buttons("Head", list(range(1, network()[0].config.heads + 1)), "head", at=0)
 
 
 def scaling(here: Scene) -> None:
@@ -105,7 +105,7 @@ def send_heads(call: AttentionCall, slot: str) -> None:
 def heads_choice(count: int) -> list[int]:
     """Which heads are shown; all of them to begin with."""
     names = [f"Head {head + 1}" for head in range(count)]
-    chosen = st.pills("Heads", names, default=names, selection_mode="multi", key="heads of the lesson")
+    chosen = st.pills("Heads", names, default=names, selection_mode="multi", key="lines", bind="query-params")
     return [names.index(name) for name in chosen]
 
 
@@ -121,7 +121,7 @@ def follow(here: Scene) -> Callable[[tuple[int, ...]], None]:
 
 def masks(here: Scene) -> None:
     """A causal mask over one head, and the same head between two sentences."""
-    block, head = network()[0].block, head_choice(4)
+    net, head = network()[0], head_choice()
     causal = st.toggle("Causal mask", True, key="causal", bind="query-params")
     call = here.run(mask=Mask(causal=True) if causal else None).calls[0]
     found = call.weights([head])[0].numpy()
@@ -136,12 +136,11 @@ def masks(here: Scene) -> None:
     if not reading.words:
         st.caption("Type a second sentence of English words to see cross-attention.")
         return
-    net = network()[0]
     with torch.no_grad():
         mine, others = (net.content(torch.tensor(ids)) + net.positions[: len(ids)] for ids in (here.ids, reading.ids))
         keys = Tokens(reading.words, stream="source")
-        (cross,) = block.attention(block.attention_norm(mine), block.attention_norm(others),
-                                   queries=Tokens(here.words), keys=keys)[1]  # fmt: skip
+        (cross,) = net.block.attention(net.block.attention_norm(mine), net.block.attention_norm(others),
+                                       queries=Tokens(here.words), keys=keys)[1]  # fmt: skip
     send_heads(cross, "lesson:cross")
     views.lines_view("lesson:across", maps="lesson:cross", heads=[head], tokens=[here.chosen], least=0.02,
                      label="From your sentence to the second one", on_pick=follow(here))  # fmt: skip

@@ -7,6 +7,7 @@ import streamlit as st
 
 from attnviz import plots
 from attnviz.measures import reweigh
+from attnviz.measures.embeddings import SIMILARITIES, dot_product
 from attnviz.models.words import words_of
 from attnviz.ui.answers import percent
 from attnviz.ui.lesson import (
@@ -61,7 +62,7 @@ def products(here: Scene) -> None:
     """Dot products or cosines of all pairs, and the lengths that tell them apart."""
     how = st.segmented_control("Compare by", ["Dot product", "Cosine"], default="Dot product", required=True,
                                key="compare", bind="query-params")  # fmt: skip
-    scores = reweigh.products(here.vectors, cosine=how == "Cosine")
+    scores = SIMILARITIES[how.lower()](here.vectors)
     most = float(np.quantile(np.abs(scores), 0.97))  # a long vector's product with itself would pale all others
     matrix(scores, here, "lesson:products", f"{how} of every word with every other", signed=True, value=how.lower(),
            limits=(-most, most))  # fmt: skip
@@ -78,7 +79,7 @@ def normalising(here: Scene) -> None:
     """From scores to shares, row by row or, as another operation, column by column."""
     way = st.segmented_control("Softmax along", ["Rows", "Columns"], default="Rows", required=True, key="along",
                                bind="query-params")  # fmt: skip
-    scores = reweigh.products(here.vectors)
+    scores = dot_product(here.vectors)
     shares = reweigh.softmax(scores, axis=-1 if way == "Rows" else 0)
     weights(shares, here, "lesson:shares", f"Softmax along {way.lower()}")
     st.dataframe(
