@@ -6,8 +6,6 @@ and the way back from features to words. Sentences have no begin and no end.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,11 +13,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS
-from attnviz.models.store import ASSETS, DamagedModel, halved, read_config, read_weights
+from attnviz.models.store import ASSETS, DamagedModel, read_config, read_weights, write
 from attnviz.models.vit import Block
 from attnviz.models.words import WordVectors
 from attnviz.types import Mask, Tokens, Trace
@@ -107,13 +104,8 @@ def guesses(network: Guesser, ids: Sequence[int], place: int, count: int = 5) ->
 
 def save_guesser(network: Guesser, words_digest: str, folder: Path, card: str, facts: dict[str, Any]) -> None:
     """Write half-precision weights, config.json with their checksum and that of the word vectors, and card.md."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = tensor_bytes({name: halved(tensor).cpu().contiguous() for name, tensor in network.state_dict().items()})
-    config = {"name": NAME, "sha256": hashlib.sha256(weights).hexdigest(), "words": words_digest,
-              "network": asdict(network.config), "facts": facts}  # fmt: skip
-    (folder / "model.safetensors").write_bytes(weights)
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    (folder / "card.md").write_text(card, encoding="utf-8")
+    config = {"name": NAME, "words": words_digest, "network": asdict(network.config), "facts": facts}
+    write(folder, network.state_dict(), config, card)
 
 
 def load_guesser(words: WordVectors, folder: Path | None = None) -> tuple[Guesser, dict[str, Any]]:

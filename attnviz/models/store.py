@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
+from torch import nn
 
 from attnviz.models.image import Classifier, ImageModel, Preparation, opened_as
 from attnviz.models.nets import SHAPES, built, kind_of
@@ -71,14 +72,17 @@ def read_rows(folder: Path, file: str) -> list[dict[str, Any]]:
         raise DamagedModel(folder, file, "cannot be read") from error
 
 
+def write_rows(folder: Path, file: str, rows: Sequence[dict[str, Any]]) -> None:
+    """A table for `read_rows`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
 def save(model: Classifier, folder: Path, card: str, facts: dict[str, Any]) -> None:
     """Write weights in half precision, config.json with their sha256, and card.md."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = tensor_bytes({k: halved(v).cpu().contiguous() for k, v in model.network.state_dict().items()})
     config = {
         "name": model.name,
         "title": model.title,
-        "sha256": hashlib.sha256(weights).hexdigest(),
         "kind": kind_of(model.config),
         "network": asdict(model.config),
         "preparation": asdict(model.preparation),
@@ -86,6 +90,14 @@ def save(model: Classifier, folder: Path, card: str, facts: dict[str, Any]) -> N
         "groups": model.groups,
         "facts": facts,
     }
+    write(folder, model.network.state_dict(), config, card)
+
+
+def write(folder: Path, tensors: Mapping[str, torch.Tensor], config: dict[str, Any], card: str) -> None:
+    """The three files of anything trained: tensors in half precision, config.json with their sha256, card.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = tensor_bytes({name: halved(tensor).cpu().contiguous() for name, tensor in tensors.items()})
+    config = {"sha256": hashlib.sha256(weights).hexdigest(), **config}
     (folder / "model.safetensors").write_bytes(weights)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     (folder / "card.md").write_text(card, encoding="utf-8")
@@ -94,6 +106,11 @@ def save(model: Classifier, folder: Path, card: str, facts: dict[str, Any]) -> N
 def halved(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor as it is shipped: in half precision, unless it counts."""
     return tensor.detach().half() if tensor.is_floating_point() else tensor.detach()
+
+
+def as_shipped(network: nn.Module) -> None:
+    """Round the parameters of a network as `write` will, so that what is tested is what is shipped."""
+    network.load_state_dict({name: halved(tensor).float() for name, tensor in network.state_dict().items()})
 
 
 def open_vit(folder: Path) -> ImageModel:

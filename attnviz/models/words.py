@@ -6,8 +6,6 @@ of the input matrix, without what all rows share, and scaled so that the mean le
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +15,9 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from attnviz.models.store import ASSETS, DamagedModel, read_config, read_weights
+from attnviz.models.store import ASSETS, DamagedModel, read_config, read_weights, write
 
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")  # letters or digits of any script, an apostrophe inside
 NAME = "word2vec"
@@ -117,10 +114,5 @@ def load_words(folder: Path | None = None) -> WordVectors:
 
 def save_words(words: Sequence[str], vectors: Tensor, folder: Path, card: str, facts: dict[str, Any]) -> None:
     """Write vectors in half precision, the list of words, config.json with the checksum, and card.md."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = tensor_bytes({"vectors": vectors.half().contiguous()})
-    config = {"name": NAME, "sha256": hashlib.sha256(weights).hexdigest(), "facts": facts}
-    (folder / "model.safetensors").write_bytes(weights)
+    write(folder, {"vectors": vectors}, {"name": NAME, "facts": facts}, card)
     (folder / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    (folder / "card.md").write_text(card, encoding="utf-8")

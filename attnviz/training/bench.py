@@ -9,7 +9,6 @@ assets/models/bench.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ import torch
 from attnviz.attention import VARIANTS
 from attnviz.models import ViT, ViTConfig, save
 from attnviz.models.image import Classifier
-from attnviz.models.store import BENCH, RESULTS, bench_results
+from attnviz.models.store import BENCH, RESULTS, bench_results, write_rows
 from attnviz.training.augment import Augmentation
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.evaluate import evaluate, interval, opened_model
@@ -102,7 +101,7 @@ def run_bench(
         row = {"name": recipe.name, "variant": variant, "run": run, **facts_of(model, recipe, held, device, seconds)}
         save(model, folder / recipe.name, card(recipe, row), row)
         done = written(folder) | {recipe.name: row}  # read again: another process may train other variants
-        (folder / RESULTS).write_text(json.dumps(list(done.values()), indent=1) + "\n", encoding="utf-8")
+        write_rows(folder, RESULTS, list(done.values()))
     return list(written(folder).values())
 
 

@@ -13,12 +13,7 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
     shape = model.config
     patches = (shape.size // shape.patch) ** 2
     lines = [
-        f"# {model.name}: {recipe.title}",
-        "",
-        f"Printed by `python -m attnviz.training {facts['recipe']}`.",
-        "",
-        "| what | value |",
-        "|---|---|",
+        *opening(f"{model.name}: {recipe.title}", facts["recipe"]),
         f"| network | {shape.layers} layers, {shape.heads} heads, width {shape.width}, {patches} patches of "
         f"{shape.patch} x {shape.patch} px, readout from {shape.pooling} |",
         f"| input | the middle square at {shape.size} px"
@@ -42,6 +37,11 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
         lines += ["", "## Top-1 by coarse group", "", "| group | top-1 |", "|---|---|"]
         lines += [f"| {name} | {value} % |" for name, value in sorted(facts["top1_by_group"].items())]
     return "\n".join([*lines, *limits(model)])
+
+
+def opening(title: str, recipe: str) -> list[str]:
+    """How every card with a table of facts begins."""
+    return [f"# {title}", "", f"Printed by `python -m attnviz.training {recipe}`.", "", "| what | value |", "|---|---|"]
 
 
 def earlier(facts: dict[str, Any]) -> list[str]:

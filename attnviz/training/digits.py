@@ -7,7 +7,6 @@ evaluation without augmentation on the same 450. Their accuracies are written to
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from scipy.stats import t as student
 
 from attnviz.models.nets import AXIALNET, BOTNET, Shape, built
-from attnviz.models.store import ASSETS, read_rows
+from attnviz.models.store import ASSETS, read_rows, write_rows
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.evaluate import evaluate, opened_model
 from attnviz.training.loop import Progress, machine, train
@@ -57,7 +56,6 @@ def run_digits(
     """
     pictures, held = DATA[BASE.data]("train"), DATA[BASE.data]("val")
     done, rows = {row["name"]: row for row in results(folder)}, []
-    folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         recipes = [recipe_of(name, seed, steps) for seed in seeds]
         row = done.get(name)
@@ -65,7 +63,7 @@ def run_digits(
             found = [trained(recipe, pictures, held, device, report) for recipe in recipes]
             row = row_of(recipes[0], seeds, found, pictures, held, device)
         rows.append(row)
-        (folder / RESULTS).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_rows(folder, RESULTS, rows)
     return rows
 
 

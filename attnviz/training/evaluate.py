@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnviz.models.image import Classifier, Preparation, opened_as
 from attnviz.models.nets import Network
-from attnviz.models.store import halved
+from attnviz.models.store import as_shipped
 from attnviz.training.data import JPEG, Pictures
 from attnviz.training.loop import statistics
 from attnviz.training.recipes import Recipe
@@ -19,7 +19,7 @@ from attnviz.training.recipes import Recipe
 
 def opened_model(recipe: Recipe, network: Network, pictures: Pictures) -> Classifier:
     """The trained network with its preparation and class names, its weights as rounded as they will be shipped."""
-    network.load_state_dict({name: halved(tensor).float() for name, tensor in network.state_dict().items()})
+    as_shipped(network)
     mean, deviation = (tuple(round(v, 4) for v in t.flatten().tolist()) for t in statistics(recipe.data))
     digits, jpeg = recipe.data == "digits", JPEG if recipe.data == "photos" else None
     preparation = Preparation(recipe.config.size, mean, deviation, invert_light=digits, jpeg=jpeg)

@@ -21,9 +21,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnviz.models.guess import GuessConfig, Guesser, save_guesser
-from attnviz.models.store import halved
+from attnviz.models.store import as_shipped
 from attnviz.models.words import WordVectors, load_words, words_of
 from attnviz.training import corpus
+from attnviz.training.card import opening
 from attnviz.training.data import Split
 from attnviz.training.loop import machine
 from attnviz.training.skipgram import Stand
@@ -136,7 +137,7 @@ def run_guesser(
     longest = GuessConfig(words=0).longest
     texts = sentences("train", words, longest)
     network, seconds = train_guesser(words, texts, recipe, device, report)
-    network.load_state_dict({name: halved(tensor).float() for name, tensor in network.state_dict().items()})
+    as_shipped(network)
     facts = {
         "parameters": sum(p.numel() for p in network.parameters()),
         "sentences": sum(map(len, texts.values())),
@@ -156,12 +157,7 @@ def run_guesser(
 def card_of(facts: dict[str, Any], shape: GuessConfig) -> str:
     """card.md, every number taken from `facts`."""
     lines = [
-        "# one-block: a transformer of one block that guesses hidden words",
-        "",
-        "Printed by `python -m attnviz.training one-block`.",
-        "",
-        "| what | value |",
-        "|---|---|",
+        *opening("one-block: a transformer of one block that guesses hidden words", "one-block"),
         f"| network | 1 layer, {shape.heads} heads, width {shape.width}, over the fixed vectors of `word2vec` |",
         f"| parameters | {facts['parameters']:,}, besides the word vectors |",
         f"| data | {facts['data']} |",

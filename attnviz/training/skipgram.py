@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from attnviz.models.words import WordVectors, save_words
 from attnviz.training import corpus
+from attnviz.training.card import opening
 from attnviz.training.loop import machine
 
 REPORT = 100  # steps between two reports
@@ -234,12 +235,7 @@ def rank_of(table: WordVectors, a: str, b: str, c: str, d: str) -> int:
 def card_of(facts: dict[str, Any], table: WordVectors) -> str:
     """card.md, every number taken from `facts` or from the vectors."""
     lines = [
-        "# word2vec: a vector for every word",
-        "",
-        "Printed by `python -m attnviz.training word2vec`.",
-        "",
-        "| what | value |",
-        "|---|---|",
+        *opening("word2vec: a vector for every word", "word2vec"),
         f"| vectors | {facts['words']:,} words of {facts['width']} numbers, skip-gram with negative sampling |",
         f"| data | {facts['data']} |",
         f"| trained on | {facts['tokens']:,} words, {facts['epochs']} epochs, window {facts['window']}, "

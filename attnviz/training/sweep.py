@@ -6,8 +6,7 @@ label of the nearest training picture, pixel by pixel. Every seed draws its own 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,14 @@ import numpy as np
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from attnviz.models.store import ASSETS, read_rows
+from attnviz.models.store import ASSETS, read_rows, write_rows
 from attnviz.training.data import DATA, Pictures
-from attnviz.training.evaluate import evaluate, opened_model
-from attnviz.training.loop import Progress, machine, train
-from attnviz.training.recipes import RECIPES, Recipe
+from attnviz.training.digits import BASE, Report, trained
+from attnviz.training.loop import machine
 
 RESULTS = "sweep.json"
 PER_CLASS = (5, 10, 20, 40, 80, 130)  # pictures of every digit
 SEEDS = 3
-BASE: Recipe = RECIPES["vit-digits"]
-Report = Callable[[str, Progress], None]
 
 
 def run_sweep(
@@ -44,17 +40,13 @@ def run_sweep(
     for count in per_class:
         accuracy: dict[str, list[float]] = {"vit": [], "nearest": []}
         for seed in seeds:
-            recipe = replace(BASE, seed=seed, steps=steps or BASE.steps)
             few = some_of(pictures, count, seed)
-            told = f"{len(few)} pictures, seed {seed}"
-            network, _ = train(recipe, device=device, pictures=few, report=lambda at, told=told: report(told, at))
-            found = evaluate(opened_model(recipe, network, held), held, removed=False)
-            accuracy["vit"].append(found["top1"])
+            recipe = replace(BASE, name=f"{len(few)} pictures,", seed=seed, steps=steps or BASE.steps)
+            accuracy["vit"].append(trained(recipe, few, held, device, report)[0])
             accuracy["nearest"].append(nearest(few, held))
         rows.append({"pictures": count * len(held.classes), "seeds": list(seeds), "steps": steps or BASE.steps,
                      "batch": BASE.batch, "held_out": len(held), **accuracy, **machine(device)})  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULTS).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_rows(folder, RESULTS, rows)
     return rows
 
 
