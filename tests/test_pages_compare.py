@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ from attnviz.models import store
 from attnviz.ui import cache, compare_live
 from attnviz.ui.compare import LOOKS, NATIVE, ROLLOUT
 from attnviz.ui.compare_panels import OWN, SAME
-from tests import made_up_bench
+from tests import made_up_bench, pages
 
-ROOT = Path(__file__).parents[1]
+open_page = partial(pages.open_page, "compare")
 SIX = [tuple(list(VARIANTS)[start : start + 6]) for start in range(0, len(VARIANTS), 6)]
 
 
@@ -39,18 +40,6 @@ def use(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Let the page find its bench in a folder."""
     patch.setattr(store, "BENCH", folder)
     cache.shipped.clear()
-
-
-def open_page(**parameters: str | list[str]) -> AppTest:
-    """The page, opened with these parameters in the URL."""
-    at = AppTest.from_file(ROOT / "attnviz/main.py", default_timeout=300)
-    for key, value in parameters.items():
-        at.query_params[key] = value
-    at.run()
-    at.switch_page("../pages/compare.py").run()
-    assert not at.exception
-    assert not at.error, [e.value for e in at.error]
-    return at
 
 
 def spoken(at: AppTest) -> str:

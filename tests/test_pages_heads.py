@@ -2,26 +2,13 @@
 
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-ROOT = Path(__file__).parents[1]
-
-
-def open_page(name: str, **parameters: str) -> AppTest:
-    """The app, opened at one of its pages with these parameters in the URL."""
-    at = AppTest.from_file(ROOT / "attnviz/main.py", default_timeout=60)
-    for key, value in parameters.items():
-        at.query_params[key] = value
-    at.run()
-    at.switch_page(f"../pages/{name}.py").run()
-    assert not at.exception
-    assert not at.error, [e.value for e in at.error]
-    return at
+from tests.pages import open_page
 
 
 def spoken(at: AppTest) -> str:

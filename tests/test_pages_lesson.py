@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,21 +14,10 @@ from attnviz.models.words import load_words
 from attnviz.ui.lesson import SENTENCE
 from attnviz.ui.lesson_steps import STEPS
 from attnviz.ui.text import sections
+from tests import pages
 
-ROOT = Path(__file__).parents[1]
+opened = partial(pages.open_page, "lesson")
 WORDS = SENTENCE.lower().split()
-
-
-def opened(**parameters: str) -> AppTest:
-    """The page, opened with these parameters in the URL."""
-    at = AppTest.from_file(ROOT / "attnviz/main.py", default_timeout=300)
-    for key, value in parameters.items():
-        at.query_params[key] = value
-    at.run()
-    at.switch_page("../pages/lesson.py").run()
-    assert not at.exception
-    assert not at.error, [e.value for e in at.error]
-    return at
 
 
 def said(at: AppTest) -> str:

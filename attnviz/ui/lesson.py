@@ -19,7 +19,7 @@ from attnviz.types import Trace
 from attnviz.ui.answers import percent
 from attnviz.ui.cache import core
 from attnviz.ui.output import dark, plot
-from attnviz.ui.state import go, keep_inside
+from attnviz.ui.state import buttons, go, keep_inside
 
 SENTENCE = "Tommy can be annoying but he is a good dog"
 LONGEST, LETTERS, LEAST = 24, 400, 2  # words that are read, characters that may be typed, words a step needs
@@ -90,9 +90,7 @@ def remarks(reading: Reading) -> list[str]:
 
 def step_choice(count: int) -> int:
     """Which step is shown, counting from 1."""
-    options = list(range(1, count + 1))
-    keep_inside("step", options)
-    return st.segmented_control("Step", options, default=1, required=True, key="step", bind="query-params")
+    return 1 + buttons("Step", list(range(1, count + 1)), "step", at=0)
 
 
 def turn(step: int, count: int) -> None:

@@ -28,9 +28,10 @@ from attnviz.ui.lesson import (
     weights,
 )
 from attnviz.ui.output import dark, plot
-from attnviz.ui.state import buttons, go
+from attnviz.ui.state import buttons, go, head_name
 
 HALF = 260  # pixels of a matrix that shares the width with another one
+DIMS, KEYS, DRAWS = (4, 16, 64, 256, 1024), 16, 400  # of the random products in step 8
 
 
 def matrices(here: Scene) -> None:
@@ -44,9 +45,9 @@ def matrices(here: Scene) -> None:
                 height=HALF)  # fmt: skip
     found = call.weights([head])[0].numpy()
     with learned:
-        st.markdown(f"**Learned:** head {head + 1}")
-        weights(found, here, "lesson:learned", f"Head {head + 1}", legend=False, height=HALF)
-    st.caption(f"With learned matrices: {row_said(found, here)[0].lower()}{row_said(found, here)[1:]}.")
+        st.markdown(f"**Learned:** {head_name(head).lower()}")
+        weights(found, here, "lesson:learned", head_name(head), legend=False, height=HALF)
+    st.caption(f"{row_said(found, here)}, with the learned matrices.")
 
 
 def head_choice() -> int:
@@ -56,8 +57,7 @@ def head_choice() -> int:
 
 def scaling(here: Scene) -> None:
     """Random products of every dimension, and one row of the block with and without scaling."""
-    dims = np.array([4, 16, 64, 256, 1024])
-    found = reweigh.spread_of_products(dims)
+    dims, found = np.array(DIMS), spread()
     figure = growth({"spread of q·k": found["spread"], "√d": np.sqrt(dims)}, sizes=dims.tolist(), x_title="dimension d",
                     dark=dark(), height=260)  # fmt: skip
     plot(figure, "lesson:spread", alt="The spread of random dot products grows like the root of the dimension")
@@ -65,13 +65,19 @@ def scaling(here: Scene) -> None:
     figure = plots.bars(series, labels=[f"d = {dim}" for dim in dims], colours={"scores as they are": "muted",
                         "divided by √d": "key"}, form=".0%", shown=True, limits=(0, 1.15), dark=dark(), height=260,
                         y_title="Largest weight")  # fmt: skip
-    plot(figure, "lesson:largest", alt="The largest of 16 weights, without and with scaling")
+    plot(figure, "lesson:largest", alt=f"The largest of {KEYS} weights, without and with scaling")
     call = here.run().calls[0]
     sharp = call.scores([0], [here.chosen], "raw")[0, 0].softmax(-1)
     soft, dim = call.weights([0], [here.chosen])[0, 0], call.query.shape[-1]
-    st.caption(f"Random numbers, the mean of 400 draws of 16 keys. In this sentence, head 1 of the block (d = {dim}) "
-               f"gives at most {percent(float(soft.max()))} of the row of {here.word} to one word; without scaling it "
-               f"would be {percent(float(sharp.max()))}.")  # fmt: skip
+    st.caption(f"Random numbers, the mean of {DRAWS} draws of {KEYS} keys. In this sentence, head 1 of the block "
+               f"(d = {dim}) gives at most {percent(float(soft.max()))} of the row of {here.word} to one word; without "
+               f"scaling it would be {percent(float(sharp.max()))}.")  # fmt: skip
+
+
+@st.cache_data(show_spinner=False)
+def spread() -> dict[str, np.ndarray]:
+    """The random products, which are the same for every visitor."""
+    return reweigh.spread_of_products(np.array(DIMS), KEYS, DRAWS)
 
 
 def several_heads(here: Scene) -> None:
@@ -83,7 +89,7 @@ def several_heads(here: Scene) -> None:
                      label="Where every word looks, one colour a head", on_pick=follow(here))  # fmt: skip
     handed = torch.einsum("hd,hdf->hf", known(call.output)[:, here.chosen], known(call.projection))
     added = handed.norm(dim=-1).numpy()
-    figure = plots.bars(added, labels=[f"Head {h + 1}" for h in range(call.heads)], colours=list(range(call.heads)),
+    figure = plots.bars(added, labels=[head_name(h) for h in range(call.heads)], colours=list(range(call.heads)),
                         dark=dark(), height=220, y_title="Length added")  # fmt: skip
     plot(figure, "lesson:added", alt=f"How long the vector is that each head adds to {here.word}")
     st.caption(f"The bars: the length of what each head adds to {here.word}, after its part of W_O.")
@@ -98,13 +104,13 @@ def known(tensor: Tensor | None) -> Tensor:
 
 def send_heads(call: AttentionCall, slot: str) -> None:
     """Give the browser the maps of all heads."""
-    titles = [f"Head {head + 1}" for head in range(call.heads)]
+    titles = [head_name(head) for head in range(call.heads)]
     views.send_maps(slot, call.weights().numpy(), titles=titles, keys=call.keys, queries=call.queries)
 
 
 def heads_choice(count: int) -> list[int]:
     """Which heads are shown; all of them to begin with."""
-    names = [f"Head {head + 1}" for head in range(count)]
+    names = [head_name(head) for head in range(count)]
     chosen = st.pills("Heads", names, default=names, selection_mode="multi", key="lines", bind="query-params")
     return [names.index(name) for name in chosen]
 
@@ -127,7 +133,7 @@ def masks(here: Scene) -> None:
     found = call.weights([head])[0].numpy()
     if causal:
         found = np.where(np.tri(len(here.words), dtype=bool), found, np.nan)  # masked is nothing, not zero
-    weights(found, here, "lesson:causal", f"Head {head + 1}{', later words masked' if causal else ''}", height=400)
+    weights(found, here, "lesson:causal", f"{head_name(head)}{', later words masked' if causal else ''}", height=400)
     text = st.text_input("A second sentence, to be looked at", "The puppy barked at the old man", max_chars=400,
                          key="other", bind="query-params")  # fmt: skip
     reading = table().read(text or "", LONGEST)

@@ -161,11 +161,10 @@ const linesView = {
     }
     if (!queries.length) return {sentence: "Point at a word to see where it looks; on the right, who looks at it", note};
     const each = heads.map((head) => {
-      const {best, values} = rowWords(record, head, queries, false, null);
-      return [values[best] ?? 0, best, head];
+      const {best, values, sentence} = rowWords(record, head, queries, false, null);
+      return [values[best] ?? 0, `${named(head)}: ${sentence}`];
     });
-    const [, , head] = each.reduce((a, b) => (b[0] > a[0] ? b : a));
-    const sentence = `${named(head)}: ${rowWords(record, head, queries, false, null).sentence}`;
+    const [, sentence] = each.reduce((a, b) => (b[0] > a[0] ? b : a));
     return {sentence, tip: sentence, note};
   },
 };

@@ -1,0 +1,21 @@
+"""How the tests of pages open one without a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+MAIN = Path(__file__).parents[1] / "attnviz" / "main.py"
+
+
+def open_page(name: str, **parameters: str | list[str]) -> AppTest:
+    """The app, opened at one of its pages with these parameters in the URL."""
+    at = AppTest.from_file(MAIN, default_timeout=300)
+    for key, value in parameters.items():
+        at.query_params[key] = value
+    at.run()
+    at.switch_page(f"../pages/{name}.py").run()
+    assert not at.exception
+    assert not at.error, [e.value for e in at.error]
+    return at
