@@ -116,7 +116,7 @@ def test_a_race_is_run_replayed_and_opened_on_other_pages():
     app.slider(key="epoch").set_value(0).run()
     assert maps_sent(app) != last
     assert not app.error
-    button(app, "open:0").click().run()
+    button(app, "open:1").click().run()
     name = f"Trained here: {MHA}"
     assert app.session_state["model"] == name
     assert app.session_state[TRAINED][name].facts["steps"] == 100
