@@ -39,8 +39,11 @@ class Tokens:
     grid: tuple[int, int] | None = None  # rows, columns of the patch grid after the first `prefix` tokens
     prefix: int = 0  # tokens before the grid: CLS, registers, distillation
     stream: str = "main"  # calls with one stream share one axis
+    words: tuple[int, ...] | None = None  # of text: which word each token is a piece of, -1 for special tokens
 
     def __post_init__(self):
+        if self.words is not None and len(self.words) != len(self.labels):
+            raise ValueError(f"{len(self.labels)} labels but word numbers for {len(self.words)}")
         if self.grid and self.prefix + self.grid[0] * self.grid[1] != len(self.labels):
             raise ValueError(
                 f"{len(self.labels)} labels but prefix {self.prefix} + grid {self.grid[0]} x {self.grid[1]}"
@@ -65,6 +68,8 @@ class Sample:
     tokens: Mapping[str, Tokens]
     image: Image | None = None  # the picture the network really saw
     crop: tuple[int, int, int, int] | None = None  # the part of the user's picture it saw: left, top, right, bottom
+    text: str = ""  # the text the network really read
+    cut: str = ""  # what was left out at its end, because the network reads no more
 
 
 class NamedMap(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from attnviz.attention import VARIANTS
-from attnviz.models import MODELS, ImageModel, load
+from attnviz.models import IMAGES, ImageModel, load_image as load
 from attnviz.models.store import ASSETS, BENCH, bench_results
 from attnviz.training import bench
 from attnviz.training.__main__ import TEXT
@@ -26,7 +26,7 @@ LEAST = {"vit": 38.0, "vit-digits": 95.0}  # top-1 in percent of the held-out pi
 MEGABYTE = 1_000_000
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=IMAGES)
 def shipped(request: pytest.FixtureRequest) -> ImageModel:
     """Each shipped model, opened."""
     return load(request.param)
@@ -39,7 +39,7 @@ def held_out(model: ImageModel) -> Pictures:
 
 def test_models_are_small() -> None:
     sizes = {path.parent.name: path.stat().st_size for path in ASSETS.glob("*/model.safetensors")}
-    assert set(sizes) == {*MODELS, *TEXT}
+    assert set(sizes) == {*IMAGES, *TEXT}
     assert max(sizes.values()) <= 15 * MEGABYTE
     assert sum(path.stat().st_size for path in ASSETS.parent.rglob("*") if path.is_file()) <= 120 * MEGABYTE
 
@@ -49,7 +49,7 @@ def test_nothing_shipped_can_run_code() -> None:
     assert {path.suffix for path in ASSETS.parent.rglob("*") if path.is_file()} <= kinds
 
 
-@pytest.mark.parametrize("name", [*MODELS, *TEXT])
+@pytest.mark.parametrize("name", [*IMAGES, *TEXT])
 def test_the_checksum_is_the_files(name: str) -> None:
     config = json.loads((ASSETS / name / "config.json").read_text(encoding="utf-8"))
     assert config["sha256"] == hashlib.sha256((ASSETS / name / "model.safetensors").read_bytes()).hexdigest()

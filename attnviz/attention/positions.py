@@ -79,6 +79,7 @@ def resize_table(
 
 POSITIONS: dict[str, Scheme] = {
     "learned": Scheme("Learned table", learned, learned=True),
+    "learned1d": Scheme("Learned table, started from one sequence", sine_cosine, learned=True),
     "learned2d": Scheme("Learned table, started from rows and columns", sine_cosine_2d, learned=True, grid=True),
     "sine2d": Scheme("Sine and cosine, rows and columns", sine_cosine_2d, grid=True),
     "sine": Scheme("Sine and cosine, one sequence", sine_cosine),

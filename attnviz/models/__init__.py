@@ -1,17 +1,22 @@
 """Networks and the shipped models. To add one: train it, then one line in MODELS."""
 
 from attnviz.models.image import ImageModel, Preparation
-from attnviz.models.store import MODELS, DamagedModel, bench_results, load, save
+from attnviz.models.store import IMAGES, MODELS, TEXTS, DamagedModel, bench_results, load, load_image, save
+from attnviz.models.text_model import TextModel
 from attnviz.models.vit import ViT, ViTConfig
 
 __all__ = [
+    "IMAGES",
     "MODELS",
+    "TEXTS",
     "DamagedModel",
     "ImageModel",
     "Preparation",
+    "TextModel",
     "ViT",
     "ViTConfig",
     "bench_results",
     "load",
+    "load_image",
     "save",
 ]

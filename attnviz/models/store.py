@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,9 @@ from torch import nn
 
 from attnviz.models.image import Classifier, ImageModel, Preparation, opened_as
 from attnviz.models.nets import SHAPES, built, kind_of
+
+if TYPE_CHECKING:
+    from attnviz.models.text_model import TextModel
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
 BENCH, RESULTS = ASSETS / "bench", "bench.json"  # one folder for each trained entry, and a table of all
@@ -42,16 +45,23 @@ class Entry:
 
     title: str
     modality: str  # "image" or "text"
-    open: Callable[[Path], ImageModel]
+    open: Callable[[Path], Any]
 
 
-def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> ImageModel:
+def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> ImageModel | TextModel:
     """Open a trained model by its name in MODELS, or a network of the bench as "bench/NAME".
 
     Raises ValueError for another name, DamagedModel for a bad file.
     """
-    if name in MODELS:
-        return MODELS[name].open(folder or ASSETS / name).to(device)
+    if name in TEXTS:
+        return TEXTS[name].open(folder or ASSETS / name).to(device)
+    return load_image(name, device=device, folder=folder)
+
+
+def load_image(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> ImageModel:
+    """The same for a model that looks at pictures."""
+    if name in IMAGES:
+        return IMAGES[name].open(folder or ASSETS / name).to(device)
     if name in (known := [f"bench/{row['name']}" for row in bench_results()]):
         return open_vit(folder or BENCH / name.removeprefix("bench/")).to(device)
     raise ValueError(f"no model is called {name!r}; known: {', '.join([*MODELS, *known])}")
@@ -173,7 +183,19 @@ def read_weights(folder: Path, expected: str) -> dict[str, torch.Tensor]:
         raise DamagedModel(folder, "model.safetensors", "holds no tensors") from error
 
 
-MODELS: dict[str, Entry] = {
+def open_reader(folder: Path) -> TextModel:
+    """A network that reads one text, from its folder."""
+    from attnviz.models.text_model import open_text  # it reads and writes through this module
+
+    return open_text(folder)
+
+
+IMAGES: dict[str, Entry] = {
     "vit": Entry("Photographs, 130 classes", "image", open_vit),
     "vit-digits": Entry("Handwritten digits", "image", open_vit),
 }
+TEXTS: dict[str, Entry] = {
+    "sentences": Entry("English sentences: hidden words, praise, parts of speech", "text", open_reader),
+    "stories": Entry("English stories, word after word", "text", open_reader),
+}
+MODELS: dict[str, Entry] = {**IMAGES, **TEXTS}

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from attnviz.attention import VARIANTS
-from attnviz.models import load, save
+from attnviz.models import load_image, save
 from attnviz.models.store import ASSETS, BENCH
-from attnviz.training import bench, digits, guess, skipgram, sweep
+from attnviz.training import bench, digits, guess, skipgram, subwords, sweep
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
@@ -23,7 +23,11 @@ from attnviz.training.loop import Progress, circumstances, pick_device, train
 from attnviz.training.recipes import RECIPES
 
 RUNS = Path("runs")
-TEXT = {"word2vec": skipgram.run_words, "one-block": guess.run_guesser}
+TEXT = {
+    "subwords": subwords.run_subwords,
+    "word2vec": skipgram.run_words,
+    "one-block": guess.run_guesser,
+}
 TOLD = ("steps", "batch", "seed", "minutes", "device", "top1", "before")  # of a network that training goes on from
 
 
@@ -117,7 +121,7 @@ def train_one(options: argparse.Namespace) -> int:
         checkpoint.unlink(missing_ok=True)
     device = pick_device(options.device)
     pictures = DATA[recipe.data]("train")
-    shipped = load(recipe.before) if recipe.before else None
+    shipped = load_image(recipe.before) if recipe.before else None
     network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25, pictures=pictures,
                              before=shipped and shipped.network.state_dict())  # fmt: skip
     held = DATA[recipe.data]("val")

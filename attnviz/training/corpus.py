@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -17,6 +20,10 @@ END = "<|end|>"  # a line that ends a story
 SOURCES = (
     "African Storybook and Pratham Books (CC BY), FairytaleQA tales (Apache-2.0), children's classics (public domain), "
     "captions of Multi30k task 2 (research use), English sentences of Tatoeba (CC BY 2.0)"
+)
+ALL_SOURCES = (
+    f"{SOURCES}, their French translations, translated captions of Multi30k task 1 (research use), Stanford Sentiment "
+    "Treebank (research use), English Web Treebank of Universal Dependencies (CC BY-SA 4.0)"
 )
 LEAST = 12  # times a word has to appear to be learned
 HELD = 50  # one line of so many of the captions and short sentences is held out
@@ -64,3 +71,104 @@ def numbered(found: Sequence[Sequence[str]], words: Sequence[str]) -> list[Int[n
     """Every text as the numbers of its words; words that are not in the vocabulary are left out."""
     index = {word: i for i, word in enumerate(words)}
     return [np.array([index[word] for word in text if word in index], dtype=np.int32) for text in found]
+
+
+class Word(NamedTuple):
+    """One word of a sentence in the treebank."""
+
+    start: int  # in the text, in characters
+    stop: int
+    tag: str  # its part of speech
+    head: int  # number of the word it depends on, -1 for the root
+
+
+class Sentence(NamedTuple):
+    """A sentence whose words have parts of speech and heads."""
+
+    text: str
+    words: tuple[Word, ...]
+
+
+def story_paragraphs(split: Split) -> Iterator[str]:
+    """Paragraphs of the stories."""
+    for line in unzipped(data_folder() / "text" / f"lm_stories_{split}.txt.gz"):
+        if line and line != END:
+            yield line
+
+
+def stories(split: Split) -> Iterator[list[str]]:
+    """Stories, each as its paragraphs."""
+    story: list[str] = []
+    for line in unzipped(data_folder() / "text" / f"lm_stories_{split}.txt.gz"):
+        if line == END:
+            yield story
+            story = []
+        elif line:
+            story.append(line)
+    if story:
+        yield story
+
+
+def captions(split: Split) -> Iterator[str]:
+    """Captions of photographs; one in HELD is held out."""
+    for i, line in enumerate(unzipped(data_folder() / "text" / "captions_en.txt.gz")):
+        if (i % HELD == 0) == (split == "val"):
+            yield line
+
+
+def translations(split: Split | Literal["test"]) -> Iterator[tuple[str, str]]:
+    """English sentences and their French translations: Tatoeba's, and for training Multi30k's too."""
+    folder = data_folder() / "text"
+    for line in itertools.islice(unzipped(folder / "tatoeba_en_fr.tsv.gz"), 1, None):
+        kind, english, french = line.split("\t")
+        if kind == split:
+            yield english, french
+    if split == "train":
+        yield from captions_translated("train")
+
+
+def captions_translated(split: Split | Literal["test"]) -> Iterator[tuple[str, str]]:
+    """English captions and their French translations (Multi30k, task 1)."""
+    for line in itertools.islice(unzipped(data_folder() / "text" / "multi30k_en_de_fr.tsv.gz"), 1, None):
+        kind, english, _, french = line.split("\t")
+        if kind == split:
+            yield english, french
+
+
+def reviews(split: Split | Literal["test"]) -> Iterator[tuple[int, str]]:
+    """Sentences about films with how much they praise, 0 (not at all) to 4 (very), as the treebank writes them."""
+    for line in itertools.islice(unzipped(data_folder() / "text" / "sst.tsv.gz"), 1, None):
+        kind, praise, text = line.split("\t")
+        if kind == {"val": "dev"}.get(split, split):
+            yield int(praise), text
+
+
+def treebank(split: Split | Literal["test"]) -> Iterator[Sentence]:
+    """Sentences of the English Web Treebank; contracted words count as their parts, empty nodes not at all."""
+    name = {"val": "dev"}.get(split, split)
+    text, words, at = "", [], 0
+    for line in unzipped(data_folder() / "text" / f"ud_ewt_{name}.conllu.gz"):
+        if line.startswith("# text = "):
+            text, words, at = line.removeprefix("# text = "), [], 0
+        elif not line:
+            if words:
+                yield Sentence(text, tuple(words))
+            words = []
+        elif not line.startswith("#"):
+            number, form, _, tag, _, _, head, *_ = line.split("\t")
+            if number.isdigit():
+                start = text.find(form, at)
+                start = at if start < 0 else start  # a form the text writes otherwise stands where the last one ended
+                at = min(len(text), start + len(form))
+                words.append(Word(start, at, tag, int(head) - 1))
+
+
+TIGHT = [(r" (n't|'s|'re|'ve|'ll|'d|'m|'S)\b", r"\1"), (r" ([.,;:?!%)\]}])", r"\1"), (r"([(\[{$]) ", r"\1"),
+         (r"`` ?", '"'), (r" ?''", '"'), (r"-lrb- ?", "("), (r" ?-rrb-", ")"), (r"\bca n't\b", "can't"), (r" +", " ")]  # fmt: skip
+
+
+def written(text: str) -> str:
+    """A sentence whose signs stand apart, as a person would write it."""
+    for pattern, instead in TIGHT:
+        text = re.sub(pattern, instead, text)
+    return text[:1].upper() + text[1:]

@@ -14,7 +14,7 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from attnviz.models import MODELS, ImageModel, load
+from attnviz.models import IMAGES, TEXTS, ImageModel, TextModel, load, load_image
 from attnviz.types import Sample, Trace
 from attnviz.ui.bench import bench
 from attnviz.ui.device import best_device
@@ -61,23 +61,42 @@ def trained_here() -> dict[str, ImageModel]:
 
 
 def open_model(name: str, device: str = "") -> ImageModel:
-    """A model by its name: shipped, on the best device there is, or trained by this visitor. Raises DamagedModel."""
+    """A model of pictures: shipped, on the best device there is, or trained by this visitor. Raises DamagedModel."""
     return trained_here()[name] if name in trained_here() else shipped(name, device)
+
+
+def open_text_model(name: str, device: str = "") -> TextModel:
+    """A model of texts, by its name in TEXTS. Raises DamagedModel."""
+    return shipped_text(name, device)
+
+
+def open_any(name: str, device: str = "") -> ImageModel | TextModel:
+    """A model of pictures or of texts."""
+    return open_text_model(name, device) if name in TEXTS else open_model(name, device)
 
 
 def model_names() -> list[str]:
     """The models this visitor can look into."""
-    return [*MODELS, *bench().models, *trained_here()]
+    return [*IMAGES, *TEXTS, *bench().models, *trained_here()]
 
 
 @st.cache_resource(max_entries=MODEL_ENTRIES, show_spinner="Opening the model")
 def shipped(name: str, device: str = "") -> ImageModel:
-    """A shipped model by its name in MODELS or in the bench."""
+    """A shipped model of pictures, by its name in IMAGES or in the bench."""
     try:
-        return load(name, device=device or best_device())
+        return load_image(name, device=device or best_device())
     except torch.OutOfMemoryError:
         log.warning("no memory for %s on %s; it is opened on the processor", name, best_device())
-        return load(name, device="cpu")
+        return load_image(name, device="cpu")
+
+
+@st.cache_resource(max_entries=8, show_spinner="Opening the model")
+def shipped_text(name: str, device: str = "") -> TextModel:
+    """A shipped model of texts, by its name in TEXTS."""
+    model = load(name, device=device or best_device())
+    if not isinstance(model, TextModel):
+        raise ValueError(f"{name} is no model of texts")
+    return model
 
 
 def trace(name: str, sample: Sample, *, positions: str = "own") -> Trace:
@@ -90,10 +109,10 @@ def compute(name: str, sample: Sample, positions: str) -> Trace:
     """One forward pass without gradients; on the processor where the graphics card has no memory left."""
     with st.spinner("Running the model"), core(), torch.no_grad():
         try:
-            return on_processor(open_model(name)(sample, positions=positions))
+            return on_processor(open_any(name)(sample, positions=positions))
         except torch.OutOfMemoryError:
             st.toast("The graphics card is out of memory, so this was computed on the processor.")
-            return open_model(name, "cpu")(sample, positions=positions)
+            return open_any(name, "cpu")(sample, positions=positions)
 
 
 def on_processor(trace: Trace) -> Trace:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from attnviz.attention import VARIANTS
-from attnviz.models import MODELS
+from attnviz.models import IMAGES
 from attnviz.ui.bench import Bench
 from attnviz.ui.compare_panels import OWN, SAME, Panel
 from attnviz.ui.display import Display, display
@@ -97,7 +97,7 @@ def trained_words(choice: Choice, found: Bench) -> None:
     """What the bench lacks, and whose parameters are shown."""
     if found.sentence:
         st.warning(found.sentence, icon=":material/info:")
-    if st.session_state["model"] != next(iter(MODELS)):
+    if st.session_state["model"] != next(iter(IMAGES)):
         st.caption("The networks on this page read photographs; the model chosen in the sidebar has no part in it.")
     if choice.mode == SAME:
         lender = "the multi-head attention network of the bench" if found.row("mha") else "the model `vit`"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from attnviz.attention import VARIANTS, Variant
-from attnviz.models import MODELS, DamagedModel, ImageModel
+from attnviz.models import IMAGES, DamagedModel, ImageModel
 from attnviz.models.vit import ViT, ViTConfig
 from attnviz.training.live import seeded
 from attnviz.types import AttentionCall, Sample, Trace, UnsupportedMask
@@ -130,7 +130,7 @@ def reference(found: Bench) -> ImageModel:
             return open_model(f"bench/{row['name']}")
         except DamagedModel:
             pass  # its own panel says so, in the other mode
-    return open_model(next(iter(MODELS)))
+    return open_model(next(iter(IMAGES)))
 
 
 def lender(found: Bench) -> Trace:

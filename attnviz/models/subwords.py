@@ -1,0 +1,164 @@
+"""Text as pieces of words: byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) over bytes, so any text has one.
+
+One vocabulary serves every text model. Frequent words are one piece, rare ones several, and what the vocabulary has
+never seen (other scripts, emoji) falls apart into bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from attnviz.models.store import ASSETS, DamagedModel
+from attnviz.types import Tokens
+
+NAME, FILE = "subwords", "tokenizer.json"
+PAD, BOS, EOS, CLS, SEP, MASK = range(6)  # ids of the pieces that stand for no text
+SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[CLS]", "[SEP]", "[MASK]")
+LABELS = tuple(name.strip("[]") for name in SPECIAL)
+VOCABULARY = 8000
+UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # Unicode categories of what has no picture
+JOINERS = "\u200c\u200d"  # hold emoji and letters of some scripts together
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of a text."""
+
+    id: int
+    label: str  # "dog", "##ing" inside a word, "<F0>" for a byte of a character
+    start: int  # of the text it stands for, in characters
+    stop: int
+    word: int  # which word it belongs to, -1 for special pieces
+
+
+class Subwords:
+    """The vocabulary, opened."""
+
+    def __init__(self, tokenizer: Tokenizer, digest: str = ""):
+        self.tokenizer, self.digest = tokenizer, digest
+        tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text
+        self.mark = re.compile(re.escape(SPECIAL[MASK]))
+
+    def __len__(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+    def ids(self, text: str) -> list[int]:
+        """The numbers of the pieces of a clean text."""
+        return self.tokenizer.encode(text).ids
+
+    def batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The numbers of many clean texts."""
+        return [found.ids for found in self.tokenizer.encode_batch(list(texts))]
+
+    def pieces(self, text: str) -> list[Piece]:
+        """A clean text as pieces; the word [MASK] is one, and stands for a hidden word."""
+        found: list[Piece] = []
+        begin = 0
+        for mark in [*self.mark.finditer(text), None]:
+            end = mark.start() if mark else len(text)
+            if part := text[begin:end].rstrip():
+                found += self.between(part, begin, words=found[-1].word + 1 if found else 0)
+            if mark:
+                word = found[-1].word + 1 if found else 0
+                found.append(Piece(MASK, LABELS[MASK], mark.start(), mark.end(), word))
+                begin = mark.end()
+        return found
+
+    def between(self, part: str, begin: int, words: int) -> list[Piece]:
+        """The pieces of a part of a text that begins at `begin`; its first word has the number `words`."""
+        encoded, pieces, last = self.tokenizer.encode(part), [], None
+        for id, (start, stop), word in zip(encoded.ids, encoded.offsets, encoded.word_ids, strict=True):
+            label = self.label(id, inside=word == last)
+            pieces.append(Piece(id, label, begin + start, begin + stop, words + word))
+            last = word
+        return pieces
+
+    def label(self, id: int, *, inside: bool = False) -> str:
+        """How a piece is called on screen; `inside` a word it begins with ##."""
+        if id < len(SPECIAL):
+            return LABELS[id]
+        text = self.tokenizer.decode([id], skip_special_tokens=False)
+        if not text.strip():
+            return "␣" * len(text)
+        if "\ufffd" in text:
+            return "".join(f"<{byte:02X}>" for byte in self.bytes_of(id))
+        return ("##" if inside else "") + text.strip()
+
+    def bytes_of(self, id: int) -> bytes:
+        """The bytes a piece stands for."""
+        alphabet = byte_alphabet()
+        return bytes(alphabet[sign] for sign in self.tokenizer.id_to_token(id))
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text of pieces; special ones say nothing."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True).removeprefix(" ")
+
+    def tokens(self, pieces: Sequence[Piece], before: Sequence[int] = (), after: Sequence[int] = (), *,
+               prefix: int = 0, stream: str = "main") -> Tokens:  # fmt: skip
+        """Pieces between special ones as tokens; the first `prefix` have no place in the sentence."""
+        labels = [LABELS[i] for i in before] + [p.label for p in pieces] + [LABELS[i] for i in after]
+        words = [-1] * len(before) + [p.word for p in pieces] + [-1] * len(after)
+        return Tokens(tuple(labels), None, prefix, stream, tuple(words))
+
+
+def clean(text: str) -> str:
+    """A visitor's text on one line, composed (NFC), without signs that have no picture of their own.
+
+    Signs that turn the direction of writing are among those: they would turn the page too.
+    """
+    shown = "".join(
+        sign if sign.isspace() or sign in JOINERS or unicodedata.category(sign) not in UNSEEN else ""
+        for sign in unicodedata.normalize("NFC", text)
+    )
+    return re.sub(r"\s+", " ", shown).strip()
+
+
+@lru_cache(maxsize=1)
+def byte_alphabet() -> dict[str, int]:
+    """The sign each byte is written as inside the vocabulary: itself where it can be printed, else one above 255."""
+    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
+
+
+def learned_subwords(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Subwords:
+    """A vocabulary learned from texts: the pair of pieces seen most often becomes a piece, again and again."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
+    return Subwords(tokenizer)
+
+
+def save_subwords(subwords: Subwords, folder: Path, card: str) -> None:
+    """Write tokenizer.json and card.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subwords.tokenizer.save(str(folder / FILE), pretty=False)
+    (folder / "card.md").write_text(card, encoding="utf-8")
+
+
+@lru_cache(maxsize=4)
+def load_subwords(folder: Path | None = None) -> Subwords:
+    """The shipped vocabulary. Raises DamagedModel."""
+    folder = folder or ASSETS / NAME
+    try:
+        raw = (folder / FILE).read_bytes()
+    except OSError as error:
+        raise DamagedModel(folder, FILE, "is missing") from error
+    try:
+        return Subwords(Tokenizer.from_buffer(raw), hashlib.sha256(raw).hexdigest())
+    except Exception as error:  # the library raises nothing more particular
+        raise DamagedModel(folder, FILE, "cannot be read") from error

@@ -1,0 +1,300 @@
+"""Networks that read and write text: an encoder or decoder over pieces of words, and an encoder with a decoder.
+
+The table of pieces is read both ways: a piece's row goes in, and a feature's product with every row comes out as the
+scores of the next, hidden or translated piece (tied embeddings, Press & Wolf 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from attnviz.attention import POSITIONS
+from attnviz.models.layers import Layer, LayerConfig, Past, norm_of, start
+from attnviz.models.subwords import VOCABULARY
+from attnviz.types import AttentionCall, Mask, Tokens, Trace
+
+WORD, CLS_ONLY = "word", "sentiment"  # outputs: a piece for every token; a class read from the first token
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderConfig(LayerConfig):
+    """The shape of a network that reads one text: an encoder, or, if `causal`, a decoder that writes on."""
+
+    vocabulary: int = VOCABULARY
+    longest: int = 256  # tokens
+    causal: bool = False
+    prefix: int = 0  # first tokens that have no place in the sentence: CLS
+    outputs: Mapping[str, int] = field(default_factory=dict)  # besides "word": name -> classes
+    pooling: str = "cls"  # what outputs in `pooled` are read from: the first token, or the mean of all
+    pooled: Sequence[str] = ("sentiment",)  # one answer a text; other outputs have one a token
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "pooled", tuple(self.pooled))  # a list, when it comes from a file
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatorConfig(LayerConfig):
+    """The shape of an encoder and a decoder of as many layers each."""
+
+    vocabulary: int = VOCABULARY
+    longest: int = 128
+
+
+class Pieces(nn.Module):
+    """The table of pieces and the table of places, of one side of a network."""
+
+    def __init__(self, config: ReaderConfig | TranslatorConfig, prefix: int = 0):
+        super().__init__()
+        self.width = config.width
+        room = numbered(config.longest, prefix)
+        self.table = nn.Parameter(torch.randn(config.vocabulary, config.width) * config.width**-0.5)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+        scheme = POSITIONS[config.positions]
+        places = scheme.table(room, config.width).float()
+        if scheme.learned:
+            self.positions = nn.Parameter(places)
+        else:
+            self.register_buffer("positions", places, persistent=False)
+        self.prefix = prefix
+
+    def content(self, ids: Int[Tensor, "*batch token"]) -> Float[Tensor, "*batch token feature"]:
+        """The rows of these pieces, times the root of the width (Vaswani et al. 2017, section 3.4)."""
+        return self.table[ids] * self.width**0.5
+
+    def position(self, count: int, how: str = "own", begin: int = 0) -> Float[Tensor, "token feature"]:
+        """The rows of places begin to begin + count; "none" and "shuffled" change them, but not the prefix's.
+
+        Raises ValueError for more places than the table has.
+        """
+        if begin + count > len(self.positions):
+            raise ValueError(f"{begin + count} tokens; this network reads at most {len(self.positions)}")
+        table = self.positions[begin : begin + count]
+        if how == "own":
+            return table
+        kept = max(0, self.prefix - begin)
+        if how == "none":
+            return torch.cat([table[:kept], torch.zeros_like(table[kept:])])
+        if how == "shuffled":
+            order = torch.randperm(count - kept, generator=torch.Generator().manual_seed(0)).to(table.device)
+            return torch.cat([table[:kept], table[kept:][order]])
+        raise ValueError(f"positions is {how!r}; known: own, none, shuffled")
+
+    def scores(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
+        """How well every piece fits normalised features."""
+        return features @ self.table.T + self.bias
+
+
+class Reader(nn.Module):
+    """A text goes in; every token says which piece stands there or comes next, and further outputs say more."""
+
+    def __init__(self, config: ReaderConfig):
+        super().__init__()
+        self.config = config
+        room = numbered(config.longest, config.prefix)
+        self.pieces = Pieces(config, config.prefix)
+        layers = [Layer(config, room, index) for index in range(config.layers)]
+        self.blocks = nn.ModuleList(layers)
+        self.norm = norm_of(config)
+        self.outputs = nn.ModuleDict({name: nn.Linear(config.width, n) for name, n in config.outputs.items()})
+        start(layers)
+        for output in self.outputs.values():
+            output.weight.data *= 0.1
+
+    def forward(
+        self,
+        ids: Int[Tensor, "*batch token"],
+        *,
+        tokens: Tokens | None = None,
+        embeddings: Float[Tensor, "*copies token feature"] | None = None,
+        keep: Bool[Tensor, "*choices token"] | None = None,
+        positions: str = "own",
+        heads_off: Sequence[tuple[int, int]] = (),
+        read: Collection[str] | None = None,
+    ) -> Trace:
+        """Everything one pass records; logits["word"] is [*batch token piece], others [*batch 1 or token class].
+
+        `keep`: False tokens are attended by nobody and leave the readout. `embeddings` replaces the content vectors.
+        `positions`: "own", "none" or "shuffled". `heads_off`: (layer, head) pairs whose output is silenced. `read`: the
+        outputs that are computed, None = all. Raises ValueError for texts longer than the network reads.
+        """
+        tokens = tokens or numbered(ids.shape[-1], self.config.prefix)
+        content = self.pieces.content(ids) if embeddings is None else embeddings
+        if keep is not None:
+            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
+        position = self.pieces.position(content.shape[-2], positions).expand_as(content)
+        mask = self.mask(keep)
+        residuals, calls = [content + position], list[AttentionCall]()
+        for index in range(len(self.blocks)):
+            off = [head for layer, head in heads_off if layer == index]
+            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, heads_off=off, positions=positions)
+            residuals.append(x)
+            calls.extend(new)
+        readout = self.readout(residuals[-1], keep)
+        return Trace(
+            sample=None,
+            content={"main": content},
+            position={"main": position},
+            calls=tuple(calls),
+            residuals={"main": tuple(residuals)},
+            readout={"main": readout},
+            logits=self.read(residuals[-1], readout, read),
+        )
+
+    def mask(self, keep: Bool[Tensor, "*choices token"] | None) -> Mask | None:
+        """Which tokens may be attended to."""
+        if keep is None and not self.config.causal:
+            return None
+        return Mask(key_keep=keep, causal=self.config.causal)
+
+    def layer(
+        self, index: int, residual: Float[Tensor, "*batch token feature"], *, tokens: Tokens, mask: Mask | None = None,
+        heads_off: Sequence[int] = (), positions: str = "own",
+    ) -> tuple[Float[Tensor, "*batch token feature"], tuple[AttentionCall, ...]]:  # fmt: skip
+        """One layer."""
+        return self.blocks[index](residual, queries=tokens, mask=mask, name=f"layer {index + 1}", layer=index,
+                                  heads_off=heads_off, positions=positions)  # fmt: skip
+
+    def readout(
+        self, residual: Float[Tensor, "*batch token feature"], keep: Bool[Tensor, "*choices token"] | None = None
+    ) -> Float[Tensor, "*batch token"]:
+        """How much each final token feeds a pooled output; a decoder's last token says what comes next."""
+        share = residual.new_zeros(residual.shape[-2], dtype=torch.float32)
+        if self.config.causal:
+            share[-1] = 1
+        elif self.config.pooling == "cls":
+            share[0] = 1
+        else:
+            share[:] = 1
+        share = share.expand(residual.shape[:-1])
+        share = share if keep is None else share * keep
+        return share / share.sum(-1, keepdim=True).clamp_min(1e-12)
+
+    def read(
+        self,
+        residual: Float[Tensor, "*batch token feature"],
+        readout: Float[Tensor, "*batch token"] | None = None,
+        names: Collection[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """The named outputs (None = all) of a residual at any layer."""
+        final = self.norm(residual)
+        readout = self.readout(residual) if readout is None else readout
+        wanted = [WORD, *self.outputs] if names is None else names
+        answers = {}
+        for name in wanted:
+            if name == WORD:
+                answers[name] = self.pieces.scores(final)
+            elif name in self.config.pooled:
+                answers[name] = self.outputs[name](readout.to(final.dtype)[..., None, :] @ final)
+            else:
+                answers[name] = self.outputs[name](final)
+        return answers
+
+    def decode(
+        self, ids: Int[Tensor, "*batch token"], past: Sequence[Past] = ()
+    ) -> tuple[Float[Tensor, "*batch piece"], list[Past]]:
+        """Scores of the piece after new tokens, and the keys and values of all tokens so far, by layer.
+
+        Only for a causal network; equals the last row of `forward` over all tokens.
+        """
+        past = list(past) or [None] * len(self.blocks)
+        begin = 0 if past[0] is None else past[0][0].shape[-2]
+        queries, keys = numbered(ids.shape[-1]), numbered(begin + ids.shape[-1])
+        x = self.pieces.content(ids) + self.pieces.position(ids.shape[-1], begin=begin)
+        for index, block in enumerate(self.blocks):
+            x, past[index] = block.decode(x, past[index], queries=queries, keys=keys)
+        return self.pieces.scores(self.norm(x[..., -1, :])), past
+
+
+class Translator(nn.Module):
+    """An encoder reads a sentence; a decoder writes another, looking back at its own words and over at the first."""
+
+    def __init__(self, config: TranslatorConfig):
+        super().__init__()
+        self.config = config
+        room = numbered(config.longest)
+        self.pieces = Pieces(config)
+        encoder = [Layer(config, room, index) for index in range(config.layers)]
+        decoder = [Layer(config, room, index, cross=True) for index in range(config.layers)]
+        self.blocks = nn.ModuleDict({"encoder": nn.ModuleList(encoder), "decoder": nn.ModuleList(decoder)})
+        self.encoder_norm, self.norm = norm_of(config), norm_of(config)
+        start(encoder)
+        start(decoder)
+
+    def forward(
+        self,
+        source: Int[Tensor, "*batch source"],
+        target: Int[Tensor, "*batch target"],
+        *,
+        tokens: Mapping[str, Tokens] | None = None,
+        keep: Bool[Tensor, "*batch source"] | None = None,
+        read: bool = True,
+    ) -> Trace:
+        """Everything one pass records; logits["word"] [*batch target piece] says what follows each target token.
+
+        `keep`: False tokens of the source (padding) are attended by nobody. The logits are left out unless `read`.
+        """
+        tokens = tokens or {"source": numbered(source.shape[-1], stream="source"),
+                            "target": numbered(target.shape[-1], stream="target")}  # fmt: skip
+        content = {"source": self.pieces.content(source), "target": self.pieces.content(target)}
+        position = {name: self.pieces.position(x.shape[-2]).expand_as(x) for name, x in content.items()}
+        mask = None if keep is None else Mask(key_keep=keep)
+        residuals = {name: [content[name] + position[name]] for name in content}
+        calls: list[AttentionCall] = []
+        for index, layer in enumerate(self.blocks["encoder"]):
+            x, new = layer(residuals["source"][-1], queries=tokens["source"], mask=mask,
+                           name=f"encoder {index + 1}", layer=index)  # fmt: skip
+            residuals["source"].append(x)
+            calls.extend(new)
+        memory = self.encoder_norm(residuals["source"][-1])
+        for index, layer in enumerate(self.blocks["decoder"]):
+            x, new = layer(residuals["target"][-1], queries=tokens["target"], mask=Mask(causal=True), context=memory,
+                           keys=tokens["source"], context_mask=mask, name=f"decoder {index + 1}",
+                           layer=index)  # fmt: skip
+            residuals["target"].append(x)
+            calls.extend(new)
+        last = residuals["target"][-1]
+        readout = last.new_zeros(last.shape[:-1])
+        readout[..., -1] = 1
+        return Trace(sample=None, content=content, position=position, calls=tuple(calls),
+                     residuals={name: tuple(found) for name, found in residuals.items()},
+                     readout={"target": readout}, logits={WORD: self.read(last)} if read else {})  # fmt: skip
+
+    def read(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
+        """Scores of the piece that comes next, from a residual of the decoder."""
+        return self.pieces.scores(self.norm(residual))
+
+    def encode(self, source: Int[Tensor, "*batch source"]) -> Float[Tensor, "*batch source feature"]:
+        """What the decoder looks at."""
+        x = self.pieces.content(source) + self.pieces.position(source.shape[-1])
+        for layer in self.blocks["encoder"]:
+            x, _ = layer(x, queries=numbered(source.shape[-1], stream="source"))
+        return self.encoder_norm(x)
+
+    def decode(
+        self, memory: Float[Tensor, "*batch source feature"], ids: Int[Tensor, "*batch token"],
+        past: Sequence[Past] = (),
+    ) -> tuple[Float[Tensor, "*batch piece"], list[Past]]:  # fmt: skip
+        """Scores of the piece after new target tokens, and the keys and values of all of them so far, by layer."""
+        blocks = self.blocks["decoder"]
+        past = list(past) or [None] * len(blocks)
+        begin = 0 if past[0] is None else past[0][0].shape[-2]
+        queries, keys = numbered(ids.shape[-1], stream="target"), numbered(begin + ids.shape[-1], stream="target")
+        source = numbered(memory.shape[-2], stream="source")
+        x = self.pieces.content(ids) + self.pieces.position(ids.shape[-1], begin=begin)
+        for index, block in enumerate(blocks):
+            x, past[index] = block.decode(x, past[index], queries=queries, keys=keys, context=memory,
+                                          context_tokens=source)  # fmt: skip
+        return self.read(x[..., -1, :]), past
+
+
+@lru_cache(maxsize=512)
+def numbered(count: int, prefix: int = 0, stream: str = "main") -> Tokens:
+    """Tokens called by their numbers, while nobody looks."""
+    return Tokens(tuple(map(str, range(count))), None, prefix, stream)

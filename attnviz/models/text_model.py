@@ -1,0 +1,165 @@
+"""A network that reads one text, with what surrounds it: its pieces of words, what it can answer, its digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from attnviz.models.image import digest_of
+from attnviz.models.store import DamagedModel, read_config, read_weights, write
+from attnviz.models.subwords import BOS, CLS, SEP, Piece, Subwords, clean, load_subwords
+from attnviz.models.text import WORD, Reader, ReaderConfig
+from attnviz.types import Sample, Tokens, Trace
+
+POSITIVE = ("negative", "positive")
+TAGS = ("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ",
+        "SYM", "VERB", "X")  # fmt: skip
+LABELS: dict[str, Sequence[str]] = {"sentiment": POSITIVE, "tag": TAGS}  # of every output but "word"
+LONGEST_TEXT = 20_000  # characters that are looked at
+
+
+class TextModel:
+    """A trained encoder or decoder, opened: give it a sentence, get everything it computed."""
+
+    modality = "text"
+
+    def __init__(
+        self,
+        name: str,
+        network: Reader,
+        subwords: Subwords,
+        *,
+        title: str = "",
+        digest: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ):
+        self.name, self.title = name, title or name
+        self.network = network.eval().requires_grad_(False)
+        self.subwords = subwords
+        self.digest = digest or digest_of(network)
+        self.facts = dict(facts or {})
+
+    @property
+    def config(self) -> ReaderConfig:
+        """The shape of the network."""
+        return self.network.config
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What it answers: "word" for every token, and whatever else it has learned."""
+        return (WORD, *self.config.outputs)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels of its first pooled output; of the pieces where it has none."""
+        return tuple(self.labels(next((name for name in self.config.outputs if name in self.config.pooled), WORD)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.network.pieces.table.device
+
+    def to(self, device: torch.device | str) -> TextModel:
+        """The same model, computing elsewhere."""
+        self.network.to(device)
+        return self
+
+    def labels(self, head: str) -> Sequence[str]:
+        """What the classes of an output are called; for "word" the pieces of the vocabulary."""
+        if head == WORD:
+            return [self.subwords.label(i) for i in range(len(self.subwords))]
+        return LABELS[head]
+
+    def prepare(self, raw: str | tuple[str, str]) -> Sample:
+        """A text, or two of them, as a Sample: cleaned, cut into pieces, cut at the context length.
+
+        An encoder reads [CLS] text [SEP] and, of two, text [SEP] after that; a decoder [BOS] text.
+        """
+        texts = [clean(part[:LONGEST_TEXT]) for part in ((raw,) if isinstance(raw, str) else raw)]
+        texts = [text for text in texts if text] or [""]
+        room = self.config.longest - (1 if self.config.causal else 1 + len(texts))
+        parts: list[tuple[str, list[Piece], str]] = []
+        for text in texts:
+            pieces = self.subwords.pieces(text)
+            kept = pieces[:room]
+            stop = kept[-1].stop if kept and len(kept) < len(pieces) else len(text) if len(kept) == len(pieces) else 0
+            parts.append((text[:stop], kept, text[stop:].strip()))
+            room -= len(kept)
+        ids, tokens = self.joined([kept for _, kept, _ in parts])
+        return Sample(
+            digest=hashlib.sha256(ids.numpy().tobytes()).hexdigest(),
+            inputs={"main": ids},
+            tokens={"main": tokens},
+            text=" ".join(text for text, _, _ in parts),
+            cut=" ".join(left for _, _, left in parts if left),
+        )
+
+    def joined(self, parts: Sequence[Sequence[Piece]]) -> tuple[Tensor, Tokens]:
+        """Ids and tokens of texts with the special pieces around them."""
+        first, last = (BOS, None) if self.config.causal else (CLS, SEP)
+        ids, labels, words, offset = [first], [self.subwords.label(first)], [-1], 0
+        for pieces in parts:
+            ids += [p.id for p in pieces]
+            labels += [p.label for p in pieces]
+            words += [p.word + offset for p in pieces]
+            offset = max(words, default=-1) + 1
+            if last is not None:
+                ids, labels, words = [*ids, last], [*labels, self.subwords.label(last)], [*words, -1]
+        tokens = Tokens(tuple(labels), None, self.config.prefix, "main", tuple(words))
+        return torch.tensor(ids), tokens
+
+    def __call__(
+        self,
+        sample: Sample,
+        *,
+        embeddings: Float[Tensor, "*copies token feature"] | None = None,
+        keep: Bool[Tensor, "*choices token"] | None = None,
+        positions: str = "own",
+        heads_off: Sequence[tuple[int, int]] = (),
+    ) -> Trace:
+        """One forward pass. Gradients flow only from `embeddings` that ask for them."""
+        keep = None if keep is None else keep.to(self.device)
+        trace = self.network(sample.inputs["main"].to(self.device), tokens=sample.tokens["main"],
+                             embeddings=embeddings, keep=keep, positions=positions, heads_off=heads_off)  # fmt: skip
+        return replace(trace, sample=sample)
+
+    def read(self, residual: Float[Tensor, "*batch token feature"], head: str = WORD) -> Tensor:
+        """The logits of one output for a residual at any layer (at an early one: the logit lens)."""
+        return self.network.read(residual, names=(head,))[head]
+
+    def layer(
+        self, index: int, residual: Float[Tensor, "*batch token feature"], *, tokens: Tokens, **options: Any
+    ) -> Float[Tensor, "*batch token feature"]:
+        """The residual after layer `index`, given the residual before it."""
+        mask = self.network.mask(options.pop("keep", None))
+        return self.network.layer(index, residual, tokens=tokens, mask=mask, **options)[0]
+
+
+def save_text(model: TextModel, folder: Path, card: str, facts: Mapping[str, Any]) -> None:
+    """Write half-precision weights, config.json with their checksum and that of the vocabulary, and card.md."""
+    config = {"name": model.name, "title": model.title, "kind": "reader", "subwords": model.subwords.digest,
+              "network": asdict(model.config), "facts": dict(facts)}  # fmt: skip
+    write(folder, model.network.state_dict(), config, card)
+
+
+def open_text(folder: Path) -> TextModel:
+    """A text model from its folder, its checksum verified. Raises DamagedModel."""
+    config = read_config(folder)
+    weights = read_weights(folder, config.get("sha256", ""))
+    subwords = load_subwords()
+    if config.get("subwords") != subwords.digest:
+        raise DamagedModel(folder, "config.json", "belongs to another vocabulary")
+    try:
+        network = Reader(ReaderConfig(**config["network"]))
+        network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        return TextModel(folder.name, network, subwords, title=config["title"], digest=config["sha256"],
+                         facts=config["facts"])  # fmt: skip
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error

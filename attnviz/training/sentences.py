@@ -1,0 +1,202 @@
+"""`python -m attnviz.training sentences`: an encoder learns hidden words, then praise, parts of speech and heads too.
+
+The first part of the training guesses hidden words in captions, short sentences and stories. Then batches of reviews
+(does it praise?) and of treebank sentences (which part of speech is each word, and which word does it depend on?) come
+in between. The last question is answered by one attention head alone: its weights are trained to lie on the word each
+word depends on, so that its map can be held against the treebank.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from torch import Tensor
+
+from attnviz.models.store import as_shipped
+from attnviz.models.subwords import CLS, MASK, SEP, SPECIAL, Subwords, load_subwords
+from attnviz.models.text import Reader, ReaderConfig
+from attnviz.models.text_model import TAGS
+from attnviz.training import corpus
+from attnviz.training.skipgram import Stand
+from attnviz.training.text_run import Random, Shelf, TextRecipe, kept_or_none, mean_of, padded, trained
+from attnviz.types import AttentionCall
+
+SENTENCE = re.compile(r"(?<=[.!?])[\"'\u201d\u2019]?\s+")
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the encoder is asked while it learns."""
+
+    alone: float = 0.6  # share of the training that only guesses hidden words
+    hidden: float = 0.2  # share of the pieces that are to be guessed
+    dropped: float = 0.1  # share of the pieces hidden in reviews and treebank sentences, so that nothing is learned by heart
+    reviews: float = 0.25  # share of the later batches
+    treebank: float = 0.5
+    syntax: tuple[int, int] = (3, 0)  # layer and head whose weights are to lie on the head of each word
+    longest: int = 100  # pieces of one text
+
+
+CPU = TextRecipe(steps=3000, batch=4096, rate=2e-3)
+SHAPE = ReaderConfig(width=192, layers=5, heads=6, positions="learned1d", longest=256, prefix=1,
+                     outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip
+
+
+class Tagged(NamedTuple):
+    """A treebank sentence as the encoder reads it; word numbers refer to `first`."""
+
+    ids: list[int]  # CLS and SEP included
+    first: list[int]  # the token each word begins with
+    tags: list[int]
+    heads: list[int]  # number of the word it depends on, -1 for the root
+
+
+def around(*texts: Sequence[int]) -> list[int]:
+    """[CLS] text [SEP] text [SEP]."""
+    return [CLS, *itertools.chain.from_iterable([*text, SEP] for text in texts)]
+
+
+def plain_texts(subwords: Subwords, longest: int) -> list[Int[np.ndarray, " token"]]:
+    """What hidden words are guessed in: captions, short sentences, and stories a few sentences at a time.
+
+    Where a stretch of a story has two sentences or more, it is cut into two texts with SEP between.
+    """
+    singles = [*corpus.captions("train"), *(en for en, _ in corpus.translations("train"))]
+    found = [np.array(around(ids[:longest]), dtype=np.int16) for ids in subwords.batch(singles)]
+    told = [sentence for line in corpus.story_paragraphs("train") for sentence in [*SENTENCE.split(line), ""]]
+    stretch: list[list[int]] = []
+    for ids in [*subwords.batch(told), []]:
+        if stretch and (not ids or sum(map(len, stretch)) + len(ids) > longest * 2 // 3):
+            middle = (len(stretch) + 1) // 2
+            halves = [list(itertools.chain.from_iterable(part)) for part in (stretch[:middle], stretch[middle:])]
+            found.append(np.array(around(*(h[:longest] for h in halves if h)), dtype=np.int16))
+            stretch = []
+        if ids:
+            stretch.append(ids)
+    return [row for row in found if len(row) > 3]
+
+
+def tagged(subwords: Subwords, sentences: Iterator[corpus.Sentence], longest: int) -> list[Tagged]:
+    """Treebank sentences as pieces; a word begins with the first piece that begins inside it."""
+    found = []
+    for sentence in sentences:
+        pieces = subwords.pieces(sentence.text)
+        if not 0 < len(pieces) <= longest:
+            continue
+        first = []
+        for word in sentence.words:
+            own = [i for i, p in enumerate(pieces)
+                   if word.start <= begin_of(sentence.text, p.start) < max(word.stop, word.start + 1)]  # fmt: skip
+            around_it = [i for i, p in enumerate(pieces) if p.start <= word.start < p.stop]
+            first.append(1 + (own or around_it or [len(pieces) - 1])[0])
+        ids = around([p.id for p in pieces])
+        found.append(Tagged(ids, first, [TAGS.index(w.tag) for w in sentence.words], [w.head for w in sentence.words]))
+    return found
+
+
+def begin_of(text: str, at: int) -> int:
+    """Where a piece begins without the space before it."""
+    return at + 1 if text[at : at + 1] == " " else at
+
+
+class Tasks:
+    """The three kinds of batches."""
+
+    def __init__(self, plan: Plan, recipe: TextRecipe, subwords: Subwords, device: torch.device):
+        self.plan, self.recipe, self.device = plan, recipe, device
+        random = np.random.default_rng(recipe.seed)
+        self.plain = plain_texts(subwords, plan.longest)
+        self.plain_shelf = Shelf([len(row) for row in self.plain], random)
+        rows = [*corpus.reviews("train")]
+        self.praise = np.array([praise for praise, _ in rows], dtype=np.float32) / 4
+        # As they stand in the treebank, in lower case and apart, and as a visitor would write them.
+        self.reviews = [
+            [around(ids[: plan.longest]) for ids in subwords.batch(form)]
+            for form in ([text for _, text in rows], [corpus.written(text) for _, text in rows])
+        ]
+        self.review_shelf = Shelf([len(row) for row in self.reviews[1]], random)
+        self.bank = tagged(subwords, corpus.treebank("train"), plan.longest)
+        self.bank_shelf = Shelf([len(row.ids) for row in self.bank], random)
+
+    def loss(self, network: Reader, progress: float, random: Random) -> Tensor:
+        """The loss of one batch, of the kind that the plan draws at this progress."""
+        drawn = random.random() if progress >= self.plan.alone else 1.0
+        if drawn < self.plan.reviews:
+            return self.praising(network, random)
+        if drawn < self.plan.reviews + self.plan.treebank:
+            return self.parsing(network, random)
+        return self.guessing(network, random)
+
+    def guessing(self, network: Reader, random: Random) -> Tensor:
+        """Cross-entropy of hidden pieces (Devlin et al. 2019: of ten, eight are masked, one is another, one stays)."""
+        rows = [self.plain[i] for i in self.plain_shelf.draw(self.recipe.batch, random)]
+        ids, keep = padded(rows, self.device)
+        hidden = (torch.from_numpy(random.random(ids.shape)).to(self.device) < self.plan.hidden) & (ids >= len(SPECIAL))
+        kind = torch.from_numpy(random.random(ids.shape)).to(self.device)
+        other = torch.from_numpy(random.integers(len(SPECIAL), network.config.vocabulary, ids.shape)).to(self.device)
+        read = torch.where(hidden & (kind < 0.8), MASK, torch.where(hidden & (kind > 0.9), other, ids))
+        last = network(read, keep=kept_or_none(keep), read=()).residuals["main"][-1]
+        answers = network.pieces.scores(network.norm(last[hidden]))
+        return F.cross_entropy(answers.float(), ids[hidden])
+
+    def praising(self, network: Reader, random: Random) -> Tensor:
+        """Cross-entropy of praise against blame; a mild review is a mild wish."""
+        chosen = self.review_shelf.draw(self.recipe.batch, random)
+        rows = [self.reviews[int(random.random() < 0.6)][i] for i in chosen]
+        ids, keep = padded(rows, self.device)
+        trace = network(self.some_hidden(ids, random), keep=kept_or_none(keep), read=("sentiment",))
+        praise = torch.from_numpy(self.praise[chosen]).to(self.device)
+        wanted = torch.stack([1 - praise, praise], -1)
+        return F.cross_entropy(trace.logits["sentiment"][:, 0].float(), wanted)
+
+    def parsing(self, network: Reader, random: Random) -> Tensor:
+        """Cross-entropy of parts of speech, and of the weights of one head against the word each word depends on."""
+        rows = [self.bank[i] for i in self.bank_shelf.draw(self.recipe.batch, random)]
+        ids, keep = padded([row.ids for row in rows], self.device)
+        line = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(row.first) for row in rows])).to(self.device)
+        token, tags, heads = (torch.tensor(found, device=self.device) for found in flat(rows))
+        trace = network(self.some_hidden(ids, random), keep=kept_or_none(keep), read=("tag",))
+        tag_loss = F.cross_entropy(trace.logits["tag"][line, token].float(), tags)
+        weights = syntax_scores(trace.calls, self.plan.syntax)[line, token].float().log_softmax(-1)
+        return tag_loss + F.nll_loss(weights, heads)
+
+    def some_hidden(self, ids: Tensor, random: Random) -> Tensor:
+        """The same with some pieces hidden."""
+        hidden = torch.from_numpy(random.random(ids.shape)).to(self.device) < self.plan.dropped
+        return torch.where(hidden & (ids >= len(SPECIAL)), MASK, ids)
+
+
+def flat(rows: Sequence[Tagged]) -> tuple[list[int], list[int], list[int]]:
+    """For all words of all sentences: the token it begins with, its tag, and the token its head begins with."""
+    tokens = [token for row in rows for token in row.first]
+    tags = [tag for row in rows for tag in row.tags]
+    heads = [0 if head < 0 else row.first[head] for row in rows for head in row.heads]  # CLS is the root
+    return tokens, tags, heads
+
+
+def syntax_scores(calls: Sequence[AttentionCall], which: tuple[int, int]) -> Tensor:
+    """[*batch query key]: masked scores of one head."""
+    layer, head = which
+    return next(call for call in calls if call.layer == layer).scores(heads=[head])[..., 0, :, :]
+
+
+def run_sentences(
+    folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
+    recipe: TextRecipe = CPU, plan: Plan = Plan(),
+) -> str:  # fmt: skip
+    """Train, test on held-out text, write weights and card. Raises NoData."""
+    torch.manual_seed(recipe.seed)
+    tasks = Tasks(plan, recipe, load_subwords(), device)
+    network, seconds = trained(Reader(SHAPE), recipe, tasks.loss, device, report, checkpoint)
+    as_shipped(network)
+    raise NotImplementedError

@@ -1,0 +1,179 @@
+"""The training loop of all text models: what differs between them is the loss of a step.
+
+Every step draws its texts from a generator seeded with the recipe's seed and the step, so a run that was cut off goes
+on exactly where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from attnviz.models.subwords import PAD
+from attnviz.training.loop import cosine
+from attnviz.training.muon import Muon, computes_in_bfloat16
+from attnviz.training.skipgram import Stand
+
+Net = TypeVar("Net", bound=nn.Module)
+Random = np.random.Generator
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """Everything but the network and its loss that decides what a training does."""
+
+    steps: int
+    batch: int = 4096  # tokens, padding included
+    rate: float = 2e-3
+    warmup: float = 0.06  # share of the steps
+    decay: float = 0.05  # weight decay of the matrices
+    clip: float = 1.0
+    average: float = 0.998  # of the moving average of the parameters that is shipped
+    seed: int = 0
+
+
+Loss = Callable[[Any, float, Random], Tensor]  # (network, progress 0..1, random) -> the loss of a batch it draws
+
+
+class TextRun:
+    """One training: advance, save, load."""
+
+    def __init__(self, network: nn.Module, recipe: TextRecipe, loss: Loss, device: torch.device):
+        self.recipe, self.loss, self.device = recipe, loss, device
+        self.step, self.seconds = 0, 0.0
+        self.network = network.to(device).train()
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)).eval()
+        self.half = computes_in_bfloat16(device)
+        self.optimisers = text_optimisers(self.network, recipe)
+
+    def advance(self) -> float:
+        """One step of every optimiser; returns the loss."""
+        started, recipe, progress = time.perf_counter(), self.recipe, self.step / self.recipe.steps
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate * cosine(progress, recipe.warmup)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            loss = self.loss(self.network, progress, np.random.default_rng((recipe.seed, self.step)))
+        loss.backward()
+        nn.utils.clip_grad_norm_(list(self.network.parameters()), recipe.clip)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
+        self.average.update_parameters(self.network)
+        self.step += 1
+        self.seconds += time.perf_counter() - started
+        return float(loss.detach())
+
+    def save(self, path: Path) -> None:
+        """Everything needed to go on from here; written beside and moved over, so that a cut never leaves half."""
+        state = {"step": self.step, "seconds": self.seconds, "network": self.network.state_dict(),
+                 "average": self.average.state_dict(),
+                 "optimisers": [o.state_dict() for o in self.optimisers]}  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a saved state, as if there had been no break."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+
+
+def trained(
+    network: Net,
+    recipe: TextRecipe,
+    loss: Loss,
+    device: torch.device,
+    report: Callable[[Stand], None],
+    checkpoint: Path | None = None,
+    every: int = 50,
+) -> tuple[Net, float]:
+    """The moving average of the network after its training, and the seconds that took."""
+    run = TextRun(network, recipe, loss, device)
+    if checkpoint and checkpoint.is_file():
+        run.load(checkpoint)
+    total, count = 0.0, 0
+    while run.step < recipe.steps:
+        total, count = total + run.advance(), count + 1
+        if run.step % every == 0 or run.step == recipe.steps:
+            report(Stand(run.step / recipe.steps, total / count, run.seconds))
+            total, count = 0.0, 0
+        if checkpoint and (run.step % (4 * every) == 0 or run.step == recipe.steps):
+            run.save(checkpoint)
+    shipped: Any = run.average.module
+    return shipped.cpu().eval(), run.seconds
+
+
+def text_optimisers(network: Any, recipe: TextRecipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for everything else."""
+    inside = [m.weight for m in network.blocks.modules() if isinstance(m, nn.Linear)]
+    chosen = {id(p) for p in inside}
+    rest = [p for p in network.parameters() if id(p) not in chosen]
+    plain = torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0)
+    return [plain] if not inside else [Muon(inside, lr=recipe.rate, weight_decay=recipe.decay), plain]
+
+
+class Shelf:
+    """Texts in order of length, so that a batch drawn from neighbours needs little padding."""
+
+    def __init__(self, lengths: Sequence[int] | Int[np.ndarray, " text"], random: Random):
+        lengths = np.asarray(lengths)
+        self.order = np.lexsort((random.random(len(lengths)), lengths))
+        self.lengths = lengths[self.order]
+        self.ends = np.cumsum(self.lengths)
+
+    def draw(self, tokens: int, random: Random, among: int = 8) -> Int[np.ndarray, " text"]:
+        """Texts of similar length with about so many tokens, padding included; every token is as likely as another.
+
+        They come from a stretch of the shelf `among` times as long, so that they meet other neighbours each time.
+        """
+        at = int(np.searchsorted(self.ends, random.integers(self.ends[-1]), side="right"))
+        count = max(1, min(len(self.order), tokens // max(1, int(self.lengths[at]))))
+        span = min(len(self.order), among * count)
+        begin = min(max(0, at - span // 2), len(self.order) - span)
+        chosen = np.sort(random.choice(span, count, replace=False)) + begin
+        fits = max(1, tokens // int(self.lengths[chosen[-1]]))
+        if fits < len(chosen):
+            chosen = random.permutation(chosen)[:fits]
+        return self.order[chosen]
+
+
+def padded(
+    rows: Sequence[Sequence[int] | Int[np.ndarray, " token"]], device: torch.device, length: int | None = None
+) -> tuple[Int[Tensor, "text token"], Bool[Tensor, "text token"]]:
+    """Texts filled up to the longest (or to `length`), and which tokens are text."""
+    longest = length or max(map(len, rows))
+    ids = np.full((len(rows), longest), PAD, dtype=np.int64)
+    for line, row in zip(ids, rows, strict=True):
+        line[: len(row)] = row
+    keep = np.arange(longest)[None] < np.array([len(row) for row in rows])[:, None]
+    return torch.from_numpy(ids).to(device), torch.from_numpy(keep).to(device)
+
+
+def kept_or_none(keep: Bool[Tensor, "text token"]) -> Bool[Tensor, "text token"] | None:
+    """No mask where nothing is padding: the fused kernel is faster without."""
+    return None if bool(keep.all()) else keep
+
+
+def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """`size` items at a time."""
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]
+
+
+def mean_of(losses: Float[Tensor, "..."], weight: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    """A weighted mean."""
+    return (losses * weight).sum() / weight.sum().clamp_min(1e-9)
