@@ -5,7 +5,7 @@ linked: what is under the pointer in one is marked in all.
 """
 
 from attnviz.views.bus import mount, send_colours, send_maps, send_picture, send_tiles
-from attnviz.views.canvas import colour_view, lines_view, matrix_view, picture_view, tiles_view
+from attnviz.views.canvas import colour_view, lines_view, matrix_view, picture_view, text_view, tiles_view
 from attnviz.views.records import block_means
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "send_maps",
     "send_picture",
     "send_tiles",
+    "text_view",
     "tiles_view",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
-from jaxtyping import Num, UInt8
+from jaxtyping import Bool, Num, UInt8
 from PIL import Image
 from streamlit.components.v2 import component
 
@@ -22,7 +22,8 @@ from attnviz.views.records import TokensLike
 HERE = Path(__file__).parent
 LONG = 1.6  # a picture longer than this is shown around its crop only; the same number stands in grid.js
 LIBRARY = ("common.js", "record.js", "scale.js", "rows.js", "words.js", "frame.js", "export.js", "grid.js",
-           "picture.js", "colours.js", "tiles.js", "matrix.js", "lines.js", "library.js")  # fmt: skip
+           "picture.js", "colours.js", "tiles.js", "matrix.js", "strongest.js", "lines.js", "text.js",
+           "library.js")  # fmt: skip
 
 _library = component(
     "attnviz_library",
@@ -66,16 +67,19 @@ def send_maps(
     kind: str = "weights",
     unit: str = "percent",
     axes: tuple[str, str] | None = None,
+    masked: Bool[np.ndarray, "*map query key"] | None = None,
 ) -> None:
     """Give the browser maps [map query key], or one number per token and map [map key].
 
     `signed` draws on the diverging scale around 0 and lets -inf stand for masked. `unit` is "percent" (weights, shares)
-    or "number" (scores, cosines). `axes` names rows and columns that are no queries and keys. Raises ValueError where a
-    message would be over 2 MB.
+    or "number" (scores, cosines). `axes` names rows and columns that are no queries and keys. `masked`: bool, for all
+    maps or for each, True = the query may not look there (what a `Mask` keeps, turned round); such cells are drawn as
+    masked, not as zero. Raises ValueError where a message would be over 2 MB, or where masked cells hold weights.
     """
     blob = records.pack_maps(slot, maps, titles=titles, keys=keys, queries=queries, signed=signed, kind=kind, unit=unit,
-                             axes=axes)  # fmt: skip
-    _send(slot, blob, maps=len(titles), rows=len((queries or keys).labels), columns=len(keys.labels))
+                             axes=axes, masked=masked)  # fmt: skip
+    text = 0 if keys.grid else sum(len(label) + 2 for label in keys.labels)  # letters and gaps
+    _send(slot, blob, maps=len(titles), rows=len((queries or keys).labels), columns=len(keys.labels), text=text)
 
 
 def send_tiles(slot: str, tiles: Num[np.ndarray, "layer head t t"]) -> None:

@@ -1,4 +1,4 @@
-"""The five views: thin wrappers that hand a small description to the browser and bring a pick back.
+"""The views: thin wrappers that hand a small description to the browser and bring a pick back.
 
 Each view reads records that `send_*` put into the browser. `key` names the view: the picked tokens land in
 `st.session_state[key + ":tokens"]` and go to `on_pick`. To add a view, write NAME.js, put it into bus.LIBRARY and write
@@ -112,10 +112,42 @@ def matrix_view(
 ) -> None:
     """One whole map as a matrix: rows are queries, columns are keys; `transposed` turns the picture only.
 
-    `follows`: as in `picture_view`.
+    Up to 64 words stand along both axes; of more, those of the row and column under the pointer. `follows`: as in
+    `picture_view`.
     """
-    _mount(key, "matrix", height or 440, {"shape": "matrix"}, on_pick, tokens, maps=maps, index=index,
+    rows = known(maps).get("rows", 0) if known(maps).get("text") else 0
+    tall = min(640, 120 + 11 * rows) if rows <= 64 else 560  # words need more room than patches
+    _mount(key, "matrix", height or max(440, tall), {"shape": "matrix"}, on_pick, tokens, maps=maps, index=index,
            scale=scale, colours=colours, drop_prefix=drop_prefix, transposed=transposed, label=label,
+           **_led(follows))  # fmt: skip
+
+
+def text_view(
+    key: str,
+    *,
+    maps: str,
+    index: int = 0,
+    tokens: Sequence[int] = (),
+    scale: Scale = "sqrt",
+    colours: str = "viridis",
+    drop_special: bool = False,
+    several: bool = False,
+    shared: bool = False,
+    stretched: bool = False,
+    follows: str | None = None,
+    label: str = "",
+    height: int | None = None,
+    on_pick: OnPick | None = None,
+) -> None:
+    """A sentence as text, each token on the colour of the row of the token under the pointer, else of the picked ones.
+
+    The words are the keys. Where they are of another stream than the queries (cross-attention) pointing only reads
+    them, and nothing is picked. `drop_special`: CLS, SEP and their like are left out and the rest is rescaled. A text
+    of more than `height` pixels (560) scrolls. `shared`, `stretched` and `follows`: as in `picture_view`.
+    """
+    fit = {"shape": "text", "letters": known(maps).get("text", 0)}
+    _mount(key, "text", height or 560, fit, on_pick, tokens, maps=maps, index=index, scale=scale, colours=colours,
+           drop_prefix=drop_special, several=several, shared=shared, stretched=stretched, label=label,
            **_led(follows))  # fmt: skip
 
 
@@ -126,19 +158,24 @@ def lines_view(
     heads: Sequence[int],
     tokens: Sequence[int] = (),
     least: float = 0.0,
+    most: int = 0,
+    mass: float = 1.0,
     several: bool = False,
     label: str = "",
+    height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
     """Two columns of words, a line from each query to the keys it gives `least` or more to, one colour a head.
 
-    Pointing at a word on the left shows where it looks, at one on the right who looks at it. Shares only.
+    `most`: only that many keys of each query and head, 0 = all. `mass`: only the strongest keys that together hold this
+    share of a row. Pointing at a word on the left shows where it looks, at one on the right who looks at it. Columns
+    of more than `height` pixels (560) scroll. Shares only.
     """
     shape = known(maps)
-    height = 28 + 24 * max(shape.get("rows", 0), shape.get("columns", 0))  # 24 is LINE in lines.js
-    _mount(key, "lines", max(height, 120), None, on_pick, tokens, maps=maps, heads=list(heads), least=least,
-           paint=[theme.head_colour(head) for head in range(max(heads, default=0) + 1)], several=several,
-           label=label)  # fmt: skip
+    full = 30 + 24 * max(shape.get("rows", 0), shape.get("columns", 0))  # 24 is LINE in lines.js
+    _mount(key, "lines", max(min(full, height or 560), 120), None, on_pick, tokens, maps=maps, heads=list(heads),
+           least=least, most=most, mass=mass, several=several, label=label,
+           paint=[theme.head_colour(head) for head in range(max(heads, default=0) + 1)])  # fmt: skip
 
 
 def colour_view(

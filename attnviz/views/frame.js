@@ -10,8 +10,9 @@ function element(tag, className, parent) {
 // Builds the frame once per view; what happens inside is in view.kind (see KINDS in library.js).
 function build(root, data) {
   const view = {root, name: data.name, tokens: [], count: data.answered, hit: null, cursor: null, frame: 0, hover: ""};
-  const stage = element("div", "stage", root);
-  view.canvas = element("canvas", "", stage);
+  const stage = (view.stage = element("div", "stage", root));
+  view.pane = element("div", "", stage); // as large as all there is to see, where the stage is a window on it
+  view.canvas = element("canvas", "", view.pane);
   view.tip = element("div", "tip", stage);
   view.legend = element("div", "legend", root);
   view.low = element("span", "number", view.legend);
@@ -37,15 +38,16 @@ function build(root, data) {
 
 function hear(view) {
   const {canvas} = view;
-  canvas.onpointermove = (event) => pointAt(view, kindOf(view).at(view, ...within(canvas, event)), event);
+  canvas.onpointermove = (event) => pointAt(view, kindOf(view).at(view, ...within(view, event)), event);
   canvas.onpointerdown = canvas.onpointermove;
   canvas.onpointerleave = canvas.onpointercancel = () => leave(view);
   canvas.onclick = (event) => {
-    const hit = kindOf(view).at(view, ...within(canvas, event));
+    const hit = kindOf(view).at(view, ...within(view, event));
     if (hit) kindOf(view).pick(view, hit, event.shiftKey || event.pointerType === "touch");
   };
   canvas.onkeydown = (event) => press(view, event);
   canvas.onblur = () => leave(view);
+  view.stage.onscroll = () => schedule(view);
   view.save.onclick = () => download(view);
   new ResizeObserver(() => schedule(view)).observe(view.root);
   const again = () => schedule(view);
@@ -56,14 +58,14 @@ function hear(view) {
   };
 }
 
-function within(canvas, event) {
+function within({canvas, stage}, event) {
   const box = canvas.getBoundingClientRect();
-  return [event.clientX - box.left, event.clientY - box.top];
+  return [event.clientX - box.left + stage.scrollLeft, event.clientY - box.top + stage.scrollTop];
 }
 
 // What is under the pointer or the keyboard cursor of this view becomes what is hovered on the whole page.
 function pointAt(view, hit, event) {
-  view.pointer = event ? within(view.canvas, event) : null;
+  view.pointer = event ? within(view, event) : null;
   view.hit = hit;
   view.canvas.style.cursor = hit && event ? "pointer" : "default";
   setHover(hit ? {...kindOf(view).places(view, hit), by: view.name} : null);
@@ -82,6 +84,7 @@ function press(view, event) {
   if (step) {
     view.cursor = kind.move(view, view.cursor ?? view.hit, step);
     if (view.cursor) pointAt(view, view.cursor, null);
+    if (view.cursor && kind.scrolls) reveal(view, kind.where(view, view.cursor));
   } else if ((event.key === "Enter" || event.key === " ") && (view.cursor ?? view.hit)) {
     kind.pick(view, view.cursor ?? view.hit, event.shiftKey);
   } else if (event.key === "Escape") {
@@ -126,29 +129,44 @@ function opened({data}) {
 }
 
 function repaint(view) {
-  view.width = Math.floor(view.root.clientWidth);
+  const {scrolls} = kindOf(view);
+  view.stage.classList.toggle("scrolls", Boolean(scrolls));
+  view.width = Math.floor(scrolls ? view.stage.clientWidth : view.root.clientWidth);
   if (!view.width || !view.root.isConnected) return; // hidden, or gone
   view.ratio = globalThis.devicePixelRatio || 1;
   view.context = view.canvas.getContext("2d");
   Object.assign(view, opened(view));
   const told = kindOf(view).paint(view) ?? loading(view);
   view.root.style.minHeight = ""; // from here on the canvas holds the height
+  if (scrolls && view.stage.clientWidth < view.width) schedule(view); // a scroll bar has come and takes its share
   tell(view, told);
   shared.draws[view.name] = (shared.draws[view.name] ?? 0) + 1;
   shared.draws.total = (shared.draws.total ?? 0) + 1;
 }
 
-// An empty canvas of this height (at most the reserved one) and of the device's own pixels.
-function resize(view, height) {
-  const {canvas, context, ratio, width} = view, fit = Math.ceil(Math.min(height, view.data.height));
+// An empty canvas of this height (at most the reserved one) and of the device's own pixels. In a view that scrolls it
+// stays in the window while what it shows moves, so that it is never larger than what is seen. -> the part seen.
+function resize(view, height, wide = view.width) {
+  const {canvas, context, ratio, width, stage, pane} = view, fit = Math.ceil(Math.min(height, view.data.height));
   view.height = fit;
   const [w, h] = [Math.round(width * ratio), Math.round(fit * ratio)];
   if (canvas.width !== w || canvas.height !== h) {
     Object.assign(canvas, {width: w, height: h});
     Object.assign(canvas.style, {width: `${width}px`, height: `${fit}px`});
   }
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.clearRect(0, 0, width, fit);
+  const scrolls = stage.classList.contains("scrolls");
+  stage.style.maxHeight = scrolls && height > fit ? `${fit}px` : "";
+  Object.assign(pane.style, scrolls ? {width: `${wide}px`, height: `${Math.ceil(height)}px`} : {width: "", height: ""});
+  const left = stage.scrollLeft, top = stage.scrollTop;
+  context.setTransform(ratio, 0, 0, ratio, -left * ratio, -top * ratio);
+  context.clearRect(left, top, width, fit);
+  return {left, top, right: left + width, bottom: top + fit};
+}
+
+// Scrolls no further than needed for a box to be seen.
+function reveal({stage}, [x, y, w = 0, h = 0]) {
+  const into = (at, size, from, room) => Math.min(Math.max(from, at + size + 24 - room), at - 24);
+  stage.scrollTo(into(x, w, stage.scrollLeft, stage.clientWidth), into(y, h, stage.scrollTop, stage.clientHeight));
 }
 
 function loading(view) {
@@ -180,7 +198,7 @@ function tell(view, {sentence = "", tip = "", tipAt = view.pointer, legend = nul
 // Beside the pointer, in the browser's top layer: it may hang out of the view, but not out of the window.
 function placeTip(view, [x, y]) {
   if (!view.tip.matches(":popover-open")) view.tip.showPopover();
-  const {offsetWidth: width, offsetHeight: height} = view.tip, box = view.canvas.getBoundingClientRect();
+  const {offsetWidth: width, offsetHeight: height} = view.tip, box = view.pane.getBoundingClientRect();
   const left = box.left + x + 18 + width > globalThis.innerWidth - 8 ? box.left + x - 18 - width : box.left + x + 18;
   const top = box.top + y + 18 + height > globalThis.innerHeight - 8 ? box.top + y - 14 - height : box.top + y + 18;
   view.tip.style.transform = `translate(${Math.round(Math.max(8, left))}px, ${Math.round(Math.max(8, top))}px)`;

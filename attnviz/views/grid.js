@@ -110,9 +110,35 @@ function css(rgba) {
   return `rgb(${rgba & 255} ${(rgba >> 8) & 255} ${(rgba >> 16) & 255})`;
 }
 
+// Black or white, whichever is easier to read on a colour: at least 4.58 to 1 (WCAG 2.2).
 function contrast(colour) {
-  const [r, g, b] = colour.match(/\d+/g).map(Number);
-  return 0.3 * r + 0.59 * g + 0.11 * b > 140 ? "#000000" : "#ffffff";
+  const [r, g, b] = colour.match(/\d+/g).map((part) => {
+    const light = Number(part) / 255;
+    return light <= 0.04045 ? light / 12.92 : ((light + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.1791 ? "#000000" : "#ffffff";
+}
+
+// Where nothing may be seen: thin slanted lines, told apart from zero on every scale.
+function drawHatch({context, ink}, [x, y, w, h]) {
+  context.save();
+  context.fillStyle = ink.hatch ??= hatch(context, ink);
+  context.fillRect(x, y, w, h);
+  context.restore();
+}
+
+function hatch(context, {muted, second}) {
+  const tile = new OffscreenCanvas(6, 6), lines = tile.getContext("2d");
+  lines.fillStyle = second;
+  lines.fillRect(0, 0, 6, 6);
+  lines.strokeStyle = muted;
+  lines.globalAlpha = 0.45;
+  for (const shift of [-6, 0, 6]) { // three, so that the corners meet
+    lines.moveTo(shift - 1, 7);
+    lines.lineTo(shift + 7, -1);
+  }
+  lines.stroke();
+  return context.createPattern(tile, "repeat");
 }
 
 // Thin lines between patches.

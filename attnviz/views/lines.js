@@ -1,14 +1,14 @@
 // Two columns of words: a line from each query to every key it looks at, one colour a head, thicker where it gives more.
 
-const LINE = 24, TOP = 22, MOST = 3000; // pixels a word, pixels above them; lines drawn at once while nothing is chosen
+const LINE = 24, TOP = 24, MOST = 3000; // pixels a word, pixels above them; lines drawn at once while nothing is chosen
 
 // Where both columns lie: words end at `left` and begin at `right`, boxes of the heads beside them.
 function columnBoxes(view, record) {
   const {context, ink} = view;
   context.font = `14px ${ink.font}`;
-  const room = view.width * 0.32, wide = (tokens) => tokens.labels.reduce((most, label) => {
+  const room = view.width * 0.32, wide = (tokens) => (tokens.widest ??= tokens.labels.reduce((most, label) => {
     return Math.max(most, context.measureText(label).width);
-  }, 0);
+  }, 0));
   const bars = Math.min(60, 8 * view.data.heads.length) + 8, edge = (tokens) => Math.min(room, wide(tokens) + 8) + bars;
   const gap = Math.min(view.width - edge(record.queries) - edge(record.keys), 460);
   const left = edge(record.queries), right = left + Math.max(60, gap);
@@ -18,6 +18,7 @@ function columnBoxes(view, record) {
 const linesView = {
   clears: true,
   wide: true,
+  scrolls: true,
   record(view) {
     const record = recordOf(view.maps);
     return record?.square && !record.signed ? record : null;
@@ -25,7 +26,7 @@ const linesView = {
   heads: (view, record) => view.data.heads.filter((head) => head < record.shape[0]),
   at(view, x, y) {
     const record = this.record(view);
-    if (!record || !view.context) return null;
+    if (!record || !view.context || y - view.stage.scrollTop < TOP - 4) return null; // the titles hide what is there
     const {left, right} = columnBoxes(view, record), index = Math.floor((y - TOP) / LINE);
     const side = x < (left + right) / 2 ? "query" : "key";
     const count = side === "query" ? record.queries.count : record.keys.count;
@@ -46,7 +47,7 @@ const linesView = {
   pick(view, {side, index}, add) {
     if (side === "query") toggle(view, index, add);
   },
-  where(view, {side, index}) { // for tests: the middle of a word
+  where(view, {side, index}) { // the middle of a word
     const {left, right} = columnBoxes(view, this.record(view));
     return [side === "query" ? left - 20 : right + 20, TOP + (index + 0.5) * LINE];
   },
@@ -62,40 +63,35 @@ const linesView = {
     const record = this.record(view);
     if (!record) return null;
     const boxes = columnBoxes(view, record), heads = this.heads(view, record), asked = this.asked(view, record);
-    resize(view, TOP + LINE * Math.max(record.queries.count, record.keys.count) + 6);
+    const seen = resize(view, TOP + LINE * Math.max(record.queries.count, record.keys.count) + 6);
     const lines = this.lines(view, record, heads, asked);
-    this.titles(view, boxes);
-    this.draw(view, boxes, lines.shown, asked);
-    this.columns(view, record, boxes, heads, asked);
+    this.draw(view, boxes, lines.shown, asked, seen);
+    this.columns(view, record, boxes, heads, asked, seen);
+    this.titles(view, boxes, seen);
     return this.words(view, record, heads, asked, lines.hidden);
   },
 
-  // Every line to draw as [weight, query, key, head], weakest first, and how many were left out for being too many.
-  lines(view, record, heads, {queries, key}) {
-    const every = [], rows = queries.length ? queries : Array.from({length: record.queries.count}, (_, i) => i);
-    for (const head of heads) {
-      for (const query of rows) {
-        const row = rowIndex(record, head, query);
-        for (let k = key ?? 0; k <= (key ?? record.keys.count - 1); k++) {
-          const weight = valueOf(record, row, k);
-          if (weight >= view.data.least && weight > 0) every.push([weight, query, k, head]);
-        }
-      }
-    }
-    every.sort((a, b) => a[0] - b[0]);
-    const shown = every.slice(-MOST);
-    return {shown, hidden: every.length - shown.length};
+  // The lines to draw as [weight, query, key, head], weakest first, and how many were left out for being too many. Those
+  // of nothing chosen, and the last ones asked for, are kept: a repaint must not look at every cell again.
+  lines(view, record, heads, asked) {
+    const {least, most, mass} = view.data, limits = [heads, least, most, mass].join("|");
+    if (view.kept?.record !== record || view.kept.limits !== limits) view.kept = {record, limits};
+    const {queries, key} = asked, name = queries.length || key != null ? "asked" : "all", which = `${queries}|${key}`;
+    if (view.kept[name]?.which === which) return view.kept[name];
+    const {shown, total} = strongestOf(record, heads, asked, {least, most, mass}, MOST);
+    return (view.kept[name] = {which, shown, hidden: total - shown.length});
   },
 
-  draw({context, data}, {left, right}, lines, {queries, key}) {
-    const most = lines.at(-1)?.[0] ?? 1, calm = queries.length || key != null ? 0.95 : 0.6;
+  draw({context, data}, {left, right}, lines, {queries, key}, seen) {
+    const strongest = lines.at(-1)?.[0] ?? 1, calm = queries.length || key != null ? 0.95 : 0.6;
     context.lineCap = "round";
     for (const [weight, query, k, head] of lines) {
       const shift = (data.heads.indexOf(head) - (data.heads.length - 1) / 2) * 1.5; // heads on one pair stay apart
       const [from, to] = [TOP + (query + 0.5) * LINE + shift, TOP + (k + 0.5) * LINE + shift];
-      context.globalAlpha = calm * Math.max(0.04, weight / most);
+      if (Math.max(from, to) < seen.top || Math.min(from, to) > seen.bottom) continue;
+      context.globalAlpha = calm * Math.max(0.04, weight / strongest);
       context.strokeStyle = data.paint[head];
-      context.lineWidth = 0.75 + 2.5 * (weight / most);
+      context.lineWidth = 0.75 + 2.5 * (weight / strongest);
       context.beginPath();
       context.moveTo(left + 4, from);
       context.bezierCurveTo(left + (right - left) * 0.4, from, left + (right - left) * 0.6, to, right - 4, to);
@@ -104,30 +100,36 @@ const linesView = {
     context.globalAlpha = 1;
   },
 
-  titles({context, ink, width}, {left, right}) {
+  // They stay at the top while the words move below them.
+  titles({context, ink, width}, {left, right}, {top}) {
+    context.fillStyle = ink.ground;
+    context.globalAlpha = 0.92;
+    context.fillRect(0, top, width, TOP - 3);
+    context.globalAlpha = 1;
     context.font = `600 12px ${ink.font}`;
     context.textAlign = "right";
     context.fillStyle = ink.query;
-    context.fillText("query: who looks", Math.max(left, 104), 12);
+    context.fillText("query: who looks", Math.max(left, 104), top + 13);
     context.textAlign = "left";
     context.fillStyle = ink.key;
     const title = "key: who is looked at";
-    context.fillText(title, Math.min(right, width - context.measureText(title).width - 2), 12);
+    context.fillText(title, Math.min(right, width - context.measureText(title).width - 2), top + 13);
   },
 
   // The words, and beside them how much each shown head gives: to the keys, or from the queries to one key.
-  columns(view, record, boxes, heads, {queries, key}) {
+  columns(view, record, boxes, heads, {queries, key}, seen) {
     const {context, ink} = view, {left, right, bars, room} = boxes;
+    const first = Math.max(0, Math.floor((seen.top - TOP) / LINE)), last = Math.ceil((seen.bottom - TOP) / LINE);
     const word = (tokens, index, x, side, marked) => {
       const y = TOP + (index + 0.5) * LINE, colour = side === "query" ? ink.query : ink.key;
       context.fillStyle = marked ? colour : ink.text;
       context.font = `${marked ? "600 " : ""}14px ${ink.font}`;
       context.textAlign = side === "query" ? "right" : "left";
-      context.fillText(tokens.labels[index], x, y + 5, room);
+      context.fillText(spelled(tokens, index, "…"), x, y + 5, room);
     };
     const given = (index) => heads.map((head) => {
-      if (key != null) return valueOf(record, rowIndex(record, head, index), key);
-      return queries.reduce((sum, query) => sum + valueOf(record, rowIndex(record, head, query), index), 0);
+      if (key != null) return valueOf(record, rowIndex(record, head, index), key) || 0; // masked gives nothing
+      return queries.reduce((sum, query) => sum + (valueOf(record, rowIndex(record, head, query), index) || 0), 0);
     });
     const beside = key != null ? record.queries.count : queries.length ? record.keys.count : 0;
     const table = Array.from({length: beside}, (_, i) => given(i)), most = Math.max(1e-9, ...table.flat());
@@ -139,22 +141,27 @@ const linesView = {
       context.fillRect(x, TOP + index * LINE + 2, Math.max(1, wide - 1), LINE - 4);
     }));
     context.globalAlpha = 1;
-    for (let i = 0; i < record.queries.count; i++) word(record.queries, i, left - bars, "query", queries.includes(i));
-    for (let i = 0; i < record.keys.count; i++) word(record.keys, i, right + bars, "key", i === key);
+    for (let i = first; i < Math.min(last, record.queries.count); i++) {
+      word(record.queries, i, left - bars, "query", queries.includes(i));
+    }
+    for (let i = first; i < Math.min(last, record.keys.count); i++) word(record.keys, i, right + bars, "key", i === key);
     context.textAlign = "left";
   },
 
   words(view, record, heads, {queries, key}, hidden) {
     const many = hidden ? `the ${MOST.toLocaleString("en")} strongest lines of ${(hidden + MOST).toLocaleString("en")}` : "";
-    const cut = view.data.least > 0 ? `lines below ${written(view.data.least, "percent")} left out` : "";
-    const note = [cut, many].filter(Boolean).join("; ");
+    const {least, most, mass} = view.data, cut = least > 0 && `lines below ${written(least, "percent")} left out`;
+    const few = most > 0 && `the ${most} strongest of each query and head`;
+    const share = mass < 1 && `the strongest that give ${Math.round(100 * mass)} % of a row`;
+    const note = [few, share, cut, many].filter(Boolean).join("; ");
     if (!heads.length) return {sentence: "Choose a head", note};
     const named = (head) => record.titles[head];
     if (key != null) {
       const each = heads.flatMap((head) => Array.from({length: record.queries.count}, (_, query) => {
-        return [valueOf(record, rowIndex(record, head, query), key), query, head];
+        return [valueOf(record, rowIndex(record, head, query), key) || 0, query, head];
       }));
       const [weight, query, head] = each.reduce((a, b) => (b[0] > a[0] ? b : a));
+      if (!weight) return {sentence: `Nobody looks at ${nameOf(record.keys, key)}`, note};
       const amount = written(weight, record.unit), who = capital(nameOf(record.keys, key));
       const sentence = `${who} gets most, ${amount}, from ${nameOf(record.queries, query)} (${named(head).toLowerCase()})`;
       return {sentence, tip: sentence, note};

@@ -1,15 +1,27 @@
 // One whole map: rows are queries, columns are keys, and a crosshair that all other views follow.
 
 const AXIS = 24; // pixels for the names of the axes
+const LEGIBLE = 7, LABELLED = 64; // pixels a row at least, tokens at most, where every row has its word
 
 function matrixBoxes(view, record) {
-  const skip = view.data.drop_prefix ? record.keys.prefix : 0, {transposed} = view.data;
+  const skip = view.data.drop_prefix ? record.keys.lead : 0, {transposed} = view.data;
   const queries = record.queries.count, keys = record.keys.count - skip;
   const [columns, rows] = transposed ? [queries, keys] : [keys, queries];
-  const room = [view.width - AXIS - 2 * EDGE, view.data.height - AXIS - 2 * EDGE];
+  const [left, top] = [record.queries, record.keys].map((tokens) => AXIS + labelRoom(view, record, tokens));
+  const [x, y] = transposed ? [top, left] : [left, top];
+  const room = [view.width - x - 2 * EDGE, view.data.height - y - 2 * EDGE];
   const cell = Math.min(room[0] / columns, room[1] / rows);
   const size = [Math.max(1, Math.round(cell * columns)), Math.max(1, Math.round(cell * rows))];
-  return {plane: [AXIS + EDGE, AXIS + EDGE, ...size], skip, columns, rows, transposed};
+  return {plane: [x + EDGE, y + EDGE, ...size], skip, columns, rows, transposed, cell};
+}
+
+// Pixels that the words of a text take beside the plane; none for patches.
+function labelRoom({context, ink}, record, tokens) {
+  if (tokens.grid || record.axes) return 0;
+  if (tokens.wide) return tokens.wide;
+  context.font = `12px ${ink.font}`;
+  const widest = tokens.labels.reduce((most, label) => Math.max(most, context.measureText(label).width), 0);
+  return (tokens.wide = Math.min(96, Math.ceil(widest) + 8));
 }
 
 // The band of one query or one key across the plane: [x, y, width, height].
@@ -62,6 +74,7 @@ const matrixView = {
     const {image, scale} = rough ?? matrixImage(record, view.index, data.scale, data.colours, data.drop_prefix);
     const [x, y, w, h] = boxes.plane;
     resize(view, y + h + EDGE);
+    if (record.hides && !rough) drawHatch(view, boxes.plane);
     context.imageSmoothingEnabled = w * view.ratio < image.width;
     context.imageSmoothingQuality = "high";
     context.save();
@@ -73,6 +86,7 @@ const matrixView = {
       const legend = {scale, table: tableOf(data.colours, false), unit: record.unit, note: "means of blocks of cells"};
       return {sentence: "At a glance; the exact map is on its way", legend};
     }
+    this.labels(view, record, boxes);
     this.marks(view, record, boxes);
     return this.words(view, record, boxes, scale);
   },
@@ -85,9 +99,9 @@ const matrixView = {
     const [left, top] = transposed ? ["key", "query"] : ["query", "key"];
     context.font = `600 12px ${ink.font}`;
     context.fillStyle = ink[top];
-    context.fillText(`${name(top)} →`, x, y - 8);
+    context.fillText(`${name(top)} →`, x, AXIS + EDGE - 8);
     context.save();
-    context.translate(x - 9, y + h);
+    context.translate(AXIS + EDGE - 9, y + h);
     context.rotate(-Math.PI / 2);
     context.fillStyle = ink[left];
     const text = `← ${name(left)}`;
@@ -105,6 +119,32 @@ const matrixView = {
     }
   },
 
+  // The words along both axes, by number, so that a word that comes twice has two places. Where rows are too low for
+  // them, those of the picked and of the pointer's row and column only.
+  labels(view, record, boxes) {
+    const {context, ink} = view, {transposed, cell, skip, plane} = boxes;
+    const sides = [["query", record.queries, hovered(record.queries)], ["key", record.keys, tokenAt(record.keys, shared.hover?.key)]];
+    context.textBaseline = "middle";
+    for (const [role, tokens, over] of sides) {
+      const room = labelRoom(view, record, tokens) - 6, left = (role === "query") === !transposed;
+      const every = cell >= LEGIBLE && tokens.count <= LABELLED;
+      for (let i = role === "key" ? skip : 0; room > 0 && i < tokens.count; i++) {
+        const marked = i === over || (role === "query" && view.tokens.includes(i));
+        if (!marked && !every) continue;
+        const [x, y, w, h] = band(boxes, role, i), size = every ? Math.min(13, Math.max(8, cell * 0.9)) : 12;
+        context.save();
+        context.translate(left ? plane[0] - 5 : x + w / 2, left ? y + h / 2 : plane[1] - 5);
+        if (!left) context.rotate(-Math.PI / 2);
+        context.textAlign = left ? "right" : "left";
+        context.font = `${marked ? "600 " : ""}${size}px ${ink.font}`;
+        context.fillStyle = i === over ? ink[role] : ink.text;
+        context.fillText(spelled(tokens, i, "…"), 0, 0, room);
+        context.restore();
+      }
+    }
+    context.textBaseline = "alphabetic";
+  },
+
   marks(view, record, boxes) {
     const {context, ink} = view, query = hovered(record.queries), key = tokenAt(record.keys, shared.hover?.key);
     const frame = (role, index, colour, line) => {
@@ -119,7 +159,7 @@ const matrixView = {
   words(view, record, boxes, scale) {
     const {data} = view, queries = active(view, record.queries), key = tokenAt(record.keys, shared.hover?.key);
     const legend = {scale, table: tableOf(data.colours, record.signed), unit: record.unit};
-    legend.note = queries.length ? prefixNote(record, view.index, queries, data.drop_prefix) : "";
+    legend.note = queries.length ? gapsNote(record, view.index, queries, data.drop_prefix) : maskNote(record);
     if (!queries.length) {
       const row = record.axes ? record.axes[0].split(":")[0] : "query";
       return {sentence: `Each ${data.transposed ? "column" : "row"} is one ${row}; point at a cell to read it`, legend};

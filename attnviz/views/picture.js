@@ -102,23 +102,13 @@ const pictureView = {
     const words = rowWords(maps, view.index, queries, drop, maps.square ? key : over);
     markTokens(view, boxes, {best: data.outline && maps.square ? words.best : null, keys: maps.keys});
     const range = data.shared ? "one range for all" : "";
-    const note = [range, prefixNote(maps, view.index, queries, drop)].filter(Boolean).join("; ");
+    const note = [range, gapsNote(maps, view.index, queries, drop)].filter(Boolean).join("; ");
     return {
       sentence: words.sentence,
-      tip: words.sentence + this.received(view, maps, over, drop),
+      tip: words.sentence + received(view, maps, over, drop),
       tipAt: this.tipAt(view, boxes),
       legend: {scale: row.scale, table: row.table, unit: maps.unit, note},
     };
-  },
-
-  // A second line of the tooltip: what the picked token gives to the one under the pointer.
-  received(view, maps, over, drop) {
-    const picked = view.tokens.filter((token) => token < maps.queries.count);
-    if (over == null || !maps.square || !picked.length || (picked.length === 1 && picked[0] === over)) return "";
-    const value = togetherRow(maps, view.index, picked, drop)[over];
-    if (value !== value) return "";
-    if (picked.length === 1) return `\nPicked: ${lower(relation(maps, picked[0], over, value))}`;
-    return `\nThe ${picked.length} picked: ${written(value, maps.unit)} here (${togetherWord(maps)})`;
   },
 
   tipAt(view, boxes) {

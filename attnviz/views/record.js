@@ -31,10 +31,15 @@ const READERS = {
     const rows = record.shape.slice(0, -1).reduce((a, b) => a * b, 1);
     record.peaks = new Float32Array(buffer, 0, rows);
     record.sums = new Float32Array(buffer, 4 * rows, rows);
-    record.shares = new Float32Array(buffer, 8 * rows, rows); // of the prefix
+    record.shares = new Float32Array(buffer, 8 * rows, rows); // of what stands aside
     record.square = record.shape.length === 3; // [map query key] in bytes, else [map key] as they are
     record.cells = record.square ? new Uint8Array(buffer, 12 * rows) : new Float32Array(buffer, 12 * rows);
-    record.top = record.signed ? 127 : 255;
+    record.holes = record.signed || record.masked; // then byte 0 is masked
+    record.zero = record.signed ? 128 : record.holes ? 1 : 0; // the byte that stands for 0, and `top` above it for a peak
+    record.top = record.signed ? 127 : 255 - record.zero;
+    record.hides = record.square ? record.holes && record.cells.includes(0) : record.cells.includes(NaN);
+    setAside(record.keys);
+    setAside(record.queries);
   },
   tiles(record, buffer) {
     const count = record.shape[0] * record.shape[1];
@@ -52,6 +57,16 @@ const READERS = {
   },
 };
 
+// Tokens that can be left out: the prefix, and special pieces of a text. `lead` of them come first.
+function setAside(tokens) {
+  tokens.aside = Uint8Array.from({length: tokens.count}, (_, i) => i < tokens.prefix || tokens.words?.[i] < 0);
+  tokens.lead = tokens.aside.indexOf(0) < 0 ? tokens.count : tokens.aside.indexOf(0);
+}
+
+function leaveOut({aside}, row) {
+  for (let i = 0; i < row.length; i++) if (aside[i]) row[i] = NaN;
+}
+
 // Which row of cells: map and query, or the map alone.
 function rowIndex(record, map, query) {
   return record.square ? map * record.shape[1] + query : map;
@@ -61,12 +76,12 @@ function hasMap(record, map) {
   return record?.type === "maps" && map >= 0 && map < record.shape[0];
 }
 
-// Whether the columns of a row are parts of one whole, some of them prefix.
+// Whether the columns of a row are parts of one whole, some of them aside.
 function isShare({keys, unit, signed, kind}) {
-  return keys.prefix > 0 && unit === "percent" && !signed && kind !== "received weights";
+  return keys.aside.includes(1) && unit === "percent" && !signed && kind !== "received weights";
 }
 
-// What a row is multiplied by once the prefix is dropped: the rest takes over the whole.
+// What a row is multiplied by once what stands aside is dropped: the rest takes over the whole.
 function factorOf(record, row, drop) {
   if (!drop || !isShare(record)) return 1;
   const rest = record.sums[row] - record.shares[row];
@@ -76,8 +91,8 @@ function factorOf(record, row, drop) {
 // One cell of a square map as the number it stands for; NaN where masked.
 function valueOf(record, row, key, factor = 1) {
   const cell = record.cells[row * record.shape.at(-1) + key];
-  if (record.signed) return cell ? ((cell - 128) * record.peaks[row]) / 127 : NaN;
-  return ((cell * record.peaks[row]) / 255) * factor;
+  if (record.holes && !cell) return NaN;
+  return (((cell - record.zero) * record.peaks[row]) / record.top) * factor;
 }
 
 // How rows of several picked tokens are put together: shares add up, other numbers are averaged.
@@ -85,28 +100,31 @@ function togetherWord(record) {
   return record.unit === "percent" ? "sum" : "mean";
 }
 
-// Some rows of one map put together, as numbers [key]; dropped prefix columns are NaN.
+// Some rows of one map put together, as numbers [key]; NaN where dropped, or masked for all of the rows.
 function togetherRow(record, map, queries, drop) {
-  const count = record.shape.at(-1), total = new Float32Array(count), {cells, signed} = record;
+  const count = record.shape.at(-1), total = new Float32Array(count), {cells, holes, zero} = record;
   if (!record.square) {
     const factor = factorOf(record, map, drop);
     for (let key = 0; key < count; key++) total[key] = record.cells[map * count + key] * factor;
-    if (drop) total.fill(NaN, 0, record.keys.prefix);
+    if (drop) leaveOut(record.keys, total);
     return total;
   }
-  const rows = queries.map((query) => rowIndex(record, map, query));
-  const shares = togetherWord(record) === "sum" ? 1 : rows.length;
-  for (const row of rows) {
-    const unit = (record.peaks[row] / record.top / shares) * factorOf(record, row, drop), zero = signed ? 128 : 0;
+  const known = new Uint16Array(count); // rows that may look at a key
+  for (const query of queries) {
+    const row = rowIndex(record, map, query), unit = (record.peaks[row] / record.top) * factorOf(record, row, drop);
     for (let key = 0, at = row * count; key < count; key++, at++) {
-      total[key] += signed && cells[at] === 0 ? NaN : (cells[at] - zero) * unit;
+      if (holes && cells[at] === 0) continue;
+      total[key] += (cells[at] - zero) * unit;
+      known[key]++;
     }
   }
-  if (drop) total.fill(NaN, 0, record.keys.prefix);
+  const mean = togetherWord(record) === "mean";
+  for (let key = 0; key < count; key++) if (!known[key] || mean) total[key] /= known[key]; // 0 / 0: NaN
+  if (drop) leaveOut(record.keys, total);
   return total;
 }
 
-// How much of the shown rows went to the dropped prefix, as a share; null where that means nothing.
+// How much of the shown rows went to what was dropped, as a share; null where that means nothing.
 function droppedShare(record, map, queries) {
   if (!isShare(record)) return null;
   const rows = record.square ? queries.map((query) => rowIndex(record, map, query)) : [map];

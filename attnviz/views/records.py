@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Num, Shaped, UInt8
+from jaxtyping import Bool, Float32, Num, Shaped, UInt8
 from PIL import Image
 
 BUDGET = 2_000_000  # bytes of one message
@@ -35,22 +35,30 @@ class TokensLike(Protocol):
     def prefix(self) -> int: ...
     @property
     def stream(self) -> str: ...
+    @property
+    def words(self) -> tuple[int, ...] | None: ...
 
 
 def quantise(
-    values: Num[np.ndarray, "*row cell"], signed: bool = False
+    values: Num[np.ndarray, "*row cell"], signed: bool = False, masked: Bool[np.ndarray, "*row cell"] | None = None
 ) -> tuple[UInt8[np.ndarray, "*row cell"], Float32[np.ndarray, "*row"]]:
     """Cells uint8 of the same shape and float32 peaks without the last axis; zeros stay zero.
 
-    Signed: 128 is zero, 1 and 255 are minus and plus the peak of |row|, 0 marks an entry that is masked (not finite).
+    With `masked`, 0 marks what is masked, 1 is zero and 255 the peak. Signed: 128 is zero, 1 and 255 are minus and plus
+    the peak of |row|, and 0 marks what is masked or not finite.
     """
     values = np.asarray(values, dtype=np.float32)
+    if masked is not None:
+        values = np.where(masked, np.float32(np.nan if signed else 0), values)
     finite = np.isfinite(values)
     if not signed:
         if not finite.all() or (values < 0).any():
             raise ValueError("maps hold negative or non-finite numbers; pass signed=True")
         peaks = values.max(-1)
-        return np.rint(values * _inverse(peaks, 255)[..., None]).astype(np.uint8), peaks
+        if masked is None:
+            return np.rint(values * _inverse(peaks, 255)[..., None]).astype(np.uint8), peaks
+        cells = np.rint(values * _inverse(peaks, 254)[..., None]) + 1
+        return np.where(masked, 0, cells).astype(np.uint8), peaks
     known = np.where(finite, values, 0)
     peaks = np.abs(known).max(-1)
     cells = np.rint(known * _inverse(peaks, 127)[..., None]) + 128
@@ -58,12 +66,16 @@ def quantise(
 
 
 def restore(
-    cells: UInt8[np.ndarray, "*row cell"], peaks: Float32[np.ndarray, "*row"], signed: bool = False
+    cells: UInt8[np.ndarray, "*row cell"],
+    peaks: Float32[np.ndarray, "*row"],
+    signed: bool = False,
+    masked: bool = False,
 ) -> Float32[np.ndarray, "*row cell"]:
     """What the browser makes of quantised cells; masked entries are NaN."""
-    if not signed:
+    if not signed and not masked:
         return cells.astype(np.float32) * (peaks / 255)[..., None]
-    values = (cells.astype(np.float32) - 128) * (peaks / 127)[..., None]
+    zero, top = (128, 127) if signed else (1, 254)
+    values = (cells.astype(np.float32) - zero) * (peaks / top)[..., None]
     return np.where(cells == 0, np.nan, values)
 
 
@@ -97,25 +109,49 @@ def pack_maps(
     kind: str = "weights",
     unit: str = "percent",
     axes: tuple[str, str] | None = None,
+    masked: Bool[np.ndarray, "*map query key"] | None = None,
 ) -> bytes:
-    """Maps [map query key], or one row of numbers a map [map key], as one record; `axes` where they are no tokens."""
+    """Maps [map query key], or one row of numbers a map [map key], as one record; `axes` where they are no tokens.
+
+    `masked`, for all maps or for each: True = the query may not look there.
+    """
     maps = np.asarray(maps, dtype=np.float32)
     queries = queries or keys
     shape = (len(titles), len(keys.labels)) if maps.ndim == 2 else (len(titles), len(queries.labels), len(keys.labels))
     if maps.shape != shape:
         raise ValueError(f"maps are {maps.shape} but titles, queries and keys ask for {shape}")
-    cells, peaks = quantise(maps, signed)  # refuses what the browser could not show, single rows too
+    hidden = None if masked is None else _hidden(masked, maps, signed)
+    cells, peaks = quantise(maps, signed, hidden)  # refuses what the browser could not show, single rows too
+    known = np.isfinite(maps) if hidden is None else np.isfinite(maps) & ~hidden
     if maps.ndim == 2:  # exact: one outlier, such as CLS, would leave only a few steps to the rest
-        cells = np.where(np.isfinite(maps), maps, np.float32(np.nan))
-    known = np.where(np.isfinite(maps), maps, 0)
-    sums, prefix = known.sum(-1), known[..., : keys.prefix].sum(-1)
+        cells = np.where(known, maps, np.float32(np.nan))
+    shown = np.where(known, maps, 0)
+    sums, apart = shown.sum(-1), shown[..., aside(keys)].sum(-1)
     head = {
         "slot": slot, "type": "maps", "shape": list(maps.shape), "titles": list(titles), "signed": signed,
-        "kind": kind, "unit": unit, "keys": describe(keys), "queries": describe(queries),
+        "kind": kind, "unit": unit, "keys": describe(keys), "queries": describe(queries), "masked": hidden is not None,
     }  # fmt: skip
     if axes is not None:
         head["axes"] = list(axes)
-    return pack(head, peaks, sums, prefix, cells)
+    return pack(head, peaks, sums, apart, cells)
+
+
+def _hidden(masked: np.ndarray, maps: np.ndarray, signed: bool) -> np.ndarray | None:
+    """The mask of every cell; None where it hides nothing."""
+    masked = np.asarray(masked, dtype=bool)
+    if masked.shape not in (maps.shape, maps.shape[1:]):
+        raise ValueError(f"masked is {masked.shape} but maps are {maps.shape}")
+    masked = np.broadcast_to(masked, maps.shape)
+    given = np.abs(np.where(masked & np.isfinite(maps), maps, 0)).max(initial=0)
+    if not signed and given > 1e-4:  # scores may be anything under a mask, weights may not
+        raise ValueError(f"masked is True where maps give up to {given:.3g}; True means: the query may not look there")
+    return masked if masked.any() else None
+
+
+def aside(tokens: TokensLike) -> Bool[np.ndarray, " token"]:
+    """Which tokens are left out on request: the prefix, and special pieces of a text (CLS, SEP)."""
+    apart = np.arange(len(tokens.labels)) < tokens.prefix
+    return apart if tokens.words is None else apart | (np.array(tokens.words) < 0)
 
 
 def pack_tiles(slot: str, tiles: Num[np.ndarray, "layer head t t"]) -> bytes:
@@ -161,8 +197,9 @@ def describe(tokens: TokensLike) -> dict[str, Any]:
     """Tokens as JSON; labels only where they cannot be worked out from the grid."""
     labels = tokens.labels[: tokens.prefix] if tokens.grid else tokens.labels
     grid = list(tokens.grid) if tokens.grid else None
+    words = {} if tokens.words is None else {"words": list(tokens.words)}
     return {"count": len(tokens.labels), "labels": list(labels), "grid": grid, "prefix": tokens.prefix,
-            "stream": tokens.stream}  # fmt: skip
+            "stream": tokens.stream, **words}  # fmt: skip
 
 
 def pack(head: dict[str, Any], *parts: np.ndarray | bytes) -> bytes:

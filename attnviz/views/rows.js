@@ -1,27 +1,27 @@
 // One row of a map, ready to be painted: which colour of the table each key gets.
 
-// -> {scale, table, index [key]: 0..255, or -1 where masked or dropped}. `fixed` is a scale shared by several panels;
+// -> {scale, table, index [key]: 0..255, -1 where masked, -2 where dropped}. `fixed` is a scale shared by several panels;
 // `stretched` lets the row's own scale begin at its least value.
 function paintRow(record, map, queries, {name, colours, drop, fixed, stretched}) {
   const table = tableOf(colours, record.signed), count = record.shape.at(-1);
-  const skip = drop ? record.keys.prefix : 0, index = new Int16Array(count).fill(-1);
+  const {aside} = record.keys, index = Int16Array.from({length: count}, (_, k) => (drop && aside[k] ? -2 : -1));
   if (!record.square || queries.length > 1 || (stretched && !fixed)) {
     const total = togetherRow(record, map, queries, drop);
     const scale = fixed ?? makeScale(name, ofNumbers(total, record.signed), record.signed, stretched);
-    for (let k = skip; k < count; k++) if (total[k] === total[k]) index[k] = Math.round(scale.t(total[k]) * 255);
+    for (let k = 0; k < count; k++) if (total[k] === total[k]) index[k] = Math.round(scale.t(total[k]) * 255);
     return {scale, table, index};
   }
   const row = rowIndex(record, map, queries[0]), factor = factorOf(record, row, drop);
   const scale = fixed ?? rowScale(record, row, factor, drop, name);
   const of = byteSteps(record, row, factor, scale), start = row * count;
-  for (let k = skip; k < count; k++) index[k] = of[record.cells[start + k]];
+  for (let k = 0; k < count; k++) if (index[k] === -1) index[k] = of[record.cells[start + k]];
   return {scale, table, index};
 }
 
 // The step of the colour table for each of the 256 possible bytes of a row.
 function byteSteps(record, row, factor, scale) {
-  const steps = new Int16Array(256), unit = (record.peaks[row] / record.top) * factor, zero = record.signed ? 128 : 0;
+  const steps = new Int16Array(256), unit = (record.peaks[row] / record.top) * factor, {zero} = record;
   for (let byte = 0; byte < 256; byte++) steps[byte] = Math.round(scale.t((byte - zero) * unit) * 255);
-  if (record.signed) steps[0] = -1;
+  if (record.holes) steps[0] = -1;
   return steps;
 }

@@ -31,13 +31,14 @@ function ofNumbers(values, signed) {
   };
 }
 
-// The same from one row of bytes, by counting: 144 rows in well under a millisecond.
-function ofBytes(cells, start, end, unit, signed) {
+// The same from one row of bytes, by counting: 144 rows in well under a millisecond. `zero` and `holes`: of a record;
+// `skip` [cell]: 1 where a cell does not count.
+function ofBytes(cells, start, end, unit, {zero = 0, holes = false, skip = null} = {}) {
   const counts = new Uint32Array(256);
   let total = 0;
   for (let i = start; i < end; i++) {
-    if (signed && cells[i] === 0) continue;
-    counts[signed ? Math.abs(cells[i] - 128) : cells[i]]++;
+    if ((holes && cells[i] === 0) || skip?.[i - start]) continue;
+    counts[Math.abs(cells[i] - zero)]++;
     total++;
   }
   const until = new Uint32Array(257);
@@ -105,9 +106,9 @@ function tableOf(name, signed) {
 const MASKED = 0x40808080; // a see-through grey: nothing to see here, as opposed to little
 
 function rowScale(record, row, factor, drop, name) {
-  const count = record.shape.at(-1), start = row * count + (drop ? record.keys.prefix : 0);
-  const unit = (record.peaks[row] / record.top) * factor || 1e-30;
-  return makeScale(name, ofBytes(record.cells, start, (row + 1) * count, unit, record.signed), record.signed);
+  const count = record.shape.at(-1), start = row * count, {zero, holes, keys, signed} = record;
+  const unit = (record.peaks[row] / record.top) * factor || 1e-30, how = {zero, holes, skip: drop ? keys.aside : null};
+  return makeScale(name, ofBytes(record.cells, start, start + count, unit, how), signed);
 }
 
 // One scale for the shown rows of all maps of some records: what makes panels comparable.
@@ -123,25 +124,25 @@ function commonScale(records, queries, name, drop) {
   return makeScale(name, ofNumbers(values, records[0]?.signed), records[0]?.signed);
 }
 
-// A whole map as an image of one pixel a cell, kept with its record.
+// A whole map as an image of one pixel a cell, kept with its record; masked cells are empty, for a hatch to show through.
 function matrixImage(record, map, name, colours, drop) {
   const key = ["matrix", map, name, colours, drop].join();
   const kept = record.images.get(key);
   if (kept) return kept;
-  const [, rows, columns] = record.shape, skip = drop ? record.keys.prefix : 0;
+  const [, rows, columns] = record.shape, skip = drop ? record.keys.lead : 0, out = drop ? record.keys.aside : [];
   const values = new Float32Array(rows * (columns - skip));
   for (let q = 0, at = 0; q < rows; q++) {
     const row = rowIndex(record, map, q), factor = factorOf(record, row, drop);
-    for (let k = skip; k < columns; k++) values[at++] = valueOf(record, row, k, factor);
+    for (let k = skip; k < columns; k++) values[at++] = out[k] ? NaN : valueOf(record, row, k, factor);
   }
   const scale = makeScale(name, ofNumbers(values, record.signed), record.signed);
   const table = tableOf(colours, record.signed);
-  const image = pixels(columns - skip, rows, (out) => {
+  const image = pixels(columns - skip, rows, (cells) => {
     for (let q = 0, at = 0; q < rows; q++) {
       const row = rowIndex(record, map, q), of = byteSteps(record, row, factorOf(record, row, drop), scale);
       for (let k = skip; k < columns; k++) {
         const step = of[record.cells[row * columns + k]];
-        out[at++] = step < 0 ? MASKED : table[step];
+        cells[at++] = out[k] ? MASKED : step < 0 ? 0 : table[step];
       }
     }
   });

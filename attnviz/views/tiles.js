@@ -120,6 +120,7 @@ const tilesView = {
     if (!whole && overview && view.data.mode === "matrix") whole = overviewImage(overview, cell, options);
     context.imageSmoothingEnabled = Boolean(whole && whole.image.width > tile * view.ratio);
     context.imageSmoothingQuality = "medium";
+    if (whole && record?.hides) drawHatch(view, [cell.x, cell.y, tile, tile]);
     if (whole) context.drawImage(whole.image, cell.x, cell.y, tile, tile);
     else {
       context.fillStyle = ink.second;
@@ -186,7 +187,7 @@ const tilesView = {
     const legend = record && scale ? {scale, unit: record.unit, table: tableOf(data.colours, record.signed)} : null;
     if (legend) {
       const range = fixed ? "one range for all" : "each tile on its own range";
-      const left = data.drop_prefix && isShare(record) ? `; ${prefixWords(record.keys)} left out, rest rescaled` : "";
+      const left = data.drop_prefix && isShare(record) ? `; ${asideWords(record.keys)} left out, rest rescaled` : "";
       legend.note = range + left;
       const low = record.signed || data.stretched ? "least" : "0";
       if (!fixed) Object.assign(legend, {low, high: "most"});
@@ -248,7 +249,7 @@ function overviewImage(record, {row, column}, {name, colours}) {
   if (row >= layers || column >= heads) return null;
   if (record.images.has(key)) return record.images.get(key);
   const at = row * heads + column, start = at * size * size, unit = record.peaks[at] / 255 || 1e-30;
-  const scale = makeScale(name, ofBytes(record.cells, start, start + size * size, unit, false), false);
+  const scale = makeScale(name, ofBytes(record.cells, start, start + size * size, unit), false);
   const table = tableOf(colours, false);
   const image = pixels(size, size, (out) => {
     for (let i = 0; i < out.length; i++) out[i] = table[Math.round(scale.t(record.cells[start + i] * unit) * 255)];

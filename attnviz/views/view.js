@@ -8,6 +8,7 @@ const HEIGHTS = {
     return above - 34 > side ? above : side;
   },
   matrix: ({height}, width) => Math.min(height, width),
+  text: ({height, fit: {letters}}, width) => Math.min(height, 12 + 38 * Math.ceil((letters * 8.6) / (width - 40))),
   tiles({height, tile, fit: {across, down, left, title}}, width) {
     const size = Math.min(tile, Math.floor((width - left - 4 - (across - 1) * 6) / across));
     return Math.min(height, height - (tile - size) * down);

@@ -1,9 +1,20 @@
 // How things are said: tokens, amounts, relations between tokens.
 
 function nameOf(tokens, index) {
-  if (!tokens.grid) return `“${tokens.labels[index]}”`;
+  if (!tokens.grid) return tokens.words?.[index] < 0 ? tokens.labels[index] : `“${spelled(tokens, index, "…")}”`;
   const cell = cellOf(tokens, index);
   return cell ? `row ${cell[0] + 1}, column ${cell[1] + 1}` : tokens.labels[index];
+}
+
+// Whether a token goes on with the word of the one before.
+function goesOn({words}, index) {
+  return words?.[index] >= 0 && words[index] === words[index - 1];
+}
+
+// A label as text: "##ing" inside a word is "ing", after `mark`.
+function spelled(tokens, index, mark = "") {
+  const label = tokens.labels[index];
+  return goesOn(tokens, index) ? mark + label.replace(/^##/, "") : label;
 }
 
 function fullName(tokens, index) {
@@ -36,30 +47,40 @@ const SAID = {
   difference: (row, column, amount) => `${row} to ${column}: ${amount}, first minus second`,
 };
 
+function same(record, query, key) {
+  return query === key && record.queries.stream === record.keys.stream;
+}
+
 function relation(record, query, key, value) {
   const from = capital(fullName(record.queries, query)), amount = written(value, record.unit);
-  const same = query === key && record.queries.stream === record.keys.stream;
-  const to = same ? "itself" : nameOf(record.keys, key);
+  const to = same(record, query, key) ? "itself" : nameOf(record.keys, key);
   if (record.kind !== "weights" && SAID[record.kind]) return SAID[record.kind](from, nameOf(record.keys, key), amount);
   return record.unit === "percent" ? SAID.weights(from, to, amount) : `${from} to ${to}: ${record.kind} ${amount}`;
 }
 
-function prefixWords(tokens) {
-  if (tokens.prefix === 1) return tokens.labels[0];
-  return `${tokens.labels[0]} and ${tokens.prefix - 1} more`;
+function asideWords({labels, aside}) {
+  const [first, ...more] = new Set(labels.filter((_, index) => aside[index]));
+  return more.length > 1 ? `${first} and ${more.length} more` : [first, ...more].join(" and ");
 }
 
-// What the legend says about the prefix.
-function prefixNote(record, map, queries, drop) {
-  const share = droppedShare(record, map, queries);
-  if (!drop || share == null) return drop && record.keys.prefix ? `${prefixWords(record.keys)} left out` : "";
-  return `${prefixWords(record.keys)} left out (${written(share, "percent")}), rest rescaled`;
+// What the legend says about cells without a colour: those left out, those masked.
+function gapsNote(record, map, queries, drop) {
+  const share = droppedShare(record, map, queries), out = drop && record.keys.aside.includes(1);
+  const rest = share == null ? "" : ` (${written(share, "percent")}), rest rescaled`;
+  return [out && `${asideWords(record.keys)} left out${rest}`, maskNote(record)].filter(Boolean).join("; ");
+}
+
+function maskNote(record) {
+  return record.hides ? "hatched: masked, may not be looked at" : "";
 }
 
 // The row in words: who gives most to whom, and what the pointer is on.
 function rowWords(record, map, queries, drop, over) {
   const values = togetherRow(record, map, queries, drop), best = strongest(values);
   if (best < 0) return {values, best: null, sentence: "Nothing to attend to here"};
+  const leave = over != null && values[over] !== values[over]; // masked, or left out
+  if (leave && drop && record.keys.aside[over]) return {values, best, sentence: `${nameOf(record.keys, over)} is left out`};
+  if (leave && record.square) return {values, best, sentence: maskedWords(record, queries, over)};
   const key = over ?? best, amount = written(values[key], record.unit), name = capital(fullName(record.keys, key));
   if (!record.square) {
     const rank = over == null ? "the highest" : rankWords(values, key);
@@ -73,6 +94,22 @@ function rowWords(record, map, queries, drop, over) {
   }
   const top = record.kind === "weights" ? ", its strongest" : ", the highest";
   return {values, best, sentence: relation(record, queries[0], key, values[key]) + (key === best ? top : "")};
+}
+
+function maskedWords(record, queries, key) {
+  const who = queries.length === 1 ? capital(fullName(record.queries, queries[0])) : `${queries.length} picked tokens`;
+  const to = queries.length === 1 && same(record, queries[0], key) ? "itself" : nameOf(record.keys, key);
+  return `${who} to ${to} is masked: the query may not look there`;
+}
+
+// A second line of a tooltip: what the picked tokens give to the one under the pointer.
+function received(view, maps, over, drop) {
+  const picked = view.tokens.filter((token) => token < maps.queries.count);
+  if (over == null || !maps.square || !picked.length || (picked.length === 1 && picked[0] === over)) return "";
+  const value = togetherRow(maps, view.index, picked, drop)[over];
+  if (value !== value) return "";
+  if (picked.length === 1) return `\nPicked: ${lower(relation(maps, picked[0], over, value))}`;
+  return `\nThe ${picked.length} picked: ${written(value, maps.unit)} here (${togetherWord(maps)})`;
 }
 
 function rankWords(values, key) {

@@ -1,0 +1,157 @@
+// A sentence as flowing text: every token on the colour that the row of the word under the pointer gives it.
+
+const LETTER = 17, ROW = 38, TALL = 28, BLANK = 5, INSIDE = 5; // pixels: type, a line, a token, between words, beside letters
+const CLOSING = /^[.,;:!?%)\]}…”’']/; // signs that stand close to the word before them
+
+// Where every token lies: [x, y, width, height], and the height of it all. Pieces of one word touch and stay on one line
+// where they can. Kept until the text or the width changes.
+function textBoxes(view, tokens) {
+  const {width, ink, context} = view, kept = view.layout;
+  if (kept?.tokens === tokens && kept.width === width && kept.font === ink.font) return kept;
+  const sizes = tokens.labels.map((_, i) => tokenSize(context, tokens, i, ink.font)), places = [];
+  let x = EDGE, y = EDGE;
+  for (let start = 0; start < sizes.length; ) {
+    let stop = start + 1, long = sizes[start];
+    while (stop < sizes.length && goesOn(tokens, stop)) long += sizes[stop++];
+    if (start) x += CLOSING.test(tokens.labels[start]) ? 1 : BLANK;
+    if (x > EDGE && x + long > width - EDGE) [x, y] = [EDGE, y + ROW];
+    for (let i = start; i < stop; i++) {
+      if (x > EDGE && x + sizes[i] > width - EDGE) [x, y] = [EDGE, y + ROW];
+      places.push([x, y, Math.min(sizes[i], width - 2 * EDGE), TALL]);
+      x += sizes[i];
+    }
+    start = stop;
+  }
+  return (view.layout = {tokens, width, font: ink.font, places, bottom: y + TALL + EDGE});
+}
+
+function special(tokens, index) {
+  return tokens.words?.[index] < 0;
+}
+
+function typeOf(tokens, index, font) {
+  return special(tokens, index) ? `600 11px ${font}` : `${LETTER}px ${font}`;
+}
+
+// A token's width; letters keep a distance from the ends of a word, and none from the piece beside them.
+function tokenSize(context, tokens, index, font) {
+  context.font = typeOf(tokens, index, font);
+  const {width} = context.measureText(spelled(tokens, index));
+  if (special(tokens, index)) return Math.ceil(width) + 16;
+  return Math.ceil(width) + (goesOn(tokens, index) ? 1 : INSIDE) + (goesOn(tokens, index + 1) ? 1 : INSIDE);
+}
+
+const textView = {
+  clears: true,
+  wide: true,
+  scrolls: true,
+  record(view) {
+    const record = recordOf(view.maps);
+    return hasMap(record, view.index) && !record.keys.grid ? record : null;
+  },
+  at(view, x, y) {
+    const record = this.record(view);
+    if (!record || !view.context) return null;
+    const {places} = textBoxes(view, record.keys);
+    const token = places.findIndex(([l, t, w, h]) => x >= l && x < l + w && y >= t && y < t + h);
+    return token < 0 ? null : {token};
+  },
+  move(view, hit, [down, right]) {
+    const record = this.record(view);
+    if (!record) return null;
+    const {places} = textBoxes(view, record.keys), from = hit?.token ?? view.tokens[0] ?? -1;
+    if (!places[from]) return {token: 0};
+    const to = down ? nearest(places, from, down) : from + right;
+    return {token: Math.min(places.length - 1, Math.max(0, to))};
+  },
+  // Of another stream than the queries, a word is only looked at.
+  places(view, {token}) {
+    const record = this.record(view), place = placeOf(record.keys, token);
+    return own(record) ? {query: place, key: null} : {query: null, key: place};
+  },
+  pick(view, {token}, add) {
+    if (own(this.record(view))) toggle(view, token, add);
+  },
+  where: (view, {token}) => textBoxes(view, textView.record(view).keys).places[token],
+
+  paint(view) {
+    const record = this.record(view);
+    if (!record) return null;
+    const {data, index} = view, boxes = textBoxes(view, record.keys), drop = data.drop_prefix;
+    const seen = resize(view, Math.max(boxes.bottom, view.root.expected(view.width)));
+    const queries = record.square ? active(view, record.queries) : [], shown = !record.square || queries.length > 0;
+    const fixed = data.shared && shown ? commonScale([record], queries, data.scale, drop) : null;
+    const row = shown && paintRow(record, index, queries, {
+      name: data.scale, colours: data.colours, drop, fixed, stretched: data.stretched,
+    });
+    const over = own(record) ? hovered(record.keys) : null, key = tokenAt(record.keys, shared.hover?.key);
+    const words = shown && rowWords(record, index, queries, drop, record.square ? key : over);
+    boxes.places.forEach((box, i) => {
+      if (box[1] + TALL > seen.top && box[1] < seen.bottom) this.token(view, record.keys, i, box, row);
+    });
+    this.marks(view, record, boxes.places, words?.best, key);
+    if (!shown) return {sentence: "Point at a word to see where it looks", note: maskNote(record)};
+    const note = [data.shared && "one range for all", gapsNote(record, index, queries, drop)].filter(Boolean).join("; ");
+    return {
+      sentence: words.sentence,
+      tip: words.sentence + received(view, record, over, drop),
+      tipAt: view.pointer ?? this.below(view, boxes),
+      legend: {scale: row.scale, table: row.table, unit: record.unit, note},
+    };
+  },
+
+  below({cursor}, {places}) {
+    const [x, y, , h] = places[cursor?.token] ?? [];
+    return cursor ? [x, y + h] : null;
+  },
+
+  // One token: its ground, hatched where masked, bare where left out, and its letters.
+  token(view, tokens, index, [x, y, w, h], row) {
+    const {context, ink} = view, step = row ? row.index[index] : -2, capsule = special(tokens, index);
+    const [top, tall] = capsule ? [y + 4, h - 8] : [y, h], before = goesOn(tokens, index), after = goesOn(tokens, index + 1);
+    const [start, end] = capsule ? [tall / 2, tall / 2] : [before ? 0 : 4, after ? 0 : 4];
+    context.beginPath();
+    context.roundRect(x + (before ? 0.5 : 0), top, w - (before ? 0.5 : 0) - (after ? 0.5 : 0), tall, [start, end, end, start]);
+    if (step >= 0) {
+      context.fillStyle = css(row.table[step]);
+      context.fill();
+    } else if (step === -1) {
+      context.save();
+      context.clip();
+      drawHatch(view, [x, top, w, tall]);
+      context.restore();
+    } else if (capsule) {
+      context.strokeStyle = ink.muted;
+      context.lineWidth = 1;
+      context.stroke();
+    } else if (before || after) { // pieces of one word, while nothing is shown
+      context.fillStyle = ink.second;
+      context.fill();
+    }
+    context.font = typeOf(tokens, index, ink.font);
+    context.fillStyle = step >= 0 ? contrast(css(row.table[step])) : ink.text;
+    const left = capsule ? 8 : before ? 1 : INSIDE;
+    context.fillText(spelled(tokens, index), x + left, y + (capsule ? 18 : 20), w - left);
+  },
+
+  marks({context, ink, tokens}, record, places, best, key) {
+    const inside = (token) => token != null && token < places.length, over = own(record) ? hovered(record.keys) : null;
+    if (inside(best) && record.square) outline(context, places[best], ink.key, 1.5);
+    if (own(record)) for (const token of tokens) if (inside(token)) outline(context, places[token], PICKED);
+    if (inside(key) && key !== over) outline(context, places[key], ink.key);
+    if (inside(over)) outline(context, places[over], tokens.includes(over) ? PICKED : ink.query);
+  },
+};
+
+// Whether the words that are drawn are also the queries.
+function own(record) {
+  return !record.square || record.keys.stream === record.queries.stream;
+}
+
+// The token in the line above or below that lies closest.
+function nearest(places, from, down) {
+  const [x, y, w] = places[from], middle = x + w / 2;
+  const line = places.map((place, i) => [Math.abs(place[0] + place[2] / 2 - middle), i, place[1]]);
+  const there = line.filter(([, , top]) => top === y + down * ROW);
+  return there.length ? there.reduce((a, b) => (b[0] < a[0] ? b : a))[1] : from;
+}

@@ -1,0 +1,93 @@
+"""A page of nothing but views of text over made-up maps, for tests/browser/test_views_text.py.
+
+In the address: `tokens` repeats the sentence up to so many, `causal=1` masks what comes later, `signed=1` shows scores,
+`odd=1` takes labels that a careless page would run, `most`, `mass` and `least` limit the lines.
+"""
+
+import numpy as np
+import streamlit as st
+
+from attnviz import views
+from attnviz.types import Tokens
+
+st.set_page_config(layout="wide")
+ask = st.query_params.get
+PIECES = [("the", 0), ("puppy", 1), ("bark", 2), ("##ed", 2), ("at", 3), ("the", 4), ("grand", 5), ("##mother", 5),
+          (",", 6), ("then", 7), ("it", 8), ("ran", 9), ("away", 10), (".", 11)]  # fmt: skip
+ODD = [("</script><img src=x onerror=alert(1)>", 0), ("👩‍🚀", 1), ("שלום", 2), ("${1+1}", 3), ("<b>", 4), ("<F0>", 5),
+       ("a" * 300, 6), ("", 7)]  # fmt: skip
+HEADS = 12
+
+
+def sentence(pieces: list[tuple[str, int]], count: int | None, stream: str = "main") -> Tokens:
+    """CLS, the pieces, again and again up to `count` tokens, SEP."""
+    count = len(pieces) if count is None else count - 2
+    labels = [pieces[i % len(pieces)][0] for i in range(count)]
+    words = [pieces[i % len(pieces)][1] + i // len(pieces) * (pieces[-1][1] + 1) for i in range(count)]
+    return Tokens(("CLS", *labels, "SEP"), None, 0, stream, (-1, *words, -1))
+
+
+def weights(queries: int, keys: int, hidden: np.ndarray | None = None) -> np.ndarray:
+    """Head h gives half of a query's weight to the token h + 1 before it, a quarter to CLS and the rest at random."""
+    maps = np.random.default_rng(1).random((HEADS, queries, keys)) ** 6
+    maps *= 0.25 / maps.sum(-1, keepdims=True)
+    rows = np.arange(queries)
+    for head in range(HEADS):
+        maps[head, rows, np.clip(rows - head - 1, 0, keys - 1)] += 0.5
+    maps[:, :, 0] += 0.25
+    if hidden is not None:
+        maps = np.where(hidden, 0, maps)
+    return maps / maps.sum(-1, keepdims=True)
+
+
+def pick(tokens: tuple[int, ...]) -> None:
+    """Remember what was picked."""
+    st.session_state["tokens"] = tokens
+
+
+count = int(ask("tokens", "0")) or None
+tokens = sentence(ODD if ask("odd") else PIECES, count)
+other = sentence([("le", 0), ("chiot", 1), ("aboy", 2), ("##ait", 2), (".", 3)], None, "target")
+hidden = ~np.tri(len(tokens), dtype=bool) if ask("causal") else None
+titles = [f"Head {head + 1}" for head in range(HEADS)]
+st.session_state.setdefault("tokens", ())
+
+views.mount()
+slots = ["all"] if len(tokens) < 300 else [f"all {i}" for i in range(3)]  # 2 MB a message
+maps = weights(len(tokens), len(tokens), hidden)
+if ask("signed"):
+    maps = np.log(maps + 1e-3) + 3
+for i, slot in enumerate(slots):
+    part = slice(i * HEADS // len(slots), (i + 1) * HEADS // len(slots))
+    views.send_maps(slot, maps[part], titles=titles[part], keys=tokens, masked=hidden,
+                    signed=bool(ask("signed")), unit="number" if ask("signed") else "percent",
+                    kind="scores" if ask("signed") else "weights")  # fmt: skip
+views.send_maps("cross", weights(len(other), len(tokens)), titles=titles, keys=tokens, queries=other)
+views.send_maps("row", maps[:1, 4], titles=["Relevance"], keys=tokens, kind="relevance", signed=bool(ask("signed")))
+
+
+@st.fragment
+def body() -> None:
+    """All views, linked."""
+    chosen = st.session_state["tokens"]
+    st.write(f"picked {list(chosen)}")
+    views.text_view("text", maps=slots[0], tokens=chosen, several=ask("several") == "1", follows="tiles",
+                    drop_special=ask("drop") == "1", label="The sentence", on_pick=pick)  # fmt: skip
+    left, right = st.columns(2)
+    with left:
+        views.matrix_view("matrix", maps=slots[0], tokens=chosen, follows="tiles", label="All weights", on_pick=pick)
+    with right:
+        heads = list(range(int(ask("heads", "2"))))
+        views.lines_view("lines", maps=slots[0], heads=heads, tokens=chosen, least=float(ask("least", "0.02")),
+                         most=int(ask("most", "0")), mass=float(ask("mass", "1")), on_pick=pick)  # fmt: skip
+    views.tiles_view("tiles", maps=slots, rows=[f"Part {i + 1}" for i in range(len(slots))], columns=titles[:6],
+                     tokens=chosen, mode="matrix" if ask("mode") == "matrix" else "rows")  # fmt: skip
+    views.text_view("row", maps="row", label="Relevance")
+    left, right = st.columns(2)
+    with left:
+        views.text_view("cross text", maps="cross", tokens=(2,), label="The source sentence")
+    with right:
+        views.lines_view("cross lines", maps="cross", heads=[0], least=0.02, label="Between two sentences")
+
+
+body()
