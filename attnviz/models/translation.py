@@ -1,0 +1,210 @@
+"""A network that translates English into French, with what surrounds it: pieces of words, decoding, its digest.
+
+Two networks are opened this way: the encoder-decoder transformer of `text.py`, and the recurrent one of `seq2seq.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attnviz.models.beam import Beam, Decoder, beam_search, chances
+from attnviz.models.image import digest_of
+from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from attnviz.models.store import ASSETS, DamagedModel, read_config, read_weights, write
+from attnviz.models.subwords import BOS, EOS, LABELS, Subwords, clean, load_subwords
+from attnviz.models.text import WORD, Translator, TranslatorConfig
+from attnviz.models.text_model import LONGEST_TEXT
+from attnviz.types import Sample, Tokens, Trace
+
+KINDS = {"translator": (TranslatorConfig, Translator), "seq2seq": (Seq2SeqConfig, Seq2Seq)}
+WIDEST = 8  # beams
+SPARE = 10  # pieces a translation may have beyond twice those of its source
+
+
+class TranslationModel:
+    """A trained translator, opened: give it an English sentence, get French and everything it computed."""
+
+    modality = "translation"
+    heads = (WORD,)
+
+    def __init__(
+        self,
+        name: str,
+        network: Translator | Seq2Seq,
+        subwords: Subwords,
+        *,
+        title: str = "",
+        digest: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ):
+        self.name, self.title = name, title or name
+        self.network = network.eval().requires_grad_(False)
+        self.subwords = subwords
+        self.digest = digest or digest_of(network)
+        self.facts = dict(facts or {})
+
+    @property
+    def config(self) -> TranslatorConfig | Seq2SeqConfig:
+        """The shape of the network."""
+        return self.network.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The pieces it can write."""
+        return tuple(self.subwords.label(i) for i in range(len(self.subwords)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: torch.device | str) -> TranslationModel:
+        """The same model, computing elsewhere."""
+        self.network.to(device)
+        return self
+
+    def prepare(self, raw: str) -> Sample:
+        """An English text as the stream "source": cleaned, in pieces, cut at the context length, with EOS."""
+        text = clean(raw[:LONGEST_TEXT])
+        pieces = self.subwords.between(text, 0, words=0) if text else []
+        kept = pieces[: self.config.longest - 1]
+        stop = kept[-1].stop if len(kept) < len(pieces) else len(text)
+        ids = torch.tensor([*(p.id for p in kept), EOS])
+        return Sample(
+            digest=hashlib.sha256(ids.numpy().tobytes()).hexdigest(),
+            inputs={"source": ids},
+            tokens={"source": self.subwords.tokens(kept, after=[EOS], stream="source")},
+            text=text[:stop],
+            cut=text[stop:].strip(),
+        )
+
+    def limit(self, source: int) -> int:
+        """How many pieces a translation of so many source tokens may have, the last one included."""
+        return min(self.config.longest - 1, 2 * source + SPARE)
+
+    def greedy(self, sample: Sample) -> Iterator[int]:
+        """The translation piece by piece as it is written, each the likeliest; EOS is the last unless it is cut off."""
+        network = decoder(self.network)
+        source, piece, past = sample.inputs["source"].to(self.device), BOS, list[Any]()
+        with torch.no_grad():
+            memory = network.encode(source)
+        for _ in range(self.limit(len(source))):
+            with torch.no_grad():  # not around the yield: whoever takes the piece keeps his own setting
+                scores, past = network.decode(memory, source.new_tensor([piece]), past)
+                piece = int(chances(scores).argmax())
+            yield piece
+            if piece == EOS:
+                return
+
+    def beams(self, sample: Sample, width: int = 4) -> list[Beam]:
+        """The best translations a beam of this width finds, the best first; texts that read alike count once.
+
+        Raises ValueError for a width outside 1 to 8.
+        """
+        return self.batch([sample], width)[0]
+
+    def batch(self, samples: Sequence[Sample], width: int = 1) -> list[list[Beam]]:
+        """The same for many samples; those of one length are computed together."""
+        if not 1 <= width <= WIDEST:
+            raise ValueError(f"a beam of width {width}; it may have 1 to {WIDEST}")
+        lengths: dict[int, list[int]] = {}
+        for i, sample in enumerate(samples):
+            lengths.setdefault(len(sample.inputs["source"]), []).append(i)
+        found: dict[int, list[Beam]] = {}
+        for length, group in lengths.items():
+            source = torch.stack([samples[i].inputs["source"] for i in group]).to(self.device)
+            written = beam_search(self.network, source, width=width, limit=self.limit(length))
+            found |= {i: self.unlike(beams) for i, beams in zip(group, written, strict=True)}
+        return [found[i] for i in range(len(samples))]
+
+    def unlike(self, beams: Sequence[Beam]) -> list[Beam]:
+        """The first of those that read alike: one text may be cut into pieces in several ways."""
+        first: dict[str, Beam] = {}
+        for beam in beams:
+            first.setdefault(self.text(beam.ids), beam)
+        return list(first.values())
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What pieces say, in words, without signs that have no picture."""
+        return clean(self.subwords.text(ids))
+
+    def trace(self, sample: Sample, ids: Sequence[int]) -> Trace:
+        """One pass over both texts: row i of the decoder is the step that writes piece i of `ids`.
+
+        It has read BOS and the pieces before i, which are the tokens of the stream "target". Raises ValueError for no
+        pieces, or more than the network reads.
+        """
+        if not 1 <= len(ids) <= self.config.longest:
+            raise ValueError(f"{len(ids)} pieces; this network writes 1 to {self.config.longest}")
+        read = torch.tensor([BOS, *ids[:-1]])
+        tokens = {**sample.tokens, "target": self.named(read.tolist())}
+        inputs = {**sample.inputs, "target": read}
+        digest = hashlib.sha256(sample.digest.encode() + read.numpy().tobytes()).hexdigest()
+        trace = self.network(inputs["source"].to(self.device), read.to(self.device), tokens=tokens)
+        return replace(trace, sample=replace(sample, digest=digest, inputs=inputs, tokens=tokens))
+
+    def __call__(self, sample: Sample) -> Trace:
+        """The trace of the greedy translation."""
+        return self.trace(sample, tuple(self.greedy(sample)))
+
+    def named(self, ids: Sequence[int], stream: str = "target") -> Tokens:
+        """Pieces as tokens, with the words they belong to."""
+        labels, words, word, before = list[str](), list[int](), -1, ""
+        for piece in ids:
+            if piece < len(LABELS):
+                labels.append(LABELS[piece])
+                words.append(-1)
+                before = ""
+                continue
+            raw = self.subwords.bytes_of(piece)
+            inside = bool(before) and sort(raw[0]) == before
+            word += not inside
+            labels.append(self.subwords.label(piece, inside=inside))
+            words.append(word)
+            before = sort(raw[-1])
+        return Tokens(tuple(labels), stream=stream, words=tuple(words))
+
+
+def decoder(network: Decoder) -> Decoder:
+    """A network as what writes, whatever it remembers."""
+    return network
+
+
+def sort(byte: int) -> str:
+    """What a byte of a text is part of: a letter, a digit, a space, another sign. Bytes above 127 are in letters."""
+    sign = chr(byte)
+    if byte > 127 or sign.isalpha():
+        return "letter"
+    return "digit" if sign.isdigit() else "space" if sign.isspace() else "sign"
+
+
+def save_translation(model: TranslationModel, folder: Path, card: str, facts: Mapping[str, Any]) -> None:
+    """Write half-precision weights, config.json with their checksum and that of the vocabulary, and card.md."""
+    kind = next(kind for kind, (_, network) in KINDS.items() if isinstance(model.network, network))
+    config = {"name": model.name, "title": model.title, "kind": kind, "subwords": model.subwords.digest,
+              "network": asdict(model.config), "facts": dict(facts)}  # fmt: skip
+    write(folder, model.network.state_dict(), config, card)
+
+
+def open_translation(folder: Path | None = None) -> TranslationModel:
+    """A translator from its folder, its checksum verified. Raises DamagedModel."""
+    folder = folder or ASSETS / "translator"
+    config = read_config(folder)
+    weights = read_weights(folder, config.get("sha256", ""))
+    subwords = load_subwords()
+    if config.get("subwords") != subwords.digest:
+        raise DamagedModel(folder, "config.json", "belongs to another vocabulary")
+    try:
+        shape, kind = KINDS[config["kind"]]
+        network: Any = kind(shape(**config["network"]))
+        network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        return TranslationModel(folder.name, network, subwords, title=config["title"], digest=config["sha256"],
+                                facts=config["facts"])  # fmt: skip
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error
