@@ -153,10 +153,16 @@ def card_of(model: TranslationModel, facts: dict[str, Any]) -> str:
             f"| {test['name']}, {test['decoding']} | BLEU {test['bleu']}, chrF {test['chrf']}, {test['exact']} % as a "
             f"translator wrote it; {test['sentences']:,} sentences, {test['references']:,} translations |"
         )
-    signature = facts["tests"][0]["signature"]
-    return "\n".join([*lines, "", f"BLEU and chrF by sacreBLEU, `{signature}`. No English sentence "
-                      f"of a test was trained on; {facts['french_seen']:,} of Tatoeba's French ones were, beside another "
-                      f"English one.\n\n{LIMITS}", ""])  # fmt: skip
+    signature, seen = facts["tests"][0]["signature"], facts["french_seen"]
+    lines += [
+        "",
+        f"BLEU and chrF by sacreBLEU, `{signature}`. No English sentence of a test was trained on; {seen:,} of Tatoeba's "
+        "French ones were, beside another English one.",
+        "",
+        LIMITS,
+        "",
+    ]
+    return "\n".join(lines)
 
 
 LIMITS = (
