@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 LONG = 1.6  # a picture longer than this is shown around its crop only; the same number stands in grid.js
 LIBRARY = ("common.js", "record.js", "scale.js", "rows.js", "words.js", "frame.js", "export.js", "grid.js",
            "picture.js", "colours.js", "tiles.js", "matrix.js", "strongest.js", "lines.js", "text.js",
-           "library.js")  # fmt: skip
+           "arcs.js", "library.js")  # fmt: skip
 
 _library = component(
     "attnviz_library",

@@ -160,6 +160,7 @@ def lines_view(
     least: float = 0.0,
     most: int = 0,
     mass: float = 1.0,
+    drop_special: bool = False,
     several: bool = False,
     label: str = "",
     height: int | None = None,
@@ -168,14 +169,41 @@ def lines_view(
     """Two columns of words, a line from each query to the keys it gives `least` or more to, one colour a head.
 
     `most`: only that many keys of each query and head, 0 = all. `mass`: only the strongest keys that together hold this
-    share of a row. Pointing at a word on the left shows where it looks, at one on the right who looks at it. Columns
-    of more than `height` pixels (560) scroll. Shares only.
+    share of a row. `drop_special`: as in `text_view`. Pointing at a word on the left shows where it looks, at one on
+    the right who looks at it. Columns of more than `height` pixels (560) scroll. Shares only.
     """
     shape = known(maps)
     full = 30 + 24 * max(shape.get("rows", 0), shape.get("columns", 0))  # 24 is LINE in lines.js
     _mount(key, "lines", max(min(full, height or 560), 120), None, on_pick, tokens, maps=maps, heads=list(heads),
-           least=least, most=most, mass=mass, several=several, label=label,
+           least=least, most=most, mass=mass, drop_prefix=drop_special, several=several, label=label,
            paint=[theme.head_colour(head) for head in range(max(heads, default=0) + 1)])  # fmt: skip
+
+
+def arcs_view(
+    key: str,
+    *,
+    maps: str,
+    index: int = 0,
+    tokens: Sequence[int] = (),
+    gold: Sequence[tuple[int, int]] = (),
+    least: float = 0.1,
+    drop_special: bool = False,
+    follows: str | None = None,
+    label: str = "",
+    height: int | None = None,
+    on_pick: OnPick | None = None,
+) -> None:
+    """A sentence on one line, an arc from each word to those it gives `least` or more to; a long one scrolls sideways.
+
+    `gold`: pairs (query, key) of token numbers that somebody else has linked, such as a treebank's dependencies; they
+    are drawn below the words, and arcs that agree with them are marked. `drop_special`: as in `text_view`. `follows`:
+    as in `picture_view`. Raises ValueError where `gold` names a token that is not there.
+    """
+    pairs, count = [[int(query), int(to)] for query, to in gold], known(maps).get("columns")
+    if count is not None and any(not 0 <= token < count for pair in pairs for token in pair):
+        raise ValueError(f"gold is {pairs} but {maps!r} has {count} tokens")
+    _mount(key, "arcs", height or (280 if gold else 200), None, on_pick, tokens, maps=maps, index=index, least=least,
+           gold=pairs, drop_prefix=drop_special, label=label, **_led(follows))  # fmt: skip
 
 
 def colour_view(

@@ -179,6 +179,12 @@ function loading(view) {
   return {sentence: "Loading"};
 }
 
+// A view that has nothing to draw for this record says why.
+function unfit(view, sentence) {
+  resize(view, view.root.expected(view.width));
+  return {sentence};
+}
+
 // told: {sentence, tip, tipAt, legend: {scale, unit, table, note}, note}
 function tell(view, {sentence = "", tip = "", tipAt = view.pointer, legend = null, note = ""}) {
   view.sentence.textContent = sentence;

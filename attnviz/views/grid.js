@@ -132,7 +132,7 @@ function hatch(context, {muted, second}) {
   lines.fillStyle = second;
   lines.fillRect(0, 0, 6, 6);
   lines.strokeStyle = muted;
-  lines.globalAlpha = 0.45;
+  lines.globalAlpha = 0.35;
   for (const shift of [-6, 0, 6]) { // three, so that the corners meet
     lines.moveTo(shift - 1, 7);
     lines.lineTo(shift + 7, -1);

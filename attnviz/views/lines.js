@@ -15,6 +15,19 @@ function columnBoxes(view, record) {
   return {left, right, bars, room, end: right + edge(record.keys)};
 }
 
+function heightOfLine(index) {
+  return TOP + (index + 0.5) * LINE;
+}
+
+// How high a word stands: in its line, but what is asked about stays at the edge once its line has left the window.
+function pinned({queries, key}, {top, bottom}) {
+  const within = (y) => Math.min(Math.max(y, top + TOP + LINE / 2), bottom - LINE / 2);
+  return (side, index) => {
+    const asked = side === "query" ? queries.includes(index) : index === key;
+    return asked ? within(heightOfLine(index)) : heightOfLine(index);
+  };
+}
+
 const linesView = {
   clears: true,
   wide: true,
@@ -49,7 +62,7 @@ const linesView = {
   },
   where(view, {side, index}) { // the middle of a word
     const {left, right} = columnBoxes(view, this.record(view));
-    return [side === "query" ? left - 20 : right + 20, TOP + (index + 0.5) * LINE];
+    return [side === "query" ? left - 20 : right + 20, heightOfLine(index)];
   },
 
   // Queries whose lines are shown, and the key they are asked about; without either, all.
@@ -61,9 +74,10 @@ const linesView = {
 
   paint(view) {
     const record = this.record(view);
-    if (!record) return null;
+    if (!record) return recordOf(view.maps) ? unfit(view, "Lines are drawn for shares of one only") : null;
     const boxes = columnBoxes(view, record), heads = this.heads(view, record), asked = this.asked(view, record);
     const seen = resize(view, TOP + LINE * Math.max(record.queries.count, record.keys.count) + 6);
+    boxes.heightOf = pinned(asked, seen);
     const lines = this.lines(view, record, heads, asked);
     this.draw(view, boxes, lines.shown, asked, seen);
     this.columns(view, record, boxes, heads, asked, seen);
@@ -74,20 +88,28 @@ const linesView = {
   // The lines to draw as [weight, query, key, head], weakest first, and how many were left out for being too many. Those
   // of nothing chosen, and the last ones asked for, are kept: a repaint must not look at every cell again.
   lines(view, record, heads, asked) {
-    const {least, most, mass} = view.data, limits = [heads, least, most, mass].join("|");
-    if (view.kept?.record !== record || view.kept.limits !== limits) view.kept = {record, limits};
+    const {least, most, mass, drop_prefix: drop} = view.data, limits = {least, most, mass, drop};
+    const stamp = [heads, ...Object.values(limits)].join("|");
+    if (view.kept?.record !== record || view.kept.stamp !== stamp) view.kept = {record, stamp};
     const {queries, key} = asked, name = queries.length || key != null ? "asked" : "all", which = `${queries}|${key}`;
     if (view.kept[name]?.which === which) return view.kept[name];
-    const {shown, total} = strongestOf(record, heads, asked, {least, most, mass}, MOST);
+    const {shown, total} = strongestOf(record, heads, asked, limits, MOST);
     return (view.kept[name] = {which, shown, hidden: total - shown.length});
   },
 
-  draw({context, data}, {left, right}, lines, {queries, key}, seen) {
+  // What a query gives to a key; nothing where that is masked or left out.
+  weight({data}, record, head, query, key) {
+    if (data.drop_prefix && record.keys.aside[key]) return 0;
+    const row = rowIndex(record, head, query);
+    return valueOf(record, row, key, factorOf(record, row, data.drop_prefix)) || 0;
+  },
+
+  draw({context, data}, {left, right, heightOf}, lines, {queries, key}, seen) {
     const strongest = lines.at(-1)?.[0] ?? 1, calm = queries.length || key != null ? 0.95 : 0.6;
     context.lineCap = "round";
     for (const [weight, query, k, head] of lines) {
       const shift = (data.heads.indexOf(head) - (data.heads.length - 1) / 2) * 1.5; // heads on one pair stay apart
-      const [from, to] = [TOP + (query + 0.5) * LINE + shift, TOP + (k + 0.5) * LINE + shift];
+      const [from, to] = [heightOf("query", query) + shift, heightOf("key", k) + shift];
       if (Math.max(from, to) < seen.top || Math.min(from, to) > seen.bottom) continue;
       context.globalAlpha = calm * Math.max(0.04, weight / strongest);
       context.strokeStyle = data.paint[head];
@@ -103,9 +125,7 @@ const linesView = {
   // They stay at the top while the words move below them.
   titles({context, ink, width}, {left, right}, {top}) {
     context.fillStyle = ink.ground;
-    context.globalAlpha = 0.92;
     context.fillRect(0, top, width, TOP - 3);
-    context.globalAlpha = 1;
     context.font = `600 12px ${ink.font}`;
     context.textAlign = "right";
     context.fillStyle = ink.query;
@@ -121,15 +141,18 @@ const linesView = {
     const {context, ink} = view, {left, right, bars, room} = boxes;
     const first = Math.max(0, Math.floor((seen.top - TOP) / LINE)), last = Math.ceil((seen.bottom - TOP) / LINE);
     const word = (tokens, index, x, side, marked) => {
-      const y = TOP + (index + 0.5) * LINE, colour = side === "query" ? ink.query : ink.key;
-      context.fillStyle = marked ? colour : ink.text;
+      const y = boxes.heightOf(side, index), colour = side === "query" ? ink.query : ink.key;
       context.font = `${marked ? "600 " : ""}14px ${ink.font}`;
       context.textAlign = side === "query" ? "right" : "left";
-      context.fillText(spelled(tokens, index, "…"), x, y + 5, room);
+      const text = fitted(context, spelled(tokens, index, "…"), room), moved = y !== heightOfLine(index);
+      context.fillStyle = ink.ground;
+      if (moved) context.fillRect(side === "query" ? 0 : x - 2, y - LINE / 2, room + 4, LINE); // over the word that is there
+      context.fillStyle = marked ? colour : ink.text;
+      context.fillText(moved ? `${text} ${y > heightOfLine(index) ? "↑" : "↓"}` : text, x, y + 5);
     };
     const given = (index) => heads.map((head) => {
-      if (key != null) return valueOf(record, rowIndex(record, head, index), key) || 0; // masked gives nothing
-      return queries.reduce((sum, query) => sum + (valueOf(record, rowIndex(record, head, query), index) || 0), 0);
+      if (key != null) return this.weight(view, record, head, index, key);
+      return queries.reduce((sum, query) => sum + this.weight(view, record, head, query, index), 0);
     });
     const beside = key != null ? record.queries.count : queries.length ? record.keys.count : 0;
     const table = Array.from({length: beside}, (_, i) => given(i)), most = Math.max(1e-9, ...table.flat());
@@ -145,20 +168,23 @@ const linesView = {
       word(record.queries, i, left - bars, "query", queries.includes(i));
     }
     for (let i = first; i < Math.min(last, record.keys.count); i++) word(record.keys, i, right + bars, "key", i === key);
+    for (const query of queries) word(record.queries, query, left - bars, "query", true); // last, as they may be pinned
+    if (key != null) word(record.keys, key, right + bars, "key", true);
     context.textAlign = "left";
   },
 
   words(view, record, heads, {queries, key}, hidden) {
     const many = hidden ? `the ${MOST.toLocaleString("en")} strongest lines of ${(hidden + MOST).toLocaleString("en")}` : "";
-    const {least, most, mass} = view.data, cut = least > 0 && `lines below ${written(least, "percent")} left out`;
+    const {least, most, mass, drop_prefix: drop} = view.data, out = drop && record.keys.aside.includes(1);
+    const cut = least > 0 && `lines below ${written(least, "percent")} left out`;
     const few = most > 0 && `the ${most} strongest of each query and head`;
     const share = mass < 1 && `the strongest that give ${Math.round(100 * mass)} % of a row`;
-    const note = [few, share, cut, many].filter(Boolean).join("; ");
+    const note = [out && `${asideWords(record.keys)} left out, rest rescaled`, few, share, cut, many].filter(Boolean).join("; ");
     if (!heads.length) return {sentence: "Choose a head", note};
     const named = (head) => record.titles[head];
     if (key != null) {
       const each = heads.flatMap((head) => Array.from({length: record.queries.count}, (_, query) => {
-        return [valueOf(record, rowIndex(record, head, query), key) || 0, query, head];
+        return [this.weight(view, record, head, query, key), query, head];
       }));
       const [weight, query, head] = each.reduce((a, b) => (b[0] > a[0] ? b : a));
       if (!weight) return {sentence: `Nobody looks at ${nameOf(record.keys, key)}`, note};
@@ -168,7 +194,7 @@ const linesView = {
     }
     if (!queries.length) return {sentence: "Point at a word to see where it looks; on the right, who looks at it", note};
     const each = heads.map((head) => {
-      const {best, values, sentence} = rowWords(record, head, queries, false, null);
+      const {best, values, sentence} = rowWords(record, head, queries, drop, null);
       return [values[best] ?? 0, `${named(head)}: ${sentence}`];
     });
     const [, sentence] = each.reduce((a, b) => (b[0] > a[0] ? b : a));

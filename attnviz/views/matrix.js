@@ -19,7 +19,7 @@ function matrixBoxes(view, record) {
 function labelRoom({context, ink}, record, tokens) {
   if (tokens.grid || record.axes) return 0;
   if (tokens.wide) return tokens.wide;
-  context.font = `12px ${ink.font}`;
+  context.font = `600 13px ${ink.font}`;
   const widest = tokens.labels.reduce((most, label) => Math.max(most, context.measureText(label).width), 0);
   return (tokens.wide = Math.min(96, Math.ceil(widest) + 8));
 }
@@ -138,7 +138,7 @@ const matrixView = {
         context.textAlign = left ? "right" : "left";
         context.font = `${marked ? "600 " : ""}${size}px ${ink.font}`;
         context.fillStyle = i === over ? ink[role] : ink.text;
-        context.fillText(spelled(tokens, i, "…"), 0, 0, room);
+        context.fillText(fitted(context, spelled(tokens, i, "…"), room), 0, 0);
         context.restore();
       }
     }

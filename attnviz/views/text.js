@@ -3,13 +3,14 @@
 const LETTER = 17, ROW = 38, TALL = 28, BLANK = 5, INSIDE = 5; // pixels: type, a line, a token, between words, beside letters
 const CLOSING = /^[.,;:!?%)\]}…”’']/; // signs that stand close to the word before them
 
-// Where every token lies: [x, y, width, height], and the height of it all. Pieces of one word touch and stay on one line
-// where they can. Kept until the text or the width changes.
-function textBoxes(view, tokens) {
-  const {width, ink, context} = view, kept = view.layout;
-  if (kept?.tokens === tokens && kept.width === width && kept.font === ink.font) return kept;
-  const sizes = tokens.labels.map((_, i) => tokenSize(context, tokens, i, ink.font)), places = [];
-  let x = EDGE, y = EDGE;
+// Where every token lies: [x, y, width, height], and where all ends. Pieces of one word touch and stay on one line where
+// they can. Kept until the text or the room for it changes.
+function textBoxes(view, tokens, {width = view.width, top = EDGE} = {}) {
+  const {ink, context} = view, kept = view.layout;
+  if (kept?.tokens === tokens && kept.width === width && kept.top === top && kept.font === ink.font) return kept;
+  const most = Math.min(view.width - 2 * EDGE, 420);
+  const sizes = tokens.labels.map((_, i) => Math.min(most, tokenSize(context, tokens, i, ink.font))), places = [];
+  let x = EDGE, y = top, right = 0;
   for (let start = 0; start < sizes.length; ) {
     let stop = start + 1, long = sizes[start];
     while (stop < sizes.length && goesOn(tokens, stop)) long += sizes[stop++];
@@ -17,12 +18,13 @@ function textBoxes(view, tokens) {
     if (x > EDGE && x + long > width - EDGE) [x, y] = [EDGE, y + ROW];
     for (let i = start; i < stop; i++) {
       if (x > EDGE && x + sizes[i] > width - EDGE) [x, y] = [EDGE, y + ROW];
-      places.push([x, y, Math.min(sizes[i], width - 2 * EDGE), TALL]);
+      places.push([x, y, sizes[i], TALL]);
       x += sizes[i];
+      right = Math.max(right, x);
     }
     start = stop;
   }
-  return (view.layout = {tokens, width, font: ink.font, places, bottom: y + TALL + EDGE});
+  return (view.layout = {tokens, width, top, font: ink.font, places, right, bottom: y + TALL + EDGE});
 }
 
 function special(tokens, index) {
@@ -52,9 +54,7 @@ const textView = {
   at(view, x, y) {
     const record = this.record(view);
     if (!record || !view.context) return null;
-    const {places} = textBoxes(view, record.keys);
-    const token = places.findIndex(([l, t, w, h]) => x >= l && x < l + w && y >= t && y < t + h);
-    return token < 0 ? null : {token};
+    return tokenIn(textBoxes(view, record.keys).places, x, y);
   },
   move(view, hit, [down, right]) {
     const record = this.record(view);
@@ -87,61 +87,67 @@ const textView = {
     const over = own(record) ? hovered(record.keys) : null, key = tokenAt(record.keys, shared.hover?.key);
     const words = shown && rowWords(record, index, queries, drop, record.square ? key : over);
     boxes.places.forEach((box, i) => {
-      if (box[1] + TALL > seen.top && box[1] < seen.bottom) this.token(view, record.keys, i, box, row);
+      if (box[1] + TALL > seen.top && box[1] < seen.bottom) drawToken(view, record.keys, i, box, row);
     });
-    this.marks(view, record, boxes.places, words?.best, key);
+    markText(view, record, boxes.places, words?.best, key);
     if (!shown) return {sentence: "Point at a word to see where it looks", note: maskNote(record)};
     const note = [data.shared && "one range for all", gapsNote(record, index, queries, drop)].filter(Boolean).join("; ");
     return {
       sentence: words.sentence,
       tip: words.sentence + received(view, record, over, drop),
-      tipAt: view.pointer ?? this.below(view, boxes),
+      tipAt: view.pointer ?? belowToken(view, boxes.places),
       legend: {scale: row.scale, table: row.table, unit: record.unit, note},
     };
   },
-
-  below({cursor}, {places}) {
-    const [x, y, , h] = places[cursor?.token] ?? [];
-    return cursor ? [x, y + h] : null;
-  },
-
-  // One token: its ground, hatched where masked, bare where left out, and its letters.
-  token(view, tokens, index, [x, y, w, h], row) {
-    const {context, ink} = view, step = row ? row.index[index] : -2, capsule = special(tokens, index);
-    const [top, tall] = capsule ? [y + 4, h - 8] : [y, h], before = goesOn(tokens, index), after = goesOn(tokens, index + 1);
-    const [start, end] = capsule ? [tall / 2, tall / 2] : [before ? 0 : 4, after ? 0 : 4];
-    context.beginPath();
-    context.roundRect(x + (before ? 0.5 : 0), top, w - (before ? 0.5 : 0) - (after ? 0.5 : 0), tall, [start, end, end, start]);
-    if (step >= 0) {
-      context.fillStyle = css(row.table[step]);
-      context.fill();
-    } else if (step === -1) {
-      context.save();
-      context.clip();
-      drawHatch(view, [x, top, w, tall]);
-      context.restore();
-    } else if (capsule) {
-      context.strokeStyle = ink.muted;
-      context.lineWidth = 1;
-      context.stroke();
-    } else if (before || after) { // pieces of one word, while nothing is shown
-      context.fillStyle = ink.second;
-      context.fill();
-    }
-    context.font = typeOf(tokens, index, ink.font);
-    context.fillStyle = step >= 0 ? contrast(css(row.table[step])) : ink.text;
-    const left = capsule ? 8 : before ? 1 : INSIDE;
-    context.fillText(spelled(tokens, index), x + left, y + (capsule ? 18 : 20), w - left);
-  },
-
-  marks({context, ink, tokens}, record, places, best, key) {
-    const inside = (token) => token != null && token < places.length, over = own(record) ? hovered(record.keys) : null;
-    if (inside(best) && record.square) outline(context, places[best], ink.key, 1.5);
-    if (own(record)) for (const token of tokens) if (inside(token)) outline(context, places[token], PICKED);
-    if (inside(key) && key !== over) outline(context, places[key], ink.key);
-    if (inside(over)) outline(context, places[over], tokens.includes(over) ? PICKED : ink.query);
-  },
 };
+
+// The parts of drawing that every view of a text shares --------------------------------------------------------------
+function tokenIn(places, x, y) {
+  const token = places.findIndex(([l, t, w, h]) => x >= l && x < l + w && y >= t && y < t + h);
+  return token < 0 ? null : {token};
+}
+
+function belowToken({cursor}, places) {
+  const [x, y, , h] = places[cursor?.token] ?? [];
+  return cursor ? [x, y + h] : null;
+}
+
+// One token: its ground, hatched where masked, bare where left out or where no row is shown, and its letters.
+function drawToken(view, tokens, index, [x, y, w, h], row) {
+  const {context, ink} = view, step = row ? row.index[index] : -2, capsule = special(tokens, index);
+  const [top, tall] = capsule ? [y + 4, h - 8] : [y, h], before = goesOn(tokens, index), after = goesOn(tokens, index + 1);
+  const [start, end] = capsule ? [tall / 2, tall / 2] : [before ? 0 : 4, after ? 0 : 4], gap = before ? 0.5 : 0;
+  context.beginPath();
+  context.roundRect(x + gap, top, w - gap - (after ? 0.5 : 0), tall, [start, end, end, start]);
+  if (step >= 0) {
+    context.fillStyle = css(row.table[step]);
+    context.fill();
+  } else if (step === -1) {
+    context.save();
+    context.clip();
+    drawHatch(view, [x, top, w, tall]);
+    context.restore();
+  } else if (capsule) {
+    context.strokeStyle = ink.muted;
+    context.lineWidth = 1;
+    context.stroke();
+  } else if (before || after) {
+    context.fillStyle = ink.second;
+    context.fill();
+  }
+  context.font = typeOf(tokens, index, ink.font);
+  context.fillStyle = step >= 0 ? contrast(css(row.table[step])) : ink.text;
+  const left = capsule ? 8 : before ? 1 : INSIDE;
+  context.fillText(fitted(context, spelled(tokens, index), w - left), x + left, y + (capsule ? 18 : 20));
+}
+
+function markText({context, ink, tokens}, record, places, best, key) {
+  const inside = (token) => token != null && token < places.length, over = own(record) ? hovered(record.keys) : null;
+  if (inside(best) && record.square) outline(context, places[best], ink.key, 1.5);
+  if (own(record)) for (const token of tokens) if (inside(token)) outline(context, places[token], PICKED);
+  if (inside(key) && key !== over) outline(context, places[key], ink.key);
+  if (inside(over)) outline(context, places[over], tokens.includes(over) ? PICKED : ink.query);
+}
 
 // Whether the words that are drawn are also the queries.
 function own(record) {

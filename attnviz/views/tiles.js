@@ -1,6 +1,7 @@
 // A grid of small maps: every head of every layer at a glance, all for the same token.
 
-const BETWEEN = 6, TITLE = 18, HEADER = 22, BAR = 6; // pixels; BAR is the prefix, drawn left of each tile
+const BETWEEN = 6, TITLE = 18, HEADER = 22, BAR = 6, NARROW = 3; // pixels; BAR is the prefix, drawn left of
+// each tile, NARROW the least width of a word
 
 function tileBoxes(view) {
   const {data, context} = view, first = data.maps.map(recordOf).find(Boolean);
@@ -28,11 +29,19 @@ function inner(view, boxes, cell, record) {
 }
 
 function barOf(view, record) {
-  return inRows(view, record) && record.keys.prefix && !view.data.drop_prefix ? BAR : 0;
+  return inRows(view, record) && record.keys.grid && record.keys.prefix && !view.data.drop_prefix ? BAR : 0;
 }
 
 function inRows(view, record) {
-  return Boolean(record && (!record.square || (view.data.mode === "rows" && record.keys.grid)));
+  return Boolean(record && (!record.square || view.data.mode === "rows"));
+}
+
+// How the tokens of a row lie in a tile, from which on: patches on their grid, words side by side, wrapped where they
+// would be too narrow.
+function cellsOf({data}, keys, tile) {
+  if (keys.grid) return {rows: keys.grid[0], columns: keys.grid[1], first: keys.prefix};
+  const first = data.drop_prefix ? keys.lead : 0, rows = Math.max(1, Math.ceil(((keys.count - first) * NARROW) / tile));
+  return {rows, columns: Math.max(1, Math.ceil((keys.count - first) / rows)), first};
 }
 
 function cellName(view, {row, column}) {
@@ -57,10 +66,10 @@ const tilesView = {
     if (!record) return {};
     const [x, y, w, h] = inner(view, boxes, cell, record), u = (px - x) / w, v = (py - y) / h;
     if (!inRows(view, record)) return {token: Math.floor(v * record.queries.count)};
-    const {grid, prefix} = record.keys;
-    if (!grid) return {};
-    if (u < 0) return {token: Math.floor(v * prefix)};
-    return {token: prefix + Math.floor(v * grid[0]) * grid[1] + Math.floor(u * grid[1])};
+    if (u < 0) return {token: Math.floor(v * record.keys.prefix)};
+    const {rows, columns, first} = cellsOf(view, record.keys, boxes.tile);
+    const token = first + Math.floor(v * rows) * columns + Math.floor(u * columns);
+    return token < record.keys.count ? {token} : {};
   },
 
   move(view, hit, [down, right]) {
@@ -105,7 +114,7 @@ const tilesView = {
       const record = hasMap(records[cell.row], cell.column) ? records[cell.row] : null;
       const rows = inRows(view, record) && (queries.length || !record.square);
       cell.painted = rows ? paintRow(record, cell.column, queries, options) : null;
-      if (rows) fillCell(atlas, at, record, cell.painted);
+      if (rows) fillCell(atlas, at, record, cell.painted, cellsOf(view, record.keys, boxes.tile).first);
       scale = cell.painted?.scale ?? this.whole(view, boxes, cell, record, options, overview) ?? scale;
     }
     this.rows(view, boxes, records, atlas);
@@ -138,6 +147,7 @@ const tilesView = {
       const record = records[cell.row], box = inner(view, boxes, cell, record), {prefix} = record.keys;
       context.imageSmoothingEnabled = true;
       if (picture) context.drawImage(greyOf(picture, picture.network, true), ...box);
+      if (!picture && record.hides) drawHatch(view, box);
       context.imageSmoothingEnabled = false;
       context.globalAlpha = picture ? 0.7 : 1;
       context.drawImage(atlas.canvas, ...atlas.place(at), ...box);
@@ -172,7 +182,8 @@ const tilesView = {
       const record = records[cell.row];
       if (!record) continue;
       const box = inner(view, boxes, cell, record), rows = inRows(view, record);
-      for (const token of queries) markSmall(context, box, record, token, rows);
+      const on = rows ? record.keys : record.queries, lying = rows ? cellsOf(view, on, tile) : null;
+      for (const token of queries) markSmall(context, box, on, token, lying);
     }
     const frame = ({x, y}, colour) => outline(context, [x - 2, y - 2, tile + 4, tile + 4], colour, 2);
     for (const cell of boxes.cells) {
@@ -188,7 +199,7 @@ const tilesView = {
     if (legend) {
       const range = fixed ? "one range for all" : "each tile on its own range";
       const left = data.drop_prefix && isShare(record) ? `; ${asideWords(record.keys)} left out, rest rescaled` : "";
-      legend.note = range + left;
+      legend.note = range + left + (record.hides ? `; ${maskNote(record)}` : "");
       const low = record.signed || data.stretched ? "least" : "0";
       if (!fixed) Object.assign(legend, {low, high: "most"});
     }
@@ -204,27 +215,26 @@ const tilesView = {
     if (!record) return "Loading the maps";
     if (!record.square || record.kind === "relevance") return view.data.label;
     if (!queries.length) return view.data.mode === "matrix" ? "Every map whole: rows are queries, columns are keys"
-      : "Point at a patch to see where every head looks from there";
+      : `Point at a ${record.keys.grid ? "patch" : "word"} to see where every head looks from there`;
     const who = queries.length === 1 ? fullName(record.queries, queries[0]) : `${queries.length} picked tokens`;
     return view.data.mode === "matrix" ? `The line marks ${who} as the query`
       : `Where each head looks from ${who}; click a tile to open it`;
   },
 };
 
-// A token inside a small tile: a dot for a patch, a line for a row of a matrix.
-function markSmall(context, [x, y, w, h], record, token, rows) {
-  const tokens = rows ? record.keys : record.queries, cell = rows && tokens.grid ? cellOf(tokens, token) : null;
-  if (rows && !cell) return;
-  const [tall, wide] = rows ? [h / tokens.grid[0], w / tokens.grid[1]] : [h / tokens.count, w];
-  const [row, column] = cell ?? [token, 0];
+// A token inside a small tile: a dot where cells are `lying` as on a page, a line for a row of a matrix.
+function markSmall(context, [x, y, w, h], tokens, token, lying) {
+  const {rows, columns, first} = lying ?? {rows: tokens.count, columns: 1, first: 0}, at = token - first;
+  if (at < 0 || token >= tokens.count) return;
+  const [tall, wide] = [h / rows, w / columns], [row, column] = [Math.floor(at / columns), at % columns];
   outline(context, [x + column * wide - 0.5, y + row * tall - 0.5, wide + 1, tall + 1], PICKED, 1);
 }
 
 // One small canvas for the rows of all cells of a view, kept from paint to paint; null where nothing is there yet.
-function atlasOf(view, {cells, across}, records) {
+function atlasOf(view, {cells, across, tile}, records) {
   const keys = records.find(Boolean)?.keys;
   if (!keys) return null;
-  const [rows, columns] = keys.grid ?? [1, keys.count - keys.prefix];
+  const {rows, columns} = cellsOf(view, keys, tile);
   const width = across * columns, height = Math.ceil(cells.length / across) * rows;
   if (view.atlas?.canvas.width !== width || view.atlas.canvas.height !== height || view.atlas.columns !== columns) {
     const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", {willReadFrequently: true});
@@ -235,11 +245,12 @@ function atlasOf(view, {cells, across}, records) {
   return view.atlas;
 }
 
-function fillCell({out, place, columns, rows, width}, at, record, {table, index}) {
-  const [left, top] = place(at), {prefix} = record.keys;
+// Of words, what is masked stays empty, for a hatch to show through.
+function fillCell({out, place, columns, rows, width}, at, {keys}, {table, index}, first) {
+  const [left, top] = place(at);
   for (let i = 0; i < rows * columns; i++) {
-    const step = index[prefix + i];
-    out[(top + Math.floor(i / columns)) * width + left + (i % columns)] = step < 0 ? MASKED : table[step];
+    const step = index[first + i] ?? -1, empty = keys.grid || step === -2 ? MASKED : 0;
+    out[(top + Math.floor(i / columns)) * width + left + (i % columns)] = step < 0 ? empty : table[step];
   }
 }
 

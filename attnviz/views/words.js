@@ -1,7 +1,7 @@
 // How things are said: tokens, amounts, relations between tokens.
 
 function nameOf(tokens, index) {
-  if (!tokens.grid) return tokens.words?.[index] < 0 ? tokens.labels[index] : `“${spelled(tokens, index, "…")}”`;
+  if (!tokens.grid) return tokens.words?.[index] < 0 ? tokens.labels[index] : `“${short(spelled(tokens, index, "…"))}”`;
   const cell = cellOf(tokens, index);
   return cell ? `row ${cell[0] + 1}, column ${cell[1] + 1}` : tokens.labels[index];
 }
@@ -15,6 +15,24 @@ function goesOn({words}, index) {
 function spelled(tokens, index, mark = "") {
   const label = tokens.labels[index];
   return goesOn(tokens, index) ? mark + label.replace(/^##/, "") : label;
+}
+
+function short(text) {
+  const signs = [...text];
+  return signs.length > 40 ? `${signs.slice(0, 39).join("")}…` : text;
+}
+
+// As much of a text as there is room for.
+function fitted(context, text, room) {
+  if (text.length < 4 || context.measureText(text).width <= room) return text;
+  const signs = [...text].slice(0, 200);
+  let few = 1, many = signs.length; // by halves: the longest beginning that fits
+  while (few < many) {
+    const middle = (few + many + 1) >> 1;
+    if (context.measureText(`${signs.slice(0, middle).join("")}…`).width <= room) few = middle;
+    else many = middle - 1;
+  }
+  return `${signs.slice(0, few).join("")}…`;
 }
 
 function fullName(tokens, index) {

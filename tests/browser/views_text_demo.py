@@ -17,6 +17,7 @@ PIECES = [("the", 0), ("puppy", 1), ("bark", 2), ("##ed", 2), ("at", 3), ("the",
 ODD = [("</script><img src=x onerror=alert(1)>", 0), ("👩‍🚀", 1), ("שלום", 2), ("${1+1}", 3), ("<b>", 4), ("<F0>", 5),
        ("a" * 300, 6), ("", 7)]  # fmt: skip
 HEADS = 12
+GOLD = [(2, 1), (3, 2), (8, 6), (3, 8), (11, 10)]  # for arcs: word and word
 
 
 def sentence(pieces: list[tuple[str, int]], count: int | None, stream: str = "main") -> Tokens:
@@ -73,13 +74,17 @@ def body() -> None:
     st.write(f"picked {list(chosen)}")
     views.text_view("text", maps=slots[0], tokens=chosen, several=ask("several") == "1", follows="tiles",
                     drop_special=ask("drop") == "1", label="The sentence", on_pick=pick)  # fmt: skip
+    views.arcs_view("arcs", maps=slots[0], index=min(1, len(maps) - 1), tokens=chosen, follows="tiles", on_pick=pick,
+                    gold=[] if ask("odd") else GOLD, drop_special=ask("drop") == "1",
+                    label="Arcs")  # fmt: skip
     left, right = st.columns(2)
     with left:
         views.matrix_view("matrix", maps=slots[0], tokens=chosen, follows="tiles", label="All weights", on_pick=pick)
     with right:
         heads = list(range(int(ask("heads", "2"))))
         views.lines_view("lines", maps=slots[0], heads=heads, tokens=chosen, least=float(ask("least", "0.02")),
-                         most=int(ask("most", "0")), mass=float(ask("mass", "1")), on_pick=pick)  # fmt: skip
+                         most=int(ask("most", "0")), mass=float(ask("mass", "1")),
+                         drop_special=ask("drop") == "1", on_pick=pick)  # fmt: skip
     views.tiles_view("tiles", maps=slots, rows=[f"Part {i + 1}" for i in range(len(slots))], columns=titles[:6],
                      tokens=chosen, mode="matrix" if ask("mode") == "matrix" else "rows")  # fmt: skip
     views.text_view("row", maps="row", label="Relevance")

@@ -1,0 +1,115 @@
+// A sentence on one line: an arc from each word to those it gives much to, and below it the arcs somebody else drew.
+
+const ARCS = 2000, LOW_ARC = 12; // arcs drawn at once; pixels the flattest rises
+
+const arcsView = {
+  clears: true,
+  wide: true,
+  scrolls: true,
+  record(view) {
+    const record = recordOf(view.maps);
+    const fits = hasMap(record, view.index) && record.square && !record.signed && !record.keys.grid;
+    return fits && own(record) ? record : null;
+  },
+  at(view, x, y) {
+    const record = this.record(view);
+    return record && view.context ? tokenIn(this.boxes(view, record).places, x, y) : null;
+  },
+  move(view, hit, [, right]) {
+    const record = this.record(view), from = hit?.token ?? view.tokens[0] ?? -1;
+    return record && {token: Math.min(record.keys.count - 1, Math.max(0, from + right))};
+  },
+  places: (view, {token}) => ({query: placeOf(arcsView.record(view).keys, token), key: null}),
+  pick: (view, {token}) => toggle(view, token, false),
+  where: (view, {token}) => arcsView.boxes(view, arcsView.record(view)).places[token],
+
+  boxes(view, {keys}) {
+    const {height, gold} = view.data, below = gold.length ? Math.round(0.3 * height) : 8;
+    return textBoxes(view, keys, {width: Infinity, top: height - below - TALL});
+  },
+
+  paint(view) {
+    const record = this.record(view);
+    if (!record) return recordOf(view.maps) ? unfit(view, "Arcs are drawn over one text, for shares of one") : null;
+    const {data, index} = view, drop = data.drop_prefix, boxes = this.boxes(view, record), {places} = boxes;
+    const wide = Math.max(view.width, boxes.right + EDGE), seen = resize(view, data.height, wide);
+    const queries = active(view, record.queries), key = tokenAt(record.keys, shared.hover?.key);
+    const alone = hovered(record.queries) == null && key != null; // only a key is pointed at: who looks at it
+    const asked = alone ? {queries: [], key} : {queries, key: null};
+    const {shown, total} = strongestOf(record, [index], asked, {least: data.least, most: 0, mass: 1, drop}, ARCS);
+    const given = new Set(data.gold.map(([query, to]) => `${query}>${to}`));
+    const about = alone ? [key] : queries;
+    this.above(view, boxes, shown, given, seen);
+    this.below(view, boxes, about, seen);
+    places.forEach((box, i) => {
+      if (box[0] + box[2] > seen.left && box[0] < seen.right) drawToken(view, record.keys, i, box, null);
+    });
+    const words = !alone && queries.length ? rowWords(record, index, queries, drop, null) : null;
+    markText(view, record, places, words?.best, key);
+    return this.words(view, record, {words, about, given, shown, total, places});
+  },
+
+  // The map's arcs, the weakest first; those that were drawn by others too come last, are green and carry a dot.
+  above(view, {places, right}, shown, given, seen) {
+    const {context, ink} = view, room = places[0][1] - 22;
+    const isGiven = ([, query, key]) => given.has(`${query}>${key}`);
+    for (const arc of [...shown.filter((one) => !isGiven(one)), ...shown.filter(isGiven)]) {
+      const [weight, query, key] = arc, agrees = isGiven(arc), strength = Math.min(1, weight / 0.6);
+      context.globalAlpha = 0.3 + 0.7 * strength;
+      const [x, y] = drawArc(context, places, query, key, {
+        up: -1, room, right, seen, colour: agrees ? ink.green : ink.query, line: 1 + 3 * strength,
+      });
+      if (!agrees) continue;
+      context.globalAlpha = 1;
+      context.beginPath();
+      context.arc(x, y, 4, 0, 7);
+      context.fill();
+    }
+    context.globalAlpha = 1;
+  },
+
+  below(view, {places, right}, about, seen) {
+    const {context, ink, data} = view, room = data.height - places[0][1] - TALL - 10;
+    for (const [query, key] of data.gold) {
+      if (!places[query] || !places[key] || (about.length && !about.includes(query) && !about.includes(key))) continue;
+      drawArc(context, places, query, key, {up: 1, room, right, seen, colour: ink.green, line: 1.5});
+    }
+  },
+
+  words(view, record, {words, about, given, shown, total, places}) {
+    const {least, gold} = view.data, found = shown.filter(([, query, key]) => given.has(`${query}>${key}`)).length;
+    const of = gold.filter(([query, key]) => !about.length || about.includes(query) || about.includes(key)).length;
+    const few = total > shown.length ? `the ${ARCS.toLocaleString("en")} strongest of ${total.toLocaleString("en")}` : "";
+    const left = view.data.drop_prefix && record.keys.aside.includes(1);
+    const out = left ? `${asideWords(record.keys)} left out, rest rescaled` : "";
+    const agreed = of ? `green: given arcs; ${found} of ${of} are also the map's (dots)` : "";
+    const note = [`arcs of ${written(least, "percent")} and more`, out, few, agreed].filter(Boolean).join("; ");
+    if (!about.length) return {sentence: "Point at a word to see its arcs alone", note};
+    if (!words) return {sentence: `${shown.length || "No"} arcs end at ${nameOf(record.keys, about[0])}`, note};
+    const linked = gold.filter(([query]) => about.includes(query)).map(([, key]) => nameOf(record.keys, key));
+    const tip = words.sentence + (linked.length ? `\nGiven: to ${linked.join(", ")}` : "");
+    return {sentence: words.sentence, tip, tipAt: view.pointer ?? belowToken(view, places), note};
+  },
+};
+
+// An arc that leaves one word and comes down on another, with a head; to itself, a loop. -> where it is highest.
+function drawArc(context, places, from, to, {up, room, right, seen, colour, line}) {
+  const middle = ([x, , w]) => x + w / 2, side = Math.sign(to - from) || 1;
+  const start = middle(places[from]) + side * (from === to ? -7 : 4), end = middle(places[to]) + (from === to ? 7 : -side * 4);
+  const foot = places[from][1] + (up > 0 ? TALL + 3 : -3), tip = foot + up * 5, far = Math.abs(end - start);
+  const rise = LOW_ARC + (room - LOW_ARC) * Math.sqrt(far / Math.max(far, right)), top = foot + up * rise;
+  const high = [(start + end) / 2, foot + up * (0.75 * rise + 0.6)];
+  if (Math.max(start, end) < seen.left || Math.min(start, end) > seen.right) return high;
+  context.strokeStyle = context.fillStyle = colour;
+  context.lineWidth = line;
+  context.beginPath();
+  context.moveTo(start, foot);
+  context.bezierCurveTo(start, top, end, top, end, tip);
+  context.stroke();
+  context.beginPath();
+  context.moveTo(end, foot - up);
+  context.lineTo(end - 4, tip + up * 3);
+  context.lineTo(end + 4, tip + up * 3);
+  context.fill();
+  return high;
+}
