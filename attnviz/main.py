@@ -24,7 +24,7 @@ ICON = str(Path(__file__).parents[1] / "assets" / "icon.png")  # a named icon wo
 st.set_page_config(page_title="attnviz", page_icon=ICON, layout="wide")
 page = st.navigation(
     [
-        st.Page(f"../pages/{name}.py", title=title, icon=f":material/{icon}:", help=about,
+        st.Page(ui.page_file(name), title=title, icon=f":material/{icon}:", help=about,
                 url_path=None if name == "start" else name, default=name == "start")
         for name, (title, icon, about) in PAGES.items()
     ]

@@ -23,7 +23,7 @@ def start_from(cell: tuple[int, ...]) -> None:
 @ui.fragment
 def page() -> None:
     st.markdown(rollout.answer_words(visit))
-    choice, look, common = rollout.choose(visit)
+    choice, look, common = rollout.choose(visit, ui.display)
     result = rollout.work_out(visit, choice)
     chosen = (choice.token,) if choice.target == rollout.PATCH else ()
     name, last = choice.name(tokens), choice.depth

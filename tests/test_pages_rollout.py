@@ -112,7 +112,9 @@ def visit() -> object:
     sample = model.prepare(picture)
     from attnviz.ui.visit import Visit
 
-    return Visit(model, "vit-digits", picture, sample, model(sample), "noise")
+    return Visit(
+        model=model, name="vit-digits", picture=picture, sample=sample, trace=model(sample), source="noise"
+    )
 
 
 CHOICES = [

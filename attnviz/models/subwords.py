@@ -109,6 +109,20 @@ class Subwords:
         return Tokens(tuple(labels), None, prefix, stream, tuple(words))
 
 
+def first_pieces(text: str, pieces: Sequence[Piece], words: Sequence[tuple[int, int]]) -> list[int]:
+    """The piece each word begins with; `words` are (start, stop) in characters.
+
+    The first that begins inside the word, else the one the word begins in: "n't" has no piece of its own in "didn't".
+    """
+    begins = [p.start + (text[p.start : p.start + 1] == " ") for p in pieces]  # a piece brings the space before it
+    found = []
+    for start, stop in words:
+        own = [i for i, begin in enumerate(begins) if start <= begin < max(stop, start + 1)]
+        within = [i for i, p in enumerate(pieces) if p.start <= start < p.stop]
+        found.append((own or within or [len(pieces) - 1])[0])
+    return found
+
+
 def clean(text: str) -> str:
     """A visitor's text on one line, composed (NFC), without signs that have no picture of their own.
 

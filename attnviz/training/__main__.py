@@ -2,7 +2,8 @@
 
 `bench` trains every variant of attention by one recipe; --only names some of them, --seeds how often. `digits` trains
 small networks on handwritten digits, from 5 seeds unless --seeds says otherwise; `sweep` one on ever more of them.
-`word2vec` trains word vectors, and `one-block` a block of a transformer that reads them.
+`word2vec` trains word vectors, and `one-block` a block of a transformer that reads them. `translator` and `seq2seq`
+learn to translate.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from attnviz.attention import VARIANTS
 from attnviz.models import load_image, save
 from attnviz.models.store import ASSETS, BENCH
-from attnviz.training import bench, digits, guess, skipgram, subwords, sweep
+from attnviz.training import bench, digits, guess, sentences, seq2seq, skipgram, subwords, sweep, translate, treebank
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
@@ -27,7 +28,10 @@ TEXT = {
     "subwords": subwords.run_subwords,
     "word2vec": skipgram.run_words,
     "one-block": guess.run_guesser,
+    "treebank": treebank.run_treebank,
+    "sentences": sentences.run_sentences,
 }
+PAIRS = {"translator": translate.run_translator, "seq2seq": seq2seq.run_seq2seq}
 TOLD = ("steps", "batch", "seed", "minutes", "device", "top1", "before")  # of a network that training goes on from
 
 
@@ -45,7 +49,7 @@ def show(progress: Progress) -> None:
 def main() -> int:
     """Train, evaluate, save; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m attnviz.training", description=__doc__)
-    parser.add_argument("name", choices=[*RECIPES, "bench", "digits", "sweep", *TEXT])
+    parser.add_argument("name", choices=[*RECIPES, "bench", "digits", "sweep", *TEXT, *PAIRS])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, help="override the recipe's number of steps")
     parser.add_argument("--seed", type=int, help="override the recipe's random seed")
@@ -55,7 +59,9 @@ def main() -> int:
     parser.add_argument(
         "--seeds", type=int, help="networks of each kind (default: 1 in the bench, 5 of the digits, 3 in the sweep)"
     )
-    parser.add_argument("--size", choices=list(bench.SIZES), default="cpu", help="recipe of the bench")
+    parser.add_argument(
+        "--size", choices=list(bench.SIZES), default="cpu", help="recipe of the bench, or of a translator"
+    )
     options = parser.parse_args()
     try:
         return {
@@ -63,6 +69,7 @@ def main() -> int:
             "digits": train_digits,
             "sweep": train_sweep,
             **dict.fromkeys(TEXT, train_text),
+            **dict.fromkeys(PAIRS, train_pairs),
         }.get(options.name, train_one)(options)
     except NoData as error:
         sys.stderr.write(f"{error}\n")
@@ -106,6 +113,18 @@ def train_sweep(options: argparse.Namespace) -> int:
 def train_text(options: argparse.Namespace) -> int:
     """Train word vectors, or the block that reads them."""
     card = TEXT[options.name](options.out or ASSETS / options.name, pick_device(options.device), skipgram.show)
+    sys.stdout.write(card)
+    return 0
+
+
+def train_pairs(options: argparse.Namespace) -> int:
+    """Train a network that translates; it goes on where it was cut off."""
+    checkpoint = RUNS / options.name / "checkpoint.pt"
+    if options.fresh:
+        checkpoint.unlink(missing_ok=True)
+    changes = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
+    card = PAIRS[options.name](options.out or ASSETS / options.name, pick_device(options.device), skipgram.show,
+                               checkpoint, options.size, **changes)  # fmt: skip
     sys.stdout.write(card)
     return 0
 

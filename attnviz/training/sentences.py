@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +21,16 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnviz.models.store import as_shipped
-from attnviz.models.subwords import CLS, MASK, SEP, SPECIAL, Subwords, load_subwords
+from attnviz.models.subwords import MASK, SPECIAL, Subwords, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
-from attnviz.models.text_model import TAGS
+from attnviz.models.text_model import TAGS, TextModel, save_text
 from attnviz.training import corpus
+from attnviz.training.card import opening
+from attnviz.training.judge import judged
+from attnviz.training.loop import machine
 from attnviz.training.skipgram import Stand
-from attnviz.training.text_run import Random, Shelf, TextRecipe, kept_or_none, mean_of, padded, trained
+from attnviz.training.tagged import around, flat, tagged
+from attnviz.training.text_run import Random, Shelf, TextRecipe, kept_or_none, padded, trained
 from attnviz.types import AttentionCall
 
 SENTENCE = re.compile(r"(?<=[.!?])[\"'\u201d\u2019]?\s+")
@@ -40,7 +43,7 @@ class Plan:
 
     alone: float = 0.6  # share of the training that only guesses hidden words
     hidden: float = 0.2  # share of the pieces that are to be guessed
-    dropped: float = 0.1  # share of the pieces hidden in reviews and treebank sentences, so that nothing is learned by heart
+    dropped: float = 0.1  # share of the pieces hidden in reviews and treebank sentences: nothing is learned by heart
     reviews: float = 0.25  # share of the later batches
     treebank: float = 0.5
     syntax: tuple[int, int] = (3, 0)  # layer and head whose weights are to lie on the head of each word
@@ -50,20 +53,6 @@ class Plan:
 CPU = TextRecipe(steps=3000, batch=4096, rate=2e-3)
 SHAPE = ReaderConfig(width=192, layers=5, heads=6, positions="learned1d", longest=256, prefix=1,
                      outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip
-
-
-class Tagged(NamedTuple):
-    """A treebank sentence as the encoder reads it; word numbers refer to `first`."""
-
-    ids: list[int]  # CLS and SEP included
-    first: list[int]  # the token each word begins with
-    tags: list[int]
-    heads: list[int]  # number of the word it depends on, -1 for the root
-
-
-def around(*texts: Sequence[int]) -> list[int]:
-    """[CLS] text [SEP] text [SEP]."""
-    return [CLS, *itertools.chain.from_iterable([*text, SEP] for text in texts)]
 
 
 def plain_texts(subwords: Subwords, longest: int) -> list[Int[np.ndarray, " token"]]:
@@ -84,29 +73,6 @@ def plain_texts(subwords: Subwords, longest: int) -> list[Int[np.ndarray, " toke
         if ids:
             stretch.append(ids)
     return [row for row in found if len(row) > 3]
-
-
-def tagged(subwords: Subwords, sentences: Iterator[corpus.Sentence], longest: int) -> list[Tagged]:
-    """Treebank sentences as pieces; a word begins with the first piece that begins inside it."""
-    found = []
-    for sentence in sentences:
-        pieces = subwords.pieces(sentence.text)
-        if not 0 < len(pieces) <= longest:
-            continue
-        first = []
-        for word in sentence.words:
-            own = [i for i, p in enumerate(pieces)
-                   if word.start <= begin_of(sentence.text, p.start) < max(word.stop, word.start + 1)]  # fmt: skip
-            around_it = [i for i, p in enumerate(pieces) if p.start <= word.start < p.stop]
-            first.append(1 + (own or around_it or [len(pieces) - 1])[0])
-        ids = around([p.id for p in pieces])
-        found.append(Tagged(ids, first, [TAGS.index(w.tag) for w in sentence.words], [w.head for w in sentence.words]))
-    return found
-
-
-def begin_of(text: str, at: int) -> int:
-    """Where a piece begins without the space before it."""
-    return at + 1 if text[at : at + 1] == " " else at
 
 
 class Tasks:
@@ -176,14 +142,6 @@ class Tasks:
         return torch.where(hidden & (ids >= len(SPECIAL)), MASK, ids)
 
 
-def flat(rows: Sequence[Tagged]) -> tuple[list[int], list[int], list[int]]:
-    """For all words of all sentences: the token it begins with, its tag, and the token its head begins with."""
-    tokens = [token for row in rows for token in row.first]
-    tags = [tag for row in rows for tag in row.tags]
-    heads = [0 if head < 0 else row.first[head] for row in rows for head in row.heads]  # CLS is the root
-    return tokens, tags, heads
-
-
 def syntax_scores(calls: Sequence[AttentionCall], which: tuple[int, int]) -> Tensor:
     """[*batch query key]: masked scores of one head."""
     layer, head = which
@@ -192,11 +150,65 @@ def syntax_scores(calls: Sequence[AttentionCall], which: tuple[int, int]) -> Ten
 
 def run_sentences(
     folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
-    recipe: TextRecipe = CPU, plan: Plan = Plan(),
+    recipe: TextRecipe = CPU, shape: ReaderConfig = SHAPE, plan: Plan = Plan(),
 ) -> str:  # fmt: skip
     """Train, test on held-out text, write weights and card. Raises NoData."""
     torch.manual_seed(recipe.seed)
-    tasks = Tasks(plan, recipe, load_subwords(), device)
-    network, seconds = trained(Reader(SHAPE), recipe, tasks.loss, device, report, checkpoint)
+    subwords = load_subwords()
+    tasks = Tasks(plan, recipe, subwords, device)
+    network, seconds = trained(Reader(shape), recipe, tasks.loss, device, report, checkpoint)
     as_shipped(network)
-    raise NotImplementedError
+    facts = {
+        "recipe": "sentences",
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "texts": len(tasks.plain),
+        "pieces": sum(map(len, tasks.plain)),
+        "reviews": len(tasks.praise),
+        "treebank": len(tasks.bank),
+        "steps": recipe.steps,
+        "batch": recipe.batch,
+        "seed": recipe.seed,
+        "minutes": round(seconds / 60, 1),
+        **machine(device),
+        "syntax": list(plan.syntax),
+        **judged(network, subwords, plan),
+        "data": corpus.ALL_SOURCES,
+    }
+    model = TextModel("sentences", network, subwords, title="English sentences")
+    card = card_of(facts, shape)
+    save_text(model, folder, card, facts)
+    return card
+
+
+def card_of(facts: dict[str, Any], shape: ReaderConfig) -> str:
+    """card.md, every number taken from `facts`."""
+    (layer, head), (low, high) = facts["syntax"], facts["sst2_interval"]
+    lines = [
+        *opening("sentences: an encoder that reads English", facts["recipe"]),
+        f"| network | {shape.layers} layers, {shape.heads} heads, width {shape.width}, reads {shape.longest} pieces |",
+        f"| parameters | {facts['parameters']:,} |",
+        f"| data | {facts['data']} |",
+        f"| hidden words | {facts['texts']:,} texts of {facts['pieces']:,} pieces |",
+        f"| praise | {facts['reviews']:,} sentences about films (Stanford Sentiment Treebank) |",
+        f"| parts of speech and heads | {facts['treebank']:,} sentences (English Web Treebank) |",
+        f"| trained | {facts['steps']:,} steps of {facts['batch']:,} pieces, seed {facts['seed']} |",
+        f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
+        f"| SST-2, {facts['sst2_held_out']:,} held-out sentences | {facts['sst2']} % (95 % interval "
+        f"{low} to {high}), as the treebank writes {facts['sst2_lower']} % |",
+        f"| UPOS, {facts['words_held_out']:,} held-out words | {facts['upos']} % |",
+        f"| UAS of layer {layer + 1}, head {head + 1} | {facts['uas']} %, {facts['uas_no_punct']} % without signs |",
+        f"| UAS of always the word before, the word after | {facts['uas_before']} %, {facts['uas_after']} % |",
+        f"| best other head | {facts['uas_other']} % |",
+        f"| a hidden piece is the first guess, among five | {facts['masked1']} %, {facts['masked5']} % of "
+        f"{facts['masked_held_out']:,} |",
+        "",
+        "## What it knows, and what it does not",
+        "",
+        "It was asked four things: which word is hidden, whether a sentence about a film praises it, which part of "
+        "speech each word is, and which word each word depends on. The last is answered by one head alone, whose "
+        "weights were trained to lie there; all other heads are free. It learned from captions, short sentences and "
+        "stories: news, "
+        "numbers and names are strange to it, and praise of anything but films is a guess.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`python -m attnviz.training subwords`: the pieces of words that all text models read, from English and French text."""
+"""`python -m attnviz.training subwords`: the pieces of words all text models read, from English and French text."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from attnviz.ui.display import Display, display
 from attnviz.ui.gallery import gallery
 from attnviz.ui.guard import fragment, guard
 from attnviz.ui.output import dark, downloads, plot, share_picture
+from attnviz.ui.reading import Reading, reading, reads_text, remarks
 from attnviz.ui.shelf import Shelf
 from attnviz.ui.state import (
     call_choice,
@@ -23,7 +24,8 @@ from attnviz.ui.state import (
     set_tokens,
     token_name,
 )
-from attnviz.ui.text import experiments, footer, header, offer, section
+from attnviz.ui.subject import Subject
+from attnviz.ui.text import experiments, footer, header, offer, page_file, section
 from attnviz.ui.uploads import BadImage, decode
 from attnviz.ui.visit import Visit, bring_picture, sidebar, visit
 
@@ -31,7 +33,9 @@ __all__ = [
     "BadImage",
     "Busy",
     "Display",
+    "Reading",
     "Shelf",
+    "Subject",
     "Visit",
     "best",
     "bring_picture",
@@ -63,10 +67,14 @@ __all__ = [
     "offer",
     "on_page",
     "open_model",
+    "page_file",
     "percent",
     "plot",
     "predictions",
+    "reading",
+    "reads_text",
     "record",
+    "remarks",
     "section",
     "set_tokens",
     "share_picture",

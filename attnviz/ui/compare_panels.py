@@ -85,7 +85,8 @@ def visit_of(panel: Panel) -> Visit:
     if panel.model is None or panel.sample is None or panel.trace is None:
         raise ValueError(f"{panel.title} shows nothing: {panel.reason}")
     shown, source = picture()
-    return Visit(panel.model, panel.model.name, shown.image, panel.sample, panel.trace, source)
+    return Visit(model=panel.model, name=panel.model.name, picture=shown.image, sample=panel.sample, trace=panel.trace,
+                 source=source)  # fmt: skip
 
 
 def panels(variants: Sequence[str], mode: str, found: Bench) -> list[Panel]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from attnviz.models import ImageModel
+from attnviz.models import ImageModel, TextModel
 
 
 def best_device() -> torch.device:
@@ -17,7 +17,7 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def device_line(model: ImageModel) -> str:
+def device_line(model: ImageModel | TextModel) -> str:
     """Name, number format and memory of the device a model computes on, in one line."""
     parameters = list(model.network.parameters())
     size = sum(p.nbytes for p in parameters)

@@ -18,17 +18,19 @@ from attnviz.measures.heads import (
     uniform_distance,
     value_weighted,
 )
+from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
 from attnviz.plots.depth import depth
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.cache import open_model, trace
 from attnviz.ui.output import dark, plot
 from attnviz.ui.samples import open_sample, samples_of
 from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, layer_name, token_name
-from attnviz.ui.visit import Visit, prepared
+from attnviz.ui.visit import prepared
 
 ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
 LAYER_CELLS = 2_200_000  # entries of one layer's maps that keep its message below the budget of 2 MB
 Table = dict[str, Float[np.ndarray, "layer head"]]  # measure -> one number per head
+KNOWN: dict[str, Measure] = {**MEASURES, **TEXT_MEASURES, "syntax": SYNTAX}  # of pictures and of texts
 NETWORK_ORDER = "Layer"
 SIGNED = ("These maps are signed: an entry below zero, blue, takes away. Distance, entropy and shares are defined for "
           "shares of one and are not given here.")  # fmt: skip
@@ -39,22 +41,22 @@ def entries(call: AttentionCall) -> int:
     return call.heads * len(call.queries) * len(call.keys)
 
 
-def resident(visit: Visit) -> bool:
+def resident(visit: Subject) -> bool:
     """Whether the exact maps of all layers are in the browser, so that no change of layer or head sends any."""
     return sum(entries(call) for call in visit.trace.calls) <= ALL_CELLS
 
 
-def place(visit: Visit, layer: int, head: int) -> str:
+def place(visit: Subject, layer: int, head: int) -> str:
     """A head in words: "Layer 2, head 3"; layers count attention calls where a layer has several."""
     return f"{call_names(visit.trace)[layer]}, {head_name(head).lower()}"
 
 
-def slots(visit: Visit) -> list[str]:
+def slots(visit: Subject) -> list[str]:
     """The name of each layer's maps in the browser."""
     return [f"heads:{layer}" for layer in range(len(visit.trace.calls))]
 
 
-def send_layer(visit: Visit, layer: int) -> None:
+def send_layer(visit: Subject, layer: int) -> None:
     """Give the browser the exact maps of one layer."""
     call = visit.trace.calls[layer]
     titles = [place(visit, layer, head) for head in range(call.heads)]
@@ -62,7 +64,7 @@ def send_layer(visit: Visit, layer: int) -> None:
                     queries=call.queries, kind=call.rule.kind, signed=signed(visit))  # fmt: skip
 
 
-def signed(visit: Visit) -> bool:
+def signed(visit: Subject) -> bool:
     """Whether some entry of some map is below zero. Raises NoTokenMap."""
     return _signed(visit.model.digest, visit.sample.digest, visit.trace.calls)
 
@@ -72,7 +74,7 @@ def _signed(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCal
     return any(not call.rule.stochastic and bool((call.token_map() < 0).any()) for call in _calls)
 
 
-def send_overview(visit: Visit) -> None:
+def send_overview(visit: Subject) -> None:
     """Give the browser every layer exact where they fit together, else block means of all heads. Raises NoTokenMap."""
     if resident(visit):
         for layer in range(len(visit.trace.calls)):
@@ -84,7 +86,7 @@ def send_overview(visit: Visit) -> None:
         views.send_tiles("heads:tiles", np.stack(blocks))
 
 
-def send_mean(visit: Visit) -> tuple[str, str | None, str]:
+def send_mean(visit: Subject) -> tuple[str, str | None, str]:
     """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
     call = visit.trace.calls[-1]
     try:
@@ -96,7 +98,7 @@ def send_mean(visit: Visit) -> tuple[str, str | None, str]:
     return title, "start", ""
 
 
-def send_opened(visit: Visit, layer: int, head: int) -> tuple[str, int]:
+def send_opened(visit: Subject, layer: int, head: int) -> tuple[str, int]:
     """Make sure that one head is in the browser exact: its slot and its index there."""
     call = visit.trace.calls[layer]
     if not resident(visit) and entries(call) <= LAYER_CELLS:
@@ -109,7 +111,7 @@ def send_opened(visit: Visit, layer: int, head: int) -> tuple[str, int]:
     return f"heads:{layer}", head
 
 
-def send_moved(visit: Visit, layer: int, head: int) -> str:
+def send_moved(visit: Subject, layer: int, head: int) -> str:
     """Give the browser one head's weights times the length of what each key hands over."""
     call = visit.trace.calls[layer]
     moved = value_weighted(call, [head], range(len(call.queries))).float().numpy()
@@ -118,12 +120,12 @@ def send_moved(visit: Visit, layer: int, head: int) -> str:
     return "heads:moved"
 
 
-def measured(visit: Visit) -> Table:
+def measured(visit: Subject) -> Table:
     """Every measure of every head on this picture; none where maps are signed."""
     return _measured(visit.model.digest, visit.sample.digest, visit.trace.calls)
 
 
-def over_choice(visit: Visit) -> tuple[Table, int]:
+def over_choice(visit: Subject) -> tuple[Table, int]:
     """The measures on this picture or averaged over all samples, as the visitor likes, and over how many pictures."""
     chosen = st.segmented_control("Measured on", ["This picture", "All sample pictures"], default="This picture",
                                   required=True, key="over", bind="query-params")  # fmt: skip
@@ -153,17 +155,17 @@ def _averaged(name: str, model_digest: str) -> tuple[Table, int]:
 
 def number(name: str, value: float, patch: int | None = None) -> str:
     """A measure in words: "5.2 patches (21 px)", "12.4 %", "0.83"."""
-    unit = MEASURES[name].unit
+    unit = KNOWN[name].unit
     if np.isnan(value):
         return "not defined"
     if unit == "%":
         return f"{100 * value:.1f}\u00a0%"
-    if unit == "patches":
-        return f"{value:.2f}\u00a0patches" + (f" ({value * patch:.0f}\u00a0px)" if patch else "")
+    if unit:
+        return f"{value:.2f}\u00a0{unit}" + (f" ({value * patch:.0f}\u00a0px)" if patch else "")
     return f"{value:.2f}"
 
 
-def find_buttons(visit: Visit, table: Table) -> None:
+def find_buttons(visit: Subject, table: Table) -> None:
     """One click to the head that is most local, most global, sharpest, and so on."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption("Open the head that is", width="content")
@@ -181,7 +183,7 @@ def find_buttons(visit: Visit, table: Table) -> None:
 
 def known(table: Table) -> dict[str, Measure]:
     """The measures of a table, by name."""
-    return {name: MEASURES[name] for name in table}
+    return {name: KNOWN[name] for name in table}
 
 
 def order_choice(table: Table) -> str | None:
@@ -195,10 +197,10 @@ def order_choice(table: Table) -> str | None:
 
 def order(table: Table, measure: str | None) -> list[tuple[int, int]] | None:
     """The heads in order of a measure: distance and entropy from the smallest, shares from the largest."""
-    return None if measure is None else ranking(table[measure], MEASURES[measure].unit == "%")
+    return None if measure is None else ranking(table[measure], KNOWN[measure].unit == "%")
 
 
-def facts(table: Table, layer: int, head: int, patch: int) -> None:
+def facts(table: Table, layer: int, head: int, patch: int | None = None) -> None:
     """The measures of the opened head in one quiet line."""
     parts = [f"{m.title} **{number(name, table[name][layer, head], patch)}**" for name, m in known(table).items()]
     st.markdown(" · ".join(parts) or f":small[{SIGNED}]")
@@ -208,12 +210,17 @@ def depth_charts(table: Table, grid: tuple[int, int] | None, layer: int, head: i
     """Measures of all heads against depth, the opened head ringed."""
     even = {} if grid is None else {"even attention": uniform_distance(grid)}
     shown = {"distance": even, "entropy": {"even attention": 1.0}, "prefix" if "prefix" in table else "neighbours": {}}
-    for column, (name, references) in zip(st.columns(3), shown.items(), strict=True):
-        measure = MEASURES[name]
-        title = measure.title + (f", {measure.unit}" if measure.unit == "patches" else "")
+    measure_charts(table, shown, layer, head, pictures(count))
+
+
+def measure_charts(table: Table, shown: dict[str, dict[str, float]], layer: int, head: int, on: str) -> None:
+    """One chart for each named measure, with lines to compare with; `on` says what it was measured on."""
+    for column, (name, references) in zip(st.columns(len(shown)), shown.items(), strict=True):
+        measure = KNOWN[name]
+        title = measure.title + (f", {measure.unit}" if len(measure.unit) > 1 else "")
         figure = depth(table[name], references=references, chosen=(layer, head), dark=dark(), y_title=title,
                        form=".1%" if measure.unit == "%" else ".3g")  # fmt: skip
-        said = f"{measure.title} of every head against its layer, {pictures(count)}"
+        said = f"{measure.title} of every head against its layer, {on}"
         with column:
             plot(figure, f"depth:{name}", alt=said)
 
@@ -223,15 +230,16 @@ def pictures(count: int) -> str:
     return "on this picture" if count == 1 else f"averaged over {count} pictures"
 
 
-def head_table(visit: Visit, table: Table, measure: str | None) -> None:
+def head_table(visit: Subject, table: Table, measure: str | None) -> None:
     """All heads with all their measures; choosing a row opens that head."""
-    cells = order(table, measure) or ranking(0 * table["entropy"])
+    cells = order(table, measure) or [(call, head) for call in range(len(visit.trace.calls))
+                                      for head in range(visit.trace.calls[call].heads)]  # fmt: skip
     columns: dict[str, list] = {"Head": [place(visit, *cell) for cell in cells]}
     formats = {}
     for name, one in known(table).items():
         scale = 100 if one.unit == "%" else 1
         columns[one.title] = [scale * float(table[name][cell]) for cell in cells]
-        form = {"%": "%.1f %%", "patches": "%.2f patches"}.get(one.unit, "%.2f")
+        form = {"%": "%.1f %%", "": "%.2f"}.get(one.unit, f"%.2f {one.unit}")
         formats[one.title] = st.column_config.NumberColumn(format=form)
 
     def open_row() -> None:

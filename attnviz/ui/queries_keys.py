@@ -22,8 +22,8 @@ from attnviz.plots import scatter, stacked_bars
 from attnviz.plots.theme import colour
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.output import dark, plot
+from attnviz.ui.read_look import masked_of
 from attnviz.ui.state import token_name
-from attnviz.ui.visit import Visit
 
 STAGES = {  # name on screen -> stage
     "Dot products": "raw",
@@ -72,7 +72,8 @@ def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
     for stage, values in maps.items():
         signed = stage != "weights"
         views.send_maps(f"pairs:{stage}", values[None], titles=[name_of(stage)], keys=call.keys, queries=call.queries,
-                        signed=signed, kind=WORDS[stage], unit="number" if signed else "percent")  # fmt: skip
+                        signed=signed, kind=WORDS[stage], unit="number" if signed else "percent",
+                        masked=masked_of(call) if stage in ("masked", "weights") else None)  # fmt: skip
 
 
 def send_received(call: AttentionCall, maps: dict[str, np.ndarray], stage: str) -> str:
@@ -159,7 +160,7 @@ def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
     plot(figure, "lengths", alt="Scaled dot product against cosine, one point per key, coloured by the key's length")
 
 
-def joint_plane(visit: Visit, layer: int, head: int, query: int, key: int) -> None:
+def joint_plane(visit: Subject, layer: int, head: int, query: int, key: int) -> None:
     """All queries and keys of a head in one plane, and beside it what their colours mean."""
     plane, legend = st.columns([1.9, 1], gap="medium")
     tokens = visit.sample.tokens["main"]
@@ -184,7 +185,7 @@ def joint_plane(visit: Visit, layer: int, head: int, query: int, key: int) -> No
         plot(figure, "joint", alt=f"Queries and keys of one head in a plane by {method}, coloured by {paint.lower()}")
 
 
-def token_colours(visit: Visit, paint: str) -> np.ndarray | None:
+def token_colours(visit: Subject, paint: str) -> np.ndarray | None:
     """A colour per token, by where it lies or by its mean pixel; None where query and key alone are told apart."""
     tokens = visit.sample.tokens["main"]
     if paint == "Kind":

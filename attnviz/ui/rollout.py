@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import streamlit as st
@@ -20,13 +21,13 @@ from attnviz.plots import bars
 from attnviz.types import Tokens
 from attnviz.ui.answers import best
 from attnviz.ui.cache import core
-from attnviz.ui.display import Display, display
+from attnviz.ui.display import display
 from attnviz.ui.heads import middle
 from attnviz.ui.output import dark, plot
 from attnviz.ui.shelf import Shelf
 from attnviz.ui.state import chosen_token, go, keep_inside, layer_name, token_name
-from attnviz.ui.visit import Visit
 
+Drawn = TypeVar("Drawn")
 ANSWER, CLS, MEAN, PATCH = "Answer", "CLS", "Mean of patches", "One patch"
 FUSED = {"Mean": "mean", "Maximum": "max", "Minimum": "min"}
 HELD = 8_000_000  # entries of all layers' fused maps that are kept in memory; above, rows are recomputed
@@ -34,7 +35,7 @@ SENT = 1_500_000  # entries of all tokens' rollouts that go to the browser, so t
 SLOT = "rollout"  # the maps in the browser: the rollout from each layer on, then raw attention
 OWN, COMMON = "Each map's own", "One for all"
 RANGES = {
-    OWN: "Every map has its own range of colours, from its least relevant patch to its most, so that weak differences "
+    OWN: "Every map has its own range of colours, from its least relevance to its most, so that weak differences "
     "are seen; the numbers in its legend say how weak.",
     COMMON: "All maps on this page are on one range of colours, from zero on, each map divided by its sum first.",
 }
@@ -98,8 +99,11 @@ class Choice:
         }
 
 
-def choose(visit: Visit) -> tuple[Choice, Display, bool]:
-    """The controls above the picture, and whether all maps share one range; every one of them is in the URL."""
+def choose(visit: Subject, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, bool]:
+    """The controls above the picture, and whether all maps share one range; every one of them is in the URL.
+
+    `look` draws the options of display among them.
+    """
     tokens, depth = visit.sample.tokens["main"], visit.model.config.layers
     options = targets(visit)
     keep_inside("target", options)
@@ -110,7 +114,7 @@ def choose(visit: Visit) -> tuple[Choice, Display, bool]:
     fusion = top.segmented_control("Heads of a layer", list(FUSED), default="Mean", required=True, key="fusion",
                                    bind="query-params", help=HELP["fusion"])  # fmt: skip
     with top:
-        look = display()
+        drawn = look()
     weight, share, first = st.columns(3, gap="medium")
     alpha = weight.slider("Residual weight", 0, 100, 50, 5, format="%d %%", key="alpha", bind="query-params",
                           help=HELP["alpha"])  # fmt: skip
@@ -122,23 +126,23 @@ def choose(visit: Visit) -> tuple[Choice, Display, bool]:
     common = first.segmented_control("Range of colours", list(RANGES), default=OWN, required=True, key="range",
                                      bind="query-params", help=HELP["range"]) == COMMON  # fmt: skip
     token = chosen_token("token", len(tokens), middle(tokens))
-    return Choice(target, token, FUSED[fusion], alpha / 100, discard / 100, by_row, start - 1, depth), look, common
+    return Choice(target, token, FUSED[fusion], alpha / 100, discard / 100, by_row, start - 1, depth), drawn, common
 
 
-def targets(visit: Visit) -> list[str]:
+def targets(visit: Subject) -> list[str]:
     """Where relevance may start; CLS by name only where the answer is not read from it alone."""
     tokens = visit.sample.tokens["main"]
     named = [CLS] if "CLS" in tokens.labels[: tokens.prefix] and answered_by(visit) != 0 else []
     return [ANSWER, *named, MEAN, PATCH]
 
 
-def answered_by(visit: Visit) -> int | None:
+def answered_by(visit: Subject) -> int | None:
     """The one token the answer is read from; None where it is read from several."""
     readout = visit.trace.readout["main"]
     return int(readout.argmax()) if float(readout.max()) == 1 else None
 
 
-def pick(visit: Visit, chosen: Sequence[int]) -> None:
+def pick(visit: Subject, chosen: Sequence[int]) -> None:
     """A click on a patch makes it the target; letting go, or a click on what the answer is read from, the answer."""
     if not chosen or chosen[-1] == answered_by(visit):
         go(target=ANSWER)
@@ -148,7 +152,7 @@ def pick(visit: Visit, chosen: Sequence[int]) -> None:
         go(target=PATCH, token=(int(chosen[-1]),))
 
 
-def answer_words(visit: Visit) -> str:
+def answer_words(visit: Subject) -> str:
     """What the model says, and where its answer is read from."""
     (name, probability), token = best(visit.model, visit.trace, 1)[0], answered_by(visit)
     read = "the mean of all patches" if token is None else token_name(visit.sample.tokens["main"], token)
@@ -164,7 +168,7 @@ class Result:
     every: Float[np.ndarray, "map token token"] | None  # the same maps for every token as the target, where asked
 
 
-def work_out(visit: Visit, choice: Choice) -> Result:
+def work_out(visit: Subject, choice: Choice) -> Result:
     """The maps of the target; those of every token too where one patch is the target and they are few."""
     size = len(visit.sample.tokens["main"])
     all_tokens = choice.target == PATCH and (choice.depth + 1) * size * size <= SENT
@@ -175,7 +179,7 @@ def work_out(visit: Visit, choice: Choice) -> Result:
     return Result(maps[:-1, choice.token], maps[-1, choice.token], maps)
 
 
-def maps_of(visit: Visit, choice: Choice, start: Start) -> Float[np.ndarray, "map *target token"]:
+def maps_of(visit: Subject, choice: Choice, start: Start) -> Float[np.ndarray, "map *target token"]:
     """Rollouts from each layer on, then raw attention of the last layer, each divided by its sum."""
     stream, trace = visit.sample.tokens["main"].stream, visit.trace
     thinned, whole = opened(visit, choice)
@@ -186,7 +190,7 @@ def maps_of(visit: Visit, choice: Choice, start: Start) -> Float[np.ndarray, "ma
     return maps / maps.sum(-1, keepdims=True)
 
 
-def opened(visit: Visit, choice: Choice) -> tuple[Open | None, Open | None]:
+def opened(visit: Subject, choice: Choice) -> tuple[Open | None, Open | None]:
     """Fused maps kept for this picture, with and without discard: a slider then costs vector products only."""
     if sum(len(c.queries) * len(c.keys) for c in visit.trace.calls) > HELD:
         return None, None
@@ -205,7 +209,7 @@ def maps_kept() -> Shelf[tuple[Tensor, ...]]:
     return Shelf(entries=64, size=100_000_000)
 
 
-def send(visit: Visit, choice: Choice, result: Result) -> None:
+def send(visit: Subject, choice: Choice, result: Result) -> None:
     """Give the browser the maps of the target, or those of every token so that hovering shows each."""
     titles = [f"From {layer_name(i).lower()}" for i in range(choice.depth)]
     shown = np.concatenate([result.steps, result.raw[None]]) if result.every is None else result.every
@@ -234,7 +238,7 @@ def prefix_words(tokens: Tokens, choice: Choice, result: Result) -> str:
     return f"On {named}: **{shares[0]:.1f} %** of the rollout, **{shares[1]:.1f} %** of raw attention."
 
 
-def caveats(visit: Visit, common: bool) -> str:
+def caveats(visit: Subject, common: bool) -> str:
     """What has to be known to compare the maps: their range of colours, and what the kind of attention adds to it."""
     own = dict.fromkeys(call.rule.caveat for call in visit.trace.calls if call.rule.caveat)
     return " ".join([RANGES[COMMON if common else OWN], NO_CLASS, *own])
@@ -250,20 +254,20 @@ def top_patches(tokens: Tokens, choice: Choice, result: Result, count: int = 6) 
     st.dataframe(data, hide_index=True, column_config={"Rollout": share, "Raw attention": share})
 
 
-def measured(visit: Visit) -> tuple[Float[np.ndarray, " layer"], Float[np.ndarray, " layer"]]:
+def measured(visit: Subject) -> tuple[Float[np.ndarray, " layer"], Float[np.ndarray, " layer"]]:
     """Mean lengths of what enters each layer and of what its attention adds."""
     kept, added = residual_norms(visit.trace)
     return kept.numpy(), added.numpy()
 
 
-def measured_words(visit: Visit) -> str:
+def measured_words(visit: Subject) -> str:
     """What the residual path really carries, as a range over the layers."""
     kept, added = measured(visit)
     share = 100 * kept / (kept + added)
     return f"Measured here: {share.min():.0f} to {share.max():.0f} %"
 
 
-def residual_chart(visit: Visit, choice: Choice) -> None:
+def residual_chart(visit: Subject, choice: Choice) -> None:
     """The measured share of the residual path in every layer, with the ratio of lengths written out."""
     kept, added = measured(visit)
     names = [layer_name(i) for i in range(len(kept))]
@@ -275,7 +279,7 @@ def residual_chart(visit: Visit, choice: Choice) -> None:
     st.caption(f"‖x‖ : ‖attention(x)‖, means over tokens: {', '.join(words)}. Dotted: the weight chosen above.")
 
 
-def arrays(visit: Visit, choice: Choice, result: Result) -> dict[str, np.ndarray]:
+def arrays(visit: Subject, choice: Choice, result: Result) -> dict[str, np.ndarray]:
     """Every number on the page with its labels, for an NPZ."""
     tokens = visit.sample.tokens["main"]
     found = {"rollout": result.steps[choice.first], "by_first_layer": result.steps, "raw_attention": result.raw}
@@ -283,7 +287,7 @@ def arrays(visit: Visit, choice: Choice, result: Result) -> dict[str, np.ndarray
     return found | {"labels": np.array([f"{k}: {v}" for k, v in words.items()]), "tokens": np.array(tokens.labels)}
 
 
-def rows(visit: Visit, choice: Choice, result: Result) -> tuple[list[str], list[list]]:
+def rows(visit: Subject, choice: Choice, result: Result) -> tuple[list[str], list[list]]:
     """Relevance of every token with its labels, for a CSV."""
     tokens = visit.sample.tokens["main"]
     labels = {"model": visit.name, **choice.labels(tokens)}

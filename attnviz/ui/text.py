@@ -23,9 +23,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import streamlit as st
 
+from attnviz.ui.reading import reads_text
 from attnviz.ui.state import go
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "text"
+PAGES = Path(__file__).resolve().parents[2] / "pages"
 LINK = re.compile(r"^- \[(?P<label>[^\]]+)\]\((?P<address>[^)]*)\)\s*(?P<why>.*)$")
 
 
@@ -109,4 +111,10 @@ def offer(page: str, experiment: Experiment, key: str) -> None:
     st.caption(experiment.why)
     if pressed and experiment.page != page:
         # Without the empty mapping it would clear the parameters bound to widgets, which is refused; they come back.
-        st.switch_page(f"../pages/{experiment.page}.py", query_params={})
+        st.switch_page(page_file(experiment.page), query_params={})
+
+
+def page_file(page: str) -> str:
+    """The script of a page: its own for models that read text where there is one, under the same address."""
+    own = PAGES / "text" / f"{page}.py"
+    return f"../pages/text/{page}.py" if reads_text() and own.exists() else f"../pages/{page}.py"

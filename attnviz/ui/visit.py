@@ -8,11 +8,13 @@ from functools import partial
 import streamlit as st
 from PIL import Image
 
-from attnviz.models import MODELS, ImageModel
-from attnviz.types import Sample, Trace
-from attnviz.ui.cache import Busy, model_names, open_model, trace
+from attnviz.models import MODELS, TEXTS, ImageModel
+from attnviz.types import Sample
+from attnviz.ui.cache import Busy, model_names, open_any, open_model, trace
 from attnviz.ui.device import device_line
+from attnviz.ui.reading import choose_text
 from attnviz.ui.samples import open_sample, samples_of
+from attnviz.ui.subject import Subject
 from attnviz.ui.uploads import BadImage, Picture, decode
 
 WHICH = "Which network to look into. Those of the bench are small, and differ in nothing but their attention."
@@ -20,16 +22,12 @@ TYPES = ["png", "jpg", "jpeg", "webp"]  # by name only; `decode` looks at the co
 OWN, PROBLEM, LAST = "attnviz:own", "attnviz:problem", "attnviz:last"  # keys of the session
 
 
-@dataclass(frozen=True, eq=False)
-class Visit:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Visit(Subject):
     """One model, one picture, and everything the model computed for it."""
 
     model: ImageModel
-    name: str  # of the model, in MODELS, in the bench or among those trained here
     picture: Image.Image  # the visitor's picture, upright RGB
-    sample: Sample
-    trace: Trace
-    source: str  # a sample's name, "upload" or "camera"
 
 
 def own_pictures() -> dict[str, Picture]:
@@ -42,14 +40,17 @@ def sidebar() -> None:
     with st.sidebar:
         name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
         about = st.empty()
-        choose_picture(name)
-        bring_picture("image")
+        if name in TEXTS:
+            choose_text(name)
+        else:
+            choose_picture(name)
+            bring_picture("image")
         device = st.empty()
     problem = st.empty()  # always there, so that what follows keeps its place and its state
     if sentence := st.session_state.get(PROBLEM):
         problem.warning(sentence, icon=":material/image_not_supported:")
     about.caption(said_of(name))
-    device.caption(device_line(open_model(name)))
+    device.caption(device_line(open_any(name)))
 
 
 def said_of(name: str) -> str:
@@ -98,7 +99,7 @@ def visit() -> Visit:
     picture = own_pictures().get(source) or open_sample(name, source)
     model = open_model(name)
     sample = prepared(model.digest, picture.digest, model, picture.image)
-    return Visit(model, name, picture.image, sample, trace(name, sample), source)
+    return Visit(model=model, name=name, picture=picture.image, sample=sample, trace=trace(name, sample), source=source)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

@@ -1,0 +1,118 @@
+"""What a model of texts makes of one: praise, parts of speech, hidden and next words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import streamlit as st
+import torch
+
+from attnviz.models import TextModel
+from attnviz.models.subwords import BOS, CLS, MASK, SEP, SPECIAL
+from attnviz.models.text import WORD
+from attnviz.types import Trace
+from attnviz.ui.answers import percent
+from attnviz.ui.cache import core
+from attnviz.ui.reading import Reading
+
+NAMES = {  # parts of speech, written out
+    "ADJ": "adjective", "ADP": "preposition", "ADV": "adverb", "AUX": "auxiliary", "CCONJ": "conjunction",
+    "DET": "determiner", "INTJ": "interjection", "NOUN": "noun", "NUM": "number", "PART": "particle", "PRON": "pronoun",
+    "PROPN": "name", "PUNCT": "punctuation", "SCONJ": "subordinator", "SYM": "symbol", "VERB": "verb", "X": "other",
+}  # fmt: skip
+Guess = tuple[str, float]  # a piece and its probability
+
+
+def likeliest(model: TextModel, trace: Trace, row: int, count: int = 5) -> list[Guess]:
+    """The likeliest pieces at (or, for a decoder, after) one token; special pieces are no answer."""
+    scores = trace.logits[WORD][row].float().clone()
+    scores[[SPECIAL.index(name) for name in ("[PAD]", "[BOS]", "[CLS]", "[SEP]", "[MASK]")]] = float("-inf")
+    best = scores.softmax(-1).topk(count)
+    return [(model.subwords.label(int(i)), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
+
+
+def hidden_guesses(about: Reading, token: int, count: int = 5) -> list[Guess]:
+    """What the encoder expects in the place of one token, which is hidden from it."""
+    ids = about.sample.inputs["main"].clone()
+    ids[token] = MASK
+    sample = replace(about.sample, inputs={"main": ids}, digest=f"{about.sample.digest}:{token}")
+    with core(), torch.no_grad():
+        return likeliest(about.model, about.model(sample), token, count)
+
+
+def bars(guesses: Sequence[Guess]) -> None:
+    """Pieces with their probabilities."""
+    for name, probability in guesses:
+        st.progress(probability, f"{name} · {percent(probability)}")
+
+
+def answers(about: Reading, token: int) -> None:
+    """Everything the model says of the text and of one token."""
+    if about.model.config.causal:
+        decoder_answers(about, token)
+        return
+    logits = about.trace.logits
+    if "sentiment" in logits:
+        share = float(logits["sentiment"][0].float().softmax(-1)[1])
+        st.progress(share, f"Praise {percent(share)} · blame {percent(1 - share)}")
+        st.caption("How much it reads like praise, as a review of a film would. CLS answers this.")
+    ids = about.sample.inputs["main"]
+    label = about.sample.tokens["main"].labels[token]
+    if int(ids[token]) in (CLS, SEP, BOS):
+        st.caption(f"{label} is a special token. Pick a word to see what the model expects in its place.")
+        return
+    if "tag" in logits:
+        probabilities = logits["tag"][token].float().softmax(-1)
+        best = int(probabilities.argmax())
+        tag = about.model.labels("tag")[best]
+        st.markdown(f"**{label}** is {article(NAMES[tag])} ({tag}, {percent(float(probabilities[best]))}).")
+    st.markdown(f"With **{label}** hidden, the model expects in its place:")
+    bars(hidden_guesses(about, token))
+
+
+def decoder_answers(about: Reading, token: int) -> None:
+    """What comes next, after the whole text and after one token."""
+    tokens = about.sample.tokens["main"]
+    last = len(tokens) - 1
+    st.markdown("After the whole text, the model expects next:")
+    bars(likeliest(about.model, about.trace, last))
+    if token != last:
+        st.markdown(f"After **{tokens.labels[token]}** it expected:")
+        bars(likeliest(about.model, about.trace, token, 3))
+
+
+def article(noun: str) -> str:
+    """A noun with its article."""
+    if noun in ("punctuation", "other"):
+        return noun
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def answer_words(about: Reading) -> str:
+    """What the model says, and where its answer is read from, in a sentence."""
+    tokens = about.sample.tokens["main"]
+    if about.model.config.causal:
+        (name, probability), *_ = likeliest(about.model, about.trace, len(tokens) - 1, 1)
+        said = f"After **{tokens.labels[-1]}** the model expects **{name}** ({percent(probability)})."
+        return f"{said} The last token says so."
+    share = float(about.trace.logits["sentiment"][0].float().softmax(-1)[1])
+    said, how_sure = ("praise", share) if share >= 0.5 else ("blame", 1 - share)
+    return f"The model takes this for **{said}** ({percent(how_sure)}). It reads this answer from CLS."
+
+
+def record(model: TextModel) -> str:
+    """How well the model does on text it has never seen, in words; empty where nobody has measured it."""
+    facts = model.facts
+    if "sst2" in facts:
+        layer, head = facts["syntax"]
+        parts = (
+            f"praise or blame of {facts['sst2_held_out']:,} sentences about films right for {facts['sst2']} %",
+            f"the part of speech of {facts['words_held_out']:,} words for {facts['upos']} %",
+            f"the word each depends on, by layer {layer + 1}, head {head + 1} alone, for {facts['uas']} %",
+            f"a hidden piece for {facts['masked1']} %, among five guesses for {facts['masked5']} %",
+        )
+        return f"On text it had never seen: {'; '.join(parts)}."
+    if "perplexity" in facts:
+        return f"On stories it had never read it is as unsure as among {facts['perplexity']:.0f} equally likely pieces."
+    return ""

@@ -1,0 +1,113 @@
+"""What the Heads page of a text is made of: maps of every layer in the browser, measures, lines, arcs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import streamlit as st
+
+from attnviz import views
+from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_text_heads
+from attnviz.models import TextModel
+from attnviz.models.subwords import first_pieces
+from attnviz.types import AttentionCall
+from attnviz.ui.cache import core, open_text_model
+from attnviz.ui.heads import Table, place
+from attnviz.ui.read_look import Look, send
+from attnviz.ui.reading import Reading, prepared_text
+from attnviz.ui.samples import FOLDER
+from attnviz.ui.state import head_name
+
+VIEWS = ("Lines", "Matrix", "Arcs")
+MOST_TILES = 128  # tokens up to which every head of every layer travels exact
+
+
+@lru_cache(maxsize=1)
+def treebank() -> dict[str, dict]:
+    """The treebank's sentences that are stored, by their text."""
+    rows = json.loads((FOLDER / "treebank.json").read_text(encoding="utf-8"))
+    return {row["text"]: row for row in rows}
+
+
+def parsed(model: TextModel, text: str) -> Parsed | None:
+    """The words of a stored sentence and the words they depend on; None for any other text."""
+    row = treebank().get(text)
+    if row is None:
+        return None
+    spans = [(start, stop) for start, stop, _, _ in row["words"]]
+    first = first_pieces(text, model.subwords.pieces(text), spans)
+    return Parsed(text, tuple(1 + i for i in first), tuple(head for *_, head in row["words"]))
+
+
+def gold(about: Reading, look: Look) -> list[tuple[int, int]]:
+    """The treebank's dependencies among what is shown; none for a text it does not hold."""
+    found = parsed(about.model, about.sample.text)
+    if found is None or about.sample.text != st.session_state.get("text"):
+        return []
+    pairs = [(look.groups.shown(a), look.groups.shown(b)) for a, b in gold_arcs(found)]
+    return [(a, b) for a, b in pairs if a is not None and b is not None and a != b]
+
+
+@st.cache_data(max_entries=8, show_spinner="Holding every head against the treebank")
+def syntax(name: str, model_digest: str) -> np.ndarray:
+    """[layer head]: how often each head looks most at the word a word depends on, over the stored sentences."""
+    model = open_text_model(name)
+    hits = []
+    for text in treebank():
+        found = parsed(model, text)
+        sample = prepared_text(model.digest, text, model, text)
+        if found is not None:
+            with core():
+                calls = model(sample).calls
+            hits.append(np.stack([found_heads(call, found) for call in calls]))
+    return np.concatenate(hits, -1).mean(-1)
+
+
+def measured(about: Reading) -> Table:
+    """Every measure of every head on this text, and how each head does on the stored treebank sentences."""
+    table = dict(_measured(about.model.digest, about.sample.digest, about.trace.calls))
+    return {**table, "syntax": syntax(about.name, about.model.digest)}
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _measured(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> Table:
+    return measure_text_heads(_calls)
+
+
+def slots(about: Reading) -> list[str]:
+    """The name of each layer's maps in the browser."""
+    return [f"read:{layer}" for layer in range(len(about.trace.calls))]
+
+
+def send_all(about: Reading, look: Look) -> bool:
+    """Give the browser every layer exact where that is little; whether it was."""
+    if len(look.tokens) > MOST_TILES:
+        blocks = [views.block_means(look.maps(call.token_map().float().numpy())) for call in about.trace.calls]
+        views.send_tiles("read:tiles", np.stack(blocks))
+        return False
+    for layer in range(len(about.trace.calls)):
+        send_layer(about, look, layer)
+    return True
+
+
+def send_layer(about: Reading, look: Look, layer: int) -> str:
+    """Give the browser the exact maps of one layer, as they are shown."""
+    call = about.trace.calls[layer]
+    return send(f"read:{layer}", call, look, [place(about, layer, head) for head in range(call.heads)])
+
+
+def lines_choice(heads: int, opened: int) -> tuple[list[int], float, int, float]:
+    """Which heads have lines, and which of their lines: least weight, most keys a word, share of a row."""
+    names = [head_name(i) for i in range(heads)]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        chosen = st.pills("Heads with lines", names, selection_mode="multi", default=[names[opened]], key="heads",
+                          bind="query-params")  # fmt: skip
+        with st.popover("Fewer lines", icon=":material/filter_alt:"):
+            least = st.slider("At least this weight", 0, 50, 2, format="%d %%", key="least", bind="query-params")
+            most = st.slider("At most so many keys a word (0: any)", 0, 10, 0, key="most", bind="query-params")
+            mass = st.slider("The strongest that hold together", 10, 100, 100, 5, format="%d %%", key="mass",
+                             bind="query-params")  # fmt: skip
+    return [names.index(name) for name in chosen or []], least / 100, most, mass / 100

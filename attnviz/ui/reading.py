@@ -1,0 +1,73 @@
+"""The text a visitor gives a model, and the record of it that pages read."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import streamlit as st
+
+from attnviz.models import TEXTS, TextModel
+from attnviz.types import Sample
+from attnviz.ui.cache import open_text_model, trace
+from attnviz.ui.sentences import PAIRS, SENTENCES
+from attnviz.ui.state import go
+from attnviz.ui.subject import Subject
+
+LETTERS = 4000  # that may be typed; far more than any model here reads, and still short enough for an address
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reading(Subject):
+    """One model, one text or two, and everything the model computed for it."""
+
+    model: TextModel
+
+
+def reads_text() -> bool:
+    """Whether the chosen model reads text. Also before the sidebar is drawn: then the address says it."""
+    return st.session_state.get("model", st.query_params.get("model")) in TEXTS
+
+
+def choose_text(name: str) -> None:
+    """The visitor's text, and a second one for a model that compares two; both in the address."""
+    first = SENTENCES[name][0]
+    st.text_area("Your text", first, max_chars=LETTERS, key="text", bind="query-params", height=110)
+    if not open_text_model(name).config.causal:
+        st.text_input("A second sentence", max_chars=LETTERS, key="second", bind="query-params",
+                      help="It stands behind [SEP], as pairs of sentences did while the model learned.")  # fmt: skip
+    st.caption(f"The text is read as typed; {name} reads at most {open_text_model(name).config.longest} pieces.")
+
+
+def use(name: str, text: str) -> None:
+    """Read a sample; of a pair the second sentence too."""
+    go(text=text, second=PAIRS.get(text, ""))
+
+
+def reading() -> Reading:
+    """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
+    name = st.session_state["model"]
+    model = open_text_model(name)
+    texts = (st.session_state.get("text") or "", st.session_state.get("second") or "")
+    given = texts[0] if model.config.causal or not texts[1].strip() else texts
+    sample = prepared_text(model.digest, hashlib.sha256(repr(given).encode()).hexdigest(), model, given)
+    return Reading(model=model, name=name, sample=sample, trace=trace(name, sample), source="text")
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def prepared_text(model_digest: str, text_digest: str, _model: TextModel, _text: str | tuple[str, str]) -> Sample:
+    """A text made ready for a model."""
+    return _model.prepare(_text)
+
+
+def remarks(about: Reading) -> None:
+    """What was not read, and where the cut lies."""
+    sample = about.sample
+    if sample.cut:
+        last = sample.text.split()[-1][-30:] if sample.text.split() else ""
+        words = len(sample.cut.split())
+        st.caption(f"The model reads {about.model.config.longest} pieces: up to “{last}”. The {words:,} words after it "
+                   "were left out.")  # fmt: skip
+    if not sample.text:
+        st.info("Type a sentence in the sidebar; until then there are only special tokens to look at.",
+                icon=":material/info:")  # fmt: skip

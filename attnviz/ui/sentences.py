@@ -1,0 +1,26 @@
+"""Sentences to start from. The first of a model is what a visitor reads first. To add one: one line here."""
+
+from __future__ import annotations
+
+TIRED = "The animal didn't cross the street because it was too tired."
+WIDE = "The animal didn't cross the street because it was too wide."
+SENTENCES: dict[str, tuple[str, ...]] = {  # model -> texts
+    "sentences": (
+        TIRED,
+        WIDE,
+        "A little girl in a red coat feeds the ducks, and the ducks follow the girl home.",
+        "The plot is thin, but the actors are a joy to watch.",
+        "What a long, dull and joyless film!",
+        "Is the shop open? The man who sells bread says that it opens at nine.",
+        "She poured water from the [MASK] into the glass.",
+        "A man plays the guitar.",
+    ),
+    "stories": (
+        "Once upon a time there was a little girl who lived in a village near the",
+        "The old woman opened the door and saw a fox. The fox said to the old",
+        "The keys to the cabinet",
+        "A man in a blue shirt is standing on a",
+        "Tom gave the ball to Mary, and Mary gave the ball to",
+    ),
+}
+PAIRS = {"A man plays the guitar.": "Somebody is making music."}  # a text -> the second sentence that goes with it

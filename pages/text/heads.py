@@ -1,0 +1,82 @@
+"""Heads, for a text: all heads at a glance, one opened, lines, matrix and arcs, heads found by their habits."""
+
+from typing import Any
+
+import streamlit as st
+
+from attnviz import ui, views
+from attnviz.ui import heads, read_heads, read_look
+from attnviz.ui.prose import section
+
+about = ui.reading()
+calls, tokens = about.trace.calls, about.sample.tokens["main"]
+
+ui.header("text/heads")
+ui.remarks(about)
+
+
+def open_head(cell: tuple[int, ...]) -> None:
+    ui.go(layer=ui.call_labels(about.trace)[cell[0]], head=cell[1] + 1)
+
+
+@ui.fragment
+def page() -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        layer, head = ui.call_choice(about.trace), ui.head_choice(about.model)
+        several = st.toggle("Pick several", key="several", bind="query-params")
+        look = read_look.look_at(tokens)
+    exact = read_heads.send_all(about, look)
+    slot = read_heads.slots(about)[layer] if exact else read_heads.send_layer(about, look, layer)
+    table, opened = read_heads.measured(about), heads.place(about, layer, head)
+    chosen = look.picked(read_look.middle(tokens), several=several)
+    drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours, "tokens": chosen}
+
+    large, grid = st.columns(2, gap="medium")
+    with large:
+        st.markdown(f"**{opened}:** {heads.said(look.tokens, chosen)}")
+        views.text_view("large", maps=slot, index=head, several=several, on_pick=look.pick, follows="all",
+                        label=f"Your text with the attention of {opened.lower()}", **drawn)  # fmt: skip
+        if said := look.left_out(calls[layer].token_map([head]).float().numpy()):
+            st.caption(said)
+        heads.facts(table, layer, head)
+        heads.strongest(calls[layer], head, [look.groups.first(group) for group in chosen])
+    with grid:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            mode = st.segmented_control("All heads", ["One word", "Matrices"], default="Matrices", required=True,
+                                        key="grid", bind="query-params")  # fmt: skip
+            measure = heads.order_choice(table)
+        across = about.model.config.heads
+        views.tiles_view("all", maps=read_heads.slots(about), order=heads.order(table, measure),
+                         rows=ui.call_names(about.trace), selected=(layer, head), tile=min(96, 580 // across),
+                         columns=[ui.head_name(i) for i in range(across)],
+                         mode="rows" if mode == "One word" and exact else "matrix", on_pick=open_head,
+                         tiles=None if exact else "read:tiles", drop_prefix=False,
+                         label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
+    heads.find_buttons(about, table)
+
+    show = st.segmented_control("Show", read_heads.VIEWS, default="Lines", required=True, key="view",
+                                bind="query-params")  # fmt: skip
+    if show == "Lines":
+        these, least, most, mass = read_heads.lines_choice(calls[layer].heads, head)
+        views.lines_view("lines", maps=slot, heads=these, tokens=chosen, least=least, most=most, mass=mass,
+                         several=several, on_pick=look.pick, label=f"Lines of {opened.lower()}")  # fmt: skip
+    elif show == "Matrix":
+        views.matrix_view("matrix", maps=slot, index=head, on_pick=look.pick, height=620, follows="all",
+                          label=f"All weights of {opened.lower()}", **drawn)  # fmt: skip
+    else:
+        arcs = read_heads.gold(about, look)
+        views.arcs_view("arcs", maps=slot, index=head, tokens=chosen, gold=arcs, on_pick=look.pick,
+                        label=f"Arcs of {opened.lower()}")  # fmt: skip
+        section("text/heads", "Arcs" if arcs else "Arcs without a treebank", title=False)
+
+    section("text/heads", "What the heads do, layer by layer")
+    heads.measure_charts(table, {"reach": {}, "spread": {"even attention": 1.0}, "first": {}}, layer, head,
+                         "on this text")  # fmt: skip
+    heads.head_table(about, table, measure)
+    ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
+                 lambda: heads.row_table(calls[layer], head, [look.groups.first(g) for g in chosen]),
+                 "heads-text")  # fmt: skip
+
+
+page()
+ui.footer("text/heads")

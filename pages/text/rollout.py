@@ -1,0 +1,59 @@
+"""Rollout, for a text: attention followed back through all layers, to the words the answer can have come from."""
+
+from functools import partial
+
+import streamlit as st
+
+from attnviz import ui, views
+from attnviz.ui import read_answers, read_look, read_rollout, rollout
+from attnviz.ui.prose import section
+
+about = ui.reading()
+tokens = about.sample.tokens["main"]
+
+ui.header("text/rollout")
+ui.remarks(about)
+
+
+@ui.fragment
+def page() -> None:
+    st.markdown(read_answers.answer_words(about))
+    choice, look, common = rollout.choose(about, partial(read_look.look_at, tokens))
+    result = rollout.work_out(about, choice)
+    group = look.groups.shown(choice.token) if choice.target == rollout.PATCH else None
+    chosen = () if group is None else (group,)
+    name, last = choice.name(tokens), choice.depth
+    read_rollout.send(choice, result, look)
+    drawn = {"maps": rollout.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours, "shared": common,
+             "stretched": not common, "on_pick": lambda picked: read_rollout.pick(about, look, picked)}  # fmt: skip
+
+    large, beside = st.columns([1.5, 1], gap="medium")
+    with large:
+        st.markdown(f"**Rollout** of {name}, {choice.span}  \n{rollout.small(choice.labels(tokens))}")
+        views.text_view("large", index=choice.first, label="Your text with the rollout", **drawn)
+        st.markdown(read_rollout.special_words(tokens, choice, result))
+        st.caption(rollout.caveats(about, common))
+    with beside:
+        st.markdown(f"**Raw attention**, layer {last} alone  \n{rollout.small(rollout.raw_labels(choice, tokens))}")
+        views.text_view("raw", index=last, label="Your text with raw attention", **drawn)
+        read_rollout.top_words(choice, result, look)
+
+    section("text/rollout", "Layer by layer")
+    for first in range(last):
+        at, text = st.columns([1, 6], vertical_alignment="center")
+        at.button(f"From layer {first + 1}", key=f"from:{first}", on_click=ui.go, kwargs={"from": first + 1},
+                  type="primary" if first == choice.first else "secondary")  # fmt: skip
+        with text:
+            views.text_view(f"step:{first}", index=first, label=f"Rollout from layer {first + 1} on", **drawn)
+    words, chart = st.columns([1, 1], gap="large")
+    with words:
+        section("text/rollout", "How it is computed")
+    with chart:
+        section("text/rollout", "How much does the residual path carry?")
+        rollout.residual_chart(about, choice)
+    ui.downloads(lambda: rollout.arrays(about, choice, result), lambda: rollout.rows(about, choice, result),
+                 "rollout-text")  # fmt: skip
+
+
+page()
+ui.footer("text/rollout")

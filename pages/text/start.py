@@ -1,0 +1,46 @@
+"""Start, for a text: a sentence, what the model makes of it, and one map to move the pointer over."""
+
+import streamlit as st
+
+from attnviz import ui, views
+from attnviz.ui import read_answers, read_heads, read_look
+from attnviz.ui.reading import use
+from attnviz.ui.sentences import SENTENCES
+
+SHOWN = 2  # sentences beside each other; the others wait in a popover
+
+ui.header("text/start")
+about = ui.reading()
+model, tokens = about.model, about.sample.tokens["main"]
+
+with st.container(horizontal=True):
+    for number, text in enumerate(SENTENCES[about.name][:SHOWN]):
+        st.button(text, key=f"sample:{number}", on_click=use, args=(about.name, text))
+    with st.popover("More", icon=":material/format_quote:"):
+        for number, text in enumerate(SENTENCES[about.name][SHOWN:]):
+            st.button(text, key=f"sample:{SHOWN + number}", on_click=use, args=(about.name, text), type="tertiary")
+    if not model.config.causal:
+        with st.popover("A treebank sentence", icon=":material/account_tree:"):
+            for number, text in enumerate(read_heads.treebank()):
+                st.button(text, key=f"treebank:{number}", on_click=use, args=(about.name, text), type="tertiary")
+ui.remarks(about)
+
+text, answer = st.columns([2, 1], gap="large")
+with text:
+    look = read_look.look_at(tokens)
+    call = about.trace.calls[-1]
+    chosen = look.picked(read_look.middle(tokens))
+    title = f"{ui.call_names(about.trace)[-1]}, mean of {call.heads} heads"
+    slot = read_look.send("start", call, look, [title], call.token_map().mean(0, keepdim=True).float().numpy())
+    st.markdown(f"**{title}:** where {look.tokens.labels[chosen[0]]} looks")
+    views.text_view("start:view", maps=slot, tokens=chosen, scale=look.scale, colours=look.colours, label=title,
+                    on_pick=look.pick)  # fmt: skip
+with answer:
+    st.subheader("What the model makes of it", anchor=False)
+    read_answers.answers(about, look.groups.first(chosen[0]))
+    st.caption(read_answers.record(model))
+
+for column, question in zip(st.columns(3), ui.experiments(ui.section("text/start", "Questions")), strict=True):
+    with column.container(border=True, height="stretch"):
+        ui.offer("text/start", question, f"question:{question.page}")
+ui.footer("text/start")
