@@ -36,7 +36,7 @@ const arcsView = {
     const queries = active(view, record.queries), key = tokenAt(record.keys, shared.hover?.key);
     const alone = hovered(record.queries) == null && key != null; // only a key is pointed at: who looks at it
     const asked = alone ? {queries: [], key} : {queries, key: null};
-    const {shown, total} = strongestOf(record, [index], asked, {least: data.least, most: 0, mass: 1, drop}, ARCS);
+    const {shown, total} = keptStrongest(view, record, [index], asked, {least: data.least, most: 0, mass: 1, drop}, ARCS);
     const given = new Set(data.gold.map(([query, to]) => `${query}>${to}`));
     const about = alone ? [key] : queries;
     this.above(view, boxes, shown, given, seen);

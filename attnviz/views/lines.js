@@ -85,16 +85,11 @@ const linesView = {
     return this.words(view, record, heads, asked, lines.hidden);
   },
 
-  // The lines to draw as [weight, query, key, head], weakest first, and how many were left out for being too many. Those
-  // of nothing chosen, and the last ones asked for, are kept: a repaint must not look at every cell again.
+  // The lines to draw as [weight, query, key, head], weakest first, and how many were left out for being too many.
   lines(view, record, heads, asked) {
-    const {least, most, mass, drop_prefix: drop} = view.data, limits = {least, most, mass, drop};
-    const stamp = [heads, ...Object.values(limits)].join("|");
-    if (view.kept?.record !== record || view.kept.stamp !== stamp) view.kept = {record, stamp};
-    const {queries, key} = asked, name = queries.length || key != null ? "asked" : "all", which = `${queries}|${key}`;
-    if (view.kept[name]?.which === which) return view.kept[name];
-    const {shown, total} = strongestOf(record, heads, asked, limits, MOST);
-    return (view.kept[name] = {which, shown, hidden: total - shown.length});
+    const {least, most, mass, drop_prefix: drop} = view.data;
+    const {shown, total} = keptStrongest(view, record, heads, asked, {least, most, mass, drop}, MOST);
+    return {shown, hidden: total - shown.length};
   },
 
   // What a query gives to a key; nothing where that is masked or left out.
