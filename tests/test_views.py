@@ -199,3 +199,99 @@ def test_messages_of_views_are_small(mounted):
     views.picture_view("a", picture="p", maps="m")
     size = len(json.dumps(mounted[-1]["data"])) + len((bus.HERE / "view.js").read_text())
     assert size < 3_000  # it is sent again on every pick
+
+
+# Text ------------------------------------------------------------------------------------------------------------
+WORDS = Tokens(("CLS", "sing", "##ing", ".", "SEP"), words=(-1, 0, 0, 1, -1))
+
+
+def causal(count: int) -> np.ndarray:
+    """True = may not look there."""
+    return ~np.tri(count, dtype=bool)
+
+
+def test_masked_cells_are_told_apart_from_zero(numbers):
+    hidden = causal(5)
+    weights = np.where(hidden, 0, softmax(numbers.normal(size=(2, 5, 5))))
+    weights[0, 4, 1] = 0  # allowed, and given nothing
+    cells, peaks = records.quantise(weights, masked=np.broadcast_to(hidden, weights.shape))
+    back = records.restore(cells, peaks, masked=True)
+    assert (np.isnan(back) == hidden).all()
+    assert back[0, 4, 1] == 0
+    known = np.broadcast_to(~hidden, weights.shape)
+    assert (
+        np.abs(back - weights)[known] <= np.broadcast_to(peaks[..., None], weights.shape)[known] / 508 * 1.001
+    ).all()
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_mask_travels_in_the_cells_for_all_maps_or_for_each(numbers, each):
+    hidden = causal(5)
+    weights = np.where(hidden, np.nan, softmax(numbers.normal(size=(2, 5, 5))))  # NaN under a mask is nothing wrong
+    masked = np.stack([hidden, hidden]) if each else hidden
+    if each:
+        masked[1, 4, 0], weights[1, 4, 0] = True, 0
+    head, payload = unpack(records.pack_maps("m", weights, titles=["a", "b"], keys=WORDS, masked=masked))
+    cells = np.frombuffer(payload[12 * 10 :], np.uint8).reshape(2, 5, 5)
+    assert head["masked"] is True
+    np.testing.assert_array_equal(cells == 0, np.broadcast_to(masked, cells.shape))
+    sums, apart = np.frombuffer(payload[4 * 10 : 12 * 10], np.float32).reshape(2, 2, 5)
+    shown = np.where(masked, 0, weights)
+    np.testing.assert_allclose(sums, shown.sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(apart, shown[..., [0, 4]].sum(-1), rtol=1e-5)  # CLS and SEP
+
+
+def test_a_mask_that_hides_nothing_costs_nothing(numbers):
+    weights = softmax(numbers.normal(size=(1, 5, 5)))
+    free = records.pack_maps("m", weights, titles=["a"], keys=WORDS)
+    assert records.pack_maps("m", weights, titles=["a"], keys=WORDS, masked=np.zeros((5, 5), bool)) == free
+
+
+def test_masked_scores_and_masked_single_rows(numbers):
+    scores = numbers.normal(size=(1, 5, 5)).astype(np.float32)  # raw scores stand under the mask too
+    _, payload = unpack(records.pack_maps("m", scores, titles=["a"], keys=WORDS, signed=True, masked=causal(5)))
+    np.testing.assert_array_equal(np.frombuffer(payload[12 * 5 :], np.uint8).reshape(5, 5) == 0, causal(5))
+    row, hidden = np.array([[0.5, 0.5, 0, 0, 0]], np.float32), np.array([False, False, False, True, True])
+    _, payload = unpack(records.pack_maps("r", row, titles=["a"], keys=WORDS, masked=hidden))
+    np.testing.assert_array_equal(np.frombuffer(payload[12:], np.float32), [0.5, 0.5, 0, np.nan, np.nan])
+
+
+def test_a_mask_turned_round_is_refused(numbers):
+    weights = np.where(causal(5), 0, softmax(numbers.normal(size=(2, 5, 5))))
+    with pytest.raises(ValueError, match=r"masked is True where maps give up to 0\.\d+"):
+        records.pack_maps("m", weights, titles=["a", "b"], keys=WORDS, masked=~causal(5))
+    with pytest.raises(ValueError, match=r"masked is \(3, 5\) but maps are \(2, 5, 5\)"):
+        records.pack_maps("m", weights, titles=["a", "b"], keys=WORDS, masked=np.zeros((3, 5), bool))
+
+
+def test_words_travel_and_special_pieces_stand_aside():
+    row = np.array([[0.5, 0.2, 0.1, 0.1, 0.1]], np.float32)
+    head, payload = unpack(records.pack_maps("r", row, titles=["a"], keys=WORDS))
+    assert head["keys"]["words"] == [-1, 0, 0, 1, -1]
+    assert records.aside(WORDS).tolist() == [True, False, False, False, True]
+    assert records.aside(TOKENS).tolist() == [True, *[False] * 12]  # a prefix, as before
+    np.testing.assert_allclose(np.frombuffer(payload[8:12], np.float32), [0.6])
+
+
+def test_views_of_text_reserve_their_height(mounted):
+    views.send_maps("t", np.ones((1, 5, 5)) / 5, titles=["a"], keys=WORDS)
+    views.text_view("text", maps="t")
+    assert mounted[-1]["data"]["fit"] == {"shape": "text", "letters": sum(len(label) + 2 for label in WORDS.labels)}
+    long = Tokens(tuple(map(str, range(512))), stream="long")
+    views.send_maps("l", np.eye(512)[None], titles=["a"], keys=long)
+    for view, options in ((views.text_view, {}), (views.lines_view, {"heads": [0]})):
+        view("v", maps="l", **options)
+        assert mounted[-1]["data"]["height"] == 560
+        view("v", maps="l", height=300, **options)
+        assert mounted[-1]["data"]["height"] == 300
+    views.lines_view("v", maps="t", heads=[0])
+    assert mounted[-1]["data"]["height"] == 30 + 24 * 5
+    assert (mounted[-1]["data"]["most"], mounted[-1]["data"]["mass"]) == (0, 1.0)
+
+
+def test_gold_names_tokens_that_are_there(mounted):
+    views.send_maps("t", np.ones((1, 5, 5)) / 5, titles=["a"], keys=WORDS)
+    views.arcs_view("a", maps="t", gold=[(2, 1), (3, 1)])
+    assert mounted[-1]["data"]["gold"] == [[2, 1], [3, 1]]
+    with pytest.raises(ValueError, match=r"gold is \[\[2, 5\]\] but 't' has 5 tokens"):
+        views.arcs_view("a", maps="t", gold=[(2, 5)])

@@ -67,7 +67,7 @@ def send_maps(
     kind: str = "weights",
     unit: str = "percent",
     axes: tuple[str, str] | None = None,
-    masked: Bool[np.ndarray, "*map query key"] | None = None,
+    masked: Bool[np.ndarray, "..."] | None = None,
 ) -> None:
     """Give the browser maps [map query key], or one number per token and map [map key].
 

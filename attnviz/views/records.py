@@ -109,7 +109,7 @@ def pack_maps(
     kind: str = "weights",
     unit: str = "percent",
     axes: tuple[str, str] | None = None,
-    masked: Bool[np.ndarray, "*map query key"] | None = None,
+    masked: Bool[np.ndarray, "..."] | None = None,
 ) -> bytes:
     """Maps [map query key], or one row of numbers a map [map key], as one record; `axes` where they are no tokens.
 
