@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +20,7 @@ PENALTY = 0.6
 NEVER = [piece for piece in range(len(SPECIAL)) if piece != EOS]  # pieces that stand for no text
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """What writes: an encoder's memory and the new pieces in, scores of the next piece and what to remember out."""
 
@@ -68,7 +69,8 @@ def beam_search(network: Decoder, source: Int[Tensor, "text source"], *, width: 
         for i, text in enumerate(texts):
             for rank in (piece[i, :width] == EOS).nonzero()[:, 0].tolist():
                 written = ids[i * width + int(beam[i, rank]), 1:].tolist()
-                ended[text].append(Beam((*written, EOS), float(best[i, rank])))
+                if best[i, rank].isfinite():  # a beam that never began ends nowhere
+                    ended[text].append(Beam((*written, EOS), float(best[i, rank])))
         onward = (piece == EOS).int().argsort(dim=-1, stable=True)[:, :width]
         left = [i for i, text in enumerate(texts) if len(ended[text]) < width]
         if not left:
@@ -82,5 +84,5 @@ def beam_search(network: Decoder, source: Int[Tensor, "text source"], *, width: 
     else:
         for i, text in enumerate(texts):  # the limit came first
             cut = [Beam(tuple(ids[i * width + j, 1:].tolist()), float(totals[i, j])) for j in range(width)]
-            ended[text] += cut[: width - len(ended[text])]
+            ended[text] += [beam for beam in cut if beam.total > float("-inf")][: width - len(ended[text])]
     return [sorted(found, key=lambda beam: -beam.score)[:width] for found in ended]

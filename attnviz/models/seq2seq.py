@@ -80,7 +80,7 @@ class Seq2Seq(nn.Module):
         # What a context does to all that follows can be asked only of something that was there before it, so a zero is
         # added to each: its gradient is that of the context.
         zeros = torch.zeros_like(content[..., :1]).expand(*content.shape[:-1], memory.shape[-1]).clone()
-        zeros = zeros.detach().requires_grad_(torch.is_grad_enabled())
+        zeros = zeros.detach().requires_grad_(memory.requires_grad)
         state, asked, contexts, after = self.start(memory), list[Tensor](), list[Tensor](), list[Tensor]()
         for x, zero in zip(content.unbind(-2), zeros.unbind(-2), strict=True):
             asked.append(state)
@@ -90,8 +90,8 @@ class Seq2Seq(nn.Module):
         context = torch.stack(contexts, -2)
         last = self.features(content, torch.stack(after, -2), context)
         recorded = replace(
-            call, rule=self.rule(), query=torch.stack(asked, -2)[..., None, :, :], key=call.value,
-            queries=tokens["target"], output=context[..., None, :, :], graph=zeros if zeros.requires_grad else None,
+            call, query=self.from_query(torch.stack(asked, -2))[..., None, :, :], queries=tokens["target"],
+            output=context[..., None, :, :], graph=zeros if zeros.requires_grad else None,
             arrange=lambda tensor: tensor[..., None, :, :],
         )  # fmt: skip
         share = last.new_zeros(last.shape[:-1])
@@ -120,22 +120,21 @@ class Seq2Seq(nn.Module):
         """The first state of the decoder, from what the backward direction knows at the first token."""
         return self.first(memory[..., 0, self.config.hidden :]).tanh()
 
-    def rule(self) -> Additive:
-        """The attention formula with the parameters as they are now."""
-        return Additive(from_query=self.from_query.weight, from_key=self.from_key.weight, vector=self.vector)
-
     def call(
         self, memory: Float[Tensor, "*batch source feature"], keys: Tokens, keep: Tensor | None = None
     ) -> AttentionCall:
-        """The attention over one source, without a query so far; its keys have been through their matrix once."""
+        """The attention over one source, without a query so far; query and key enter it through their matrices."""
         value = memory[..., None, :, :]
-        return AttentionCall(name=CROSS, layer=0, rule=replace(self.rule(), from_key=None), query=value[..., :0, :0],
-                             key=self.from_key(value), value=value, queries=numbered(1, stream="target"), keys=keys,
-                             mask=None if keep is None else Mask(key_keep=keep), residual=False)  # fmt: skip
+        key = self.from_key(value)
+        rule = Additive(from_query=None, from_key=None, vector=self.vector)
+        return AttentionCall(name=CROSS, layer=0, rule=rule, query=key[..., :0, :], key=key, value=value,
+                             queries=numbered(1, stream="target"), keys=keys, residual=False,
+                             mask=None if keep is None else Mask(key_keep=keep))  # fmt: skip
 
     def look(self, call: AttentionCall, state: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch feature"]:
         """The context: states of the encoder, mixed by how well each fits the decoder's state."""
-        return (replace(call, query=state[..., None, None, :]).weights() @ call.value)[..., 0, 0, :]
+        asked = replace(call, query=self.from_query(state)[..., None, None, :])
+        return (asked.weights() @ call.value)[..., 0, 0, :]
 
     def step(self, x: Tensor, context: Tensor, state: Tensor) -> Float[Tensor, "*batch hidden"]:
         """The next state of the decoder, from its last piece, what it looked at, and its state."""

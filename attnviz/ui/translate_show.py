@@ -1,0 +1,179 @@
+"""The pictures of the Translate page: both texts, lines between them, the next pieces, both networks' alignments."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import streamlit as st
+import torch
+from jaxtyping import Bool, Float
+
+from attnviz import plots, views
+from attnviz.models.translation import TranslationModel
+from attnviz.types import AttentionCall, Tokens
+from attnviz.ui.answers import percent
+from attnviz.ui.output import dark, plot
+from attnviz.ui.state import buttons, chosen_token, head_name, layer_name, set_tokens
+from attnviz.ui.translate import Written, pick, plain
+
+Kind = Literal["cross", "encoder", "decoder"]
+KINDS: dict[str, Kind] = {"French to English": "cross", "Within the English": "encoder", "Within the French": "decoder"}
+ALL = "All"
+SHOWN = 8  # pieces among the likeliest
+SAYS = {
+    "cross": "Every French piece, at the step that wrote it, over the English.",
+    "encoder": "Every English piece over the English: how the sentence is read before a word is written.",
+    "decoder": "Every step over the French it had read by then; what comes later is masked.",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Which attention is shown."""
+
+    kind: Kind
+    layer: int | None  # None = the mean over all
+    head: int | None
+
+    @property
+    def name(self) -> str:
+        """What it is called on screen."""
+        layer = "mean of all layers" if self.layer is None else layer_name(self.layer).lower()
+        return f"{layer}, {'mean of all heads' if self.head is None else head_name(self.head).lower()}"
+
+
+def look_choice(model: TranslationModel) -> Look:
+    """Between the languages or within one of them, and the layer and head."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        kind = st.segmented_control("Look", list(KINDS), default=next(iter(KINDS)), required=True, key="look",
+                                    bind="query-params")  # fmt: skip
+        layer = buttons("Layer", [ALL, *range(1, model.config.layers + 1)], "layer", at=0) - 1
+        head = buttons("Head", [ALL, *range(1, model.config.heads + 1)], "head", at=0) - 1
+    return Look(KINDS[kind], None if layer < 0 else layer, None if head < 0 else head)
+
+
+def calls_of(here: Written, kind: Kind) -> list[AttentionCall]:
+    """The attention calls of a kind, one for each layer."""
+    calls = here.trace.calls
+    if kind == "cross":
+        return [call for call in calls if call.name.endswith("cross")]
+    return [call for call in calls if call.name.startswith(kind) and not call.name.endswith("cross")]
+
+
+def map_of(here: Written, look: Look) -> Float[np.ndarray, "query key"]:
+    """One map: of one head, or the mean over heads, layers or both."""
+    calls = calls_of(here, look.kind)
+    chosen = calls if look.layer is None else [calls[look.layer]]
+    heads = None if look.head is None else [look.head]
+    return torch.stack([call.token_map(heads).mean(-3) for call in chosen]).mean(0).numpy()
+
+
+def first(tokens: Tokens, count: int, stream: str = "") -> Tokens:
+    """The first tokens of a text."""
+    return Tokens(tokens.labels[:count], stream=stream or tokens.stream, words=(tokens.words or ())[:count])
+
+
+def tokens_of(here: Written, kind: Kind, step: int) -> tuple[Tokens, Tokens]:
+    """Queries and keys of a map, as far as the text is written."""
+    source, read = here.trace.calls[0].keys, here.trace.calls[-1].queries
+    if kind == "encoder":
+        return source, source
+    asking = first(here.tokens, step)
+    return asking, source if kind == "cross" else first(read, step, f"{here.model.name}: read")
+
+
+def send(here: Written, look: Look, step: int) -> None:
+    """Give the browser the map, and how sure the network was of each piece."""
+    asking, keys = tokens_of(here, look.kind, step)
+    masked: Bool[np.ndarray, "query key"] | None = ~np.tri(step, dtype=bool) if look.kind == "decoder" else None
+    shown = map_of(here, look)[: len(asking), : len(keys)]
+    views.send_maps("translate:map", shown[None], titles=[look.name], keys=keys, queries=asking, masked=masked)
+    sure = np.array([here.chances[:step]], dtype=np.float32)
+    views.send_maps("translate:sure", sure, titles=["How likely"], keys=first(here.tokens, step), kind="probability")
+
+
+def texts(here: Written, look: Look, step: int, at: int) -> None:
+    """The French so far, and the words the looked-at piece looks at."""
+    asking, _ = tokens_of(here, look.kind, step)
+    st.markdown("**French**, coloured by how likely each piece was")
+    views.text_view("translate:french", maps="translate:sure", tokens=[at], scale="linear", height=160, shared=True,
+                    label="The French that is written so far", on_pick=pick)  # fmt: skip
+    if look.kind == "encoder":
+        at = chosen_token("from", len(asking), len(asking) // 2)
+    names = {"cross": "English", "encoder": "English", "decoder": "French read so far"}
+    st.markdown(f"**{names[look.kind]}**, coloured by the attention of {code(asking.labels[at])}, {look.name}")
+    views.text_view("translate:keys", maps="translate:map", tokens=[at], height=160, on_pick=follow,
+                    label=f"{names[look.kind]}, by attention")  # fmt: skip
+    views.lines_view("translate:lines", maps="translate:map", heads=[0], tokens=[at], least=0.03, height=460,
+                     label=f"{SAYS[look.kind]} {look.name.capitalize()}",
+                     on_pick=follow if look.kind == "encoder" else pick)  # fmt: skip
+    st.caption(SAYS[look.kind])
+
+
+def follow(tokens: tuple[int, ...]) -> None:
+    """An English piece is looked from."""
+    if tokens:
+        set_tokens("from", tokens[-1:])
+
+
+def code(label: str) -> str:
+    """A piece as it stands in a sentence of ours."""
+    return f"**{plain(label)}**"
+
+
+def next_pieces(here: Written, at: int) -> None:
+    """What the network could have written at a step, the likeliest first."""
+    ids = here.beam.ids
+    said = here.trace.logits["word"][at].softmax(-1)
+    top = said.topk(SHOWN)
+    options = top.indices.tolist()
+    if ids[at] not in options:
+        options[-1] = ids[at]
+    before = list(ids[:at][-1:])
+    labels = [html.escape(here.model.named([*before, option]).labels[-1]) for option in options]
+    figure = plots.bars(said[options].numpy(), labels=labels, horizontal=True, form=".1%", shown=True, dark=dark(),
+                        chosen=options.index(ids[at]), limits=(0, 1.2), most_ticks=SHOWN, height=270)  # fmt: skip
+    figure.update_yaxes(automargin=True)
+    figure.update_xaxes(visible=False)
+    mine = code(here.tokens.labels[at])
+    st.markdown(f"**Step {at + 1}**: it wrote {mine}, {percent(here.chances[at])} likely")
+    plot(figure, "translate:next", alt=f"The likeliest pieces at step {at + 1}, and the one that was written")
+
+
+def alignments(here: Written, other: Written | None, look: Look, at: int) -> None:
+    """The whole map of both networks for the same sentence, side by side."""
+    cross = look if look.kind == "cross" else Look("cross", None, None)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        alignment(here, cross, "Transformer", cross.name, tokens=[at], on_pick=pick)
+    with right:
+        if other is None:
+            st.info("The recurrent translator is not there yet. `python -m attnviz.training seq2seq` trains it.")
+        else:
+            alignment(other, Look("cross", None, None), "Recurrent, 2015", "its one attention")
+
+
+def alignment(here: Written, look: Look, name: str, which: str, **options: Any) -> None:
+    """What one network wrote, and its map: rows are the French pieces, columns the English ones."""
+    slot = f"translate:{here.model.name}"
+    st.markdown(f"**{name}**, {which}  \n{plain(here.text) or '*nothing*'}")
+    views.send_maps(slot, map_of(here, look)[None], titles=[which], keys=here.trace.calls[-1].keys, queries=here.tokens)
+    views.matrix_view(f"{slot}:matrix", maps=slot, label=f"{name}: French over English", height=460, **options)
+    st.caption(record(here.model))
+
+
+def record(model: TranslationModel) -> str:
+    """How good a translator is, from its card."""
+    tests = [test for test in model.facts.get("tests", []) if test["decoding"] != "greedy"]
+    told = "; ".join(f"BLEU {test['bleu']:.1f} on {test['sentences']:,} sentences of {test['name']}" for test in tests)
+    return f"{model.facts['parameters']:,} parameters. {told}, none of them trained on." if told else ""
+
+
+def row_table(here: Written, look: Look, at: int) -> tuple[list[str], list[tuple[str, float]]]:
+    """The row of one piece, for a table."""
+    asking, keys = tokens_of(here, look.kind, len(here.beam.ids))
+    row = map_of(here, look)[min(at, len(asking) - 1)]
+    return [asking.labels[min(at, len(asking) - 1)], "weight"], list(zip(keys.labels, row.tolist(), strict=True))
