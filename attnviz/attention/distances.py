@@ -109,12 +109,13 @@ class Rotary(Relative):
     ) -> Float[Tensor, "*batch head token dim"]:
         """Every pair of channels turned by its angle."""
         angles = spots.double()[..., None] * frequencies(self.waves, self.base)  # [token axis wave]
-        wide = at_least_float32(x)
+        wide, paired = at_least_float32(x), 2 * self.axes * self.waves
+        whole = paired == wide.shape[-1]  # the usual case, spared a slice and its gradient
         cos, sin = (wave.to(wide.dtype).to(x.device) for wave in (angles.cos(), angles.sin()))
-        turning = wide[..., : 2 * self.axes * self.waves].unflatten(-1, (self.axes, 2, self.waves))
+        turning = (wide if whole else wide[..., :paired]).unflatten(-1, (self.axes, 2, self.waves))
         first, second = turning.unbind(-2)  # [*batch head token axis wave]
         turned = torch.stack([first * cos - second * sin, second * cos + first * sin], -2).flatten(-3)
-        return torch.cat([turned, wide[..., turned.shape[-1] :]], -1).to(x.dtype)
+        return (turned if whole else torch.cat([turned, wide[..., paired:]], -1)).to(x.dtype)
 
 
 class Alibi(Relative):

@@ -3,7 +3,7 @@
 `bench` trains every variant of attention by one recipe; --only names some of them, --seeds how often. `digits` trains
 small networks on handwritten digits, from 5 seeds unless --seeds says otherwise; `sweep` one on ever more of them.
 `word2vec` trains word vectors, and `one-block` a block of a transformer that reads them. `translator` and `seq2seq`
-learn to translate.
+learn to translate, `stories` to continue English; these three go on where they were cut off.
 """
 
 from __future__ import annotations
@@ -16,7 +16,19 @@ from pathlib import Path
 from attnviz.attention import VARIANTS
 from attnviz.models import load_image, save
 from attnviz.models.store import ASSETS, BENCH
-from attnviz.training import bench, digits, guess, sentences, seq2seq, skipgram, subwords, sweep, translate, treebank
+from attnviz.training import (
+    bench,
+    digits,
+    guess,
+    sentences,
+    seq2seq,
+    skipgram,
+    stories,
+    subwords,
+    sweep,
+    translate,
+    treebank,
+)
 from attnviz.training.card import card_text
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
@@ -31,7 +43,11 @@ TEXT = {
     "treebank": treebank.run_treebank,
     "sentences": sentences.run_sentences,
 }
-PAIRS = {"translator": translate.run_translator, "seq2seq": seq2seq.run_seq2seq}
+RESUMED = {
+    "translator": translate.run_translator,
+    "seq2seq": seq2seq.run_seq2seq,
+    "stories": stories.run_stories,
+}
 TOLD = ("steps", "batch", "seed", "minutes", "device", "top1", "before")  # of a network that training goes on from
 
 
@@ -49,9 +65,10 @@ def show(progress: Progress) -> None:
 def main() -> int:
     """Train, evaluate, save; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m attnviz.training", description=__doc__)
-    parser.add_argument("name", choices=[*RECIPES, "bench", "digits", "sweep", *TEXT, *PAIRS])
+    parser.add_argument("name", choices=[*RECIPES, "bench", "digits", "sweep", *TEXT, *RESUMED])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, help="override the recipe's number of steps")
+    parser.add_argument("--until", type=int, help="stop after this step of the schedule, and ship what there is")
     parser.add_argument("--seed", type=int, help="override the recipe's random seed")
     parser.add_argument("--out", type=Path, help="where to write the model (default: assets/models/NAME)")
     parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
@@ -69,7 +86,7 @@ def main() -> int:
             "digits": train_digits,
             "sweep": train_sweep,
             **dict.fromkeys(TEXT, train_text),
-            **dict.fromkeys(PAIRS, train_pairs),
+            **dict.fromkeys(RESUMED, train_resumed),
         }.get(options.name, train_one)(options)
     except NoData as error:
         sys.stderr.write(f"{error}\n")
@@ -117,13 +134,13 @@ def train_text(options: argparse.Namespace) -> int:
     return 0
 
 
-def train_pairs(options: argparse.Namespace) -> int:
-    """Train a network that translates; it goes on where it was cut off."""
+def train_resumed(options: argparse.Namespace) -> int:
+    """Train a network for hours; it goes on where it was cut off, and may be stopped early."""
     checkpoint = RUNS / options.name / "checkpoint.pt"
     if options.fresh:
         checkpoint.unlink(missing_ok=True)
-    changes = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
-    card = PAIRS[options.name](options.out or ASSETS / options.name, pick_device(options.device), skipgram.show,
+    changes = {name: value for name in ("steps", "seed", "until") if (value := getattr(options, name)) is not None}
+    card = RESUMED[options.name](options.out or ASSETS / options.name, pick_device(options.device), skipgram.show,
                                checkpoint, options.size, **changes)  # fmt: skip
     sys.stdout.write(card)
     return 0

@@ -21,6 +21,7 @@ SOURCES = (
     "African Storybook and Pratham Books (CC BY), FairytaleQA tales (Apache-2.0), children's classics (public domain), "
     "captions of Multi30k task 2 (research use), English sentences of Tatoeba (CC BY 2.0)"
 )
+STORY_SOURCES = f"{SOURCES}, English captions of Multi30k task 1 (research use)"
 ALL_SOURCES = (
     f"{SOURCES}, their French translations, translated captions of Multi30k task 1 (research use), Stanford Sentiment "
     "Treebank (research use), English Web Treebank of Universal Dependencies (CC BY-SA 4.0)"

@@ -1,40 +1,66 @@
 """`python -m attnviz.training stories`: a decoder learns to continue English, one piece at a time.
 
-Half of every batch is stretches of stories that run on over paragraphs, half captions and short sentences, each from
-its beginning to its end, so that it knows how sentences begin and stop.
+Most batches are stretches of stories that run on over paragraphs, short ones and ones as long as the network reads. The
+others are captions and short sentences, each from its beginning to its end, so that it knows how sentences begin and
+stop.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
+from attnviz.models.generate import Settings, steps, text_of
 from attnviz.models.store import as_shipped
 from attnviz.models.subwords import BOS, EOS, Subwords, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
+from attnviz.models.text_model import TextModel, save_text
 from attnviz.training import corpus
+from attnviz.training.blimp import blimp, perplexity
+from attnviz.training.card import opening
+from attnviz.training.loop import machine
+from attnviz.training.next_piece import next_piece_loss
 from attnviz.training.skipgram import Stand
 from attnviz.training.text_run import Random, Shelf, TextRecipe, padded, trained
 
-STRETCH = 160  # pieces of a stretch of a story
-CPU = TextRecipe(steps=3000, batch=4096, rate=2e-3)
+TOLD = 0.6  # share of the batches that are stories
+STRETCHES = (1 / 4, 1 / 4, 1 / 2, 1)  # lengths of a stretch, as shares of what the network reads
+BEGIN, SAMPLE = "Once upon a time", 80  # what the samples of the card begin with, and their pieces
+TITLE = "English stories, word after word"
+RECIPE = TextRecipe(steps=4500, batch=4096, rate=2e-3)
 SHAPE = ReaderConfig(width=192, layers=6, heads=6, variant="gqa", options={"groups": 2, "bias": False}, norm="rms",
                      gated=True, mlp=8 / 3, positions="rotary", longest=512, causal=True)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Size:
+    """A network, the recipe that trains it, and how many minimal pairs of each paradigm test it (None = all)."""
+
+    shape: ReaderConfig
+    recipe: TextRecipe
+    pairs: int | None = None
+    options: str = ""  # of the command that asks for it
+
+
+SIZES = {
+    "cpu": Size(SHAPE, RECIPE),
+    "gpu": Size(replace(SHAPE, width=384, layers=8), TextRecipe(steps=8000, batch=16_384, rate=1.5e-3, average=0.999)),
+}
 
 
 class Told:
     """What it learns from: stories as one long row, and short texts by length."""
 
-    def __init__(self, recipe: TextRecipe, subwords: Subwords, device: torch.device):
-        self.recipe, self.device = recipe, device
+    def __init__(self, size: Size, subwords: Subwords, device: torch.device):
+        self.recipe, self.longest, self.device = size.recipe, size.shape.longest, device
         lines, ends = [], []
         for story in corpus.stories("train"):
             lines += story
@@ -42,28 +68,118 @@ class Told:
         rows = ([*ids, EOS] if end else ids for ids, end in zip(subwords.batch(lines), ends, strict=True))
         self.row: Int[np.ndarray, " token"] = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int16)
         short = [*corpus.captions("train"), *(en for en, _ in corpus.translations("train"))]
-        self.short = [np.array([BOS, *ids, EOS], dtype=np.int16) for ids in subwords.batch(short)]
-        self.shelf = Shelf([len(row) for row in self.short], np.random.default_rng(recipe.seed))
+        self.short = [np.array([BOS, *ids[: self.longest - 1], EOS], dtype=np.int16) for ids in subwords.batch(short)]
+        self.shelf = Shelf([len(row) for row in self.short], np.random.default_rng(self.recipe.seed))
 
     def loss(self, network: Any, progress: float, random: Random) -> Tensor:
         """Cross-entropy of every next piece."""
-        if random.random() < 0.5:
-            begins = random.integers(0, len(self.row) - STRETCH, self.recipe.batch // STRETCH)
-            rows = [np.concatenate([[BOS], self.row[at : at + STRETCH]]) for at in begins]
-        else:
-            rows = [self.short[i] for i in self.shelf.draw(self.recipe.batch, random)]
-        ids, said = padded(rows, self.device)  # padding stands behind what is said, where a causal mask hides it
+        ids, said = padded(self.rows(random), self.device)  # padding stands last, where a causal mask hides it
         last = network(ids[:, :-1], read=()).residuals["main"][-1][said[:, 1:]]
-        return F.cross_entropy(network.pieces.scores(network.norm(last)).float(), ids[:, 1:][said[:, 1:]])
+        pieces = network.pieces
+        return next_piece_loss(network.norm(last), pieces.table, pieces.bias, ids[:, 1:][said[:, 1:]])
+
+    def rows(self, random: Random) -> list[Int[np.ndarray, " token"]]:
+        """The texts of one batch."""
+        if random.random() >= TOLD:
+            return [self.short[i] for i in self.shelf.draw(self.recipe.batch, random)]
+        stretch = min(round(random.choice(STRETCHES) * self.longest), len(self.row) - 1)
+        begins = random.integers(0, len(self.row) - stretch, max(1, self.recipe.batch // stretch))
+        return [np.concatenate([[BOS], self.row[at : at + stretch]]) for at in begins]
 
 
 def run_stories(
     folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
-    recipe: TextRecipe = CPU,
+    size: str | Size = "cpu", **changes: int,
 ) -> str:  # fmt: skip
-    """Train, test on held-out stories and minimal pairs, write weights and card. Raises NoData."""
+    """Train, test on held-out stories and minimal pairs, write weights and card; `changes` of the recipe.
+
+    Raises NoData.
+    """
+    chosen = changed(size, changes) if isinstance(size, str) else size
+    recipe, subwords = chosen.recipe, load_subwords()
     torch.manual_seed(recipe.seed)
-    told = Told(recipe, load_subwords(), device)
-    network, seconds = trained(Reader(SHAPE), recipe, told.loss, device, report, checkpoint)
+    told = Told(chosen, subwords, device)
+    network, seconds = trained(Reader(chosen.shape), recipe, told.loss, device, report, checkpoint)
     as_shipped(network)
-    raise NotImplementedError
+    network.to(device).requires_grad_(False)
+    facts = {
+        "recipe": "stories" + chosen.options,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "pieces": len(told.row),
+        "texts": len(told.short),
+        "steps": recipe.last,
+        "schedule": recipe.steps,
+        "batch": recipe.batch,
+        "seed": recipe.seed,
+        "minutes": round(seconds / 60, 1),
+        **machine(device),
+        **perplexity(network, subwords, corpus.stories("val")),
+        **blimp(network, subwords, chosen.pairs),
+        "data": corpus.STORY_SOURCES,
+    }
+    model = TextModel("stories", network.cpu(), subwords, title=TITLE)
+    facts["samples"] = {seed: sample(model, seed) for seed in range(3)}
+    card = card_of(model, facts)
+    save_text(model, folder, card, facts)
+    return card
+
+
+def changed(size: str, changes: Mapping[str, int]) -> Size:
+    """A size with another number of steps, another seed or an earlier end; the card will name them."""
+    said = [] if size == "cpu" else [f"--size {size}"]
+    said += [f"--{name} {value}" for name, value in changes.items()]
+    recipe = replace(SIZES[size].recipe, **changes)
+    return replace(SIZES[size], recipe=recipe, options=" ".join(["", *said]))
+
+
+def sample(model: TextModel, seed: int) -> str:
+    """What it writes after "Once upon a time"."""
+    ids = model.prepare(BEGIN).inputs["main"].tolist()
+    settings = Settings(seed=seed)
+    written = [step.id for step in itertools.islice(steps(model, ids, settings), SAMPLE)]
+    return text_of(model.subwords, [*ids, *written])
+
+
+def card_of(model: TextModel, facts: dict[str, Any]) -> str:
+    """card.md, every number taken from `facts`."""
+    shape, (low, high), as_drawn = model.config, facts["blimp_interval"], Settings()
+    groups = shape.options.get("groups", shape.heads)
+    lines = [
+        *opening("stories: a decoder that continues English", facts["recipe"]),
+        f"| network | {shape.layers} layers, width {shape.width}, {shape.heads} heads of queries that share "
+        f"{groups} of keys and values, rotary positions, RMSNorm, gated MLP, reads {shape.longest} pieces |",
+        f"| parameters | {facts['parameters']:,} |",
+        f"| data | {facts['data']} |",
+        f"| trained on | stories of {facts['pieces']:,} pieces, {facts['texts']:,} captions and short sentences |",
+        f"| trained | {facts['steps']:,} of the {facts['schedule']:,} steps of its schedule, {facts['batch']:,} pieces "
+        f"each, seed {facts['seed']} |",
+        f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
+        f"| perplexity of held-out stories | {facts['perplexity_piece']} a piece, {facts['perplexity_word']} a word "
+        f"({facts['held_out_pieces']:,} pieces, {facts['held_out_words']:,} words; windows of {facts['window']} pieces "
+        f"that move on by {facts['stride']}) |",
+        f"| BLiMP | {facts['blimp']} % (95 % interval {low} to {high}; chance 50 %) of {facts['blimp_pairs']:,} pairs, "
+        f"{facts['blimp_each']} of each paradigm, whole sentences, their end included |",
+        *table("BLiMP by term", facts["blimp_by_term"]),
+        *table("BLiMP by paradigm", facts["blimp_by_paradigm"]),
+        "",
+        "## What it writes",
+        "",
+        f'After "{BEGIN}", temperature {as_drawn.temperature}, top-p {as_drawn.top_p}, seeds 0, 1 and 2, '
+        f"{SAMPLE} pieces, nothing chosen or changed:",
+        *(line for text in facts["samples"].values() for line in ("", f"> {text}")),
+        "",
+        "## What it knows, and what it does not",
+        "",
+        "It has read children's stories, fairy tales and old novels for the young, captions of photographs and short "
+        "sentences. It knows how such sentences go on, not what is true: names, places and numbers it writes are made "
+        "up, and a story loses its thread after a few sentences. Words of the classics are a century old, and so are "
+        "some of their views.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def table(title: str, rows: Mapping[str, list[float]]) -> list[str]:
+    """Shares with their intervals, as Markdown."""
+    lines = [f"| {name.replace('_', ' ')} | {share} % | {low} to {high} |" for name, (share, low, high) in rows.items()]
+    return ["", f"## {title}", "", "| what | right | 95 % interval |", "|---|---|---|", *lines]

@@ -39,6 +39,12 @@ class TextRecipe:
     clip: float = 1.0
     average: float = 0.998  # of the moving average of the parameters that is shipped
     seed: int = 0
+    until: int | None = None  # stop after this step of the schedule; None = go to its end
+
+    @property
+    def last(self) -> int:
+        """The step after which it stops."""
+        return self.steps if self.until is None else min(self.until, self.steps)
 
 
 Loss = Callable[[Any, float, Random], Tensor]  # (network, progress 0..1, random) -> the loss of a batch it draws
@@ -101,17 +107,23 @@ def trained(
     checkpoint: Path | None = None,
     every: int = 50,
 ) -> tuple[Net, float]:
-    """The moving average of the network after its training, and the seconds that took."""
+    """The moving average of the network after its training, and the seconds that took.
+
+    Where the recipe stops early, the state is kept, and a run that stops later goes on from it. Raises ValueError for
+    a state that is further than the recipe goes.
+    """
     run = TextRun(network, recipe, loss, device)
     if checkpoint and checkpoint.is_file():
         run.load(checkpoint)
+    if run.step > recipe.last:
+        raise ValueError(f"{checkpoint} has gone on to step {run.step}; the recipe stops after {recipe.last}")
     total, count = 0.0, 0
-    while run.step < recipe.steps:
+    while run.step < recipe.last:
         total, count = total + run.advance(), count + 1
-        if run.step % every == 0 or run.step == recipe.steps:
+        if run.step % every == 0 or run.step == recipe.last:
             report(Stand(run.step / recipe.steps, total / count, run.seconds))
             total, count = 0.0, 0
-        if checkpoint and (run.step % (4 * every) == 0 or run.step == recipe.steps):
+        if checkpoint and (run.step % (4 * every) == 0 or run.step == recipe.last):
             run.save(checkpoint)
     shipped: Any = run.average.module
     return shipped.cpu().eval(), run.seconds
@@ -152,7 +164,7 @@ class Shelf:
 
 
 def padded(
-    rows: Sequence[Sequence[int] | Int[np.ndarray, " token"]], device: torch.device, length: int | None = None
+    rows: Sequence[Sequence[int] | Int[np.ndarray, " _"]], device: torch.device, length: int | None = None
 ) -> tuple[Int[Tensor, "text token"], Bool[Tensor, "text token"]]:
     """Texts filled up to the longest (or to `length`), and which tokens are text."""
     longest = length or max(map(len, rows))

@@ -1,0 +1,171 @@
+"""The language model of stories: its loss, its training cut off and gone on with, and how it is judged."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import attnviz
+from attnviz.models.subwords import BOS, EOS, load_subwords
+from attnviz.models.text import Reader, ReaderConfig
+from attnviz.training import blimp, stories
+from attnviz.training.next_piece import CHUNK, next_piece_loss
+from attnviz.training.skipgram import Stand
+from attnviz.training.text_run import TextRecipe
+
+SHAPE = ReaderConfig(width=16, layers=2, heads=2, variant="gqa", options={"groups": 1, "bias": False}, norm="rms",
+                     gated=True, mlp=2, positions="rotary", longest=24, causal=True)  # fmt: skip
+RECIPE = TextRecipe(steps=6, batch=64, rate=1e-2, average=0.5)
+SIZE = stories.Size(SHAPE, RECIPE)
+CPU = torch.device("cpu")
+TALE = "Once there was a small dog. The dog saw a ball and ran to it. The ball was red."
+PAIRS = [("agreement", "syntax", "heads", "The dog runs.", "The dog run."),
+         ("agreement", "syntax", "heads", "The dogs run.", "The dogs runs."),
+         ("order", "syntax", "places", "The red ball.", "Ball red the."),
+         ("order", "syntax", "places", "A small dog.", "Dog small a.")]  # fmt: skip
+
+
+def silent(stand: Stand) -> None:
+    """Nobody watches."""
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A few lines of every file the training reads."""
+    folder = tmp_path / "data" / "text"
+    folder.mkdir(parents=True)
+    story = f"{TALE}\n{TALE}\n<|end|>\n"
+    files = {
+        "lm_stories_train.txt.gz": story * 3,
+        "lm_stories_val.txt.gz": story,
+        "captions_en.txt.gz": "A dog with a ball.\nA red ball.\nTwo dogs run.\n",
+        "tatoeba_en_fr.tsv.gz": "split\ten\tfr\ntrain\tI see a dog.\tJe vois un chien.\n",
+        "multi30k_en_de_fr.tsv.gz": "split\ten\tde\tfr\ntrain\tA man.\tEin Mann.\tUn homme.\n",
+        "blimp.tsv.gz": "uid\tfield\tterm\tgood\tbad\n" + "".join("\t".join(pair) + "\n" for pair in PAIRS),
+    }
+    for name, text in files.items():
+        with gzip.open(folder / name, "wt", encoding="utf-8") as file:
+            file.write(text)
+    monkeypatch.setenv("ATTNVIZ_DATA", str(folder.parent))
+    return folder
+
+
+def reader(seed: int = 0) -> Reader:
+    """A small network, each time the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Reader(SHAPE).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("tokens", [1, 7, CHUNK + 3])
+def test_the_loss_in_parts_is_the_cross_entropy_with_its_gradients(tokens: int):
+    random = torch.Generator().manual_seed(tokens)
+    shapes = ((tokens, 8), (30, 8), (30,))
+    given = [torch.randn(shape, generator=random).requires_grad_() for shape in shapes]
+    wanted = torch.randint(30, (tokens,), generator=random)
+    features, table, bias = given
+    expected = F.cross_entropy(features @ table.T + bias, wanted)
+    loss = next_piece_loss(features, table, bias, wanted)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    for ours, theirs in zip(
+        torch.autograd.grad(3 * loss, given), torch.autograd.grad(3 * expected, given), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_training_writes_weights_that_open_and_a_card_with_its_facts(data: Path, tmp_path: Path):
+    card = stories.run_stories(tmp_path / "out", CPU, silent, size=SIZE)
+    facts = json.loads((tmp_path / "out" / "config.json").read_text())["facts"]
+    model = attnviz.load("stories", folder=tmp_path / "out")
+    assert (model.config, facts["steps"], facts["schedule"]) == (SHAPE, 6, 6)
+    assert "6 of the 6 steps of its schedule" in card
+    assert (facts["blimp_pairs"], set(facts["blimp_by_term"])) == (4, {"heads", "places"})
+    assert len(facts["samples"]) == 3
+    assert all(text.startswith("Once upon a time") for text in facts["samples"].values())
+    assert all("\ufffd" not in text for text in facts["samples"].values())
+
+
+def test_a_training_stopped_early_says_so_and_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path):
+    kept = tmp_path / "checkpoint.pt"
+    card = stories.run_stories(tmp_path / "early", CPU, silent, kept, replace(SIZE, recipe=replace(RECIPE, until=3)))
+    assert "3 of the 6 steps of its schedule" in card
+    stories.run_stories(tmp_path / "later", CPU, silent, kept, SIZE)
+    stories.run_stories(tmp_path / "once", CPU, silent, size=SIZE)
+    early, later, once = (
+        attnviz.load("stories", folder=tmp_path / name).network.state_dict() for name in ("early", "later", "once")
+    )
+    assert all(torch.equal(later[name], once[name]) for name in once)
+    assert not all(torch.equal(early[name], once[name]) for name in once)
+    with pytest.raises(ValueError, match="has gone on to step 6"):
+        stories.run_stories(tmp_path / "back", CPU, silent, kept, replace(SIZE, recipe=replace(RECIPE, until=3)))
+
+
+def test_batches_are_stretches_of_stories_and_whole_short_texts(data: Path):
+    told = stories.Told(SIZE, load_subwords(), CPU)
+    assert (told.row == EOS).sum() == 3
+    lengths, short = set(), 0
+    for seed in range(60):
+        for row in told.rows(np.random.default_rng(seed)):
+            assert row[0] == BOS
+            assert len(row) <= SHAPE.longest + 1
+            short += row[-1] == EOS and any(np.array_equal(row, known) for known in told.short)
+            lengths.add(len(row) - 1)
+    assert short
+    assert {6, 12, 24} <= lengths
+
+
+@pytest.mark.parametrize("count", [0, 1, 23, 24, 25, 36, 37, 100])
+@pytest.mark.parametrize("stride", [1, 12, 24])
+def test_windows_judge_every_piece_once_with_enough_before_it(count: int, stride: int):
+    judged = []
+    for begin, new in blimp.windows(count, 24, stride):
+        judged += range(new, min(count, begin + 24))
+        assert begin == 0 or new - begin == 24 - stride
+    assert judged == list(range(count))
+
+
+def test_perplexity_is_that_of_one_piece_after_another(data: Path):
+    network, subwords, text = reader(), load_subwords(), "The dog saw a ball."
+    ids = [BOS, *subwords.ids(text)]
+    total = 0.0
+    for place in range(1, len(ids)):
+        logits = network(torch.tensor(ids[:place])).logits["word"]
+        total -= logits[-1].double().log_softmax(-1)[ids[place]].item()
+    facts = blimp.perplexity(network, subwords, [["The dog", "saw a ball."]])
+    assert facts["perplexity_piece"] == pytest.approx(math.exp(total / (len(ids) - 1)), abs=0.01)
+    assert facts["perplexity_word"] == pytest.approx(math.exp(total / 5), rel=1e-4)
+    assert (facts["held_out_words"], facts["held_out_pieces"]) == (5, len(ids) - 1)
+
+
+def test_sentences_judged_together_score_as_they_do_alone():
+    network, subwords = reader(), load_subwords()
+    sentences = [text for pair in PAIRS for text in pair[3:]]
+    together = blimp.sentence_scores(network, subwords, sentences)
+    for text, score in zip(sentences, together, strict=True):
+        ids = torch.tensor([BOS, *subwords.ids(text), EOS])
+        logits = network(ids[:-1]).logits["word"].log_softmax(-1)
+        assert score == pytest.approx(logits.gather(-1, ids[1:, None]).sum().item(), abs=1e-3)
+
+
+def test_minimal_pairs_are_counted_where_the_good_sentence_is_likelier(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(blimp, "sentence_scores", lambda *_: np.array([-1, -2, -2, -1, -1, -2, -1, -2]))
+    facts = blimp.blimp(reader(), load_subwords())
+    assert (facts["blimp"], facts["blimp_each"]) == (75.0, "all")
+    assert facts["blimp_by_paradigm"]["agreement"][0] == 50.0
+    assert facts["blimp_by_term"]["places"][0] == 100.0
+    assert facts["blimp_interval"][0] < 75 < facts["blimp_interval"][1]
+    assert [pair.paradigm for pair in blimp.pairs(1)] == ["agreement", "order"]
+
+
+def test_the_command_names_what_was_changed():
+    assert stories.changed("cpu", {"until": 9}).options == " --until 9"
+    assert stories.changed("gpu", {}).options == " --size gpu"
+    assert stories.changed("cpu", {"until": 9}).recipe.last == 9
