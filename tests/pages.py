@@ -6,7 +6,10 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-MAIN = Path(__file__).parents[1] / "attnviz" / "main.py"
+from attnviz.models import TEXTS
+
+ROOT = Path(__file__).parents[1]
+MAIN = ROOT / "attnviz" / "main.py"
 
 
 def open_page(name: str, **parameters: str | list[str]) -> AppTest:
@@ -15,7 +18,8 @@ def open_page(name: str, **parameters: str | list[str]) -> AppTest:
     for key, value in parameters.items():
         at.query_params[key] = value
     at.run()
-    at.switch_page(f"../pages/{name}.py").run()
+    of_texts = parameters.get("model") in TEXTS and (ROOT / "pages" / "text" / f"{name}.py").exists()
+    at.switch_page(f"../pages/{'text/' if of_texts else ''}{name}.py").run()
     assert not at.exception
     assert not at.error, [e.value for e in at.error]
     return at

@@ -34,7 +34,7 @@ PACKAGES = {  # who may import a package; every other room may not
     "plotly": {"plots"},
     "transformers": set(),
 }
-CODE = sorted([*ROOT.glob("attnviz/**/*.py"), *ROOT.glob("pages/*.py"), *ROOT.glob("app.py")])
+CODE = sorted([*ROOT.glob("attnviz/**/*.py"), *ROOT.glob("pages/**/*.py"), *ROOT.glob("app.py")])
 SCRIPTS = sorted([*ROOT.glob("attnviz/**/*.js"), *ROOT.glob("attnviz/**/*.css")])
 NAMED = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in CODE]
 

@@ -22,7 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 import attnviz
 from attnviz import ui
-from attnviz.models import MODELS, store
+from attnviz.models import IMAGES, MODELS, store
 from attnviz.ui import samples, security, state, text, uploads, warm
 from attnviz.ui.cache import on_processor, traces
 from attnviz.ui.output import npz, table
@@ -76,7 +76,7 @@ def test_start_says_what_the_model_knows():
     assert "10 classes" in said(opened())
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", IMAGES)
 def test_every_model_has_samples_and_opens_them(model: str):
     assert len(samples.samples_of(model)) >= 3
     app = opened(model=model)

@@ -104,7 +104,10 @@ SYNTAX = Measure("Finds the word it depends on", "%", "", "Syntax", self_rows)  
 
 
 def measure_text_heads(calls: Sequence[AttentionCall]) -> dict[str, Float[np.ndarray, "layer head"]]:
-    """Every measure of every head of a trace; not a number where it is not defined. No measure that no head has."""
+    """Every measure of every head of a trace; not a number where it is not defined.
+
+    What no head has is left out: in a decoder nothing lies on the token after.
+    """
     table = {name: np.full((len(calls), max(c.heads for c in calls)), np.nan) for name in TEXT_MEASURES}
     for layer, call in enumerate(calls):
         rows = real(call.keys).nonzero()[:, 0].tolist()
@@ -117,7 +120,7 @@ def measure_text_heads(calls: Sequence[AttentionCall]) -> dict[str, Float[np.nda
         for name, parts in found.items():
             if parts:
                 table[name][layer, : call.heads] = torch.cat(parts, -1).nanmean(-1).numpy()
-    return {name: values for name, values in table.items() if not np.isnan(values).all()}
+    return {name: values for name, values in table.items() if np.nan_to_num(values).any()}
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def scatter(
     title: str = "",
     size: int = 8,
     square: bool = True,
+    written: bool = False,
     dark: bool = False,
     height: int = 420,
 ) -> go.Figure:
@@ -36,7 +37,8 @@ def scatter(
 
     `colours`: RGB uint8 [point 3], or numbers [point] shown by a colour scale with a legend titled `value`. `groups`
     gives each point a group with its own symbol and legend entry; `group_colours` outlines (or, without `colours`,
-    fills) them by role. `chosen` points are ringed. `square` gives both axes one unit.
+    fills) them by role. `chosen` points are ringed. `square` gives both axes one unit; `written` puts the names
+    beside the points.
     """
     places = frame.array(points, "points", 2)
     if places.shape[1] != 2:
@@ -59,7 +61,9 @@ def scatter(
         figure.add_scatter(
             x=places[own, 0],
             y=places[own, 1],
-            mode="markers",
+            mode="markers+text" if written else "markers",
+            text=[labels[i] for i in own] if written else None,
+            textposition="top center",
             name=group,
             marker=marker,
             customdata=[labels[i] for i in own],

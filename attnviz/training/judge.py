@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,18 +21,9 @@ HIDDEN = 0.15
 SOME = 4000  # held-out texts in which pieces are hidden
 
 
-class HasSyntax(Protocol):
-    """What has to be known of the training."""
-
-    @property
-    def syntax(self) -> tuple[int, int]: ...
-    @property
-    def longest(self) -> int: ...
-
-
-def judged(network: Reader, subwords: Subwords, plan: HasSyntax) -> dict[str, Any]:
-    """Every figure of the card."""
-    return praise(network, subwords) | parts(network, subwords, plan.syntax) | hidden(network, subwords, plan.longest)
+def judged(network: Reader, subwords: Subwords, syntax: tuple[int, int], longest: int) -> dict[str, Any]:
+    """Every figure of the card; `syntax` is the layer and head that was trained on the treebank."""
+    return praise(network, subwords) | parts(network, subwords, syntax) | hidden(network, subwords, longest)
 
 
 def percent(hits: Bool[np.ndarray, " item"]) -> float:

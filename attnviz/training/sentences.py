@@ -171,7 +171,7 @@ def run_sentences(
         "minutes": round(seconds / 60, 1),
         **machine(device),
         "syntax": list(plan.syntax),
-        **judged(network, subwords, plan),
+        **judged(network, subwords, plan.syntax, plan.longest),
         "data": corpus.ALL_SOURCES,
     }
     model = TextModel("sentences", network, subwords, title="English sentences")

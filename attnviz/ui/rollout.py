@@ -21,7 +21,6 @@ from attnviz.plots import bars
 from attnviz.types import Tokens
 from attnviz.ui.answers import best
 from attnviz.ui.cache import core
-from attnviz.ui.display import display
 from attnviz.ui.heads import middle
 from attnviz.ui.output import dark, plot
 from attnviz.ui.shelf import Shelf

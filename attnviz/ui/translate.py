@@ -13,23 +13,25 @@ from attnviz.models.beam import Beam
 from attnviz.models.store import ASSETS
 from attnviz.models.translation import TranslationModel, open_translation
 from attnviz.types import Sample, Tokens, Trace
+from attnviz.ui.answers import percent
 from attnviz.ui.cache import core, traces
 from attnviz.ui.sentences import TIRED, WIDE
 from attnviz.ui.shelf import Shelf
 from attnviz.ui.state import buttons, chosen_token, go, keep_inside, set_tokens
 
 TRANSFORMER, RECURRENT = "translator", "seq2seq"
-SAMPLES = (
-    TIRED,
-    WIDE,
-    "A man in a red shirt is playing the guitar on the street.",
-    "I don't know where my keys are.",
-    "She told him that she would come back the next day.",
-    "Two black dogs are running through the snow.",
-    "How long have you been waiting for me?",
-    "If I had more time, I would learn to play the piano.",
-)
+SAMPLES = {
+    "too tired": TIRED,
+    "too wide": WIDE,
+    "red shirt": "A man in a red shirt is playing the guitar on the street.",
+    "keys": "I don't know where my keys are.",
+    "she told him": "She told him that she would come back the next day.",
+    "black dogs": "Two black dogs are running through the snow.",
+    "how long": "How long have you been waiting for me?",
+    "if I had": "If I had more time, I would learn to play the piano.",
+}
 LETTERS = 4000  # that may be typed; far more than the networks read
+WIDTHS = (1, 2, 4, 8)  # of the beam
 BEAM = 4  # to begin with
 PACE = 0.7  # seconds between two steps that play by themselves
 PLAYING = "translate:playing"
@@ -53,14 +55,8 @@ class Written:
 
     model: TranslationModel
     sample: Sample
-    beams: tuple[Beam, ...]
-    choice: int  # the one that is shown
+    beam: Beam
     trace: Trace
-
-    @property
-    def beam(self) -> Beam:
-        """The translation that is shown."""
-        return self.beams[self.choice]
 
     @property
     def text(self) -> str:
@@ -81,11 +77,11 @@ class Written:
 
 def sentence() -> str:
     """The visitor's English, in the URL."""
-    text = st.text_area("English", SAMPLES[0], max_chars=LETTERS, key="english", bind="query-params", height=80,
+    text = st.text_area("English", TIRED, max_chars=LETTERS, key="english", bind="query-params", height=68,
                         on_change=restart)  # fmt: skip
     with st.container(horizontal=True, gap="small"):
-        for number, sample in enumerate(SAMPLES):
-            st.button(sample, key=f"translate:sample:{number}", on_click=use, args=(sample,), type="tertiary")
+        for name, sample in SAMPLES.items():
+            st.button(name, key=f"translate:sample:{name}", help=sample, on_click=use, args=(sample,))
     return text or ""
 
 
@@ -96,33 +92,37 @@ def use(sample: str) -> None:
 
 
 def restart() -> None:
-    """Forget what was chosen of another translation."""
-    for key in ("written", "choice", "at", PLAYING):
+    """Another sentence: forget what was chosen of the last one."""
+    st.session_state.pop("choice", None)
+    restart_steps()
+
+
+def restart_steps() -> None:
+    """Another translation: all of it is shown."""
+    for key in ("written", "at", PLAYING):
         st.session_state.pop(key, None)
 
 
-def written(name: str, text: str, width: int, choice: int | None = None) -> Written:
-    """The translation of a text and everything computed for it; `choice` None asks for the best.
-
-    Raises DamagedModel, Busy.
-    """
+def found(name: str, sample: Sample, width: int) -> tuple[Beam, ...]:
+    """What a search of this width finds, the best first. Raises DamagedModel, Busy."""
     model = translator(name)
-    sample = model.prepare(text)
-    key = (model.digest, sample.digest, str(width))
 
     def search() -> list[Beam]:
         with st.spinner("Translating"), core():
             return model.beams(sample, width)
 
-    beams = tuple(searches().get(key, search))
-    choice = min(choice or 0, len(beams) - 1)
-    ids = beams[choice].ids
+    return tuple(searches().get((model.digest, sample.digest, str(width)), search))
+
+
+def written(name: str, sample: Sample, beam: Beam) -> Written:
+    """One translation and everything computed for it. Raises DamagedModel, Busy."""
+    model = translator(name)
 
     def trace() -> Trace:
         with core(), torch.no_grad():
-            return model.trace(sample, ids)
+            return model.trace(sample, beam.ids)
 
-    return Written(model, sample, beams, choice, traces().get((model.digest, sample.digest, repr(ids)), trace))
+    return Written(model, sample, beam, traces().get((model.digest, sample.digest, repr(beam.ids)), trace))
 
 
 def remarks(sample: Sample, model: TranslationModel) -> list[str]:
@@ -197,9 +197,10 @@ def play(step: int, on: bool) -> None:
     st.session_state[PLAYING] = on
 
 
-def piece_choice(step: int) -> int:
-    """The written piece that is looked at: the picked one, else the last."""
-    return chosen_token("at", step, step - 1)
+def piece_choice(here: Written, step: int) -> int:
+    """The written piece that is looked at: the picked one, else the last, or one in the middle when all is written."""
+    count = len(here.beam.ids)
+    return chosen_token("at", step, step - 1 if step < count else count // 2)
 
 
 def pick(tokens: Sequence[int]) -> None:
@@ -209,26 +210,21 @@ def pick(tokens: Sequence[int]) -> None:
 
 def beam_choice() -> int:
     """How many translations are kept while searching."""
-    return buttons("Beam width", list(range(1, 9)), "beam", at=BEAM - 1) + 1
+    return WIDTHS[buttons("Beam width", WIDTHS, "beam", at=WIDTHS.index(BEAM))]
 
 
-def alternative() -> int | None:
-    """Which of the translations the visitor has chosen, before they are known."""
-    chosen = st.session_state.get("choice", st.query_params.get("choice"))
-    return int(chosen) - 1 if str(chosen).isdecimal() and 0 < int(chosen) <= 8 else None
-
-
-def alternatives(here: Written) -> None:
-    """All translations the search has found, with their probabilities; one can be chosen."""
-    options = list(range(1, len(here.beams) + 1))
+def alternative(model: TranslationModel, beams: Sequence[Beam]) -> Beam:
+    """One of the translations the search has found; the best to begin with."""
+    options = list(range(1, len(beams) + 1))
     keep_inside("choice", options)
-    texts = [plain(here.model.text(beam.ids)) or "*nothing*" for beam in here.beams]
-    captions = [f"{likely(beam.total)} · score {beam.score:.2f}" for beam in here.beams]
-    st.radio("Translations found", options, format_func=lambda i: texts[i - 1], captions=captions, key="choice",
-             bind="query-params", on_change=moved)  # fmt: skip
+    texts = [plain(model.text(beam.ids)) or "*nothing*" for beam in beams]
+    captions = [f"probability {likely(beam.total)}, score {beam.score:.2f}".replace("-", "−") for beam in beams]
+    chosen = st.radio("Translations found", options, format_func=lambda i: texts[i - 1], captions=captions,
+                      key="choice", bind="query-params", on_change=restart_steps)  # fmt: skip
+    return beams[(chosen or 1) - 1]
 
 
 def likely(total: float) -> str:
     """A log-probability as a share, or as a power of ten where it is tiny."""
     power = total / 2.302585
-    return f"{100 * 10**power:.1f}\u00a0%" if power > -3 else f"10^{power:.1f}"
+    return percent(10**power) if power > -3 else f"10^{power:.1f}"

@@ -20,7 +20,7 @@ from attnviz.ui.state import buttons, chosen_token, head_name, layer_name, set_t
 from attnviz.ui.translate import Written, pick, plain
 
 Kind = Literal["cross", "encoder", "decoder"]
-KINDS: dict[str, Kind] = {"French to English": "cross", "Within the English": "encoder", "Within the French": "decoder"}
+KINDS: dict[str, Kind] = {"Across": "cross", "Within English": "encoder", "Within French": "decoder"}
 ALL = "All"
 SHOWN = 8  # pieces among the likeliest
 SAYS = {
@@ -48,7 +48,7 @@ class Look:
 def look_choice(model: TranslationModel) -> Look:
     """Between the languages or within one of them, and the layer and head."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        kind = st.segmented_control("Look", list(KINDS), default=next(iter(KINDS)), required=True, key="look",
+        kind = st.segmented_control("Attention", list(KINDS), default=next(iter(KINDS)), required=True, key="look",
                                     bind="query-params")  # fmt: skip
         layer = buttons("Layer", [ALL, *range(1, model.config.layers + 1)], "layer", at=0) - 1
         head = buttons("Head", [ALL, *range(1, model.config.heads + 1)], "head", at=0) - 1
@@ -139,7 +139,7 @@ def next_pieces(here: Written, at: int) -> None:
     figure.update_yaxes(automargin=True)
     figure.update_xaxes(visible=False)
     mine = code(here.tokens.labels[at])
-    st.markdown(f"**Step {at + 1}**: it wrote {mine}, {percent(here.chances[at])} likely")
+    st.markdown(f"**Step {at + 1}:** it wrote {mine}, {percent(here.chances[at])} likely")
     plot(figure, "translate:next", alt=f"The likeliest pieces at step {at + 1}, and the one that was written")
 
 

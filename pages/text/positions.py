@@ -1,0 +1,73 @@
+"""Positions, for a text: how the model knows where a word stands, what it does without, and schemes with sliders."""
+
+from typing import Any
+
+import streamlit as st
+
+from attnviz import ui, views
+from attnviz.ui import heads, places, read_look, read_places
+from attnviz.ui.prose import section
+
+ui.header("text/positions")
+about = ui.reading()
+tokens = about.sample.tokens["main"]
+ui.remarks(about)
+
+
+def own() -> None:
+    """The model's own way of telling places."""
+    table = read_places.table_of(about)
+    section("text/positions", "Turned by place" if table is None else "A table")
+    if table is None:
+        return
+    rows, alike = read_places.table_figures(about, table)
+    left, right = st.columns(2, gap="large")
+    with left:
+        ui.plot(rows, "table", alt="The position table, one row per token and one column per feature")
+    with right:
+        ui.plot(alike, "alike", alt="Centred cosine of every two places")
+    ui.downloads(lambda: {"table": table}, lambda: places.table_file(tokens, table), "positions-text")
+
+
+@ui.fragment
+def without() -> None:
+    """The real model with its positions removed or shuffled, beside itself."""
+    section("text/positions", "Take positions away")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+        how = st.segmented_control("Positions", list(places.CHANGES), default="Removed", required=True, key="change",
+                                   bind="query-params")  # fmt: skip
+        at, one = ui.call_choice(about.trace), ui.head_choice(about.model)
+        look = read_look.look_at(tokens)
+    changed = ui.trace(about.name, about.sample, positions=places.CHANGES[how])
+    chosen = look.picked(read_look.middle(tokens))
+    answer = read_places.change_of(about, changed, look.groups.first(chosen[0]))
+    st.markdown(answer.sentence)
+    ui.plot(answer.figure(how), "answers", alt=f"Bars: {answer.sentence}")
+    drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours, "tokens": chosen, "on_pick": look.pick}
+    for column, name, trace in zip(st.columns(2, gap="large"), ("Own", how), (about.trace, changed), strict=True):
+        call = trace.calls[at]
+        with column:
+            titles = [f"{name} positions, {heads.place(about, at, head).lower()}" for head in range(call.heads)]
+            slot = read_look.send(f"weights {name}", call, look, titles)
+            st.markdown(f"**{titles[one]}**")
+            views.text_view(f"positions:{name}", maps=slot, index=one, label=titles[one], **drawn)
+            views.matrix_view(f"matrix:{name}", maps=slot, index=one, height=420, label=titles[one], **drawn)
+    before, after = (trace.calls[at].token_map([one])[0].numpy() for trace in (about.trace, changed))
+    token = look.groups.first(chosen[0])
+    st.markdown(places.moved_sentence(before, after, token, tokens.labels[token]))
+
+
+@ui.fragment
+def made() -> None:
+    """Schemes made to order, without training."""
+    section("text/positions", "Schemes")
+    name = st.segmented_control("Scheme", read_places.SCHEMES, default=read_places.SCHEMES[0], required=True,
+                                key="scheme", bind="query-params")  # fmt: skip
+    read_places.scheme(name)
+    section("text/positions", name, title=False)
+
+
+own()
+without()
+made()
+ui.footer("text/positions")

@@ -1,0 +1,151 @@
+"""The pages of models that read text, run without a browser: every page, any text, links, what they show."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import attnviz
+from attnviz.models import TEXTS
+from attnviz.ui import read_heads
+from attnviz.ui.sentences import PAIRS, SENTENCES
+from attnviz.ui.text import FOLDER, PAGES, experiments, section, sections
+from tests.pages import open_page
+
+OWN = sorted(path.stem for path in (PAGES / "text").glob("*.py"))
+HARD = {
+    "empty": "",
+    "one letter": "x",
+    "endless": "word " * 800,
+    "emoji": "I 💚 this 👩‍🚀 film",
+    "right to left": "שלום לכולם",
+    "control": "a\u202eb\x00\x07c",
+    "html": "</script><b onclick=alert(1)>bold</b> [MASK] & $x$ **y**",
+    "quotes": "\"it's 'so",
+}
+
+
+def said(at: AppTest) -> str:
+    """Everything the page says in words."""
+    kinds = (at.title, at.subheader, at.markdown, at.caption, at.info, at.warning)
+    return "\n".join(str(part.value) for kind in kinds for part in kind).replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize("model", TEXTS)
+@pytest.mark.parametrize("page", OWN)
+def test_every_page_opens_with_every_model_of_texts(page: str, model: str):
+    at = open_page(page, model=model)
+    assert at.title[0].value == section(f"text/{page}", "title")
+    assert at.session_state["text"] == SENTENCES[model][0]
+    assert not at.warning
+    names = [element.proto.component_name for element in at.get("bidi_component")]
+    assert names.count("attnviz_view") >= 1
+
+
+@pytest.mark.parametrize("page", ["heads", "embeddings"])
+@pytest.mark.parametrize("text", HARD.values(), ids=HARD)
+def test_any_text_is_shown(page: str, text: str):
+    at = open_page(page, model="sentences", text=text)
+    assert not at.warning
+    if text == "":
+        assert "Type a sentence" in said(at)
+    if text == HARD["endless"]:
+        assert "The model reads 256 pieces: up to “word”. The 546 words after it were left out." in said(at)
+
+
+@pytest.mark.parametrize("text", [HARD["empty"], HARD["html"]], ids=["empty", "html"])
+@pytest.mark.parametrize("page", ["start", "positions", "queries_keys", "rollout"])
+def test_the_other_pages_show_the_hardest(page: str, text: str):
+    open_page(page, model="sentences", text=text)
+
+
+@pytest.mark.parametrize("page", OWN)
+def test_every_text_page_says_what_to_try_and_what_it_does_not_tell(page: str):
+    tries = experiments(section(f"text/{page}", "What to try"))
+    assert len(tries) == 3
+    assert len(section(f"text/{page}", "What this does not tell you")) > 100
+    for experiment in tries:
+        assert experiment.page in OWN
+
+
+@pytest.mark.parametrize("page", ["start", "heads", "positions"])
+def test_every_experiment_can_be_followed(page: str):
+    for number in range(3):
+        at = open_page(page, model="sentences")
+        at.button(key=f"text/{page}:try:{number}").click().run()
+        assert not at.exception
+        assert not at.error, said(at)
+
+
+def test_pages_of_texts_belong_to_pages_of_pictures():
+    assert {path.stem for path in PAGES.glob("*.py")} >= set(OWN)
+    assert {path.stem for path in (FOLDER / "text").glob("*.md")} == set(OWN)
+    assert "title" in sections("text/heads")
+
+
+def test_a_change_of_model_changes_the_page_and_back():
+    at = open_page("heads", model="sentences")
+    assert "word" in said(at)
+    at.selectbox(key="model").select("vit-digits").run()
+    assert not at.exception
+    assert not at.error
+    assert at.title[0].value == section("heads", "title")
+    assert at.selectbox(key="sample").value == "three"
+
+
+def test_samples_and_pairs_are_read():
+    at = open_page("start", model="sentences")
+    at.button(key="sample:1").click().run()
+    assert at.session_state["text"] == SENTENCES["sentences"][1]
+    pair = SENTENCES["sentences"].index(next(iter(PAIRS)))
+    at.button(key=f"sample:{pair}").click().run()
+    assert at.session_state["second"] == PAIRS[SENTENCES["sentences"][pair]]
+    at.button(key="sample:0").click().run()
+    assert not at.session_state["second"]
+    at.button(key="treebank:0").click().run()
+    assert at.session_state["text"] in read_heads.treebank()
+    assert not at.error
+
+
+def test_start_says_what_the_model_says():
+    model = attnviz.load("sentences")
+    text = "What a wonderful, funny and moving film!"
+    share = float(model(model.prepare(text)).logits["sentiment"][0].softmax(-1)[1])
+    at = open_page("start", model="sentences", text=text)
+    bars = [bar.proto.text for bar in at.get("progress")]
+    assert any(f"Praise {100 * share:.1f} %" in bar.replace("\u00a0", " ") for bar in bars)
+    assert f"{model.facts['sst2']} %" in said(at)
+
+
+def test_whole_words_and_special_tokens():
+    text = "An unbelievably tiny dog."
+    pieces = attnviz.load("sentences").prepare(text).tokens["main"]
+    at = open_page("heads", model="sentences", text=text, token=str(pieces.labels.index("An")))
+    assert "where An looks" in said(at)
+    at.toggle(key="words").set_value(True).run()
+    inside = next(i for i, label in enumerate(pieces.labels) if label.startswith("##"))
+    at = open_page("heads", model="sentences", text=text, token=str(inside), words="true", drop="true")
+    assert "where unbelievably looks" in said(at)
+    assert "CLS, SEP left out" in said(at)
+
+
+def test_a_stored_sentence_has_gold_arcs_and_others_do_not():
+    at = open_page("heads", model="sentences", view="Arcs", text=next(iter(read_heads.treebank())))
+    assert "linguists have marked it" in said(at)
+    assert "linguists have marked it" not in said(open_page("heads", model="sentences", view="Arcs"))
+
+
+def test_the_same_word_in_two_sentences():
+    at = open_page("embeddings", model="sentences", text="The dog barks.", other="A dog sleeps.", token="2")
+    assert "“dog” in your text and in the other sentence: cosine **1.00** in the table" in said(at)
+    at = open_page("embeddings", model="sentences", text="The dog barks.", other="A cat sleeps.", token="2")
+    assert "stands neither a second time" in said(at)
+    at = open_page("embeddings", model="sentences", text="dog and dog", token="1")
+    assert "at token 1 and at token 3" in said(at)
+
+
+@pytest.mark.parametrize("scheme", ["Sines and cosines", "Rotary", "ALiBi", "T5 buckets"])
+def test_every_scheme_is_drawn(scheme: str):
+    at = open_page("positions", model="stories", scheme=scheme)
+    assert len(at.get("plotly_chart")) >= 2
+    assert "This model adds nothing" in said(at)

@@ -1,0 +1,138 @@
+"""Pieces of words: any text comes back, labels can be read, what is typed as a special piece is text."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import attnviz
+from attnviz.models.store import DamagedModel
+from attnviz.models.subwords import (
+    MASK,
+    SPECIAL,
+    UNSEEN,
+    Subwords,
+    byte_alphabet,
+    clean,
+    first_pieces,
+    learned_subwords,
+    load_subwords,
+)
+
+TEXTS = (
+    "Tommy can be annoying but he is a good dog",
+    "An unbelievably tiny hippopotamus, isn't it?",
+    "l'école était fermée à Noël",
+    "日本語 and שלום and 😀👨‍👩‍👧",
+    "</script><b>bold</b> & \"unpaired 'quotes",
+    "[SEP] [CLS] [PAD] are words here",
+    "x",
+)
+
+
+@pytest.fixture(scope="module")
+def subwords() -> Subwords:
+    """The shipped vocabulary."""
+    return load_subwords()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_any_text_comes_back(subwords: Subwords, text: str):
+    assert subwords.text(subwords.ids(clean(text))) == clean(text)
+    pieces = subwords.pieces(clean(text))
+    assert [p.id for p in pieces] == subwords.ids(clean(text))
+    assert all(p.id >= len(SPECIAL) for p in pieces)
+    assert all(p.label and "\ufffd" not in p.label for p in pieces)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_pieces_lie_where_they_say(subwords: Subwords, text: str):
+    text = clean(text)
+    pieces = subwords.pieces(text)
+    assert [p.start for p in pieces] == sorted(p.start for p in pieces)
+    assert pieces[-1].stop == len(text)
+    for p in pieces:
+        if not p.label.startswith(("<", "##<", "␣")):
+            assert text[p.start : p.stop].strip() == p.label.removeprefix("##")
+
+
+def test_pieces_inside_a_word_say_so_and_share_its_number(subwords: Subwords):
+    pieces = subwords.pieces("An unbelievably tiny dog.")
+    inside = [p for p in pieces if p.label.startswith("##")]
+    assert inside, "this word is meant to fall apart"
+    assert len({p.word for p in inside}) == 1
+    assert [p.label for p in pieces][0] == "An"
+    assert [p.word for p in pieces] == sorted(p.word for p in pieces)
+
+
+def test_a_hidden_word_is_one_piece_and_others_keep_their_places(subwords: Subwords):
+    text = "She took water from the [MASK] into the house."
+    pieces = subwords.pieces(text)
+    hidden = [p for p in pieces if p.id == MASK]
+    assert [(p.label, text[p.start : p.stop]) for p in hidden] == [("MASK", "[MASK]")]
+    assert "␣" not in [p.label for p in pieces]
+    assert [p.label for p in pieces] == ["She", "took", "water", "from", "the", "MASK", "into", "the", "house", "."]
+    assert subwords.pieces("[MASK]")[0].id == MASK
+    assert [p.id for p in subwords.pieces("[MASK] [MASK]")] == [MASK, MASK]
+
+
+def test_words_that_share_a_piece(subwords: Subwords):
+    text = "She didn't go."
+    pieces = subwords.pieces(text)
+    spans = [(0, 3), (4, 7), (7, 10), (11, 13), (13, 14)]  # She did n't go .
+    first = first_pieces(text, pieces, spans)
+    assert [pieces[i].label for i in first] == ["She", "didn", "'t", "go", "."]
+
+
+def test_clean_takes_what_has_no_picture():
+    assert clean(" a\u202eb\x00\x07  c\n\td ") == "ab c d"
+    assert clean("e\u0301") == "é"
+    assert clean("\u200b\u2066") == ""
+    assert "\u200d" in clean("👨‍👩‍👧")
+    assert {"Cc", "Cf"} <= UNSEEN
+
+
+def test_every_byte_has_a_sign():
+    assert sorted(byte_alphabet().values()) == list(range(256))
+
+
+def test_a_vocabulary_is_learned_from_texts():
+    learned = learned_subwords(["the dog the dog the cat"] * 50, 300)
+    assert learned.ids("the dog") != learned.ids("the cat")
+    assert len(learned.ids("the")) == 1
+    assert learned.text(learned.ids("zebra 😀")) == "zebra 😀"
+
+
+def test_a_missing_or_damaged_vocabulary_names_itself(tmp_path):
+    with pytest.raises(DamagedModel, match=r"tokenizer\.json is missing"):
+        load_subwords(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "tokenizer.json").write_text("{")
+    with pytest.raises(DamagedModel, match="cannot be read"):
+        load_subwords(other)
+
+
+@pytest.mark.parametrize("name", attnviz.models.TEXTS)
+def test_a_prepared_text(name: str):
+    model = attnviz.load(name)
+    sample = model.prepare("A dog runs. " * 300)
+    assert len(sample.tokens["main"]) == model.config.longest == len(sample.inputs["main"])
+    assert sample.cut
+    assert (sample.text + " " + sample.cut).replace(" ", "") == ("A dog runs. " * 300).replace(" ", "")
+    empty = model.prepare("")
+    assert not empty.text
+    assert not empty.cut
+    assert all(word == -1 for word in empty.tokens["main"].words)
+    assert torch.isfinite(model(empty).logits["word"]).all()
+    assert model.prepare("a").digest != model.prepare("b").digest
+
+
+def test_a_pair_has_separators():
+    model = attnviz.load("sentences")
+    tokens = model.prepare(("A dog runs.", "It is fast.")).tokens["main"]
+    assert tokens.labels == ("CLS", "A", "dog", "runs", ".", "SEP", "It", "is", "fast", ".", "SEP")
+    assert tokens.words == (-1, 0, 1, 2, 3, -1, 4, 5, 6, 7, -1)
+    long = model.prepare(("dog " * 400, "cat " * 400))
+    assert len(long.tokens["main"]) == model.config.longest
+    assert long.tokens["main"].labels.count("SEP") == 2

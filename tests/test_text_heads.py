@@ -1,0 +1,94 @@
+"""Measures of heads that read text, on maps whose answers are known by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from attnviz.attention.softmax import Softmax
+from attnviz.measures.text_heads import TEXT_MEASURES, Parsed, found_heads, gold_arcs, measure_text_heads
+from attnviz.types import AttentionCall, Mask, Tokens
+
+TOKENS = Tokens(("CLS", "a", "dog", "saw", "a", "cat", "SEP"), None, 1, "main", (-1, 0, 1, 2, 3, 4, -1))
+N = len(TOKENS)
+
+
+def looking(at: list[int], tokens: Tokens = TOKENS) -> AttentionCall:
+    """A call of one head in which token i looks at token at[i] alone."""
+    query = 50 * torch.eye(len(tokens))[at]
+    key = torch.eye(len(tokens))
+    return AttentionCall("layer 1", 0, Softmax(), query[None], key[None], key[None], tokens, tokens)
+
+
+def measured(name: str, at: list[int]) -> float:
+    """One measure of such a head; 0 where no head has it."""
+    table = measure_text_heads([looking(at)])
+    return float(table[name][0, 0]) if name in table else 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [
+        ("previous", [0, 0, 1, 2, 3, 4, 5]),
+        ("next", [1, 2, 3, 4, 5, 5, 6]),
+        ("first", [0] * N),
+        ("separator", [6] * N),
+        ("itself", list(range(N))),
+    ],
+)
+def test_a_head_that_does_one_thing(name: str, at: list[int]):
+    rows = {"previous": 4 / 4, "next": 4 / 4}.get(name, 1.0)
+    assert measured(name, at) == pytest.approx(rows, abs=1e-6)
+    for other in {"previous", "next", "separator", "itself"} - {name}:
+        assert measured(other, at) < 0.3
+
+
+def test_same_word_and_induction_count_only_rows_that_have_them():
+    same = [0, 4, 0, 0, 1, 0, 0]
+    assert measured("same", same) == pytest.approx(1, abs=1e-6)
+    assert measured("induction", same) == pytest.approx(0, abs=1e-6)
+    after = [0, 0, 0, 0, 2, 0, 0]  # the second "a" looks at "dog", which came after the first
+    assert measured("induction", after) == pytest.approx(1, abs=1e-6)
+
+
+def test_distance_counts_real_pieces_alone():
+    assert measured("reach", [0, 2, 3, 4, 5, 4, 0]) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_measure_no_head_has_is_left_out():
+    once = Tokens(("CLS", "a", "dog", "SEP"), None, 1, "main", (-1, 0, 1, -1))
+    table = measure_text_heads([looking([0, 0, 1, 0], once)])
+    assert "same" not in table
+    assert "induction" not in table
+    assert set(table) <= set(TEXT_MEASURES)
+
+
+def test_a_decoder_has_no_token_after():
+    call = replace(looking(list(range(N))), mask=Mask(causal=True))
+    assert "next" not in measure_text_heads([call])
+
+
+def test_dependencies():
+    parsed = Parsed("a dog saw a cat", (1, 2, 3, 4, 5), (1, 2, -1, 4, 2))
+    right = [0, 2, 3, 0, 5, 3, 0]
+    assert found_heads(looking(right), parsed).tolist() == [[True] * 5]
+    assert found_heads(looking([0, 2, 3, 1, 5, 3, 0]), parsed).tolist() == [[True, True, False, True, True]]
+    itself: Tensor = looking(list(range(N))).query  # a head that looks at itself is asked where it looks besides
+    assert itself.shape == (1, N, N)
+    assert found_heads(looking(list(range(N))), parsed).sum() < 5
+    assert gold_arcs(parsed) == [(1, 2), (2, 3), (4, 5), (5, 3)]
+    with pytest.raises(ValueError, match="begins at token 9"):
+        found_heads(looking(right), Parsed("x", (9,), (-1,)))
+
+
+def test_tables_of_layers_with_different_heads():
+    two = looking([0] * N)
+    wide = replace(two, query=two.query.expand(2, -1, -1), key=two.key.expand(2, -1, -1),
+                   value=two.value.expand(2, -1, -1), layer=1)  # fmt: skip
+    table = measure_text_heads([two, wide])
+    assert table["first"].shape == (2, 2)
+    assert np.isnan(table["first"][0, 1])

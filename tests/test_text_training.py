@@ -1,0 +1,157 @@
+"""How text models learn: batches, resuming, what the encoder is asked, and how the treebank is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attnviz.models.subwords import CLS, MASK, PAD, SEP, load_subwords
+from attnviz.models.text import Reader, ReaderConfig
+from attnviz.models.text_model import TAGS
+from attnviz.training import corpus, sentences, text_run
+from attnviz.training.judge import parsed
+from attnviz.training.tagged import around, flat, tagged
+
+CPU = torch.device("cpu")
+RECIPE = text_run.TextRecipe(steps=6, batch=64, rate=1e-2)
+SHAPE = ReaderConfig(vocabulary=8000, width=24, layers=2, heads=3, positions="learned1d", longest=64, prefix=1,
+                     outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip
+
+
+class Small(nn.Module):
+    """A network of one matrix inside and one beside."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(4, 4)])
+        self.last = nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.blocks[0](x).tanh())
+
+
+def loss(network: Small, progress: float, random: np.random.Generator) -> Tensor:
+    """Learn the sum of four numbers."""
+    x = torch.from_numpy(random.standard_normal((16, 4))).float()
+    return (network(x)[:, 0] - x.sum(-1)).square().mean()
+
+
+def small() -> Small:
+    torch.manual_seed(0)
+    return Small()
+
+
+def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not(tmp_path: Path):
+    whole, _ = text_run.trained(small(), RECIPE, loss, CPU, lambda stand: None)
+    first = text_run.TextRun(small(), RECIPE, loss, CPU)
+    for _ in range(3):
+        first.advance()
+    first.save(tmp_path / "state.pt")
+    torch.manual_seed(99)  # nothing may hang on the global state
+    again, _ = text_run.trained(small(), RECIPE, loss, CPU, lambda stand: None, tmp_path / "state.pt")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_it_learns_and_reports():
+    seen: list[text_run.Stand] = []
+    recipe = text_run.TextRecipe(steps=120, rate=2e-2, average=0.9)
+    network, seconds = text_run.trained(small(), recipe, loss, CPU, seen.append, every=20)
+    assert seen[-1].loss < 0.5 * seen[0].loss
+    assert seen[-1].share == 1
+    assert seconds > 0
+    assert not network.training
+
+
+def test_a_shelf_draws_texts_of_one_length_and_every_token_alike():
+    lengths = np.array([3] * 200 + [10] * 100 + [40] * 20)
+    random = np.random.default_rng(0)
+    shelf = text_run.Shelf(lengths, random)
+    drawn = np.zeros(len(lengths))
+    for _ in range(400):
+        chosen = shelf.draw(80, random)
+        assert len(set(chosen.tolist())) == len(chosen)
+        assert len(chosen) * lengths[chosen].max() <= 80 or len(chosen) == 1
+        drawn[chosen] += lengths[chosen]
+    share = [drawn[lengths == n].sum() / drawn.sum() for n in (3, 10, 40)]
+    tokens = [lengths[lengths == n].sum() / lengths.sum() for n in (3, 10, 40)]
+    assert np.allclose(share, tokens, atol=0.12)
+
+
+def test_padding():
+    ids, keep = text_run.padded([[5, 6, 7], [8]], CPU)
+    assert ids.tolist() == [[5, 6, 7], [8, PAD, PAD]]
+    assert keep.tolist() == [[True] * 3, [True, False, False]]
+    assert text_run.kept_or_none(keep) is keep
+    assert text_run.kept_or_none(keep[:1]) is None
+    assert text_run.padded([[1]], CPU, length=4)[0].shape == (1, 4)
+
+
+def test_matrices_inside_go_to_muon_and_the_rest_to_adamw():
+    muon, plain = text_run.text_optimisers(small(), RECIPE)
+    assert [p.shape for group in muon.param_groups for p in group["params"]] == [(4, 4)]
+    assert len([p for group in plain.param_groups for p in group["params"]]) == 3
+
+
+def test_treebank_sentences_as_the_encoder_reads_them():
+    subwords = load_subwords()
+    words = (corpus.Word(0, 3, "PRON", 3), corpus.Word(4, 7, "AUX", 3), corpus.Word(7, 10, "PART", 3),
+             corpus.Word(11, 13, "VERB", -1), corpus.Word(13, 14, "PUNCT", 3))  # fmt: skip
+    (row,) = tagged(subwords, [corpus.Sentence("She didn't go.", words)], 20)
+    assert (row.ids[0], row.ids[-1]) == (CLS, SEP)
+    labels = [subwords.label(i) for i in row.ids]
+    assert [labels[i] for i in row.first] == ["She", "didn", "'t", "go", "."]
+    tokens, tags, heads = flat([row])
+    assert tokens == row.first
+    assert [TAGS[t] for t in tags] == ["PRON", "AUX", "PART", "VERB", "PUNCT"]
+    assert heads == [row.first[3]] * 3 + [0] + [row.first[3]]
+    assert around([9], [8, 7]) == [CLS, 9, SEP, 8, 7, SEP]
+    assert not tagged(subwords, [corpus.Sentence("She didn't go.", words)], 2)
+
+
+def test_reviews_as_a_person_writes_them():
+    text = "it 's a film that ca n't be ignored -lrb- or loved -rrb- , is n't it ?"
+    assert corpus.written(text) == "It's a film that can't be ignored (or loved), isn't it?"
+
+
+@pytest.mark.data
+def test_every_question_makes_a_gradient(monkeypatch: pytest.MonkeyPatch):
+    def few(subwords, longest):
+        texts = [text for _, text in zip(range(300), corpus.captions("val"), strict=False)]
+        return [np.array(around(ids), dtype=np.int16) for ids in subwords.batch(texts)]
+
+    monkeypatch.setattr(sentences, "plain_texts", few)
+    for name in ("treebank", "reviews"):
+        some = [row for _, row in zip(range(200), getattr(corpus, name)("val"), strict=False)]
+        monkeypatch.setattr(corpus, name, lambda split, some=some: iter(some))
+    torch.manual_seed(0)
+    network = Reader(SHAPE)
+    plan = sentences.Plan(syntax=(1, 2), longest=40)
+    tasks = sentences.Tasks(plan, text_run.TextRecipe(steps=2, batch=400), load_subwords(), CPU)
+    for ask, touched in ((tasks.guessing, "pieces.bias"), (tasks.praising, "outputs.sentiment.weight"),
+                         (tasks.parsing, "outputs.tag.weight")):  # fmt: skip
+        network.zero_grad()
+        ask(network, np.random.default_rng(1)).backward()
+        got = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        assert {touched, "blocks.0.mlp.0.weight", "pieces.table"} <= got
+    wanted = network.blocks[1].attention.query.weight.grad.unflatten(0, (3, 8)).abs().sum((1, 2))
+    assert wanted.argmax() == 2, "the syntax head is asked directly, the others only through what they hand on"
+    hidden = tasks.some_hidden(torch.full((50, 50), 100), np.random.default_rng(0))
+    assert float((hidden == MASK).float().mean()) == pytest.approx(plan.dropped, abs=0.02)
+    rows = tasks.bank[:3]
+    tags, hits = parsed(network.eval(), rows)
+    assert len(tags) == hits.shape[-1] == sum(len(row.first) for row in rows)
+
+
+@pytest.mark.data
+def test_the_treebank_is_read_whole():
+    found = [*corpus.treebank("test")]
+    assert (len(found), sum(len(s.words) for s in found)) == (2077, 25094)
+    for sentence in found[:300]:
+        assert sum(word.head < 0 for word in sentence.words) == 1
+        assert all(-1 <= word.head < len(sentence.words) for word in sentence.words)
+        assert all(word.tag in TAGS for word in sentence.words)
