@@ -6,35 +6,40 @@ from attnviz import ui
 from attnviz.models import DamagedModel
 from attnviz.ui import translate, translate_show
 from attnviz.ui.prose import section
+from attnviz.ui.translate import RECURRENT, TRANSFORMER
 
 ui.header("translate")
 text = translate.sentence()
 
 
 def page() -> None:
-    width = st.session_state.get("beam", translate.BEAM)
-    here = translate.written(translate.TRANSFORMER, text, width, translate.alternative())
-    if not here.sample.text:
-        st.info(f"Type an English sentence, such as: {translate.SAMPLES[0]}", icon=":material/info:")
+    model = translate.translator(TRANSFORMER)
+    sample = model.prepare(text)
+    if not sample.text:
+        st.info(f"Type an English sentence, such as: {translate.TIRED}", icon=":material/info:")
         return
-    for said in translate.remarks(here.sample, here.model):
+    for said in translate.remarks(sample, model):
         st.caption(said)
-    step = translate.step_choice(here)
-    at = translate.piece_choice(step)
-    look = translate_show.look_choice(here.model)
-    translate_show.send(here, look, step)
-
+    controls = st.container()
     large, beside = st.columns([3, 2], gap="large")
+    with beside:
+        steps = st.container()
+        width = translate.beam_choice()
+        here = translate.written(TRANSFORMER, sample, translate.alternative(
+            model, translate.found(TRANSFORMER, sample, width)))  # fmt: skip
+    with controls:
+        step = translate.step_choice(here)
+        look = translate_show.look_choice(model)
+    at = translate.piece_choice(here, step)
+    translate_show.send(here, look, step)
+    with steps:
+        translate_show.next_pieces(here, at)
     with large:
         translate_show.texts(here, look, step, at)
-    with beside:
-        translate_show.next_pieces(here, at)
-        translate.beam_choice()
-        translate.alternatives(here)
 
     section("translate", "Two ways to look back")
     try:
-        other = translate.written(translate.RECURRENT, text, width)
+        other = translate.written(RECURRENT, sample, translate.found(RECURRENT, sample, width)[0])
     except DamagedModel:
         other = None
     translate_show.alignments(here, other, look, at)

@@ -246,7 +246,7 @@ def test_it_computes_what_torchs_own_transformer_computes():
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(width, heads, **options), 2,
                                     nn.LayerNorm(width, 1e-6), enable_nested_tensor=False)  # fmt: skip
     decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(width, heads, **options), 2, nn.LayerNorm(width, 1e-6))
-    twin = nn.ModuleList([encoder, decoder]).eval().requires_grad_(False)
+    nn.ModuleList([encoder, decoder]).eval().requires_grad_(False)
     for mine, theirs in zip(net.blocks["encoder"], encoder.layers, strict=True):
         take_layer(theirs, mine, [(theirs.self_attn, mine.attention)],
                    [(theirs.norm1, mine.attention_norm), (theirs.norm2, mine.mlp_norm)])  # fmt: skip
@@ -254,9 +254,9 @@ def test_it_computes_what_torchs_own_transformer_computes():
         take_layer(theirs, mine, [(theirs.self_attn, mine.attention), (theirs.multihead_attn, mine.cross)],
                    [(theirs.norm1, mine.attention_norm), (theirs.norm2, mine.cross_norm),
                     (theirs.norm3, mine.mlp_norm)])  # fmt: skip
-    encoder.norm.load_state_dict(net.encoder_norm.state_dict())
-    decoder.norm.load_state_dict(net.norm.state_dict())
-    assert twin is not None
+    for theirs, mine in ((encoder.norm, net.encoder_norm), (decoder.norm, net.norm)):
+        assert theirs is not None
+        theirs.load_state_dict(mine.state_dict())
     source, target = ids(9)[None], ids(7, 1)[None]
     start = {name: net.pieces.content(x) + net.pieces.position(x.shape[-1]) for name, x in
              (("source", source), ("target", target))}  # fmt: skip

@@ -115,7 +115,8 @@ def run_pairs(
         "parameters": sum(p.numel() for p in network.parameters()),
         "pairs": len(pairs),
         "longest": LONGEST,
-        "steps": recipe.steps,
+        "steps": recipe.last,
+        "schedule": recipe.steps,
         "batch": recipe.batch,
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
@@ -137,13 +138,14 @@ def seen_before(learned: Sequence[tuple[str, str]]) -> int:
 
 def card_of(model: TranslationModel, facts: dict[str, Any]) -> str:
     """card.md, every number taken from `facts`."""
+    stopped = "" if facts["steps"] == facts["schedule"] else f", of a schedule of {facts['schedule']:,},"
     lines = [
         *opening(f"{model.name}: {model.title}", facts["recipe"]),
         f"| network | {shape_of(model.network)} |",
         f"| parameters | {facts['parameters']:,}; one table of {len(model.subwords):,} pieces for both languages |",
         f"| data | {facts['data']} |",
         f"| trained on | {facts['pairs']:,} pairs of at most {facts['longest']} pieces a side, {facts['steps']:,} "
-        f"steps of {facts['batch']:,} tokens, padding included, seed {facts['seed']} |",
+        f"steps{stopped} of {facts['batch']:,} tokens, padding included, seed {facts['seed']} |",
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| perplexity of a piece | {facts['perplexity']} over {facts['held_out']:,} held-out pairs "
         f"(loss {facts['loss']}) |",
@@ -156,8 +158,8 @@ def card_of(model: TranslationModel, facts: dict[str, Any]) -> str:
     signature, seen = facts["tests"][0]["signature"], facts["french_seen"]
     lines += [
         "",
-        f"BLEU and chrF by sacreBLEU, `{signature}`. No English sentence of a test was trained on; {seen:,} of Tatoeba's "
-        "French ones were, beside another English one.",
+        f"BLEU and chrF by sacreBLEU, `{signature}`. No English sentence of a test was trained on; {seen:,} of "
+        "Tatoeba's French ones were, beside another English one.",
         "",
         LIMITS,
         "",

@@ -1,0 +1,199 @@
+"""The Translate page, run without a browser: any text, links, steps, alternatives; small networks stand in."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from attnviz.models.store import DamagedModel
+from attnviz.models.translation import TranslationModel
+from attnviz.ui import translate
+from attnviz.ui.text import sections
+from tests import pages
+from tests.test_translation import ODD, opened
+
+show = partial(pages.open_page, "translate")
+CAT = "The cat sleeps."
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both translators as small untrained networks, so that the page is quick whatever is shipped."""
+    models = {name: opened(name) for name in (translate.TRANSFORMER, translate.RECURRENT)}
+    models["translator"].facts = {"longest": 40, "parameters": 1234, "tests": [
+        {"name": "Tatoeba test", "decoding": "beam 4", "bleu": 31.26, "sentences": 1219}]}  # fmt: skip
+
+    def open_small(folder: Path) -> TranslationModel:
+        return models[folder.name]
+
+    monkeypatch.setattr(translate, "open_translation", open_small)
+    for cache in (translate.translator, translate.searches):
+        cache.clear()
+
+
+def said(at: AppTest) -> str:
+    """Everything the page says in words."""
+    kinds = (at.subheader, at.markdown, at.caption, at.info, at.warning)
+    return "\n".join(str(part.value) for kind in kinds for part in kind).replace("\u00a0", " ")
+
+
+def views(at: AppTest) -> list[str]:
+    """Which views are shown."""
+    found = [json.loads(part.proto.json) for part in at.get("bidi_component") if part.proto.json]
+    return [data["name"] for data in found if isinstance(data, dict) and "view" in data]
+
+
+def best(text: str = CAT, width: int = translate.BEAM) -> tuple[TranslationModel, tuple[int, ...], str]:
+    """What the page should show."""
+    model = translate.open_translation(Path(translate.TRANSFORMER))
+    beam = model.beams(model.prepare(text), width)[0]
+    return model, beam.ids, model.text(beam.ids)
+
+
+def test_a_visitor_sees_a_translation_at_once():
+    at = show()
+    assert at.text_area(key="english").value == translate.TIRED
+    assert {"translate:french", "translate:keys", "translate:lines"} <= set(views(at))
+    assert {"translate:translator:matrix", "translate:seq2seq:matrix"} <= set(views(at))
+    assert at.radio(key="choice").value == 1
+    assert "BLEU 31.3 on 1,219 sentences of Tatoeba test" in said(at)
+
+
+@pytest.mark.parametrize("text", ["a", *ODD[3:]])
+def test_any_text_is_translated(text: str):
+    at = show(english=text)
+    assert "translate:lines" in views(at) or "Type an English sentence" in said(at)
+    assert "<script>" not in said(at)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\u0000\u202e", "\n\n"])
+def test_nothing_gets_a_sentence_and_a_next_step(text: str):
+    at = show(english=text)
+    at.text_area(key="english").set_value(text).run()
+    assert "Type an English sentence" in said(at)
+    assert "translate:lines" not in views(at)
+
+
+def test_ten_thousand_words_are_cut_and_where_is_said():
+    at = show()
+    at.text_area(key="english").set_value("word " * 10_000).run()
+    assert not at.error
+    words = said(at)
+    assert "The network reads 64 pieces: up to “word”" in words
+    assert "words after it were left out" in words
+    assert "learned from sentences of at most 40" in words
+
+
+def test_steps_are_walked_through_and_stay_inside():
+    at = show(english=CAT)
+    count = len(best()[1])
+    assert at.slider(key="written").value == count
+    button = {b.label: b for b in at.button}
+    assert button["On"].disabled
+    button["Back"].click().run()
+    assert at.slider(key="written").value == count - 1
+    assert f"Step {count - 1}:**" in said(at)
+    at = show(english=CAT, written="3")
+    assert at.slider(key="written").value == 3
+    assert "Step 3:**" in said(at)
+    at = show(english=CAT, written="2", at="0")
+    assert "Step 1:**" in said(at)
+    at = show(english=CAT, written="999", choice="77", beam="40", layer="9", head="x", look="nowhere", at="500")
+    assert at.slider(key="written").value == count
+    assert at.radio(key="choice").value == 1
+
+
+def test_playing_walks_to_the_end_and_stops(monkeypatch: pytest.MonkeyPatch):
+    at = show(english=CAT)
+    count = len(best()[1])
+    at.button(key="translate:play").click().run()
+    assert at.session_state[translate.PLAYING]
+    seen = [int(at.session_state["written"])]
+    while at.session_state[translate.PLAYING] and len(seen) < 2 * count:
+        at.run()
+        seen.append(int(at.session_state["written"]))
+    assert seen[-1] == count
+    assert seen == sorted(seen)
+    assert not at.session_state[translate.PLAYING]
+
+
+def test_the_step_shows_what_the_network_expected():
+    model, ids, _ = best()
+    at = show(english=CAT, written="1")
+    said_next = model.trace(model.prepare(CAT), ids).logits["word"][0].softmax(-1)
+    label = model.named([ids[0]]).labels[0]
+    assert f"it wrote **{translate.plain(label)}**, {100 * float(said_next[ids[0]]):.1f} % likely" in said(at)
+    figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
+    assert len(figures) == 1
+
+
+@pytest.mark.parametrize("look", ["Across", "Within English", "Within French"])
+@pytest.mark.parametrize(("layer", "head"), [("All", "All"), ("1", "All"), ("2", "3"), ("All", "1")])
+def test_every_attention_can_be_looked_at(look: str, layer: str, head: str):
+    at = show(english=CAT, look=look, layer=layer, head=head)
+    assert "translate:lines" in views(at)
+    assert ("mean of all layers" if layer == "All" else f"layer {layer}") in said(at)
+    assert ("mean of all heads" if head == "All" else f"head {head}") in said(at)
+
+
+def test_another_translation_is_chosen_and_forgotten_with_the_sentence():
+    at = show(english=CAT)
+    options = at.radio(key="choice").options
+    assert len(options) > 1
+    at.radio(key="choice").set_value(2).run()
+    model = translate.open_translation(Path(translate.TRANSFORMER))
+    second = model.beams(model.prepare(CAT), translate.BEAM)[1]
+    assert at.slider(key="written").max == len(second.ids)
+    assert translate.plain(model.text(second.ids)) in said(at)
+    linked = show(english=CAT, choice="2")
+    assert linked.radio(key="choice").value == 2
+    assert translate.plain(model.text(second.ids)) in said(linked)
+    at.button(key="translate:sample:keys").click().run()
+    assert at.text_area(key="english").value == translate.SAMPLES["keys"]
+    assert at.radio(key="choice").value == 1
+
+
+@pytest.mark.parametrize("width", [1, 8])
+def test_a_beam_of_any_width(width: int):
+    at = show(english=CAT, beam=str(width))
+    assert 1 <= len(at.radio(key="choice").options) <= width
+
+
+def test_without_the_recurrent_network_the_page_still_works(monkeypatch: pytest.MonkeyPatch):
+    whole = translate.open_translation
+
+    def only_one(folder: Path) -> TranslationModel:
+        if folder.name == translate.RECURRENT:
+            raise DamagedModel(folder, "config.json", "is missing")
+        return whole(folder)
+
+    monkeypatch.setattr(translate, "open_translation", only_one)
+    translate.translator.clear()
+    at = show()
+    assert "python -m attnviz.training seq2seq" in said(at)
+    assert "translate:lines" in views(at)
+
+
+def test_there_are_three_things_to_try_and_they_lead_somewhere():
+    from attnviz.ui.text import experiments, section
+
+    tries = experiments(section("translate", "What to try"))
+    assert len(tries) == 3
+    assert {name for one in tries for name in one.choices} <= {"english", "look", "layer", "head", "written", "at"}
+    assert sections("translate")["What this does not tell you"].strip()
+
+
+@pytest.mark.parametrize("text", ["a*b_c", "[x](http://y.z)", "<b>", "$a$", ":red[x]", "`code`", "# title", "1. one"])
+def test_markdown_of_a_visitor_is_text(text: str):
+    escaped = translate.plain(text)
+    assert escaped.replace("\\", "") == text
+    assert not any(sign in escaped.replace("\\" + sign, "") for sign in "*_`[]<$#:" if sign in text)
+
+
+def test_tiny_chances_are_powers_of_ten():
+    assert translate.likely(0.0) == "100.0\u00a0%"
+    assert translate.likely(-23.02585) == "10^-10.0"

@@ -1,0 +1,162 @@
+"""Learning to translate, on a handful of sentences: what a batch holds, going on after a cut, card and figures."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from attnviz.models.store import ASSETS
+from attnviz.models.subwords import BOS, EOS, load_subwords
+from attnviz.models.text import Translator, TranslatorConfig
+from attnviz.models.translation import TranslationModel, open_translation
+from attnviz.training import bleu, corpus, seq2seq, translate
+from attnviz.training.data import NoData
+from attnviz.training.text_run import TextRecipe, TextRun
+from attnviz.training.translate import Pairs, Size, run_pairs
+
+FEW = [("I sleep.", "Je dors."), ("You sleep.", "Tu dors."), ("The dog sleeps.", "Le chien dort."), ("Go!", "Va !"),
+       ("The cat eats the fish.", "Le chat mange le poisson."), ("Go!", "Allez !")]  # fmt: skip
+CPU = torch.device("cpu")
+RECIPE = TextRecipe(steps=4, batch=60, rate=1e-3)
+NETWORKS: dict[str, Any] = {
+    "translator": lambda: Translator(TranslatorConfig(width=16, layers=1, heads=2, longest=64)),
+    "seq2seq": lambda: Seq2Seq(Seq2SeqConfig(width=16, hidden=12, compared=8, longest=64)),
+}
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A corpus of six pairs, for every split."""
+
+    def pairs(split: str) -> Iterator[tuple[str, str]]:
+        return iter(FEW)
+
+    monkeypatch.setattr(corpus, "translations", pairs)
+    monkeypatch.setattr(corpus, "captions_translated", pairs)
+
+
+def run(kind: str, recipe: TextRecipe = RECIPE) -> TextRun:
+    """A training on the six pairs, at its beginning."""
+    torch.manual_seed(0)
+    pairs = Pairs(FEW, load_subwords(), CPU)
+
+    def loss(network: Any, progress: float, random: np.random.Generator) -> torch.Tensor:
+        return pairs.loss(network, progress, random, tokens=recipe.batch)
+
+    return TextRun(NETWORKS[kind](), recipe, loss, CPU)
+
+
+def test_sentences_end_and_translations_begin():
+    pairs = Pairs([*FEW, ("a " * 80, "un")], load_subwords(), CPU)
+    assert len(pairs) == len(FEW)  # what is too long is not learned from
+    assert all(row[-1] == EOS for row in [*pairs.source, *pairs.target])
+    assert all(row[0] == BOS for row in pairs.target)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_run_that_was_cut_off_goes_on_exactly(kind: str, tmp_path: Path):
+    whole, cut = run(kind), run(kind)
+    for _ in range(4):
+        whole.advance()
+    for _ in range(2):
+        cut.advance()
+    cut.save(tmp_path / "checkpoint.pt")
+    again = run(kind)
+    again.load(tmp_path / "checkpoint.pt")
+    for _ in range(2):
+        again.advance()
+    for name, tensor in whole.network.state_dict().items():
+        torch.testing.assert_close(again.network.state_dict()[name], tensor, atol=0, rtol=0)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_six_sentences_are_learned_by_heart(kind: str):
+    learning = run(kind, TextRecipe(steps=150, batch=200, rate=1e-2))
+    losses = [learning.advance() for _ in range(150)]
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_training_writes_weights_figures_and_card(kind: str, tmp_path: Path):
+    size = Size(NETWORKS[kind], RECIPE).changed("gpu", {"steps": 2, "seed": 3})
+    card = run_pairs(kind, "English to French", size, tmp_path / kind, CPU, lambda stand: None, tmp_path / "c.pt")
+    assert (tmp_path / kind / "card.md").read_text(encoding="utf-8") == card
+    assert f"`python -m attnviz.training {kind} --size gpu --steps 2 --seed 3`" in card
+    assert "6 pairs" in card
+    model = open_translation(tmp_path / kind)
+    facts = model.facts
+    assert facts == json.loads((tmp_path / kind / "config.json").read_text())["facts"]
+    assert (facts["steps"], facts["seed"], facts["held_out"]) == (2, 3, 6)
+    assert facts["parameters"] == sum(p.numel() for p in model.network.parameters())
+    assert [(test["sentences"], test["references"]) for test in facts["tests"]] == [(5, 6)] * 4
+    assert facts["loss"] == pytest.approx(bleu.held_out_loss(model, FEW), abs=1e-3)
+    again = run_pairs(kind, "English to French", size, tmp_path / kind, CPU, lambda stand: None, tmp_path / "c.pt")
+    assert again == card  # nothing is left to train
+
+
+def test_both_commands_know_both_sizes():
+    assert set(translate.SIZES) == set(seq2seq.SIZES) == {"cpu", "gpu"}
+    assert translate.SIZES["cpu"].recipe == translate.CPU
+
+
+def test_a_sentence_is_compared_with_all_its_translations():
+    groups = bleu.grouped(FEW)
+    assert groups["Go!"] == ["Va !", "Allez !"]
+    right = bleu.scores(["Je dors.", "Tu dors.", "Le chien dort.", "Allez !", "Le chat mange le poisson."],
+                        [*groups.values()])  # fmt: skip
+    assert right["bleu"] == pytest.approx(100)
+    assert right["exact"] == 100
+    assert (right["sentences"], right["references"]) == (5, 6)
+    wrong = bleu.scores(["Non."] * 5, [*groups.values()])
+    assert wrong["bleu"] < 5
+    assert wrong["exact"] == 0
+
+
+def test_the_held_out_loss_is_the_mean_over_pieces():
+    torch.manual_seed(0)
+    subwords = load_subwords()
+    model = TranslationModel("seq2seq", NETWORKS["seq2seq"](), subwords)
+    total, count = 0.0, 0
+    for english, french in FEW:
+        ids = [*subwords.ids(french), EOS]
+        with torch.no_grad():
+            said = model.trace(model.prepare(english), ids).logits["word"].log_softmax(-1)
+        total -= sum(float(row[piece]) for row, piece in zip(said, ids, strict=True))
+        count += len(ids)
+    assert bleu.held_out_loss(model, FEW) == pytest.approx(total / count, abs=1e-4)
+
+
+def test_without_the_library_that_scores_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    real = builtins.__import__
+
+    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "sacrebleu":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(NoData, match=r"requirements-dev\.txt"):
+        bleu.scorer()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_shipped_translates_as_its_card_claims(name: str):
+    model = open_translation(ASSETS / name)
+    best = next(
+        test for test in model.facts["tests"] if test["name"].startswith("Tatoeba") and "beam" in test["decoding"]
+    )
+    assert best["bleu"] >= 30
+    assert model.text(model.beams(model.prepare("I love you."), 4)[0].ids).startswith(("Je t'aime", "Je vous aime"))
+    assert model.text(tuple(model.greedy(model.prepare("Two dogs are running.")))).lower().startswith("deux chiens")
+    card = (ASSETS / name / "card.md").read_text(encoding="utf-8")
+    assert f"BLEU {best['bleu']}" in card
