@@ -88,7 +88,7 @@ class Subwords:
         text = self.tokenizer.decode([id], skip_special_tokens=False)
         if not text.strip():
             return "␣" * len(text)
-        if "\ufffd" in text:
+        if "\ufffd" in text or not text.isprintable():
             return "".join(f"<{byte:02X}>" for byte in self.bytes_of(id))
         return ("##" if inside else "") + text.strip()
 
