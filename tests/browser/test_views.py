@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from benchmarks.server import serving
+from tests.browser.views_seen import Seen
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=60_000)  # the machine may be busy; nothing here measures time
@@ -25,62 +26,6 @@ def address() -> Iterator[str]:
         yield address
 
 
-class Seen:
-    """One open demo page, what crossed its wire and what went wrong."""
-
-    def __init__(self, page: Page, address: str):
-        self.page, self.address = page, address
-        self.wire: list[int] = []
-        self.problems: list[str] = []
-        page.on("websocket", self.listen)
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
-        page.on("request", self.asked)
-
-    def listen(self, socket) -> None:
-        """Count what goes either way."""
-        for event in ("framesent", "framereceived"):
-            socket.on(event, lambda data: self.wire.append(len(data)))
-
-    def asked(self, request) -> None:
-        """Only our own server may be asked."""
-        if not request.url.startswith((self.address, "data:", "blob:")):
-            self.problems.append(f"foreign host: {request.url}")
-
-    def open(self, query: str = "") -> Seen:
-        """Go there and wait until every view that can be drawn is drawn."""
-        self.page.goto(f"{self.address}/?{query}")
-        for name in VIEWS[:-1]:
-            self.page.wait_for_function("name => globalThis.__attnviz?.draws[name] > 0", arg=name)
-            expect(self.sentence(name)).not_to_have_text("Loading")
-        self.page.wait_for_timeout(300)
-        return self
-
-    def view(self, name: str):
-        """One view by its key."""
-        return self.page.locator(f".view:has(canvas[data-name={name}])")
-
-    def canvas(self, name: str):
-        """Its canvas."""
-        return self.page.locator(f"canvas[data-name={name}]")
-
-    def sentence(self, name: str):
-        """What it says in words."""
-        return self.view(name).locator(".sentence")
-
-    def place(self, token: int) -> dict[str, float]:
-        """Where a token lies on the picture view."""
-        box = self.page.evaluate("token => __attnviz.kinds.picture.where(__attnviz.views.picture_view, token)", token)
-        return {"x": box[0] + box[2] / 2, "y": box[1] + box[3] / 2}
-
-    def pixel(self, name: str, x: float, y: float) -> list[int]:
-        """The colour of a canvas at a place, in CSS pixels."""
-        look = (
-            "(c, [x, y]) => [...c.getContext('2d').getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data]"
-        )
-        return self.canvas(name).evaluate(look, [x, y])
-
-
 @pytest.fixture
 def seen(browser: Browser, address: str) -> Iterator[Callable[..., Seen]]:
     """Opens the demo; at the end nothing may have gone wrong."""
@@ -90,7 +35,7 @@ def seen(browser: Browser, address: str) -> Iterator[Callable[..., Seen]]:
         context = browser.new_context(viewport={"width": 1280, "height": 1000}, **options)
         page = context.new_page()
         page.set_default_timeout(60_000)
-        opened.append((context, Seen(page, address)))
+        opened.append((context, Seen(page, address, VIEWS[:-1])))
         return opened[-1][1].open(query)
 
     yield start
@@ -326,7 +271,7 @@ def test_waiting_view_is_calm(seen):
 
 def test_nothing_moves_while_records_arrive(browser: Browser, address: str):
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    found = Seen(page, address).open()
+    found = Seen(page, address, VIEWS[:-1]).open()
     expected, shown = page.evaluate("""() => {
       const view = __attnviz.views.picture_view;
       return [view.root.expected(view.width), view.height];
