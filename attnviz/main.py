@@ -16,6 +16,7 @@ PAGES = {  # file in pages/ and address: title, icon, what it shows
     "rollout": ("Rollout", "layers", "Which part of the picture the answer came from"),
     "compare": ("Compare", "compare", "Kinds of attention side by side"),
     "translate": ("Translate", "translate", "English becomes French, and every word shows where it looked"),
+    "generate": ("Generate", "edit_note", "A story goes on word by word: what is expected next, and from where"),
     "lesson": ("Lesson", "school", "Attention built up in twelve steps on a sentence of yours"),
     "train": ("Train", "model_training", "Watch a small network learn to read digits"),
 }

@@ -64,8 +64,8 @@ def next_pieces(here: Scene) -> None:
                         most_ticks=SHOWN, limits=(0, 1.02 * float(max(kept.max(), chances.max()))),
                         height=400)  # fmt: skip
     figure.update_layout(bargap=0.25, clickmode="event+select", dragmode=False)
-    st.markdown(f"**What comes next.** {percent(float(chances[kept > 0].sum()))} of what it expects is left, in "
-                f"{int((kept > 0).sum()):,} pieces")  # fmt: skip
+    share, count = percent(float(chances[kept > 0].sum())), int((kept > 0).sum())
+    st.markdown(f"**What comes next.** {share} of what it expects is left, in {count:,} piece{'s' * (count > 1)}")
     key = f"generate:next:{here.step}"
 
     def clicked() -> None:
