@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,13 +94,14 @@ def use(sample: str) -> None:
 
 def restart() -> None:
     """Another sentence: forget what was chosen of the last one."""
-    st.session_state.pop("choice", None)
+    set_tokens("choice", ())
     restart_steps()
 
 
 def restart_steps() -> None:
     """Another translation: all of it is shown."""
-    for key in ("written", "at", PLAYING):
+    set_tokens("at", ())
+    for key in ("written", PLAYING):
         st.session_state.pop(key, None)
 
 
@@ -163,20 +165,15 @@ def step_choice(here: Written) -> int:
             st.session_state[PLAYING] = False
             st.rerun()  # the whole page, so that the clock stops
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        if count > 1:  # first, because a link is known only once the slider has read it
+            now = st.slider("Pieces written", 1, count, count, key="written", bind="query-params", on_change=moved)
         st.button("Back", icon=":material/arrow_back:", disabled=now == 1, on_click=move, args=(now - 1,))
         st.button("On", icon=":material/arrow_forward:", disabled=now == count, on_click=move, args=(now + 1,))
-        if playing():
-            pressed = st.button(
-                "Pause", icon=":material/pause:", key="translate:pause", on_click=play, args=(now, False)
-            )
-        else:
-            begin = 1 if now == count else now
-            pressed = st.button("Play", icon=":material/play_arrow:", key="translate:play", disabled=count == 1,
-                                on_click=play, args=(begin, True))  # fmt: skip
-        if count > 1:
-            now = st.slider("Pieces written", 1, count, count, key="written", bind="query-params", on_change=moved)
+        on, begin = playing(), 1 if now == count else now
+        pressed = st.button("Pause" if on else "Play", icon=":material/pause:" if on else ":material/play_arrow:",
+                            disabled=count == 1, on_click=play, args=(begin, not on), key="translate:play")  # fmt: skip
     if pressed:
-        st.rerun()
+        st.rerun()  # the whole page, so that the clock starts or stops
     return now
 
 
@@ -215,16 +212,23 @@ def beam_choice() -> int:
 
 def alternative(model: TranslationModel, beams: Sequence[Beam]) -> Beam:
     """One of the translations the search has found; the best to begin with."""
-    options = list(range(1, len(beams) + 1))
-    keep_inside("choice", options)
+    at, key = chosen_token("choice", len(beams)), "translate:choice"
     texts = [plain(model.text(beam.ids)) or "*nothing*" for beam in beams]
     captions = [f"probability {likely(beam.total)}, score {beam.score:.2f}".replace("-", "−") for beam in beams]
-    chosen = st.radio("Translations found", options, format_func=lambda i: texts[i - 1], captions=captions,
-                      key="choice", bind="query-params", on_change=restart_steps)  # fmt: skip
-    return beams[(chosen or 1) - 1]
+
+    def choose() -> None:
+        restart_steps()
+        set_tokens("choice", [st.session_state[key]])
+
+    st.session_state[key] = at  # a link, the radio and another sentence all go through one choice
+    st.radio("Translations found", range(len(beams)), format_func=texts.__getitem__, captions=captions, key=key,
+             on_change=choose)  # fmt: skip
+    return beams[at]
 
 
 def likely(total: float) -> str:
-    """A log-probability as a share, or as a power of ten where it is tiny."""
-    power = total / 2.302585
-    return percent(10**power) if power > -3 else f"10^{power:.1f}"
+    """A log-probability in words: as a share, or as one in so many where it is small."""
+    share = math.exp(total)
+    if share < 1e-9:
+        return "less than 1 in a billion"
+    return percent(share) if share >= 1e-3 - 1e-9 else f"1 in {round(1 / share):,}"

@@ -107,7 +107,7 @@ def texts(here: Written, look: Look, step: int, at: int) -> None:
     st.markdown(f"**{names[look.kind]}**, coloured by the attention of {code(asking.labels[at])}, {look.name}")
     views.text_view("translate:keys", maps="translate:map", tokens=[at], height=160, on_pick=follow,
                     label=f"{names[look.kind]}, by attention")  # fmt: skip
-    views.lines_view("translate:lines", maps="translate:map", heads=[0], tokens=[at], least=0.03, height=460,
+    views.lines_view("translate:lines", maps="translate:map", heads=[0], tokens=[at], least=0.03,
                      label=f"{SAYS[look.kind]} {look.name.capitalize()}",
                      on_pick=follow if look.kind == "encoder" else pick)  # fmt: skip
     st.caption(SAYS[look.kind])
