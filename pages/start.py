@@ -12,8 +12,10 @@ model, tokens = visit.model, visit.sample.tokens["main"]
 pictures, own = st.columns([4, 1], vertical_alignment="center")
 with pictures:
     ui.gallery(visit)
-with own.popover("Your picture", icon=":material/add_photo_alternate:"):
-    ui.bring_picture("start:image")
+with own:
+    with st.popover("Your picture", icon=":material/add_photo_alternate:"):
+        ui.bring_picture("start:image")
+    st.button("Read a sentence", icon=":material/notes:", on_click=ui.go, kwargs={"model": "sentences"})
 
 picture, answer = st.columns([2, 1], gap="large")
 with picture:

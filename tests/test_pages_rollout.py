@@ -112,9 +112,7 @@ def visit() -> object:
     sample = model.prepare(picture)
     from attnviz.ui.visit import Visit
 
-    return Visit(
-        model=model, name="vit-digits", picture=picture, sample=sample, trace=model(sample), source="noise"
-    )
+    return Visit(model=model, name="vit-digits", picture=picture, sample=sample, trace=model(sample), source="noise")
 
 
 CHOICES = [

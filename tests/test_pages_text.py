@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-import attnviz
-from attnviz.models import TEXTS
+from attnviz.models import TEXTS, load_text
 from attnviz.ui import read_heads
 from attnviz.ui.sentences import PAIRS, SENTENCES
 from attnviz.ui.text import FOLDER, PAGES, experiments, section, sections
@@ -93,6 +92,20 @@ def test_a_change_of_model_changes_the_page_and_back():
     assert at.selectbox(key="sample").value == "three"
 
 
+def test_a_text_survives_a_page_without_it_and_a_sample_does_not_survive_its_model():
+    at = open_page("start", model="sentences", text="My own words.")
+    at.switch_page("../pages/compare.py").run()
+    assert not at.error
+    assert at.selectbox(key="sample").value
+    at.switch_page("../pages/text/start.py").run()
+    assert at.session_state["text"] == "My own words."
+    at.selectbox(key="model").select("stories").run()
+    assert at.session_state["text"] == "My own words."
+    at = open_page("start", model="sentences")
+    at.selectbox(key="model").select("stories").run()
+    assert at.session_state["text"] == SENTENCES["stories"][0]
+
+
 def test_samples_and_pairs_are_read():
     at = open_page("start", model="sentences")
     at.button(key="sample:1").click().run()
@@ -108,7 +121,7 @@ def test_samples_and_pairs_are_read():
 
 
 def test_start_says_what_the_model_says():
-    model = attnviz.load("sentences")
+    model = load_text("sentences")
     text = "What a wonderful, funny and moving film!"
     share = float(model(model.prepare(text)).logits["sentiment"][0].softmax(-1)[1])
     at = open_page("start", model="sentences", text=text)
@@ -119,12 +132,12 @@ def test_start_says_what_the_model_says():
 
 def test_whole_words_and_special_tokens():
     text = "An unbelievably tiny dog."
-    pieces = attnviz.load("sentences").prepare(text).tokens["main"]
+    pieces = load_text("sentences").prepare(text).tokens["main"]
     at = open_page("heads", model="sentences", text=text, token=str(pieces.labels.index("An")))
     assert "where An looks" in said(at)
     at.toggle(key="words").set_value(True).run()
     inside = next(i for i, label in enumerate(pieces.labels) if label.startswith("##"))
-    at = open_page("heads", model="sentences", text=text, token=str(inside), words="true", drop="true")
+    at = open_page("heads", model="sentences", text=text, token=str(inside), words="true", drop="true").run()
     assert "where unbelievably looks" in said(at)
     assert "CLS, SEP left out" in said(at)
 

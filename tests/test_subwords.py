@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-import attnviz
+from attnviz.models import TEXTS as TEXTS_KNOWN
+from attnviz.models import load_text
 from attnviz.models.store import DamagedModel
 from attnviz.models.subwords import (
     MASK,
@@ -61,7 +62,7 @@ def test_pieces_inside_a_word_say_so_and_share_its_number(subwords: Subwords):
     inside = [p for p in pieces if p.label.startswith("##")]
     assert inside, "this word is meant to fall apart"
     assert len({p.word for p in inside}) == 1
-    assert [p.label for p in pieces][0] == "An"
+    assert next(p.label for p in pieces) == "An"
     assert [p.word for p in pieces] == sorted(p.word for p in pieces)
 
 
@@ -113,9 +114,9 @@ def test_a_missing_or_damaged_vocabulary_names_itself(tmp_path):
         load_subwords(other)
 
 
-@pytest.mark.parametrize("name", attnviz.models.TEXTS)
+@pytest.mark.parametrize("name", TEXTS_KNOWN)
 def test_a_prepared_text(name: str):
-    model = attnviz.load(name)
+    model = load_text(name)
     sample = model.prepare("A dog runs. " * 300)
     assert len(sample.tokens["main"]) == model.config.longest == len(sample.inputs["main"])
     assert sample.cut
@@ -123,13 +124,13 @@ def test_a_prepared_text(name: str):
     empty = model.prepare("")
     assert not empty.text
     assert not empty.cut
-    assert all(word == -1 for word in empty.tokens["main"].words)
+    assert all(word == -1 for word in empty.tokens["main"].words or ())
     assert torch.isfinite(model(empty).logits["word"]).all()
     assert model.prepare("a").digest != model.prepare("b").digest
 
 
 def test_a_pair_has_separators():
-    model = attnviz.load("sentences")
+    model = load_text("sentences")
     tokens = model.prepare(("A dog runs.", "It is fast.")).tokens["main"]
     assert tokens.labels == ("CLS", "A", "dog", "runs", ".", "SEP", "It", "is", "fast", ".", "SEP")
     assert tokens.words == (-1, 0, 1, 2, 3, -1, 4, 5, 6, 7, -1)

@@ -138,7 +138,9 @@ def test_every_question_makes_a_gradient(monkeypatch: pytest.MonkeyPatch):
         ask(network, np.random.default_rng(1)).backward()
         got = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
         assert {touched, "blocks.0.mlp.0.weight", "pieces.table"} <= got
-    wanted = network.blocks[1].attention.query.weight.grad.unflatten(0, (3, 8)).abs().sum((1, 2))
+    gradient = dict(network.named_parameters())["blocks.1.attention.query.weight"].grad
+    assert gradient is not None
+    wanted = gradient.unflatten(0, (3, 8)).abs().sum((1, 2))
     assert wanted.argmax() == 2, "the syntax head is asked directly, the others only through what they hand on"
     hidden = tasks.some_hidden(torch.full((50, 50), 100), np.random.default_rng(0))
     assert float((hidden == MASK).float().mean()) == pytest.approx(plan.dropped, abs=0.02)

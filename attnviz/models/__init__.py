@@ -1,7 +1,7 @@
 """Networks and the shipped models. To add one: train it, then one line in MODELS."""
 
 from attnviz.models.image import ImageModel, Preparation
-from attnviz.models.store import IMAGES, MODELS, TEXTS, DamagedModel, bench_results, load, load_image, save
+from attnviz.models.store import IMAGES, MODELS, TEXTS, DamagedModel, bench_results, load, load_image, load_text, save
 from attnviz.models.text_model import TextModel
 from attnviz.models.vit import ViT, ViTConfig
 
@@ -18,5 +18,6 @@ __all__ = [
     "bench_results",
     "load",
     "load_image",
+    "load_text",
     "save",
 ]

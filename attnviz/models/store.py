@@ -54,8 +54,15 @@ def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None =
     Raises ValueError for another name, DamagedModel for a bad file.
     """
     if name in TEXTS:
-        return TEXTS[name].open(folder or ASSETS / name).to(device)
+        return load_text(name, device=device, folder=folder)
     return load_image(name, device=device, folder=folder)
+
+
+def load_text(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> TextModel:
+    """The same for a model that reads texts."""
+    if name not in TEXTS:
+        raise ValueError(f"no model of texts is called {name!r}; known: {', '.join(TEXTS)}")
+    return TEXTS[name].open(folder or ASSETS / name).to(device)
 
 
 def load_image(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> ImageModel:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -203,7 +204,7 @@ class Reader(nn.Module):
 
         Only for a causal network; equals the last row of `forward` over all tokens.
         """
-        past = list(past) or [None] * len(self.blocks)
+        past = list[Past](past) or [None] * len(self.blocks)
         begin = 0 if past[0] is None else past[0][0].shape[-2]
         queries, keys = numbered(ids.shape[-1]), numbered(begin + ids.shape[-1])
         x = self.pieces.content(ids) + self.pieces.position(ids.shape[-1], begin=begin)
@@ -247,13 +248,13 @@ class Translator(nn.Module):
         mask = None if keep is None else Mask(key_keep=keep)
         residuals = {name: [content[name] + position[name]] for name in content}
         calls: list[AttentionCall] = []
-        for index, layer in enumerate(self.blocks["encoder"]):
+        for index, layer in enumerate(self.encoder):
             x, new = layer(residuals["source"][-1], queries=tokens["source"], mask=mask,
                            name=f"encoder {index + 1}", layer=index)  # fmt: skip
             residuals["source"].append(x)
             calls.extend(new)
         memory = self.encoder_norm(residuals["source"][-1])
-        for index, layer in enumerate(self.blocks["decoder"]):
+        for index, layer in enumerate(self.decoder):
             x, new = layer(residuals["target"][-1], queries=tokens["target"], mask=Mask(causal=True), context=memory,
                            keys=tokens["source"], context_mask=mask, name=f"decoder {index + 1}",
                            layer=index)  # fmt: skip
@@ -270,10 +271,20 @@ class Translator(nn.Module):
         """Scores of the piece that comes next, from a residual of the decoder."""
         return self.pieces.scores(self.norm(residual))
 
+    @property
+    def encoder(self) -> list[Layer]:
+        """The layers that read the source."""
+        return list(cast(Sequence[Layer], self.blocks["encoder"]))
+
+    @property
+    def decoder(self) -> list[Layer]:
+        """The layers that write the target."""
+        return list(cast(Sequence[Layer], self.blocks["decoder"]))
+
     def encode(self, source: Int[Tensor, "*batch source"]) -> Float[Tensor, "*batch source feature"]:
         """What the decoder looks at."""
         x = self.pieces.content(source) + self.pieces.position(source.shape[-1])
-        for layer in self.blocks["encoder"]:
+        for layer in self.encoder:
             x, _ = layer(x, queries=numbered(source.shape[-1], stream="source"))
         return self.encoder_norm(x)
 
@@ -282,8 +293,8 @@ class Translator(nn.Module):
         past: Sequence[Past] = (),
     ) -> tuple[Float[Tensor, "*batch piece"], list[Past]]:  # fmt: skip
         """Scores of the piece after new target tokens, and the keys and values of all of them so far, by layer."""
-        blocks = self.blocks["decoder"]
-        past = list(past) or [None] * len(blocks)
+        blocks = self.decoder
+        past = list[Past](past) or [None] * len(blocks)
         begin = 0 if past[0] is None else past[0][0].shape[-2]
         queries, keys = numbered(ids.shape[-1], stream="target"), numbered(begin + ids.shape[-1], stream="target")
         source = numbered(memory.shape[-2], stream="source")

@@ -2,8 +2,9 @@
 
 `bench` trains every variant of attention by one recipe; --only names some of them, --seeds how often. `digits` trains
 small networks on handwritten digits, from 5 seeds unless --seeds says otherwise; `sweep` one on ever more of them.
-`word2vec` trains word vectors, and `one-block` a block of a transformer that reads them. `translator` and `seq2seq`
-learn to translate, `stories` to continue English; these three go on where they were cut off.
+`word2vec` trains word vectors, and `one-block` a block of a transformer that reads them. `subwords` learns the pieces
+of words of all text models, `treebank` draws the sentences that heads are held against. `sentences` learns to read
+English, `stories` to continue it, `translator` and `seq2seq` to translate; these four go on where they were cut off.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ TEXT = {
     "word2vec": skipgram.run_words,
     "one-block": guess.run_guesser,
     "treebank": treebank.run_treebank,
-    "sentences": sentences.run_sentences,
 }
 RESUMED = {
+    "sentences": sentences.run_sentences,
     "translator": translate.run_translator,
     "seq2seq": seq2seq.run_seq2seq,
     "stories": stories.run_stories,

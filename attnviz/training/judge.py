@@ -26,7 +26,7 @@ def judged(network: Reader, subwords: Subwords, syntax: tuple[int, int], longest
     return praise(network, subwords) | parts(network, subwords, syntax) | hidden(network, subwords, longest)
 
 
-def percent(hits: Bool[np.ndarray, " item"]) -> float:
+def percent(hits: Any) -> float:
     """A share of hits in percent."""
     return round(100 * float(np.mean(hits)), 2)
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,9 +51,13 @@ class Plan:
     longest: int = 100  # pieces of one text
 
 
-CPU = TextRecipe(steps=3000, batch=4096, rate=2e-3)
+CPU = TextRecipe(steps=2000, batch=4096, rate=2e-3)
 SHAPE = ReaderConfig(width=192, layers=5, heads=6, positions="learned1d", longest=256, prefix=1,
                      outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip
+SIZES = {  # a network and the recipe that trains it
+    "cpu": (SHAPE, CPU),
+    "gpu": (replace(SHAPE, width=384, heads=8, layers=8), replace(CPU, steps=20_000, batch=16_384, rate=1.5e-3)),
+}
 
 
 def plain_texts(subwords: Subwords, longest: int) -> list[Int[np.ndarray, " token"]]:
@@ -150,22 +155,25 @@ def syntax_scores(calls: Sequence[AttentionCall], which: tuple[int, int]) -> Ten
 
 def run_sentences(
     folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
-    recipe: TextRecipe = CPU, shape: ReaderConfig = SHAPE, plan: Plan = Plan(),
+    size: str = "cpu", **changes: int,
 ) -> str:  # fmt: skip
-    """Train, test on held-out text, write weights and card. Raises NoData."""
+    """Train, test on held-out text, write weights and card. `changes` are those of the recipe. Raises NoData."""
+    shape, recipe = SIZES[size]
+    recipe, plan = replace(recipe, **changes), Plan()
     torch.manual_seed(recipe.seed)
     subwords = load_subwords()
     tasks = Tasks(plan, recipe, subwords, device)
     network, seconds = trained(Reader(shape), recipe, tasks.loss, device, report, checkpoint)
     as_shipped(network)
     facts = {
-        "recipe": "sentences",
+        "recipe": "sentences" if size == "cpu" else f"sentences --size {size}",
         "parameters": sum(p.numel() for p in network.parameters()),
         "texts": len(tasks.plain),
         "pieces": sum(map(len, tasks.plain)),
         "reviews": len(tasks.praise),
         "treebank": len(tasks.bank),
-        "steps": recipe.steps,
+        "steps": recipe.last,
+        "planned": recipe.steps,
         "batch": recipe.batch,
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
@@ -191,7 +199,8 @@ def card_of(facts: dict[str, Any], shape: ReaderConfig) -> str:
         f"| hidden words | {facts['texts']:,} texts of {facts['pieces']:,} pieces |",
         f"| praise | {facts['reviews']:,} sentences about films (Stanford Sentiment Treebank) |",
         f"| parts of speech and heads | {facts['treebank']:,} sentences (English Web Treebank) |",
-        f"| trained | {facts['steps']:,} steps of {facts['batch']:,} pieces, seed {facts['seed']} |",
+        f"| trained | {facts['steps']:,} of {facts['planned']:,} steps of {facts['batch']:,} pieces |",
+        f"| seed | {facts['seed']} |",
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| SST-2, {facts['sst2_held_out']:,} held-out sentences | {facts['sst2']} % (95 % interval "
         f"{low} to {high}), as the treebank writes {facts['sst2_lower']} % |",

@@ -14,7 +14,7 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from attnviz.models import IMAGES, TEXTS, ImageModel, TextModel, load, load_image
+from attnviz.models import IMAGES, TEXTS, ImageModel, TextModel, load_image, load_text
 from attnviz.types import Sample, Trace
 from attnviz.ui.bench import bench
 from attnviz.ui.device import best_device
@@ -93,10 +93,7 @@ def shipped(name: str, device: str = "") -> ImageModel:
 @st.cache_resource(max_entries=8, show_spinner="Opening the model")
 def shipped_text(name: str, device: str = "") -> TextModel:
     """A shipped model of texts, by its name in TEXTS."""
-    model = load(name, device=device or best_device())
-    if not isinstance(model, TextModel):
-        raise ValueError(f"{name} is no model of texts")
-    return model
+    return load_text(name, device=device or best_device())
 
 
 def trace(name: str, sample: Sample, *, positions: str = "own") -> Trace:

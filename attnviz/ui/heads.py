@@ -25,6 +25,7 @@ from attnviz.ui.cache import open_model, trace
 from attnviz.ui.output import dark, plot
 from attnviz.ui.samples import open_sample, samples_of
 from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, layer_name, token_name
+from attnviz.ui.subject import Subject
 from attnviz.ui.visit import prepared
 
 ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
@@ -215,7 +216,8 @@ def depth_charts(table: Table, grid: tuple[int, int] | None, layer: int, head: i
 
 def measure_charts(table: Table, shown: dict[str, dict[str, float]], layer: int, head: int, on: str) -> None:
     """One chart for each named measure, with lines to compare with; `on` says what it was measured on."""
-    for column, (name, references) in zip(st.columns(len(shown)), shown.items(), strict=True):
+    shown = {name: references for name, references in shown.items() if name in table}
+    for column, (name, references) in zip(st.columns(max(1, len(shown))), shown.items(), strict=False):
         measure = KNOWN[name]
         title = measure.title + (f", {measure.unit}" if len(measure.unit) > 1 else "")
         figure = depth(table[name], references=references, chosen=(layer, head), dark=dark(), y_title=title,

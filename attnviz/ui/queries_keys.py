@@ -24,6 +24,7 @@ from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.output import dark, plot
 from attnviz.ui.read_look import masked_of
 from attnviz.ui.state import token_name
+from attnviz.ui.subject import Subject
 
 STAGES = {  # name on screen -> stage
     "Dot products": "raw",

@@ -100,7 +100,8 @@ def neighbours(about: Reading, id: int, count: int = 10) -> list[tuple[str, floa
 
 def neighbour_figure(found: list[tuple[str, float]]) -> Any:
     """Bars of the neighbours' cosines."""
-    return plots.bars([cosine for _, cosine in found], labels=[f"{i + 1} {label}" for i, (label, _) in enumerate(found)],
+    labels = [f"{i + 1} {label}" for i, (label, _) in enumerate(found)]
+    return plots.bars([cosine for _, cosine in found], labels=labels,
                       colours="muted", form=".2f", horizontal=True, shown=True, most_ticks=20, dark=dark(),
                       height=30 * len(found) + 60)  # fmt: skip
 

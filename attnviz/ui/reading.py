@@ -14,6 +14,7 @@ from attnviz.ui.sentences import PAIRS, SENTENCES
 from attnviz.ui.state import go
 from attnviz.ui.subject import Subject
 
+KEPT = "attnviz:texts"  # session key: what was typed last, by field
 LETTERS = 4000  # that may be typed; far more than any model here reads, and still short enough for an address
 
 
@@ -31,11 +32,17 @@ def reads_text() -> bool:
 
 def choose_text(name: str) -> None:
     """The visitor's text, and a second one for a model that compares two; both in the address."""
-    first = SENTENCES[name][0]
-    st.text_area("Your text", first, max_chars=LETTERS, key="text", bind="query-params", height=110)
+    first, kept = SENTENCES[name][0], st.session_state.setdefault(KEPT, {})
+    for key, text in kept.items():  # a page without these fields makes them forget
+        st.session_state.setdefault(key, text)
+    if st.session_state.get("text", first) in {text for own in SENTENCES.values() for text in own} - {*SENTENCES[name]}:
+        st.session_state["text"] = first  # another model's sample is nobody's own text
+    kept["text"] = st.text_area("Your text", first, max_chars=LETTERS, key="text", bind="query-params", height=110)
     if not open_text_model(name).config.causal:
-        st.text_input("A second sentence", max_chars=LETTERS, key="second", bind="query-params",
-                      help="It stands behind [SEP], as pairs of sentences did while the model learned.")  # fmt: skip
+        kept["second"] = st.text_input(
+            "A second sentence", max_chars=LETTERS, key="second", bind="query-params",
+            help="It stands behind [SEP], as pairs of sentences did while the model learned.",
+        )  # fmt: skip
     st.caption(f"The text is read as typed; {name} reads at most {open_text_model(name).config.longest} pieces.")
 
 

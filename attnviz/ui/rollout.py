@@ -25,6 +25,7 @@ from attnviz.ui.heads import middle
 from attnviz.ui.output import dark, plot
 from attnviz.ui.shelf import Shelf
 from attnviz.ui.state import chosen_token, go, keep_inside, layer_name, token_name
+from attnviz.ui.subject import Subject
 
 Drawn = TypeVar("Drawn")
 ANSWER, CLS, MEAN, PATCH = "Answer", "CLS", "Mean of patches", "One patch"

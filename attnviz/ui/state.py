@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Sequence
 
 import streamlit as st
 
-from attnviz.models import ImageModel
+from attnviz.models import ImageModel, TextModel
 from attnviz.types import Tokens, Trace
 
 SEEN = "attnviz:seen"  # session key: what each parameter of our own said in the URL when we last looked
@@ -34,7 +34,7 @@ def token_name(tokens: Tokens, index: int) -> str:
     return f"row {row + 1}, column {column + 1}"
 
 
-def layer_choice(model: ImageModel, key: str = "layer") -> int:
+def layer_choice(model: ImageModel | TextModel, key: str = "layer") -> int:
     """A row of buttons over the layers, the last one to begin with; a slider would wait before it tells anyone."""
     return buttons("Layer", list(range(1, model.config.layers + 1)), key, at=-1)
 
@@ -55,7 +55,7 @@ def call_choice(trace: Trace, key: str = "layer") -> int:
     return buttons("Layer", call_labels(trace), key, at=-1)
 
 
-def head_choice(model: ImageModel, key: str = "head") -> int:
+def head_choice(model: ImageModel | TextModel, key: str = "head") -> int:
     """A row of buttons over the heads, the first one to begin with."""
     return buttons("Head", list(range(1, model.config.heads + 1)), key, at=0)
 

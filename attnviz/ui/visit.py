@@ -14,11 +14,13 @@ from attnviz.ui.cache import Busy, model_names, open_any, open_model, trace
 from attnviz.ui.device import device_line
 from attnviz.ui.reading import choose_text
 from attnviz.ui.samples import open_sample, samples_of
+from attnviz.ui.state import PAGE
 from attnviz.ui.subject import Subject
 from attnviz.ui.uploads import BadImage, Picture, decode
 
 WHICH = "Which network to look into. Those of the bench are small, and differ in nothing but their attention."
 TYPES = ["png", "jpg", "jpeg", "webp"]  # by name only; `decode` looks at the content
+PICTURES_ONLY = ("compare",)  # pages whose networks read pictures, whatever model is chosen
 OWN, PROBLEM, LAST = "attnviz:own", "attnviz:problem", "attnviz:last"  # keys of the session
 
 
@@ -40,7 +42,7 @@ def sidebar() -> None:
     with st.sidebar:
         name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
         about = st.empty()
-        if name in TEXTS:
+        if name in TEXTS and st.session_state.get(PAGE) not in PICTURES_ONLY:
             choose_text(name)
         else:
             choose_picture(name)

@@ -19,6 +19,7 @@ with st.container(horizontal=True):
     with st.popover("More", icon=":material/format_quote:"):
         for number, text in enumerate(SENTENCES[about.name][SHOWN:]):
             st.button(text, key=f"sample:{SHOWN + number}", on_click=use, args=(about.name, text), type="tertiary")
+    st.button("Look at a picture", icon=":material/image:", on_click=ui.go, kwargs={"model": "vit"})
     if not model.config.causal:
         with st.popover("A treebank sentence", icon=":material/account_tree:"):
             for number, text in enumerate(read_heads.treebank()):
