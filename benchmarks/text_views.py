@@ -21,17 +21,22 @@ from playwright.sync_api import TimeoutError as TooLong
 from torch import Tensor
 
 from benchmarks import peer_page
-from benchmarks.bertviz import BUDGET, FRAMES, NODES, Figures, median, settled
+from benchmarks.bertviz import BUDGET, FRAMES, Figures, median, settled
 from benchmarks.browser import FLAGS, chromium
 from benchmarks.server import serving
 from benchmarks.tensors import attention
 
 VIEWS = Path(__file__).with_name("text_views_app.py")
 PATIENCE = 60_000  # milliseconds a peer may take
+CIRCUITSVIS = "circuitsvis==1.43.3 importlib-metadata==5.2.0 zipp==4.1.2"
 CELL = 20  # bytes a cell of a map takes in a peer's page, as a decimal number
 WATCH = """globalThis.tasks = [];
 new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({duration}) => duration)))
   .observe({type: "longtask", buffered: true})"""
+NODES = """() => {
+  const inside = (root) => [...root.querySelectorAll("*")]
+    .reduce((sum, {shadowRoot}) => sum + 1 + (shadowRoot ? inside(shadowRoot) : 0), 0);
+  return inside(document) }"""
 LONGEST = "() => Math.max(0, ...tasks)"
 DRAWN = """names => globalThis.__attnviz && names.every(name => {
   const view = __attnviz.views[name];
@@ -120,7 +125,7 @@ def circuitsvis(browser: Browser, tokens: int, layers: int) -> Figures:
     try:
         from circuitsvis.attention import attention_heads
     except ImportError as error:
-        raise peer_page.MissingPeer("run `pip install --no-deps circuitsvis==1.43.3` first") from error
+        raise peer_page.MissingPeer(f"not installed: run `pip install --no-deps {CIRCUITSVIS}` first") from error
     weights = given(tokens, layers).flatten(0, 1)
     body = attention_heads(weights, [f"t{i}" for i in range(tokens)]).local_src
     data = len(body) - len(attention_heads(weights[:1, :1, :1], ["t0"]).local_src)

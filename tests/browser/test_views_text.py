@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -244,15 +245,18 @@ def test_scores_are_signed_and_lines_say_why_there_are_none(seen):
 def test_special_pieces_can_be_left_out(seen):
     demo = seen("drop=1")
     hover(demo, "text", token(BARK))
+    expect(demo.sentence("text")).to_contain_text("“bark” gives")
     rest = weights(demo)[0, BARK].copy()
     left = rest[[0, 15]].sum()
-    expect(demo.sentence("text")).to_have_text(
-        f"“bark” gives {100 * rest[PUPPY] / (1 - left):.1f} % to “puppy”, its strongest"
-    )
-    expect(legend(demo, "text")).to_contain_text(f"CLS and SEP left out ({100 * left:.1f} %), rest rescaled")
+    said = re.fullmatch("“bark” gives (.*) % to “puppy”, its strongest", demo.sentence("text").inner_text())
+    out = re.search(r"CLS and SEP left out \((.*) %\), rest rescaled", legend(demo, "text").inner_text())
+    assert said
+    assert out
+    assert float(said[1]) == pytest.approx(100 * rest[PUPPY] / (1 - left), abs=0.5)  # bytes carry no more
+    assert float(out[1]) == pytest.approx(100 * left, abs=0.5)
     drawn = lines(demo)
     assert not {key for _, key, _ in drawn} & {0, 15}
-    assert drawn[BARK, PUPPY, 0] == pytest.approx(rest[PUPPY] / (1 - left), rel=1e-3)
+    assert drawn[BARK, PUPPY, 0] == pytest.approx(rest[PUPPY] / (1 - left), rel=0.01)
 
 
 @pytest.mark.parametrize(("most", "mass", "least"), [(2, 1, 0), (0, 0.6, 0), (3, 0.9, 0.05), (0, 1, 0.1)])
@@ -296,7 +300,11 @@ def test_a_matrix_has_its_words_and_above_64_those_of_the_pointer(seen):
 def test_five_hundred_words_stay_light(seen):
     demo = seen("tokens=512&heads=4&least=0&causal=1")
     page = demo.page
-    assert page.evaluate("document.querySelectorAll('*').length + 200") < 600
+    count = """() => {
+      const inside = (root) => [...root.querySelectorAll("*")]
+        .reduce((sum, {shadowRoot}) => sum + 1 + (shadowRoot ? inside(shadowRoot) : 0), 0);
+      return inside(document) }"""
+    assert page.evaluate(count) < 600  # Streamlit's own included; no node a word
     sizes = page.evaluate("Object.values(__attnviz.views).map(({canvas}) => [canvas.width, canvas.height])")
     assert max(max(size) for size in sizes) <= 1280
     shown = lines(demo)
