@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
+from typing import Any
 
 import pytest
 import torch
@@ -55,7 +56,8 @@ def test_the_network_is_hugging_faces_llama(model: TextModel):
     )).eval()  # fmt: skip
     weights = {"model.embed_tokens.weight": network.pieces.table * config.width**0.5,
                "lm_head.weight": network.pieces.table, "model.norm.weight": network.norm.weight}  # fmt: skip
-    for i, block in enumerate(network.blocks):
+    blocks: list[Any] = list(network.blocks)
+    for i, block in enumerate(blocks):
         here = f"model.layers.{i}."
         weights |= {
             f"{here}self_attn.q_proj.weight": block.attention.query.weight,
@@ -83,14 +85,15 @@ def test_the_network_is_hugging_faces_llama(model: TextModel):
 def test_decoding_with_a_cache_equals_the_whole_pass(model: TextModel):
     ids = some_ids(30)
     whole = model.network(ids).logits["word"]
-    past, begin = [], 0
+    past: list[Any] = []
+    begin, kinds = 0, dict[str, Any](VARIANTS)
     for count in (7, 1, 1, 10, 1, 10):
         scores, past = model.network.decode(ids[begin : begin + count], past)
         begin += count
         torch.testing.assert_close(scores, whole[begin - 1], atol=1e-5, rtol=1e-5)
     kept = sum(tensor.nbytes for layer in past for tensor in layer)
-    assert kept == SHAPE.layers * VARIANTS["gqa"](48, 6, groups=2, bias=False).cost(1, 30).state_bytes
-    assert 3 * kept == SHAPE.layers * VARIANTS["mha"](48, 6).cost(1, 30).state_bytes
+    assert kept == SHAPE.layers * kinds["gqa"](48, 6, groups=2, bias=False).cost(1, 30).state_bytes
+    assert 3 * kept == SHAPE.layers * kinds["mha"](48, 6).cost(1, 30).state_bytes
 
 
 def test_nothing_leaks_from_the_future_and_batches_change_nothing(model: TextModel):
@@ -106,7 +109,7 @@ def test_nothing_leaks_from_the_future_and_batches_change_nothing(model: TextMod
 
 def test_temperature_top_k_and_top_p_by_hand():
     chances = torch.tensor([0.1, 0.4, 0.3, 0.2], dtype=torch.float64)
-    keep = {"temperature": 1.0, "top_p": 1.0}
+    keep: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0}
     torch.testing.assert_close(left(chances, Settings(**keep)), chances)
     torch.testing.assert_close(left(chances, Settings(**keep, top_k=2)), torch.tensor([0, 4, 3, 0]).double() / 7)
     nucleus = left(chances, Settings(temperature=1.0, top_p=0.75))
@@ -122,7 +125,7 @@ def test_temperature_top_k_and_top_p_by_hand():
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5}])
-def test_settings_that_mean_nothing_are_refused(wrong: dict[str, float]):
+def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ValueError, match="top-p"):
         Settings(**wrong)
 

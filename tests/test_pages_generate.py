@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
+from attnviz.models import TEXTS
 from attnviz.models.generate import Settings, text_of, words
 from attnviz.models.subwords import EOS, MASK
 from attnviz.models.text_model import TextModel
@@ -24,13 +27,14 @@ FACTS = {"parameters": 1234, "perplexity_word": 61.25, "perplexity_piece": 31.5,
 
 
 @pytest.fixture(autouse=True)
-def model(monkeypatch: pytest.MonkeyPatch) -> TextModel:
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextModel]:
     """A small untrained network, so that the page is quick and whatever is shipped does not matter."""
     small = opened()
     small.facts = dict(FACTS)
-    monkeypatch.setattr(cache, "load", lambda name, **_: small)
+    monkeypatch.setitem(TEXTS, generate.NAME, replace(TEXTS[generate.NAME], open=lambda folder: small))
     cache.shipped_text.clear()
-    return small
+    yield small
+    cache.shipped_text.clear()
 
 
 def said(at: AppTest) -> str:
@@ -174,7 +178,7 @@ def test_the_cache_is_that_of_this_network(model: TextModel):
     at = show(begin=BEGIN)
     ids = model.prepare(BEGIN).inputs["main"]
     _, past = model.network.decode(ids)
-    kept = sum(tensor.nbytes for layer in past for tensor in layer)
+    kept = sum(tensor.nbytes for layer in past for tensor in layer or ())
     assert f"{len(ids)} tokens x {kept // len(ids):,} bytes" in said(at)
     assert f"{3 * kept // len(ids):,} bytes a token" in said(at)
 
