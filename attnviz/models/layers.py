@@ -129,6 +129,6 @@ def start(layers: Sequence[Layer]) -> None:
                     nn.init.zeros_(module.bias)
         writers += 3 if hasattr(layer, "cross") else 2
     for layer in layers:
-        last = layer.mlp.down if isinstance(layer.mlp, Gated) else layer.mlp[-1]
+        last = next(m for m in reversed(list(layer.mlp.modules())) if isinstance(m, nn.Linear))
         for writer in (layer.attention.out, last, *([layer.cross.out] if hasattr(layer, "cross") else [])):
             writer.weight.data *= writers**-0.5

@@ -77,7 +77,7 @@ class Subwords:
         encoded, pieces, last = self.tokenizer.encode(part), [], None
         for id, (start, stop), word in zip(encoded.ids, encoded.offsets, encoded.word_ids, strict=True):
             label = self.label(id, inside=word == last)
-            pieces.append(Piece(id, label, begin + start, begin + stop, words + word))
+            pieces.append(Piece(id, label, begin + start, begin + stop, words + (word or 0)))
             last = word
         return pieces
 
@@ -95,7 +95,7 @@ class Subwords:
     def bytes_of(self, id: int) -> bytes:
         """The bytes a piece stands for."""
         alphabet = byte_alphabet()
-        return bytes(alphabet[sign] for sign in self.tokenizer.id_to_token(id))
+        return bytes(alphabet[sign] for sign in self.tokenizer.id_to_token(id) or "")
 
     def text(self, ids: Iterable[int]) -> str:
         """The text of pieces; special ones say nothing."""

@@ -103,9 +103,10 @@ class Reader(nn.Module):
         layers = [Layer(config, room, index) for index in range(config.layers)]
         self.blocks = nn.ModuleList(layers)
         self.norm = norm_of(config)
-        self.outputs = nn.ModuleDict({name: nn.Linear(config.width, n) for name, n in config.outputs.items()})
+        outputs = {name: nn.Linear(config.width, classes) for name, classes in config.outputs.items()}
+        self.outputs = nn.ModuleDict(outputs)
         start(layers)
-        for output in self.outputs.values():
+        for output in outputs.values():
             output.weight.data *= 0.1
 
     def forward(
@@ -204,13 +205,13 @@ class Reader(nn.Module):
 
         Only for a causal network; equals the last row of `forward` over all tokens.
         """
-        past = list[Past](past) or [None] * len(self.blocks)
-        begin = 0 if past[0] is None else past[0][0].shape[-2]
+        found: list[Past] = [*past] or [None for _ in self.blocks]
+        begin = 0 if found[0] is None else found[0][0].shape[-2]
         queries, keys = numbered(ids.shape[-1]), numbered(begin + ids.shape[-1])
         x = self.pieces.content(ids) + self.pieces.position(ids.shape[-1], begin=begin)
-        for index, block in enumerate(self.blocks):
-            x, past[index] = block.decode(x, past[index], queries=queries, keys=keys)
-        return self.pieces.scores(self.norm(x[..., -1, :])), past
+        for index, block in enumerate(cast(Sequence[Layer], self.blocks)):
+            x, found[index] = block.decode(x, found[index], queries=queries, keys=keys)
+        return self.pieces.scores(self.norm(x[..., -1, :])), found
 
 
 class Translator(nn.Module):
@@ -294,15 +295,15 @@ class Translator(nn.Module):
     ) -> tuple[Float[Tensor, "*batch piece"], list[Past]]:  # fmt: skip
         """Scores of the piece after new target tokens, and the keys and values of all of them so far, by layer."""
         blocks = self.decoder
-        past = list[Past](past) or [None] * len(blocks)
-        begin = 0 if past[0] is None else past[0][0].shape[-2]
+        found: list[Past] = [*past] or [None for _ in blocks]
+        begin = 0 if found[0] is None else found[0][0].shape[-2]
         queries, keys = numbered(ids.shape[-1], stream="target"), numbered(begin + ids.shape[-1], stream="target")
         source = numbered(memory.shape[-2], stream="source")
         x = self.pieces.content(ids) + self.pieces.position(ids.shape[-1], begin=begin)
         for index, block in enumerate(blocks):
-            x, past[index] = block.decode(x, past[index], queries=queries, keys=keys, context=memory,
+            x, found[index] = block.decode(x, found[index], queries=queries, keys=keys, context=memory,
                                           context_tokens=source)  # fmt: skip
-        return self.read(x[..., -1, :]), past
+        return self.read(x[..., -1, :]), found
 
 
 @lru_cache(maxsize=512)

@@ -56,7 +56,7 @@ def answers(about: Reading, token: int) -> None:
     if "sentiment" in logits:
         share = float(logits["sentiment"][0].float().softmax(-1)[1])
         st.progress(share, f"Praise {percent(share)} · blame {percent(1 - share)}")
-        st.caption("How much it reads like praise, as a review of a film would. CLS answers this.")
+        st.caption(f"How much it reads like praise, as a review of a film would; read from {read_from(about.model)}.")
     ids = about.sample.inputs["main"]
     label = about.sample.tokens["main"].labels[token]
     if int(ids[token]) in (CLS, SEP, BOS):
@@ -98,7 +98,12 @@ def answer_words(about: Reading) -> str:
         return f"{said} The last token says so."
     share = float(about.trace.logits["sentiment"][0].float().softmax(-1)[1])
     said, how_sure = ("praise", share) if share >= 0.5 else ("blame", 1 - share)
-    return f"The model takes this for **{said}** ({percent(how_sure)}). It reads this answer from CLS."
+    return f"The model takes this for **{said}** ({percent(how_sure)}), read from {read_from(about.model)}."
+
+
+def read_from(model: TextModel) -> str:
+    """What an answer about the whole text is read from."""
+    return "CLS" if model.config.pooling == "cls" else "the mean of all tokens"
 
 
 def record(model: TextModel) -> str:

@@ -24,7 +24,7 @@ from attnviz.ui.cache import core
 from attnviz.ui.heads import middle
 from attnviz.ui.output import dark, plot
 from attnviz.ui.shelf import Shelf
-from attnviz.ui.state import chosen_token, go, keep_inside, layer_name, token_name
+from attnviz.ui.state import chosen_token, go, keep_inside, layer_name, token_name, worded
 from attnviz.ui.subject import Subject
 
 Drawn = TypeVar("Drawn")
@@ -76,7 +76,7 @@ class Choice:
 
     def name(self, tokens: Tokens) -> str:
         """The target in words."""
-        fixed = {ANSWER: "the answer", CLS: "CLS", MEAN: "all patches"}
+        fixed = {ANSWER: "the answer", CLS: "CLS", MEAN: worded("all patches", tokens)}
         return fixed.get(self.target) or token_name(tokens, self.token)
 
     @property
@@ -110,7 +110,8 @@ def choose(visit: Subject, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, bo
     keep_inside("from", range(1, depth + 1))
     top = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     target = top.segmented_control("Relevance starts at", options, default=ANSWER, required=True, key="target",
-                                   bind="query-params", help=HELP["target"])  # fmt: skip
+                                   bind="query-params", help=worded(HELP["target"], tokens),
+                                   format_func=lambda name: worded(name, tokens))  # fmt: skip
     fusion = top.segmented_control("Heads of a layer", list(FUSED), default="Mean", required=True, key="fusion",
                                    bind="query-params", help=HELP["fusion"])  # fmt: skip
     with top:

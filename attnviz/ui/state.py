@@ -34,6 +34,13 @@ def token_name(tokens: Tokens, index: int) -> str:
     return f"row {row + 1}, column {column + 1}"
 
 
+def worded(text: str, tokens: Tokens) -> str:
+    """A sentence about patches, said of words where the tokens are pieces of a text."""
+    if tokens.words is None:
+        return text
+    return text.replace("patches", "words").replace("patch", "word").replace("picture", "text")
+
+
 def layer_choice(model: ImageModel | TextModel, key: str = "layer") -> int:
     """A row of buttons over the layers, the last one to begin with; a slider would wait before it tells anyone."""
     return buttons("Layer", list(range(1, model.config.layers + 1)), key, at=-1)
