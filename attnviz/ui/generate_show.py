@@ -138,6 +138,7 @@ def shares(here: Scene, weights: Float[np.ndarray, "query key"], name: str) -> N
              "BOS": rows[:, 0]}  # fmt: skip
     figure = plots.lines(parts, x=np.arange(1, count - first + 1), form=".1%", limits=(0, 1), points=count - first < 60,
                          x_title="Piece written", y_title="share of attention", dark=dark(), height=280)  # fmt: skip
+    figure.update_xaxes(tick0=1, dtick=max(1, (count - first) // 8), range=(0.5, count - first + 0.5))
     plot(figure, "generate:shares", alt="Share of attention on the beginning, on what was written and on BOS")
     st.caption(f"Each piece that was written, {name}; the three shares sum to one.")
 
@@ -191,7 +192,6 @@ def table(here: Scene) -> tuple[list[str], list[list[str | float]]]:
 
 def counted(here: Scene) -> str:
     """What is written so far, in numbers."""
-    over = here.ids.count(EOS)
-    return (
-        f"{len(here.begin.inputs['main']) - 1} pieces given, {here.step - over} written ({words_written(here)} words)"
-    )
+    over, found = here.ids.count(EOS), words_written(here)
+    words = f"{found} word{'s' * (found != 1)}"
+    return f"{len(here.begin.inputs['main']) - 1} pieces given, {here.step - over} written ({words})"
