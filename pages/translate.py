@@ -3,10 +3,9 @@
 import streamlit as st
 
 from attnviz import ui
-from attnviz.models import DamagedModel
 from attnviz.ui import translate, translate_show
 from attnviz.ui.prose import section
-from attnviz.ui.translate import RECURRENT, TRANSFORMER
+from attnviz.ui.translate import TRANSFORMER
 
 ui.header("translate")
 text = translate.sentence()
@@ -38,11 +37,7 @@ def page() -> None:
         translate_show.texts(here, look, step, at)
 
     section("translate", "Two ways to look back")
-    try:
-        other = translate.written(RECURRENT, sample, translate.found(RECURRENT, sample, width)[0])
-    except DamagedModel:
-        other = None
-    translate_show.alignments(here, other, look, at)
+    translate_show.alignments(here, translate.recurrent(sample, width), look, at)
     ui.downloads(lambda: {call.name: call.token_map().numpy() for call in here.trace.calls},
                  lambda: translate_show.row_table(here, look, at), "translate")  # fmt: skip
 

@@ -11,7 +11,7 @@ import streamlit as st
 import torch
 
 from attnviz.models.beam import Beam
-from attnviz.models.store import ASSETS
+from attnviz.models.store import ASSETS, DamagedModel
 from attnviz.models.translation import TranslationModel, open_translation
 from attnviz.types import Sample, Tokens, Trace
 from attnviz.ui.answers import percent
@@ -125,6 +125,17 @@ def written(name: str, sample: Sample, beam: Beam) -> Written:
             return model.trace(sample, beam.ids)
 
     return Written(model, sample, beam, traces().get((model.digest, sample.digest, repr(beam.ids)), trace))
+
+
+def recurrent(sample: Sample, width: int) -> Written | None:
+    """The best translation of the recurrent network, which reads the same pieces; None where it is missing.
+
+    Raises Busy.
+    """
+    try:
+        return written(RECURRENT, sample, found(RECURRENT, sample, width)[0])
+    except DamagedModel:
+        return None
 
 
 def remarks(sample: Sample, model: TranslationModel) -> list[str]:
