@@ -10,7 +10,8 @@ from torch import nn
 
 from attnviz.attention import VARIANTS
 from attnviz.models.layers import LayerConfig
-from attnviz.models.text import Reader, ReaderConfig, numbered
+from attnviz.models.pieces import numbered
+from attnviz.models.text import Reader, ReaderConfig
 
 SHAPE = ReaderConfig(vocabulary=50, width=24, layers=2, heads=3, positions="learned1d", longest=12, prefix=1,
                      outputs={"sentiment": 2, "tag": 5})  # fmt: skip

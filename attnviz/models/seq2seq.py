@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from attnviz.attention.additive import Additive
+from attnviz.models.pieces import numbered
 from attnviz.models.subwords import VOCABULARY
-from attnviz.models.text import WORD, numbered
+from attnviz.models.text import WORD
 from attnviz.types import AttentionCall, Mask, Tokens, Trace
 
 CROSS = "decoder cross"  # name of the one attention call

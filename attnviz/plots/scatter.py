@@ -53,19 +53,17 @@ def scatter(
         edge = frame.colour((group_colours or {}).get(group, "muted"), dark)
         marker: dict[str, Any] = {"size": size, "symbol": SYMBOLS[position % len(SYMBOLS)]}
         if numbers is not None:
-            marker |= {"color": numbers[own], "cmin": low, "cmax": high, "colorscale": frame.scale(scale, signed, dark)}
-            marker |= {"showscale": position == 0, "colorbar": {"thickness": 10, "title": {"text": value}}}
+            scaled = {"cmin": low, "cmax": high, "colorscale": frame.scale(scale, signed, dark)}
+            marker |= {"color": numbers[own], **scaled, **bar(value, position == 0)}
         else:
             marker["color"] = edge if paint is None else [paint[i] for i in own]
         marker["line"] = {"width": 1.5 if group_colours else 0.5, "color": edge}
         figure.add_scatter(
             x=places[own, 0],
             y=places[own, 1],
-            mode="markers+text" if written else "markers",
-            text=[labels[i] for i in own] if written else None,
-            textposition="top center",
             name=group,
             marker=marker,
+            **named([labels[i] for i in own], written),
             customdata=[labels[i] for i in own],
             hovertemplate="%{customdata}<extra></extra>",
         )
@@ -75,6 +73,16 @@ def scatter(
     if square:
         figure.update_yaxes(scaleanchor="x")
     return figure
+
+
+def bar(value: str, shown: bool) -> dict[str, Any]:
+    """The legend of a colour scale."""
+    return {"showscale": shown, "colorbar": {"thickness": 10, "title": {"text": value}}}
+
+
+def named(names: list[Any], written: bool) -> dict[str, Any]:
+    """Points alone, or with their names above them."""
+    return {"mode": "markers+text", "text": names, "textposition": "top center"} if written else {"mode": "markers"}
 
 
 def point_colours(colours: Any, count: int) -> tuple[list[str] | None, np.ndarray | None]:

@@ -1,0 +1,77 @@
+"""The table of pieces and the table of places, which begin and end every network for text."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attnviz.attention import POSITIONS
+from attnviz.types import Tokens
+
+
+@runtime_checkable
+class Vocabulary(Protocol):
+    """What the tables need to know of their network."""
+
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def longest(self) -> int: ...
+    @property
+    def positions(self) -> str: ...
+
+
+class Pieces(nn.Module):
+    """The table of pieces and the table of places, of one side of a network."""
+
+    def __init__(self, config: Vocabulary, prefix: int = 0):
+        super().__init__()
+        self.width = config.width
+        room = numbered(config.longest, prefix)
+        self.table = nn.Parameter(torch.randn(config.vocabulary, config.width) * config.width**-0.5)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+        scheme = POSITIONS[config.positions]
+        places = scheme.table(room, config.width).float()
+        if scheme.learned:
+            self.positions = nn.Parameter(places)
+        else:
+            self.register_buffer("positions", places, persistent=False)
+        self.prefix = prefix
+
+    def content(self, ids: Int[Tensor, "*batch token"]) -> Float[Tensor, "*batch token feature"]:
+        """The rows of these pieces, times the root of the width (Vaswani et al. 2017, section 3.4)."""
+        return self.table[ids] * self.width**0.5
+
+    def position(self, count: int, how: str = "own", begin: int = 0) -> Float[Tensor, "token feature"]:
+        """The rows of places begin to begin + count; "none" and "shuffled" change them, but not the prefix's.
+
+        Raises ValueError for more places than the table has.
+        """
+        if begin + count > len(self.positions):
+            raise ValueError(f"{begin + count} tokens; this network reads at most {len(self.positions)}")
+        table = self.positions[begin : begin + count]
+        if how == "own":
+            return table
+        kept = max(0, self.prefix - begin)
+        if how == "none":
+            return torch.cat([table[:kept], torch.zeros_like(table[kept:])])
+        if how == "shuffled":
+            order = torch.randperm(count - kept, generator=torch.Generator().manual_seed(0)).to(table.device)
+            return torch.cat([table[:kept], table[kept:][order]])
+        raise ValueError(f"positions is {how!r}; known: own, none, shuffled")
+
+    def scores(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
+        """How well every piece fits normalised features."""
+        return features @ self.table.T + self.bias
+
+
+@lru_cache(maxsize=512)
+def numbered(count: int, prefix: int = 0, stream: str = "main") -> Tokens:
+    """Tokens called by their numbers, while nobody looks."""
+    return Tokens(tuple(map(str, range(count))), None, prefix, stream)
