@@ -21,6 +21,8 @@ PAGES = {
     "heads": "Heads",
     "rollout": "Rollout",
     "compare": "Compare",
+    "translate": "Translate",
+    "generate": "Generate",
     "lesson": "Lesson",
     "train": "Train",
 }
