@@ -92,20 +92,20 @@ def test_ten_thousand_words_are_cut_and_where_is_said():
 def test_steps_are_walked_through_and_stay_inside():
     at = show(english=CAT)
     count = len(best()[1])
-    assert at.slider(key="written").value == count
+    assert at.slider(key="translate:written").value == count
     button = {b.label: b for b in at.button}
     assert button["On"].disabled
     button["Back"].click().run()
-    assert at.slider(key="written").value == count - 1
+    assert at.slider(key="translate:written").value == count - 1
     assert f"Step {count - 1}:**" in said(at)
     at = show(english=CAT, written="3")
-    assert at.slider(key="written").value == 3
+    assert at.slider(key="translate:written").value == 3
     assert not next(b for b in at.button if b.label == "On").disabled
     assert "Step 3:**" in said(at)
     at = show(english=CAT, written="2", at="0")
     assert "Step 1:**" in said(at)
     at = show(english=CAT, written="999", choice="77", beam="40", layer="9", head="x", look="nowhere", at="500")
-    assert at.slider(key="written").value == count
+    assert at.slider(key="translate:written").value == count
     assert at.radio(key="translate:choice").value == 0
 
 
@@ -114,10 +114,10 @@ def test_playing_walks_to_the_end_and_stops(monkeypatch: pytest.MonkeyPatch):
     count = len(best()[1])
     at.button(key="translate:play").click().run()
     assert at.session_state[translate.PLAYING]
-    seen = [int(at.session_state["written"])]
+    seen = [int(at.session_state["translate:written"])]
     while at.session_state[translate.PLAYING] and len(seen) < 2 * count:
         at.run()
-        seen.append(int(at.session_state["written"]))
+        seen.append(int(at.session_state["translate:written"]))
     assert seen[-1] == count
     assert seen == sorted(seen)
     assert not at.session_state[translate.PLAYING]
@@ -151,7 +151,7 @@ def test_another_translation_is_chosen_and_forgotten_with_the_sentence():
     at.radio(key="translate:choice").set_value(1).run()
     model = translate.open_translation(Path(translate.TRANSFORMER))
     second = model.beams(model.prepare(CAT), translate.BEAM)[1]
-    assert at.slider(key="written").max == len(second.ids)
+    assert at.slider(key="translate:written").max == len(second.ids)
     assert translate.plain(model.text(second.ids)) in said(at)
     linked = show(english=CAT, choice="1")
     assert linked.radio(key="translate:choice").value == 1

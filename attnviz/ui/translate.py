@@ -18,7 +18,7 @@ from attnviz.ui.answers import percent
 from attnviz.ui.cache import core, traces
 from attnviz.ui.sentences import TIRED, WIDE
 from attnviz.ui.shelf import Shelf
-from attnviz.ui.state import buttons, chosen_token, go, keep_inside, set_tokens
+from attnviz.ui.state import buttons, chosen_token, go, set_tokens
 
 TRANSFORMER, RECURRENT = "translator", "seq2seq"
 SAMPLES = {
@@ -100,9 +100,9 @@ def restart() -> None:
 
 def restart_steps() -> None:
     """Another translation: all of it is shown."""
+    set_tokens("written", ())
     set_tokens("at", ())
-    for key in ("written", PLAYING):
-        st.session_state.pop(key, None)
+    st.session_state[PLAYING] = False
 
 
 def found(name: str, sample: Sample, width: int) -> tuple[Beam, ...]:
@@ -166,18 +166,18 @@ def playing() -> bool:
 
 def step_choice(here: Written) -> int:
     """How many pieces are written so far: a slider, buttons, or by itself; all of them to begin with."""
-    count = len(here.beam.ids)
-    keep_inside("written", range(1, count + 1))
-    now = st.session_state.get("written", count)
+    count, key = len(here.beam.ids), "translate:written"
+    now = written_so_far(count)
     if playing():
-        now = min(count, now + 1)
-        move(now)
+        move(now + 1)
+        now = written_so_far(count)
         if now == count:
             st.session_state[PLAYING] = False
             st.rerun()  # the whole page, so that the clock stops
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if count > 1:  # first, because a link is known only once the slider has read it
-            now = st.slider("Pieces written", 1, count, count, key="written", bind="query-params", on_change=moved)
+        if count > 1:
+            st.session_state[key] = now  # a link, the slider and another sentence all go through one choice
+            st.slider("Pieces written", 1, count, key=key, on_change=lambda: move(st.session_state[key]))
         st.button("Back", icon=":material/arrow_back:", disabled=now == 1, on_click=move, args=(now - 1,))
         st.button("On", icon=":material/arrow_forward:", disabled=now == count, on_click=move, args=(now + 1,))
         on, begin = playing(), 1 if now == count else now
@@ -188,14 +188,14 @@ def step_choice(here: Written) -> int:
     return now
 
 
+def written_so_far(count: int) -> int:
+    """How many of so many pieces are written, in the URL."""
+    return max(1, chosen_token("written", count + 1, count))
+
+
 def move(step: int) -> None:
-    """Show another step."""
-    go(written=step)
-    moved()
-
-
-def moved() -> None:
-    """The last piece is looked at again, not the one that was picked."""
+    """Show another step; its last piece is looked at, not the one that was picked."""
+    set_tokens("written", (step,))
     set_tokens("at", ())
 
 
