@@ -22,13 +22,9 @@ SOURCES = (
     "captions of Multi30k task 2 (research use), English sentences of Tatoeba (CC BY 2.0)"
 )
 STORY_SOURCES = f"{SOURCES}, English captions of Multi30k task 1 (research use)"
-JUDGED = (
-    "Stanford Sentiment Treebank (research use), English Web Treebank of Universal Dependencies (CC BY-SA 4.0)"
-)
+JUDGED = "Stanford Sentiment Treebank (research use), English Web Treebank of Universal Dependencies (CC BY-SA 4.0)"
 READ_SOURCES = f"{SOURCES}, {JUDGED}"
-ALL_SOURCES = (
-    f"{SOURCES}, their French translations, translated captions of Multi30k task 1 (research use), {JUDGED}"
-)
+ALL_SOURCES = f"{SOURCES}, their French translations, translated captions of Multi30k task 1 (research use), {JUDGED}"
 LEAST = 12  # times a word has to appear to be learned
 HELD = 50  # one line of so many of the captions and short sentences is held out
 

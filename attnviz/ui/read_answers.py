@@ -118,6 +118,8 @@ def record(model: TextModel) -> str:
             f"a hidden piece for {facts['masked1']} %, among five guesses for {facts['masked5']} %",
         )
         return f"On text it had never seen: {'; '.join(parts)}."
-    if "perplexity" in facts:
-        return f"On stories it had never read it is as unsure as among {facts['perplexity']:.0f} equally likely pieces."
+    if "perplexity_piece" in facts:
+        unsure = f"as unsure, at each piece, as among {facts['perplexity_piece']:.0f} equally likely ones"
+        pairs = f"of two sentences of which one is bad English it finds the good one likelier in {facts['blimp']} %"
+        return f"On stories it had never read it is {unsure}; {pairs} of {facts['blimp_pairs']:,} pairs."
     return ""
