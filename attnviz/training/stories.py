@@ -51,7 +51,7 @@ class Size:
 
 
 SIZES = {
-    "cpu": Size(SHAPE, RECIPE),
+    "cpu": Size(SHAPE, RECIPE, pairs=300),
     "gpu": Size(replace(SHAPE, width=384, layers=8), TextRecipe(steps=8000, batch=16_384, rate=1.5e-3, average=0.999)),
 }
 

@@ -65,7 +65,8 @@ def page() -> None:
                           label=f"All weights of {opened.lower()}", **drawn)  # fmt: skip
     else:
         arcs = read_heads.gold(about, look)
-        views.arcs_view("arcs", maps=slot, index=head, tokens=chosen, gold=arcs, on_pick=look.pick,
+        alone = chosen if "token" in st.query_params else ()  # the whole tree until a word is picked
+        views.arcs_view("arcs", maps=slot, index=head, tokens=alone, gold=arcs, on_pick=look.pick,
                         label=f"Arcs of {opened.lower()}")  # fmt: skip
         section("text/heads", "Arcs" if arcs else "Arcs without a treebank", title=False)
 
