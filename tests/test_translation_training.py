@@ -149,13 +149,16 @@ def test_without_the_library_that_scores_there_is_a_sentence(monkeypatch: pytest
         bleu.scorer()
 
 
+LEAST = {"translator": 30, "seq2seq": 20}  # BLEU
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_is_shipped_translates_as_its_card_claims(name: str):
     model = open_translation(ASSETS / name)
     best = next(
         test for test in model.facts["tests"] if test["name"].startswith("Tatoeba") and "beam" in test["decoding"]
     )
-    assert best["bleu"] >= 30
+    assert best["bleu"] >= LEAST[name]
     assert model.text(model.beams(model.prepare("I love you."), 4)[0].ids).startswith(("Je t'aime", "Je vous aime"))
     assert model.text(tuple(model.greedy(model.prepare("Two dogs are running.")))).lower().startswith("deux chiens")
     card = (ASSETS / name / "card.md").read_text(encoding="utf-8")
