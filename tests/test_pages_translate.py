@@ -24,7 +24,7 @@ CAT = "The cat sleeps."
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both translators as small untrained networks, so that the page is quick whatever is shipped."""
     models = {name: opened(name) for name in (translate.TRANSFORMER, translate.RECURRENT)}
-    models["translator"].facts = {"longest": 40, "parameters": 1234, "tests": [
+    models["translator"].facts = {"longest": 40, "parameters": 1234, "steps": 700, "minutes": 21.9, "tests": [
         {"name": "Tatoeba test", "decoding": "beam 4", "bleu": 31.26, "sentences": 1219}]}  # fmt: skip
 
     def open_small(folder: Path) -> TranslationModel:
@@ -61,6 +61,7 @@ def test_a_visitor_sees_a_translation_at_once():
     assert {"translate:french", "translate:keys", "translate:lines"} <= set(views(at))
     assert {"translate:translator:matrix", "translate:seq2seq:matrix"} <= set(views(at))
     assert at.radio(key="translate:choice").value == 0
+    assert "1,234 parameters, 700 steps in 22 minutes" in said(at)
     assert "BLEU 31.3 on 1,219 sentences of Tatoeba test" in said(at)
 
 

@@ -169,7 +169,11 @@ def record(model: TranslationModel) -> str:
     """How good a translator is, from its card."""
     tests = [test for test in model.facts.get("tests", []) if test["decoding"] != "greedy"]
     told = "; ".join(f"BLEU {test['bleu']:.1f} on {test['sentences']:,} sentences of {test['name']}" for test in tests)
-    return f"{model.facts['parameters']:,} parameters. {told}, none of them trained on." if told else ""
+    if not told:
+        return ""
+    facts = model.facts
+    learned = f"{facts['parameters']:,} parameters, {facts['steps']:,} steps in {facts['minutes']:.0f} minutes"
+    return f"{learned}. {told}, none of them trained on."
 
 
 def row_table(here: Written, look: Look, at: int) -> tuple[list[str], list[tuple[str, float]]]:
