@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from attnviz.models.store import ASSETS
+from attnviz.models.subwords import EOS
 from attnviz.ui.generate import NAME, decoded
 from tests.browser.reading import chosen, sentence, view
 
@@ -30,7 +31,7 @@ def test_words_are_written_and_a_link_brings_them_again(page: Page, server: str,
     expect(page).to_have_url(re.compile(r"said="), timeout=WAIT)
     settle(page)
     written = pieces(page)
-    assert len(written) >= 10
+    assert len(written) >= 10 or EOS in written, "ten words, unless the story has come to its end"
     page.get_by_role("button", name="Back").click()
     expect(page).to_have_url(re.compile(f"pieces={len(written) - 1}"), timeout=WAIT)
     settle(page)
