@@ -22,7 +22,7 @@ from attnviz.types import Sample, Trace
 from attnviz.ui.cache import core, open_text_model, trace
 from attnviz.ui.reading import LETTERS, prepared_text
 from attnviz.ui.sentences import SENTENCES
-from attnviz.ui.state import SEEN, go, keep_inside, set_tokens
+from attnviz.ui.state import SEEN, go, keep_inside, plain, set_tokens
 
 NAME = "stories"
 SAID, OF, WISH = "said", "generate:of", "generate:wish"  # session keys: pieces, of which beginning, what was asked for
@@ -198,11 +198,6 @@ def both_texts(here: Scene) -> tuple[str, str]:
     begun = text_of(here.model.subwords, here.begin.inputs["main"].tolist())
     whole = text_of(here.model.subwords, here.ids)
     return (begun, whole[len(begun) :]) if whole.startswith(begun) else ("", whole)
-
-
-def plain(text: str) -> str:
-    """A text as Markdown that shows just that text."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
 
 
 def words_written(here: Scene) -> int:

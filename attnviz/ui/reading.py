@@ -11,7 +11,7 @@ from attnviz.models import TEXTS, TextModel
 from attnviz.types import Sample
 from attnviz.ui.cache import open_text_model, trace
 from attnviz.ui.sentences import PAIRS, SENTENCES
-from attnviz.ui.state import go
+from attnviz.ui.state import go, plain
 from attnviz.ui.subject import Subject
 
 KEPT = "attnviz:texts"  # session key: what was typed last, by field
@@ -71,7 +71,7 @@ def remarks(about: Reading) -> None:
     """What was not read, and where the cut lies."""
     sample = about.sample
     if sample.cut:
-        last = sample.text.split()[-1][-30:] if sample.text.split() else ""
+        last = plain(sample.text.split()[-1][-30:]) if sample.text.split() else ""
         words = len(sample.cut.split())
         st.caption(f"The model reads {about.model.config.longest} pieces: up to “{last}”. The {words:,} words after it "
                    "were left out.")  # fmt: skip

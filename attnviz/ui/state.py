@@ -5,6 +5,7 @@ Layers and heads count from 0 in code, from 1 on screen and in the URL; `layer_n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Sequence
 
 import streamlit as st
@@ -32,6 +33,11 @@ def token_name(tokens: Tokens, index: int) -> str:
         return tokens.labels[index]
     row, column = divmod(index - tokens.prefix, tokens.grid[1])
     return f"row {row + 1}, column {column + 1}"
+
+
+def plain(text: str) -> str:
+    """A text as Markdown that shows just that text."""
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
 
 
 def worded(text: str, tokens: Tokens) -> str:

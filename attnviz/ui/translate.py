@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from attnviz.ui.answers import percent
 from attnviz.ui.cache import core, traces
 from attnviz.ui.sentences import TIRED, WIDE
 from attnviz.ui.shelf import Shelf
-from attnviz.ui.state import buttons, chosen_token, go, set_tokens
+from attnviz.ui.state import buttons, chosen_token, go, plain, set_tokens
 
 TRANSFORMER, RECURRENT = "translator", "seq2seq"
 SAMPLES = {
@@ -151,11 +150,6 @@ def remarks(sample: Sample, model: TranslationModel) -> list[str]:
         said.append(f"This text has {count} pieces. The network learned from sentences of at most {longest}, so expect "
                     "little of a longer one: give it sentence by sentence.")  # fmt: skip
     return said
-
-
-def plain(text: str) -> str:
-    """A text as Markdown that shows just that text."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
 
 
 # The step ------------------------------------------------------------------------------------------------------------
