@@ -123,7 +123,7 @@ def bertviz(browser: Browser, tokens: int, layers: int) -> Figures:
 def circuitsvis(browser: Browser, tokens: int, layers: int) -> Figures:
     """One run through CircuitsVis, which draws the heads of all layers in one list; its script is in the page."""
     try:
-        from circuitsvis.attention import attention_heads
+        from circuitsvis.attention import attention_heads  # pyright: ignore[reportMissingImports]  # optional peer
     except ImportError as error:
         raise peer_page.MissingPeer(f"not installed: run `pip install --no-deps {CIRCUITSVIS}` first") from error
     weights = given(tokens, layers).flatten(0, 1)

@@ -172,3 +172,21 @@ def test_cost_in_numbers() -> None:
     inside = 2 * COUNT * SLOTS * WIDTH  # scores and mixing, in the fused kernel
     counted = multiply_adds(lambda: network(x, queries=plain(COUNT)))
     assert network.cost(COUNT, COUNT).multiply_adds == counted + inside
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_shorter_sequence_is_one_filled_up_with_masked_tokens(shared: bool) -> None:
+    """So a network for texts reads short ones as the original does, which fills them up; longer ones are refused."""
+    network, count = made(shared=shared, shorter=True), COUNT - 4
+    x = features(2, COUNT)
+    keep = torch.arange(COUNT) < count
+    filled, (whole,) = network(x, queries=plain(COUNT), mask=Mask(key_keep=keep))
+    y, (call,) = network(x[:, :count], queries=plain(count))
+    torch.testing.assert_close(y, filled[:, :count], atol=1e-12, rtol=0)
+    torch.testing.assert_close(call.token_map(), whole.token_map()[..., :count, :count], atol=1e-12, rtol=0)
+    last, _ = network(x[:, -count:], queries=plain(count))
+    assert not torch.allclose(last, y)  # it is the first rows that are used, whatever stands there
+    with pytest.raises(UnsupportedMask):
+        network(features(COUNT + 1), queries=plain(COUNT + 1))
+    with pytest.raises(UnsupportedMask):
+        made(shared=shared)(x[:, :count], queries=plain(count))

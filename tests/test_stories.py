@@ -16,7 +16,7 @@ import torch.nn.functional as F
 import attnviz
 from attnviz.models.subwords import BOS, EOS, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
-from attnviz.training import blimp, stories
+from attnviz.training import blimp, corpus, stories
 from attnviz.training.next_piece import CHUNK, next_piece_loss
 from attnviz.training.skipgram import Stand
 from attnviz.training.text_run import TextRecipe
@@ -42,13 +42,15 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A few lines of every file the training reads."""
     folder = tmp_path / "data" / "text"
     folder.mkdir(parents=True)
-    story = f"{TALE}\n{TALE}\n<|end|>\n"
+    story, novel = f"{TALE}\n{TALE}\n<|end|>\n", f"{TALE}\n" * 5 + "<|end|>\n"
+    monkeypatch.setattr(corpus, "TALE", 4 * len(TALE))
     files = {
-        "lm_stories_train.txt.gz": story * 3,
+        "lm_stories_train.txt.gz": story * 2 + novel + story,
         "lm_stories_val.txt.gz": story,
         "captions_en.txt.gz": "A dog with a ball.\nA red ball.\nTwo dogs run.\n",
         "tatoeba_en_fr.tsv.gz": "split\ten\tfr\ntrain\tI see a dog.\tJe vois un chien.\n",
         "multi30k_en_de_fr.tsv.gz": "split\ten\tde\tfr\ntrain\tA man.\tEin Mann.\tUn homme.\n",
+        "ud_ewt_train.conllu.gz": "# text = Go.\n1\tGo\tgo\tVERB\t_\t_\t0\troot\t_\t_\n\n",
         "blimp.tsv.gz": "uid\tfield\tterm\tgood\tbad\n" + "".join("\t".join(pair) + "\n" for pair in PAIRS),
     }
     for name, text in files.items():
@@ -104,22 +106,35 @@ def test_a_training_stopped_early_says_so_and_goes_on_as_if_it_had_not_been(data
     )
     assert all(torch.equal(later[name], once[name]) for name in once)
     assert not all(torch.equal(early[name], once[name]) for name in once)
-    with pytest.raises(ValueError, match="has gone on to step 6"):
+    with pytest.raises(ValueError, match="has gone on to step 6 of 6"):
         stories.run_stories(tmp_path / "back", CPU, silent, kept, replace(SIZE, recipe=replace(RECIPE, until=3)))
 
 
 def test_batches_are_stretches_of_stories_and_whole_short_texts(data: Path):
-    told = stories.Told(SIZE, load_subwords(), CPU)
-    assert (told.row == EOS).sum() == 3
+    subwords = load_subwords()
+    told = stories.Told(SIZE, subwords, CPU)
+    assert {kind: int((row == EOS).sum()) for kind, row in told.rows.items()} == {"tales": 3, "novels": 1}
+    assert {kind: len(texts) for kind, texts in told.short.items()} == {"said": 3, "captions": 2}  # one is held out
+    assert any(np.array_equal(row, [BOS, *subwords.ids("Go."), EOS]) for row in told.short["said"])
     lengths, short = set(), 0
     for seed in range(60):
-        for row in told.rows(np.random.default_rng(seed)):
+        for row in told.texts(np.random.default_rng(seed)):
             assert row[0] == BOS
             assert len(row) <= SHAPE.longest + 1
-            short += row[-1] == EOS and any(np.array_equal(row, known) for known in told.short)
+            short += any(np.array_equal(row, known) for texts in told.short.values() for known in texts)
             lengths.add(len(row) - 1)
     assert short
     assert {6, 12, 24} <= lengths
+
+
+def test_every_kind_of_text_comes_as_often_as_planned(data: Path):
+    told = stories.Told(SIZE, load_subwords(), CPU)
+    told.rows = {kind: np.full(100, i, dtype=np.int16) for i, kind in enumerate(told.rows)}
+    told.short = {
+        kind: [np.full(9, 2 + i, dtype=np.int16)] * len(texts) for i, (kind, texts) in enumerate(told.short.items())
+    }
+    found = np.bincount([told.texts(np.random.default_rng(seed))[0][-1] for seed in range(2000)]) / 2000
+    assert found == pytest.approx([stories.SHARES[kind] for kind in (*told.rows, *told.short)], abs=0.04)
 
 
 @pytest.mark.parametrize("count", [0, 1, 23, 24, 25, 36, 37, 100])

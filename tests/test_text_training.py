@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,40 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not(tmp_path: Path):
     again, _ = text_run.trained(small(), RECIPE, loss, CPU, lambda stand: None, tmp_path / "state.pt")
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_the_rate_rises_holds_and_falls():
+    held = text_run.TextRecipe(steps=100, rate=2.0, warmup=10, hold=0.6)
+    rates = [held.rate_at(step) for step in range(100)]
+    assert rates[:3] == pytest.approx([0.2, 0.4, 0.6])
+    assert rates[9:61] == pytest.approx([2.0] * 52)
+    assert rates[80] == pytest.approx(1.0)
+    assert rates[99] < 0.01
+    assert rates[60:] == sorted(rates[60:], reverse=True)
+    falling = text_run.TextRecipe(steps=100, rate=2.0, warmup=10)
+    assert max(range(100), key=falling.rate_at) in (9, 10)
+    short = text_run.TextRecipe(steps=6, rate=2.0)  # a warmup longer than the training does not eat it
+    assert max(short.rate_at(step) for step in range(6)) == 2.0
+
+
+def test_a_longer_schedule_goes_on_from_where_the_rate_was_held(tmp_path: Path):
+    short, long = (text_run.TextRecipe(steps=steps, batch=64, rate=1e-2, warmup=2, hold=0.5) for steps in (6, 12))
+    kept = tmp_path / "checkpoint.pt"
+    text_run.trained(small(), short, loss, CPU, lambda stand: None, kept)
+    assert torch.load(kept, weights_only=True)["step"] == 6
+    assert torch.load(tmp_path / text_run.HELD, weights_only=True)["step"] == 3
+    assert text_run.state_on_the_way(kept, long) == tmp_path / text_run.HELD
+    assert text_run.state_on_the_way(kept, short) == kept
+    later, _ = text_run.trained(small(), long, loss, CPU, lambda stand: None, kept)
+    once, _ = text_run.trained(small(), long, loss, CPU, lambda stand: None)
+    assert all(torch.equal(tensor, later.state_dict()[name]) for name, tensor in once.state_dict().items())
+
+
+def test_a_state_of_another_schedule_is_refused(tmp_path: Path):
+    kept = tmp_path / "checkpoint.pt"
+    text_run.trained(small(), RECIPE, loss, CPU, lambda stand: None, kept)
+    with pytest.raises(ValueError, match=r"has gone on to step 6 of 6; the recipe stops after 9 of 9\. Start"):
+        text_run.trained(small(), replace(RECIPE, steps=9), loss, CPU, lambda stand: None, kept)
 
 
 def test_it_learns_and_reports():

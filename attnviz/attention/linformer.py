@@ -85,7 +85,8 @@ class LinformerAttention(Projected):
     """All tokens are first mixed into a few learned slots; queries share out their attention over the slots.
 
     E and F are learned and shared by all heads; they start with deviation 1 / √n, which keeps the variance of keys.
-    Without `slots` there are 16 or, of fewer tokens, as many as tokens. `shared`: E = F.
+    Without `slots` there are 16 or, of fewer tokens, as many as tokens. `shared`: E = F. `shorter`: sequences of fewer
+    tokens are read too, with the first rows of E and F, which is what filling them up with masked tokens would give.
     """
 
     title = "Linformer"
@@ -106,8 +107,11 @@ class LinformerAttention(Projected):
         tokens: Tokens | None = None,
         slots: int | None = None,
         shared: bool = False,
+        shorter: bool = False,
         bias: bool = True,
     ):
+        if shorter:
+            self.needs = frozenset()
         super().__init__(width, heads, tokens=tokens, bias=bias)
         count = len(self.made_for or ())
         self.slots = min(SLOTS, count) if slots is None else slots
@@ -117,13 +121,16 @@ class LinformerAttention(Projected):
         self.of_value = None if shared else nn.Parameter(torch.randn(count, self.slots) * count**-0.5)
         self.rule = self.current()
 
-    def current(self) -> Linformer:
-        """The rule with the mixtures learned so far."""
-        return Linformer(self.of_key, self.of_key if self.of_value is None else self.of_value)
+    def current(self, count: int | None = None) -> Linformer:
+        """The rule with the mixtures learned so far, for `count` tokens where the network reads shorter sequences."""
+        of_value = self.of_key if self.of_value is None else self.of_value
+        if count is None or "length" in self.needs:
+            return Linformer(self.of_key, of_value)
+        return Linformer(self.of_key[:count], of_value[:count])
 
     def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """As multi-head attention, under a rule made for this call."""
-        return {**super().parts(x, context, queries, keys), "rule": self.current()}
+        return {**super().parts(x, context, queries, keys), "rule": self.current(len(keys))}
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """4 d² + 2 n k parameters (n k if shared) and biases; 4 n d² + 4 n k d multiply-adds; h n k map entries."""

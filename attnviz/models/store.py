@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
 BENCH, RESULTS = ASSETS / "bench", "bench.json"  # one folder for each trained entry, and a table of all
+TEXT_BENCH = ASSETS / "text-bench"  # the same of networks that read text
 
 
 class DamagedModel(RuntimeError):
     """A shipped model cannot be read; the message says which file and how to restore it."""
 
     def __init__(self, folder: Path, file: str, reason: str):
-        place = f"bench/{folder.name}" if folder.parent == BENCH else folder.name
+        place = f"{folder.parent.name}/{folder.name}" if folder.parent in (BENCH, TEXT_BENCH) else folder.name
         super().__init__(
             f"assets/models/{place}/{file} {reason}. Restore it with `git checkout -- assets/models/{place}`, or train "
             f"it again with `make train NAME={place.split('/')[0]}`."
@@ -49,20 +50,27 @@ class Entry:
 
 
 def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> ImageModel | TextModel:
-    """Open a trained model by its name in MODELS, or a network of the bench as "bench/NAME".
+    """Open a trained model by its name in MODELS, or a network of a bench as "bench/NAME" or "text-bench/NAME".
 
     Raises ValueError for another name, DamagedModel for a bad file.
     """
-    if name in TEXTS:
+    if reads_text(name):
         return load_text(name, device=device, folder=folder)
     return load_image(name, device=device, folder=folder)
 
 
 def load_text(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> TextModel:
     """The same for a model that reads texts."""
-    if name not in TEXTS:
-        raise ValueError(f"no model of texts is called {name!r}; known: {', '.join(TEXTS)}")
-    return TEXTS[name].open(folder or ASSETS / name).to(device)
+    if name in TEXTS:
+        return TEXTS[name].open(folder or ASSETS / name).to(device)
+    if name in (known := [f"{TEXT_BENCH.name}/{row['name']}" for row in bench_results(TEXT_BENCH)]):
+        return open_reader(folder or TEXT_BENCH / name.removeprefix(f"{TEXT_BENCH.name}/")).to(device)
+    raise ValueError(f"no model of texts is called {name!r}; known: {', '.join([*TEXTS, *known])}")
+
+
+def reads_text(name: str) -> bool:
+    """Whether a model, by its name, reads text; of a name that nobody knows, whether it would."""
+    return name in TEXTS or name.startswith("text-bench/")
 
 
 def load_image(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> ImageModel:

@@ -30,7 +30,8 @@ class ReaderConfig(LayerConfig):
     longest: int = 256  # tokens
     causal: bool = False
     prefix: int = 0  # first tokens that have no place in the sentence: CLS
-    outputs: Mapping[str, int] = field(default_factory=dict)  # besides "word": name -> classes
+    word: bool = True  # whether it has learned to say a piece for every token
+    outputs: Mapping[str, int] = field(default_factory=dict)  # further ones: name -> classes
     pooling: str = "cls"  # what outputs in `pooled` are read from: the first token, or the mean of all
     pooled: Sequence[str] = ("sentiment",)  # one answer a text; other outputs have one a token
 
@@ -142,7 +143,7 @@ class Reader(nn.Module):
         """The named outputs (None = all) of a residual at any layer."""
         final = self.norm(residual)
         readout = self.readout(residual) if readout is None else readout
-        wanted = [WORD, *self.outputs] if names is None else names
+        wanted = ([WORD] if self.config.word else []) + [*self.outputs] if names is None else names
         answers = {}
         for name in wanted:
             if name == WORD:

@@ -53,8 +53,8 @@ class TextModel:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """What it answers: "word" for every token, and whatever else it has learned."""
-        return (WORD, *self.config.outputs)
+        """What it answers: "word" for every token if it has learned that, and whatever else it has learned."""
+        return (*([WORD] if self.config.word else []), *self.config.outputs)
 
     @property
     def classes(self) -> tuple[str, ...]:

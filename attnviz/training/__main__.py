@@ -1,10 +1,11 @@
 """`python -m attnviz.training NAME`: train a recipe, test it on held-out pictures, write weights and card.
 
-`bench` trains every variant of attention by one recipe; --only names some of them, --seeds how often. `digits` trains
-small networks on handwritten digits, from 5 seeds unless --seeds says otherwise; `sweep` one on ever more of them.
-`word2vec` trains word vectors, and `one-block` a block of a transformer that reads them. `subwords` learns the pieces
-of words of all text models, `treebank` draws the sentences that heads are held against. `sentences` learns to read
-English, `stories` to continue it, `translator` and `seq2seq` to translate; these four go on where they were cut off.
+`bench` trains every variant of attention by one recipe, `text-bench` every one that can read a sentence; --only names
+some of them, --seeds how often. `digits` trains small networks on handwritten digits, from 5 seeds unless --seeds
+says otherwise; `sweep` one on ever more of them. `word2vec` trains word vectors, and `one-block` a block of a
+transformer that reads them. `subwords` learns the pieces of words of all text models, `treebank` draws the sentences
+that heads are held against. `sentences` learns to read English, `stories` to continue it, `translator` and `seq2seq`
+to translate; these four go on where they were cut off.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from attnviz.attention import VARIANTS
 from attnviz.models import load_image, save
-from attnviz.models.store import ASSETS, BENCH
+from attnviz.models.store import ASSETS, BENCH, TEXT_BENCH
 from attnviz.training import (
     bench,
     digits,
@@ -27,6 +28,7 @@ from attnviz.training import (
     stories,
     subwords,
     sweep,
+    text_bench,
     translate,
     treebank,
 )
@@ -35,6 +37,7 @@ from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
 from attnviz.training.loop import Progress, circumstances, pick_device, train
 from attnviz.training.recipes import RECIPES
+from attnviz.training.text_run import HELD
 
 RUNS = Path("runs")
 TEXT = {
@@ -66,7 +69,7 @@ def show(progress: Progress) -> None:
 def main() -> int:
     """Train, evaluate, save; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m attnviz.training", description=__doc__)
-    parser.add_argument("name", choices=[*RECIPES, "bench", "digits", "sweep", *TEXT, *RESUMED])
+    parser.add_argument("name", choices=[*RECIPES, "bench", "text-bench", "digits", "sweep", *TEXT, *RESUMED])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, help="override the recipe's number of steps")
     parser.add_argument("--until", type=int, help="stop after this step of the schedule, and ship what there is")
@@ -84,6 +87,7 @@ def main() -> int:
     try:
         return {
             "bench": train_bench,
+            "text-bench": train_text_bench,
             "digits": train_digits,
             "sweep": train_sweep,
             **dict.fromkeys(TEXT, train_text),
@@ -110,6 +114,24 @@ def train_bench(options: argparse.Namespace) -> int:
         sys.stdout.write(f"| {row['name']} | {row['parameters']:,} | {row['top1']} | {low} to {high} | {row['top5']} "
                          f"| {row['minutes']} |\n")  # fmt: skip
     return 0
+
+
+def train_text_bench(options: argparse.Namespace) -> int:
+    """Train what the bench of texts lacks and print its table."""
+    recipe = replace(text_bench.RECIPE, steps=options.steps or text_bench.RECIPE.steps)
+    names = [name for name in options.only or text_bench.READ if name in text_bench.READ]
+    todo = [(name, seed) for seed in range(options.seeds or 1) for name in names]
+    rows = text_bench.run_text_bench(todo, pick_device(options.device), show_text, recipe=recipe,
+                                     folder=options.out or TEXT_BENCH, checkpoints=RUNS / "text-bench")  # fmt: skip
+    sys.stdout.write(text_bench.table(rows))
+    return 0
+
+
+def show_text(name: str, stand: skipgram.Stand) -> None:
+    """One line for each report, so that a log can be read."""
+    left = stand.seconds / stand.share * (1 - stand.share) / 60
+    sys.stderr.write(f"{name:24} {stand.share:.0%}  loss {stand.loss:.3f}  {left:.1f} min left\n")
+    sys.stderr.flush()
 
 
 def train_digits(options: argparse.Namespace) -> int:
@@ -139,7 +161,8 @@ def train_resumed(options: argparse.Namespace) -> int:
     """Train a network for hours; it goes on where it was cut off, and may be stopped early."""
     checkpoint = RUNS / options.name / "checkpoint.pt"
     if options.fresh:
-        checkpoint.unlink(missing_ok=True)
+        for kept in (checkpoint, checkpoint.with_name(HELD)):
+            kept.unlink(missing_ok=True)
     changes = {name: value for name in ("steps", "seed", "until") if (value := getattr(options, name)) is not None}
     card = RESUMED[options.name](options.out or ASSETS / options.name, pick_device(options.device), skipgram.show,
                                checkpoint, options.size, **changes)  # fmt: skip

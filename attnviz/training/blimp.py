@@ -39,7 +39,7 @@ class Pair(NamedTuple):
 
 def pairs(each: int | None = None) -> list[Pair]:
     """The first `each` pairs of every paradigm, None = all. Raises NoData."""
-    rows = (line.split("\t") for line in corpus.unzipped(data_folder() / "text" / "blimp.tsv.gz"))
+    rows = (line.split("\t") for line in corpus.lines_of(data_folder() / "text" / "blimp.tsv.gz"))
     found = itertools.groupby((Pair(*row) for row in itertools.islice(rows, 1, None)), lambda pair: pair.paradigm)
     return [pair for _, group in found for pair in itertools.islice(group, each)]
 

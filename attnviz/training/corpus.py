@@ -17,12 +17,16 @@ from attnviz.models.words import words_of
 from attnviz.training.data import NoData, Split, data_folder
 
 END = "<|end|>"  # a line that ends a story
+TALE = 41_000  # letters of the longest story that is no novel
 SOURCES = (
     "African Storybook and Pratham Books (CC BY), FairytaleQA tales (Apache-2.0), children's classics (public domain), "
     "captions of Multi30k task 2 (research use), English sentences of Tatoeba (CC BY 2.0)"
 )
-STORY_SOURCES = f"{SOURCES}, English captions of Multi30k task 1 (research use)"
 JUDGED = "Stanford Sentiment Treebank (research use), English Web Treebank of Universal Dependencies (CC BY-SA 4.0)"
+STORY_SOURCES = (
+    f"{SOURCES}, English captions of Multi30k task 1 (research use), "
+    "sentences of the English Web Treebank of Universal Dependencies (CC BY-SA 4.0)"
+)
 READ_SOURCES = f"{SOURCES}, {JUDGED}"
 ALL_SOURCES = f"{SOURCES}, their French translations, translated captions of Multi30k task 1 (research use), {JUDGED}"
 LEAST = 12  # times a word has to appear to be learned
@@ -32,22 +36,22 @@ HELD = 50  # one line of so many of the captions and short sentences is held out
 def lines(split: Split) -> Iterator[str]:
     """Paragraphs, captions and sentences. Raises NoData where the text is not on this machine."""
     folder = data_folder() / "text"
-    for line in unzipped(folder / f"lm_stories_{split}.txt.gz"):
+    for line in lines_of(folder / f"lm_stories_{split}.txt.gz"):
         if line and line != END:
             yield line
-    short = [*unzipped(folder / "captions_en.txt.gz"), *pairs(folder / "tatoeba_en_fr.tsv.gz")]
+    short = [*lines_of(folder / "captions_en.txt.gz"), *pairs(folder / "tatoeba_en_fr.tsv.gz")]
     yield from (line for i, line in enumerate(short) if (i % HELD == 0) == (split == "val"))
 
 
 def pairs(path: Path) -> Iterator[str]:
     """The English side of the sentence pairs that are there to train on."""
-    for line in unzipped(path):
+    for line in lines_of(path):
         split, english, _ = line.split("\t")
         if split == "train":
             yield english
 
 
-def unzipped(path: Path) -> Iterator[str]:
+def lines_of(path: Path) -> Iterator[str]:
     """The lines of a packed file, one at a time."""
     if not path.is_file():
         raise NoData(f"{path.name} is missing from {path.parent}.")
@@ -91,27 +95,26 @@ class Sentence(NamedTuple):
 
 def story_paragraphs(split: Split) -> Iterator[str]:
     """Paragraphs of the stories."""
-    for line in unzipped(data_folder() / "text" / f"lm_stories_{split}.txt.gz"):
+    for line in lines_of(data_folder() / "text" / f"lm_stories_{split}.txt.gz"):
         if line and line != END:
             yield line
 
 
-def stories(split: Split) -> Iterator[list[str]]:
-    """Stories, each as its paragraphs."""
+def stories(split: Split, kind: Literal["all", "tales", "novels"] = "all") -> Iterator[list[str]]:
+    """Stories, each as its paragraphs: all, those one can read aloud in an hour, or those that are longer."""
     story: list[str] = []
-    for line in unzipped(data_folder() / "text" / f"lm_stories_{split}.txt.gz"):
-        if line == END:
-            yield story
+    for line in itertools.chain(lines_of(data_folder() / "text" / f"lm_stories_{split}.txt.gz"), [END]):
+        if line != END:
+            story += [line] if line else []
+        elif story:
+            if kind == "all" or (sum(map(len, story)) > TALE) == (kind == "novels"):
+                yield story
             story = []
-        elif line:
-            story.append(line)
-    if story:
-        yield story
 
 
 def captions(split: Split) -> Iterator[str]:
     """Captions of photographs; one in HELD is held out."""
-    for i, line in enumerate(unzipped(data_folder() / "text" / "captions_en.txt.gz")):
+    for i, line in enumerate(lines_of(data_folder() / "text" / "captions_en.txt.gz")):
         if (i % HELD == 0) == (split == "val"):
             yield line
 
@@ -119,7 +122,7 @@ def captions(split: Split) -> Iterator[str]:
 def translations(split: Split | Literal["test"]) -> Iterator[tuple[str, str]]:
     """English sentences and their French translations: Tatoeba's, and for training Multi30k's too."""
     folder = data_folder() / "text"
-    for line in itertools.islice(unzipped(folder / "tatoeba_en_fr.tsv.gz"), 1, None):
+    for line in itertools.islice(lines_of(folder / "tatoeba_en_fr.tsv.gz"), 1, None):
         kind, english, french = line.split("\t")
         if kind == split:
             yield english, french
@@ -129,7 +132,7 @@ def translations(split: Split | Literal["test"]) -> Iterator[tuple[str, str]]:
 
 def captions_translated(split: Split | Literal["test"]) -> Iterator[tuple[str, str]]:
     """English captions and their French translations (Multi30k, task 1)."""
-    for line in itertools.islice(unzipped(data_folder() / "text" / "multi30k_en_de_fr.tsv.gz"), 1, None):
+    for line in itertools.islice(lines_of(data_folder() / "text" / "multi30k_en_de_fr.tsv.gz"), 1, None):
         kind, english, _, french = line.split("\t")
         if kind == split:
             yield english, french
@@ -137,7 +140,7 @@ def captions_translated(split: Split | Literal["test"]) -> Iterator[tuple[str, s
 
 def reviews(split: Split | Literal["test"]) -> Iterator[tuple[int, str]]:
     """Sentences about films with how much they praise, 0 (not at all) to 4 (very), as the treebank writes them."""
-    for line in itertools.islice(unzipped(data_folder() / "text" / "sst.tsv.gz"), 1, None):
+    for line in itertools.islice(lines_of(data_folder() / "text" / "sst.tsv.gz"), 1, None):
         kind, praise, text = line.split("\t")
         if kind == {"val": "dev"}.get(split, split):
             yield int(praise), text
@@ -147,7 +150,7 @@ def treebank(split: Split | Literal["test"]) -> Iterator[Sentence]:
     """Sentences of the English Web Treebank; contracted words count as their parts, empty nodes not at all."""
     name = {"val": "dev"}.get(split, split)
     text, words, at = "", [], 0
-    for line in unzipped(data_folder() / "text" / f"ud_ewt_{name}.conllu.gz"):
+    for line in lines_of(data_folder() / "text" / f"ud_ewt_{name}.conllu.gz"):
         if line.startswith("# text = "):
             text, words, at = line.removeprefix("# text = "), [], 0
         elif not line:

@@ -54,6 +54,21 @@ def said_praise(network: Reader, subwords: Subwords, texts: Sequence[str]) -> Bo
     return said
 
 
+def kinds(network: Reader, subwords: Subwords) -> dict[str, Any]:
+    """UPOS of every held-out word that the network has room for."""
+    rows = sorted(tagged(subwords, corpus.treebank("test"), network.config.longest - 2), key=lambda row: len(row.ids))
+    right = np.concatenate([tags_of(network, part) == np.array(flat(part)[1]) for part in chunks(rows, 32)])
+    return {"words_held_out": len(right), "upos": percent(right)}
+
+
+@torch.no_grad()
+def tags_of(network: Reader, rows: Sequence[Tagged]) -> Int[np.ndarray, " word"]:
+    """The part of speech that the network gives every word."""
+    ids, keep = padded([row.ids for row in rows], torch.device("cpu"))
+    tags = network(ids, keep=kept_or_none(keep), read=("tag",)).logits["tag"].argmax(-1).numpy()
+    return np.concatenate([tags[line, row.first] for line, row in enumerate(rows)])
+
+
 def parts(network: Reader, subwords: Subwords, syntax: tuple[int, int]) -> dict[str, Any]:
     """UPOS of every held-out word, and of every head how often its row is largest at the word a word depends on.
 

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from attnviz.models.nets import Network, built
 from attnviz.models.vit import loss_of
 from attnviz.training.augment import augment
+from attnviz.training.checkpoint import load_state, save_state
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.muon import Muon, computes_in_bfloat16
 from attnviz.training.recipes import Recipe
@@ -204,28 +205,12 @@ class Run:
         return chosen.to(self.device)
 
     def save(self, path: Path) -> None:
-        """Everything needed to go on from here; written beside and moved over, so that a cut never leaves half."""
-        state = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimisers": [o.state_dict() for o in self.optimisers],
-            "random": self.random.get_state(),
-            "queue": self.queue.clone(),
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        """Everything needed to go on from here."""
+        save_state(self, path, random=self.random.get_state(), queue=self.queue.clone())
 
     def load(self, path: Path) -> None:
         """Go on from a saved state, as if there had been no break."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        state = load_state(self, path)
         self.random.set_state(state["random"].cpu())
         self.queue = state.get("queue", self.queue).cpu()  # a state without one starts a new pass
         self.started = time.monotonic() - self.seconds

@@ -1,14 +1,14 @@
 """`python -m attnviz.training stories`: a decoder learns to continue English, one piece at a time.
 
-Most batches are stretches of stories that run on over paragraphs, short ones and ones as long as the network reads. The
-others are captions and short sentences, each from its beginning to its end, so that it knows how sentences begin and
-stop.
+Most batches are stretches of stories that run on over paragraphs, short ones and ones as long as the network reads:
+simple tales, a small part of what there is, as often as old novels. The others are short sentences and captions, each
+from its beginning to its end, so that it knows how sentences begin and stop.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ from attnviz.training.next_piece import next_piece_loss
 from attnviz.training.skipgram import Stand
 from attnviz.training.text_run import Random, Shelf, TextRecipe, padded, trained
 
-TOLD = 0.6  # share of the batches that are stories
+SHARES = {"tales": 0.38, "novels": 0.30, "said": 0.24, "captions": 0.08}  # of the batches
 STRETCHES = (1 / 4, 1 / 4, 1 / 2, 1)  # lengths of a stretch, as shares of what the network reads
 BEGIN, SAMPLE = "Once upon a time", 80  # what the samples of the card begin with, and their pieces
 TITLE = "English stories, word after word"
-RECIPE = TextRecipe(steps=4500, batch=4096, rate=2e-3)
+RECIPE = TextRecipe(steps=4500, batch=4096, rate=3e-3, hold=0.7, average=0.995)
 SHAPE = ReaderConfig(width=192, layers=6, heads=6, variant="gqa", options={"groups": 2, "bias": False}, norm="rms",
                      gated=True, mlp=8 / 3, positions="rotary", longest=512, causal=True)  # fmt: skip
 
@@ -57,34 +57,54 @@ SIZES = {
 
 
 class Told:
-    """What it learns from: stories as one long row, and short texts by length."""
+    """What it learns from: two long rows of stories, and two shelves of short texts."""
 
     def __init__(self, size: Size, subwords: Subwords, device: torch.device):
         self.recipe, self.longest, self.device = size.recipe, size.shape.longest, device
-        lines, ends = [], []
-        for story in corpus.stories("train"):
-            lines += story
-            ends += [False] * (len(story) - 1) + [True]
-        rows = ([*ids, EOS] if end else ids for ids, end in zip(subwords.batch(lines), ends, strict=True))
-        self.row: Int[np.ndarray, " token"] = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int16)
-        short = [*corpus.captions("train"), *(en for en, _ in corpus.translations("train"))]
-        self.short = [np.array([BOS, *ids[: self.longest - 1], EOS], dtype=np.int16) for ids in subwords.batch(short)]
-        self.shelf = Shelf([len(row) for row in self.short], np.random.default_rng(self.recipe.seed))
+        self.rows: dict[str, Int[np.ndarray, " token"]] = {
+            "tales": row_of(corpus.stories("train", "tales"), subwords),
+            "novels": row_of(corpus.stories("train", "novels"), subwords),
+        }
+        english = [en for en, _ in corpus.translations("train")]
+        short = {
+            "said": [*english, *(sentence.text for sentence in corpus.treebank("train"))],
+            "captions": [*corpus.captions("train")],
+        }
+        self.short = {
+            kind: [np.array([BOS, *ids[: self.longest - 1], EOS], dtype=np.int16) for ids in subwords.batch(texts)]
+            for kind, texts in short.items()
+        }
+        self.shelves = {
+            kind: Shelf([len(row) for row in texts], np.random.default_rng(self.recipe.seed))
+            for kind, texts in self.short.items()
+        }
 
     def loss(self, network: Any, progress: float, random: Random) -> Tensor:
         """Cross-entropy of every next piece."""
-        ids, said = padded(self.rows(random), self.device)  # padding stands last, where a causal mask hides it
+        ids, said = padded(self.texts(random), self.device)  # padding stands last, where a causal mask hides it
         last = network(ids[:, :-1], read=()).residuals["main"][-1][said[:, 1:]]
         pieces = network.pieces
         return next_piece_loss(network.norm(last), pieces.table, pieces.bias, ids[:, 1:][said[:, 1:]])
 
-    def rows(self, random: Random) -> list[Int[np.ndarray, " token"]]:
-        """The texts of one batch."""
-        if random.random() >= TOLD:
-            return [self.short[i] for i in self.shelf.draw(self.recipe.batch, random)]
-        stretch = min(round(random.choice(STRETCHES) * self.longest), len(self.row) - 1)
-        begins = random.integers(0, len(self.row) - stretch, max(1, self.recipe.batch // stretch))
-        return [np.concatenate([[BOS], self.row[at : at + stretch]]) for at in begins]
+    def texts(self, random: Random) -> list[Int[np.ndarray, " token"]]:
+        """The texts of one batch, all of one kind."""
+        kind = random.choice([*SHARES], p=[*SHARES.values()])
+        if kind in self.short:
+            return [self.short[kind][i] for i in self.shelves[kind].draw(self.recipe.batch, random)]
+        row = self.rows[kind]
+        stretch = min(round(random.choice(STRETCHES) * self.longest), len(row) - 1)
+        begins = random.integers(0, len(row) - stretch, max(1, self.recipe.batch // stretch))
+        return [np.concatenate([[BOS], row[at : at + stretch]]) for at in begins]
+
+
+def row_of(stories: Iterable[Sequence[str]], subwords: Subwords) -> Int[np.ndarray, " token"]:
+    """All stories one after another, EOS after each."""
+    lines, ends = list[str](), list[bool]()
+    for story in stories:
+        lines += story
+        ends += [False] * (len(story) - 1) + [True]
+    rows = ([*ids, EOS] if end else ids for ids, end in zip(subwords.batch(lines), ends, strict=True))
+    return np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int16)
 
 
 def run_stories(
@@ -105,8 +125,8 @@ def run_stories(
     facts = {
         "recipe": "stories" + chosen.options,
         "parameters": sum(p.numel() for p in network.parameters()),
-        "pieces": len(told.row),
-        "texts": len(told.short),
+        "pieces": {kind: len(row) for kind, row in told.rows.items()},
+        "texts": {kind: len(texts) for kind, texts in told.short.items()},
         "steps": recipe.last,
         "schedule": recipe.steps,
         "batch": recipe.batch,
@@ -150,7 +170,9 @@ def card_of(model: TextModel, facts: dict[str, Any]) -> str:
         f"{groups} of keys and values, rotary positions, RMSNorm, gated MLP, reads {shape.longest} pieces |",
         f"| parameters | {facts['parameters']:,} |",
         f"| data | {facts['data']} |",
-        f"| trained on | stories of {facts['pieces']:,} pieces, {facts['texts']:,} captions and short sentences |",
+        f"| trained on | tales of {facts['pieces']['tales']:,} pieces ({SHARES['tales']:.0%} of the batches), "
+        f"novels of {facts['pieces']['novels']:,} ({SHARES['novels']:.0%}), {facts['texts']['said']:,} short sentences "
+        f"({SHARES['said']:.0%}), {facts['texts']['captions']:,} captions ({SHARES['captions']:.0%}) |",
         f"| trained | {facts['steps']:,} of the {facts['schedule']:,} steps of its schedule, {facts['batch']:,} pieces "
         f"each, seed {facts['seed']} |",
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",

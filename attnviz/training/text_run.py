@@ -6,6 +6,7 @@ on exactly where it stopped.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from attnviz.models.subwords import PAD
-from attnviz.training.loop import cosine
+from attnviz.training.checkpoint import load_state, save_state
 from attnviz.training.muon import Muon, computes_in_bfloat16
 from attnviz.training.skipgram import Stand
 
+HELD = "held.pt"  # beside a checkpoint: the state before the rate began to fall
 Net = TypeVar("Net", bound=nn.Module)
 Random = np.random.Generator
 
@@ -34,7 +36,8 @@ class TextRecipe:
     steps: int
     batch: int = 4096  # tokens, padding included
     rate: float = 2e-3
-    warmup: float = 0.06  # share of the steps
+    warmup: int = 150  # steps until the rate is full
+    hold: float = 0.0  # share of the steps at the full rate; after it half a cosine wave leads down to none
     decay: float = 0.05  # weight decay of the matrices
     clip: float = 1.0
     average: float = 0.998  # of the moving average of the parameters that is shipped
@@ -45,6 +48,18 @@ class TextRecipe:
     def last(self) -> int:
         """The step after which it stops."""
         return self.steps if self.until is None else min(self.until, self.steps)
+
+    @property
+    def held(self) -> int:
+        """The step at which the rate begins to fall."""
+        return round(self.hold * self.steps)
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step."""
+        begin = max(self.held, min(self.warmup, self.steps // 2))
+        if step < begin:
+            return self.rate * min(1.0, (step + 1) / min(self.warmup, begin))
+        return self.rate * (0.5 + 0.5 * math.cos(math.pi * (step - begin) / (self.steps - begin)))
 
 
 Loss = Callable[[Any, float, Random], Tensor]  # (network, progress 0..1, random) -> the loss of a batch it draws
@@ -66,7 +81,7 @@ class TextRun:
         started, recipe, progress = time.perf_counter(), self.recipe, self.step / self.recipe.steps
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = recipe.rate * cosine(progress, recipe.warmup)
+                group["lr"] = recipe.rate_at(self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             loss = self.loss(self.network, progress, np.random.default_rng((recipe.seed, self.step)))
         loss.backward()
@@ -80,22 +95,12 @@ class TextRun:
         return float(loss.detach())
 
     def save(self, path: Path) -> None:
-        """Everything needed to go on from here; written beside and moved over, so that a cut never leaves half."""
-        state = {"step": self.step, "seconds": self.seconds, "network": self.network.state_dict(),
-                 "average": self.average.state_dict(),
-                 "optimisers": [o.state_dict() for o in self.optimisers]}  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        """Everything needed to go on from here."""
+        save_state(self, path, steps=self.recipe.steps)
 
     def load(self, path: Path) -> None:
         """Go on from a saved state, as if there had been no break."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        load_state(self, path)
 
 
 def trained(
@@ -109,14 +114,13 @@ def trained(
 ) -> tuple[Net, float]:
     """The moving average of the network after its training, and the seconds that took.
 
-    Where the recipe stops early, the state is kept, and a run that stops later goes on from it. Raises ValueError for
-    a state that is further than the recipe goes.
+    Where the recipe stops early, the state is kept, and a run that stops later goes on from it. Where the recipe holds
+    its rate, the state before the rate falls is kept as held.pt, and a longer schedule goes on from that, as if it had
+    been planned so long. Raises ValueError where no state that was kept lies on the way of this recipe.
     """
     run = TextRun(network, recipe, loss, device)
-    if checkpoint and checkpoint.is_file():
-        run.load(checkpoint)
-    if run.step > recipe.last:
-        raise ValueError(f"{checkpoint} has gone on to step {run.step}; the recipe stops after {recipe.last}")
+    if checkpoint and (kept := state_on_the_way(checkpoint, recipe)):
+        run.load(kept)
     total, count = 0.0, 0
     while run.step < recipe.last:
         total, count = total + run.advance(), count + 1
@@ -125,8 +129,34 @@ def trained(
             total, count = 0.0, 0
         if checkpoint and (run.step % (4 * every) == 0 or run.step == recipe.last):
             run.save(checkpoint)
+        if checkpoint and run.step == recipe.held:
+            run.save(checkpoint.with_name(HELD))
     shipped: Any = run.average.module
     return shipped.cpu().eval(), run.seconds
+
+
+def state_on_the_way(checkpoint: Path, recipe: TextRecipe) -> Path | None:
+    """The state to go on from: the last one if this recipe leads through it, else the one before the rate fell.
+
+    None where nothing was kept. Raises ValueError where neither will do.
+    """
+    stands = []
+    for path in (checkpoint, checkpoint.with_name(HELD)):
+        if not path.is_file():
+            continue
+        state = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+        step, steps = state["step"], state.get("steps")
+        together = (
+            recipe.last
+            if steps == recipe.steps
+            else min(recipe.last, round(recipe.hold * min(steps or 0, recipe.steps)))
+        )
+        if step <= together:
+            return path
+        stands.append(f"{path} has gone on to step {step} of {steps}")
+    if not stands:
+        return None
+    raise ValueError(f"{'; '.join(stands)}; the recipe stops after {recipe.last} of {recipe.steps}. Start with --fresh")
 
 
 def text_optimisers(network: Any, recipe: TextRecipe) -> list[torch.optim.Optimizer]:

@@ -1,0 +1,102 @@
+"""The bench of texts: what is trained, that it is trained alike, what is written, and that a cut run goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import attnviz
+from attnviz.attention import VARIANTS
+from attnviz.models import store
+from attnviz.models.subwords import load_subwords
+from attnviz.models.text import Reader
+from attnviz.training import corpus, text_bench
+from attnviz.training.sentences import Tasks
+from attnviz.types import UnsupportedMask
+
+CPU = torch.device("cpu")
+RECIPE = replace(text_bench.RECIPE, steps=2, batch=200)
+NAMED = ("mha", "mqa", "gqa", "window", "linear", "performer", "linformer", "cosine", "additive")
+
+
+def network_of(variant: str) -> Reader:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Reader(text_bench.config_of(variant))
+
+
+def test_every_variant_that_needs_no_grid_is_on_the_bench():
+    assert set(NAMED) <= set(text_bench.READ) <= set(VARIANTS)
+    assert not {"window2d", "axial", "botnet2d", "mobilevit2d"} & set(text_bench.READ)
+
+
+@pytest.mark.parametrize("variant", text_bench.READ)
+def test_it_reads_short_and_long_texts_and_padding_changes_nothing(variant: str):
+    network = network_of(variant).eval()
+    ids = torch.randint(8, 8000, (20,), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        alone = network(ids).logits
+        filled = torch.cat([ids, torch.zeros(30, dtype=torch.long)])[None]
+        among = network(filled, keep=(torch.arange(50) < 20)[None]).logits
+    assert set(alone) == {"sentiment", "tag"}, "it never learns to say a piece"
+    torch.testing.assert_close(among["sentiment"][0], alone["sentiment"], atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(among["tag"][0, :20], alone["tag"], atol=2e-4, rtol=1e-3)
+    assert network(torch.full((text_bench.SHAPE.longest,), 9)).logits["sentiment"].shape == (1, 2)
+    with pytest.raises((ValueError, UnsupportedMask)):
+        network(torch.full((text_bench.SHAPE.longest + 1,), 9))
+
+
+def test_networks_differ_little_in_size():
+    sizes = {name: sum(p.numel() for p in network_of(name).parameters()) for name in text_bench.READ}
+    assert max(abs(size / sizes["mha"] - 1) for size in sizes.values()) < 0.1, "so one run of each is fair"
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handful of made-up reviews and treebank sentences."""
+    words = (corpus.Word(0, 3, "PRON", 1), corpus.Word(4, 8, "VERB", -1), corpus.Word(8, 9, "PUNCT", 1))
+    monkeypatch.setattr(corpus, "reviews", lambda split: iter([(0, "a dull film ."), (4, "a great film .")] * 8))
+    monkeypatch.setattr(corpus, "treebank", lambda split: iter([corpus.Sentence("She runs.", words)] * 8))
+
+
+def test_a_run_writes_what_opens_again_and_skips_what_is_there(
+    few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, told = tmp_path / "text-bench", list[str]()
+    todo = [("mha", 0), ("linformer", 0), ("mha", 1)]
+    rows = text_bench.run_text_bench(todo, CPU, lambda name, stand: told.append(name), recipe=RECIPE, folder=folder)
+    assert [row["name"] for row in rows] == ["mha", "linformer", "mha-seed1"]
+    assert set(told) == {"mha", "linformer", "mha-seed1"}
+    monkeypatch.setattr(store, "TEXT_BENCH", folder)
+    model = attnviz.load("text-bench/linformer")
+    assert (model.modality, model.config.variant, model.heads) == ("text", "linformer", ("sentiment", "tag"))
+    trace = model(model.prepare("She runs."))
+    assert {call.token_map().shape for call in trace.calls} == {(4, 5, 5)}
+    for name in ("mha", "linformer", "mha-seed1"):
+        card = (folder / name / "card.md").read_text()
+        row = next(row for row in rows if row["name"] == name)
+        assert f"SST-2: {row['top1']} % of 16 held-out" in card
+        assert f"part of speech: {row['upos']} % of {row['words_held_out']}" in card
+        assert name in text_bench.table(rows)
+    told.clear()
+    text_bench.run_text_bench(todo, CPU, lambda name, stand: told.append(name), recipe=RECIPE, folder=folder)
+    assert not told
+    with pytest.raises(ValueError, match="no model of texts is called"):
+        attnviz.load("text-bench/nobody")
+
+
+def test_both_questions_are_asked_and_no_hidden_word(few: None):
+    tasks = Tasks(text_bench.PLAN, RECIPE, load_subwords(), CPU)
+    network = network_of("mha")
+    assert not tasks.plain
+    asked = set()
+    for seed in range(20):
+        network.zero_grad()
+        tasks.loss(network, 0.0, np.random.default_rng(seed)).backward()
+        asked |= {name for name in ("sentiment", "tag") if network.outputs[name].weight.grad is not None}
+        assert network.pieces.bias.grad is None
+    assert asked == {"sentiment", "tag"}
