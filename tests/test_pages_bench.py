@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from attnviz.attention import VARIANTS
-from attnviz.models import MODELS, store
+from attnviz.models import IMAGES, TEXTS, store
 from attnviz.ui import bench, cache
 from tests import made_up_bench
 
@@ -78,14 +78,14 @@ def test_a_model_without_cls_has_no_share_on_it():
 
 
 def test_the_models_are_those_shipped_then_those_of_the_bench():
-    assert cache.model_names() == [*MODELS, *(f"bench/{name}" for name in VARIANTS)]
+    assert cache.model_names() == [*IMAGES, *TEXTS, *(f"bench/{name}" for name in VARIANTS)]
 
 
 def test_without_a_bench_the_rest_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(store, "BENCH", tmp_path)
-    assert cache.model_names() == [*MODELS]
+    assert cache.model_names() == [*IMAGES, *TEXTS]
     (tmp_path / store.RESULTS).write_text("[")
-    assert cache.model_names() == [*MODELS]
+    assert cache.model_names() == [*IMAGES, *TEXTS]
     assert "bench.json cannot be read" in bench.bench().sentence
 
 

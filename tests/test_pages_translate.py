@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attnviz.models.store import DamagedModel
+from attnviz.models.store import ASSETS, DamagedModel
 from attnviz.models.translation import TranslationModel
 from attnviz.ui import translate
 from attnviz.ui.text import sections
@@ -27,10 +26,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     models["translator"].facts = {"longest": 40, "parameters": 1234, "steps": 700, "minutes": 21.9, "tests": [
         {"name": "Tatoeba test", "decoding": "beam 4", "bleu": 31.26, "sentences": 1219}]}  # fmt: skip
 
-    def open_small(folder: Path) -> TranslationModel:
-        return models[folder.name]
-
-    monkeypatch.setattr(translate, "open_translation", open_small)
+    monkeypatch.setattr(translate, "load_translator", models.__getitem__)
     monkeypatch.setattr(TranslationModel, "limit", lambda model, source: 6)  # untrained ones find no end
     for cache in (translate.translator, translate.searches):
         cache.clear()
@@ -50,7 +46,7 @@ def views(at: AppTest) -> list[str]:
 
 def best(text: str = CAT, width: int = translate.BEAM) -> tuple[TranslationModel, tuple[int, ...], str]:
     """What the page should show."""
-    model = translate.open_translation(Path(translate.TRANSFORMER))
+    model = translate.load_translator(translate.TRANSFORMER)
     beam = model.beams(model.prepare(text), width)[0]
     return model, beam.ids, model.text(beam.ids)
 
@@ -150,7 +146,7 @@ def test_another_translation_is_chosen_and_forgotten_with_the_sentence():
     options = at.radio(key="translate:choice").options
     assert len(options) > 1
     at.radio(key="translate:choice").set_value(1).run()
-    model = translate.open_translation(Path(translate.TRANSFORMER))
+    model = translate.load_translator(translate.TRANSFORMER)
     second = model.beams(model.prepare(CAT), translate.BEAM)[1]
     assert at.slider(key="translate:written").max == len(second.ids)
     assert translate.plain(model.text(second.ids)) in said(at)
@@ -169,14 +165,14 @@ def test_a_beam_of_any_width(width: int):
 
 
 def test_without_the_recurrent_network_the_page_still_works(monkeypatch: pytest.MonkeyPatch):
-    whole = translate.open_translation
+    whole = translate.load_translator
 
-    def only_one(folder: Path) -> TranslationModel:
-        if folder.name == translate.RECURRENT:
-            raise DamagedModel(folder, "config.json", "is missing")
-        return whole(folder)
+    def only_one(name: str) -> TranslationModel:
+        if name == translate.RECURRENT:
+            raise DamagedModel(ASSETS / name, "config.json", "is missing")
+        return whole(name)
 
-    monkeypatch.setattr(translate, "open_translation", only_one)
+    monkeypatch.setattr(translate, "load_translator", only_one)
     translate.translator.clear()
     at = show()
     assert "python -m attnviz.training seq2seq" in said(at)

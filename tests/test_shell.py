@@ -22,7 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 import attnviz
 from attnviz import ui
-from attnviz.models import IMAGES, MODELS, store
+from attnviz.models import IMAGES, MODELS, TEXTS, store
 from attnviz.ui import samples, security, state, text, uploads, warm
 from attnviz.ui.cache import on_processor, traces
 from attnviz.ui.output import npz, table
@@ -279,12 +279,12 @@ def test_a_damaged_model_names_itself_and_how_to_restore_it(tmp_path: Path, monk
     weights.write_bytes(weights.read_bytes()[:-4] + b"oops")
     monkeypatch.setattr(store, "ASSETS", tmp_path)
     st.cache_resource.clear()
-    app = opened()
+    app, both = opened(), [*IMAGES, *TEXTS]
     assert len(app.error) == 1
     assert "assets/models/vit-digits/model.safetensors is damaged" in app.error[0].value
     assert "git checkout" in app.error[0].value
     assert not app.exception
-    assert app.selectbox(key="model").options[: len(MODELS)] == list(MODELS)  # the other one can be chosen
+    assert app.selectbox(key="model").options[: len(both)] == both  # the other one can be chosen
     st.cache_resource.clear()
 
 

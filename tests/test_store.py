@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import attnviz
-from attnviz.models import MODELS, DamagedModel, ImageModel, Preparation, ViT, ViTConfig, load, save
+from attnviz.models import MODELS, DamagedModel, ImageModel, Preparation, ViT, ViTConfig, load, load_translator, save
 from attnviz.models.image import digest_of
 from attnviz.models.store import open_vit
 
@@ -111,6 +111,15 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="known: vit, vit-digits"):
         load("resnet")
     assert attnviz.MODELS is MODELS
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_of_the_table_opens_by_its_name(name: str) -> None:
+    model = attnviz.load(name)
+    assert model.name == name
+    assert model.modality == MODELS[name].modality
+    with pytest.raises(ValueError, match="known: translator, seq2seq"):
+        load_translator("vit")
 
 
 def test_digest_follows_the_parameters(model: ImageModel) -> None:

@@ -16,7 +16,7 @@ from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from attnviz.models.store import DamagedModel
 from attnviz.models.subwords import BOS, EOS, SPECIAL, load_subwords
 from attnviz.models.text import WORD, Translator, TranslatorConfig
-from attnviz.models.translation import TranslationModel, open_translation, save_translation
+from attnviz.models.translation import TranslationModel
 
 SENTENCES = ["The cat sleeps.", "I don't know.", "Where is my little dog?", "A man in a hat."]
 ODD = ["", " ", "a", "👩‍🚀🚀", "שלום עולם", "\u202eabc\u0000\u0007", "<b>bold</b></script><script>alert(1)</script>",
@@ -284,8 +284,8 @@ def take_layer(theirs: Any, mine: Any, attentions: Sequence[tuple[Any, Any]], no
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_saved_is_opened_and_damage_is_named(kind: str, tmp_path: Path):
     model = opened(kind)
-    save_translation(model, tmp_path / kind, "# card\n", {"bleu": 1.5})
-    again = open_translation(tmp_path / kind)
+    model.save(tmp_path / kind, "# card\n", {"bleu": 1.5})
+    again = TranslationModel.open(tmp_path / kind)
     assert type(again.network) is type(model.network)
     assert again.facts == {"bleu": 1.5}
     sample = again.prepare(SENTENCES[0])
@@ -294,6 +294,6 @@ def test_what_is_saved_is_opened_and_damage_is_named(kind: str, tmp_path: Path):
     for damaged in ("{", config.replace('"kind"', '"kin"'), config.replace(model.subwords.digest, "other")):
         (tmp_path / kind / "config.json").write_text(damaged)
         with pytest.raises(DamagedModel):
-            open_translation(tmp_path / kind)
+            TranslationModel.open(tmp_path / kind)
     with pytest.raises(DamagedModel):
-        open_translation(tmp_path / "nowhere")
+        TranslationModel.open(tmp_path / "nowhere")

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from attnviz.models.store import ASSETS
+from attnviz.models.store import ASSETS, load_translator
 from attnviz.models.subwords import BOS, EOS, load_subwords
 from attnviz.models.text import Translator, TranslatorConfig
-from attnviz.models.translation import TranslationModel, open_translation
+from attnviz.models.translation import TranslationModel
 from attnviz.training import bleu, corpus, seq2seq, translate
 from attnviz.training.data import NoData
 from attnviz.training.text_run import TextRecipe, TextRun
@@ -93,7 +93,7 @@ def test_training_writes_weights_figures_and_card(kind: str, tmp_path: Path):
     assert (tmp_path / kind / "card.md").read_text(encoding="utf-8") == card
     assert f"`python -m attnviz.training {kind} --size gpu --steps 2 --seed 3`" in card
     assert "6 pairs" in card
-    model = open_translation(tmp_path / kind)
+    model = TranslationModel.open(tmp_path / kind)
     facts = model.facts
     assert facts == json.loads((tmp_path / kind / "config.json").read_text())["facts"]
     assert (facts["steps"], facts["seed"], facts["held_out"]) == (2, 3, 6)
@@ -154,7 +154,7 @@ LEAST = {"translator": 30, "seq2seq": 20}  # BLEU
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_is_shipped_translates_as_its_card_claims(name: str):
-    model = open_translation(ASSETS / name)
+    model = load_translator(name)
     best = next(
         test for test in model.facts["tests"] if test["name"].startswith("Tatoeba") and "beam" in test["decoding"]
     )

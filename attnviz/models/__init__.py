@@ -1,23 +1,39 @@
 """Networks and the shipped models. To add one: train it, then one line in MODELS."""
 
 from attnviz.models.image import ImageModel, Preparation
-from attnviz.models.store import IMAGES, MODELS, TEXTS, DamagedModel, bench_results, load, load_image, load_text, save
+from attnviz.models.store import (
+    IMAGES,
+    MODELS,
+    TEXTS,
+    TRANSLATORS,
+    DamagedModel,
+    bench_results,
+    load,
+    load_image,
+    load_text,
+    load_translator,
+    save,
+)
 from attnviz.models.text_model import TextModel
+from attnviz.models.translation import TranslationModel
 from attnviz.models.vit import ViT, ViTConfig
 
 __all__ = [
     "IMAGES",
     "MODELS",
     "TEXTS",
+    "TRANSLATORS",
     "DamagedModel",
     "ImageModel",
     "Preparation",
     "TextModel",
+    "TranslationModel",
     "ViT",
     "ViTConfig",
     "bench_results",
     "load",
     "load_image",
     "load_text",
+    "load_translator",
     "save",
 ]

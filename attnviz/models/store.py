@@ -23,6 +23,7 @@ from attnviz.models.nets import SHAPES, built, kind_of
 
 if TYPE_CHECKING:
     from attnviz.models.text_model import TextModel
+    from attnviz.models.translation import TranslationModel
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
 BENCH, RESULTS = ASSETS / "bench", "bench.json"  # one folder for each trained entry, and a table of all
@@ -45,15 +46,19 @@ class Entry:
     """One model the app can open."""
 
     title: str
-    modality: str  # "image" or "text"
+    modality: str  # "image", "text" or "translation"
     open: Callable[[Path], Any]
 
 
-def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> ImageModel | TextModel:
+def load(
+    name: str, *, device: str | torch.device = "cpu", folder: Path | None = None
+) -> ImageModel | TextModel | TranslationModel:
     """Open a trained model by its name in MODELS, or a network of a bench as "bench/NAME" or "text-bench/NAME".
 
     Raises ValueError for another name, DamagedModel for a bad file.
     """
+    if name in TRANSLATORS:
+        return load_translator(name, device=device, folder=folder)
     if reads_text(name):
         return load_text(name, device=device, folder=folder)
     return load_image(name, device=device, folder=folder)
@@ -66,6 +71,13 @@ def load_text(name: str, *, device: str | torch.device = "cpu", folder: Path | N
     if name in (known := [f"{TEXT_BENCH.name}/{row['name']}" for row in bench_results(TEXT_BENCH)]):
         return open_reader(folder or TEXT_BENCH / name.removeprefix(f"{TEXT_BENCH.name}/")).to(device)
     raise ValueError(f"no model of texts is called {name!r}; known: {', '.join([*TEXTS, *known])}")
+
+
+def load_translator(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> TranslationModel:
+    """The same for a model that translates."""
+    if name not in TRANSLATORS:
+        raise ValueError(f"no model that translates is called {name!r}; known: {', '.join(TRANSLATORS)}")
+    return TRANSLATORS[name].open(folder or ASSETS / name).to(device)
 
 
 def reads_text(name: str) -> bool:
@@ -200,9 +212,16 @@ def read_weights(folder: Path, expected: str) -> dict[str, torch.Tensor]:
 
 def open_reader(folder: Path) -> TextModel:
     """A network that reads one text, from its folder."""
-    from attnviz.models.text_model import open_text  # it reads and writes through this module
+    from attnviz.models.text_model import TextModel  # it reads and writes through this module
 
-    return open_text(folder)
+    return TextModel.open(folder)
+
+
+def open_translator(folder: Path) -> TranslationModel:
+    """A network that translates, from its folder."""
+    from attnviz.models.translation import TranslationModel
+
+    return TranslationModel.open(folder)
 
 
 IMAGES: dict[str, Entry] = {
@@ -213,4 +232,8 @@ TEXTS: dict[str, Entry] = {
     "sentences": Entry("English sentences: hidden words, praise, parts of speech", "text", open_reader),
     "stories": Entry("English stories, word after word", "text", open_reader),
 }
-MODELS: dict[str, Entry] = {**IMAGES, **TEXTS}
+TRANSLATORS: dict[str, Entry] = {
+    "translator": Entry("English to French: an encoder and a decoder", "translation", open_translator),
+    "seq2seq": Entry("English to French: recurrent, with additive attention", "translation", open_translator),
+}
+MODELS: dict[str, Entry] = {**IMAGES, **TEXTS, **TRANSLATORS}

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnviz.models.image import digest_of
-from attnviz.models.store import DamagedModel, read_config, read_weights, write
-from attnviz.models.subwords import BOS, CLS, SEP, Piece, Subwords, clean, load_subwords
+from attnviz.models.piece_model import PieceModel
+from attnviz.models.subwords import BOS, CLS, SEP, Piece, clean
 from attnviz.models.text import WORD, Reader, ReaderConfig
 from attnviz.types import Sample, Tokens, Trace
 
@@ -25,26 +24,11 @@ LABELS: dict[str, Sequence[str]] = {"sentiment": POSITIVE, "tag": TAGS}  # of ev
 LONGEST_TEXT = 20_000  # characters that are looked at
 
 
-class TextModel:
+class TextModel(PieceModel[Reader]):
     """A trained encoder or decoder, opened: give it a sentence, get everything it computed."""
 
     modality = "text"
-
-    def __init__(
-        self,
-        name: str,
-        network: Reader,
-        subwords: Subwords,
-        *,
-        title: str = "",
-        digest: str | None = None,
-        facts: Mapping[str, Any] | None = None,
-    ):
-        self.name, self.title = name, title or name
-        self.network = network.eval().requires_grad_(False)
-        self.subwords = subwords
-        self.digest = digest or digest_of(network)
-        self.facts = dict(facts or {})
+    kinds = MappingProxyType({"reader": (ReaderConfig, Reader)})
 
     @property
     def config(self) -> ReaderConfig:
@@ -60,16 +44,6 @@ class TextModel:
     def classes(self) -> tuple[str, ...]:
         """Labels of its first pooled output; of the pieces where it has none."""
         return tuple(self.labels(next((name for name in self.config.outputs if name in self.config.pooled), WORD)))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network computes."""
-        return self.network.pieces.table.device
-
-    def to(self, device: torch.device | str) -> TextModel:
-        """The same model, computing elsewhere."""
-        self.network.to(device)
-        return self
 
     def labels(self, head: str) -> Sequence[str]:
         """What the classes of an output are called; for "word" the pieces of the vocabulary."""
@@ -140,26 +114,3 @@ class TextModel:
         """The residual after layer `index`, given the residual before it."""
         mask = self.network.mask(options.pop("keep", None))
         return self.network.layer(index, residual, tokens=tokens, mask=mask, **options)[0]
-
-
-def save_text(model: TextModel, folder: Path, card: str, facts: Mapping[str, Any]) -> None:
-    """Write half-precision weights, config.json with their checksum and that of the vocabulary, and card.md."""
-    config = {"name": model.name, "title": model.title, "kind": "reader", "subwords": model.subwords.digest,
-              "network": asdict(model.config), "facts": dict(facts)}  # fmt: skip
-    write(folder, model.network.state_dict(), config, card)
-
-
-def open_text(folder: Path) -> TextModel:
-    """A text model from its folder, its checksum verified. Raises DamagedModel."""
-    config = read_config(folder)
-    weights = read_weights(folder, config.get("sha256", ""))
-    subwords = load_subwords()
-    if config.get("subwords") != subwords.digest:
-        raise DamagedModel(folder, "config.json", "belongs to another vocabulary")
-    try:
-        network = Reader(ReaderConfig(**config["network"]))
-        network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        return TextModel(folder.name, network, subwords, title=config["title"], digest=config["sha256"],
-                         facts=config["facts"])  # fmt: skip
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error

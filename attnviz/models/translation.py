@@ -6,48 +6,31 @@ Two networks are opened this way: the encoder-decoder transformer of `text.py`, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from attnviz.models.beam import Beam, Decoder, beam_search, chances
-from attnviz.models.image import digest_of
+from attnviz.models.piece_model import PieceModel
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from attnviz.models.store import ASSETS, DamagedModel, read_config, read_weights, write
-from attnviz.models.subwords import BOS, EOS, LABELS, Subwords, clean, load_subwords
+from attnviz.models.subwords import BOS, EOS, LABELS, clean
 from attnviz.models.text import WORD, Translator, TranslatorConfig
 from attnviz.models.text_model import LONGEST_TEXT
 from attnviz.types import Sample, Tokens, Trace
 
-KINDS = {"translator": (TranslatorConfig, Translator), "seq2seq": (Seq2SeqConfig, Seq2Seq)}
 WIDEST = 8  # beams
 SPARE = 10  # pieces a translation may have beyond twice those of its source
 
 
-class TranslationModel:
+class TranslationModel(PieceModel[Translator | Seq2Seq]):
     """A trained translator, opened: give it an English sentence, get French and everything it computed."""
 
     modality = "translation"
     heads = (WORD,)
-
-    def __init__(
-        self,
-        name: str,
-        network: Translator | Seq2Seq,
-        subwords: Subwords,
-        *,
-        title: str = "",
-        digest: str | None = None,
-        facts: Mapping[str, Any] | None = None,
-    ):
-        self.name, self.title = name, title or name
-        self.network = network.eval().requires_grad_(False)
-        self.subwords = subwords
-        self.digest = digest or digest_of(network)
-        self.facts = dict(facts or {})
+    kinds = MappingProxyType({"translator": (TranslatorConfig, Translator), "seq2seq": (Seq2SeqConfig, Seq2Seq)})
 
     @property
     def config(self) -> TranslatorConfig | Seq2SeqConfig:
@@ -58,16 +41,6 @@ class TranslationModel:
     def classes(self) -> tuple[str, ...]:
         """The pieces it can write."""
         return tuple(self.subwords.label(i) for i in range(len(self.subwords)))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network computes."""
-        return next(self.network.parameters()).device
-
-    def to(self, device: torch.device | str) -> TranslationModel:
-        """The same model, computing elsewhere."""
-        self.network.to(device)
-        return self
 
     def prepare(self, raw: str) -> Sample:
         """An English text as the stream "source": cleaned, in pieces, cut at the context length, with EOS."""
@@ -182,29 +155,3 @@ def sort(byte: int) -> str:
     if byte > 127 or sign.isalpha():
         return "letter"
     return "digit" if sign.isdigit() else "space" if sign.isspace() else "sign"
-
-
-def save_translation(model: TranslationModel, folder: Path, card: str, facts: Mapping[str, Any]) -> None:
-    """Write half-precision weights, config.json with their checksum and that of the vocabulary, and card.md."""
-    kind = next(kind for kind, (_, network) in KINDS.items() if isinstance(model.network, network))
-    config = {"name": model.name, "title": model.title, "kind": kind, "subwords": model.subwords.digest,
-              "network": asdict(model.config), "facts": dict(facts)}  # fmt: skip
-    write(folder, model.network.state_dict(), config, card)
-
-
-def open_translation(folder: Path | None = None) -> TranslationModel:
-    """A translator from its folder, its checksum verified. Raises DamagedModel."""
-    folder = folder or ASSETS / "translator"
-    config = read_config(folder)
-    weights = read_weights(folder, config.get("sha256", ""))
-    subwords = load_subwords()
-    if config.get("subwords") != subwords.digest:
-        raise DamagedModel(folder, "config.json", "belongs to another vocabulary")
-    try:
-        shape, kind = KINDS[config["kind"]]
-        network: Any = kind(shape(**config["network"]))
-        network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        return TranslationModel(folder.name, network, subwords, title=config["title"], digest=config["sha256"],
-                                facts=config["facts"])  # fmt: skip
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error

@@ -24,7 +24,7 @@ from torch import Tensor
 from attnviz.models.store import as_shipped
 from attnviz.models.subwords import MASK, SPECIAL, Subwords, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
-from attnviz.models.text_model import TAGS, TextModel, save_text
+from attnviz.models.text_model import TAGS, TextModel
 from attnviz.training import corpus
 from attnviz.training.card import opening
 from attnviz.training.judge import judged
@@ -191,7 +191,7 @@ def run_sentences(
     }
     model = TextModel("sentences", network, subwords, title="English sentences")
     card = card_of(facts, shape)
-    save_text(model, folder, card, facts)
+    model.save(folder, card, facts)
     return card
 
 

@@ -22,7 +22,7 @@ from attnviz.models.generate import Settings, steps, text_of
 from attnviz.models.store import as_shipped
 from attnviz.models.subwords import BOS, EOS, Subwords, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
-from attnviz.models.text_model import TextModel, save_text
+from attnviz.models.text_model import TextModel
 from attnviz.training import corpus
 from attnviz.training.blimp import blimp, perplexity
 from attnviz.training.card import opening
@@ -140,7 +140,7 @@ def run_stories(
     model = TextModel("stories", network.cpu(), subwords, title=TITLE)
     facts["samples"] = {seed: sample(model, seed) for seed in range(3)}
     card = card_of(model, facts)
-    save_text(model, folder, card, facts)
+    model.save(folder, card, facts)
     return card
 
 

@@ -19,7 +19,7 @@ from attnviz.attention import VARIANTS
 from attnviz.models.store import RESULTS, TEXT_BENCH, as_shipped, bench_results, write_rows
 from attnviz.models.subwords import Subwords, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
-from attnviz.models.text_model import TAGS, TextModel, save_text
+from attnviz.models.text_model import TAGS, TextModel
 from attnviz.training import corpus
 from attnviz.training.bench import SAME
 from attnviz.training.judge import kinds, praise
@@ -35,7 +35,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {  # where a variant's own default is
     "linformer": {"slots": 16, "shorter": True},
 }
 PLAN = Plan(alone=0, dropped=0.25, reviews=0.5, treebank=0.5, syntax=None, longest=SHAPE.longest - 2)
-RECIPE = TextRecipe(steps=600, batch=4096, rate=2e-3, average=0.99)
+RECIPE = TextRecipe(steps=700, batch=4096, rate=3e-3, average=0.99)
 MOVED = ("nystrom",)  # by padding: its landmarks are means of stretches of a batch's whole length
 READ = tuple(name for name, variant in VARIANTS.items() if "grid" not in variant.needs and name not in MOVED)
 Report = Callable[[str, Stand], None]
@@ -71,7 +71,7 @@ def run_text_bench(
                                    checkpoints / name / "checkpoint.pt" if checkpoints else None)  # fmt: skip
         row = {"name": name, "variant": variant, "run": SAME, **facts_of(network, subwords, one, device, seconds)}
         model = TextModel(name, network, subwords, title=VARIANTS[variant].title)
-        save_text(model, folder / name, card(row), row)
+        model.save(folder / name, card(row), row)
         write_rows(folder, RESULTS, list((written(folder) | {name: row}).values()))
     return list(written(folder).values())
 

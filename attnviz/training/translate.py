@@ -20,7 +20,7 @@ from attnviz.models.seq2seq import Seq2Seq
 from attnviz.models.store import as_shipped
 from attnviz.models.subwords import BOS, EOS, Subwords, load_subwords
 from attnviz.models.text import Translator, TranslatorConfig
-from attnviz.models.translation import TranslationModel, save_translation
+from attnviz.models.translation import TranslationModel
 from attnviz.training import corpus
 from attnviz.training.bleu import measured, scorer
 from attnviz.training.card import opening
@@ -126,7 +126,7 @@ def run_pairs(
         "data": DATA,
     }
     card = card_of(model, facts)
-    save_translation(model.to("cpu"), folder, card, facts)
+    model.to("cpu").save(folder, card, facts)
     return card
 
 

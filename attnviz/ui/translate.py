@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import streamlit as st
 import torch
 
+from attnviz.models import DamagedModel, TranslationModel, load_translator
 from attnviz.models.beam import Beam
-from attnviz.models.store import ASSETS, DamagedModel
-from attnviz.models.translation import TranslationModel, open_translation
 from attnviz.types import Sample, Tokens, Trace
 from attnviz.ui.answers import percent
 from attnviz.ui.cache import core, traces
@@ -40,7 +39,7 @@ PLAYING = "translate:playing"
 @st.cache_resource(max_entries=4, show_spinner="Opening the translator")
 def translator(name: str) -> TranslationModel:
     """A shipped translator, on the processor: a sentence is little work. Raises DamagedModel."""
-    return open_translation(ASSETS / name)
+    return load_translator(name)
 
 
 @st.cache_resource(show_spinner=False)

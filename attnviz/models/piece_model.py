@@ -1,0 +1,76 @@
+"""What every network over pieces of words is surrounded by: its vocabulary, its digest, its folder on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from attnviz.models.image import digest_of
+from attnviz.models.store import DamagedModel, read_config, read_weights, write
+from attnviz.models.subwords import Subwords, load_subwords
+
+Net = TypeVar("Net", bound=nn.Module)
+Opened = TypeVar("Opened", bound="PieceModel[Any]")
+
+
+class PieceModel(Generic[Net]):
+    """A trained network that reads or writes pieces of words, opened."""
+
+    modality: ClassVar[str]
+    kinds: ClassVar[Mapping[str, tuple[type, type]]]  # the name of each kind in config.json: its shape, its network
+
+    def __init__(
+        self,
+        name: str,
+        network: Net,
+        subwords: Subwords,
+        *,
+        title: str = "",
+        digest: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ):
+        self.name, self.title = name, title or name
+        self.network: Net = network.eval().requires_grad_(False)
+        self.subwords = subwords
+        self.digest = digest or digest_of(network)
+        self.facts = dict(facts or {})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.network.parameters()).device
+
+    def to(self: Opened, device: torch.device | str) -> Opened:
+        """The same model, computing elsewhere."""
+        self.network.to(device)
+        return self
+
+    def save(self, folder: Path, card: str, facts: Mapping[str, Any]) -> None:
+        """Write half-precision weights, config.json with their checksum and that of the vocabulary, and card.md."""
+        kind = next(kind for kind, (_, network) in self.kinds.items() if isinstance(self.network, network))
+        shape: Any = self.network.config
+        config = {"name": self.name, "title": self.title, "kind": kind, "subwords": self.subwords.digest,
+                  "network": asdict(shape), "facts": dict(facts)}  # fmt: skip
+        write(folder, self.network.state_dict(), config, card)
+
+    @classmethod
+    def open(cls: type[Opened], folder: Path) -> Opened:
+        """A model from its folder, its checksum verified. Raises DamagedModel."""
+        config = read_config(folder)
+        weights = read_weights(folder, config.get("sha256", ""))
+        subwords = load_subwords()
+        if config.get("subwords") != subwords.digest:
+            raise DamagedModel(folder, "config.json", "belongs to another vocabulary")
+        try:
+            shape, kind = cls.kinds[config["kind"]]
+            network = kind(shape(**config["network"]))
+            network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+            return cls(folder.name, network, subwords, title=config["title"], digest=config["sha256"],
+                       facts=config["facts"])  # fmt: skip
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error
