@@ -4,8 +4,8 @@
 some of them, --seeds how often. `digits` trains small networks on handwritten digits, from 5 seeds unless --seeds
 says otherwise; `sweep` one on ever more of them. `word2vec` trains word vectors, and `one-block` a block of a
 transformer that reads them. `subwords` learns the pieces of words of all text models, `treebank` draws the sentences
-that heads are held against. `sentences` learns to read English, `stories` to continue it, `translator` and `seq2seq`
-to translate; these four go on where they were cut off.
+that heads are held against. `sentences` learns to read English and `sentences-more` lets what is shipped go on,
+`stories` to continue it, `translator` and `seq2seq` to translate; these go on where they were cut off.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ TEXT = {
 }
 RESUMED = {
     "sentences": sentences.run_sentences,
+    "sentences-more": sentences.run_more,
     "translator": translate.run_translator,
     "seq2seq": seq2seq.run_seq2seq,
     "stories": stories.run_stories,
@@ -164,7 +165,8 @@ def train_resumed(options: argparse.Namespace) -> int:
         for kept in (checkpoint, checkpoint.with_name(HELD)):
             kept.unlink(missing_ok=True)
     changes = {name: value for name in ("steps", "seed", "until") if (value := getattr(options, name)) is not None}
-    card = RESUMED[options.name](options.out or ASSETS / options.name, pick_device(options.device), skipgram.show,
+    folder = options.out or ASSETS / options.name.removesuffix("-more")
+    card = RESUMED[options.name](folder, pick_device(options.device), skipgram.show,
                                checkpoint, options.size, **changes)  # fmt: skip
     sys.stdout.write(card)
     return 0

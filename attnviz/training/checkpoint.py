@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,12 +15,12 @@ class Training(Protocol):
 
     step: int
     seconds: float  # spent so far, over all resumed parts
-    network: nn.Module
-    average: Any  # the moving average of its parameters
     device: torch.device
+    average: Any  # the moving average of the parameters
+    optimisers: list[torch.optim.Optimizer]
 
     @property
-    def optimisers(self) -> Sequence[torch.optim.Optimizer]: ...
+    def network(self) -> nn.Module: ...
 
 
 def save_state(run: Training, path: Path, **more: Any) -> None:

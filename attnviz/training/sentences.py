@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
-from attnviz.models.store import as_shipped
+from attnviz.models.store import as_shipped, load_text
 from attnviz.models.subwords import MASK, SPECIAL, Subwords, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS, TextModel
@@ -59,10 +59,17 @@ class Plan:
 CPU = TextRecipe(steps=3000, batch=4096, rate=2e-3)
 SHAPE = ReaderConfig(width=192, layers=5, heads=6, positions="learned1d", longest=256, prefix=1, pooling="mean",
                      outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip
-SIZES = {  # a network and the recipe that trains it
-    "cpu": (SHAPE, CPU),
-    "gpu": (replace(SHAPE, width=384, heads=8, layers=8), replace(CPU, steps=20_000, batch=16_384, rate=1.5e-3)),
+MORE = replace(CPU, steps=800, rate=3e-3, average=0.995, seed=1)
+SIZES = {  # a network, the recipe that trains it, and what it is asked
+    "cpu": (SHAPE, CPU, Plan()),
+    "gpu": (
+        replace(SHAPE, width=384, heads=8, layers=8),
+        replace(CPU, steps=20_000, batch=16_384, rate=1.5e-3),
+        Plan(),
+    ),
+    "more": (SHAPE, MORE, Plan(alone=0)),  # of the network that is shipped
 }
+TOLD = ("steps", "batch", "seed", "minutes", "device", "threads", "sst2", "before")  # of a training that goes on
 
 
 def plain_texts(subwords: Subwords, longest: int) -> list[Int[np.ndarray, " token"]]:
@@ -165,15 +172,18 @@ def run_sentences(
     size: str = "cpu", **changes: int,
 ) -> str:  # fmt: skip
     """Train, test on held-out text, write weights and card. `changes` are those of the recipe. Raises NoData."""
-    shape, recipe = SIZES[size]
-    recipe, plan = replace(recipe, **changes), Plan()
+    shape, recipe, plan = SIZES[size]
+    recipe = replace(recipe, **changes)
+    syntax = plan.syntax or (0, 0)
     torch.manual_seed(recipe.seed)
     subwords = load_subwords()
     tasks = Tasks(plan, recipe, subwords, device)
-    network, seconds = trained(Reader(shape), recipe, tasks.loss, device, report, checkpoint)
+    before = load_text("sentences") if size == "more" else None
+    start = Reader(shape) if before is None else before.network.requires_grad_(True)
+    network, seconds = trained(start, recipe, tasks.loss, device, report, checkpoint)
     as_shipped(network)
     facts = {
-        "recipe": "sentences" if size == "cpu" else f"sentences --size {size}",
+        "recipe": {"cpu": "sentences", "more": "sentences-more"}.get(size, f"sentences --size {size}"),
         "parameters": sum(p.numel() for p in network.parameters()),
         "texts": len(tasks.plain),
         "pieces": sum(map(len, tasks.plain)),
@@ -185,14 +195,36 @@ def run_sentences(
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
         **machine(device),
-        "syntax": list(plan.syntax),
-        **judged(network, subwords, plan.syntax, plan.longest),
+        "syntax": list(syntax),
+        **judged(network, subwords, syntax, plan.longest),
         "data": corpus.READ_SOURCES,
     }
+    if before is not None:
+        facts["before"] = {name: value for name, value in before.facts.items() if name in TOLD}
     model = TextModel("sentences", network, subwords, title="English sentences")
     card = card_of(facts, shape)
     model.save(folder, card, facts)
     return card
+
+
+def run_more(
+    folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
+    size: str = "cpu", **changes: int,
+) -> str:  # fmt: skip
+    """Let the shipped encoder go on learning, reviews and treebank from the first step; the size is its own."""
+    return run_sentences(folder, device, report, checkpoint, "more", **changes)
+
+
+def earlier(facts: dict[str, Any]) -> list[str]:
+    """The trainings this one went on from, the latest first."""
+    before = facts.get("before")
+    if before is None:
+        return []
+    line = (
+        f"| before that | {before['steps']:,} steps of {before['batch']:,} pieces, seed {before['seed']}, "
+        f"{before['minutes']} minutes on {before['device']}, to {before['sst2']} % on SST-2 |"
+    )
+    return [line, *earlier(before)]
 
 
 def card_of(facts: dict[str, Any], shape: ReaderConfig) -> str:
@@ -208,6 +240,7 @@ def card_of(facts: dict[str, Any], shape: ReaderConfig) -> str:
         f"| parts of speech and heads | {facts['treebank']:,} sentences (English Web Treebank) |",
         f"| trained | {facts['steps']:,} of {facts['planned']:,} steps of {facts['batch']:,} pieces |",
         f"| seed | {facts['seed']} |",
+        *earlier(facts),
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| SST-2, {facts['sst2_held_out']:,} held-out sentences | {facts['sst2']} % (95 % interval "
         f"{low} to {high}), as the treebank writes {facts['sst2_lower']} % |",
