@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import attnviz
-from attnviz.models import ImageModel, Preparation
+from attnviz.models import IMAGES, ImageModel, Preparation
 from attnviz.models.image import made_small
 from attnviz.training.data import DATA, coded, halved
 
@@ -78,7 +78,7 @@ def test_a_picture_is_made_small_as_the_training_pictures_were() -> None:
     assert np.array_equal(np.asarray(made_small(Image.fromarray(tile[0]), 128)), tile[0])
 
 
-@pytest.mark.parametrize("name", attnviz.IMAGES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_training_pixels_are_prepared_pixels(name: str) -> None:
     """The app must feed the network what training fed it: the same rounding, order and normalisation."""
     how = attnviz.load(name).preparation
