@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from attnviz.models.store import ASSETS, DamagedModel
 from attnviz.models.translation import TranslationModel
-from attnviz.ui import translate
+from attnviz.ui import translate, translate_show
 from attnviz.ui.text import sections
 from tests import pages
 from tests.test_translation import ODD, opened
@@ -200,3 +202,21 @@ def test_chances_are_said_in_words():
     assert translate.likely(-6.907755) == "0.1\u00a0%"
     assert translate.likely(-9.21034) == "1 in 10,000"
     assert translate.likely(-80.0) == "less than 1 in a billion"
+
+
+@pytest.mark.parametrize("whole", ["false", "true"])
+def test_the_maps_of_both_networks_are_over_pieces_or_words(whole: str, monkeypatch: pytest.MonkeyPatch):
+    sent: dict[str, tuple] = {}
+    real = translate_show.views.send_maps
+
+    def watched(slot: str, maps: np.ndarray, **told: Any) -> None:
+        sent[slot] = (maps[0], told["queries"] or told["keys"], told["keys"]) if "queries" in told else ()
+        real(slot, maps, **told)
+
+    monkeypatch.setattr(translate_show.views, "send_maps", watched)
+    show(english="The uncharacteristic cat sleeps.", words=whole)
+    for name in (translate.TRANSFORMER, translate.RECURRENT):
+        shown, french, english = sent[f"translate:{name}"]
+        assert shown.shape == (len(french), len(english))
+        assert shown.sum(-1) == pytest.approx(np.ones(len(french)), abs=1e-3)
+        assert ("uncharacteristic" in english.labels) == (whole == "true")

@@ -192,3 +192,21 @@ def test_the_treebank_is_read_whole():
         assert sum(word.head < 0 for word in sentence.words) == 1
         assert all(-1 <= word.head < len(sentence.words) for word in sentence.words)
         assert all(word.tag in TAGS for word in sentence.words)
+
+
+def test_a_card_names_the_trainings_it_went_on_from():
+    first = {"steps": 3000, "batch": 4096, "seed": 0, "minutes": 102.8, "device": "cpu", "sst2": 74.74}
+    second = {**first, "steps": 800, "seed": 1, "minutes": 20.0, "sst2": 78.0, "before": first}
+    assert sentences.earlier({"steps": 9}) == []
+    one, two = sentences.earlier({"steps": 9, "before": second})
+    assert "800 steps of 4,096 pieces, seed 1, 20.0 minutes on cpu, to 78.0 % on SST-2" in one
+    assert "3,000 steps" in two
+
+
+def test_what_goes_on_learns_all_it_is_asked_from_the_first_step():
+    shape, recipe, plan = sentences.SIZES["more"]
+    assert shape == sentences.SHAPE, "it is the shipped network that goes on"
+    assert (plan.alone, recipe.seed) == (0, 1)
+    assert plan.guesses
+    assert plan.syntax == sentences.Plan().syntax
+    assert set(sentences.TOLD) >= {"sst2", "before"}

@@ -14,7 +14,7 @@ from attnviz.types import Tokens, Trace
 from attnviz.ui.answers import class_name
 from attnviz.ui.output import dark
 from attnviz.ui.patches import grid_of, known
-from attnviz.ui.state import token_name
+from attnviz.ui.state import plain, token_name
 from attnviz.ui.visit import Visit
 
 SIMILARITIES = tuple(measures.SIMILARITIES)
@@ -124,4 +124,4 @@ def signed(own: np.ndarray, other: np.ndarray) -> bool:
 def moved_sentence(before: np.ndarray, after: np.ndarray, token: int, name: str) -> str:
     """How much of the weight lies elsewhere after the change, in words; both maps [query key]."""
     own, every = measures.moved(before[token], after[token]), measures.moved(before, after)
-    return f"**{percent(own)}** of the weight of {name} now lies on other keys; {percent(every)} over all queries."
+    return f"**{percent(own)}** of the weight of {plain(name)} now lies on other keys; {percent(every)} over all queries."

@@ -23,7 +23,7 @@ from attnviz.plots.theme import colour
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.output import dark, plot
 from attnviz.ui.read_look import masked_of
-from attnviz.ui.state import token_name
+from attnviz.ui.state import plain, token_name
 from attnviz.ui.subject import Subject
 
 STAGES = {  # name on screen -> stage
@@ -105,6 +105,7 @@ def strongest(weights: np.ndarray, query: int, prefix: int) -> int:
 
 def headings(stage: str, query: str, key: str) -> tuple[str, str]:
     """What stands over the picture of the query and over that of the key."""
+    query, key = plain(query), plain(key)
     if stage == "weights":
         return f":blue[**Query** {query}]: the weights it gives", f":orange[**Key** {key}]: the weights it gets"
     what = f"its {WORDS[stage]} with every"

@@ -17,7 +17,7 @@ from attnviz.ui.cache import open_text_model, trace
 from attnviz.ui.output import dark
 from attnviz.ui.patches import CONTENT, POSITION, VECTOR, known, signed
 from attnviz.ui.reading import Reading, prepared_text
-from attnviz.ui.state import layer_name
+from attnviz.ui.state import layer_name, plain
 
 WRITTEN = 60  # points that still have room for their names
 
@@ -42,8 +42,8 @@ class Word:
     @property
     def sentence(self) -> str:
         """What the steps are, in words."""
-        of = f", one of the pieces {' + '.join(self.pieces)}" if len(self.pieces) > 1 else ""
-        return f"**{self.label}**{of} → number **{self.id}** → a row of **{len(self.content)}** numbers"
+        of = f", one of the pieces {' + '.join(map(plain, self.pieces))}" if len(self.pieces) > 1 else ""
+        return f"**{plain(self.label)}**{of} → number **{self.id}** → a row of **{len(self.content)}** numbers"
 
     def table(self, count: int = 8) -> dict[str, list[str]]:
         """The first numbers of every step, by column."""
@@ -132,7 +132,7 @@ def twin(about: Reading, token: int, other: str) -> tuple[str, np.ndarray] | Non
     """
     ids = about.sample.inputs["main"]
     here = [i for i in (ids == ids[token]).nonzero()[:, 0].tolist() if i != token]
-    label = about.sample.tokens["main"].labels[token]
+    label = plain(about.sample.tokens["main"].labels[token])
     if here:
         place, second = here[0], about
         where = f"“{label}” at token {token} and at token {place} of your text"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import streamlit as st
@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 
 from attnviz import plots, views
+from attnviz.measures.words import grouped, grouping
 from attnviz.models.translation import TranslationModel
 from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.answers import percent
 from attnviz.ui.output import dark, plot
+from attnviz.ui.read_look import WHY_WORDS
 from attnviz.ui.state import buttons, chosen_token, head_name, layer_name, set_tokens
 from attnviz.ui.translate import Written, pick, plain
 
@@ -146,22 +148,34 @@ def next_pieces(here: Written, at: int) -> None:
 def alignments(here: Written, other: Written | None, look: Look, at: int) -> None:
     """The whole map of both networks for the same sentence, side by side."""
     cross = look if look.kind == "cross" else Look("cross", None, None)
+    whole = st.toggle("Whole words", key="words", bind="query-params", help=WHY_WORDS)
     left, right = st.columns(2, gap="medium")
     with left:
-        alignment(here, cross, "Transformer", cross.name, tokens=[at], on_pick=pick)
+        alignment(here, cross, "Transformer", cross.name, whole, at=at)
     with right:
         if other is None:
             st.info("The recurrent translator is not there yet. `python -m attnviz.training seq2seq` trains it.")
         else:
-            alignment(other, Look("cross", None, None), "Recurrent, 2015", "its one attention")
+            alignment(other, Look("cross", None, None), "Recurrent, 2015", "its one attention", whole)
 
 
-def alignment(here: Written, look: Look, name: str, which: str, **options: Any) -> None:
-    """What one network wrote, and its map: rows are the French pieces, columns the English ones."""
+def alignment(here: Written, look: Look, name: str, which: str, whole: bool, at: int | None = None) -> None:
+    """What one network wrote, and its map: rows are the French pieces or words, columns the English ones.
+
+    With `at` a piece is marked, and one that is clicked is looked at.
+    """
     slot = f"translate:{here.model.name}"
+    french, english = (grouping(tokens, whole_words=whole) for tokens in (here.tokens, here.trace.calls[-1].keys))
+    shown, _ = grouped(map_of(here, look)[None], french, english)
     st.markdown(f"**{name}**, {which}  \n{plain(here.text) or '*nothing*'}")
-    views.send_maps(slot, map_of(here, look)[None], titles=[which], keys=here.trace.calls[-1].keys, queries=here.tokens)
-    views.matrix_view(f"{slot}:matrix", maps=slot, label=f"{name}: French over English", height=460, **options)
+    views.send_maps(slot, shown, titles=[which], keys=english.tokens, queries=french.tokens)
+    marked = [] if at is None else [group for group in [french.shown(at)] if group is not None]
+
+    def look_at(groups: tuple[int, ...]) -> None:
+        pick([french.first(group) for group in groups])
+
+    views.matrix_view(f"{slot}:matrix", maps=slot, label=f"{name}: French over English", height=460, tokens=marked,
+                      on_pick=None if at is None else look_at)  # fmt: skip
     st.caption(record(here.model))
 
 

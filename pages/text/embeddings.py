@@ -6,6 +6,7 @@ from attnviz import plots, ui, views
 from attnviz.ui import read_look, read_words
 from attnviz.ui.prose import section
 from attnviz.ui.sentences import WIDE
+from attnviz.ui.state import plain
 
 ui.header("text/embeddings")
 about = ui.reading()
@@ -29,7 +30,7 @@ def story(token: int) -> read_words.Word:
         st.table(word.table(), border="horizontal", hide_index=True)
         section("text/embeddings", "From a word to a vector", title=False)
     with near:
-        st.markdown(f"**Nearest to {word.label}** in the table")
+        st.markdown(f"**Nearest to {plain(word.label)}** in the table")
         found = read_words.neighbours(about, word.id)
         ui.plot(read_words.neighbour_figure(found), "near",
                 alt="Cosines of the nearest rows: " + ", ".join(f"{a} {b:.2f}" for a, b in found))  # fmt: skip
@@ -58,7 +59,7 @@ def contexts(token: int) -> None:
     other = st.text_input("Another sentence with the same word", WIDE, max_chars=400, key="other", bind="query-params")
     found = read_words.twin(about, token, other or "")
     if found is None:
-        label = tokens.labels[token]
+        label = plain(tokens.labels[token])
         st.info(f"“{label}” stands neither a second time in your text nor in the other sentence. Type one with it.",
                 icon=":material/info:")  # fmt: skip
         return

@@ -7,6 +7,7 @@ import streamlit as st
 from attnviz import ui, views
 from attnviz.ui import read_answers, read_look, read_rollout, rollout
 from attnviz.ui.prose import section
+from attnviz.ui.state import plain
 
 about = ui.reading()
 tokens = about.sample.tokens["main"]
@@ -22,7 +23,7 @@ def page() -> None:
     result = rollout.work_out(about, choice)
     group = look.groups.shown(choice.token) if choice.target == rollout.PATCH else None
     chosen = () if group is None else (group,)
-    name, last = choice.name(tokens), choice.depth
+    name, last = plain(choice.name(tokens)), choice.depth
     read_rollout.send(choice, result, look)
     drawn = {"maps": rollout.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours, "shared": common,
              "stretched": not common, "on_pick": lambda picked: read_rollout.pick(about, look, picked)}  # fmt: skip
