@@ -35,7 +35,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {  # where a variant's own default is
     "linformer": {"slots": 16, "shorter": True},
 }
 PLAN = Plan(alone=0, dropped=0.25, reviews=0.5, treebank=0.5, syntax=None, longest=SHAPE.longest - 2)
-RECIPE = TextRecipe(steps=700, batch=4096, rate=3e-3, average=0.99)
+RECIPE = TextRecipe(steps=450, batch=4096, rate=3e-3, average=0.99)
 MOVED = ("nystrom",)  # by padding: its landmarks are means of stretches of a batch's whole length
 READ = tuple(name for name, variant in VARIANTS.items() if "grid" not in variant.needs and name not in MOVED)
 Report = Callable[[str, Stand], None]
