@@ -6,7 +6,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from attnviz.models import TEXTS
+from attnviz.models.store import reads_text
 
 ROOT = Path(__file__).parents[1]
 MAIN = ROOT / "attnviz" / "main.py"
@@ -18,7 +18,7 @@ def open_page(name: str, **parameters: str | list[str]) -> AppTest:
     for key, value in parameters.items():
         at.query_params[key] = value
     at.run()
-    of_texts = parameters.get("model") in TEXTS and (ROOT / "pages" / "text" / f"{name}.py").exists()
+    of_texts = reads_text(str(parameters.get("model", ""))) and (ROOT / "pages" / "text" / f"{name}.py").exists()
     at.switch_page(f"../pages/{'text/' if of_texts else ''}{name}.py").run()
     assert not at.exception
     assert not at.error, [e.value for e in at.error]

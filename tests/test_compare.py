@@ -19,6 +19,7 @@ from attnviz.types import NoTokenMap
 from attnviz.ui import compare_costs as costs
 from attnviz.ui import compare_explain, compare_maps, compare_numbers
 from attnviz.ui.bench import Bench
+from attnviz.ui.compare import PICTURES
 from attnviz.ui.compare_panels import Panel, borrowed, fitted, transplanted
 from tests.made_up_bench import PIXELS
 
@@ -160,9 +161,9 @@ def test_only_estimates_say_how_far_they_are_off(model, sample):
 
 def test_numbers_that_a_map_does_not_have_are_not_defined(model, sample):
     none = compare_numbers.NONE
-    assert compare_numbers.numbers(panel(model, sample, "xca"))[1:] == [none] * 4
-    assert compare_numbers.numbers(panel(model, sample, "linformer"))[1:3] == [none, none]
-    uniform = compare_numbers.numbers(panel(model, sample, "uniform"))
+    assert compare_numbers.numbers(PICTURES, panel(model, sample, "xca"))[1:] == [none] * 4
+    assert compare_numbers.numbers(PICTURES, panel(model, sample, "linformer"))[1:3] == [none, none]
+    uniform = compare_numbers.numbers(PICTURES, panel(model, sample, "uniform"))
     assert uniform[1:] == ["1.00", "4.14", "1.0", "0.00"]
 
 
@@ -207,7 +208,7 @@ def test_formulas_keep_their_braces(name):
     formula = compare_explain.roles(VARIANTS[name].formula)
     assert formula.count("{") == formula.count("}")
     assert r"\hat \textcolor" not in formula
-    assert compare_explain.paragraph(name).count("Source:") == 1
+    assert compare_explain.paragraph(PICTURES, name).count("Source:") == 1
 
 
 # Charts --------------------------------------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ def test_signed_maps_are_shown_without_measures_of_shares():
     assert "Entropy" not in said.replace("entropy and shares are defined", "")
     assert at.selectbox(key="order").options == ["Layer"]
     assert not [b for b in at.button if str(b.key).startswith("find:")]
+    assert "Open the head that is" not in [c.value for c in at.caption]
 
 
 def test_a_model_without_cls_has_no_share_on_it():
@@ -90,9 +91,9 @@ def test_without_a_bench_the_rest_is_there(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_damaged_network_names_itself(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    made_up_bench.write(tmp_path, ["mha"])
-    (tmp_path / "mha" / "model.safetensors").write_bytes(b"no")
-    monkeypatch.setattr(store, "BENCH", tmp_path)
+    damaged = made_up_bench.write(tmp_path / "bench", ["mha"])
+    (damaged / "mha" / "model.safetensors").write_bytes(b"no")
+    monkeypatch.setattr(store, "BENCH", damaged)
     at = opened("bench/mha")
     assert not at.exception
     assert "assets/models/bench/mha/model.safetensors is damaged" in at.error[0].value

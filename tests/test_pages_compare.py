@@ -125,10 +125,10 @@ def test_rollouts_start_at_the_answer_or_at_a_patch(bench):
 
 
 def test_a_difference_of_two(bench):
-    at = open_page(variants="mha,linear,performer", second="Performer")
+    at = open_page(variants="mha,linear,performer", minus="Performer")
     assert views_of(at)["difference"]["maps"] == "difference"
     assert "of the weight lies on other patches" in spoken(at)
-    at.selectbox(key="second").set_value("Multi-head attention").run()
+    at.selectbox(key="minus").set_value("Multi-head attention").run()
     assert "a map minus itself is zero" in spoken(at)
 
 
@@ -168,9 +168,9 @@ def test_a_partial_bench_names_what_is_missing(tmp_path, monkeypatch):
 
 
 def test_a_damaged_network_is_one_sentence_in_its_panel(tmp_path, monkeypatch):
-    made_up_bench.write(tmp_path, ["mha", "linear"])
-    (tmp_path / "linear" / "model.safetensors").write_bytes(b"nothing")
-    use(tmp_path, monkeypatch)
+    folder = made_up_bench.write(tmp_path / "bench", ["mha", "linear"])
+    (folder / "linear" / "model.safetensors").write_bytes(b"nothing")
+    use(folder, monkeypatch)
     at = open_page(variants="mha,linear")
     assert "assets/models/bench/linear/model.safetensors is damaged" in spoken(at)
     assert "panel:mha" in views_of(at)

@@ -58,13 +58,13 @@ def test_the_other_pages_show_the_hardest(page: str, text: str):
     open_page(page, model="sentences", text=text)
 
 
-@pytest.mark.parametrize("page", OWN)
+@pytest.mark.parametrize("page", [*OWN, "compare"])
 def test_every_text_page_says_what_to_try_and_what_it_does_not_tell(page: str):
     tries = experiments(section(f"text/{page}", "What to try"))
     assert len(tries) == 3
     assert len(section(f"text/{page}", "What this does not tell you")) > 100
     for experiment in tries:
-        assert experiment.page in OWN
+        assert experiment.page in [*OWN, "compare"]
 
 
 @pytest.mark.parametrize("page", ["start", "heads", "positions"])
@@ -78,7 +78,8 @@ def test_every_experiment_can_be_followed(page: str):
 
 def test_pages_of_texts_belong_to_pages_of_pictures():
     assert {path.stem for path in PAGES.glob("*.py")} >= set(OWN)
-    assert {path.stem for path in (FOLDER / "text").glob("*.md")} == set(OWN)
+    shared = {"compare"}  # one script for pictures and texts, with words of its own for each
+    assert {path.stem for path in (FOLDER / "text").glob("*.md")} == {*OWN, *shared}
     assert "title" in sections("text/heads")
 
 
@@ -96,7 +97,11 @@ def test_a_text_survives_a_page_without_it_and_a_sample_does_not_survive_its_mod
     at = open_page("start", model="sentences", text="My own words.")
     at.switch_page("../pages/compare.py").run()
     assert not at.error
+    assert at.text_area(key="text").value == "My own words."
+    at.selectbox(key="model").select("vit").run()
     assert at.selectbox(key="sample").value
+    at.selectbox(key="model").select("sentences").run()
+    assert at.text_area(key="text").value == "My own words."
     at.switch_page("../pages/text/start.py").run()
     assert at.session_state["text"] == "My own words."
     at.selectbox(key="model").select("stories").run()

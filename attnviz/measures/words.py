@@ -49,6 +49,11 @@ def grouping(tokens: Tokens, *, whole_words: bool = False, special: bool = True)
     return Grouping(Tokens(labels, None, prefix, tokens.stream, words), tuple(map(tuple, groups)))
 
 
+def singly(tokens: Tokens) -> Grouping:
+    """Every token by itself."""
+    return Grouping(tokens, tuple((i,) for i in range(len(tokens))))
+
+
 def grouped(
     maps: Float[np.ndarray, "*map query key"], queries: Grouping, keys: Grouping, *, renormalise: bool = False
 ) -> tuple[Float[np.ndarray, "*map group_query group_key"], Float[np.ndarray, "*map"]]:

@@ -1,14 +1,21 @@
-"""The table of the bench, read with care: which variants have trained networks, and how well those did."""
+"""The table of a bench, read with care: which variants have trained networks, and how well those did."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
 
 from attnviz.attention import VARIANTS
-from attnviz.models import DamagedModel, bench_results
+from attnviz.models import DamagedModel, bench_results, store
 
 RUN = "same shape"  # the run of the bench in which all networks have the same layers, width and MLP
+PICTURES, TEXTS = "bench", "text-bench"  # what the networks of a bench read; both a folder and a recipe
+NEEDED = {"name", "variant", "run", "seed", "top1", "interval", "parameters"}
+OF_TEXTS = {"upos", "held_out", "words_held_out"}
 Row = dict[str, Any]
 
 
@@ -18,6 +25,7 @@ class Bench:
 
     rows: tuple[Row, ...] = ()
     sentence: str = ""  # for the visitor, where the table cannot be read
+    recipe: str = PICTURES
 
     def row(self, variant: str, run: str = RUN) -> Row | None:
         """The entry of a variant whose network is shown: that of the first seed."""
@@ -27,19 +35,53 @@ class Bench:
         """The entries of a variant that differ in nothing but the seed."""
         return [row for row in self.rows if row["variant"] == variant and row["run"] == run]
 
+    def model(self, variant: str) -> str | None:
+        """The network of a variant, by the name under which `load` opens it; None where none was trained."""
+        row = self.row(variant)
+        return None if row is None else f"{self.recipe}/{row['name']}"
+
     @property
     def models(self) -> list[str]:
-        """The networks shown, by the names under which `load` opens them, in the order of VARIANTS."""
-        return [f"bench/{row['name']}" for row in map(self.row, VARIANTS) if row is not None]
+        """All networks shown, in the order of VARIANTS."""
+        return [name for name in map(self.model, VARIANTS) if name is not None]
 
 
-def bench() -> Bench:
-    """The table of the bench; empty, with the reason, where it cannot be read."""
-    needed = {"name", "variant", "run", "seed", "top1", "interval", "parameters"}
+def bench(recipe: str = PICTURES) -> Bench:
+    """The table of a bench; empty, with the reason, where it cannot be read."""
+    folder, needed = (store.TEXT_BENCH, NEEDED | OF_TEXTS) if recipe == TEXTS else (store.BENCH, NEEDED)
     try:
-        rows = [row for row in bench_results() if needed <= row.keys()]
+        rows = [row for row in bench_results(folder) if needed <= row.keys()]
     except DamagedModel as error:
-        return Bench(sentence=str(error))
+        return Bench((), str(error), recipe)
     except (AttributeError, TypeError):  # JSON, but no list of tables
-        return Bench(sentence="The table of the bench cannot be read. `make train NAME=bench` writes it again.")
-    return Bench(tuple(row for row in rows if row["variant"] in VARIANTS))
+        return Bench((), f"The table of the bench cannot be read. `make train NAME={recipe}` writes it again.", recipe)
+    return Bench(tuple(row for row in rows if row["variant"] in VARIANTS), "", recipe)
+
+
+class Accuracy(NamedTuple):
+    """How often a network is right, in percent with its 95 % interval, and where that comes from."""
+
+    top1: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def words(self) -> str:
+        """On screen."""
+        return f"{self.top1:.1f}\u00a0% ({self.low:.1f}\u2009–\u2009{self.high:.1f})"
+
+
+def accuracy(rows: Sequence[Row]) -> Accuracy | None:
+    """Over seeds where there are three or more (Student's t), else of the first network over what it read (Wilson)."""
+    if not rows:
+        return None
+    values = [float(row["top1"]) for row in rows]
+    if len(values) >= 3:
+        half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+        return Accuracy(
+            float(np.mean(values)), float(np.mean(values) - half), float(np.mean(values) + half), len(values)
+        )
+    first = min(rows, key=lambda row: row["seed"])
+    low, high = first["interval"]
+    return Accuracy(float(first["top1"]), float(low), float(high), 1)

@@ -14,14 +14,14 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from attnviz.models import IMAGES, TEXTS, ImageModel, TextModel, load_image, load_text
+from attnviz.models import IMAGES, TEXTS, ImageModel, TextModel, load_image, load_text, store
 from attnviz.types import Sample, Trace
-from attnviz.ui.bench import bench
+from attnviz.ui import bench
 from attnviz.ui.device import best_device
 from attnviz.ui.shelf import Shelf
 
 PATIENCE = 20  # seconds a visitor waits for a free core
-MODEL_ENTRIES = 32  # the largest has 11 MB, those of the bench 3 MB
+MODEL_ENTRIES = 32  # the largest has 15 MB, those of a bench 3 to 6 MB
 TRAINED = "attnviz:trained"  # session key: the models this visitor has trained, by name
 log = logging.getLogger("attnviz")
 
@@ -66,18 +66,18 @@ def open_model(name: str, device: str = "") -> ImageModel:
 
 
 def open_text_model(name: str, device: str = "") -> TextModel:
-    """A model of texts, by its name in TEXTS. Raises DamagedModel."""
+    """A model of texts, by its name in TEXTS or in the bench. Raises DamagedModel."""
     return shipped_text(name, device)
 
 
 def open_any(name: str, device: str = "") -> ImageModel | TextModel:
     """A model of pictures or of texts."""
-    return open_text_model(name, device) if name in TEXTS else open_model(name, device)
+    return open_text_model(name, device) if store.reads_text(name) else open_model(name, device)
 
 
 def model_names() -> list[str]:
     """The models this visitor can look into."""
-    return [*IMAGES, *TEXTS, *bench().models, *trained_here()]
+    return [*IMAGES, *TEXTS, *bench.bench(bench.PICTURES).models, *bench.bench(bench.TEXTS).models, *trained_here()]
 
 
 @st.cache_resource(max_entries=MODEL_ENTRIES, show_spinner="Opening the model")
@@ -90,9 +90,9 @@ def shipped(name: str, device: str = "") -> ImageModel:
         return load_image(name, device="cpu")
 
 
-@st.cache_resource(max_entries=8, show_spinner="Opening the model")
+@st.cache_resource(max_entries=MODEL_ENTRIES, show_spinner="Opening the model")
 def shipped_text(name: str, device: str = "") -> TextModel:
-    """A shipped model of texts, by its name in TEXTS."""
+    """A shipped model of texts, by its name in TEXTS or in the bench."""
     return load_text(name, device=device or best_device())
 
 

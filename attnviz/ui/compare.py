@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from attnviz.attention import VARIANTS
-from attnviz.models import IMAGES
 from attnviz.ui.bench import Bench
-from attnviz.ui.compare_panels import OWN, SAME, Panel
-from attnviz.ui.display import Display, display
+from attnviz.ui.compare_ground import Ground, Panel
+from attnviz.ui.compare_panels import OWN, SAME
+from attnviz.ui.compare_pictures import Pictures
+from attnviz.ui.compare_texts import Texts
+from attnviz.ui.reading import reads_text
 from attnviz.ui.state import buttons, keep_inside
 
 LOOKS, NATIVE, ROLLOUT = "Where it looks", "Native maps", "Rollout"
 MATCHED, NUMBER, HAND = "Best match", "Same number", "By hand"
 FEWEST, MOST = 2, 6
-FIRST = ("mha", "window2d", "linear", "xca")
+PICTURES, TEXTS = Pictures(), Texts()
+LAST = "attnviz:ground"  # session key: what was compared on when the page was last drawn
 HELP = {
     "variants": "Two to six kinds of attention. The first is what the others are compared with.",
     "weights": "Own weights: every variant in a network of its own, all trained by one recipe. Same weights: what a "
@@ -31,29 +35,36 @@ HELP = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What is compared, and how it is shown."""
+    """What is compared, on what, and how it is shown."""
 
+    ground: Ground
+    found: Bench  # what has been trained for it
     variants: tuple[str, ...]
     mode: str
     shown: str
-    look: Display
+    row: DeltaGenerator  # where further controls stand
 
 
-def choose(found: Bench) -> Choice:
+def ground() -> Ground:
+    """What is compared on: sentences where the chosen model reads text, else pictures."""
+    return TEXTS if reads_text() else PICTURES
+
+
+def choose(ground: Ground) -> Choice:
     """The controls above the panels, all of them in the URL. Without a bench the page starts with lent parameters."""
-    unknown = seed_variants("variants")
-    first = [name for name in FIRST if name in VARIANTS]
-    picked = st.multiselect("Variants", list(VARIANTS), default=first, key="variants", bind="query-params",
+    found = ground.bench()
+    said = seed_variants("variants", ground)
+    picked = st.multiselect("Variants", ground.variants, default=ground.first, key="variants", bind="query-params",
                             format_func=title_of, max_selections=MOST, help=HELP["variants"])  # fmt: skip
-    if unknown:
-        st.info(f"The address asks for {quoted(unknown)}, which is no variant of this app; it was left out.")
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    for sentence in said:
+        st.info(sentence)
+    row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    with row:
         mode = st.segmented_control("Parameters", [OWN, SAME], default=OWN if found.rows else SAME, required=True,
                                     key="weights", bind="query-params", help=HELP["weights"])  # fmt: skip
         shown = st.segmented_control("Show", [LOOKS, NATIVE, ROLLOUT], default=LOOKS, required=True, key="show",
-                                     bind="query-params", help=HELP["show"])  # fmt: skip
-        look = display()
-    return Choice(tuple(picked), mode, shown, look)
+                                     bind="query-params", help=ground.worded(HELP["show"]))  # fmt: skip
+    return Choice(ground, found, tuple(picked), mode, shown, row)
 
 
 def title_of(name: str) -> str:
@@ -61,23 +72,39 @@ def title_of(name: str) -> str:
     return VARIANTS[name].title
 
 
-def seed_variants(key: str) -> list[str]:
-    """Take names of the table too, such as `variants=mha,linear`, from a link or a button; returns what is unknown."""
+def seed_variants(key: str, ground: Ground) -> list[str]:
+    """Take names of the table too, such as `variants=mha,linear`, from a link or a button; says what was left out."""
     names = {name: name for name in VARIANTS} | {VARIANTS[name].title: name for name in VARIANTS}
     asked = st.session_state.get(key)
-    if isinstance(asked, str):  # a button of the text
-        st.session_state[key] = known_names(asked.split(","), names)
-    if asked is not None:
+    if asked is None:
+        words = [word for part in st.query_params.get_all(key)[:MOST] for word in part.split(",")[: 2 * MOST]]
+    else:  # what a button of the text says, or what was chosen on another ground
+        words = asked.split(",") if isinstance(asked, str) else list(asked)
+    known = list(dict.fromkeys(names[word] for word in words if word in names))
+    able = [name for name in known if name in ground.variants]
+    last, st.session_state[LAST] = st.session_state.get(LAST, ground), ground
+    if asked is not None and last is not ground and tuple(known) == last.first:
+        del st.session_state[key]  # nobody chose them: the other ground began with them
         return []
-    words = [word for part in st.query_params.get_all(key)[:MOST] for word in part.split(",")[: 2 * MOST]]
-    if found := known_names(words, names):
-        st.session_state[key] = found
-    return [word[:30] for word in words if word and word not in names]
+    if able or asked is not None:
+        st.session_state[key] = able[:MOST]
+    return left_out([word[:30] for word in words if word and word not in names],
+                    [title_of(name) for name in known if name not in able], ground)  # fmt: skip
 
 
-def known_names(words: Sequence[str], names: Mapping[str, str]) -> list[str]:
-    """The variants among these words, each once, as many as can be compared."""
-    return list(dict.fromkeys(names[word] for word in words if word in names))[:MOST]
+def left_out(unknown: Sequence[str], unable: Sequence[str], ground: Ground) -> list[str]:
+    """Why something that was asked for is not compared, in sentences."""
+    said = []
+    if unknown:
+        said.append(f"The address asks for {quoted(unknown)}, which is no variant of this app; it was left out.")
+    if unable:
+        said.append(f"Left out, because {ground.reads} have no grid of patches: {', '.join(unable)}.")
+    return said
+
+
+def capital(text: str) -> str:
+    """A text with its first letter large."""
+    return text[:1].upper() + text[1:]
 
 
 def quoted(words: Sequence[str]) -> str:
@@ -93,26 +120,28 @@ def enough(choice: Choice) -> bool:
     return len(choice.variants) >= FEWEST
 
 
-def trained_words(choice: Choice, found: Bench) -> None:
+def trained_words(choice: Choice) -> None:
     """What the bench lacks, and whose parameters are shown."""
+    ground, found = choice.ground, choice.found
     if found.sentence:
         st.warning(found.sentence, icon=":material/info:")
-    if st.session_state["model"] != next(iter(IMAGES)):
-        st.caption("The networks on this page read photographs; the model chosen in the sidebar has no part in it.")
+    name = st.session_state["model"]
+    if name != ground.lender and not name.startswith(f"{ground.recipe}/"):
+        st.caption(f"The networks on this page read {ground.reads}; the model chosen in the sidebar has no part in it.")
     if choice.mode == SAME:
-        lender = "the multi-head attention network of the bench" if found.row("mha") else "the model `vit`"
+        lender = "the multi-head attention network of the bench" if found.row("mha") else f"the model `{ground.lender}`"
         st.caption(
             f"**Same weights.** The layers of {lender} run through every formula, each layer on what it reads there. "
             "Nothing was trained for these formulas: this says what they do with what another one has learned."
         )
     else:
-        st.caption(
+        st.caption(ground.worded(
             "**Own weights.** Every variant in a network of its own: same pictures, steps, optimiser and shape, "
             "trained from scratch. Maps differ because the networks have learned different things."
-        )
+        ))  # fmt: skip
     if choice.mode == OWN and not any(found.row(name) for name in choice.variants):
-        st.info("None of these variants has a trained network yet: `make train NAME=bench` trains them, one after the "
-                "other. Until then, choose Same weights above.", icon=":material/info:")  # fmt: skip
+        st.info(f"None of these variants has a trained network yet: `make train NAME={ground.recipe}` trains them, "
+                "one after the other. Until then, choose Same weights above.", icon=":material/info:")  # fmt: skip
 
 
 def heads_choice(first: Panel, mode: str) -> tuple[int, int, str]:

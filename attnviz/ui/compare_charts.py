@@ -10,30 +10,32 @@ from attnviz.attention import VARIANTS, Cost
 from attnviz.plots.growth import growth
 from attnviz.plots.intervals import intervals
 from attnviz.plots.sharing import sharing
-from attnviz.training.bench import EQUAL, SAME, SHAPE
+from attnviz.training.bench import EQUAL, SAME
 from attnviz.ui import compare_costs as costs
-from attnviz.ui.bench import Bench
-from attnviz.ui.compare import title_of
+from attnviz.ui.bench import accuracy
+from attnviz.ui.compare import Choice, capital, title_of
+from attnviz.ui.compare_ground import Ground
 from attnviz.ui.output import dark, plot
 
 AGAINST = {"Multiply-adds": "multiply-adds a layer at 64 tokens", "Parameters": "parameters of the network"}
 GUIDES = {"O(n)": 1, "O(n²)": 2}
 
 
-def state_chart(variants: Sequence[str]) -> None:
+def state_chart(choice: Choice) -> None:
     """What a layer keeps while decoding against n, for the variants that can decode."""
-    able = [name for name in variants if "causal" in VARIANTS[name].serves]
+    able = [name for name in choice.variants if "causal" in VARIANTS[name].serves]
     if not able:
         st.info("None of these variants can decode token by token, so none keeps anything.")
         return
-    grow(variants, {name: counted(name, "state_bytes") for name in able}, "cost:state", "Bytes a layer",
-         "Bytes kept while decoding", unit="B", guides={"O(n)": 1})  # fmt: skip
+    series = {name: counted(choice.ground, name, "state_bytes") for name in able}
+    grow(choice.variants, series, "cost:state", "Bytes a layer", "Bytes kept while decoding", unit="B",
+         guides={"O(n)": 1})  # fmt: skip
 
 
-def work_chart(variants: Sequence[str]) -> None:
+def work_chart(choice: Choice) -> None:
     """Multiply-adds of one layer against n."""
-    series = {name: counted(name, "multiply_adds") for name in variants}
-    grow(variants, series, "cost:work", "Multiply-adds a layer", "Multiply-adds")
+    series = {name: counted(choice.ground, name, "multiply_adds") for name in choice.variants}
+    grow(choice.variants, series, "cost:work", "Multiply-adds a layer", "Multiply-adds")
 
 
 def grow(
@@ -47,9 +49,9 @@ def grow(
     plot(figure, key, alt=f"{said} against the number of tokens, on logarithmic axes")
 
 
-def counted(name: str, field: str) -> list[float]:
+def counted(ground: Ground, name: str, field: str) -> list[float]:
     """One number of a variant's cost at every size."""
-    return [value_of(costs.cost_of(name, n), field) for n in costs.SIZES]
+    return [value_of(costs.cost_of(name, n, ground.options(name)), field) for n in costs.SIZES]
 
 
 def value_of(cost: Cost | None, field: str) -> float:
@@ -57,30 +59,34 @@ def value_of(cost: Cost | None, field: str) -> float:
     return float("nan") if cost is None else float(getattr(cost, field))
 
 
-def accuracy_chart(variants: Sequence[str], found: Bench) -> None:
+def accuracy_chart(choice: Choice) -> None:
     """Accuracy against cost with intervals: the chosen variants in colour, everything else trained in grey."""
+    ground, found, variants = choice.ground, choice.found, choice.variants
     if not found.rows:
-        st.info("There is no accuracy to show yet: `make train NAME=bench` trains a network for every variant.")
+        st.info(f"There is no accuracy to show yet: `make train NAME={ground.recipe}` trains a network for every "
+                "variant.")  # fmt: skip
         return
     against = st.segmented_control("Accuracy against", list(AGAINST), default="Multiply-adds", required=True,
                                    key="against", bind="query-params")  # fmt: skip
     entries = [(name, run) for name in VARIANTS for run in (SAME, EQUAL) if found.seeds(name, run)]
-    values = [costs.accuracy(found.seeds(*entry)) for entry in entries]
-    across = [value_of(costs.cost_of(name, costs.SIZES[0]), "multiply_adds") if against == "Multiply-adds"
+    values = [accuracy(found.seeds(*entry)) for entry in entries]
+    across = [counted(ground, name, "multiply_adds")[0] if against == "Multiply-adds"
               else float(found.seeds(name, run)[0]["parameters"]) for name, run in entries]  # fmt: skip
     known = [one for one in values if one is not None]
-    paint = [list(variants).index(name) if name in variants else None for name, _ in entries]
+    paint = [variants.index(name) if name in variants else None for name, _ in entries]
     figure = intervals(across, [a.top1 for a in known], [a.low for a in known], [a.high for a in known],
                        names=[title_of(name) for name, _ in entries], colours=paint,
                        hollow=[run == EQUAL for _, run in entries], x_title=AGAINST[against].capitalize(),
-                       y_title="Top-1", unit=" %", dark=dark(), height=400)  # fmt: skip
-    plot(figure, "cost:accuracy", alt="Top-1 accuracy with 95 % intervals against cost, one dot for each variant")
-    st.caption("Bars are 95 % intervals; rings are the runs at equal parameters. Grey: trained, but not chosen above.")
+                       y_title=capital(ground.score), unit=" %", dark=dark(), height=400)  # fmt: skip
+    said = f"{capital(ground.score)} accuracy with 95 % intervals against cost, one dot for each variant"
+    plot(figure, "cost:accuracy", alt=said)
+    rings = "; rings are the runs at equal parameters" if any(run == EQUAL for _, run in entries) else ""
+    st.caption(f"Bars are 95 % intervals{rings}. Grey: trained, but not chosen above.")
 
 
-def sharing_panel() -> None:
+def sharing_panel(ground: Ground) -> None:
     """The slider of groups: which heads share keys, and what that saves."""
-    heads, dim = SHAPE.heads * 2, SHAPE.width // SHAPE.heads
+    heads, dim = ground.heads * 2, ground.width // ground.heads
     options = [g for g in range(1, heads + 1) if heads % g == 0]
     groups = st.select_slider("Groups of heads that share keys and values", options, value=options[-2], key="groups",
                               bind="query-params", width=360)  # fmt: skip

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
 
 import streamlit as st
 
 from attnviz.attention import VARIANTS
+from attnviz.ui.compare import Choice
 from attnviz.ui.compare_costs import words_of
+from attnviz.ui.compare_ground import Ground
 from attnviz.ui.prose import coloured
 
 ROLES = {"q": "query", "k": "key", "v": "value"}
 LETTER = re.compile(r"(?<![A-Za-z\\])([QKVqkv])(?![A-Za-z])")  # not inside a command or a word
 ACCENT = re.compile(r"\\(hat|tilde|bar|widetilde|sqrt) ([A-Za-z])")
-NEEDS = {"grid": "the patches of a picture, in rows and columns", "length": "as many tokens as it was made for"}
 
 
-def explain(variants: Sequence[str]) -> None:
+def explain(choice: Choice) -> None:
     """One row for each variant: the formula on the left, words on the right."""
-    for name in variants:
+    for name in choice.variants:
         formula, words = st.columns([1, 1.3], gap="medium", vertical_alignment="center")
         with formula:
             st.markdown(f"**{VARIANTS[name].title}**")
             st.markdown(coloured(f"$$\n{roles(VARIANTS[name].formula)}\n$$", st.context.theme.type == "dark"))
-        words.markdown(paragraph(name))
+        words.markdown(paragraph(choice.ground, name))
 
 
 def roles(formula: str) -> str:
@@ -34,10 +34,10 @@ def roles(formula: str) -> str:
     return LETTER.sub(lambda m: rf"\textcolor{{{ROLES[m[1].lower()]}}}{{{m[1]}}}", braced)
 
 
-def paragraph(name: str) -> str:
+def paragraph(ground: Ground, name: str) -> str:
     """What a variant does, what its map means, what may be asked of it, and its paper."""
     kind = VARIANTS[name]
     does = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
-    needs = "".join(f" It needs {NEEDS[need]}." for need in sorted(kind.needs))
+    needs = "".join(f" It needs {ground.needs[need]}." for need in sorted(kind.needs))
     served = words_of(kind.serves) or "nothing but the whole input"
     return f"{does} {kind.meaning}\n\n:small[Serves: {served}.{needs} Source: {kind.paper}]"

@@ -15,11 +15,12 @@ from attnviz.measures.cost import Row, Step, device_name, measure
 from attnviz.measures.forward import Setting, Subject
 from attnviz.ui import compare_charts
 from attnviz.ui.cache import core
-from attnviz.ui.compare import title_of
+from attnviz.ui.compare import Choice, title_of
 from attnviz.ui.compare_costs import SIZES
+from attnviz.ui.compare_ground import Ground
 from attnviz.ui.device import best_device
 
-KEPT = "attnviz:measured"  # session key: (variant, n) -> Row
+KEPT = "attnviz:measured"  # session key: (bench, variant, n) -> Row
 LIMITS = {"bytes_limit": 1e9, "seconds_limit": 30}  # a visitor waits, and others want the machine too
 ASK = (
     "Measures one forward of one layer, for 64 to 16,384 tokens: the median of 20 runs in which the variants take "
@@ -38,18 +39,18 @@ def setting() -> Setting:
     return Setting(device="cuda" if best_device().type == "cuda" else "cpu", **LIMITS)
 
 
-def charts(variants: Sequence[str]) -> None:
+def charts(choice: Choice) -> None:
     """Four charts against n: what is counted, and what was measured when the visitor asked for it."""
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("**Multiply-adds** of one layer, counted")
-        compare_charts.work_chart(variants)
+        compare_charts.work_chart(choice)
     with right:
         st.markdown("**Cache or state** while decoding, counted")
-        compare_charts.state_chart(variants)
+        compare_charts.state_chart(choice)
     if st.button("Measure latency and memory here", icon=":material/timer:", key="measure", help=ASK):
-        run(variants)
-    rows = measured(variants)
+        run(choice)
+    rows, variants = measured(choice), choice.variants
     if not rows:
         st.caption(f"Nothing has been measured yet on {device_name(setting().device)}. {ASK}")
         return
@@ -63,32 +64,32 @@ def charts(variants: Sequence[str]) -> None:
     st.caption(" ".join([measured_words(), *skipped_words(rows)]))
 
 
-def measured(variants: Sequence[str]) -> list[Row]:
-    """What this visitor has measured of these variants."""
-    kept: dict[tuple[str, int], Row] = st.session_state.get(KEPT, {})
-    return [row for (name, _), row in kept.items() if name in variants]
+def measured(choice: Choice) -> list[Row]:
+    """What this visitor has measured of these variants, made as on this ground."""
+    kept: dict[tuple[str, str, int], Row] = st.session_state.get(KEPT, {})
+    return [row for (of, name, _), row in kept.items() if of == choice.ground.recipe and name in choice.variants]
 
 
-def run(variants: Sequence[str]) -> None:
+def run(choice: Choice) -> None:
     """Measure, with a bar; every finished size is kept, so that what interrupts it loses the rest only."""
     if not stopwatch().acquire(blocking=False):
         st.info("Somebody is measuring right now, and two at once would disturb each other. Try again in a minute.")
         return
     try:
-        subjects = [Subject(name, VARIANTS[name]) for name in variants]
+        subjects = [Subject(name, VARIANTS[name], choice.ground.options(name)) for name in choice.variants]
         steps = cast(Generator[Step, None, None], measure(subjects, SIZES, setting()))
         with core(), closing(steps):  # a visitor who clicks elsewhere ends it
-            follow(steps)
+            follow(choice.ground, steps)
     finally:
         stopwatch().release()
 
 
-def follow(steps: Iterable[Step]) -> None:
+def follow(ground: Ground, steps: Iterable[Step]) -> None:
     """Show how far a measurement is, and keep its rows."""
     bar = st.progress(0.0, "Starting")
     for step in steps:
         bar.progress(min(1.0, step.share), step.text.capitalize())
-        st.session_state.setdefault(KEPT, {}).update({(row.name, row.count): row for row in step.rows})
+        st.session_state.setdefault(KEPT, {}).update({(ground.recipe, row.name, row.count): row for row in step.rows})
     bar.empty()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnviz import views
@@ -16,8 +16,7 @@ from attnviz.measures.compare import difference
 from attnviz.methods import NoRollout
 from attnviz.methods.rollout import relevance
 from attnviz.types import AttentionCall, NamedMap, NoTokenMap, Tokens
-from attnviz.ui.compare_panels import Panel, visit_of
-from attnviz.ui.output import share_picture
+from attnviz.ui.compare_ground import Look, Panel, Shown, Slot
 from attnviz.ui.shelf import Shelf
 
 KINDS = {  # what is said of a kind of map
@@ -49,15 +48,6 @@ class Effective:
     def signed(self) -> bool:
         """Whether it is drawn around zero."""
         return bool((self.maps < 0).any())
-
-
-@dataclass(frozen=True, eq=False)
-class Slot:
-    """Where maps lie in the browser, and which of them belongs to a panel."""
-
-    name: str
-    index: int
-    picture: str
 
 
 @st.cache_resource(show_spinner=False)
@@ -103,57 +93,58 @@ def reason_of(error: NoTokenMap) -> str:
     return f"This attention {str(error).rstrip('.')}."
 
 
-def share_pictures(found: Sequence[Panel]) -> None:
-    """Give the browser the picture, once for each grid of patches."""
-    for name, panel in {picture_slot(panel): panel for panel in found if panel.trace is not None}.items():
-        share_picture(visit_of(panel), name)
-
-
-def picture_slot(panel: Panel) -> str:
-    """The slot of the picture cut into this panel's patches."""
-    return f"picture:{grid_name(panel)}"
-
-
-def grid_name(panel: Panel) -> str:
-    """What tells one cut of the picture from another."""
-    tokens = tokens_of(panel)
+def grid_name(tokens: Tokens) -> str:
+    """What tells one cut of the input from another."""
     return f"{'x'.join(map(str, tokens.grid or (len(tokens),)))}+{tokens.prefix}"
 
 
-def tokens_of(panel: Panel) -> Tokens:
-    """The patches of a panel. Raises NoTokenMap where it shows nothing."""
-    if panel.sample is None:
-        raise NoTokenMap(panel.reason)
-    return panel.sample.tokens["main"]
+def one_of(found: Effective, layer: int, head: int) -> Float[Tensor, "query key"]:
+    """The map of one head; of the last where there are fewer."""
+    return found.maps[layer, min(head, found.maps.shape[1] - 1)]
 
 
-def send_looks(cells: Sequence[tuple[Panel, int, int]]) -> dict[str, Slot]:
+def send_looks(look: Look, cells: Sequence[tuple[Panel, int, int]]) -> dict[str, Slot]:
     """Give the browser one token map for each panel; those that can share a range of colours travel together.
 
     Signed maps and maps whose rows are no shares of one have ranges of their own.
     """
-    groups: dict[str, list[tuple[Panel, Tensor]]] = {}
+    groups: dict[str, list[tuple[Panel, int, Tensor]]] = {}
     for panel, layer, head in cells:
         if not no_map(panel):
             found = effective(panel)
             what = "signed" if found.signed else "shares" if found.stochastic else "numbers"
-            one = found.maps[layer, min(head, found.maps.shape[1] - 1)]
-            groups.setdefault(f"looks:{what}:{grid_name(panel)}", []).append((panel, one))
+            groups.setdefault(f"looks:{what}:{grid_name(panel.tokens)}", []).append(
+                (panel, layer, one_of(found, layer, head))
+            )
     slots = {}
     for name, members in groups.items():
-        _, what, _ = name.split(":")
-        views.send_maps(name, torch.stack([one for _, one in members]).numpy(), titles=[p.title for p, _ in members],
-                        keys=tokens_of(members[0][0]), signed=what == "signed",
-                        kind="weights" if what == "shares" else "effective",
-                        unit="percent" if what == "shares" else "number")  # fmt: skip
-        slots |= {p.variant: Slot(name, i, picture_slot(p)) for i, (p, _) in enumerate(members)}
+        what, tokens = name.split(":")[1], members[0][0].tokens
+        every = torch.stack([one for *_, one in members]).numpy()
+        maps, rows, keys = look.shown(every, tokens, tokens, shares=what == "shares")
+        views.send_maps(name, maps, titles=[panel.title for panel, *_ in members], keys=keys, queries=rows,
+                        signed=what == "signed", kind="weights" if what == "shares" else "effective",
+                        unit="percent" if what == "shares" else "number",
+                        masked=together([look.masked(panel.calls(layer)) for panel, layer, _ in members],
+                                        maps.shape))  # fmt: skip
+        slots |= {panel.variant: Slot(name, i) for i, (panel, *_) in enumerate(members)}
     return slots
 
 
-def send_rollouts(found: Sequence[Panel], start: str | int | None) -> tuple[dict[str, Slot], dict[str, str]]:
+def together(
+    masks: Sequence[Bool[np.ndarray, "query key"] | None], shape: Sequence[int]
+) -> Bool[np.ndarray, "map query key"] | None:
+    """The masks of several maps; None where there is none."""
+    if all(mask is None for mask in masks):
+        return None
+    return np.stack([np.zeros(shape[1:], dtype=bool) if mask is None else mask for mask in masks])
+
+
+def send_rollouts(
+    look: Look, found: Sequence[Panel], start: str | int | None
+) -> tuple[dict[str, Slot], dict[str, str]]:
     """Give the browser the rollout of each panel, and say why where there is none.
 
-    From a start of `methods.rollout`; None is every patch, so that hovering shows each.
+    From a start of `methods.rollout`; None is every token, so that hovering shows each.
     """
     groups: dict[str, list[tuple[Panel, Tensor]]] = {}
     reasons = {}
@@ -162,31 +153,33 @@ def send_rollouts(found: Sequence[Panel], start: str | int | None) -> tuple[dict
             reasons[panel.variant] = panel.reason
             continue
         try:
-            tokens = tokens_of(panel)
+            tokens = panel.tokens
             rows = relevance(panel.trace, torch.eye(len(tokens)) if start is None else start)[tokens.stream]
             rows = rows / rows.sum(-1, keepdim=True)
-            groups.setdefault(f"rollouts:{grid_name(panel)}", []).append((panel, rows))
+            groups.setdefault(f"rollouts:{grid_name(tokens)}", []).append((panel, rows))
         except NoTokenMap as error:
             reasons[panel.variant] = no_map(panel) or reason_of(error)
     slots = {}
     for name, members in groups.items():
-        views.send_maps(name, torch.stack([one for _, one in members]).float().numpy(), kind="relevance",
-                        titles=[p.title for p, _ in members], keys=tokens_of(members[0][0]))  # fmt: skip
-        slots |= {p.variant: Slot(name, i, picture_slot(p)) for i, (p, _) in enumerate(members)}
+        tokens = members[0][0].tokens
+        every = torch.stack([one for _, one in members]).float().numpy()
+        maps, rows, keys = look.shown(every, tokens if start is None else None, tokens, shares=True)
+        views.send_maps(name, maps, kind="relevance", titles=[p.title for p, _ in members], keys=keys, queries=rows)
+        slots |= {p.variant: Slot(name, i) for i, (p, _) in enumerate(members)}
     return slots, reasons
 
 
 # Native maps ---------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class Native:
-    """One native map of one head, ready to be drawn: a matrix, or one number per patch."""
+    """One native map of one head, ready to be drawn: a matrix, or one number per token."""
 
     title: str
     kind: str
     values: Float[np.ndarray, "map *row column"]  # one map for each step of what stands before rows, such as phases
     steps: list[str]
     axes: tuple[str, ...]
-    rows: Tokens | None  # None: one number per patch
+    rows: Tokens | None  # None: one number per token
     columns: Tokens
     stochastic: bool
 
@@ -207,7 +200,7 @@ def natives(panel: Panel, layer: int, head: int) -> list[Native]:
 
 
 def native(panel: Panel, call: AttentionCall, title: str, one: NamedMap, head: int) -> Native:
-    """One named map with its last two axes as rows and columns; a row for all queries becomes one number per patch."""
+    """One named map with its last two axes as rows and columns; a row for all queries becomes one number per token."""
     array, axes = one.array.detach().float(), list(one.axes)
     if axes[0] == "head":
         array, axes = array[min(head, len(array) - 1)], axes[1:]
@@ -230,13 +223,14 @@ def axis_tokens(panel: Panel, name: str, size: int, tokens: Tokens) -> Tokens:
     return Tokens(labels, stream=f"{panel.variant}:{name}")
 
 
-def send_native(slot: str, one: Native) -> None:
+def send_native(look: Look, slot: str, one: Native) -> None:
     """Give the browser a native map."""
+    values, across, keys = look.shown(one.values, one.rows, one.columns, shares=one.stochastic)
     axes = None
     if one.rows is not None:
         rows = "query: who looks" if one.axes[0] == "query" else one.axes[0]
         axes = (rows, "key: who is looked at" if one.axes[1] == "key" else one.axes[1])
-    views.send_maps(slot, one.values, titles=one.steps, keys=one.columns, queries=one.rows, signed=one.signed,
+    views.send_maps(slot, values, titles=one.steps, keys=keys, queries=across, signed=one.signed,
                     kind=one.kind, unit="percent" if one.stochastic else "number", axes=axes)  # fmt: skip
 
 
@@ -244,15 +238,22 @@ def send_native(slot: str, one: Native) -> None:
 def comparable(found: Sequence[Panel]) -> list[Panel]:
     """The panels that have token maps of the grid that the first of them has."""
     mapped = [panel for panel in found if not no_map(panel)]
-    return [panel for panel in mapped if grid_name(panel) == grid_name(mapped[0])]
+    return [panel for panel in mapped if grid_name(panel.tokens) == grid_name(mapped[0].tokens)]
 
 
-def send_difference(first: tuple[Panel, int, int], second: tuple[Panel, int, int]) -> Float[np.ndarray, "query key"]:
-    """Give the browser the first map minus the second, and return it."""
-    maps = [effective(p).maps[layer, min(head, effective(p).maps.shape[1] - 1)] for p, layer, head in (first, second)]
-    minus = difference(maps[0][None], maps[1][None]).numpy()
+def send_difference(
+    look: Look, first: tuple[Panel, int, int], second: tuple[Panel, int, int]
+) -> Float[np.ndarray, "query key"]:
+    """Give the browser the first map minus the second, each as it is drawn, and return it."""
+    one, other = drawn_map(look, *first), drawn_map(look, *second)
+    minus = difference(torch.from_numpy(one.values), torch.from_numpy(other.values)).numpy()
     shares = effective(first[0]).stochastic and effective(second[0]).stochastic
-    views.send_maps("difference", minus, titles=[f"{first[0].title} minus {second[0].title}"],
-                    keys=tokens_of(first[0]), signed=True, kind="difference",
-                    unit="percent" if shares else "number")  # fmt: skip
+    views.send_maps("difference", minus, titles=[f"{first[0].title} minus {second[0].title}"], keys=one.keys,
+                    signed=True, kind="difference", unit="percent" if shares else "number")  # fmt: skip
     return minus[0]
+
+
+def drawn_map(look: Look, panel: Panel, layer: int, head: int) -> Shown:
+    """The token map of one head as it is drawn."""
+    found = effective(panel)
+    return look.shown(one_of(found, layer, head)[None].numpy(), panel.tokens, panel.tokens, shares=found.stochastic)

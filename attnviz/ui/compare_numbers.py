@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.attention import Softmax
 from attnviz.measures.compare import effective_rank, head_diversity, match_heads, relative_error
-from attnviz.measures.heads import attention_distance, entropy, uniform_distance
 from attnviz.types import Tokens, Trace
 from attnviz.ui import compare_maps as maps
 from attnviz.ui.compare import HAND, MATCHED, by_hand
-from attnviz.ui.compare_panels import Panel
+from attnviz.ui.compare_ground import Ground, Panel
 from attnviz.ui.state import head_name, layer_name
 
 NONE = "not defined"
@@ -76,13 +77,13 @@ def lead_or_other(panel: Panel, lead: Panel, layer: int, head: int, goal: Tensor
     if panel is lead or panel.trace is None:
         return Cell(panel, layer, head)
     same = Cell(panel, min(layer, panel.layers - 1), min(head, panel.heads - 1))
-    return same if goal is None or maps.no_map(panel) else best_match(panel, goal, maps.tokens_of(lead))
+    return same if goal is None or maps.no_map(panel) else best_match(panel, goal, lead.tokens)
 
 
 def best_match(panel: Panel, goal: Tensor, tokens: Tokens) -> Cell:
     """The head, of any layer, whose map is most like the given one, which may lie on another grid."""
     every = maps.effective(panel).maps  # [layer head query key]
-    ((best, alike),) = match_heads(goal[None], every.flatten(0, 1), tokens, maps.tokens_of(panel))
+    ((best, alike),) = match_heads(goal[None], every.flatten(0, 1), tokens, panel.tokens)
     return Cell(panel, *divmod(best, every.shape[1]), alike)
 
 
@@ -93,36 +94,41 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def numbers(panel: Panel) -> list[str]:
+def numbers(ground: Ground, panel: Panel) -> list[str]:
     """One row of the table of numbers: means over all layers and heads; what a map does not have is not defined."""
     if maps.no_map(panel):
         return [panel.title, *[NONE] * 4]
-    found, tokens = maps.effective(panel), maps.tokens_of(panel)
+    found = maps.effective(panel)
     each = found.maps.flatten(0, 1).double()  # [head query key]
     rank = f"{float(effective_rank(each).mean()):.1f}"
     if not found.stochastic or found.signed:
         return [panel.title, NONE, NONE, rank, NONE]
     apart = np.mean([head_diversity(layer.double()) for layer in found.maps])
-    sharp, far = (float(measure(each, tokens).nanmean()) for measure in (entropy, attention_distance))
-    return [panel.title, f"{sharp:.2f}", f"{far:.2f}", rank, "one head" if np.isnan(apart) else f"{apart:.2f}"]
+    sharp, far = ("none" if np.isnan(value) else f"{value:.2f}" for value in measured(ground, each, panel.tokens))
+    return [panel.title, sharp, far, rank, "one head" if np.isnan(apart) else f"{apart:.2f}"]
 
 
-def numbers_table(found: Sequence[Panel]) -> None:
-    """Entropy, distance, rank and diversity of every variant on this picture."""
+def measured(ground: Ground, weights: Float[Tensor, "head query key"], tokens: Tokens) -> list[float]:
+    """How even the rows of some heads are and how far they reach, as means; not a number where no row counts."""
+    rows = ground.counted(tokens)
+    return [float(measure.rows(weights[:, rows], tokens, rows).nanmean()) for measure in ground.measures]
+
+
+def numbers_table(ground: Ground, found: Sequence[Panel]) -> None:
+    """Entropy, distance, rank and diversity of every variant on this input."""
     shown = next((panel for panel in found if panel.trace is not None), None)
     if shown is None:
         return
-    tokens = maps.tokens_of(shown)
-    header = ["Variant", "Entropy / log n", "Mean attention distance, patches", f"Effective rank, of {len(tokens)}",
-              "Head diversity"]  # fmt: skip
-    st.markdown(markdown_table(header, [numbers(panel) for panel in found]))
-    even = (
-        f" Even attention has entropy 1, distance {uniform_distance(tokens.grid):.2f} and rank 1."
-        if tokens.grid
-        else ""
-    )
-    st.caption(f"Means over all layers and heads, on this picture.{even} Head diversity is the mean Jensen-Shannon "
-               "distance of two heads of a layer: 0 where all look alike, 1 where no two share a patch.")  # fmt: skip
+    tokens = shown.tokens
+    sharp, far = ground.measures
+    header = ["Variant", sharp.title, f"{far.title}, {far.unit}", f"Effective rank, of {len(tokens)}", "Head diversity"]
+    st.markdown(markdown_table(header, [numbers(ground, panel) for panel in found]))
+    _, reach = measured(ground, torch.full((1, len(tokens), len(tokens)), 1 / len(tokens)).double(), tokens)
+    even = "" if np.isnan(reach) else f" Even attention has entropy 1, distance {reach:.2f} and rank 1."
+    st.caption(ground.worded(
+        f"Means over all layers and heads, on this picture.{even} Head diversity is the mean Jensen-Shannon "
+        "distance of two heads of a layer: 0 where all look alike, 1 where no two share a patch."
+    ))  # fmt: skip
 
 
 def errors(panel: Panel, lender: Trace) -> tuple[list[float], list[float]]:

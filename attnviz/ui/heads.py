@@ -168,6 +168,8 @@ def number(name: str, value: float, patch: int | None = None) -> str:
 
 def find_buttons(visit: Subject, table: Table) -> None:
     """One click to the head that is most local, most global, sharpest, and so on."""
+    if not table:
+        return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption("Open the head that is", width="content")
         for name, measure in known(table).items():

@@ -124,4 +124,5 @@ def signed(own: np.ndarray, other: np.ndarray) -> bool:
 def moved_sentence(before: np.ndarray, after: np.ndarray, token: int, name: str) -> str:
     """How much of the weight lies elsewhere after the change, in words; both maps [query key]."""
     own, every = measures.moved(before[token], after[token]), measures.moved(before, after)
-    return f"**{percent(own)}** of the weight of {plain(name)} now lies on other keys; {percent(every)} over all queries."
+    rest = f"now lies on other keys; {percent(every)} over all queries"
+    return f"**{percent(own)}** of the weight of {plain(name)} {rest}."

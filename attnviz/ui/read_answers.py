@@ -8,6 +8,7 @@ from dataclasses import replace
 import streamlit as st
 import torch
 
+from attnviz.measures.words import grouping
 from attnviz.models import TextModel
 from attnviz.models.subwords import BOS, CLS, MASK, SEP, SPECIAL
 from attnviz.models.text import WORD
@@ -15,6 +16,7 @@ from attnviz.types import Trace
 from attnviz.ui.answers import percent
 from attnviz.ui.cache import core
 from attnviz.ui.reading import Reading
+from attnviz.ui.state import plain
 
 NAMES = {  # parts of speech, written out
     "ADJ": "adjective", "ADP": "preposition", "ADV": "adverb", "AUX": "auxiliary", "CCONJ": "conjunction",
@@ -54,21 +56,46 @@ def answers(about: Reading, token: int) -> None:
         return
     logits = about.trace.logits
     if "sentiment" in logits:
-        share = float(logits["sentiment"][0].float().softmax(-1)[1])
+        share = praise(about.trace)
         st.progress(share, f"Praise {percent(share)} · blame {percent(1 - share)}")
         st.caption(f"How much it reads like praise, as a review of a film would; read from {read_from(about.model)}.")
-    ids = about.sample.inputs["main"]
-    label = about.sample.tokens["main"].labels[token]
-    if int(ids[token]) in (CLS, SEP, BOS):
-        st.caption(f"{label} is a special token. Pick a word to see what the model expects in its place.")
+    label = plain(about.sample.tokens["main"].labels[token])
+    if int(about.sample.inputs["main"][token]) in (CLS, SEP, BOS):
+        st.caption(f"{label} is a special token. Pick a word to see what the model makes of it.")
         return
-    if "tag" in logits:
-        probabilities = logits["tag"][token].float().softmax(-1)
-        best = int(probabilities.argmax())
-        tag = about.model.labels("tag")[best]
-        st.markdown(f"**{label}** is {article(NAMES[tag])} ({tag}, {percent(float(probabilities[best]))}).")
-    st.markdown(f"With **{label}** hidden, the model expects in its place:")
-    bars(hidden_guesses(about, token))
+    if word := tag_words(about.model, about.trace, token):
+        st.markdown(f"{word}.")
+    if WORD in logits:
+        st.markdown(f"With **{label}** hidden, the model expects in its place:")
+        bars(hidden_guesses(about, token))
+
+
+def praise(trace: Trace) -> float:
+    """How much a text reads like praise, from 0 to 1."""
+    return float(trace.logits["sentiment"][0].float().softmax(-1)[1])
+
+
+def sentiment(trace: Trace) -> tuple[str, float]:
+    """Praise or blame, and how sure that is."""
+    share = praise(trace)
+    return ("praise", share) if share >= 0.5 else ("blame", 1 - share)
+
+
+def tag_words(model: TextModel, trace: Trace, token: int) -> str:
+    """Which part of speech the word of a token is; empty for special tokens, and where that was not learned.
+
+    It is read from the first piece of the word, as the network learned it.
+    """
+    tokens = trace.calls[0].queries
+    if "tag" not in trace.logits or tokens.words is None or tokens.words[token] < 0:
+        return ""
+    whole = grouping(tokens, whole_words=True)
+    at = whole.shown(token) or 0
+    probabilities = trace.logits["tag"][whole.first(at)].float().softmax(-1)
+    best = int(probabilities.argmax())
+    tag = model.labels("tag")[best]
+    said = f"{article(NAMES[tag])} ({tag}, {percent(float(probabilities[best]))})"
+    return f"**{plain(whole.tokens.labels[at])}** is {said}"
 
 
 def decoder_answers(about: Reading, token: int) -> None:
@@ -96,8 +123,7 @@ def answer_words(about: Reading) -> str:
         (name, probability), *_ = likeliest(about.model, about.trace, len(tokens) - 1, 1)
         said = f"After **{tokens.labels[-1]}** the model expects **{name}** ({percent(probability)})."
         return f"{said} The last token says so."
-    share = float(about.trace.logits["sentiment"][0].float().softmax(-1)[1])
-    said, how_sure = ("praise", share) if share >= 0.5 else ("blame", 1 - share)
+    said, how_sure = sentiment(about.trace)
     return f"The model takes this for **{said}** ({percent(how_sure)}), read from {read_from(about.model)}."
 
 
@@ -109,6 +135,10 @@ def read_from(model: TextModel) -> str:
 def record(model: TextModel) -> str:
     """How well the model does on text it has never seen, in words; empty where nobody has measured it."""
     facts = model.facts
+    if {"upos", "top1"} <= facts.keys():
+        return (f"On text it had never seen: praise or blame of {facts['held_out']:,} sentences about films right for "
+                f"{facts['top1']} %; the part of speech of {facts['words_held_out']:,} words for "
+                f"{facts['upos']} %.")  # fmt: skip
     if "sst2" in facts:
         layer, head = facts["syntax"]
         parts = (

@@ -13,13 +13,13 @@ from attnviz import views
 from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_text_heads
 from attnviz.models import TextModel
 from attnviz.models.subwords import first_pieces
-from attnviz.types import AttentionCall
+from attnviz.types import AttentionCall, NoTokenMap
 from attnviz.ui.cache import core, open_text_model
 from attnviz.ui.heads import Table, place
 from attnviz.ui.read_look import Look, send
 from attnviz.ui.reading import Reading, prepared_text
 from attnviz.ui.samples import FOLDER
-from attnviz.ui.state import head_name
+from attnviz.ui.state import call_names, head_name
 
 VIEWS = ("Lines", "Matrix", "Arcs")
 MOST_TILES = 128  # tokens up to which every head of every layer travels exact
@@ -67,7 +67,12 @@ def syntax(name: str, model_digest: str) -> np.ndarray:
 
 
 def measured(about: Reading) -> Table:
-    """Every measure of every head on this text, and how each head does on the stored treebank sentences."""
+    """Every measure of every head on this text, and how each head does on the stored treebank sentences.
+
+    None where rows are no shares of one.
+    """
+    if not shares(about):
+        return {}
     table = dict(_measured(about.model.digest, about.sample.digest, about.trace.calls))
     return {**table, "syntax": syntax(about.name, about.model.digest)}
 
@@ -75,6 +80,22 @@ def measured(about: Reading) -> Table:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _measured(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> Table:
     return measure_text_heads(_calls)
+
+
+def shares(about: Reading) -> bool:
+    """Whether the rows of all maps are shares of one, so that there are measures, lines and arcs."""
+    return all(call.rule.stochastic for call in about.trace.calls)
+
+
+def send_mean(about: Reading, look: Look) -> tuple[str, str | None, str]:
+    """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
+    call = about.trace.calls[-1]
+    try:
+        mean = call.token_map().mean(0, keepdim=True).float().numpy()
+    except NoTokenMap as error:
+        return "Your text", None, f"No map lies over it: this model {str(error).rstrip('.')}."
+    title = f"{call_names(about.trace)[-1]}, mean of {call.heads} heads"
+    return title, send("start", call, look, [title], mean), ""
 
 
 def slots(about: Reading) -> list[str]:

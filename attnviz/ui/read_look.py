@@ -38,9 +38,15 @@ class Look:
         """What is shown."""
         return self.groups.tokens
 
-    def maps(self, values: Float[np.ndarray, "map query key"]) -> Float[np.ndarray, "map group_query group_key"]:
-        """Maps over tokens as maps over what is shown."""
-        return grouped(values, self.groups, self.groups, renormalise=not self.special)[0]
+    def maps(
+        self, values: Float[np.ndarray, "map query key"], rows: Grouping | None = None, keys: Grouping | None = None, *,
+        shares: bool = True,
+    ) -> Float[np.ndarray, "map group_query group_key"]:  # fmt: skip
+        """Maps over tokens as maps over what is shown, also where only one of their axes is of tokens.
+
+        Rows that are no shares of one are not divided by what is left of them.
+        """
+        return grouped(values, rows or self.groups, keys or self.groups, renormalise=shares and not self.special)[0]
 
     def rows(self, values: Float[np.ndarray, "map key"]) -> Float[np.ndarray, "map group_key"]:
         """Single rows over tokens as rows over what is shown."""
@@ -52,12 +58,14 @@ class Look:
         found = masked_of(call)
         return None if found is None else grouped_mask(found, self.groups, self.groups)
 
-    def left_out(self, values: Float[np.ndarray, "map query key"]) -> str:
+    def left_out(self, values: Float[np.ndarray, "map query key"], *, shares: bool = True) -> str:
         """What was left out, in words; empty where nothing was."""
         if self.special:
             return ""
         names = ", ".join(dict.fromkeys(label for label, word in zip(self.all.labels, self.all.words or (), strict=True)
                                         if word < 0))  # fmt: skip
+        if not shares:
+            return f"{names} left out; rows are not divided by the rest, since they are no shares of one."
         lost = grouped(values, self.groups, self.groups)[1]
         return (
             f"{names} left out: {percent(float(lost.mean()))} of the weight lay on them; rows are divided by the rest."
@@ -103,8 +111,10 @@ def look_at(tokens: Tokens, *, grouped: bool = True) -> Look:
 def send(slot: str, call: AttentionCall, look: Look, titles: Sequence[str],
          values: Float[np.ndarray, "map query key"] | None = None, kind: str = "") -> str:  # fmt: skip
     """Give the browser maps of a call (all its heads, unless others are given) as they are shown; their slot."""
-    shown = look.maps(call.token_map().float().numpy() if values is None else values)
+    shares = call.rule.stochastic
+    shown = look.maps(call.token_map().float().numpy() if values is None else values, shares=shares)
     views.send_maps(slot, shown, titles=list(titles), keys=look.tokens, kind=kind or call.rule.kind,
+                    signed=not shares and bool((shown < 0).any()), unit="percent" if shares else "number",
                     masked=look.masked(call))  # fmt: skip
     return slot
 

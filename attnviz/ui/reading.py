@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from attnviz.models import TEXTS, TextModel
+from attnviz.models import TextModel, store
 from attnviz.types import Sample
-from attnviz.ui.cache import open_text_model, trace
-from attnviz.ui.sentences import PAIRS, SENTENCES
+from attnviz.ui.cache import model_names, open_text_model, trace
+from attnviz.ui.sentences import PAIRS, SENTENCES, sentences_of
 from attnviz.ui.state import go, plain
 from attnviz.ui.subject import Subject
 
@@ -27,23 +27,24 @@ class Reading(Subject):
 
 def reads_text() -> bool:
     """Whether the chosen model reads text. Also before the sidebar is drawn: then the address says it."""
-    return st.session_state.get("model", st.query_params.get("model")) in TEXTS
+    name = st.session_state.get("model", st.query_params.get("model", ""))
+    return store.reads_text(name) and name in model_names()
 
 
 def choose_text(name: str) -> None:
     """The visitor's text, and a second one for a model that compares two; both in the address."""
-    first, kept = SENTENCES[name][0], st.session_state.setdefault(KEPT, {})
+    own, kept = sentences_of(name), st.session_state.setdefault(KEPT, {})
     for key, text in kept.items():  # a page without these fields makes them forget
         st.session_state.setdefault(key, text)
-    if st.session_state.get("text", first) in {text for own in SENTENCES.values() for text in own} - {*SENTENCES[name]}:
-        st.session_state["text"] = first  # another model's sample is nobody's own text
-    kept["text"] = st.text_area("Your text", first, max_chars=LETTERS, key="text", bind="query-params", height=110)
-    if not open_text_model(name).config.causal:
-        kept["second"] = st.text_input(
-            "A second sentence", max_chars=LETTERS, key="second", bind="query-params",
-            help="It stands behind [SEP], as pairs of sentences did while the model learned.",
-        )  # fmt: skip
-    st.caption(f"The text is read as typed; {name} reads at most {open_text_model(name).config.longest} pieces.")
+    if st.session_state.get("text", own[0]) in {text for texts in SENTENCES.values() for text in texts} - {*own}:
+        st.session_state["text"] = own[0]  # another model's sample is nobody's own text
+    kept["text"] = st.text_area("Your text", own[0], max_chars=LETTERS, key="text", bind="query-params", height=110)
+    config = open_text_model(name).config
+    if not config.causal:  # pairs were met where hidden words were guessed
+        met = "as pairs of sentences did while the model learned" if config.word else "where this model never met one"
+        kept["second"] = st.text_input("A second sentence", max_chars=LETTERS, key="second", bind="query-params",
+                                       help=f"It stands behind [SEP], {met}.")  # fmt: skip
+    st.caption(f"The text is read as typed; {name} reads at most {config.longest} pieces.")
 
 
 def use(name: str, text: str) -> None:
@@ -55,10 +56,15 @@ def reading() -> Reading:
     """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
     name = st.session_state["model"]
     model = open_text_model(name)
-    texts = (st.session_state.get("text") or "", st.session_state.get("second") or "")
-    given = texts[0] if model.config.causal or not texts[1].strip() else texts
-    sample = prepared_text(model.digest, hashlib.sha256(repr(given).encode()).hexdigest(), model, given)
+    sample = read_by(model, pair=not model.config.causal)
     return Reading(model=model, name=name, sample=sample, trace=trace(name, sample), source="text")
+
+
+def read_by(model: TextModel, *, pair: bool) -> Sample:
+    """The visitor's text as a model reads it; the second one too, if there is one and it is asked for."""
+    texts = (st.session_state.get("text") or "", st.session_state.get("second") or "")
+    given = texts if pair and texts[1].strip() else texts[0]
+    return prepared_text(model.digest, hashlib.sha256(repr(given).encode()).hexdigest(), model, given)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

@@ -24,3 +24,8 @@ SENTENCES: dict[str, tuple[str, ...]] = {  # model -> texts
     ),
 }
 PAIRS = {"A man plays the guitar.": "Somebody is making music."}  # a text -> the second sentence that goes with it
+
+
+def sentences_of(model: str) -> tuple[str, ...]:
+    """The sentences to start from with a model: its own, or for a network of the bench those of the first."""
+    return SENTENCES.get(model, next(iter(SENTENCES.values())))

@@ -42,8 +42,11 @@ def plain(text: str) -> str:
 
 def worded(text: str, tokens: Tokens) -> str:
     """A sentence about patches, said of words where the tokens are pieces of a text."""
-    if tokens.words is None:
-        return text
+    return text if tokens.words is None else of_text(text)
+
+
+def of_text(text: str) -> str:
+    """A sentence about pictures and patches, said of texts and words."""
     return text.replace("patches", "words").replace("patch", "word").replace("picture", "text")
 
 

@@ -8,19 +8,17 @@ from functools import partial
 import streamlit as st
 from PIL import Image
 
-from attnviz.models import MODELS, TEXTS, ImageModel
+from attnviz.models import MODELS, ImageModel, store
 from attnviz.types import Sample
-from attnviz.ui.cache import Busy, model_names, open_any, open_model, trace
+from attnviz.ui.cache import Busy, model_names, open_any, open_model, open_text_model, trace
 from attnviz.ui.device import device_line
 from attnviz.ui.reading import choose_text
 from attnviz.ui.samples import open_sample, samples_of
-from attnviz.ui.state import PAGE
 from attnviz.ui.subject import Subject
 from attnviz.ui.uploads import BadImage, Picture, decode
 
 WHICH = "Which network to look into. Those of the bench are small, and differ in nothing but their attention."
 TYPES = ["png", "jpg", "jpeg", "webp"]  # by name only; `decode` looks at the content
-PICTURES_ONLY = ("compare",)  # pages whose networks read pictures, whatever model is chosen
 OWN, PROBLEM, LAST = "attnviz:own", "attnviz:problem", "attnviz:last"  # keys of the session
 
 
@@ -38,11 +36,11 @@ def own_pictures() -> dict[str, Picture]:
 
 
 def sidebar() -> None:
-    """Draw the choices shared by all pages: the model and the picture. Raises DamagedModel after all is drawn."""
+    """Draw the choices shared by all pages: model, picture or text. Raises DamagedModel after all is drawn."""
     with st.sidebar:
         name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
         about = st.empty()
-        if name in TEXTS and st.session_state.get(PAGE) not in PICTURES_ONLY:
+        if store.reads_text(name):
             choose_text(name)
         else:
             choose_picture(name)
@@ -59,6 +57,8 @@ def said_of(name: str) -> str:
     """What kind of network a model is, in a few words. Raises DamagedModel."""
     if name in MODELS:
         return MODELS[name].title
+    if store.reads_text(name):
+        return f"{open_text_model(name).title}, English sentences: praise, parts of speech"
     model = open_model(name)
     return f"{model.title}, photographs, {len(model.classes)} classes" if name.startswith("bench/") else model.title
 

@@ -159,7 +159,7 @@ const matrixView = {
   words(view, record, boxes, scale) {
     const {data} = view, queries = active(view, record.queries), key = tokenAt(record.keys, shared.hover?.key);
     const legend = {scale, table: tableOf(data.colours, record.signed), unit: record.unit};
-    legend.note = queries.length ? gapsNote(record, view.index, queries, data.drop_prefix) : maskNote(record);
+    legend.note = queries.length ? gapsNote(record, view.index, queries, data.drop_prefix) : maskNote(record, view.index);
     if (!queries.length) {
       const row = record.axes ? record.axes[0].split(":")[0] : "query";
       return {sentence: `Each ${data.transposed ? "column" : "row"} is one ${row}; point at a cell to read it`, legend};

@@ -90,7 +90,7 @@ const textView = {
       if (box[1] + TALL > seen.top && box[1] < seen.bottom) drawToken(view, record.keys, i, box, row);
     });
     markText(view, record, boxes.places, words?.best, key);
-    if (!shown) return {sentence: "Point at a word to see where it looks", note: maskNote(record)};
+    if (!shown) return {sentence: "Point at a word to see where it looks", note: maskNote(record, index)};
     const note = [data.shared && "one range for all", gapsNote(record, index, queries, drop)].filter(Boolean).join("; ");
     return {
       sentence: words.sentence,

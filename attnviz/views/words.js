@@ -85,11 +85,14 @@ function asideWords({labels, aside}) {
 function gapsNote(record, map, queries, drop) {
   const share = droppedShare(record, map, queries), out = drop && record.keys.aside.includes(1);
   const rest = share == null ? "" : ` (${written(share, "percent")}), rest rescaled`;
-  return [out && `${asideWords(record.keys)} left out${rest}`, maskNote(record)].filter(Boolean).join("; ");
+  return [out && `${asideWords(record.keys)} left out${rest}`, maskNote(record, map)].filter(Boolean).join("; ");
 }
 
-function maskNote(record) {
-  return record.hides ? "hatched: masked, may not be looked at" : "";
+// Maps of one record may have masks of their own: what is said of one of them is read off its cells.
+function maskNote(record, map = null) {
+  const size = record.cells.length / record.titles.length, hole = record.square ? 0 : NaN;
+  const hides = record.hides && (map == null || record.cells.subarray(map * size, (map + 1) * size).includes(hole));
+  return hides ? "hatched: masked, may not be looked at" : "";
 }
 
 // The row in words: who gives most to whom, and what the pointer is on.

@@ -36,7 +36,8 @@ def page() -> None:
         st.markdown(f"**{opened}:** {heads.said(look.tokens, chosen)}")
         views.text_view("large", maps=slot, index=head, several=several, on_pick=look.pick, follows="all",
                         label=f"Your text with the attention of {opened.lower()}", **drawn)  # fmt: skip
-        if said := look.left_out(calls[layer].token_map([head]).float().numpy()):
+        one = calls[layer].token_map([head]).float().numpy()
+        if said := look.left_out(one, shares=read_heads.shares(about)):
             st.caption(said)
         heads.facts(table, layer, head)
         heads.strongest(calls[layer], head, [look.groups.first(group) for group in chosen])
@@ -54,8 +55,9 @@ def page() -> None:
                          label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
     heads.find_buttons(about, table)
 
-    show = st.segmented_control("Show", read_heads.VIEWS, default="Lines", required=True, key="view",
-                                bind="query-params")  # fmt: skip
+    ways = read_heads.VIEWS if read_heads.shares(about) else ("Matrix",)
+    ui.keep_inside("view", ways)
+    show = st.segmented_control("Show", ways, default=ways[0], required=True, key="view", bind="query-params")
     if show == "Lines":
         these, least, most, mass = read_heads.lines_choice(calls[layer].heads, head)
         views.lines_view("lines", maps=slot, heads=these, tokens=chosen, least=least, most=most, mass=mass,

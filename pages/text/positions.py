@@ -17,7 +17,8 @@ ui.remarks(about)
 def own() -> None:
     """The model's own way of telling places."""
     table = read_places.table_of(about)
-    section("text/positions", "Turned by place" if table is None else "A table")
+    fixed = about.model.config.positions == "sine"
+    section("text/positions", "Turned by place" if table is None else "A fixed table" if fixed else "A table")
     if table is None:
         return
     rows, alike = read_places.table_figures(about, table)

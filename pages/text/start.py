@@ -5,7 +5,8 @@ import streamlit as st
 from attnviz import ui, views
 from attnviz.ui import read_answers, read_heads, read_look
 from attnviz.ui.reading import use
-from attnviz.ui.sentences import SENTENCES
+from attnviz.ui.sentences import sentences_of
+from attnviz.ui.state import plain
 
 SHOWN = 2  # sentences beside each other; the others wait in a popover
 
@@ -14,10 +15,10 @@ about = ui.reading()
 model, tokens = about.model, about.sample.tokens["main"]
 
 with st.container(horizontal=True):
-    for number, text in enumerate(SENTENCES[about.name][:SHOWN]):
+    for number, text in enumerate(sentences_of(about.name)[:SHOWN]):
         st.button(text, key=f"sample:{number}", on_click=use, args=(about.name, text))
     with st.popover("More", icon=":material/format_quote:"):
-        for number, text in enumerate(SENTENCES[about.name][SHOWN:]):
+        for number, text in enumerate(sentences_of(about.name)[SHOWN:]):
             st.button(text, key=f"sample:{SHOWN + number}", on_click=use, args=(about.name, text), type="tertiary")
     st.button("Look at a picture", icon=":material/image:", on_click=ui.go, kwargs={"model": "vit"})
     if not model.config.causal:
@@ -29,13 +30,14 @@ ui.remarks(about)
 text, answer = st.columns([2, 1], gap="large")
 with text:
     look = read_look.look_at(tokens)
-    call = about.trace.calls[-1]
     chosen = look.picked(read_look.middle(tokens))
-    title = f"{ui.call_names(about.trace)[-1]}, mean of {call.heads} heads"
-    slot = read_look.send("start", call, look, [title], call.token_map().mean(0, keepdim=True).float().numpy())
-    st.markdown(f"**{title}:** where {look.tokens.labels[chosen[0]]} looks")
-    views.text_view("start:view", maps=slot, tokens=chosen, scale=look.scale, colours=look.colours, label=title,
-                    on_pick=look.pick)  # fmt: skip
+    title, slot, reason = read_heads.send_mean(about, look)
+    if slot is None:
+        st.markdown(reason)
+    else:
+        st.markdown(f"**{title}:** where {plain(look.tokens.labels[chosen[0]])} looks")
+        views.text_view("start:view", maps=slot, tokens=chosen, scale=look.scale, colours=look.colours, label=title,
+                        on_pick=look.pick)  # fmt: skip
 with answer:
     st.subheader("What the model makes of it", anchor=False)
     read_answers.answers(about, look.groups.first(chosen[0]))
