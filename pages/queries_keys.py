@@ -9,24 +9,12 @@ from attnviz.ui import heads
 from attnviz.ui import queries_keys as pairs
 from attnviz.ui.prose import section
 
-TURNED = {"Rows are queries": False, "Columns are queries": True}
-
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
 middle = heads.middle(tokens)
 
 ui.header("queries_keys")
 ui.share_picture(visit)
-
-
-def pick_query(chosen: tuple[int, ...]) -> None:
-    if chosen:  # letting go keeps the last one
-        ui.set_tokens("token", chosen)
-
-
-def pick_key(chosen: tuple[int, ...]) -> None:
-    if chosen:  # letting go keeps the last one
-        ui.set_tokens("key", chosen)
 
 
 @ui.fragment
@@ -46,13 +34,13 @@ def page() -> None:
     asks, answers = st.columns([1.3, 1], gap="medium")
     with asks:
         st.markdown(over_query)
-        views.picture_view("query", picture="picture", maps=f"pairs:{stage}", tokens=(query,), on_pick=pick_query,
-                           drop_prefix=look.drop_prefix and stage == "weights", network=look.network, height=480,
-                           label="Click the patch that asks", **drawn)  # fmt: skip
+        views.picture_view("query", picture="picture", maps=f"pairs:{stage}", tokens=(query,), height=480,
+                           drop_prefix=look.drop_prefix and stage == "weights", network=look.network,
+                           on_pick=pairs.keep("token"), label="Click the patch that asks", **drawn)  # fmt: skip
     with answers:
         st.markdown(over_key)
-        views.picture_view("answer", picture="picture", maps=received, tokens=(key,), on_pick=pick_key, height=480,
-                           drop_prefix=False, network=look.network, label="Click the patch that is looked at",
+        views.picture_view("answer", picture="picture", maps=received, tokens=(key,), height=480, drop_prefix=False,
+                           network=look.network, on_pick=pairs.keep("key"), label="Click the patch that is looked at",
                            **drawn)  # fmt: skip
 
     section("queries_keys", "One pair, number by number")
@@ -63,20 +51,10 @@ def page() -> None:
         pairs.pair_bars(found)
 
     section("queries_keys", "From dot products to weights")
-    pairs.stage_views(maps, (query,), pick_query, **drawn)
+    pairs.stage_views(maps, (query,), pairs.keep("token"), **drawn)
 
     section("queries_keys", "All queries and all keys")
-    matrix, off = st.columns([1.3, 1], gap="medium")
-    with matrix:
-        turn = st.segmented_control("Picture", list(TURNED), default="Rows are queries", required=True,
-                                    key="picture", bind="query-params")  # fmt: skip
-        views.matrix_view("matrix", maps=f"pairs:{stage}", tokens=(query,), transposed=TURNED[turn], height=460,
-                          on_pick=pick_query, label=f"{pairs.name_of(stage)} of one head", **drawn)  # fmt: skip
-        st.caption(pairs.TURN_SAYS[TURNED[turn]])
-    with off:
-        st.markdown("**Dot product against cosine**, one point per key of this query")
-        pairs.lengths_plot(call, head, query, key)
-        st.caption("Keys of one length would lie on a straight line; what lies above it is a longer key.")
+    pairs.whole_map(call, head, maps, stage, query, key, height=460, **drawn)
 
     section("queries_keys", "Queries and keys in one plane")
     pairs.joint_plane(visit, layer, head, query, key)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -23,7 +24,7 @@ from attnviz.plots.theme import colour
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.output import dark, plot
 from attnviz.ui.read_look import masked_of
-from attnviz.ui.state import plain, token_name
+from attnviz.ui.state import plain, set_tokens, token_name
 from attnviz.ui.subject import Subject
 
 STAGES = {  # name on screen -> stage
@@ -50,6 +51,7 @@ WORDS = {  # stage -> one number of it, in words
     "weights": "weights",
     "cosine": "cosine",
 }
+TURNED = {"Rows are queries": False, "Columns are queries": True}
 TURN_SAYS = {
     False: "Every row is one query; its weights sum to one along the row.",
     True: "The picture is turned, the numbers are the same: every column is one query, as in lectures that draw "
@@ -112,6 +114,16 @@ def headings(stage: str, query: str, key: str) -> tuple[str, str]:
     return f":blue[**Query** {query}]: {what} key", f":orange[**Key** {key}]: {what} query"
 
 
+def keep(name: str) -> Callable[[tuple[int, ...]], None]:
+    """What a pick does: it is kept in the address under this name; letting go keeps the last one."""
+
+    def picked(chosen: tuple[int, ...]) -> None:
+        if chosen:
+            set_tokens(name, chosen)
+
+    return picked
+
+
 def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick, **drawn) -> None:
     """Every stage of the query's row as a small picture, in the order they are computed."""
     shown = ["raw", "scaled", *(s for s in ("biased", "masked") if s in maps), "weights", "cosine"]
@@ -152,6 +164,24 @@ def pair_steps(call: AttentionCall, head: int, query: int, key: int) -> Pair:
     return found
 
 
+def whole_map(
+    call: AttentionCall, head: int, maps: dict[str, np.ndarray], stage: str, query: int, key: int, *, height: int,
+    **drawn: Any,
+) -> None:  # fmt: skip
+    """All queries and all keys as a matrix that can be turned, and beside it how much lengths matter."""
+    matrix, off = st.columns([1.3, 1], gap="medium")
+    with matrix:
+        turn = st.segmented_control("Picture", list(TURNED), default="Rows are queries", required=True,
+                                    key="picture", bind="query-params")  # fmt: skip
+        views.matrix_view("matrix", maps=f"pairs:{stage}", tokens=(query,), transposed=TURNED[turn], height=height,
+                          on_pick=keep("token"), label=f"{name_of(stage)} of one head", **drawn)  # fmt: skip
+        st.caption(TURN_SAYS[TURNED[turn]])
+    with off:
+        st.markdown("**Dot product against cosine**, one point per key of this query")
+        lengths_plot(call, head, query, key)
+        st.caption("Keys of one length would lie on a straight line; what lies above it is a longer key.")
+
+
 def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
     """Dot product against cosine, one point per key: what lies off the line is a long or a short key."""
     scaled = call.scores([head], [query], "scaled")[0, 0].float().numpy()
@@ -177,7 +207,7 @@ def joint_plane(visit: Subject, layer: int, head: int, query: int, key: int) -> 
             views.colour_view("joint colours", colours="pairs:colours", tokens=(query,), height=240,
                               label=f"The colour of every patch in the plane, by {paint.lower()}")  # fmt: skip
     call = visit.trace.calls[layer]
-    points = np.concatenate(_joint(visit.model.digest, visit.sample.digest, layer, head, method, call))
+    points = np.concatenate(joint_points(visit.model.digest, visit.sample.digest, layer, head, method, call))
     names = [f"{kind}, {token_name(tokens, i)}" for kind in ("query", "key") for i in range(len(tokens))]
     figure = scatter(points, names=names, dark=dark(), height=520, square=method == "PCA", size=9,
                      colours=None if colours is None else np.concatenate([colours, colours]),
@@ -196,7 +226,8 @@ def token_colours(visit: Subject, paint: str) -> np.ndarray | None:
 
 
 @st.cache_data(max_entries=64, show_spinner="Placing queries and keys in one plane")
-def _joint(model_digest: str, sample_digest: str, layer: int, head: int, method: str, _call: AttentionCall):
+def joint_points(model_digest: str, sample_digest: str, layer: int, head: int, method: str, _call: AttentionCall):
+    """Queries and keys of a head in the plane."""
     return joint_map(_call.query[head], _call.key[_call.kv_heads_of([head])[0]], method)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import streamlit as st
 
 from attnviz import views
-from attnviz.measures.pairs import joint_map, position_colours
+from attnviz.measures.pairs import position_colours
 from attnviz.plots import scatter
 from attnviz.types import AttentionCall
 from attnviz.ui.output import dark, plot
-from attnviz.ui.queries_keys import SAYS, STAGES, name_of
+from attnviz.ui.queries_keys import SAYS, STAGES, joint_points, name_of
 from attnviz.ui.reading import Reading
 
 WRITTEN = 40  # points that still have room for their names
@@ -45,7 +45,7 @@ def joint_plane(about: Reading, layer: int, head: int, query: int, key: int) -> 
     paint = st.segmented_control("Coloured by", ["Position", "Kind"], default="Position", required=True, key="paint",
                                  bind="query-params")  # fmt: skip
     call = about.trace.calls[layer]
-    points = np.concatenate(_joint(about.model.digest, about.sample.digest, layer, head, method, call))
+    points = np.concatenate(joint_points(about.model.digest, about.sample.digest, layer, head, method, call))
     count, labels = len(call.keys), names_of(call)
     colours = position_colours(call.keys)
     names = [*(f"{label} asks" for label in labels), *(f"{label} is asked" for label in labels)]
@@ -55,8 +55,3 @@ def joint_plane(about: Reading, layer: int, head: int, query: int, key: int) -> 
                      groups=["query"] * count + ["key"] * count,
                      group_colours={"query": "query", "key": "key"} if paint == "Kind" else None)  # fmt: skip
     plot(figure, "joint", alt=f"Queries and keys of one head in a plane by {method}, coloured by {paint.lower()}")
-
-
-@st.cache_data(max_entries=64, show_spinner="Placing queries and keys in one plane")
-def _joint(model_digest: str, sample_digest: str, layer: int, head: int, method: str, _call: AttentionCall):
-    return joint_map(_call.query[head], _call.key[_call.kv_heads_of([head])[0]], method)

@@ -9,23 +9,11 @@ from attnviz.ui import queries_keys as pairs
 from attnviz.ui import read_look, read_pairs
 from attnviz.ui.prose import section
 
-TURNED = {"Rows are queries": False, "Columns are queries": True}
-
 about = ui.reading()
 tokens = about.sample.tokens["main"]
 
 ui.header("text/queries_keys")
 ui.remarks(about)
-
-
-def pick_query(chosen: tuple[int, ...]) -> None:
-    if chosen:  # letting go keeps the last one
-        ui.set_tokens("token", chosen)
-
-
-def pick_key(chosen: tuple[int, ...]) -> None:
-    if chosen:
-        ui.set_tokens("key", chosen)
 
 
 @ui.fragment
@@ -45,11 +33,11 @@ def page() -> None:
     asks, answers = st.columns(2, gap="medium")
     with asks:
         st.markdown(over_query)
-        views.text_view("query", maps=f"pairs:{stage}", tokens=(query,), on_pick=pick_query,
+        views.text_view("query", maps=f"pairs:{stage}", tokens=(query,), on_pick=pairs.keep("token"),
                         label="Click the word that asks", **drawn)  # fmt: skip
     with answers:
         st.markdown(over_key)
-        views.text_view("answer", maps=received, tokens=(key,), on_pick=pick_key,
+        views.text_view("answer", maps=received, tokens=(key,), on_pick=pairs.keep("key"),
                         label="Click the word that is looked at", **drawn)  # fmt: skip
 
     section("text/queries_keys", "One pair, number by number")
@@ -64,20 +52,10 @@ def page() -> None:
         section("text/queries_keys", "Turned by place", title=False)
 
     section("text/queries_keys", "From dot products to weights")
-    read_pairs.stage_views(maps, (query,), pick_query, **drawn)
+    read_pairs.stage_views(maps, (query,), pairs.keep("token"), **drawn)
 
     section("text/queries_keys", "All queries and all keys")
-    matrix, off = st.columns([1.3, 1], gap="medium")
-    with matrix:
-        turn = st.segmented_control("Picture", list(TURNED), default="Rows are queries", required=True,
-                                    key="picture", bind="query-params")  # fmt: skip
-        views.matrix_view("matrix", maps=f"pairs:{stage}", tokens=(query,), transposed=TURNED[turn], height=560,
-                          on_pick=pick_query, label=f"{pairs.name_of(stage)} of one head", **drawn)  # fmt: skip
-        st.caption(pairs.TURN_SAYS[TURNED[turn]])
-    with off:
-        st.markdown("**Dot product against cosine**, one point per key of this query")
-        pairs.lengths_plot(call, head, query, key)
-        st.caption("Keys of one length would lie on a straight line; what lies above it is a longer key.")
+    pairs.whole_map(call, head, maps, stage, query, key, height=560, **drawn)
 
     section("text/queries_keys", "Queries and keys in one plane")
     read_pairs.joint_plane(about, layer, head, query, key)
