@@ -413,3 +413,10 @@ def test_the_settings_keep_the_app_to_itself():
     assert "light" in settings["theme"]
     assert "dark" in settings["theme"]
     assert json.dumps(settings).count("http") == 0
+
+
+@pytest.mark.parametrize("name", ["translate", "generate", "lesson", "train"])
+def test_a_page_with_models_of_its_own_says_that_the_choice_is_not_for_it(name: str) -> None:
+    app = opened(name)
+    assert any("the choice here is for the others" in caption.value for caption in app.sidebar.caption)
+    assert not any("the choice here" in caption.value for caption in opened("heads").sidebar.caption)

@@ -105,11 +105,14 @@ def draw_map(choice: Choice, look: Look, cell: Cell, slot: Slot, tokens: tuple[i
         return
     found = maps.effective(panel)
     shares = found.stochastic and not found.signed
-    sums = "" if found.stochastic else " Rows do not sum to one."
+    sums = "" if found.stochastic or "sum to" in found.caveat else " Rows do not sum to one."
     signed = " Entries below zero are blue." if found.signed else ""
     left = look.left_out(maps.one_of(found, cell.layer, cell.head)[None].numpy(), shares=shares)
     caveat = choice.ground.worded(found.caveat)
-    st.caption(f"{capital(KINDS[found.kind])}.{signed}{sums} {caveat} {estimate_words(cell)} {left}")
+    kind = (
+        KINDS[found.kind].split(":")[0] if found.caveat else KINDS[found.kind]
+    )  # a caveat is more exact
+    st.caption(f"{capital(kind)}.{signed}{sums} {caveat} {estimate_words(cell)} {left}")
 
 
 def draw_natives(look: Look, cell: Cell, tokens: tuple[int, ...]) -> None:

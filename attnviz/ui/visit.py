@@ -14,11 +14,18 @@ from attnviz.ui.cache import Busy, model_names, open_any, open_model, open_text_
 from attnviz.ui.device import device_line
 from attnviz.ui.reading import choose_text
 from attnviz.ui.samples import open_sample, samples_of
+from attnviz.ui.state import PAGE
 from attnviz.ui.subject import Subject
 from attnviz.ui.uploads import BadImage, Picture, decode
 
 WHICH = "Which network to look into. Those of the bench are small, and differ in nothing but their attention."
 TYPES = ["png", "jpg", "jpeg", "webp"]  # by name only; `decode` looks at the content
+ALONE = {  # pages that do not ask which model is chosen, and what they look into
+    "translate": "both translators",
+    "generate": "`stories`",
+    "lesson": "word vectors and one small block",
+    "train": "networks you train here",
+}
 OWN, PROBLEM, LAST = "attnviz:own", "attnviz:problem", "attnviz:last"  # keys of the session
 
 
@@ -49,7 +56,8 @@ def sidebar() -> None:
     problem = st.empty()  # always there, so that what follows keeps its place and its state
     if sentence := st.session_state.get(PROBLEM):
         problem.warning(sentence, icon=":material/image_not_supported:")
-    about.caption(said_of(name))
+    alone = ALONE.get(st.session_state.get(PAGE, ""))
+    about.caption(f"This page looks into {alone}; the choice here is for the others." if alone else said_of(name))
     device.caption(device_line(open_any(name)))
 
 
