@@ -14,9 +14,11 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import TimeoutError as TooLong
 from torch import Tensor
 
@@ -56,21 +58,20 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     with sync_playwright() as playwright, serving(VIEWS) as address:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        launch = partial(playwright.chromium.launch, executable_path=chromium(), args=FLAGS)
         for tokens in options.tokens:
             for layers in options.layers:
-                report(browser, address, tokens, layers, options.runs)
-        browser.close()
+                report(launch, address, tokens, layers, options.runs)
     return 0
 
 
-def report(browser: Browser, address: str, tokens: int, layers: int, runs: int) -> None:
-    """One table: medians of all runs, and how many times ours the peers' numbers are."""
+def report(launch: Callable[[], Browser], address: str, tokens: int, layers: int, runs: int) -> None:
+    """One table: medians of all runs, and how many times ours the peers' numbers are; every tool in its own browser."""
     whole = layers > 1
-    tools: dict[str, Callable[[], Figures]] = {
-        "attnviz, all views": lambda: ours(browser, address, tokens, layers),
-        "bertviz model view" if whole else "bertviz head view": lambda: bertviz(browser, tokens, layers),
-        "CircuitsVis heads": lambda: circuitsvis(browser, tokens, layers),
+    tools: dict[str, Callable[[Browser], Figures]] = {
+        "attnviz, all views": lambda browser: ours(browser, address, tokens, layers),
+        "bertviz model view" if whole else "bertviz head view": lambda browser: bertviz(browser, tokens, layers),
+        "CircuitsVis heads": lambda browser: circuitsvis(browser, tokens, layers),
     }
     rows: dict[str, Figures] = {}
     lines = [f"\n{tokens} tokens, {layers} layers x 12 heads, median of {runs}" if whole
@@ -78,12 +79,18 @@ def report(browser: Browser, address: str, tokens: int, layers: int, runs: int) 
     lines.append(f"| {'tool':20} | " + " | ".join(f"{name:>14}" for name in COLUMNS) + " |")
     lines.append("|" + "-" * 22 + ("|" + "-" * 16) * len(COLUMNS) + "|")
     for name, measure in tools.items():
+        browser = launch()
         try:
-            found = rows[name] = median([measure() for _ in range(runs)])
-        except (NotRun, peer_page.MissingPeer, TooLong) as error:
-            why = "stopped after 60 s" if isinstance(error, TooLong) else str(error)
+            found = rows[name] = median([measure(browser) for _ in range(runs)])
+        except (NotRun, peer_page.MissingPeer) as error:
+            lines.append(f"| {name:20} | {error}")
+            continue
+        except BrowserError as error:
+            why = "stopped after 60 s" if isinstance(error, TooLong) else "the browser broke down"
             lines.append(f"| {name:20} | {why}")
             continue
+        finally:
+            browser.close()
         shown = [found["bytes"] / 1e6, found["drawn"], found["nodes"], found["longest"]]
         lines.append(
             f"| {name:20} | " + " | ".join(f"{n:14.{d}f}" for n, d in zip(shown, (2, 2, 0, 2), strict=True)) + " |"

@@ -111,11 +111,26 @@ function toggle(view, token, add) {
 }
 
 // Painting ------------------------------------------------------------------------------------------------------------
+const FRAME = 30; // milliseconds of one frame; what is not painted by then waits for the next, and clicks come through
+
 function schedule(view) {
-  view.frame ||= requestAnimationFrame(() => {
-    view.frame = 0;
-    repaint(view);
-  });
+  (shared.waiting ??= new Set()).add(view);
+  shared.frame ||= requestAnimationFrame(paintWaiting);
+}
+
+function paintWaiting() {
+  const began = performance.now(), [...views] = shared.waiting;
+  shared.frame = 0;
+  for (const view of views) {
+    shared.waiting.delete(view);
+    try {
+      repaint(view);
+    } catch (error) {
+      reportError(error); // one view that fails does not keep the others from being painted
+    }
+    if (performance.now() - began > FRAME) break;
+  }
+  if (shared.waiting.size) shared.frame ||= requestAnimationFrame(paintWaiting);
 }
 
 // The map a view shows: the one Python named or, until Python has answered, the one just clicked in the grid it follows.
