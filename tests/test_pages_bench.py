@@ -78,12 +78,14 @@ def test_a_model_without_cls_has_no_share_on_it():
     assert "Share on CLS" not in at.selectbox(key="order").options
 
 
-def test_the_models_are_those_shipped_then_those_of_the_bench():
+def test_the_models_are_those_shipped_then_those_of_the_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store, "TEXT_BENCH", tmp_path)  # that bench has a test of its own
     assert cache.model_names() == [*IMAGES, *TEXTS, *(f"bench/{name}" for name in VARIANTS)]
 
 
 def test_without_a_bench_the_rest_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(store, "BENCH", tmp_path)
+    monkeypatch.setattr(store, "TEXT_BENCH", tmp_path / "none")
     assert cache.model_names() == [*IMAGES, *TEXTS]
     (tmp_path / store.RESULTS).write_text("[")
     assert cache.model_names() == [*IMAGES, *TEXTS]
