@@ -109,9 +109,7 @@ def draw_map(choice: Choice, look: Look, cell: Cell, slot: Slot, tokens: tuple[i
     signed = " Entries below zero are blue." if found.signed else ""
     left = look.left_out(maps.one_of(found, cell.layer, cell.head)[None].numpy(), shares=shares)
     caveat = choice.ground.worded(found.caveat)
-    kind = (
-        KINDS[found.kind].split(":")[0] if found.caveat else KINDS[found.kind]
-    )  # a caveat is more exact
+    kind = KINDS[found.kind].split(":")[0] if found.caveat else KINDS[found.kind]  # a caveat is more exact
     st.caption(f"{capital(kind)}.{signed}{sums} {caveat} {estimate_words(cell)} {left}")
 
 
