@@ -12,6 +12,7 @@ import torch
 from attnviz.attention import VARIANTS
 from attnviz.models import ImageModel, Preparation, ViT, save
 from attnviz.models.store import RESULTS
+from attnviz.models.text import Reader
 from attnviz.training.bench import EQUAL, SAME, SHAPE
 
 PIXELS = Preparation(64, (0.45, 0.44, 0.41), (0.27, 0.26, 0.28))
@@ -25,16 +26,21 @@ def write(folder: Path, names: Sequence[str] = tuple(VARIANTS), seeds: Sequence[
     return folder
 
 
+def sharpen(network: ViT | Reader) -> None:
+    """Make rows uneven: as networks start, all are nearly even and there is little to see."""
+    for block in network.blocks:
+        for name in ("query", "key"):
+            if hasattr(block.attention, name):
+                getattr(block.attention, name).weight.data *= 3
+
+
 def entry(folder: Path, variant: str, seed: int, run: str, place: int) -> dict:
     """One network on disk and its row in the table."""
     config = replace(SHAPE, variant=variant, mlp=4.2 if run == EQUAL else SHAPE.mlp)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(100 * seed + place)
         network = ViT(config)
-    for block in network.blocks:  # as they start, all rows are nearly even and there is little to see
-        for name in ("query", "key"):
-            if hasattr(block.attention, name):
-                getattr(block.attention, name).weight.data *= 3
+    sharpen(network)
     name = variant + ("-equal" if run == EQUAL else "") + (f"-seed{seed}" if seed else "")
     classes = [f"thing {i}" for i in range(config.classes)]
     model = ImageModel(name, network, PIXELS, classes, ["things"] * len(classes), title=VARIANTS[variant].title)

@@ -16,6 +16,7 @@ from attnviz.models.text import Reader
 from attnviz.models.text_model import TextModel
 from attnviz.training.bench import SAME
 from attnviz.training.text_bench import READ, config_of, name_of
+from tests.made_up_bench import sharpen
 
 subwords = cache(load_subwords)
 
@@ -33,11 +34,8 @@ def entry(folder: Path, variant: str, seed: int, place: int) -> dict:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(100 * seed + place)
         network = Reader(config_of(variant))
-    for block in network.blocks:  # as they start, all rows are nearly even and there is little to see
-        for name in ("query", "key"):
-            if hasattr(block.attention, name):
-                getattr(block.attention, name).weight.data *= 3
-    for output in network.outputs.values():  # and all answers alike
+    sharpen(network)
+    for output in network.outputs.values():  # as they start, all answers are alike
         output.weight.data *= 10
     name, top1 = name_of(variant, seed), 75.0 - place + seed / 2
     row = {"name": name, "variant": variant, "run": SAME, "parameters": sum(p.numel() for p in network.parameters()),

@@ -118,6 +118,9 @@ def test_every_model_of_the_table_opens_by_its_name(name: str) -> None:
     model = attnviz.load(name)
     assert model.name == name
     assert model.modality == MODELS[name].modality
+
+
+def test_what_does_not_translate_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="known: translator, seq2seq"):
         load_translator("vit")
 

@@ -32,7 +32,7 @@ from attnviz.training import (
     translate,
     treebank,
 )
-from attnviz.training.card import card_text
+from attnviz.training.card import TOLD, card_text
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
 from attnviz.training.loop import Progress, circumstances, pick_device, train
@@ -53,7 +53,6 @@ RESUMED = {
     "seq2seq": seq2seq.run_seq2seq,
     "stories": stories.run_stories,
 }
-TOLD = ("steps", "batch", "seed", "minutes", "device", "top1", "before")  # of a network that training goes on from
 
 
 def show(progress: Progress) -> None:
@@ -195,7 +194,7 @@ def train_one(options: argparse.Namespace) -> int:
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     if shipped is not None:
-        facts["before"] = {fact: value for fact, value in shipped.facts.items() if fact in TOLD}
+        facts["before"] = {fact: value for fact, value in shipped.facts.items() if fact in (*TOLD, "top1")}
     text = card_text(model, recipe, facts)
     save(model, options.out or ASSETS / recipe.name, text, facts)
     sys.stdout.write(text)

@@ -44,13 +44,19 @@ def opening(title: str, recipe: str) -> list[str]:
     return [f"# {title}", "", f"Printed by `python -m attnviz.training {recipe}`.", "", "| what | value |", "|---|---|"]
 
 
-def earlier(facts: dict[str, Any]) -> list[str]:
-    """The trainings this one went on from, the latest first."""
+TOLD = ("steps", "batch", "seed", "minutes", "device", "before")  # of a training that another one goes on from
+
+
+def earlier(facts: dict[str, Any], score: str = "top1", said: str = "top-1", unit: str = "") -> list[str]:
+    """The trainings this one went on from, the latest first, with what each reached."""
     before = facts.get("before")
     if before is None:
         return []
-    line = f"{before['steps']:,} steps of {before['batch']}, seed {before['seed']}, {before['minutes']} minutes on "
-    return [f"{line}{before['device']}, to {before['top1']} % top-1", *earlier(before)]
+    line = (
+        f"{before['steps']:,} steps of {before['batch']:,}{unit}, seed {before['seed']}, {before['minutes']} minutes "
+        f"on {before['device']}, to {before[score]} % {said}"
+    )
+    return [line, *earlier(before, score, said, unit)]
 
 
 def limits(model: Classifier) -> list[str]:

@@ -15,6 +15,7 @@ from attnviz.models.text import Reader
 from attnviz.training import corpus
 from attnviz.training.tagged import Tagged, around, flat, tagged
 from attnviz.training.text_run import chunks, kept_or_none, padded
+from attnviz.types import Trace
 
 SEED = 0  # of which pieces are hidden
 HIDDEN = 0.15
@@ -65,7 +66,12 @@ def kinds(network: Reader, subwords: Subwords) -> dict[str, Any]:
 def tags_of(network: Reader, rows: Sequence[Tagged]) -> Int[np.ndarray, " word"]:
     """The part of speech that the network gives every word."""
     ids, keep = padded([row.ids for row in rows], torch.device("cpu"))
-    tags = network(ids, keep=kept_or_none(keep), read=("tag",)).logits["tag"].argmax(-1).numpy()
+    return said_tags(network(ids, keep=kept_or_none(keep), read=("tag",)), rows)
+
+
+def said_tags(trace: Trace, rows: Sequence[Tagged]) -> Int[np.ndarray, " word"]:
+    """The tag of every word, at the piece it begins with."""
+    tags = trace.logits["tag"].argmax(-1).numpy()
     return np.concatenate([tags[line, row.first] for line, row in enumerate(rows)])
 
 
@@ -114,9 +120,8 @@ def parsed(
     """The tag of every word, and which heads look most at the word it depends on."""
     ids, keep = padded([row.ids for row in rows], torch.device("cpu"))
     trace = network(ids, keep=kept_or_none(keep), read=("tag",))
-    tags, hits = [], []
+    hits = []
     for line, row in enumerate(rows):
-        tags.append(trace.logits["tag"][line, row.first].argmax(-1).numpy())
         wanted = torch.tensor(row.heads) + 1
         own = torch.arange(len(row.first))
         found = []
@@ -125,7 +130,7 @@ def parsed(
             weights[:, own, own + 1] = -1
             found.append(weights.argmax(-1) == wanted)
         hits.append(torch.stack(found).numpy())
-    return np.concatenate(tags), np.concatenate(hits, -1)
+    return said_tags(trace, rows), np.concatenate(hits, -1)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,7 @@ from attnviz.models.store import as_shipped, load_text
 from attnviz.models.subwords import MASK, SPECIAL, Subwords, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS, TextModel
-from attnviz.training import corpus
-from attnviz.training.card import opening
+from attnviz.training import card, corpus
 from attnviz.training.judge import judged
 from attnviz.training.loop import machine
 from attnviz.training.skipgram import Stand
@@ -35,7 +35,7 @@ from attnviz.training.text_run import Random, Shelf, TextRecipe, kept_or_none, p
 from attnviz.types import AttentionCall
 
 SENTENCE = re.compile(r"(?<=[.!?])[\"'\u201d\u2019]?\s+")
-IGNORED = -100
+SYNTAX = (3, 0)  # layer and head whose weights are to lie on the head of each word
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plan:
     dropped: float = 0.2  # share of the pieces hidden in reviews and treebank sentences: nothing is learned by heart
     reviews: float = 0.45  # share of the later batches
     treebank: float = 0.4
-    syntax: tuple[int, int] | None = (3, 0)  # layer and head whose weights are to lie on the head of each word
+    syntax: tuple[int, int] | None = SYNTAX  # None: heads are not asked
     longest: int = 100  # pieces of one text
 
     @property
@@ -69,7 +69,8 @@ SIZES = {  # a network, the recipe that trains it, and what it is asked
     ),
     "more": (SHAPE, MORE, Plan(alone=0)),  # of the network that is shipped
 }
-TOLD = ("steps", "batch", "seed", "minutes", "device", "threads", "sst2", "before")  # of a training that goes on
+TOLD = (*card.TOLD, "threads", "sst2")
+earlier = partial(card.earlier, score="sst2", said="on SST-2", unit=" pieces")
 
 
 def plain_texts(subwords: Subwords, longest: int) -> list[Int[np.ndarray, " token"]]:
@@ -174,7 +175,6 @@ def run_sentences(
     """Train, test on held-out text, write weights and card. `changes` are those of the recipe. Raises NoData."""
     shape, recipe, plan = SIZES[size]
     recipe = replace(recipe, **changes)
-    syntax = plan.syntax or (0, 0)
     torch.manual_seed(recipe.seed)
     subwords = load_subwords()
     tasks = Tasks(plan, recipe, subwords, device)
@@ -195,16 +195,16 @@ def run_sentences(
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
         **machine(device),
-        "syntax": list(syntax),
-        **judged(network, subwords, syntax, plan.longest),
+        "syntax": list(SYNTAX),
+        **judged(network, subwords, SYNTAX, plan.longest),
         "data": corpus.READ_SOURCES,
     }
     if before is not None:
         facts["before"] = {name: value for name, value in before.facts.items() if name in TOLD}
     model = TextModel("sentences", network, subwords, title="English sentences")
-    card = card_of(facts, shape)
-    model.save(folder, card, facts)
-    return card
+    text = card_of(facts, shape)
+    model.save(folder, text, facts)
+    return text
 
 
 def run_more(
@@ -215,23 +215,11 @@ def run_more(
     return run_sentences(folder, device, report, checkpoint, "more", **changes)
 
 
-def earlier(facts: dict[str, Any]) -> list[str]:
-    """The trainings this one went on from, the latest first."""
-    before = facts.get("before")
-    if before is None:
-        return []
-    line = (
-        f"| before that | {before['steps']:,} steps of {before['batch']:,} pieces, seed {before['seed']}, "
-        f"{before['minutes']} minutes on {before['device']}, to {before['sst2']} % on SST-2 |"
-    )
-    return [line, *earlier(before)]
-
-
 def card_of(facts: dict[str, Any], shape: ReaderConfig) -> str:
     """card.md, every number taken from `facts`."""
     (layer, head), (low, high) = facts["syntax"], facts["sst2_interval"]
     lines = [
-        *opening("sentences: an encoder that reads English", facts["recipe"]),
+        *card.opening("sentences: an encoder that reads English", facts["recipe"]),
         f"| network | {shape.layers} layers, {shape.heads} heads, width {shape.width}, reads {shape.longest} pieces |",
         f"| parameters | {facts['parameters']:,} |",
         f"| data | {facts['data']} |",
@@ -240,7 +228,7 @@ def card_of(facts: dict[str, Any], shape: ReaderConfig) -> str:
         f"| parts of speech and heads | {facts['treebank']:,} sentences (English Web Treebank) |",
         f"| trained | {facts['steps']:,} of {facts['planned']:,} steps of {facts['batch']:,} pieces |",
         f"| seed | {facts['seed']} |",
-        *earlier(facts),
+        *(f"| before that | {line} |" for line in earlier(facts)),
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| SST-2, {facts['sst2_held_out']:,} held-out sentences | {facts['sst2']} % (95 % interval "
         f"{low} to {high}), as the treebank writes {facts['sst2_lower']} % |",

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from attnviz.attention import VARIANTS
-from attnviz.models.store import RESULTS, TEXT_BENCH, as_shipped, bench_results, write_rows
+from attnviz.models.store import RESULTS, TEXT_BENCH, as_shipped, write_rows
 from attnviz.models.subwords import Subwords, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS, TextModel
 from attnviz.training import corpus
-from attnviz.training.bench import SAME
+from attnviz.training.bench import SAME, written
 from attnviz.training.judge import kinds, praise
 from attnviz.training.loop import machine
 from attnviz.training.sentences import Plan, Tasks
@@ -72,13 +72,9 @@ def run_text_bench(
         row = {"name": name, "variant": variant, "run": SAME, **facts_of(network, subwords, one, device, seconds)}
         model = TextModel(name, network, subwords, title=VARIANTS[variant].title)
         model.save(folder / name, card(row), row)
-        write_rows(folder, RESULTS, list((written(folder) | {name: row}).values()))
+        done = written(folder) | {name: row}  # read again: another process may train other variants
+        write_rows(folder, RESULTS, list(done.values()))
     return list(written(folder).values())
-
-
-def written(folder: Path) -> dict[str, dict[str, Any]]:
-    """The rows of the results so far, by name; read again each time, since another process may train others."""
-    return {row["name"]: row for row in bench_results(folder)}
 
 
 def facts_of(

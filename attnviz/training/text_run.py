@@ -146,12 +146,8 @@ def state_on_the_way(checkpoint: Path, recipe: TextRecipe) -> Path | None:
             continue
         state = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
         step, steps = state["step"], state.get("steps")
-        together = (
-            recipe.last
-            if steps == recipe.steps
-            else min(recipe.last, round(recipe.hold * min(steps or 0, recipe.steps)))
-        )
-        if step <= together:
+        shared = recipe.steps if steps == recipe.steps else round(recipe.hold * min(steps or 0, recipe.steps))
+        if step <= min(shared, recipe.last):
             return path
         stands.append(f"{path} has gone on to step {step} of {steps}")
     if not stands:

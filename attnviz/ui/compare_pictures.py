@@ -17,6 +17,7 @@ from attnviz.types import Sample, Tokens
 from attnviz.ui.answers import best, percent
 from attnviz.ui.bench import PICTURES, Bench, Row, accuracy, bench
 from attnviz.ui.compare_ground import Ground, Look, Panel, Slot
+from attnviz.ui.compare_maps import grid_name
 from attnviz.ui.display import Display, display
 from attnviz.ui.heads import middle
 from attnviz.ui.output import share_picture
@@ -123,7 +124,7 @@ def visit_of(panel: Panel) -> Visit:
 
 def slot_of(tokens: Tokens) -> str:
     """The slot of the picture cut into these patches."""
-    return f"picture:{'x'.join(map(str, tokens.grid or (len(tokens),)))}+{tokens.prefix}"
+    return f"picture:{grid_name(tokens)}"
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

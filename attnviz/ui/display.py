@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import streamlit as st
+from jaxtyping import Float
 
+from attnviz.types import AttentionCall, NoTokenMap
 from attnviz.views.canvas import Scale
 
 SCALES: dict[str, Scale] = {"Square root": "sqrt", "Linear": "linear", "Log": "log", "Rank": "rank"}
@@ -38,3 +41,11 @@ def display(key: str = "display") -> Display:
         drop = st.toggle("Leave out CLS and registers", True, key="drop", bind="query-params", help=WHY_DROP)
         network = st.toggle("Show the picture the network sees", False, key="network", bind="query-params")
     return Display(SCALES[scale or FIRST], COLOURS[colours or "Viridis"], drop, network)
+
+
+def mean_of(call: AttentionCall) -> tuple[Float[np.ndarray, "one query key"] | None, str]:
+    """The mean over the heads of a call; or none, and why there is no map."""
+    try:
+        return call.token_map().mean(0, keepdim=True).float().numpy(), ""
+    except NoTokenMap as error:
+        return None, f"No map lies over it: this model {str(error).rstrip('.')}."

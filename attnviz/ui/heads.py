@@ -22,6 +22,7 @@ from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
 from attnviz.plots.depth import depth
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.cache import open_model, trace
+from attnviz.ui.display import mean_of
 from attnviz.ui.output import dark, plot
 from attnviz.ui.samples import open_sample, samples_of
 from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, layer_name, plain, token_name
@@ -90,10 +91,9 @@ def send_overview(visit: Subject) -> None:
 def send_mean(visit: Subject) -> tuple[str, str | None, str]:
     """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
     call = visit.trace.calls[-1]
-    try:
-        mean = call.token_map().mean(0, keepdim=True).float().numpy()
-    except NoTokenMap as error:
-        return "Your picture", None, f"No map lies over it: this model {error}."
+    mean, reason = mean_of(call)
+    if mean is None:
+        return "Your picture", None, reason
     title = f"{layer_name(call.layer)}, mean of {call.heads} heads"
     views.send_maps("start", mean, titles=[title], keys=call.keys, queries=call.queries, signed=signed(visit))
     return title, "start", ""

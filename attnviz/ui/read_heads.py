@@ -13,8 +13,9 @@ from attnviz import views
 from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_text_heads
 from attnviz.models import TextModel
 from attnviz.models.subwords import first_pieces
-from attnviz.types import AttentionCall, NoTokenMap
+from attnviz.types import AttentionCall
 from attnviz.ui.cache import core, open_text_model
+from attnviz.ui.display import mean_of
 from attnviz.ui.heads import Table, place
 from attnviz.ui.read_look import Look, send
 from attnviz.ui.reading import Reading, prepared_text
@@ -69,7 +70,7 @@ def syntax(name: str, model_digest: str) -> np.ndarray:
 def measured(about: Reading) -> Table:
     """Every measure of every head on this text, and how each head does on the stored treebank sentences.
 
-    None where rows are no shares of one.
+    Empty where rows are no shares of one.
     """
     if not shares(about):
         return {}
@@ -90,10 +91,9 @@ def shares(about: Reading) -> bool:
 def send_mean(about: Reading, look: Look) -> tuple[str, str | None, str]:
     """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
     call = about.trace.calls[-1]
-    try:
-        mean = call.token_map().mean(0, keepdim=True).float().numpy()
-    except NoTokenMap as error:
-        return "Your text", None, f"No map lies over it: this model {str(error).rstrip('.')}."
+    mean, reason = mean_of(call)
+    if mean is None:
+        return "Your text", None, reason
     title = f"{call_names(about.trace)[-1]}, mean of {call.heads} heads"
     return title, send("start", call, look, [title], mean), ""
 

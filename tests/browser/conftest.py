@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -132,17 +133,24 @@ class Watch:
         return [p for p in self.problems if not any(re.search(pattern, p) for pattern in self.allowed)]
 
 
-@pytest.fixture
-def page(browser: Browser, server: str) -> Iterator[Page]:
-    """A fresh browser page of 1280 x 900; `page.watch` holds what went wrong, and the test fails if anything did."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+@contextmanager
+def watched(browser: Browser, address: str, width: int = 1280, height: int = 900, wait: int = WAIT) -> Iterator[Page]:
+    """A fresh browser page; `page.watch` holds what went wrong, and leaving fails if anything did."""
+    context = browser.new_context(viewport={"width": width, "height": height})
     opened = context.new_page()
-    opened.set_default_timeout(WAIT)
-    opened.watch = Watch(opened, urlsplit(server).netloc)  # type: ignore[attr-defined]
+    opened.set_default_timeout(wait)
+    opened.watch = Watch(opened, urlsplit(address).netloc)  # type: ignore[attr-defined]
     yield opened
     problems = opened.watch.unexpected()  # type: ignore[attr-defined]
     context.close()
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def page(browser: Browser, server: str) -> Iterator[Page]:
+    """A fresh browser page of 1280 x 900, watched."""
+    with watched(browser, server) as opened:
+        yield opened
 
 
 @pytest.fixture(name="settle")

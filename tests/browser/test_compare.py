@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import made_up_bench
-from tests.browser.conftest import Watch, start_server, stop_server
+from tests.browser.conftest import start_server, stop_server, watched
 from tests.browser.reading import chosen, sentence, view
 
 pytestmark = pytest.mark.browser
@@ -31,14 +30,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(params=[(1280, 900), (1920, 1000)], ids=["1280", "1920"])
 def wide(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Page]:
     """A page of either width, watched like `page`."""
-    context = browser.new_context(viewport=dict(zip(("width", "height"), request.param, strict=True)))
-    opened = context.new_page()
-    opened.set_default_timeout(WAIT)
-    watch = Watch(opened, urlsplit(address).netloc)
-    yield opened
-    problems = watch.unexpected()
-    context.close()
-    assert not problems, "\n".join(problems)
+    with watched(browser, address, *request.param, wait=WAIT) as opened:
+        yield opened
 
 
 def drawn(page: Page, address: str, settle) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import made_up_text_bench
-from tests.browser.conftest import Watch, start_server, stop_server
+from tests.browser.conftest import start_server, stop_server, watched
 from tests.browser.reading import chosen, legend, sentence, view
 
 pytestmark = pytest.mark.browser
@@ -32,14 +32,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """A fresh page, watched: an error in the console or a request to any other host fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened = context.new_page()
-    opened.set_default_timeout(WAIT)
-    watch = Watch(opened, urlsplit(address).netloc)
-    yield opened
-    problems = watch.unexpected()
-    context.close()
-    assert not problems, "\n".join(problems)
+    with watched(browser, address, wait=WAIT) as opened:
+        yield opened
 
 
 def drawn(page: Page, address: str, settle) -> list[Locator]:
