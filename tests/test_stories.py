@@ -110,7 +110,8 @@ def test_a_training_stopped_early_says_so_and_goes_on_as_if_it_had_not_been(data
         stories.run_stories(tmp_path / "back", CPU, silent, kept, replace(SIZE, recipe=replace(RECIPE, until=3)))
 
 
-def test_batches_are_stretches_of_stories_and_whole_short_texts(data: Path):
+@pytest.mark.parametrize("at_last", [False, True])
+def test_batches_are_stretches_of_stories_and_whole_short_texts(at_last: bool, data: Path):
     subwords = load_subwords()
     told = stories.Told(SIZE, subwords, CPU)
     assert {kind: int((row == EOS).sum()) for kind, row in told.rows.items()} == {"tales": 3, "novels": 1}
@@ -118,7 +119,7 @@ def test_batches_are_stretches_of_stories_and_whole_short_texts(data: Path):
     assert any(np.array_equal(row, [BOS, *subwords.ids("Go."), EOS]) for row in told.short["said"])
     lengths, short = set(), 0
     for seed in range(60):
-        for row in told.texts(np.random.default_rng(seed)):
+        for row in told.texts(at_last, np.random.default_rng(seed)):
             assert row[0] == BOS
             assert len(row) <= SHAPE.longest + 1
             short += any(np.array_equal(row, known) for texts in told.short.values() for known in texts)
@@ -127,14 +128,44 @@ def test_batches_are_stretches_of_stories_and_whole_short_texts(data: Path):
     assert {6, 12, 24} <= lengths
 
 
-def test_every_kind_of_text_comes_as_often_as_planned(data: Path):
+@pytest.mark.parametrize(("at_last", "shares"), [(False, stories.SHARES), (True, stories.AT_LAST)])
+def test_every_kind_of_text_comes_as_often_as_planned(at_last: bool, shares: dict[str, float], data: Path):
+    assert sum(shares.values()) == pytest.approx(1)
     told = stories.Told(SIZE, load_subwords(), CPU)
     told.rows = {kind: np.full(100, i, dtype=np.int16) for i, kind in enumerate(told.rows)}
     told.short = {
         kind: [np.full(9, 2 + i, dtype=np.int16)] * len(texts) for i, (kind, texts) in enumerate(told.short.items())
     }
-    found = np.bincount([told.texts(np.random.default_rng(seed))[0][-1] for seed in range(2000)]) / 2000
-    assert found == pytest.approx([stories.SHARES[kind] for kind in (*told.rows, *told.short)], abs=0.04)
+    found = np.bincount([told.texts(at_last, np.random.default_rng(seed))[0][-1] for seed in range(2000)]) / 2000
+    assert found == pytest.approx([shares[kind] for kind in (*told.rows, *told.short)], abs=0.04)
+
+
+@pytest.mark.parametrize(("at_last", "share"), [(False, 0.0), (True, stories.BEGINNINGS)])
+def test_at_last_many_stretches_begin_with_a_tale(at_last: bool, share: float, data: Path):
+    told = stories.Told(SIZE, load_subwords(), CPU)
+    told.rows["tales"] = np.arange(100, 2100, dtype=np.int16)  # each piece says where it stands
+    told.rows["tales"][[499, 999]] = EOS
+    told.begins = np.array([0, 500, 1000])
+    drawn = [told.texts(at_last, np.random.default_rng(seed)) for seed in range(2000)]
+    tales = [int(row[1]) for texts in drawn for row in texts if row[1] >= 100 and row[-1] == row[1] + len(row) - 2]
+    assert len(tales) > 1000
+    assert np.mean(np.isin(tales, [100, 600, 1100])) == pytest.approx(share, abs=0.05)
+
+
+def test_a_tale_begins_where_the_one_before_has_ended(data: Path):
+    told = stories.Told(SIZE, load_subwords(), CPU)
+    row = told.rows["tales"]
+    assert told.begins.tolist() == [0, *(i + 1 for i in range(len(row) - 1) if row[i] == EOS)]
+    assert len(told.begins) == 3
+
+
+def test_batches_change_when_the_rate_begins_to_fall(data: Path, monkeypatch: pytest.MonkeyPatch):
+    recipe = replace(RECIPE, hold=0.5)
+    told = stories.Told(replace(SIZE, recipe=recipe), load_subwords(), CPU)
+    asked, texts = [], told.texts
+    monkeypatch.setattr(told, "texts", lambda at_last, random: asked.append(at_last) or texts(at_last, random))
+    stories.trained(reader().train().requires_grad_(True), recipe, told.loss, CPU, silent)
+    assert asked == [False] * 3 + [True] * 3
 
 
 @pytest.mark.parametrize("count", [0, 1, 23, 24, 25, 36, 37, 100])

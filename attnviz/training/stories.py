@@ -2,7 +2,8 @@
 
 Most batches are stretches of stories that run on over paragraphs, short ones and ones as long as the network reads:
 simple tales, a small part of what there is, as often as old novels. The others are short sentences and captions, each
-from its beginning to its end, so that it knows how sentences begin and stop.
+from its beginning to its end, so that it knows how sentences begin and stop. What it shall be good at comes more often
+at the end, while the rate falls (Hu et al. 2024, arXiv 2404.06395): simple English, and how tales begin.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from attnviz.training.skipgram import Stand
 from attnviz.training.text_run import Random, Shelf, TextRecipe, padded, trained
 
 SHARES = {"tales": 0.38, "novels": 0.30, "said": 0.24, "captions": 0.08}  # of the batches
+AT_LAST = {"tales": 0.45, "novels": 0.15, "said": 0.32, "captions": 0.08}  # while the rate falls
+BEGINNINGS = 0.5  # share of the stretches of tales that then begin where a tale begins
 STRETCHES = (1 / 4, 1 / 4, 1 / 2, 1)  # lengths of a stretch, as shares of what the network reads
 BEGIN, SAMPLE = "Once upon a time", 80  # what the samples of the card begin with, and their pieces
 TITLE = "English stories, word after word"
@@ -70,6 +73,7 @@ class Told:
             "said": [*english, *(sentence.text for sentence in corpus.treebank("train"))],
             "captions": [*corpus.captions("train")],
         }
+        self.begins = np.flatnonzero(np.append(EOS, self.rows["tales"][:-1]) == EOS)  # where a tale begins
         self.short = {
             kind: [np.array([BOS, *ids[: self.longest - 1], EOS], dtype=np.int16) for ids in subwords.batch(texts)]
             for kind, texts in short.items()
@@ -81,19 +85,25 @@ class Told:
 
     def loss(self, network: Any, progress: float, random: Random) -> Tensor:
         """Cross-entropy of every next piece."""
-        ids, said = padded(self.texts(random), self.device)  # padding stands last, where a causal mask hides it
+        ids, said = padded(
+            self.texts(progress >= self.recipe.hold, random), self.device
+        )  # padding stands last, where a causal mask hides it
         last = network(ids[:, :-1], read=()).residuals["main"][-1][said[:, 1:]]
         pieces = network.pieces
         return next_piece_loss(network.norm(last), pieces.table, pieces.bias, ids[:, 1:][said[:, 1:]])
 
-    def texts(self, random: Random) -> list[Int[np.ndarray, " token"]]:
+    def texts(self, at_last: bool, random: Random) -> list[Int[np.ndarray, " token"]]:
         """The texts of one batch, all of one kind."""
-        kind = random.choice([*SHARES], p=[*SHARES.values()])
+        shares = AT_LAST if at_last else SHARES
+        kind = random.choice([*shares], p=[*shares.values()])
         if kind in self.short:
             return [self.short[kind][i] for i in self.shelves[kind].draw(self.recipe.batch, random)]
         row = self.rows[kind]
         stretch = min(round(random.choice(STRETCHES) * self.longest), len(row) - 1)
         begins = random.integers(0, len(row) - stretch, max(1, self.recipe.batch // stretch))
+        if at_last and kind == "tales":
+            first = random.choice(self.begins[self.begins <= len(row) - stretch], len(begins))
+            begins = np.where(random.random(len(begins)) < BEGINNINGS, first, begins)
         return [np.concatenate([[BOS], row[at : at + stretch]]) for at in begins]
 
 
@@ -170,9 +180,9 @@ def card_of(model: TextModel, facts: dict[str, Any]) -> str:
         f"{groups} of keys and values, rotary positions, RMSNorm, gated MLP, reads {shape.longest} pieces |",
         f"| parameters | {facts['parameters']:,} |",
         f"| data | {facts['data']} |",
-        f"| trained on | tales of {facts['pieces']['tales']:,} pieces ({SHARES['tales']:.0%} of the batches), "
-        f"novels of {facts['pieces']['novels']:,} ({SHARES['novels']:.0%}), {facts['texts']['said']:,} short sentences "
-        f"({SHARES['said']:.0%}), {facts['texts']['captions']:,} captions ({SHARES['captions']:.0%}) |",
+        f"| trained on | tales of {facts['pieces']['tales']:,} pieces ({often('tales')} of the batches), "
+        f"novels of {facts['pieces']['novels']:,} ({often('novels')}), {facts['texts']['said']:,} short sentences "
+        f"({often('said')}), {facts['texts']['captions']:,} captions ({often('captions')}) |",
         f"| trained | {facts['steps']:,} of the {facts['schedule']:,} steps of its schedule, {facts['batch']:,} pieces "
         f"each, seed {facts['seed']} |",
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
@@ -199,6 +209,11 @@ def card_of(model: TextModel, facts: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def often(kind: str) -> str:
+    """Its share of the batches, before the rate falls and after."""
+    return f"{SHARES[kind]:.0%}, at last {AT_LAST[kind]:.0%}"
 
 
 def table(title: str, rows: Mapping[str, list[float]]) -> list[str]:
