@@ -85,9 +85,8 @@ class Told:
 
     def loss(self, network: Any, progress: float, random: Random) -> Tensor:
         """Cross-entropy of every next piece."""
-        ids, said = padded(
-            self.texts(progress >= self.recipe.hold, random), self.device
-        )  # padding stands last, where a causal mask hides it
+        texts = self.texts(progress >= self.recipe.hold, random)
+        ids, said = padded(texts, self.device)  # padding stands last, where a causal mask hides it
         last = network(ids[:, :-1], read=()).residuals["main"][-1][said[:, 1:]]
         pieces = network.pieces
         return next_piece_loss(network.norm(last), pieces.table, pieces.bias, ids[:, 1:][said[:, 1:]])
