@@ -53,7 +53,7 @@ def test_the_page_says_what_it_shows():
     assert "**Rollout** of the answer, layers 1 to 3" in said
     assert "**Raw attention**, layer 3 alone" in said
     assert "Where the model looked is not yet why it decided" in said
-    assert "‖x‖ : ‖attention(x)‖" in said
+    assert "‖x‖ to ‖attention(x)‖" in said
     assert "its own range of colours" in said
 
 

@@ -276,8 +276,8 @@ def residual_chart(visit: Subject, choice: Choice) -> None:
                   y_title="Residual share", dark=dark(), height=230)  # fmt: skip
     figure.add_hline(y=choice.alpha, line={"color": "#888", "width": 1.5, "dash": "dot"})
     plot(figure, "residual", alt="Share of the residual in each layer, by length, with the chosen weight as a line")
-    words = [f"{name.lower()} {a / b:.1f} : 1" for name, a, b in zip(names, kept, added, strict=True)]
-    st.caption(f"‖x‖ : ‖attention(x)‖, means over tokens: {', '.join(words)}. Dotted: the weight chosen above.")
+    words = [f"{name.lower()}: {a / b:.1f} to 1" for name, a, b in zip(names, kept, added, strict=True)]
+    st.caption(f"‖x‖ to ‖attention(x)‖, means over tokens: {', '.join(words)}. Dotted: the weight chosen above.")
 
 
 def arrays(visit: Subject, choice: Choice, result: Result) -> dict[str, np.ndarray]:

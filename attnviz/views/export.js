@@ -1,13 +1,15 @@
-// A view as a PNG: what is on the canvas, with its sentence and its legend below.
+// A view as a PNG: all there is to see, scrolled into the window or not, with its sentence and its legend below.
 function download(view) {
-  const pad = 16, foot = 78, {ratio, width, height, ink} = view;
+  const {scrolls} = kindOf(view);
+  if (scrolls) paintAs(view, true);
+  const pad = 16, foot = 78, {ratio, ink, canvas} = view, width = canvas.width / ratio, height = canvas.height / ratio;
   const label = view.data.label ? 26 : 0;
   const sheet = document.createElement("canvas"), context = sheet.getContext("2d");
   sheet.width = (width + 2 * pad) * ratio;
   sheet.height = (height + label + foot + 2 * pad) * ratio;
-  context.scale(ratio, ratio);
   context.fillStyle = ink.ground;
   context.fillRect(0, 0, sheet.width, sheet.height);
+  context.scale(ratio, ratio);
   context.fillStyle = ink.text;
   context.font = `600 15px ${ink.font}`;
   if (label) context.fillText(view.data.label, pad, pad + 13);
@@ -16,6 +18,7 @@ function download(view) {
   context.font = `14px ${ink.font}`;
   context.fillText(view.sentence.textContent, pad, top, width);
   if (!view.legend.classList.contains("empty")) legendInto(context, view, pad, top + 30);
+  if (scrolls) paintAs(view, false); // before the browser shows anything of it
   sheet.toBlob((blob) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
@@ -23,6 +26,11 @@ function download(view) {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   });
+}
+
+function paintAs(view, whole) {
+  view.whole = whole;
+  repaint(view);
 }
 
 function legendInto(context, view, x, y) {

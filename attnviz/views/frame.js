@@ -111,6 +111,7 @@ function toggle(view, token, add) {
 }
 
 // Painting ------------------------------------------------------------------------------------------------------------
+const LARGEST = 16_000; // pixels a canvas may be long in every browser
 const FRAME = 30; // milliseconds of one frame; what is not painted by then waits for the next, and clicks come through
 
 function schedule(view) {
@@ -162,6 +163,7 @@ function repaint(view) {
 // An empty canvas of this height (at most the reserved one) and of the device's own pixels. In a view that scrolls it
 // stays in the window while what it shows moves, so that it is never larger than what is seen. -> the part seen.
 function resize(view, height, wide = view.width) {
+  if (view.whole) return unroll(view, Math.ceil(height), Math.ceil(wide));
   const {canvas, context, ratio, width, stage, pane} = view, fit = Math.ceil(Math.min(height, view.data.height));
   view.height = fit;
   const [w, h] = [Math.round(width * ratio), Math.round(fit * ratio)];
@@ -176,6 +178,15 @@ function resize(view, height, wide = view.width) {
   context.setTransform(ratio, 0, 0, ratio, -left * ratio, -top * ratio);
   context.clearRect(left, top, width, fit);
   return {left, top, right: left + width, bottom: top + fit};
+}
+
+// An empty canvas that holds all of a view that scrolls, for a moment and for an export; less sharp where that would be
+// more than browsers draw on.
+function unroll(view, height, width) {
+  const {canvas, context} = view, ratio = (view.ratio = Math.min(view.ratio, LARGEST / Math.max(height, width)));
+  Object.assign(canvas, {width: Math.round(width * ratio), height: Math.round(height * ratio)});
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  return {left: 0, top: 0, right: width, bottom: height};
 }
 
 // Scrolls no further than needed for a box to be seen.

@@ -116,4 +116,4 @@ def test_the_page_is_whole_in_the_dark(page: Page, server: str, settle):
     drawn(page, f"{server}/rollout?sample=cat&target=One+patch&token=120&embed_options=dark_theme", settle)
     expect(page.get_by_text("Rollout of row 8, column 8, layers 1 to 6")).to_be_visible()
     expect(page.locator(".katex").first).to_be_visible()
-    expect(page.get_by_text("‖x‖ : ‖attention(x)‖")).to_be_visible()
+    expect(page.get_by_text("‖x‖ to ‖attention(x)‖")).to_be_visible()

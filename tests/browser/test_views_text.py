@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from benchmarks.server import serving
@@ -344,6 +345,29 @@ def test_the_keyboard_scrolls_to_its_word(seen):
     x, _, w, _ = boxes(demo, "arcs")[39]
     assert 0 < left <= x
     assert x + w <= left + width
+
+
+@pytest.mark.parametrize("name", ["text", "lines", "arcs"])
+def test_a_download_holds_what_is_scrolled_out_of_the_window_too(name: str, seen, tmp_path: Path):
+    demo = seen("tokens=512&heads=4&least=0&causal=1")
+    size = "(name) => (({canvas}) => [canvas.width, canvas.height])(__attnviz.views[name])"
+    before = demo.page.evaluate(size, name)
+    demo.page.evaluate("(name) => __attnviz.views[name].stage.scrollTo(700, 700)", name)
+    with demo.page.expect_download() as waiting:
+        demo.view(name).locator(".save").click()
+    waiting.value.save_as(tmp_path / "view.png")
+    with Image.open(tmp_path / "view.png") as picture:
+        assert np.asarray(picture.convert("RGBA"))[..., 3].min() == 255
+        inked = np.asarray(picture.convert("L")) < 128  # letters and lines on white
+        wide, high = picture.size
+    down, along = (24 * 512, 0) if name == "lines" else (int(max(box[i] for box in boxes(demo, name))) for i in (1, 0))
+    assert high >= down
+    assert wide >= min(along, 16_000)  # no browser draws on more
+    assert inked[:, -250:].any() if name == "arcs" else inked[-250:-110].any()  # the last words
+    demo.page.wait_for_timeout(300)
+    assert demo.page.evaluate(size, name) == before
+    scrolled = "(name) => (({stage}) => stage.scrollTop + stage.scrollLeft)(__attnviz.views[name])"
+    assert demo.page.evaluate(scrolled, name) > 0
 
 
 def test_arcs_agree_with_those_that_are_given(seen):
