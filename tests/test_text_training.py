@@ -85,6 +85,16 @@ def test_a_longer_schedule_goes_on_from_where_the_rate_was_held(tmp_path: Path):
     assert all(torch.equal(tensor, later.state_dict()[name]) for name, tensor in once.state_dict().items())
 
 
+def test_a_schedule_may_end_sooner_than_planned_while_the_rate_is_held(tmp_path: Path):
+    long, short = (text_run.TextRecipe(steps=steps, batch=64, rate=1e-2, warmup=2, hold=0.5) for steps in (12, 10))
+    kept = tmp_path / "checkpoint.pt"
+    text_run.trained(small(), replace(long, until=5), loss, CPU, lambda stand: None, kept)
+    later, _ = text_run.trained(small(), short, loss, CPU, lambda stand: None, kept)
+    assert torch.load(tmp_path / text_run.HELD, weights_only=True)["step"] == 5
+    once, _ = text_run.trained(small(), short, loss, CPU, lambda stand: None)
+    assert all(torch.equal(tensor, later.state_dict()[name]) for name, tensor in once.state_dict().items())
+
+
 def test_a_state_of_another_schedule_is_refused(tmp_path: Path):
     kept = tmp_path / "checkpoint.pt"
     text_run.trained(small(), RECIPE, loss, CPU, lambda stand: None, kept)

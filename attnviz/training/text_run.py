@@ -123,14 +123,14 @@ def trained(
         run.load(kept)
     total, count = 0.0, 0
     while run.step < recipe.last:
+        if checkpoint and recipe.hold and run.step == recipe.held:
+            run.save(checkpoint.with_name(HELD))
         total, count = total + run.advance(), count + 1
         if run.step % every == 0 or run.step == recipe.last:
             report(Stand(run.step / recipe.steps, total / count, run.seconds))
             total, count = 0.0, 0
         if checkpoint and (run.step % (4 * every) == 0 or run.step == recipe.last):
             run.save(checkpoint)
-        if checkpoint and run.step == recipe.held:
-            run.save(checkpoint.with_name(HELD))
     shipped: Any = run.average.module
     return shipped.cpu().eval(), run.seconds
 
