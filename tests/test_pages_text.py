@@ -139,11 +139,11 @@ def test_whole_words_and_special_tokens():
     text = "An unbelievably tiny dog."
     pieces = load_text("sentences").prepare(text).tokens["main"]
     at = open_page("heads", model="sentences", text=text, token=str(pieces.labels.index("An")))
-    assert "where An looks" in said(at)
+    assert "where “An” looks" in said(at)
     at.toggle(key="words").set_value(True).run()
     inside = next(i for i, label in enumerate(pieces.labels) if label.startswith("##"))
     at = open_page("heads", model="sentences", text=text, token=str(inside), words="true", drop="true").run()
-    assert "where unbelievably looks" in said(at)
+    assert "where “unbelievably” looks" in said(at)
     assert "CLS, SEP left out" in said(at)
 
 

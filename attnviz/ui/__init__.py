@@ -22,6 +22,7 @@ from attnviz.ui.state import (
     layer_name,
     on_page,
     set_tokens,
+    spoken_name,
     token_name,
 )
 from attnviz.ui.subject import Subject
@@ -79,6 +80,7 @@ __all__ = [
     "set_tokens",
     "share_picture",
     "sidebar",
+    "spoken_name",
     "token_name",
     "trace",
     "visit",

@@ -15,7 +15,7 @@ from attnviz.models.subwords import EOS
 from attnviz.ui.answers import percent
 from attnviz.ui.generate import Scene, both_texts, move, plain, wish, words_written
 from attnviz.ui.output import dark, plot
-from attnviz.ui.state import buttons, head_name, layer_name, set_tokens
+from attnviz.ui.state import buttons, head_name, layer_name, set_tokens, spoken_name
 
 SHOWN = 12  # pieces among the likeliest
 ALL = "All"
@@ -112,9 +112,8 @@ def attention(here: Scene, weights: Float[np.ndarray, "query key"], name: str, a
     tokens = here.sample.tokens["main"]
     masked = ~np.tri(len(tokens), dtype=bool)
     views.send_maps(MAP, np.where(masked, 0, weights)[None], titles=[name], keys=tokens, masked=masked)
-    label = plain(tokens.labels[at])
     does = "before the next piece was written" if at < len(tokens) - 1 else "while the next piece is expected"
-    st.markdown(f"**Where {label} looks** {does}: {name}")
+    st.markdown(f"**Where {spoken_name(tokens, at)} looks** {does}: {name}")
     views.text_view("generate:text", maps=MAP, tokens=[at], height=230, on_pick=pick,
                     label="The text so far, by attention of one token over all before it")  # fmt: skip
     views.lines_view("generate:lines", maps=MAP, heads=[0], tokens=[at], least=0.03, height=400, on_pick=pick,

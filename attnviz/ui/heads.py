@@ -25,7 +25,7 @@ from attnviz.ui.cache import open_model, trace
 from attnviz.ui.display import mean_of
 from attnviz.ui.output import dark, plot
 from attnviz.ui.samples import open_sample, samples_of
-from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, layer_name, plain, token_name
+from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, layer_name, spoken_name, token_name
 from attnviz.ui.subject import Subject
 from attnviz.ui.visit import prepared
 
@@ -294,5 +294,5 @@ def middle(tokens: Tokens) -> int:
 def said(tokens: Tokens, chosen: Sequence[int]) -> str:
     """Whose attention is shown, in words."""
     if len(chosen) == 1:
-        return f"where {plain(token_name(tokens, chosen[0]))} looks"
+        return f"where {spoken_name(tokens, chosen[0])} looks"
     return f"where {len(chosen)} picked tokens look, summed"

@@ -35,6 +35,12 @@ def token_name(tokens: Tokens, index: int) -> str:
     return f"row {row + 1}, column {column + 1}"
 
 
+def spoken_name(tokens: Tokens, index: int) -> str:
+    """The same within a sentence, as Markdown: a word of a text stands in quotation marks."""
+    name = plain(token_name(tokens, index))
+    return name if tokens.words is None or tokens.words[index] < 0 else f"“{name}”"
+
+
 def plain(text: str) -> str:
     """A text as Markdown that shows just that text."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)

@@ -6,7 +6,6 @@ from attnviz import ui, views
 from attnviz.ui import read_answers, read_heads, read_look
 from attnviz.ui.reading import use
 from attnviz.ui.sentences import sentences_of
-from attnviz.ui.state import plain
 
 SHOWN = 2  # sentences beside each other; the others wait in a popover
 
@@ -35,7 +34,7 @@ with text:
     if slot is None:
         st.markdown(reason)
     else:
-        st.markdown(f"**{title}:** where {plain(look.tokens.labels[chosen[0]])} looks")
+        st.markdown(f"**{title}:** where {ui.spoken_name(look.tokens, chosen[0])} looks")
         views.text_view("start:view", maps=slot, tokens=chosen, scale=look.scale, colours=look.colours, label=title,
                         on_pick=look.pick)  # fmt: skip
 with answer:

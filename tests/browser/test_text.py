@@ -51,7 +51,7 @@ def test_a_link_brings_words_head_and_options(page: Page, server: str, settle):
     page.goto(f"{server}/heads?model=sentences&text=The%20cats%20sleep.&layer=2&head=3&token=2&words=true&view=Matrix")
     settle(page)
     expect(page.get_by_text("Layer 2, head 3:")).to_be_visible(timeout=WAIT)
-    expect(page.get_by_text("where cats looks")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("where “cats” looks")).to_be_visible(timeout=WAIT)
     expect(view(page, "All weights of layer 2, head 3")).to_be_visible(timeout=WAIT)
 
 
