@@ -102,6 +102,7 @@ def texts(here: Written, look: Look, step: int, at: int) -> None:
     asking, _ = tokens_of(here, look.kind, step)
     st.markdown("**French**, coloured by how likely each piece was")
     views.text_view("translate:french", maps="translate:sure", tokens=[at], scale="linear", height=160, shared=True,
+                    back="translate:map" if look.kind == "cross" else None,
                     label="The French that is written so far", on_pick=pick)  # fmt: skip
     if look.kind == "encoder":
         at = chosen_token("from", len(asking), len(asking) // 2)

@@ -135,6 +135,7 @@ def text_view(
     shared: bool = False,
     stretched: bool = False,
     follows: str | None = None,
+    back: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
@@ -143,12 +144,13 @@ def text_view(
 
     The words are the keys. Where they are of another stream than the queries (cross-attention) pointing only reads
     them, and nothing is picked. `drop_special`: CLS, SEP and their like are left out and the rest is rescaled. A text
-    of more than `height` pixels (560) scrolls. `shared`, `stretched` and `follows`: as in `picture_view`.
+    of more than `height` pixels (560) scrolls. `shared`, `stretched` and `follows`: as in `picture_view`. `back`: maps
+    from these words to another text; while a word of that one is pointed at, these are coloured by what they give it.
     """
     fit = {"shape": "text", "letters": known(maps).get("text", 0)}
     _mount(key, "text", height or 560, fit, on_pick, tokens, maps=maps, index=index, scale=scale, colours=colours,
-           drop_prefix=drop_special, several=several, shared=shared, stretched=stretched, label=label,
-           **_led(follows))  # fmt: skip
+           drop_prefix=drop_special, several=several, shared=shared, stretched=stretched, back=back,
+           label=label, **_led(follows))  # fmt: skip
 
 
 def lines_view(

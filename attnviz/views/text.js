@@ -74,21 +74,48 @@ const textView = {
   },
   where: (view, {token}) => textBoxes(view, textView.record(view).keys).places[token],
 
+  // The word of another text that is pointed at, and the maps from these words to it, where `back` names them.
+  lookedAt({data}, {keys}) {
+    const maps = recordOf(data.back), key = maps?.square && !shared.hover?.query ? tokenAt(maps.keys, shared.hover?.key) : null;
+    const theirs = key != null && maps.queries.stream === keys.stream && maps.queries.count === keys.count;
+    return theirs && maps.keys.stream !== keys.stream ? {maps, key} : null;
+  },
+
+  // The words on the colour of what each gives to that one.
+  paintLooks(view, record, {places}, seen, {maps, key}) {
+    const given = Float32Array.from({length: maps.queries.count}, (_, query) => valueOf(maps, rowIndex(maps, 0, query), key));
+    const scale = makeScale(view.data.scale, ofNumbers(given, false), false), table = tableOf(view.data.colours, false);
+    const row = {table, index: Int16Array.from(given, (value) => (value === value ? Math.round(scale.t(value) * 255) : -1))};
+    const best = strongest(given), [who, whom] = [nameOf(maps.queries, best), nameOf(maps.keys, key)];
+    this.drawWords(view, record, places, seen, row);
+    markText(view, record, places, null, best);
+    return {
+      sentence: `${capital(whom)} gets most from ${who}: ${written(given[best], maps.unit)}`,
+      legend: {scale, table, unit: maps.unit, note: `what each word gives to ${whom}`},
+    };
+  },
+
+  drawWords(view, record, places, seen, row) {
+    places.forEach((box, i) => {
+      if (box[1] + TALL > seen.top && box[1] < seen.bottom) drawToken(view, record.keys, i, box, row);
+    });
+  },
+
   paint(view) {
     const record = this.record(view);
     if (!record) return null;
     const {data, index} = view, boxes = textBoxes(view, record.keys), drop = data.drop_prefix;
     const seen = resize(view, Math.max(boxes.bottom, view.root.expected(view.width)));
     const queries = record.square ? active(view, record.queries) : [], shown = !record.square || queries.length > 0;
+    const looked = this.lookedAt(view, record);
+    if (looked) return this.paintLooks(view, record, boxes, seen, looked);
     const fixed = data.shared && shown ? commonScale([record], queries, data.scale, drop) : null;
     const row = shown && paintRow(record, index, queries, {
       name: data.scale, colours: data.colours, drop, fixed, stretched: data.stretched,
     });
     const over = own(record) ? hovered(record.keys) : null, key = tokenAt(record.keys, shared.hover?.key);
     const words = shown && rowWords(record, index, queries, drop, record.square ? key : over);
-    boxes.places.forEach((box, i) => {
-      if (box[1] + TALL > seen.top && box[1] < seen.bottom) drawToken(view, record.keys, i, box, row);
-    });
+    this.drawWords(view, record, boxes.places, seen, row);
     markText(view, record, boxes.places, words?.best, key);
     if (!shown) return {sentence: "Point at a word to see where it looks", note: maskNote(record, index)};
     const note = [data.shared && "one range for all", gapsNote(record, index, queries, drop)].filter(Boolean).join("; ");

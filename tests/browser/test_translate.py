@@ -29,6 +29,10 @@ def test_pointing_at_a_french_word_lights_up_the_english(page: Page, server: str
     expect(sentence(french)).to_contain_text("%")
     expect(sentence(english)).not_to_have_text(before)
     expect(sentence(english)).to_contain_text("gives")
+    frame = english.bounding_box()
+    assert frame is not None
+    page.mouse.move(frame["x"] + 14, frame["y"] + 20)
+    expect(sentence(french)).to_contain_text("“I” gets most from ")
 
 
 def test_steps_are_walked_through_and_the_address_follows(page: Page, server: str, settle):

@@ -18,7 +18,7 @@ from tests.browser.views_seen import Seen
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=60_000)  # the machine may be busy; nothing here measures time
 DEMO = Path(__file__).with_name("views_text_demo.py")
-VIEWS = ("text", "arcs", "matrix", "lines", "tiles", "row", "cross text", "cross lines")
+VIEWS = ("text", "arcs", "matrix", "lines", "tiles", "row", "cross text", "cross lines", "target")
 DARK = "embed=true&embed_options=dark_theme"
 PUPPY, BARK, ED, GRAND, MOTHER, COMMA = 2, 3, 4, 7, 8, 9  # tokens of the demo's sentence; CLS is 0
 
@@ -424,6 +424,26 @@ def test_one_number_a_word_and_two_sentences(seen):
     hover(demo, "cross lines", {"side": "query", "index": 2})
     expect(demo.sentence("cross text")).to_contain_text("“chiot” gives")
     expect(demo.sentence("text")).to_have_text("Point at a word to see where it looks")  # of another sentence
+
+
+def test_a_word_of_another_text_shows_who_looks_at_it(seen):
+    demo = seen()
+    painted = """() => { const {text} = __attnviz.kinds, view = __attnviz.views.target;
+      return text.lookedAt(view, text.record(view))?.key ?? null }"""
+    sure = demo.sentence("target").inner_text()
+    cross = weights(demo, "cross")[0]
+    for name, at in (("cross text", token(ED)), ("cross lines", {"side": "key", "index": ED})):
+        hover(demo, name, at)
+        best = int(cross[:, ED].argmax())
+        said = f"“…ed” gets most from “{['', 'le', 'chiot', 'aboy', '…ait', '.'][best]}”: {100 * cross[best, ED]:.1f}"
+        expect(demo.sentence("target")).to_contain_text(said)
+        expect(legend(demo, "target")).to_contain_text("what each word gives to “…ed”")
+        assert demo.page.evaluate(painted) == ED
+    hover(demo, "cross lines", {"side": "query", "index": 2})  # now the words look themselves
+    assert demo.page.evaluate(painted) is None
+    expect(demo.sentence("target")).not_to_contain_text("gets most")
+    hover(demo, "text", token(ED))  # a word of no text that these look at
+    expect(demo.sentence("target")).to_have_text(sure)
 
 
 def test_words_are_shown_as_text_whatever_they_say(seen):

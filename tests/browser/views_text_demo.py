@@ -64,6 +64,8 @@ for i, slot in enumerate(slots):
                     signed=bool(ask("signed")), unit="number" if ask("signed") else "percent",
                     kind="scores" if ask("signed") else "weights")  # fmt: skip
 views.send_maps("cross", weights(len(other), len(tokens)), titles=titles, keys=tokens, queries=other)
+likely = np.linspace(0.1, 0.9, len(other))[None]
+views.send_maps("target", likely, titles=["How likely"], keys=other, kind="probability")
 views.send_maps("row", maps[:1, 4], titles=["Relevance"], keys=tokens, kind="relevance", signed=bool(ask("signed")))
 
 
@@ -93,6 +95,7 @@ def body() -> None:
         views.text_view("cross text", maps="cross", tokens=(2,), label="The source sentence")
     with right:
         views.lines_view("cross lines", maps="cross", heads=[0], least=0.02, label="Between two sentences")
+        views.text_view("target", maps="target", back="cross", label="The target sentence")
 
 
 body()
