@@ -6,9 +6,8 @@ import math
 
 import pytest
 
-import attnviz
-from attnviz.models import TextModel
-from attnviz.models.store import ASSETS, TRANSLATORS
+from attnviz.models import TextModel, load_text
+from attnviz.models.store import ASSETS, TRANSLATORS, load_translator
 from attnviz.models.translation import TranslationModel
 from attnviz.training import bleu, corpus
 from attnviz.training.blimp import blimp, perplexity
@@ -20,17 +19,13 @@ LEAST = {"translator": 30, "seq2seq": 40}  # BLEU on the Tatoeba test
 @pytest.fixture(scope="module")
 def stories() -> TextModel:
     """The decoder of stories, opened."""
-    model = attnviz.load("stories")
-    assert isinstance(model, TextModel)
-    return model
+    return load_text("stories")
 
 
 @pytest.fixture(scope="module", params=TRANSLATORS)
 def translator(request: pytest.FixtureRequest) -> TranslationModel:
     """Each of the translators, opened."""
-    model = attnviz.load(request.param)
-    assert isinstance(model, TranslationModel)
-    return model
+    return load_translator(request.param)
 
 
 def test_the_card_of_stories_prints_the_facts(stories: TextModel):

@@ -145,7 +145,7 @@ def test_at_last_many_stretches_begin_with_a_tale(at_last: bool, share: float, d
     told = stories.Told(SIZE, load_subwords(), CPU)
     told.rows["tales"] = np.arange(100, 2100, dtype=np.int16)  # each piece says where it stands
     told.rows["tales"][[499, 999]] = EOS
-    told.begins = np.array([0, 500, 1000])
+    told.tales_begin = np.array([0, 500, 1000])
     drawn = [told.texts(at_last, np.random.default_rng(seed)) for seed in range(2000)]
     tales = [int(row[1]) for texts in drawn for row in texts if row[1] >= 100 and row[-1] == row[1] + len(row) - 2]
     assert len(tales) > 1000
@@ -155,8 +155,8 @@ def test_at_last_many_stretches_begin_with_a_tale(at_last: bool, share: float, d
 def test_a_tale_begins_where_the_one_before_has_ended(data: Path):
     told = stories.Told(SIZE, load_subwords(), CPU)
     row = told.rows["tales"]
-    assert told.begins.tolist() == [0, *(i + 1 for i in range(len(row) - 1) if row[i] == EOS)]
-    assert len(told.begins) == 3
+    assert told.tales_begin.tolist() == [0, *(i + 1 for i in range(len(row) - 1) if row[i] == EOS)]
+    assert len(told.tales_begin) == 3
 
 
 def test_batches_change_when_the_rate_begins_to_fall(data: Path, monkeypatch: pytest.MonkeyPatch):

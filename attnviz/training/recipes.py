@@ -57,6 +57,8 @@ CPU_VIT = Recipe(
     start="mimetic",
 )
 
+WINDOWS = replace(CPU_VIT, steps=350, rate=1.2e-3, average=0.985, windows=0.75, before="vit")
+
 RECIPES: dict[str, Recipe] = {
     "vit": CPU_VIT,
     # The network shipped first hardly told places apart, and its first two layers looked everywhere alike.
@@ -69,13 +71,9 @@ RECIPES: dict[str, Recipe] = {
         anew=("positions", "blocks.[01].attention.*"),
     ),
     # Windows show its heads whole neighbourhoods, and pictures are changed less: so short a training sees few twice.
-    "vit-windows": replace(
-        CPU_VIT, steps=350, rate=1.2e-3, average=0.985, windows=0.75, before="vit", augmentation=GENTLE
-    ),
-    # The same for longer: its answers on held-out pictures went on rising. Another seed, so another order of pictures.
-    "vit-more": replace(
-        CPU_VIT, steps=1400, rate=1.2e-3, average=0.995, windows=0.75, before="vit", augmentation=GENTLE, seed=1
-    ),
+    "vit-windows": WINDOWS,
+    # The same for longer, with another seed, so that pictures come in another order.
+    "vit-more": replace(WINDOWS, steps=1400, average=0.995, seed=1),
     "vit-gpu": replace(
         CPU_VIT,
         config=ViTConfig(width=256, layers=8, heads=8, positions="learned2d"),

@@ -73,7 +73,7 @@ class Told:
             "said": [*english, *(sentence.text for sentence in corpus.treebank("train"))],
             "captions": [*corpus.captions("train")],
         }
-        self.begins = np.flatnonzero(np.append(EOS, self.rows["tales"][:-1]) == EOS)  # where a tale begins
+        self.tales_begin = np.flatnonzero(np.append(EOS, self.rows["tales"][:-1]) == EOS)  # where a tale begins
         self.short = {
             kind: [np.array([BOS, *ids[: self.longest - 1], EOS], dtype=np.int16) for ids in subwords.batch(texts)]
             for kind, texts in short.items()
@@ -101,7 +101,7 @@ class Told:
         stretch = min(round(random.choice(STRETCHES) * self.longest), len(row) - 1)
         begins = random.integers(0, len(row) - stretch, max(1, self.recipe.batch // stretch))
         if at_last and kind == "tales":
-            first = random.choice(self.begins[self.begins <= len(row) - stretch], len(begins))
+            first = random.choice(self.tales_begin[self.tales_begin <= len(row) - stretch], len(begins))
             begins = np.where(random.random(len(begins)) < BEGINNINGS, first, begins)
         return [np.concatenate([[BOS], row[at : at + stretch]]) for at in begins]
 

@@ -4,18 +4,22 @@
 // `stretched` lets the row's own scale begin at its least value.
 function paintRow(record, map, queries, {name, colours, drop, fixed, stretched}) {
   const table = tableOf(colours, record.signed), count = record.shape.at(-1);
-  const {aside} = record.keys, index = Int16Array.from({length: count}, (_, k) => (drop && aside[k] ? -2 : -1));
+  const {aside} = record.keys, unlessDropped = (step, k) => (drop && aside[k] ? -2 : step);
   if (!record.square || queries.length > 1 || (stretched && !fixed)) {
     const total = togetherRow(record, map, queries, drop);
     const scale = fixed ?? makeScale(name, ofNumbers(total, record.signed), record.signed, stretched);
-    for (let k = 0; k < count; k++) if (total[k] === total[k]) index[k] = Math.round(scale.t(total[k]) * 255);
-    return {scale, table, index};
+    return {scale, table, index: stepsOf(total, scale).map(unlessDropped)};
   }
   const row = rowIndex(record, map, queries[0]), factor = factorOf(record, row, drop);
   const scale = fixed ?? rowScale(record, row, factor, drop, name);
   const of = byteSteps(record, row, factor, scale), start = row * count;
-  for (let k = 0; k < count; k++) if (index[k] === -1) index[k] = of[record.cells[start + k]];
+  const index = Int16Array.from({length: count}, (_, k) => unlessDropped(of[record.cells[start + k]], k));
   return {scale, table, index};
+}
+
+// The step of the colour table for each of some numbers, -1 where there is none.
+function stepsOf(values, scale) {
+  return Int16Array.from(values, (value) => (value === value ? Math.round(scale.t(value) * 255) : -1));
 }
 
 // The step of the colour table for each of the 256 possible bytes of a row.

@@ -85,9 +85,8 @@ const textView = {
   paintLooks(view, record, {places}, seen, {maps, key}) {
     const given = Float32Array.from({length: maps.queries.count}, (_, query) => valueOf(maps, rowIndex(maps, 0, query), key));
     const scale = makeScale(view.data.scale, ofNumbers(given, false), false), table = tableOf(view.data.colours, false);
-    const row = {table, index: Int16Array.from(given, (value) => (value === value ? Math.round(scale.t(value) * 255) : -1))};
     const best = strongest(given), [who, whom] = [nameOf(maps.queries, best), nameOf(maps.keys, key)];
-    this.drawWords(view, record, places, seen, row);
+    this.drawWords(view, record, places, seen, {table, index: stepsOf(given, scale)});
     markText(view, record, places, null, best);
     return {
       sentence: `${capital(whom)} gets most from ${who}: ${written(given[best], maps.unit)}`,
