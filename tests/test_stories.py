@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,20 @@ def test_a_training_stopped_early_says_so_and_goes_on_as_if_it_had_not_been(data
     assert not all(torch.equal(early[name], once[name]) for name in once)
     with pytest.raises(ValueError, match="has gone on to step 6 of 6"):
         stories.run_stories(tmp_path / "back", CPU, silent, kept, replace(SIZE, recipe=replace(RECIPE, until=3)))
+
+
+def test_what_is_shipped_goes_on_from_its_weights_and_the_card_tells_both(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stories.run_stories(tmp_path / "out", CPU, silent, size=SIZE)
+    monkeypatch.setattr(stories, "load_text", partial(attnviz.load, folder=tmp_path / "out"))
+    still = replace(SIZE, recipe=replace(RECIPE, rate=0.0, seed=1), before="stories")
+    card = stories.run_stories(tmp_path / "more", CPU, silent, size=still)
+    facts = json.loads((tmp_path / "more" / "config.json").read_text())["facts"]
+    assert facts["before"]["blimp"] == facts["blimp"]
+    assert "| before that | 6 steps of 64 pieces, seed 0, " in card
+    first, later = (attnviz.load("stories", folder=tmp_path / name).network.state_dict() for name in ("out", "more"))
+    assert all(torch.equal(first[name], later[name]) for name in first)
 
 
 @pytest.mark.parametrize("at_last", [False, True])

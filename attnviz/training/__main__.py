@@ -4,8 +4,8 @@
 some of them, --seeds how often. `digits` trains small networks on handwritten digits, from 5 seeds unless --seeds
 says otherwise; `sweep` one on ever more of them. `word2vec` trains word vectors, and `one-block` a block of a
 transformer that reads them. `subwords` learns the pieces of words of all text models, `treebank` draws the sentences
-that heads are held against. `sentences` learns to read English and `sentences-more` lets what is shipped go on,
-`stories` to continue it, `translator` and `seq2seq` to translate; these go on where they were cut off.
+that heads are held against. `sentences` learns to read English, `stories` to continue it, `translator` and `seq2seq`
+to translate; these go on where they were cut off. `sentences-more` and `stories-more` let what is shipped go on.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ RESUMED = {
     "translator": translate.run_translator,
     "seq2seq": seq2seq.run_seq2seq,
     "stories": stories.run_stories,
+    "stories-more": stories.run_more,
 }
 
 

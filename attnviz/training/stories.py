@@ -4,6 +4,7 @@ Most batches are stretches of stories that run on over paragraphs, short ones an
 simple tales, a small part of what there is, as often as old novels. The others are short sentences and captions, each
 from its beginning to its end, so that it knows how sentences begin and stop. What it shall be good at comes more often
 at the end, while the rate falls (Hu et al. 2024, arXiv 2404.06395): simple English, and how tales begin.
+`stories-more` lets the decoder that is shipped go on learning, from the same texts in another order.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnviz.models.generate import Settings, steps, text_of
-from attnviz.models.store import as_shipped
+from attnviz.models.store import as_shipped, load_text
 from attnviz.models.subwords import BOS, EOS, Subwords, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TextModel
-from attnviz.training import corpus
+from attnviz.training import card, corpus
 from attnviz.training.blimp import blimp, perplexity
-from attnviz.training.card import opening
 from attnviz.training.loop import machine
 from attnviz.training.next_piece import next_piece_loss
 from attnviz.training.skipgram import Stand
@@ -39,6 +40,9 @@ STRETCHES = (1 / 4, 1 / 4, 1 / 2, 1)  # lengths of a stretch, as shares of what 
 BEGIN, SAMPLE = "Once upon a time", 80  # what the samples of the card begin with, and their pieces
 TITLE = "English stories, word after word"
 RECIPE = TextRecipe(steps=4500, batch=4096, rate=3e-3, hold=0.7, average=0.995)
+MORE = replace(RECIPE, steps=3400, warmup=60, hold=0.6, seed=1)
+TOLD = (*card.TOLD, "threads", "blimp")  # of the training it goes on from
+earlier = partial(card.earlier, score="blimp", said="of BLiMP", unit=" pieces")
 SHAPE = ReaderConfig(width=192, layers=6, heads=6, variant="gqa", options={"groups": 2, "bias": False}, norm="rms",
                      gated=True, mlp=8 / 3, positions="rotary", longest=512, causal=True)  # fmt: skip
 
@@ -51,10 +55,12 @@ class Size:
     recipe: TextRecipe
     pairs: int | None = None
     options: str = ""  # of the command that asks for it
+    before: str = ""  # a shipped model to go on from, with a schedule of its own
 
 
 SIZES = {
     "cpu": Size(SHAPE, RECIPE, pairs=300),
+    "more": Size(SHAPE, MORE, pairs=300, before="stories"),
     "gpu": Size(replace(SHAPE, width=384, layers=8), TextRecipe(steps=8000, batch=16_384, rate=1.5e-3, average=0.999)),
 }
 
@@ -128,11 +134,13 @@ def run_stories(
     recipe, subwords = chosen.recipe, load_subwords()
     torch.manual_seed(recipe.seed)
     told = Told(chosen, subwords, device)
-    network, seconds = trained(Reader(chosen.shape), recipe, told.loss, device, report, checkpoint)
+    before = load_text(chosen.before) if chosen.before else None
+    start = Reader(chosen.shape) if before is None else before.network.requires_grad_(True)
+    network, seconds = trained(start, recipe, told.loss, device, report, checkpoint)
     as_shipped(network)
     network.to(device).requires_grad_(False)
     facts = {
-        "recipe": "stories" + chosen.options,
+        "recipe": ("stories-more" if chosen.before else "stories") + chosen.options,
         "parameters": sum(p.numel() for p in network.parameters()),
         "pieces": {kind: len(row) for kind, row in told.rows.items()},
         "texts": {kind: len(texts) for kind, texts in told.short.items()},
@@ -146,16 +154,26 @@ def run_stories(
         **blimp(network, subwords, chosen.pairs),
         "data": corpus.STORY_SOURCES,
     }
+    if before is not None:
+        facts["before"] = {name: value for name, value in before.facts.items() if name in TOLD}
     model = TextModel("stories", network.cpu(), subwords, title=TITLE)
     facts["samples"] = {seed: sample(model, seed) for seed in range(3)}
-    card = card_of(model, facts)
-    model.save(folder, card, facts)
-    return card
+    text = card_of(model, facts)
+    model.save(folder, text, facts)
+    return text
+
+
+def run_more(
+    folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
+    size: str = "cpu", **changes: int,
+) -> str:  # fmt: skip
+    """Let the shipped decoder go on learning, in its own size. Raises NoData."""
+    return run_stories(folder, device, report, checkpoint, "more", **changes)
 
 
 def changed(size: str, changes: Mapping[str, int]) -> Size:
     """A size with another number of steps, another seed or an earlier end; the card will name them."""
-    said = [] if size == "cpu" else [f"--size {size}"]
+    said = [] if size in ("cpu", "more") else [f"--size {size}"]
     said += [f"--{name} {value}" for name, value in changes.items()]
     recipe = replace(SIZES[size].recipe, **changes)
     return replace(SIZES[size], recipe=recipe, options=" ".join(["", *said]))
@@ -174,7 +192,7 @@ def card_of(model: TextModel, facts: dict[str, Any]) -> str:
     shape, (low, high), as_drawn = model.config, facts["blimp_interval"], Settings()
     groups = shape.options.get("groups", shape.heads)
     lines = [
-        *opening("stories: a decoder that continues English", facts["recipe"]),
+        *card.opening("stories: a decoder that continues English", facts["recipe"]),
         f"| network | {shape.layers} layers, width {shape.width}, {shape.heads} heads of queries that share "
         f"{groups} of keys and values, rotary positions, RMSNorm, gated MLP, reads {shape.longest} pieces |",
         f"| parameters | {facts['parameters']:,} |",
@@ -184,6 +202,7 @@ def card_of(model: TextModel, facts: dict[str, Any]) -> str:
         f"({often('said')}), {facts['texts']['captions']:,} captions ({often('captions')}) |",
         f"| trained | {facts['steps']:,} of the {facts['schedule']:,} steps of its schedule, {facts['batch']:,} pieces "
         f"each, seed {facts['seed']} |",
+        *(f"| before that | {line} |" for line in earlier(facts)),
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| perplexity of held-out stories | {facts['perplexity_piece']} a piece, {facts['perplexity_word']} a word "
         f"({facts['held_out_pieces']:,} pieces, {facts['held_out_words']:,} words; windows of {facts['window']} pieces "
