@@ -40,7 +40,7 @@ def body() -> None:
     rows = [f"Layer {i + 1}" for i in range(layers)]
     maps = [f"layer {i}" for i in range(layers)]
     views.tiles_view("grid", maps=maps, rows=rows, columns=names, tiles="overview", mode="matrix", tile=48,
-                     selected=(layer, head), on_pick=open_cell)  # fmt: skip
+                     selected=(layer, head), buttons=("layer", "head"), on_pick=open_cell)  # fmt: skip
     views.matrix_view("matrix", maps=f"layer {layer}", index=head, follows="grid")
 
 

@@ -54,7 +54,8 @@ def page() -> None:
         across = visit.model.config.heads
         views.tiles_view("all", picture="picture", maps=heads.slots(visit), tokens=chosen,
                          order=heads.order(table, measure), rows=ui.call_names(visit.trace),
-                         selected=(layer, head), columns=[ui.head_name(i) for i in range(across)],
+                         selected=(layer, head), buttons=("layer", "head"),
+                         columns=[ui.head_name(i) for i in range(across)],
                          tile=min(96, 580 // across), mode="rows" if mode == "One patch" else "matrix",
                          drop_prefix=look.drop_prefix, on_pick=open_head,
                          tiles=None if heads.resident(visit) else "heads:tiles",

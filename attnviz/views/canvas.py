@@ -69,6 +69,7 @@ def tiles_view(
     colours: str = "viridis",
     drop_prefix: bool = True,
     selected: tuple[int, int] | None = None,
+    buttons: tuple[str, str] | None = None,
     mode: Literal["rows", "matrix"] = "rows",
     tiles: str | None = None,
     tile: int = 72,
@@ -80,7 +81,8 @@ def tiles_view(
 ) -> None:
     """A grid of small maps: `maps[i]` is one row of the grid (a layer), its maps are the columns (heads).
 
-    `shared` and `stretched`: as in `picture_view`; left open, maps of a single row share one range.
+    `shared` and `stretched`: as in `picture_view`; left open, maps of a single row share one range. `buttons`: the keys
+    of the two rows of buttons that choose the row and the column that are selected; a press is shown at once.
     """
     title = 18 if columns is None or order is not None else 0
     across = len(columns) if columns is not None else max((known(slot).get("maps", 1) for slot in maps), default=1)
@@ -90,9 +92,9 @@ def tiles_view(
     height = down * (tile + 6 + title) + (2 if title else 20)
     _mount(key, "tiles", height, fit, on_pick, tokens, picture=picture, maps=list(maps), rows=list(rows),
            columns=None if columns is None else list(columns), scale=scale, colours=colours, drop_prefix=drop_prefix,
-           selected=None if selected is None else list(selected), mode=mode, tiles=tiles,
-           tile=tile, order=None if order is None else [list(cell) for cell in order], shared=shared,
-           stretched=stretched, label=label)  # fmt: skip
+           selected=None if selected is None else list(selected), buttons=buttons and list(buttons),
+           mode=mode, tiles=tiles, tile=tile, order=None if order is None else [list(cell) for cell in order],
+           shared=shared, stretched=stretched, label=label)  # fmt: skip
 
 
 def matrix_view(

@@ -134,11 +134,18 @@ function paintWaiting() {
   if (shared.waiting.size) shared.frame ||= requestAnimationFrame(paintWaiting);
 }
 
-// The map a view shows: the one Python named or, until Python has answered, the one just clicked in the grid it follows.
+function scheduleFollowers({name}) {
+  for (const other of Object.values(shared.views)) if (other.data.follows === name) schedule(other);
+}
+
+// The map a view shows: the one Python named or, until Python has answered, the one just clicked in the grid it follows,
+// or asked for by one of that grid's buttons.
 // `rough`: that one is not in the browser yet, but perhaps its small overview is.
-function opened({data}) {
+function opened({data, name}) {
   const leader = shared.views[data.follows], named = {maps: data.maps, index: data.index, rough: null};
-  if (!leader?.selected || leader.count <= data.led) return named;
+  if (!leader?.selected) return named;
+  const ahead = shared.ahead?.by === data.follows && !shared.ahead.answered.has(name);
+  if (!ahead && leader.count <= data.led) return named;
   const [row, column] = leader.selected, maps = leader.data.maps[row];
   if (hasMap(recordOf(maps), column)) return {maps, index: column, rough: null};
   return {...named, rough: {tiles: leader.data.tiles, row, column}};

@@ -16,6 +16,7 @@ shared.show = (root, {data, setStateValue}) => {
   if (data.answered >= view.count) Object.assign(view, {tokens: data.tokens, selected: data.selected ?? null});
   view.count = Math.max(view.count, data.answered);
   Object.assign(view, {data, send: setStateValue, ink: readInk(root), barTable: null});
+  shared.ahead?.answered.add(view.name);
   root.style.setProperty("--av-muted", view.ink.muted);
   view.legend.classList.toggle("bare", !data.maps); // nothing to measure: one line is enough
   view.canvas.setAttribute("aria-label", `${data.label || "Map"}. Arrow keys move, Enter picks, Escape clears.`);
@@ -32,6 +33,24 @@ shared.hide = (root) => {
   if (shared.hover?.by === view.name) setHover(null);
   if (shared.views[view.name] === view) delete shared.views[view.name];
 };
+
+// A button of the app that chooses a row or a column of a grid: the browser opens that map before the app answers.
+shared.foresee ??= document.addEventListener("click", ({target}) => {
+  const button = target.closest?.("[role=radio]");
+  for (const view of button ? Object.values(shared.views) : []) {
+    (view.data.buttons ?? []).forEach((key, side) => {
+      const row = button.closest(`.st-key-${key}`);
+      if (row && view.selected) ahead(view, side, [...row.querySelectorAll("[role=radio]")].indexOf(button));
+    });
+  }
+}, true) ?? true;
+
+function ahead(view, side, at) {
+  view.selected = view.selected.with(side, at);
+  shared.ahead = {by: view.name, answered: new Set()}; // names of the views that have heard from Python since
+  schedule(view);
+  scheduleFollowers(view);
+}
 
 export default function ({data, parentElement}) {
   const box = parentElement.host?.closest("[data-testid=stElementContainer]");

@@ -90,7 +90,7 @@ const tilesView = {
     view.count += 1;
     view.send("pick", {tokens: view.selected, count: view.count});
     schedule(view);
-    for (const other of Object.values(shared.views)) if (other.data.follows === view.name) schedule(other);
+    scheduleFollowers(view);
   },
 
   where(view, at) {

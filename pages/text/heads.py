@@ -48,8 +48,8 @@ def page() -> None:
             measure = heads.order_choice(table)
         across = about.model.config.heads
         views.tiles_view("all", maps=read_heads.slots(about), order=heads.order(table, measure),
-                         rows=ui.call_names(about.trace), selected=(layer, head), tile=min(96, 580 // across),
-                         columns=[ui.head_name(i) for i in range(across)],
+                         rows=ui.call_names(about.trace), selected=(layer, head), buttons=("layer", "head"),
+                         columns=[ui.head_name(i) for i in range(across)], tile=min(96, 580 // across),
                          mode="rows" if mode == "One word" and exact else "matrix", on_pick=open_head,
                          tiles=None if exact else "read:tiles", drop_prefix=False,
                          label="Every head of every layer; click one to open it", **drawn)  # fmt: skip

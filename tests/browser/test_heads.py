@@ -66,6 +66,20 @@ def test_a_click_is_kept_in_the_address_and_opens_again(page: Page, server: str,
     expect(page.get_by_text(f"Layer 3, head 2: {said}")).to_be_visible()
 
 
+def test_a_button_opens_its_layer_before_python_answers(page: Page, server: str, settle):
+    drawn(page, f"{server}/heads?layer=1&head=2&sample=cat", settle)
+    shown = "['large', 'matrix'].map((name) => [__attnviz.views[name].maps, __attnviz.views[name].index])"
+    page.evaluate("document.addEventListener('click', (event) => event.stopPropagation(), {capture: true, once: true})")
+    layers, heads = (page.get_by_role("radiogroup", name=name, exact=True) for name in ("Layer", "Head"))
+    layers.get_by_role("radio", name="4", exact=True).click()  # the app never hears of it
+    page.wait_for_function(f'JSON.stringify({shown}) === \'[["heads:3",1],["heads:3",1]]\'')
+    expect(page.get_by_text("Layer 1, head 2: where")).to_be_visible()
+    heads.get_by_role("radio", name="5", exact=True).click()  # this one it hears, and its answer holds
+    expect(page.get_by_text("Layer 1, head 5: where")).to_be_visible(timeout=WAIT)
+    settle(page)
+    assert page.evaluate(shown) == [["heads:0", 4]] * 2
+
+
 def test_a_click_on_a_small_map_opens_its_head_and_back_returns(page: Page, server: str, settle):
     drawn(page, f"{server}/heads?layer=1&head=2&sample=cat", settle)
     grid = view(page, "Every head")
