@@ -3,13 +3,39 @@
 // A distribution answers: max, low (smallest above 0), quantile(q), rank(v) in 0..1; of numbers also least. Signed ones
 // are of magnitudes.
 function ofNumbers(values, signed) {
-  const size = Math.min(values.length, 16384), sample = new Float32Array(size);
-  let count = 0, max = 0;
+  let max = 0;
   for (let i = 0; i < values.length; i++) if (Math.abs(values[i]) > max) max = Math.abs(values[i]);
+  return ofSample(values.length, (i) => values[i], max, signed);
+}
+
+// The same of a whole map, from its bytes. `out` [key]: 1 where a key does not count; `skip`: how many of them come first.
+function ofMap(record, map, drop, skip, out) {
+  const [, rows, columns] = record.shape, wide = columns - skip, {cells, zero, holes} = record;
+  const factors = Float64Array.from({length: rows}, (_, q) => factorOf(record, rowIndex(record, map, q), drop));
+  let max = 0;
+  for (let q = 0; q < rows; q++) {
+    const row = rowIndex(record, map, q);
+    let most = 0;
+    for (let k = skip, at = row * columns + skip; k < columns; k++, at++) {
+      const far = Math.abs(cells[at] - zero);
+      if (far > most && !out[k] && !(holes && cells[at] === 0)) most = far;
+    }
+    max = Math.max(max, ((most * record.peaks[row]) / record.top) * factors[q]);
+  }
+  const value = (at) => {
+    const q = Math.floor(at / wide), k = skip + (at % wide);
+    return out[k] ? NaN : valueOf(record, rowIndex(record, map, q), k, factors[q]);
+  };
+  return ofSample(rows * wide, value, Math.fround(max), record.signed); // rounded as the sample is
+}
+
+// A distribution from at most 16,384 of `length` numbers: `value(i)` is one of them, `max` the largest magnitude of all.
+function ofSample(length, value, max, signed) {
+  const size = Math.min(length, 16384), sample = new Float32Array(size);
+  let count = 0;
   for (let i = 0; i < size; i++) { // golden-ratio steps: even, and never in step with the rows of a matrix
-    const at = size === values.length ? i : Math.floor(((i * 0.6180339887) % 1) * values.length);
-    const value = signed ? Math.abs(values[at]) : values[at];
-    if (value === value) sample[count++] = value;
+    const taken = value(size === length ? i : Math.floor(((i * 0.6180339887) % 1) * length));
+    if (taken === taken) sample[count++] = signed ? Math.abs(taken) : taken;
   }
   const sorted = sample.subarray(0, count).sort();
   const below = (v) => {
@@ -125,30 +151,33 @@ function commonScale(records, queries, name, drop) {
 }
 
 // A whole map as an image of one pixel a cell, kept with its record; masked cells are empty, for a hatch to show through.
-function matrixImage(record, map, name, colours, drop) {
-  const key = ["matrix", map, name, colours, drop].join();
-  const kept = record.images.get(key);
-  if (kept) return kept;
+// `kept`: null where it has not been made yet.
+function matrixImage(record, map, name, colours, drop, kept = false) {
+  const key = ["matrix", map, name, colours, drop].join(), known = record.images.get(key);
+  if (known || kept) return known ?? null;
   const [, rows, columns] = record.shape, skip = drop ? record.keys.lead : 0, out = drop ? record.keys.aside : [];
-  const values = new Float32Array(rows * (columns - skip));
-  for (let q = 0, at = 0; q < rows; q++) {
-    const row = rowIndex(record, map, q), factor = factorOf(record, row, drop);
-    for (let k = skip; k < columns; k++) values[at++] = out[k] ? NaN : valueOf(record, row, k, factor);
-  }
-  const scale = makeScale(name, ofNumbers(values, record.signed), record.signed);
-  const table = tableOf(colours, record.signed);
-  const image = pixels(columns - skip, rows, (cells) => {
+  const scale = makeScale(name, ofMap(record, map, drop, skip, out), record.signed);
+  const table = tableOf(colours, record.signed), colourOf = new Uint32Array(256), met = new Uint8Array(256);
+  const image = pixels(columns - skip, rows, (pixel) => {
     for (let q = 0, at = 0; q < rows; q++) {
-      const row = rowIndex(record, map, q), of = byteSteps(record, row, factorOf(record, row, drop), scale);
+      const row = rowIndex(record, map, q), colour = byteColour(record, row, factorOf(record, row, drop), scale, table);
+      met.fill(0); // few of the 256 bytes stand in a row
       for (let k = skip; k < columns; k++) {
-        const step = of[record.cells[row * columns + k]];
-        cells[at++] = out[k] ? MASKED : step < 0 ? 0 : table[step];
+        const byte = record.cells[row * columns + k];
+        if (!met[byte]) [met[byte], colourOf[byte]] = [1, colour(byte)];
+        pixel[at++] = out[k] ? MASKED : colourOf[byte];
       }
     }
   });
   const made = {image, scale};
   record.images.set(key, made);
   return made;
+}
+
+// The colour of a byte of a row; none where it says that there is nothing.
+function byteColour({peaks, top, zero, holes}, row, factor, scale, table) {
+  const unit = (peaks[row] / top) * factor;
+  return (byte) => (holes && byte === 0 ? 0 : table[Math.round(scale.t((byte - zero) * unit) * 255)]);
 }
 
 // A canvas of exactly columns x rows pixels, filled as RGBA numbers.

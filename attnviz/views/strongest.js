@@ -68,6 +68,7 @@ function cutOf({cells, keys, zero, sums}, {row, unit, start}, {least, most, mass
   counted.fill(0);
   for (let k = 0; k < keys.count; k++) if (!out[k]) counted[cells[start + k]]++;
   const byte = Math.max(zero + 1, Math.ceil(least / unit - 1e-4) + zero);
+  if (!most && mass >= 1) return {byte, ties: Infinity};
   let room = most || Infinity, share = mass < 1 ? mass * sums[row] : Infinity;
   for (let at = 255; at >= byte; at--) {
     if (!counted[at]) continue;

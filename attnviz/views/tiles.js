@@ -106,6 +106,7 @@ const tilesView = {
     const shared = data.shared ?? (first ? !first.square : false);
     const fixed = shared ? commonScale(records.filter(Boolean), queries, data.scale, data.drop_prefix) : null;
     resize(view, boxes.bottom);
+    view.began = performance.now();
     this.names(view, boxes);
     const options = {name: data.scale, colours: data.colours, drop: data.drop_prefix, fixed, stretched: data.stretched};
     const atlas = atlasOf(view, boxes, records);
@@ -125,7 +126,9 @@ const tilesView = {
   // A cell that shows a whole map, or nothing yet.
   whole(view, boxes, cell, record, options, overview) {
     const {context, ink} = view, {tile} = boxes, {name, colours, drop} = options;
-    let whole = record && !inRows(view, record) ? matrixImage(record, cell.column, name, colours, drop) : null;
+    const late = performance.now() - view.began > FRAME; // the others come with the next frames
+    let whole = record && !inRows(view, record) ? matrixImage(record, cell.column, name, colours, drop, late) : null;
+    if (late && record && !whole) schedule(view);
     if (!whole && overview && view.data.mode === "matrix") whole = overviewImage(overview, cell, options);
     context.imageSmoothingEnabled = Boolean(whole && whole.image.width > tile * view.ratio);
     context.imageSmoothingQuality = "medium";
