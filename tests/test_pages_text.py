@@ -93,6 +93,15 @@ def test_a_change_of_model_changes_the_page_and_back():
     assert at.selectbox(key="sample").value == "three"
 
 
+def test_lines_are_those_of_the_opened_head_and_of_others_beside_it():
+    at = open_page("heads", model="sentences", head="5", heads="Head 2")
+    for opened, beside in ((5, ["Head 2"]), (4, ["Head 2"]), (2, []), (3, [])):
+        at.segmented_control(key="head").set_value(opened).run()
+        assert not at.exception
+        assert at.session_state["heads"] == beside  # the opened one is no choice: its lines are drawn anyway
+        assert f"Head {opened}" not in at.pills(key="heads").options
+
+
 def test_a_text_survives_a_page_without_it_and_a_sample_does_not_survive_its_model():
     at = open_page("start", model="sentences", text="My own words.")
     at.switch_page("../pages/compare.py").run()

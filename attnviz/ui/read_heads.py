@@ -121,10 +121,13 @@ def send_layer(about: Reading, look: Look, layer: int) -> str:
 
 
 def lines_choice(heads: int, opened: int) -> tuple[list[int], float, int, float]:
-    """Which heads have lines, and which of their lines: least weight, most keys a word, share of a row."""
+    """Heads with lines beside the opened one, and which lines: least weight, most keys a word, share of a row."""
     names = [head_name(i) for i in range(heads)]
+    others = [name for name in names if name != head_name(opened)]
+    if head_name(opened) in (kept := st.session_state.get("heads") or ()):
+        st.session_state["heads"] = [name for name in kept if name in others]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        chosen = st.pills("Heads with lines", names, selection_mode="multi", default=[names[opened]], key="heads",
+        chosen = st.pills("Lines of other heads beside it", others, selection_mode="multi", key="heads",
                           bind="query-params")  # fmt: skip
         with st.popover("Fewer lines", icon=":material/filter_alt:"):
             least = st.slider("At least this weight", 0, 50, 2, format="%d %%", key="least", bind="query-params")

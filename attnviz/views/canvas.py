@@ -159,13 +159,15 @@ def lines_view(
     key: str,
     *,
     maps: str,
-    heads: Sequence[int],
+    heads: Sequence[int] = (),
+    index: int | None = None,
     tokens: Sequence[int] = (),
     least: float = 0.0,
     most: int = 0,
     mass: float = 1.0,
     drop_special: bool = False,
     several: bool = False,
+    follows: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
@@ -174,13 +176,15 @@ def lines_view(
 
     `most`: only that many keys of each query and head, 0 = all. `mass`: only the strongest keys that together hold this
     share of a row. `drop_special`: as in `text_view`. Pointing at a word on the left shows where it looks, at one on
-    the right who looks at it. Columns of more than `height` pixels (560) scroll. Shares only.
+    the right who looks at it. Columns of more than `height` pixels (560) scroll. Shares only. `index`: the head that is
+    open, whose lines are drawn with those of `heads`; it and the map may change by `follows`, as in `picture_view`.
     """
-    shape = known(maps)
+    shape, opened = known(maps), () if index is None else (index,)
+    most_heads = max(shape.get("maps", 0), 1 + max((*heads, *opened), default=0))
     full = 30 + 24 * max(shape.get("rows", 0), shape.get("columns", 0))  # 24 is LINE in lines.js
     _mount(key, "lines", max(min(full, height or 560), 120), None, on_pick, tokens, maps=maps, heads=list(heads),
-           least=least, most=most, mass=mass, drop_prefix=drop_special, several=several, label=label,
-           paint=[theme.head_colour(head) for head in range(max(heads, default=0) + 1)])  # fmt: skip
+           index=index, least=least, most=most, mass=mass, drop_prefix=drop_special, several=several, label=label,
+           paint=[theme.head_colour(head) for head in range(most_heads)], **_led(follows))  # fmt: skip
 
 
 def arcs_view(

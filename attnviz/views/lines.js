@@ -9,7 +9,8 @@ function columnBoxes(view, record) {
   const room = view.width * 0.32, wide = (tokens) => (tokens.widest ??= tokens.labels.reduce((most, label) => {
     return Math.max(most, context.measureText(label).width);
   }, 0));
-  const bars = Math.min(60, 8 * view.data.heads.length) + 8, edge = (tokens) => Math.min(room, wide(tokens) + 8) + bars;
+  const bars = Math.min(60, 8 * linesView.heads(view, record).length) + 8;
+  const edge = (tokens) => Math.min(room, wide(tokens) + 8) + bars;
   const gap = Math.min(view.width - edge(record.queries) - edge(record.keys), 460);
   const left = edge(record.queries), right = left + Math.max(60, gap);
   return {left, right, bars, room, end: right + edge(record.keys)};
@@ -36,7 +37,9 @@ const linesView = {
     const record = recordOf(view.maps);
     return record?.square && !record.signed ? record : null;
   },
-  heads: (view, record) => view.data.heads.filter((head) => head < record.shape[0]),
+  heads({index, data}, record) { // the one that is open, then the others
+    return [...new Set(index == null ? data.heads : [index, ...data.heads])].filter((head) => head < record.shape[0]);
+  },
   at(view, x, y) {
     const record = this.record(view);
     if (!record || !view.context || y - view.stage.scrollTop < TOP - 4) return null; // the titles hide what is there
@@ -79,7 +82,7 @@ const linesView = {
     const seen = resize(view, TOP + LINE * Math.max(record.queries.count, record.keys.count) + 6);
     boxes.heightOf = pinned(asked, seen);
     const lines = this.lines(view, record, heads, asked);
-    this.draw(view, boxes, lines.shown, asked, seen);
+    this.draw(view, boxes, heads, lines.shown, asked, seen);
     this.columns(view, record, boxes, heads, asked, seen);
     this.titles(view, boxes, seen);
     return this.words(view, record, heads, asked, lines.hidden);
@@ -99,11 +102,11 @@ const linesView = {
     return valueOf(record, row, key, factorOf(record, row, data.drop_prefix)) || 0;
   },
 
-  draw({context, data}, {left, right, heightOf}, lines, {queries, key}, seen) {
+  draw({context, data}, {left, right, heightOf}, heads, lines, {queries, key}, seen) {
     const strongest = lines.at(-1)?.[0] ?? 1, calm = queries.length || key != null ? 0.95 : 0.6;
     context.lineCap = "round";
     for (const [weight, query, k, head] of lines) {
-      const shift = (data.heads.indexOf(head) - (data.heads.length - 1) / 2) * 1.5; // heads on one pair stay apart
+      const shift = (heads.indexOf(head) - (heads.length - 1) / 2) * 1.5; // heads on one pair stay apart
       const [from, to] = [heightOf("query", query) + shift, heightOf("key", k) + shift];
       if (Math.max(from, to) < seen.top || Math.min(from, to) > seen.bottom) continue;
       context.globalAlpha = calm * Math.max(0.04, weight / strongest);

@@ -59,16 +59,17 @@ def page() -> None:
     ui.keep_inside("view", ways)
     show = st.segmented_control("Show", ways, default=ways[0], required=True, key="view", bind="query-params")
     if show == "Lines":
-        these, least, most, mass = read_heads.lines_choice(calls[layer].heads, head)
-        views.lines_view("lines", maps=slot, heads=these, tokens=chosen, least=least, most=most, mass=mass,
-                         several=several, on_pick=look.pick, label=f"Lines of {opened.lower()}")  # fmt: skip
+        others, least, most, mass = read_heads.lines_choice(calls[layer].heads, head)
+        views.lines_view("lines", maps=slot, index=head, heads=others, tokens=chosen, least=least, most=most,
+                         mass=mass, several=several, on_pick=look.pick, follows="all",
+                         label=f"Lines of {opened.lower()}")  # fmt: skip
     elif show == "Matrix":
         views.matrix_view("matrix", maps=slot, index=head, on_pick=look.pick, height=620, follows="all",
                           label=f"All weights of {opened.lower()}", **drawn)  # fmt: skip
     else:
         arcs = read_heads.gold(about, look)
         alone = chosen if "token" in st.query_params else ()  # the whole tree until a word is picked
-        views.arcs_view("arcs", maps=slot, index=head, tokens=alone, gold=arcs, on_pick=look.pick,
+        views.arcs_view("arcs", maps=slot, index=head, tokens=alone, gold=arcs, on_pick=look.pick, follows="all",
                         label=f"Arcs of {opened.lower()}")  # fmt: skip
         section("text/heads", "Arcs" if arcs else "Arcs without a treebank", title=False)
 

@@ -47,6 +47,21 @@ def test_heads_are_opened_and_every_view_drawn(model: str, theme: str, page: Pag
     assert page.get_by_text("went wrong on our side").count() == 0
 
 
+def test_lines_follow_the_opened_head_before_python_answers(page: Page, server: str, settle):
+    page.goto(f"{server}/heads?model=sentences&layer=2&head=3&heads=Head+1")
+    settle(page)
+    drawn = "(({lines}) => [lines.maps, __attnviz.kinds.lines.heads(lines, lines.record)].join())"
+    drawn = drawn.replace("lines.record", "__attnviz.records.get(lines.maps)") + "(__attnviz.views)"
+    page.wait_for_function(f"{drawn} === 'read:1,2,0'")
+    page.evaluate("document.addEventListener('click', (event) => event.stopPropagation(), {capture: true, once: true})")
+    layers, heads = (page.get_by_role("radiogroup", name=name, exact=True) for name in ("Layer", "Head"))
+    layers.get_by_role("radio", name="4", exact=True).click()  # the app never hears of it
+    page.wait_for_function(f"{drawn} === 'read:3,2,0'")
+    heads.get_by_role("radio", name="6", exact=True).click()
+    expect(view(page, "Lines of layer 2, head 6")).to_be_visible(timeout=WAIT)
+    page.wait_for_function(f"{drawn} === 'read:1,5,0'")
+
+
 def test_a_link_brings_words_head_and_options(page: Page, server: str, settle):
     page.goto(f"{server}/heads?model=sentences&text=The%20cats%20sleep.&layer=2&head=3&token=2&words=true&view=Matrix")
     settle(page)
