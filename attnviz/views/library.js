@@ -35,15 +35,15 @@ shared.hide = (root) => {
 };
 
 // A button of the app that chooses a row or a column of a grid: the browser opens that map before the app answers.
-shared.foresee ??= document.addEventListener("click", ({target}) => {
+function foresee({target}) {
   const button = target.closest?.("[role=radio]");
   for (const view of button ? Object.values(shared.views) : []) {
     (view.data.buttons ?? []).forEach((key, side) => {
-      const row = button.closest(`.st-key-${key}`);
+      const row = button.closest(`.st-key-${key}`); // Streamlit's own name for a widget on the page
       if (row && view.selected) ahead(view, side, [...row.querySelectorAll("[role=radio]")].indexOf(button));
     });
   }
-}, true) ?? true;
+}
 
 function ahead(view, side, at) {
   view.selected = view.selected.with(side, at);
@@ -55,6 +55,8 @@ function ahead(view, side, at) {
 export default function ({data, parentElement}) {
   const box = parentElement.host?.closest("[data-testid=stElementContainer]");
   if (box) box.style.position = "absolute"; // invisible: takes no gap between the elements around it
+  if (!shared.foresees) document.addEventListener("click", foresee, true);
+  shared.foresees = true;
   fillTables(data.tables);
   Object.assign(shared, {diverging: data.diverging, roles: data.roles});
   shared.sheet ??= new CSSStyleSheet();
