@@ -127,7 +127,7 @@ def lines_choice(heads: int, opened: int) -> tuple[list[int], float, int, float]
     if head_name(opened) in (kept := st.session_state.get("heads") or ()):
         st.session_state["heads"] = [name for name in kept if name in others]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        chosen = st.pills("Lines of other heads beside it", others, selection_mode="multi", key="heads",
+        chosen = st.pills("Add lines of other heads", others, selection_mode="multi", key="heads",
                           bind="query-params")  # fmt: skip
         with st.popover("Fewer lines", icon=":material/filter_alt:"):
             least = st.slider("At least this weight", 0, 50, 2, format="%d %%", key="least", bind="query-params")
