@@ -15,9 +15,13 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Error as BrowserError
 
 from benchmarks import peer_page
 from benchmarks.server import serving
@@ -50,26 +54,32 @@ def main() -> int:
         scripts = peer_page.scripts()
         with sync_playwright() as playwright, serving(VIEWS) as address:
             path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+            flags = ["--no-sandbox", "--disable-gpu"]
+            launch = partial(playwright.chromium.launch, executable_path=path, args=flags)
             for tokens in options.tokens:
-                report(browser, scripts, address, tokens, options.runs)
-            browser.close()
+                report(launch, scripts, address, tokens, options.runs)
     except peer_page.MissingPeer as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
 
 
-def report(browser: Browser, scripts: dict[str, bytes], address: str, tokens: int, runs: int) -> None:
-    """The table of one number of tokens: medians of all runs."""
-    ours = median([measure_ours(browser, address, tokens) for _ in range(runs)])
+def report(launch: Callable[[], Browser], scripts: dict[str, bytes], address: str, tokens: int, runs: int) -> None:
+    """The table of one number of tokens: medians of all runs; every tool in its own browser."""
+    with closing(launch()) as browser:
+        ours = median([measure_ours(browser, address, tokens) for _ in range(runs)])
     rows = {"attnviz, all heads": ours}
     for view in ("model_view", "head_view"):
         page = peer_page.html(view, attention(tokens), [f"t{i}" for i in range(tokens)])
         if len(page) > BUDGET:
             sys.stdout.write(f"bertviz {view} at {tokens} tokens: a page of {len(page) / 1e6:.0f} MB, not opened\n")
             continue
-        rows[f"bertviz {view}"] = median([measure_peer(browser, scripts, page, view) for _ in range(runs)])
+        with closing(launch()) as browser:
+            try:
+                rows[f"bertviz {view}"] = median([measure_peer(browser, scripts, page, view) for _ in range(runs)])
+            except BrowserError as error:
+                size, why = len(page) / 1e6, type(error).__name__
+                sys.stdout.write(f"bertviz {view} at {tokens} tokens: {size:.0f} MB, no picture: {why}\n")
     lines = [f"\n{tokens} tokens, 12 layers x 12 heads, median of {runs}", ""]
     lines.append(f"| {'tool':22} | {'MB':>8} | {'drawn s':>8} | {'switch s':>8} | {'nodes':>8} |")
     lines.append("|" + "-" * 24 + ("|" + "-" * 10) * 4 + "|")
