@@ -10,8 +10,6 @@ exact rows are there, and both by a click in the grid, is printed below the tabl
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import statistics
 import sys
 import time
@@ -24,6 +22,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import Error as BrowserError
 
 from benchmarks import peer_page
+from benchmarks.browser import FLAGS, chromium
 from benchmarks.server import serving
 from benchmarks.tensors import GRIDS, attention
 
@@ -53,9 +52,7 @@ def main() -> int:
     try:
         scripts = peer_page.scripts()
         with sync_playwright() as playwright, serving(VIEWS) as address:
-            path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-            flags = ["--no-sandbox", "--disable-gpu"]
-            launch = partial(playwright.chromium.launch, executable_path=path, args=flags)
+            launch = partial(playwright.chromium.launch, executable_path=chromium(), args=FLAGS)
             for tokens in options.tokens:
                 report(launch, scripts, address, tokens, options.runs)
     except peer_page.MissingPeer as error:

@@ -32,7 +32,7 @@ from attnviz.training import (
     translate,
     treebank,
 )
-from attnviz.training.card import TOLD, card_text
+from attnviz.training.card import TOLD, card_text, told
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
 from attnviz.training.loop import Progress, circumstances, pick_device, train
@@ -48,12 +48,11 @@ TEXT = {
 }
 RESUMED = {
     "sentences": sentences.run_sentences,
-    "sentences-more": sentences.run_more,
     "translator": translate.run_translator,
     "seq2seq": seq2seq.run_seq2seq,
     "stories": stories.run_stories,
-    "stories-more": stories.run_more,
 }
+MORE = ("sentences-more", "stories-more")  # of what is shipped, in its own size
 
 
 def show(progress: Progress) -> None:
@@ -70,7 +69,7 @@ def show(progress: Progress) -> None:
 def main() -> int:
     """Train, evaluate, save; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m attnviz.training", description=__doc__)
-    parser.add_argument("name", choices=[*RECIPES, "bench", "text-bench", "digits", "sweep", *TEXT, *RESUMED])
+    parser.add_argument("name", choices=[*RECIPES, "bench", "text-bench", "digits", "sweep", *TEXT, *RESUMED, *MORE])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, help="override the recipe's number of steps")
     parser.add_argument("--until", type=int, help="stop after this step of the schedule, and ship what there is")
@@ -92,7 +91,7 @@ def main() -> int:
             "digits": train_digits,
             "sweep": train_sweep,
             **dict.fromkeys(TEXT, train_text),
-            **dict.fromkeys(RESUMED, train_resumed),
+            **dict.fromkeys((*RESUMED, *MORE), train_resumed),
         }.get(options.name, train_one)(options)
     except NoData as error:
         sys.stderr.write(f"{error}\n")
@@ -165,9 +164,9 @@ def train_resumed(options: argparse.Namespace) -> int:
         for kept in (checkpoint, checkpoint.with_name(HELD)):
             kept.unlink(missing_ok=True)
     changes = {name: value for name in ("steps", "seed", "until") if (value := getattr(options, name)) is not None}
-    folder = options.out or ASSETS / options.name.removesuffix("-more")
-    card = RESUMED[options.name](folder, pick_device(options.device), skipgram.show,
-                               checkpoint, options.size, **changes)  # fmt: skip
+    name, size = options.name.removesuffix("-more"), "more" if options.name in MORE else options.size
+    card = RESUMED[name](options.out or ASSETS / name, pick_device(options.device), skipgram.show,
+                         checkpoint, size, **changes)  # fmt: skip
     sys.stdout.write(card)
     return 0
 
@@ -195,7 +194,7 @@ def train_one(options: argparse.Namespace) -> int:
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     if shipped is not None:
-        facts["before"] = {fact: value for fact, value in shipped.facts.items() if fact in (*TOLD, "top1")}
+        facts["before"] = told(shipped.facts, (*TOLD, "top1"))
     text = card_text(model, recipe, facts)
     save(model, options.out or ASSETS / recipe.name, text, facts)
     sys.stdout.write(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from attnviz.models.image import Classifier
@@ -45,6 +46,11 @@ def opening(title: str, recipe: str) -> list[str]:
 
 
 TOLD = ("steps", "batch", "seed", "minutes", "device", "before")  # of a training that another one goes on from
+
+
+def told(facts: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Those of the facts of a shipped model that a training which goes on from it keeps."""
+    return {name: value for name, value in facts.items() if name in names}
 
 
 def earlier(facts: dict[str, Any], score: str = "top1", said: str = "top-1", unit: str = "") -> list[str]:

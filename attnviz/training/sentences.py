@@ -69,7 +69,7 @@ SIZES = {  # a network, the recipe that trains it, and what it is asked
     ),
     "more": (SHAPE, MORE, Plan(alone=0)),  # of the network that is shipped
 }
-TOLD = (*card.TOLD, "threads", "sst2")
+TOLD = (*card.TOLD, "threads", "sst2")  # of a training it goes on from
 earlier = partial(card.earlier, score="sst2", said="on SST-2", unit=" pieces")
 
 
@@ -200,19 +200,11 @@ def run_sentences(
         "data": corpus.READ_SOURCES,
     }
     if before is not None:
-        facts["before"] = {name: value for name, value in before.facts.items() if name in TOLD}
+        facts["before"] = card.told(before.facts, TOLD)
     model = TextModel("sentences", network, subwords, title="English sentences")
     text = card_of(facts, shape)
     model.save(folder, text, facts)
     return text
-
-
-def run_more(
-    folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
-    size: str = "cpu", **changes: int,
-) -> str:  # fmt: skip
-    """Let the shipped encoder go on learning, reviews and treebank from the first step; the size is its own."""
-    return run_sentences(folder, device, report, checkpoint, "more", **changes)
 
 
 def card_of(facts: dict[str, Any], shape: ReaderConfig) -> str:

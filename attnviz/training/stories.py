@@ -41,7 +41,7 @@ BEGIN, SAMPLE = "Once upon a time", 80  # what the samples of the card begin wit
 TITLE = "English stories, word after word"
 RECIPE = TextRecipe(steps=4500, batch=4096, rate=3e-3, hold=0.7, average=0.995)
 MORE = replace(RECIPE, steps=3000, warmup=60, hold=0.6, seed=1)
-TOLD = (*card.TOLD, "threads", "blimp")  # of the training it goes on from
+TOLD = (*card.TOLD, "threads", "blimp")  # of a training it goes on from
 earlier = partial(card.earlier, score="blimp", said="of BLiMP", unit=" pieces")
 SHAPE = ReaderConfig(width=192, layers=6, heads=6, variant="gqa", options={"groups": 2, "bias": False}, norm="rms",
                      gated=True, mlp=8 / 3, positions="rotary", longest=512, causal=True)  # fmt: skip
@@ -155,20 +155,12 @@ def run_stories(
         "data": corpus.STORY_SOURCES,
     }
     if before is not None:
-        facts["before"] = {name: value for name, value in before.facts.items() if name in TOLD}
+        facts["before"] = card.told(before.facts, TOLD)
     model = TextModel("stories", network.cpu(), subwords, title=TITLE)
     facts["samples"] = {seed: sample(model, seed) for seed in range(3)}
     text = card_of(model, facts)
     model.save(folder, text, facts)
     return text
-
-
-def run_more(
-    folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
-    size: str = "cpu", **changes: int,
-) -> str:  # fmt: skip
-    """Let the shipped decoder go on learning, in its own size. Raises NoData."""
-    return run_stories(folder, device, report, checkpoint, "more", **changes)
 
 
 def changed(size: str, changes: Mapping[str, int]) -> Size:

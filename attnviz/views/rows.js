@@ -1,5 +1,7 @@
 // One row of a map, ready to be painted: which colour of the table each key gets.
 
+const UNMET = -3;
+
 // -> {scale, table, index [key]: 0..255, -1 where masked, -2 where dropped}. `fixed` is a scale shared by several panels;
 // `stretched` lets the row's own scale begin at its least value.
 function paintRow(record, map, queries, {name, colours, drop, fixed, stretched}) {
@@ -12,8 +14,8 @@ function paintRow(record, map, queries, {name, colours, drop, fixed, stretched})
   }
   const row = rowIndex(record, map, queries[0]), factor = factorOf(record, row, drop);
   const scale = fixed ?? rowScale(record, row, factor, drop, name);
-  const of = byteSteps(record, row, factor, scale), start = row * count;
-  const index = Int16Array.from({length: count}, (_, k) => unlessDropped(of[record.cells[start + k]], k));
+  const of = stepsOfBytes(record, row, factor, scale), start = row * count;
+  const index = Int16Array.from({length: count}, (_, k) => unlessDropped(of(record.cells[start + k]), k));
   return {scale, table, index};
 }
 
@@ -22,10 +24,12 @@ function stepsOf(values, scale) {
   return Int16Array.from(values, (value) => (value === value ? Math.round(scale.t(value) * 255) : -1));
 }
 
-// The step of the colour table for each of the 256 possible bytes of a row.
-function byteSteps(record, row, factor, scale) {
-  const steps = new Int16Array(256), unit = (record.peaks[row] / record.top) * factor, {zero} = record;
-  for (let byte = 0; byte < 256; byte++) steps[byte] = Math.round(scale.t((byte - zero) * unit) * 255);
-  if (record.holes) steps[0] = -1;
-  return steps;
+// byte -> step of the colour table, for one row; -1 for a hole. Few of the 256 bytes stand in a row, so each waits until met.
+function stepsOfBytes({peaks, top, zero, holes}, row, factor, scale) {
+  const steps = new Int16Array(256).fill(UNMET), unit = (peaks[row] / top) * factor;
+  if (holes) steps[0] = -1;
+  return (byte) => {
+    if (steps[byte] === UNMET) steps[byte] = Math.round(scale.t((byte - zero) * unit) * 255);
+    return steps[byte];
+  };
 }

@@ -157,27 +157,19 @@ function matrixImage(record, map, name, colours, drop, kept = false) {
   if (known || kept) return known ?? null;
   const [, rows, columns] = record.shape, skip = drop ? record.keys.lead : 0, out = drop ? record.keys.aside : [];
   const scale = makeScale(name, ofMap(record, map, drop, skip, out), record.signed);
-  const table = tableOf(colours, record.signed), colourOf = new Uint32Array(256), met = new Uint8Array(256);
+  const table = tableOf(colours, record.signed);
   const image = pixels(columns - skip, rows, (pixel) => {
     for (let q = 0, at = 0; q < rows; q++) {
-      const row = rowIndex(record, map, q), colour = byteColour(record, row, factorOf(record, row, drop), scale, table);
-      met.fill(0); // few of the 256 bytes stand in a row
+      const row = rowIndex(record, map, q), of = stepsOfBytes(record, row, factorOf(record, row, drop), scale);
       for (let k = skip; k < columns; k++) {
-        const byte = record.cells[row * columns + k];
-        if (!met[byte]) [met[byte], colourOf[byte]] = [1, colour(byte)];
-        pixel[at++] = out[k] ? MASKED : colourOf[byte];
+        const step = of(record.cells[row * columns + k]);
+        pixel[at++] = out[k] ? MASKED : step < 0 ? 0 : table[step];
       }
     }
   });
   const made = {image, scale};
   record.images.set(key, made);
   return made;
-}
-
-// The colour of a byte of a row; none where it says that there is nothing.
-function byteColour({peaks, top, zero, holes}, row, factor, scale, table) {
-  const unit = (peaks[row] / top) * factor;
-  return (byte) => (holes && byte === 0 ? 0 : table[Math.round(scale.t((byte - zero) * unit) * 255)]);
 }
 
 // A canvas of exactly columns x rows pixels, filled as RGBA numbers.

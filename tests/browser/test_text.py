@@ -50,8 +50,8 @@ def test_heads_are_opened_and_every_view_drawn(model: str, theme: str, page: Pag
 def test_lines_follow_the_opened_head_before_python_answers(page: Page, server: str, settle):
     page.goto(f"{server}/heads?model=sentences&layer=2&head=3&heads=Head+1")
     settle(page)
-    drawn = "(({lines}) => [lines.maps, __attnviz.kinds.lines.heads(lines, lines.record)].join())"
-    drawn = drawn.replace("lines.record", "__attnviz.records.get(lines.maps)") + "(__attnviz.views)"
+    drawn = ("(({views: {lines}, kinds, records}) => "
+             "[lines.maps, kinds.lines.heads(lines, records.get(lines.maps))].join())(__attnviz)")  # fmt: skip
     page.wait_for_function(f"{drawn} === 'read:1,2,0'")
     page.evaluate("document.addEventListener('click', (event) => event.stopPropagation(), {capture: true, once: true})")
     layers, heads = (page.get_by_role("radiogroup", name=name, exact=True) for name in ("Layer", "Head"))
