@@ -143,10 +143,13 @@ def test_batches_are_stretches_of_stories_and_whole_short_texts(at_last: bool, d
     assert {6, 12, 24} <= lengths
 
 
-@pytest.mark.parametrize(("at_last", "shares"), [(False, stories.SHARES), (True, stories.AT_LAST)])
-def test_every_kind_of_text_comes_as_often_as_planned(at_last: bool, shares: dict[str, float], data: Path):
+@pytest.mark.parametrize("at_last", [False, True])
+@pytest.mark.parametrize("size", ["cpu", "more"])
+def test_every_kind_of_text_comes_as_often_as_planned(size: str, at_last: bool, data: Path):
+    planned = stories.SIZES[size]
+    shares = planned.at_last if at_last else planned.shares
     assert sum(shares.values()) == pytest.approx(1)
-    told = stories.Told(SIZE, load_subwords(), CPU)
+    told = stories.Told(replace(SIZE, shares=planned.shares, at_last=planned.at_last), load_subwords(), CPU)
     told.rows = {kind: np.full(100, i, dtype=np.int16) for i, kind in enumerate(told.rows)}
     told.short = {
         kind: [np.full(9, 2 + i, dtype=np.int16)] * len(texts) for i, (kind, texts) in enumerate(told.short.items())

@@ -4,14 +4,15 @@ Most batches are stretches of stories that run on over paragraphs, short ones an
 simple tales, a small part of what there is, as often as old novels. The others are short sentences and captions, each
 from its beginning to its end, so that it knows how sentences begin and stop. What it shall be good at comes more often
 at the end, while the rate falls (Hu et al. 2024, arXiv 2404.06395): simple English, and how tales begin.
-`stories-more` lets the decoder that is shipped go on learning, from the same texts in another order.
+`stories-more` lets the decoder that is shipped go on learning, from the same texts in another order, and from more of
+the novels: by then it has read the tales many times over and the novels hardly once.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,14 @@ from attnviz.training.text_run import Random, Shelf, TextRecipe, padded, trained
 
 SHARES = {"tales": 0.38, "novels": 0.30, "said": 0.24, "captions": 0.08}  # of the batches
 AT_LAST = {"tales": 0.40, "novels": 0.10, "said": 0.42, "captions": 0.08}  # while the rate falls
+AGAIN = {"tales": 0.20, "novels": 0.42, "said": 0.28, "captions": 0.10}  # of a decoder that knows the tales by now
+AGAIN_AT_LAST = {"tales": 0.26, "novels": 0.24, "said": 0.42, "captions": 0.08}
 BEGINNINGS = 0.5  # share of the stretches of tales that then begin where a tale begins
 STRETCHES = (1 / 4, 1 / 4, 1 / 2, 1)  # lengths of a stretch, as shares of what the network reads
 BEGIN, SAMPLE = "Once upon a time", 80  # what the samples of the card begin with, and their pieces
 TITLE = "English stories, word after word"
 RECIPE = TextRecipe(steps=4500, batch=4096, rate=3e-3, hold=0.7, average=0.995)
-MORE = replace(RECIPE, steps=3000, warmup=60, hold=0.6, seed=1)
+MORE = replace(RECIPE, steps=5000, warmup=60, hold=0.6, seed=2)
 TOLD = (*card.TOLD, "threads", "blimp")  # of a training it goes on from
 earlier = partial(card.earlier, score="blimp", said="of BLiMP", unit=" pieces")
 SHAPE = ReaderConfig(width=192, layers=6, heads=6, variant="gqa", options={"groups": 2, "bias": False}, norm="rms",
@@ -56,11 +59,13 @@ class Size:
     pairs: int | None = None
     options: str = ""  # of the command that asks for it
     before: str = ""  # a shipped model to go on from, with a schedule of its own
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    at_last: Mapping[str, float] = field(default_factory=lambda: AT_LAST)
 
 
 SIZES = {
     "cpu": Size(SHAPE, RECIPE, pairs=300),
-    "more": Size(SHAPE, MORE, pairs=300, before="stories"),
+    "more": Size(SHAPE, MORE, pairs=300, before="stories", shares=AGAIN, at_last=AGAIN_AT_LAST),
     "gpu": Size(replace(SHAPE, width=384, layers=8), TextRecipe(steps=8000, batch=16_384, rate=1.5e-3, average=0.999)),
 }
 
@@ -70,6 +75,7 @@ class Told:
 
     def __init__(self, size: Size, subwords: Subwords, device: torch.device):
         self.recipe, self.longest, self.device = size.recipe, size.shape.longest, device
+        self.shares, self.at_last = size.shares, size.at_last
         self.rows: dict[str, Int[np.ndarray, " token"]] = {
             "tales": row_of(corpus.stories("train", "tales"), subwords),
             "novels": row_of(corpus.stories("train", "novels"), subwords),
@@ -99,7 +105,7 @@ class Told:
 
     def texts(self, at_last: bool, random: Random) -> list[Int[np.ndarray, " token"]]:
         """The texts of one batch, all of one kind."""
-        shares = AT_LAST if at_last else SHARES
+        shares = self.at_last if at_last else self.shares
         kind = random.choice([*shares], p=[*shares.values()])
         if kind in self.short:
             return [self.short[kind][i] for i in self.shelves[kind].draw(self.recipe.batch, random)]
@@ -152,6 +158,7 @@ def run_stories(
         **machine(device),
         **perplexity(network, subwords, corpus.stories("val")),
         **blimp(network, subwords, chosen.pairs),
+        "shares": {kind: (share, chosen.at_last[kind]) for kind, share in chosen.shares.items()},
         "data": corpus.STORY_SOURCES,
     }
     if before is not None:
@@ -183,15 +190,16 @@ def card_of(model: TextModel, facts: dict[str, Any]) -> str:
     """card.md, every number taken from `facts`."""
     shape, (low, high), as_drawn = model.config, facts["blimp_interval"], Settings()
     groups = shape.options.get("groups", shape.heads)
+    often = {kind: f"{held:.0%}, at last {at_last:.0%}" for kind, (held, at_last) in facts["shares"].items()}
     lines = [
         *card.opening("stories: a decoder that continues English", facts["recipe"]),
         f"| network | {shape.layers} layers, width {shape.width}, {shape.heads} heads of queries that share "
         f"{groups} of keys and values, rotary positions, RMSNorm, gated MLP, reads {shape.longest} pieces |",
         f"| parameters | {facts['parameters']:,} |",
         f"| data | {facts['data']} |",
-        f"| trained on | tales of {facts['pieces']['tales']:,} pieces ({often('tales')} of the batches), "
-        f"novels of {facts['pieces']['novels']:,} ({often('novels')}), {facts['texts']['said']:,} short sentences "
-        f"({often('said')}), {facts['texts']['captions']:,} captions ({often('captions')}) |",
+        f"| trained on | tales of {facts['pieces']['tales']:,} pieces ({often['tales']} of the batches), "
+        f"novels of {facts['pieces']['novels']:,} ({often['novels']}), {facts['texts']['said']:,} short sentences "
+        f"({often['said']}), {facts['texts']['captions']:,} captions ({often['captions']}) |",
         f"| trained | {facts['steps']:,} of the {facts['schedule']:,} steps of its schedule, {facts['batch']:,} pieces "
         f"each, seed {facts['seed']} |",
         *(f"| before that | {line} |" for line in earlier(facts)),
@@ -219,11 +227,6 @@ def card_of(model: TextModel, facts: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def often(kind: str) -> str:
-    """Its share of the batches, before the rate falls and after."""
-    return f"{SHARES[kind]:.0%}, at last {AT_LAST[kind]:.0%}"
 
 
 def table(title: str, rows: Mapping[str, list[float]]) -> list[str]:
