@@ -103,13 +103,14 @@ const linesView = {
   },
 
   draw({context, data}, {left, right, heightOf}, heads, lines, {queries, key}, seen) {
-    const strongest = lines.at(-1)?.[0] ?? 1, calm = queries.length || key != null ? 0.95 : 0.6;
+    const strongest = lines.at(-1)?.[0] ?? 1;
+    const [faint, full] = queries.length || key != null ? [0.3, 0.95] : [0.03, 0.6]; // few lines are all to be seen
     context.lineCap = "round";
     for (const [weight, query, k, head] of lines) {
       const shift = (heads.indexOf(head) - (heads.length - 1) / 2) * 1.5; // heads on one pair stay apart
       const [from, to] = [heightOf("query", query) + shift, heightOf("key", k) + shift];
       if (Math.max(from, to) < seen.top || Math.min(from, to) > seen.bottom) continue;
-      context.globalAlpha = calm * Math.max(0.04, weight / strongest);
+      context.globalAlpha = faint + (full - faint) * (weight / strongest);
       context.strokeStyle = data.paint[head];
       context.lineWidth = 0.75 + 2.5 * (weight / strongest);
       context.beginPath();
