@@ -4,6 +4,7 @@ PYTHON := .venv/bin/python
 RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 BROWSER := .venv/.browser
+SHARED := --numprocesses=auto --maxprocesses=8 --dist=loadfile # between the cores, since a test uses one
 
 .PHONY: run test test-fast test-all check format train screenshot clean
 
@@ -11,13 +12,15 @@ run: $(RUNTIME) ## open the app
 	$(PYTHON) -m streamlit run app.py
 
 test: $(DEV) $(BROWSER) ## every test that does not take minutes
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest $(SHARED) -m "not slow and not browser"
+	$(PYTHON) -m pytest -m "not slow and browser"
 
 test-fast: $(DEV) ## without a browser, without the training pictures, without learning anything
-	$(PYTHON) -m pytest -m "not slow and not browser and not data and not trains"
+	$(PYTHON) -m pytest $(SHARED) -m "not slow and not browser and not data and not trains"
 
 test-all: $(DEV) $(BROWSER) ## every test
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest $(SHARED) -m "not browser"
+	$(PYTHON) -m pytest -m browser
 
 check: $(DEV) ## style, types, and who may import whom
 	$(PYTHON) -m ruff check .

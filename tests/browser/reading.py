@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Error, Locator, Page
+
+WAIT, LOOK = 60_000, 100  # milliseconds: how long to wait for an answer of the page, and between two looks
 
 
 def view(page: Page, name: str) -> Locator:
@@ -31,3 +33,20 @@ def frame(canvas: Locator) -> Locator:
 def chosen(page: Page, name: str) -> str | None:
     """A parameter of the address."""
     return parse_qs(urlsplit(page.url).query).get(name, [None])[0]
+
+
+def until(page: Page, script: str, wanted: object = True) -> None:
+    """Look again and again until a script answers as wanted; what it needs may not be there yet.
+
+    Playwright's own wait_for_function does so by eval, which the app's policy forbids.
+    """
+    found = None
+    for _ in range(WAIT // LOOK):
+        try:
+            found = page.evaluate(script)
+        except Error as error:
+            found = error
+        if found == wanted:
+            return
+        page.wait_for_timeout(LOOK)
+    raise AssertionError(f"{script} gave {found}, not {wanted}")

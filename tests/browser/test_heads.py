@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.reading import chosen, sentence, view
+from tests.browser.reading import chosen, sentence, until, view
 
 pytestmark = pytest.mark.browser
 GRID, PREFIX = 16, 1  # patches per side of `vit`, and CLS before them
@@ -72,7 +72,7 @@ def test_a_button_opens_its_layer_before_python_answers(page: Page, server: str,
     page.evaluate("document.addEventListener('click', (event) => event.stopPropagation(), {capture: true, once: true})")
     layers, heads = (page.get_by_role("radiogroup", name=name, exact=True) for name in ("Layer", "Head"))
     layers.get_by_role("radio", name="4", exact=True).click()  # the app never hears of it
-    page.wait_for_function(f'JSON.stringify({shown}) === \'[["heads:3",1],["heads:3",1]]\'')
+    until(page, shown, [["heads:3", 1]] * 2)
     expect(page.get_by_text("Layer 1, head 2: where")).to_be_visible()
     heads.get_by_role("radio", name="5", exact=True).click()  # this one it hears, and its answer holds
     expect(page.get_by_text("Layer 1, head 5: where")).to_be_visible(timeout=WAIT)

@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from tests.browser import conftest
+from tests.browser.reading import until
 
 pytestmark = pytest.mark.browser
 PAGES = {
@@ -170,7 +171,7 @@ def test_the_camera_is_opened_on_demand_only(page: Page, server: str):
     assert page.evaluate("asked") == 0
     page.get_by_test_id("stSidebar").get_by_text("Use the camera").click()
     expect(page.get_by_test_id("stSidebar").get_by_test_id("stCameraInput")).to_be_visible()
-    page.wait_for_function("asked > 0")
+    until(page, "asked > 0")
 
 
 def test_a_photo_becomes_the_picture(page: Page, server: str):
@@ -178,7 +179,7 @@ def test_a_photo_becomes_the_picture(page: Page, server: str):
     page.get_by_test_id("stSidebar").get_by_text("Use the camera").click()
     take, taken = page.get_by_role("button", name="Take Photo"), page.get_by_role("button", name="Clear photo")
     streams = "() => [...document.querySelectorAll('video')].some(v => v.readyState >= 2 && v.videoWidth > 0)"
-    for _ in range(480):  # not wait_for_function: the page's policy forbids the eval that it needs
+    for _ in range(480):
         # Until the camera has shown a first frame, the button takes a photo of nothing; a visitor presses it again.
         if page.evaluate(streams) and take.count():
             take.click()

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.reading import chosen, sentence, view
+from tests.browser.reading import chosen, sentence, until, view
 
 pytestmark = pytest.mark.browser
 WAIT = 60_000
@@ -52,14 +52,14 @@ def test_lines_follow_the_opened_head_before_python_answers(page: Page, server: 
     settle(page)
     drawn = ("(({views: {lines}, kinds, records}) => "
              "[lines.maps, kinds.lines.heads(lines, records.get(lines.maps))].join())(__attnviz)")  # fmt: skip
-    page.wait_for_function(f"{drawn} === 'read:1,2,0'")
+    until(page, drawn, "read:1,2,0")
     page.evaluate("document.addEventListener('click', (event) => event.stopPropagation(), {capture: true, once: true})")
     layers, heads = (page.get_by_role("radiogroup", name=name, exact=True) for name in ("Layer", "Head"))
     layers.get_by_role("radio", name="4", exact=True).click()  # the app never hears of it
-    page.wait_for_function(f"{drawn} === 'read:3,2,0'")
+    until(page, drawn, "read:3,2,0")
     heads.get_by_role("radio", name="6", exact=True).click()
     expect(view(page, "Lines of layer 2, head 6")).to_be_visible(timeout=WAIT)
-    page.wait_for_function(f"{drawn} === 'read:1,5,0'")
+    until(page, drawn, "read:1,5,0")
 
 
 def test_a_link_brings_words_head_and_options(page: Page, server: str, settle):
