@@ -35,6 +35,15 @@ def chosen(page: Page, name: str) -> str | None:
     return parse_qs(urlsplit(page.url).query).get(name, [None])[0]
 
 
+def expect_chosen(page: Page, name: str, wanted: str | None) -> None:
+    """Wait until the address says so of a parameter; a busy app may answer after it seemed to have settled."""
+    for _ in range(WAIT // LOOK):
+        if chosen(page, name) == wanted:
+            return
+        page.wait_for_timeout(LOOK)
+    raise AssertionError(f"the address says {name}={chosen(page, name)}, not {wanted}: {page.url}")
+
+
 def until(page: Page, script: str, wanted: object = True) -> None:
     """Look again and again until a script answers as wanted; what it needs may not be there yet.
 

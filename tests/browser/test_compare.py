@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import made_up_bench
 from tests.browser.conftest import start_server, stop_server, watched
-from tests.browser.reading import chosen, sentence, view
+from tests.browser.reading import chosen, expect_chosen, sentence, view
 
 pytestmark = pytest.mark.browser
 WAIT = 120_000
@@ -94,7 +94,7 @@ def test_the_page_is_whole_in_the_dark_with_the_same_weights(wide: Page, address
     expect(wide.get_by_text("n = 4,096")).to_be_visible()
     expect(wide.locator(".katex").first).to_be_visible()
     expect(wide.locator(".katex-error")).to_have_count(0)
-    assert chosen(wide, "layer") == "2"
+    expect_chosen(wide, "layer", "2")
 
 
 def test_native_maps_and_rollouts_are_one_click_away(wide: Page, address: str, settle):

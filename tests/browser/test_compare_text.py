@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import made_up_text_bench
 from tests.browser.conftest import start_server, stop_server, watched
-from tests.browser.reading import chosen, legend, sentence, view
+from tests.browser.reading import expect_chosen, legend, sentence, view
 
 pytestmark = pytest.mark.browser
 WAIT = 120_000
@@ -94,8 +94,8 @@ def test_a_link_brings_text_words_matrices_and_the_layers_of_another(page: Page,
     expect(page.get_by_text("since they are no shares of one")).to_be_visible()
     expect(page.get_by_text("n = 4,096")).to_be_visible()
     expect(page.locator(".katex-error")).to_have_count(0)
-    assert chosen(page, "layer") == "2"
-    assert chosen(page, "text") == text
+    expect_chosen(page, "layer", "2")
+    expect_chosen(page, "text", text)
     assert page.evaluate("document.querySelectorAll('b').length") == 0
     assert not page.evaluate("() => document.documentElement.scrollWidth > document.documentElement.clientWidth")
 

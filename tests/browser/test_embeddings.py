@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.reading import chosen, sentence, view
+from tests.browser.reading import chosen, expect_chosen, sentence, view
 
 pytestmark = pytest.mark.browser
 WAIT = 60_000
@@ -60,7 +60,7 @@ def test_a_tile_chooses_its_patch(page: Page, server: str, settle):
     tiles.click(position={"x": 80, "y": 60})
     expect(page.get_by_text("of the weight of row 1, column 1 now lies on other keys")).to_be_visible(timeout=WAIT)
     settle(page)
-    assert chosen(page, "token") == "1"
+    expect_chosen(page, "token", "1")
 
 
 def test_positions_by_deep_link(page: Page, server: str, settle):
@@ -71,7 +71,7 @@ def test_positions_by_deep_link(page: Page, server: str, settle):
     page.get_by_role("radio", name="Removed").click()
     expect(page.get_by_text("Removed positions").first).to_be_attached(timeout=WAIT)
     settle(page)
-    assert chosen(page, "change") is None  # the default is not in the address
+    expect_chosen(page, "change", None)  # the default is not in the address
     assert (chosen(page, "head"), chosen(page, "scheme")) == ("2", "None")
 
 
@@ -80,4 +80,4 @@ def test_an_experiment_makes_its_choices(page: Page, server: str, settle):
     settle(page)
     page.get_by_role("button", name="Shuffle the positions").click()
     settle(page)
-    assert chosen(page, "change") == "Shuffled"
+    expect_chosen(page, "change", "Shuffled")

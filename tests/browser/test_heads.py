@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.reading import chosen, sentence, until, view
+from tests.browser.reading import chosen, expect_chosen, sentence, until, view
 
 pytestmark = pytest.mark.browser
 GRID, PREFIX = 16, 1  # patches per side of `vit`, and CLS before them
@@ -77,7 +77,7 @@ def test_a_button_opens_its_layer_before_python_answers(page: Page, server: str,
     heads.get_by_role("radio", name="5", exact=True).click()  # this one it hears, and its answer holds
     expect(page.get_by_text("Layer 1, head 5: where")).to_be_visible(timeout=WAIT)
     settle(page)
-    assert page.evaluate(shown) == [["heads:0", 4]] * 2
+    until(page, shown, [["heads:0", 4]] * 2)
 
 
 def test_a_click_on_a_small_map_opens_its_head_and_back_returns(page: Page, server: str, settle):
@@ -86,7 +86,7 @@ def test_a_click_on_a_small_map_opens_its_head_and_back_returns(page: Page, serv
     grid.click(position=point(grid, 0.9, 0.15))
     expect(page.get_by_text(re.compile(r"^Layer 1, head [3-6]: where"))).to_be_visible(timeout=WAIT)
     settle(page)
-    assert chosen(page, "layer") == "1"
+    expect_chosen(page, "layer", "1")
     assert chosen(page, "head") in ("3", "4", "5", "6")
     page.go_back()
     expect(page.get_by_text(re.compile(r"^Layer 1, head 2: where"))).to_be_visible(timeout=WAIT)
@@ -133,7 +133,7 @@ def test_a_query_and_a_key_are_picked_each_in_its_own_picture(page: Page, server
     answer.click(position=point(answer, 0.5, 0.5))
     expect(page.get_by_text("Key row 4, column 12:")).to_have_count(0, timeout=WAIT)
     settle(page)
-    assert chosen(page, "token") == "50"
+    expect_chosen(page, "token", "50")
     assert chosen(page, "key") != "60"
 
 
@@ -141,4 +141,4 @@ def test_the_matrix_picture_turns_and_says_so(page: Page, server: str, settle):
     drawn(page, f"{server}/queries_keys?sample=cat", settle)
     page.get_by_role("radio", name="Columns are queries").or_(page.get_by_text("Columns are queries")).first.click()
     expect(page.get_by_text("The picture is turned, the numbers are the same")).to_be_visible(timeout=WAIT)
-    assert chosen(page, "picture") == "Columns are queries"
+    expect_chosen(page, "picture", "Columns are queries")

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import conftest
-from tests.browser.reading import chosen
+from tests.browser.reading import chosen, expect_chosen
 
 pytestmark = pytest.mark.browser
 WAIT = 60_000
@@ -20,7 +20,7 @@ def test_next_walks_on_and_the_address_follows(page: Page, server: str, settle):
     expect(page.get_by_role("heading", name="4 Normalising")).to_be_visible(timeout=WAIT)
     page.get_by_role("button", name="Next").click()
     expect(page.get_by_role("heading", name="5 Context vectors")).to_be_visible(timeout=WAIT)
-    assert chosen(page, "step") == "5"
+    expect_chosen(page, "step", "5")
     expect(page.get_by_text("in this sentence lies near")).to_be_visible()
 
 

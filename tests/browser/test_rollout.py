@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.reading import chosen, legend, sentence, view
+from tests.browser.reading import chosen, expect_chosen, legend, sentence, view
 
 pytestmark = pytest.mark.browser
 WAIT = 60_000
@@ -77,7 +77,7 @@ def test_maps_have_ranges_of_their_own_or_one_for_all(page: Page, server: str, s
         expect(one).not_to_contain_text("from the least on")
     assert numbers[0].all_inner_texts() == numbers[1].all_inner_texts()
     assert numbers[0].nth(0).inner_text() == "0 %"
-    assert chosen(page, "range") == "One for all"
+    expect_chosen(page, "range", "One for all")
 
 
 def test_a_clicked_layer_becomes_the_first_and_back_returns(page: Page, server: str, settle):
@@ -86,7 +86,7 @@ def test_a_clicked_layer_becomes_the_first_and_back_returns(page: Page, server: 
     tiles.click(position=point(tiles, 0.58, 0.5))
     expect(page.get_by_text("Rollout of the answer, layers 4 to 6")).to_be_visible(timeout=WAIT)
     settle(page)
-    assert chosen(page, "from") == "4"
+    expect_chosen(page, "from", "4")
     page.go_back()
     expect(page.get_by_text("Rollout of the answer, layers 1 to 6")).to_be_visible(timeout=WAIT)
 
@@ -108,7 +108,7 @@ def test_sliders_by_keyboard_reach_the_address_and_the_picture(page: Page, serve
         thumb.press("ArrowRight")
     expect(page.get_by_text("discard smallest 30 % of each layer")).to_be_visible(timeout=WAIT)
     settle(page)
-    assert chosen(page, "discard") == "30"
+    expect_chosen(page, "discard", "30")
     expect(sentence(view(page, "Your picture with the rollout"))).not_to_have_text(before)
 
 

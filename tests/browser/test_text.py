@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.reading import chosen, sentence, until, view
+from tests.browser.reading import chosen, expect_chosen, sentence, until, view
 
 pytestmark = pytest.mark.browser
 WAIT = 60_000
@@ -20,7 +20,7 @@ def test_a_sentence_is_typed_and_a_word_looked_from(page: Page, server: str, set
     box.fill("The dog saw a </script><b>cat</b>.")
     box.press("Control+Enter")
     settle(page)
-    assert chosen(page, "text") == "The dog saw a </script><b>cat</b>."
+    expect_chosen(page, "text", "The dog saw a </script><b>cat</b>.")
     text = view(page, "Layer 5, mean")
     text.hover(position={"x": 20, "y": 20})  # the first box, which is CLS
     expect(sentence(text)).to_contain_text("CLS gives", timeout=WAIT)

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.reading import chosen, sentence, view
+from tests.browser.reading import expect_chosen, sentence, view
 
 pytestmark = pytest.mark.browser
 WAIT = 180_000  # milliseconds: what is measured here is learning, on a machine that may be busy
@@ -53,7 +53,7 @@ def test_a_race_from_start_to_the_other_pages(page: Page, server: str, settle):
     thumb.press("Home")
     expect(sentence(maps)).not_to_have_text(after or "", timeout=WAIT)
     settle(page)
-    assert chosen(page, "epoch") == "0"
+    expect_chosen(page, "epoch", "0")
 
     press(page, "Open Multi-head attention in Heads")
     expect(page.get_by_role("heading", name="Heads", exact=True)).to_be_visible(timeout=WAIT)

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import conftest
-from tests.browser.reading import chosen, sentence, view
+from tests.browser.reading import expect_chosen, sentence, view
 
 pytestmark = pytest.mark.browser
 WAIT = 120_000
@@ -21,7 +21,7 @@ def test_pointing_at_a_french_word_lights_up_the_english(page: Page, server: str
     box.fill("I love <b>you</b>.")
     box.press("Control+Enter")
     settle(page)
-    assert chosen(page, "english") == "I love <b>you</b>."
+    expect_chosen(page, "english", "I love <b>you</b>.")
     french, english = view(page, "The French that is written so far"), view(page, "English, by attention")
     expect(french).to_be_visible(timeout=WAIT)
     before = sentence(english).inner_text(timeout=WAIT)
@@ -45,7 +45,7 @@ def test_steps_are_walked_through_and_the_address_follows(page: Page, server: st
     page.get_by_role("button", name="Back").click()
     expect(page.get_by_text("Step 2:")).to_be_visible(timeout=WAIT)
     settle(page)
-    assert chosen(page, "written") == "2"
+    expect_chosen(page, "written", "2")
     page.get_by_role("button", name="Play").click()
     expect(page.get_by_role("button", name="Pause")).to_be_visible(timeout=WAIT)
     later = page.get_by_text(re.compile(r"^Step ([4-9]|1\d):"))  # one step may pass between two looks
@@ -55,7 +55,7 @@ def test_steps_are_walked_through_and_the_address_follows(page: Page, server: st
     page.get_by_role("button", name="keys").click()  # another sentence is shown to its end
     settle(page)
     expect(page.get_by_role("button", name="On", exact=True)).to_be_disabled(timeout=WAIT)
-    assert chosen(page, "written") is None
+    expect_chosen(page, "written", None)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
