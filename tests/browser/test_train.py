@@ -11,12 +11,12 @@ from tests.browser.reading import expect_chosen, sentence, view
 
 pytestmark = pytest.mark.browser
 WAIT = 180_000  # milliseconds: what is measured here is learning, on a machine that may be busy
-LINK = "train?variant=Uniform&rival=Multi-head+attention&epochs=5"
+LINK = "train?variant=Uniform&rival=Multi-head+attention&epochs=20"  # long enough to be stopped on the way
 
 
 def press(page: Page, name: str) -> None:
-    """Click a button by its name."""
-    page.get_by_role("button", name=name, exact=True).click()
+    """Click a button of the page by its name; Streamlit has a Stop of its own above it, while a script runs."""
+    page.get_by_test_id("stMainBlockContainer").get_by_role("button", name=name, exact=True).click()
 
 
 def test_a_race_from_start_to_the_other_pages(page: Page, server: str, settle):
@@ -25,11 +25,11 @@ def test_a_race_from_start_to_the_other_pages(page: Page, server: str, settle):
     expect(page.get_by_text("Nothing learned yet")).to_be_visible(timeout=WAIT)
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
     press(page, "Start")
-    expect(page.get_by_text(re.compile(r"^Epoch \d of 5 · step \d+ of 100"))).to_be_visible(timeout=WAIT)
-    expect(page.get_by_text(re.compile(r"^Epoch [1-5] of 5"))).to_be_visible(timeout=WAIT)  # without a click
+    expect(page.get_by_text(re.compile(r"^Epoch \d+ of 20 · step \d+ of 400"))).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text(re.compile(r"^Epoch [1-9]\d* of 20"))).to_be_visible(timeout=WAIT)  # without a click
 
     press(page, "Stop")
-    stopped = page.get_by_text(re.compile(r"^Stopped at epoch \d of 5 · step \d+"))
+    stopped = page.get_by_text(re.compile(r"^Stopped at epoch \d+ of 20 · step \d+"))
     expect(stopped).to_be_visible(timeout=WAIT)
     settle(page)
     reached = stopped.text_content()
@@ -42,7 +42,7 @@ def test_a_race_from_start_to_the_other_pages(page: Page, server: str, settle):
     expect(bar).to_be_visible(timeout=WAIT)
     expect(bar).to_have_count(0, timeout=WAIT)
     page.get_by_role("link", name="Train", exact=True).click()
-    expect(page.get_by_text("Epoch 5 of 5 · step 100 of 100")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Epoch 20 of 20 · step 400 of 400")).to_be_visible(timeout=WAIT)
     settle(page)
 
     maps = view(page, "The digit with layer 3, head 1").nth(1)  # of the second network
