@@ -5,7 +5,7 @@ simple tales, a small part of what there is, as often as old novels. The others 
 from its beginning to its end, so that it knows how sentences begin and stop. What it shall be good at comes more often
 at the end, while the rate falls (Hu et al. 2024, arXiv 2404.06395): simple English, and how tales begin.
 `stories-more` lets the decoder that is shipped go on learning, from the same texts in another order, and from more of
-the novels: by then it has read the tales many times over and the novels hardly once.
+the novels: by then it has read the tales many times over and the novels about once.
 """
 
 from __future__ import annotations

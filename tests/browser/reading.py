@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Error, Locator, Page
@@ -37,25 +38,29 @@ def chosen(page: Page, name: str) -> str | None:
 
 def expect_chosen(page: Page, name: str, wanted: str | None) -> None:
     """Wait until the address says so of a parameter; a busy app may answer after it seemed to have settled."""
-    for _ in range(WAIT // LOOK):
-        if chosen(page, name) == wanted:
-            return
-        page.wait_for_timeout(LOOK)
-    raise AssertionError(f"the address says {name}={chosen(page, name)}, not {wanted}: {page.url}")
+    wait_for(page, lambda: chosen(page, name), wanted, f"{name} in the address")
 
 
 def until(page: Page, script: str, wanted: object = True) -> None:
-    """Look again and again until a script answers as wanted; what it needs may not be there yet.
+    """Wait until a script answers as wanted; what it needs may not be there yet.
 
     Playwright's own wait_for_function does so by eval, which the app's policy forbids.
     """
+
+    def answer() -> object:
+        try:
+            return page.evaluate(script)
+        except Error as error:
+            return error
+
+    wait_for(page, answer, wanted, script)
+
+
+def wait_for(page: Page, look: Callable[[], object], wanted: object, what: str) -> None:
+    """Look again and again until the answer is the wanted one."""
     found = None
     for _ in range(WAIT // LOOK):
-        try:
-            found = page.evaluate(script)
-        except Error as error:
-            found = error
-        if found == wanted:
+        if (found := look()) == wanted:
             return
         page.wait_for_timeout(LOOK)
-    raise AssertionError(f"{script} gave {found}, not {wanted}")
+    raise AssertionError(f"{what}: found {found}, not {wanted}")
