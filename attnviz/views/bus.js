@@ -9,6 +9,8 @@ export default function ({data, parentElement}) {
   shared.records.set(head.slot, record);
   shared.signals.dispatchEvent(new CustomEvent("record", {detail: head.slot}));
   return () => {
-    if (shared.records.get(head.slot) === record) shared.records.delete(head.slot);
+    if (shared.records.get(head.slot) !== record) return; // a newer one lives there
+    shared.records.delete(head.slot);
+    shared.opened?.delete(head.slot); // else it would be shown for a moment when the page comes back
   };
 }

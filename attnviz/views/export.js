@@ -1,23 +1,29 @@
 // A view as a PNG: all there is to see, scrolled into the window or not, with its sentence and its legend below.
+
+const PAD = 16, APART = 8; // pixels around the sheet, and between its parts
+
 function download(view) {
   const {scrolls} = kindOf(view);
   if (scrolls) paintAs(view, true);
-  const pad = 16, foot = 78, {ratio, ink, canvas} = view, width = canvas.width / ratio, height = canvas.height / ratio;
-  const label = view.data.label ? 26 : 0;
+  const {ratio, ink, canvas} = view, width = canvas.width / ratio, height = canvas.height / ratio;
   const sheet = document.createElement("canvas"), context = sheet.getContext("2d");
-  sheet.width = (width + 2 * pad) * ratio;
-  sheet.height = (height + label + foot + 2 * pad) * ratio;
+  const parts = [
+    textPart(context, view.data.label, width, {weight: 600, size: 15, font: ink.font, colour: ink.text}),
+    {tall: height, draw: (y) => context.drawImage(canvas, 0, y, width, height)},
+    textPart(context, view.sentence.textContent, width, {size: 14, font: ink.font, colour: ink.text}),
+    barPart(context, view),
+    textPart(context, view.words.textContent, width, {size: 12, font: ink.font, colour: ink.muted}),
+  ].filter(({tall}) => tall);
+  sheet.width = (width + 2 * PAD) * ratio;
+  sheet.height = parts.reduce((sum, {tall}) => sum + tall + APART, 2 * PAD - APART) * ratio;
   context.fillStyle = ink.ground;
   context.fillRect(0, 0, sheet.width, sheet.height);
-  context.scale(ratio, ratio);
-  context.fillStyle = ink.text;
-  context.font = `600 15px ${ink.font}`;
-  if (label) context.fillText(view.data.label, pad, pad + 13);
-  context.drawImage(view.canvas, pad, pad + label, width, height);
-  const top = pad + label + height + 26;
-  context.font = `14px ${ink.font}`;
-  context.fillText(view.sentence.textContent, pad, top, width);
-  if (!view.legend.classList.contains("empty")) legendInto(context, view, pad, top + 30);
+  context.setTransform(ratio, 0, 0, ratio, PAD * ratio, PAD * ratio);
+  let y = 0;
+  for (const {tall, draw} of parts) {
+    draw(y);
+    y += tall + APART;
+  }
   if (scrolls) paintAs(view, false); // before the browser shows anything of it
   sheet.toBlob((blob) => {
     const link = document.createElement("a");
@@ -33,12 +39,38 @@ function paintAs(view, whole) {
   repaint(view);
 }
 
-function legendInto(context, view, x, y) {
-  context.font = `12px ${view.ink.font}`;
-  const low = view.low.textContent, high = view.high.textContent, at = x + context.measureText(low).width + 8;
-  context.fillText(low, x, y);
-  context.drawImage(view.bar, at, y - 9, 120, 10);
-  context.fillText(high, at + 128, y);
-  context.fillStyle = view.ink.muted;
-  context.fillText(view.words.textContent, at + 140 + context.measureText(high).width, y);
+// A text in as many lines as it needs.
+function textPart(context, text, room, {weight = 400, size, font, colour}) {
+  const type = `${weight} ${size}px ${font}`, line = size + 6;
+  context.font = type;
+  const lines = wrapped(context, text, room);
+  const draw = (y) => {
+    context.font = type;
+    context.fillStyle = colour;
+    lines.forEach((words, i) => context.fillText(words, 0, y + size + i * line, room));
+  };
+  return {tall: lines.length * line, draw};
+}
+
+function wrapped(context, text, room) {
+  const lines = [];
+  for (const word of text.split(" ").filter(Boolean)) {
+    const longer = `${lines.at(-1)} ${word}`;
+    if (lines.length && context.measureText(longer).width <= room) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}
+
+// The legend's colours between their least and their most; none where colours stand for no amounts.
+function barPart(context, {legend, low, bar, high, ink}) {
+  const draw = (y) => {
+    context.font = `12px ${ink.font}`;
+    context.fillStyle = ink.text;
+    const at = context.measureText(low.textContent).width + 8;
+    context.fillText(low.textContent, 0, y + 12);
+    context.drawImage(bar, at, y + 3, 120, 10);
+    context.fillText(high.textContent, at + 128, y + 12);
+  };
+  return {tall: legend.classList.contains("empty") ? 0 : 18, draw};
 }

@@ -79,6 +79,7 @@ function leave(view) {
 }
 
 function press(view, event) {
+  if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own keys, such as back
   const arrows = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]};
   const kind = kindOf(view), step = arrows[event.key];
   if (step) {

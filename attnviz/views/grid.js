@@ -89,8 +89,8 @@ function markTokens(view, boxes, {best = null, keys = boxes.tokens} = {}) {
   if (over != null) outline(context, boxOf(boxes, over), view.tokens.includes(over) ? PICKED : ink.query);
 }
 
-// The prefix tokens as small labelled boxes; `fill` gives their colour or null.
-function drawPrefix(view, boxes, fill) {
+// The prefix tokens as small labelled boxes; `fill` gives their colour or null, `masked` says which are hatched.
+function drawPrefix(view, boxes, fill, masked = () => false) {
   const {context, ink} = view;
   context.textAlign = "center";
   context.textBaseline = "middle";
@@ -99,6 +99,7 @@ function drawPrefix(view, boxes, fill) {
     const [x, y, w, h] = boxOf(boxes, index), colour = fill(index);
     context.fillStyle = colour ?? ink.second;
     context.fillRect(x, y, w, h);
+    if (masked(index)) drawHatch(view, [x, y, w, h]);
     context.fillStyle = colour ? contrast(colour) : ink.text;
     context.fillText(boxes.tokens.labels[index], x + w / 2, y + h / 2 + 0.5, w - 4);
   }
@@ -119,12 +120,28 @@ function contrast(colour) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.1791 ? "#000000" : "#ffffff";
 }
 
-// Where nothing may be seen: thin slanted lines, told apart from zero on every scale.
-function drawHatch({context, ink}, [x, y, w, h]) {
+// Where nothing may be seen: thin slanted lines, told apart from zero on every scale. All boxes are one shape, so that
+// no seams show where they touch.
+function drawHatch({context, ink}, ...boxes) {
   context.save();
   context.fillStyle = ink.hatch ??= hatch(context, ink);
-  context.fillRect(x, y, w, h);
+  context.beginPath();
+  for (const box of boxes) context.rect(...box);
+  context.fill();
   context.restore();
+}
+
+// The boxes of what is masked in a row whose cells fill a plane from `first` on: one for each stretch side by side.
+function maskedBoxes(index, {rows, columns, first}, [x, y, w, h]) {
+  const boxes = [], [wide, tall] = [w / columns, h / rows];
+  const masked = (row, column) => index[first + row * columns + column] === -1;
+  for (let row = 0; row < rows; row++) {
+    for (let from = 0, to; from < columns; from = to + 1) {
+      for (to = from; to < columns && masked(row, to); ) to++;
+      if (to > from) boxes.push([x + from * wide, y + row * tall, (to - from) * wide, tall]);
+    }
+  }
+  return boxes;
 }
 
 function hatch(context, {muted, second}) {

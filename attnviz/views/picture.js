@@ -34,22 +34,25 @@ function greyOf(record, image, network) {
   return (record[name] = canvas);
 }
 
-// The map over the picture: the less weight, the more the picture shines through.
-function drawOverlay(view, boxes, {table, index, scale}) {
-  const [rows, columns] = boxes.tokens.grid, {prefix} = boxes.tokens, {overlay} = view.data;
+// The map over the picture: the less weight, the more the picture shines through. Hatched where the row `hides` what it
+// may not look at.
+function drawOverlay(view, boxes, {table, index, scale}, hides) {
+  const [rows, columns] = boxes.tokens.grid, {prefix} = boxes.tokens, {context, data: {overlay}} = view;
   const image = pixels(columns, rows, (out) => {
     for (let i = 0; i < out.length; i++) {
       const step = index[prefix + i];
-      if (step < 0) out[i] = MASKED;
-      else {
-        const strength = scale.signed ? Math.abs(step - 127.5) / 127.5 : step / 255;
-        const alpha = overlay * (0.7 + 0.6 * strength);
-        out[i] = (table[step] & 0xffffff) | (Math.round(255 * Math.min(1, alpha)) << 24);
-      }
+      if (step < 0) continue;
+      const strength = scale.signed ? Math.abs(step - 127.5) / 127.5 : step / 255;
+      const alpha = overlay * (0.7 + 0.6 * strength);
+      out[i] = (table[step] & 0xffffff) | (Math.round(255 * Math.min(1, alpha)) << 24);
     }
   });
-  view.context.imageSmoothingEnabled = false;
-  view.context.drawImage(image, ...boxes.crop);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(image, ...boxes.crop);
+  if (!hides) return;
+  context.globalAlpha = overlay;
+  drawHatch(view, ...maskedBoxes(index, {rows, columns, first: prefix}, boxes.crop));
+  context.globalAlpha = 1;
 }
 
 function pictureMaps(view, record) {
@@ -95,9 +98,10 @@ const pictureView = {
     const row = paintRow(maps, view.index, queries, {
       name: data.scale, colours: data.colours, drop, fixed, stretched: data.stretched,
     });
-    drawOverlay(view, boxes, row);
+    drawOverlay(view, boxes, row, maps.hides);
     drawLines(view, boxes, 0.1);
-    drawPrefix(view, boxes, (index) => (row.index[index] < 0 ? null : css(row.table[row.index[index]])));
+    const colour = (index) => (row.index[index] < 0 ? null : css(row.table[row.index[index]]));
+    drawPrefix(view, boxes, colour, (index) => row.index[index] === -1);
     const key = tokenAt(maps.keys, shared.hover?.key);
     const words = rowWords(maps, view.index, queries, drop, maps.square ? key : over);
     markTokens(view, boxes, {best: data.outline && maps.square ? words.best : null, keys: maps.keys});

@@ -115,7 +115,7 @@ const tilesView = {
       const record = hasMap(records[cell.row], cell.column) ? records[cell.row] : null;
       const rows = inRows(view, record) && (queries.length || !record.square);
       cell.painted = rows ? paintRow(record, cell.column, queries, options) : null;
-      if (rows) fillCell(atlas, at, record, cell.painted, cellsOf(view, record.keys, boxes.tile).first);
+      if (rows) fillCell(atlas, at, cell.painted, cellsOf(view, record.keys, boxes.tile).first);
       scale = cell.painted?.scale ?? this.whole(view, boxes, cell, record, options, overview) ?? scale;
     }
     this.rows(view, boxes, records, atlas);
@@ -148,16 +148,21 @@ const tilesView = {
     for (const [at, cell] of boxes.cells.entries()) {
       if (!cell.painted) continue;
       const record = records[cell.row], box = inner(view, boxes, cell, record), {prefix} = record.keys;
+      const {table, index} = cell.painted;
       context.imageSmoothingEnabled = true;
       if (picture) context.drawImage(greyOf(picture, picture.network, true), ...box);
-      if (!picture && record.hides) drawHatch(view, box);
       context.imageSmoothingEnabled = false;
       context.globalAlpha = picture ? 0.7 : 1;
+      if (record.hides) drawHatch(view, ...maskedBoxes(index, cellsOf(view, record.keys, boxes.tile), box));
       context.drawImage(atlas.canvas, ...atlas.place(at), ...box);
       context.globalAlpha = 1;
       for (let i = 0; barOf(view, record) && i < prefix; i++) {
-        context.fillStyle = css(cell.painted.table[Math.max(0, cell.painted.index[i])]);
-        context.fillRect(cell.x, cell.y + (i * boxes.tile) / prefix, BAR - 1, boxes.tile / prefix);
+        const bar = [cell.x, cell.y + (i * boxes.tile) / prefix, BAR - 1, boxes.tile / prefix];
+        if (index[i] < 0) drawHatch(view, bar);
+        else {
+          context.fillStyle = css(table[index[i]]);
+          context.fillRect(...bar);
+        }
       }
     }
   },
@@ -248,11 +253,11 @@ function atlasOf(view, {cells, across, tile}, records) {
   return view.atlas;
 }
 
-// Of words, what is masked stays empty, for a hatch to show through.
-function fillCell({out, place, columns, rows, width}, at, {keys}, {table, index}, first) {
+// What is masked stays empty: the hatch lies there.
+function fillCell({out, place, columns, rows, width}, at, {table, index}, first) {
   const [left, top] = place(at);
   for (let i = 0; i < rows * columns; i++) {
-    const step = index[first + i] ?? -1, empty = keys.grid || step === -2 ? MASKED : 0;
+    const step = index[first + i] ?? -1, empty = step === -2 ? MASKED : 0;
     out[(top + Math.floor(i / columns)) * width + left + (i % columns)] = step < 0 ? empty : table[step];
   }
 }

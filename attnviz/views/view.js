@@ -18,6 +18,7 @@ const HEIGHTS = {
 export default function (component) {
   const shared = (globalThis.__attnviz ??= {records: new Map(), signals: new EventTarget(), draws: {}, views: {}});
   const root = component.parentElement.querySelector(".view"), {data} = component;
+  root.component = component; // the newest call
   root.expected = (width) => (data.fit ? HEIGHTS[data.fit.shape](data, width) : data.height);
   const width = root.getRootNode().host.clientWidth;
   const below = width > 430 || !data.maps ? 82 : 108; // legend and sentence, see view.css
@@ -28,6 +29,7 @@ export default function (component) {
   root.unlisten = () => shared.signals.removeEventListener("library", show);
   show();
   return () => {
+    if (root.component !== component) return; // an older call that came late is let go: the view lives on
     root.unlisten();
     shared.hide?.(root);
   };
