@@ -106,6 +106,30 @@ def test_a_picture_is_turned_as_the_camera_was_held(turn: int):
     assert near(corners(image), [RED, GREEN, BLUE, WHITE]), corners(image)
 
 
+def exif_of(*entries: bytes) -> bytes:
+    """An EXIF block of these entries, each of 12 bytes."""
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + struct.pack("<I", 0)
+
+
+SIDEWAYS = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+ODD = {  # EXIF that PIL reads, but cannot write again, or cannot read at all -> whether it says how to turn
+    "resolution unit as a fraction": (exif_of(SIDEWAYS, struct.pack("<HHII", 0x0128, 5, 1, 0)), True),
+    "resolution in letters": (exif_of(struct.pack("<HHI4s", 0x011A, 2, 3, b"72\0"), SIDEWAYS), True),
+    "cut after its first bytes": (b"Exif\0\0II*\0", False),
+    "no EXIF at all": (b"Exif\0\0nonsense", False),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_exif_does_not_spoil_a_picture(name: str):
+    exif, turns = ODD[name]
+    stored = quarters().transpose(Image.Transpose.ROTATE_90) if turns else quarters()
+    for kind in ("JPEG", "PNG", "WEBP"):
+        options = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+        image = decode(saved(stored, kind, exif=exif, **options)).image
+        assert near(corners(image), [RED, GREEN, BLUE, WHITE]), (kind, corners(image))
+
+
 def test_sixteen_bits_keep_their_range():
     grey = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
     found = np.asarray(decode(saved(Image.fromarray(grey))).image)[..., 0]

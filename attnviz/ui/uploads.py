@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from attnviz.ui.cache import core
 
@@ -30,6 +31,19 @@ SIGNATURES = {  # what the first bytes of common other files look like
     b"%!PS": "a PostScript document",
     b"PK\x03\x04": "a ZIP archive",
 }
+
+
+TURNS = {  # EXIF's orientation -> what sets it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# what PIL raises for broken data
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, ArithmeticError, struct.error)
 
 
 class BadImage(ValueError):
@@ -67,7 +81,7 @@ def decode(raw: bytes) -> Picture:
         raise BadImage(f"This file is {content_of(raw)}, not a {KNOWN_AS} picture.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage(f"This picture has too many pixels; the limit is {MAX_PIXELS // 10**6} million.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what PIL raises for broken data
+    except BROKEN as error:
         raise BadImage("This picture is cut short or damaged. Save or download it again.") from error
 
 
@@ -88,11 +102,20 @@ def upright(opened: Image.Image) -> Image.Image:
     if picture.mode in ("P", "PA", "1"):  # these cannot be made smaller smoothly
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     picture.thumbnail((MAX_SIDE, MAX_SIDE), reducing_gap=2.0)
-    picture = ImageOps.exif_transpose(picture)
+    picture = turned(picture)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture.convert("RGB")
+
+
+def turned(picture: Image.Image) -> Image.Image:
+    """The picture as the camera was held. Nothing else of its EXIF is read, and what cannot be read turns nothing."""
+    try:
+        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except BROKEN:
+        return picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def eight_bit(picture: Image.Image) -> Image.Image:

@@ -101,6 +101,8 @@ def take(key: str, kind: str) -> None:
         st.session_state["sample"] = kind
     except (BadImage, Busy) as error:
         st.session_state[PROBLEM] = str(error)
+    except MemoryError:  # no page's guard stands around a callback
+        st.session_state[PROBLEM] = "There was not enough memory for this picture. Make it smaller and try again."
 
 
 def visit() -> Visit:
