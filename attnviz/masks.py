@@ -158,4 +158,4 @@ def small_ids(query_ids: Tensor, key_ids: Tensor, device: torch.device) -> tuple
 
 def numbered(query_ids: Tensor, key_ids: Tensor, device: torch.device) -> Tensor:
     """The ids of queries and then of keys, as numbers from 0."""
-    return torch.cat([query_ids, key_ids], -1).to(device).unique(return_inverse=True)[1]
+    return torch.cat([query_ids, key_ids], -1).unique(return_inverse=True)[1].to(device)

@@ -29,16 +29,15 @@ class Places:
     spots: Float[Tensor, "key axis"]
     placed: Bool[Tensor, " key"]  # False for prefix tokens
     queries: int  # the last so many keys
-    device: Any = None  # where the call is computed; places themselves stay on the processor
 
-    def apart(self, rows: list[int]) -> Float[Tensor, "row key axis"]:
-        """Place of the key minus place of the query."""
-        spots = self.spots.to(self.device)
+    def apart(self, rows: list[int], device: torch.device) -> Float[Tensor, "row key axis"]:
+        """Place of the key minus place of the query, where the call is; places themselves stay on the processor."""
+        spots = self.spots.to(device)
         return spots[None] - spots[-self.queries :][rows][:, None]
 
-    def both(self, rows: list[int]) -> Bool[Tensor, "row key"]:
+    def both(self, rows: list[int], device: torch.device) -> Bool[Tensor, "row key"]:
         """Whether query and key both lie somewhere."""
-        placed = self.placed.to(self.device)
+        placed = self.placed.to(device)
         return placed[None] & placed[-self.queries :][rows][:, None]
 
 
@@ -57,13 +56,13 @@ class Relative(nn.Module):
         """The fields of a call with positions in them. `how`: "own", "none" or "shuffled" places of the patches."""
         if how == "none":
             return fields
-        return self.change(fields, self.places(queries, keys, how, fields["key"].device))
+        return self.change(fields, self.places(queries, keys, how))
 
     def change(self, fields: dict[str, Any], places: Places) -> dict[str, Any]:
         """The fields of a call, changed by where its tokens lie; those given stay as they are."""
         raise NotImplementedError
 
-    def places(self, queries: Tokens, keys: Tokens, how: str, device: Any = None) -> Places:
+    def places(self, queries: Tokens, keys: Tokens, how: str) -> Places:
         """Where the keys lie. Raises UnsupportedMask for patches that have lost their place on the grid."""
         if self.for_grid and keys.grid is None:
             raise UnsupportedMask(self.title, "needs the place of every patch, and these tokens have lost theirs")
@@ -76,7 +75,7 @@ class Relative(nn.Module):
         elif how != "own":
             raise ValueError(f"positions is {how!r}; known: own, none, shuffled")
         spots = torch.cat([spots.new_zeros(keys.prefix, spots.shape[-1]), spots])
-        return Places(spots, torch.arange(len(keys)) >= keys.prefix, len(queries), device)
+        return Places(spots, torch.arange(len(keys)) >= keys.prefix, len(queries))
 
 
 class Rotary(Relative):
@@ -137,8 +136,9 @@ class Alibi(Relative):
         """One more bias."""
 
         def fall(call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
-            distance = torch.linalg.vector_norm(places.apart(rows), dim=-1) * places.both(rows)
-            return -self.slopes[heads, None, None] * distance
+            device = call.query.device
+            distance = torch.linalg.vector_norm(places.apart(rows, device), dim=-1) * places.both(rows, device)
+            return -self.slopes.to(device)[heads, None, None] * distance
 
         return with_bias(fields, "ALiBi", fall)
 
@@ -162,14 +162,14 @@ class Shaw(Relative):
     def change(self, fields: dict[str, Any], places: Places) -> dict[str, Any]:
         """A bias from query and distance; with values, a rule whose outputs hold more than values."""
 
-        def index(rows: list[int]) -> Tensor:  # [row key]; one past the table where a token lies nowhere
-            clipped = places.apart(rows)[..., 0].long().clamp(-self.clip, self.clip) + self.clip
-            return clipped.masked_fill(~places.both(rows), 2 * self.clip + 1)
+        def index(rows: list[int], device: torch.device) -> Tensor:  # [row key]; one past the table: it lies nowhere
+            clipped = places.apart(rows, device)[..., 0].long().clamp(-self.clip, self.clip) + self.clip
+            return clipped.masked_fill(~places.both(rows, device), 2 * self.clip + 1)
 
         def content(call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
             query = at_least_float32(call.query[..., heads, :, :][..., rows, :])
-            by_distance = F.pad(query @ self.key_table.to(query.dtype).T, (0, 1))
-            found = index(rows).expand(*by_distance.shape[:-1], len(call.keys))
+            by_distance = F.pad(query @ self.key_table.to(query).T, (0, 1))
+            found = index(rows, query.device).expand(*by_distance.shape[:-1], len(call.keys))
             scale = call.scale[heads, None, None] if isinstance(call.scale, Tensor) else call.scale
             return by_distance.gather(-1, found) * scale
 
@@ -201,9 +201,10 @@ class T5Buckets(Relative):
         """One more bias."""
 
         def stairs(call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
-            offset = places.apart(rows)[..., 0].long()
+            device = call.query.device
+            offset = places.apart(rows, device)[..., 0].long()
             bucket = t5_bucket(offset, self.table.shape[-1], self.longest, causal=self.causal)
-            return self.table[heads][:, bucket] * places.both(rows)
+            return self.table.to(device)[heads][:, bucket] * places.both(rows, device)
 
         return with_bias(fields, "T5 buckets", stairs)
 

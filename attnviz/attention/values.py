@@ -21,7 +21,7 @@ class DistanceValues(Softmax):
 
     inner: Rule
     table: Tensor  # [distance value_dim]
-    index: Callable[[list[int]], Tensor]  # rows -> [row key], one past the table for none
+    index: Callable[[list[int], torch.device], Tensor]  # rows, where -> [row key], one past the table for none
 
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
         """Those of the rule inside."""
@@ -45,7 +45,7 @@ class DistanceValues(Softmax):
         for rows in call.blocks():
             weights = self.inner.token_map(call, heads, rows)
             summed = weights.new_zeros(*weights.shape[:-1], len(self.table) + 1)
-            summed = summed.scatter_add(-1, self.index(rows).expand_as(weights), weights)
+            summed = summed.scatter_add(-1, self.index(rows, weights.device).expand_as(weights), weights)
             blocks.append((summed[..., :-1] @ self.table.to(summed.dtype)).to(call.value.dtype))
         extra = torch.cat(blocks, -2)
         return self.inner.mix(call) + (extra if call.gate is None else call.gate * extra)
@@ -55,14 +55,17 @@ class DistanceValues(Softmax):
         gated = d_output if call.gate is None else d_output * call.gate
         d_rows = at_least_float32(gated[..., heads, :, :][..., rows, :])
         by_distance = F.pad(d_rows @ self.table.to(d_rows.dtype).T, (0, 1))
-        extra = by_distance.gather(-1, self.index(rows).expand(*by_distance.shape[:-1], len(call.keys)))
+        index = self.index(rows, d_rows.device)
+        extra = by_distance.gather(-1, index.expand(*by_distance.shape[:-1], len(call.keys)))
         if call.mask is not None:
             keep = call.mask.rows(heads, rows, call.query.shape[-2], call.key.shape[-2], extra.device)
             extra = extra.masked_fill(~keep, 0)
         return self.inner.map_gradient(call, d_output, heads, rows) + extra
 
 
-def with_distance_values(inner: Rule, table: Tensor, index: Callable[[list[int]], Tensor]) -> DistanceValues:
+def with_distance_values(
+    inner: Rule, table: Tensor, index: Callable[[list[int], torch.device], Tensor]
+) -> DistanceValues:
     """The rule, with learned vectors of distances in its outputs; its map means what it meant."""
     caveat = f"{inner.caveat} {CAVEAT}".strip()
     return DistanceValues(

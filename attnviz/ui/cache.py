@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from threading import BoundedSemaphore
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from attnviz.models import IMAGES, TEXTS, ImageModel, TextModel, load_image, load_text, store
-from attnviz.types import Sample, Trace
+from attnviz.types import Sample, Tokens, Trace
 from attnviz.ui import bench
 from attnviz.ui.device import best_device
 from attnviz.ui.shelf import Shelf
@@ -116,20 +116,19 @@ def on_processor(trace: Trace) -> Trace:
     """A trace whose tensors lie in main memory, where pages can read them as arrays."""
     if all(t.device.type == "cpu" for t in trace.logits.values()):
         return trace
-    calls = tuple(
-        replace(c, **moved({k: v for k, v in vars(c).items() if k not in ("graph", "arrange", "mask", "biases")}))
-        for c in (replace(call, graph=None, arrange=lambda tensor: tensor) for call in trace.calls)
-    )
+    calls = tuple(replace(call, graph=None, arrange=lambda tensor: tensor) for call in trace.calls)
     names = ("content", "position", "residuals", "readout", "logits")
-    return replace(trace, calls=calls, **moved({name: getattr(trace, name) for name in names}))
+    return replace(trace, **moved({"calls": calls, **{name: getattr(trace, name) for name in names}}))
 
 
-def moved(value: Any) -> Any:
-    """The same mapping, tuple or tensor in main memory; anything else unchanged."""
+def moved(value: Any, device: str = "cpu") -> Any:
+    """The same tensors in main memory, with all that holds them: rules and biases keep tables of the network."""
     if isinstance(value, Tensor):
-        return value.detach().cpu()
+        return value.detach().to(device)
     if isinstance(value, Mapping):
-        return {name: moved(item) for name, item in value.items()}
+        return {name: moved(item, device) for name, item in value.items()}
     if type(value) is tuple:
-        return tuple(moved(item) for item in value)
+        return tuple(moved(item, device) for item in value)
+    if is_dataclass(value) and not isinstance(value, (type, Tokens)):
+        return replace(value, **{f.name: moved(getattr(value, f.name), device) for f in fields(value) if f.init})
     return value
