@@ -29,7 +29,7 @@ def open_head(cell: tuple[int, ...]) -> None:
 @ui.fragment
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        layer, head = ui.call_choice(visit.trace), ui.head_choice(visit.model)
+        head = ui.head_choice(calls[layer := ui.call_choice(visit.trace)])
         several = st.toggle("Pick several", key="several", bind="query-params")
         look = ui.display()
     table = heads.measured(visit)
@@ -45,13 +45,13 @@ def page() -> None:
         views.picture_view("large", picture="picture", maps=slot, index=index, tokens=chosen, several=several,
                            drop_prefix=look.drop_prefix, network=look.network, on_pick=pick, height=520, follows="all",
                            label=f"Your picture with the attention of {opened.lower()}", **drawn)  # fmt: skip
-        heads.facts(table, layer, head, side)
+        heads.facts(visit, table, layer, head, side)
     with grid:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             mode = st.segmented_control("All heads", ["One patch", "Matrices"], default="One patch", required=True,
                                         key="grid", bind="query-params")  # fmt: skip
             measure = heads.order_choice(table)
-        across = visit.model.config.heads
+        across = max(call.heads for call in calls)
         views.tiles_view("all", picture="picture", maps=heads.slots(visit), tokens=chosen,
                          order=heads.order(table, measure), rows=ui.call_names(visit.trace),
                          selected=(layer, head), buttons=("layer", "head"),

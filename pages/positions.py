@@ -19,8 +19,12 @@ def picked(chosen: tuple[int, ...]) -> None:
         ui.set_tokens("token", chosen[:1])
 
 
-def learned(token: int, how: str, show: ui.Display) -> None:
-    """The model's own table: one small map per place, and the table itself."""
+def own(token: int, how: str, show: ui.Display) -> None:
+    """The model's own table: one small map per place, and the table itself; or in words that it has none."""
+    whose = places.origin(visit)
+    if whose in places.TABLELESS:
+        section("positions", whose, title=False)
+        return
     table, alike = places.table_of(visit), places.similarity(places.table_of(visit), how)
     left, right = st.columns([3, 2], gap="large")
     with left:
@@ -29,8 +33,8 @@ def learned(token: int, how: str, show: ui.Display) -> None:
                          tile=560 // rows - 3, selected=places.cell_of(tokens, token),
                          on_pick=lambda cell: picked((places.patch_at(tokens, *cell),)),
                          label=f"{how.capitalize()} of position vectors")  # fmt: skip
-        for name in ("What the model has learned", f"Started as {visit.model.config.positions}", how.capitalize()):
-            section("positions", name, title=False, optional=name.startswith("Started"))
+        for part in (whose, f"Started as {visit.model.config.positions}", how.capitalize()):
+            section("positions", part, title=False, optional=part.startswith("Started"))
     with right:
         alt = "The position table, one row per token and one column per feature"
         ui.plot(places.table_figure(tokens, table), "table", alt=alt)
@@ -41,27 +45,22 @@ def learned(token: int, how: str, show: ui.Display) -> None:
 def without(token: int, show: ui.Display) -> None:
     """The real model with its positions removed or shuffled, beside itself."""
     section("positions", "Take positions away")
-    change, layer, head = st.columns([2, 3, 3], gap="large")
-    with change:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         how = st.segmented_control("Positions", list(places.CHANGES), default="Removed", required=True, key="change",
                                    bind="query-params")  # fmt: skip
-    with layer:
-        at = ui.layer_choice(visit.model)
-    with head:
-        one = ui.head_choice(visit.model)
+        one = ui.head_choice(visit.trace.calls[at := ui.call_choice(visit.trace)])
     changed = ui.trace(visit.name, visit.sample, positions=places.CHANGES[how])
     answer = places.change_of(visit, changed)
     st.markdown(answer.sentence)
     ui.plot(answer.figure(how), "answers", alt=f"Bars: {answer.sentence}")
-    own, other = places.weights_of(visit.trace, at), places.weights_of(changed, at)
-    for column, name, weights in zip(st.columns(2, gap="large"), ("Own", how), (own, other), strict=True):
+    calls = {"Own": visit.trace.calls[at], how: changed.calls[at]}
+    titles = places.send_weights(calls)
+    for column, name in zip(st.columns(2, gap="large"), calls, strict=True):
         with column:
-            titles = [f"{name} positions, {ui.head_name(h).lower()}" for h in range(len(weights))]
-            views.send_maps(f"weights {name}", weights, titles=titles, keys=tokens, signed=places.signed(own, other))
             views.picture_view(f"positions:{name}", picture="picture", maps=f"weights {name}", index=one, height=380,
                                tokens=(token,), scale=show.scale, colours=show.colours, drop_prefix=show.drop_prefix,
-                               network=show.network, on_pick=picked, label=titles[one])  # fmt: skip
-    st.markdown(places.moved_sentence(own[one], other[one], token, ui.token_name(tokens, token)))
+                               network=show.network, on_pick=picked, label=titles[name][one])  # fmt: skip
+    st.markdown(places.moved_sentence(*calls.values(), one, token))
 
 
 @ui.fragment
@@ -72,7 +71,7 @@ def body() -> None:
         how = st.segmented_control("Similarity", places.SIMILARITIES, default=places.SIMILARITIES[0], required=True,
                                    key="similarity", format_func=str.capitalize, bind="query-params")  # fmt: skip
         show = ui.display()
-    learned(token, how, show)
+    own(token, how, show)
     without(token, show)
 
 

@@ -20,8 +20,8 @@ ui.share_picture(visit)
 @ui.fragment
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        layer, head = ui.call_choice(visit.trace), ui.head_choice(visit.model)
-        call = visit.trace.calls[layer]
+        call = visit.trace.calls[layer := ui.call_choice(visit.trace)]
+        head = ui.head_choice(call)
         maps = pairs.maps_of(call, head)
         stage, look = pairs.stage_choice(maps), ui.display()
     query = ui.chosen_token("token", len(tokens), middle)

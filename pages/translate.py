@@ -30,16 +30,17 @@ def page() -> None:
         step = translate.step_choice(here)
         look = translate_show.look_choice(model)
     at = translate.piece_choice(here, step)
+    row = translate_show.asking_choice(here, look, at)
     translate_show.send(here, look, step)
     with steps:
         translate_show.next_pieces(here, at)
     with large:
-        translate_show.texts(here, look, step, at)
+        translate_show.texts(here, look, step, at, row)
 
     section("translate", "Two ways to look back")
     translate_show.alignments(here, translate.recurrent(sample, width), look, at)
     ui.downloads(lambda: {call.name: call.token_map().numpy() for call in here.trace.calls},
-                 lambda: translate_show.row_table(here, look, at), "translate")  # fmt: skip
+                 lambda: translate_show.row_table(here, look, row), "translate")  # fmt: skip
 
 
 ui.fragment(page, run_every=translate.PACE if translate.playing() else None)()

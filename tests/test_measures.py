@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnviz.attention import VARIANTS
 from attnviz.measures import heads as measures
 from attnviz.measures import pairs
 from attnviz.models.vit import ViT, ViTConfig
@@ -203,6 +204,30 @@ def test_a_pair_is_made_of_its_own_products(trace):
     assert found.cosine == pytest.approx(pairs.cosines(call, 1)[9, 4], abs=1e-5)
     scaled = call.scores([1], [9], "scaled")[0, 0].double()
     assert found.weight == pytest.approx(scaled.softmax(0)[4].item(), rel=1e-4)
+
+
+def test_a_pair_knows_what_softmax_gets():
+    tokens = Tokens.patches(4, 4)
+    window = VARIANTS["window2d"](16, 2, tokens=tokens, tile=(2, 2))
+    with torch.no_grad():
+        _, (call,) = window(torch.randn(16, 16), queries=tokens)
+    near, far = pairs.pair(call, 1, 0, 5), pairs.pair(call, 1, 0, 15)
+    assert near.biased == pytest.approx(near.scaled + window.offsets[1, 2, 2].item(), abs=1e-6)
+    assert near.score == near.biased
+    assert near.weight == pytest.approx(math.exp(near.score) / near.total, rel=1e-5)
+    assert near.plain
+    assert near.open == far.open == 4
+    row = call.scores([1], [0])[0, 0]
+    assert near.place == 1 + int((row > row[5]).sum())
+    assert (far.score, far.weight) == (-math.inf, 0)
+
+
+def test_a_weight_by_another_normaliser_is_no_plain_share():
+    tokens = Tokens.patches(4, 4)
+    attention = VARIANTS["mha"](16, 2, tokens=tokens, normaliser="entmax15")
+    with torch.no_grad():
+        _, (call,) = attention(torch.randn(16, 16), queries=tokens)
+    assert not pairs.pair(call, 0, 0, int(call.token_map([0], [0]).argmax())).plain
 
 
 def test_stages_lead_from_dot_products_to_weights(trace):

@@ -30,10 +30,11 @@ def networks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.shipped.clear()
 
 
-def opened(model: str) -> AppTest:
-    """The Start page with this model."""
+def opened(model: str, **parameters: str) -> AppTest:
+    """The Start page with this model and these parameters in the URL."""
     at = AppTest.from_file(ROOT / "attnviz/main.py", default_timeout=300)
-    at.query_params["model"] = model
+    for name, value in {"model": model, **parameters}.items():
+        at.query_params[name] = value
     return at.run()
 
 
@@ -47,7 +48,7 @@ def turned(at: AppTest, page: str) -> str:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_page_shows_the_network_or_says_why_not(variant: str):
-    at = opened(f"bench/{variant}")
+    at = opened(f"bench/{variant}", head="3", layer="2")  # more heads than separable attention has
     assert at.selectbox(key="model").value == f"bench/{variant}"
     assert not at.exception
     assert not [*at.error, *at.info]  # the first page shows the answer whatever happens
@@ -67,6 +68,31 @@ def test_signed_maps_are_shown_without_measures_of_shares():
     assert at.selectbox(key="order").options == ["Layer"]
     assert not [b for b in at.button if str(b.key).startswith("find:")]
     assert "Open the head that is" not in [c.value for c in at.caption]
+
+
+def test_the_steps_to_a_weight_are_those_of_the_variant():
+    at = opened("bench/cosine")
+    assert not turned(at, "queries_keys")
+    lines = [line.value for line in at.latex]
+    assert any("times 10 =" in line for line in lines)
+    assert not any("sqrt" in line for line in lines)
+    at = opened("bench/window2d", token="0", key="63")
+    assert not turned(at, "queries_keys")
+    assert any("(position)" in line.value for line in at.latex)
+    assert "This key is masked" in " ".join(c.value for c in at.caption)
+    assert any("weight} = 0.00" in line.value for line in at.latex)
+    assert "small network" in turned(opened("bench/additive"), "queries_keys")
+
+
+def test_positions_say_whether_their_table_was_learned():
+    at = opened("bench/mha")
+    assert not turned(at, "positions")
+    said = " ".join(m.value for m in at.markdown)
+    assert "Nothing of it was learned" in said
+    assert "of the weight of" in said
+    at = opened("bench/linformer")
+    assert not turned(at, "positions")
+    assert "no shares of one" in " ".join(m.value for m in at.markdown)
 
 
 def test_a_model_without_cls_has_no_share_on_it():

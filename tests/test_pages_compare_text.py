@@ -148,7 +148,7 @@ def test_words_and_special_tokens_of_every_panel(bench):
     pieces = load_text("text-bench/mha").prepare(WORDS).tokens["main"]
     assert at.session_state["views:looks:shares:" + f"{len(pieces)}+0"]["rows"] == len(pieces)
     at.toggle(key="words").set_value(True).run()
-    at.toggle(key="drop").set_value(True).run()
+    at.toggle(key="leave").set_value(True).run()
     assert not at.error
     shown = at.session_state[f"views:looks:shares:{len(pieces)}+0"]
     assert shown["rows"] == shown["columns"] == 6  # five words and a full stop

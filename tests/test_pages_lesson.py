@@ -13,6 +13,7 @@ from attnviz.measures import reweigh
 from attnviz.models.words import load_words
 from attnviz.ui.lesson import SENTENCE
 from attnviz.ui.lesson_steps import STEPS
+from attnviz.ui.sentences import WIDE
 from attnviz.ui.text import sections
 from tests import pages
 
@@ -95,9 +96,10 @@ def test_too_little_gets_a_sentence_and_a_next_step(sentence: str):
 
 
 def test_links_are_followed_and_unknown_values_fall_back():
-    at = opened(word="10 dog", step="6", query="kitten")
+    at = opened(word="10 dog", step="6", lookup="kitten")
     assert "Looking things up" in said(at)
     assert at.session_state["word"] == "10 dog"
+    assert at.text_input(key="lookup").value == "kitten"
     at = opened(word="99 cow", step="77", sigma="x")
     assert at.session_state["word"] == "6 he"
     assert at.session_state["step"] == 1
@@ -126,5 +128,16 @@ def test_an_analogy_says_where_the_words_themselves_would_be():
 
 
 def test_looking_up_a_word_the_table_does_not_have():
-    assert "is looked up instead" in said(opened(step="6", query="zxqwv"))
-    assert "**Hard:** the value of dog" in said(opened(step="6", query="puppy"))
+    assert "is looked up instead" in said(opened(step="6", lookup="zxqwv"))
+    assert "**Hard:** the value of dog" in said(opened(step="6", lookup="puppy"))
+
+
+@pytest.mark.parametrize("step", [6, 9, 10])
+@pytest.mark.parametrize("page", ["queries_keys", "heads", "embeddings"])
+def test_other_pages_do_not_take_its_choices_for_theirs(step: int, page: str):
+    at = opened(step=str(step), model="sentences")
+    at.switch_page(f"../pages/text/{page}.py").run()
+    assert not at.exception
+    assert not at.error, said(at)
+    if page == "embeddings":
+        assert at.text_input(key="other").value == WIDE

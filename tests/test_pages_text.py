@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -52,6 +54,34 @@ def test_any_text_is_shown(page: str, text: str):
         assert "The model reads 256 pieces: up to “word”. The 546 words after it were left out." in said(at)
 
 
+@pytest.mark.parametrize("page", OWN)
+def test_a_decoder_shows_its_first_token_alone(page: str):
+    open_page(page, model="stories", text="")
+
+
+def test_a_sample_of_another_model_is_read_if_it_was_typed():
+    at = open_page("heads", model="stories", text=SENTENCES["sentences"][0])
+    assert at.session_state["text"] == SENTENCES["sentences"][0]
+    at.run()
+    assert at.session_state["text"] == SENTENCES["sentences"][0]
+
+
+def test_even_attention_of_a_decoder_stays_below_one():
+    model = load_text("stories")
+    call = model(model.prepare("The old man")).calls[0]
+    count = len(call.keys)
+    even = [math.log(seen) / math.log(count) for seen in range(2, count + 1)]  # BOS is not counted
+    assert read_heads.even(call) == pytest.approx(sum(even) / len(even))
+
+
+def test_pictures_and_texts_leave_out_tokens_each_by_a_choice_of_its_own():
+    at = open_page("heads", model="vit")
+    assert at.toggle(key="drop").value
+    at.selectbox(key="model").set_value("sentences").run()
+    assert not at.exception
+    assert not at.toggle(key="leave").value
+
+
 @pytest.mark.parametrize("text", [HARD["empty"], HARD["html"]], ids=["empty", "html"])
 @pytest.mark.parametrize("page", ["start", "positions", "queries_keys", "rollout"])
 def test_the_other_pages_show_the_hardest(page: str, text: str):
@@ -65,15 +95,6 @@ def test_every_text_page_says_what_to_try_and_what_it_does_not_tell(page: str):
     assert len(section(f"text/{page}", "What this does not tell you")) > 100
     for experiment in tries:
         assert experiment.page in [*OWN, "compare"]
-
-
-@pytest.mark.parametrize("page", ["start", "heads", "positions"])
-def test_every_experiment_can_be_followed(page: str):
-    for number in range(3):
-        at = open_page(page, model="sentences")
-        at.button(key=f"text/{page}:try:{number}").click().run()
-        assert not at.exception
-        assert not at.error, said(at)
 
 
 def test_pages_of_texts_belong_to_pages_of_pictures():
@@ -94,12 +115,12 @@ def test_a_change_of_model_changes_the_page_and_back():
 
 
 def test_lines_are_those_of_the_opened_head_and_of_others_beside_it():
-    at = open_page("heads", model="sentences", head="5", heads="Head 2")
+    at = open_page("heads", model="sentences", head="5", beside="Head 2")
     for opened, beside in ((5, ["Head 2"]), (4, ["Head 2"]), (2, []), (3, [])):
         at.segmented_control(key="head").set_value(opened).run()
         assert not at.exception
-        assert at.session_state["heads"] == beside  # the opened one is no choice: its lines are drawn anyway
-        assert f"Head {opened}" not in at.pills(key="heads").options
+        assert at.session_state["beside"] == beside  # the opened one is no choice: its lines are drawn anyway
+        assert f"Head {opened}" not in at.pills(key="beside").options
 
 
 def test_a_text_survives_a_page_without_it_and_a_sample_does_not_survive_its_model():
@@ -134,6 +155,25 @@ def test_samples_and_pairs_are_read():
     assert not at.error
 
 
+def test_a_link_with_another_text_lets_go_of_the_second_sentence():
+    text, second = next(iter(PAIRS.items()))
+    at = open_page("heads", model="sentences", text=text, second=second)
+    assert at.session_state["second"] == second
+    at.button(key="text/heads:try:2").click().run()
+    assert at.session_state["text"] != text
+    assert not at.session_state["second"]
+
+
+def test_signs_among_the_pieces_are_shown_as_they_are():
+    text = "One * two - three *"
+    star = load_text("stories").prepare(text).tokens["main"].labels.index("##*")
+    at = open_page("start", model="stories", text=text, token=str(star))
+    assert "After **\\#\\#\\*** it expected:" in said(at)
+    assert "After **\\#\\#\\*** the model expects" in said(open_page("rollout", model="stories", text=text))
+    at = AppTest.from_string("from attnviz.ui.read_answers import bars; bars([('*', 0.5)])").run()
+    assert at.get("progress")[0].proto.text.startswith("\\* · ")
+
+
 def test_start_says_what_the_model_says():
     model = load_text("sentences")
     text = "What a wonderful, funny and moving film!"
@@ -151,7 +191,7 @@ def test_whole_words_and_special_tokens():
     assert "where “An” looks" in said(at)
     at.toggle(key="words").set_value(True).run()
     inside = next(i for i, label in enumerate(pieces.labels) if label.startswith("##"))
-    at = open_page("heads", model="sentences", text=text, token=str(inside), words="true", drop="true").run()
+    at = open_page("heads", model="sentences", text=text, token=str(inside), words="true", leave="true").run()
     assert "where “unbelievably” looks" in said(at)
     assert "CLS, SEP left out" in said(at)
 

@@ -80,7 +80,7 @@ def test_samples_are_those_of_the_encoder():
 
 def test_signed_maps_are_shown_without_measures_lines_and_arcs():
     at = open_page("heads", model="text-bench/linformer", view="Arcs")
-    at.toggle(key="drop").set_value(True).run()
+    at.toggle(key="leave").set_value(True).run()
     assert not at.error
     assert "These maps are signed" in said(at)
     assert "are no shares of one" in said(at)

@@ -62,7 +62,7 @@ def button(app: AppTest, key: str):
 
 def trained(app: AppTest) -> AppTest:
     """The same page after its race has run to the end."""
-    button(app, "start").click().run()
+    button(app, "race").click().run()
     for _ in range(1200):
         if not race_of(app).active:
             return app.run()
@@ -156,7 +156,7 @@ def maps_sent(app: AppTest) -> list[bytes]:
 
 def test_stop_and_resume_by_their_buttons():
     app = opened(epochs="40")
-    button(app, "start").click().run()
+    button(app, "race").click().run()
     assert race_of(app).active
     button(app, "stop").click().run()
     race = race_of(app)
@@ -179,7 +179,7 @@ def until_step(race: Race) -> None:
 def test_the_third_is_told_to_wait(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(train.track(), "room", 0)
     app = opened()
-    button(app, "start").click().run()
+    button(app, "race").click().run()
     assert race_of(app).state == "waiting"
     assert "Yours is number 1 in line and starts by itself" in said(app)
     app.switch_page("../pages/start.py").run()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from attnviz import ui
 from attnviz.models.store import ASSETS, DamagedModel
 from attnviz.models.translation import TranslationModel
 from attnviz.ui import translate, translate_show
@@ -158,6 +159,9 @@ def test_another_translation_is_chosen_and_forgotten_with_the_sentence():
     at.button(key="translate:sample:keys").click().run()
     assert at.text_area(key="english").value == translate.SAMPLES["keys"]
     assert at.radio(key="translate:choice").value == 0
+    linked.button(key="translate:try:0").click().run()
+    assert linked.text_area(key="english").value == translate.WIDE
+    assert linked.radio(key="translate:choice").value == 0
 
 
 @pytest.mark.parametrize("width", [1, 8])
@@ -220,3 +224,29 @@ def test_the_maps_of_both_networks_are_over_pieces_or_words(whole: str, monkeypa
         assert shown.shape == (len(french), len(english))
         assert shown.sum(-1) == pytest.approx(np.ones(len(french)), abs=1e-3)
         assert ("uncharacteristic" in english.labels) == (whole == "true")
+        for words, of in ((french, sent["translate:map"][1]), (english, sent["translate:map"][2])):
+            assert words.stream.endswith(": words") == (whole == "true")  # else hovering mixes up two numberings
+            assert name == translate.RECURRENT or (words.stream == of.stream) == (whole == "false")
+
+
+@pytest.mark.parametrize(("look", "picked"), [("Across", {"at": "1"}), ("Within English", {"at": "1", "asking": "3"})])
+def test_the_table_holds_the_row_that_is_shown(look: str, picked: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+    rows: list = []
+    monkeypatch.setattr(ui, "downloads", lambda maps, row, name: rows.append(row()))
+    at = show(english=CAT, look=look, **picked)
+    (asking, _), shares = rows[-1]
+    assert f"coloured by the attention of **{translate.plain(asking)}**" in said(at)
+    assert sum(share for _, share in shares) == pytest.approx(1, abs=1e-3)
+    model, ids, _ = best()
+    sample = model.prepare(CAT)
+    expected = sample.tokens["source"].labels[3] if look == "Within English" else model.named(ids).labels[1]
+    assert asking == expected
+
+
+def test_a_choice_of_another_page_is_no_pick_of_this_one():
+    at = pages.open_page("rollout", model="vit-digits")
+    at.slider(key="from").set_value(2).run()
+    at.switch_page("../pages/translate.py").run()
+    at.segmented_control(key="look").set_value("Within English").run()
+    assert not at.error
+    assert "translate:lines" in views(at)

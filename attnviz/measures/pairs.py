@@ -21,23 +21,44 @@ class Pair(NamedTuple):
     key: np.ndarray  # [dim]
     product: np.ndarray  # [dim]; its sum is the raw dot product
     dot: float
+    scale: float  # what the dot product is multiplied by
     scaled: float
+    biased: float  # with what positions add
+    score: float  # what softmax gets; -inf where the query may not look at the key
+    total: float  # the sum of e^score over all keys of the query; inf where it is beyond 1e34
     cosine: float
     weight: float
+    place: int  # of this key by score among those the query may look at, from 1
+    open: int  # how many keys it may look at
+
+    @property
+    def plain(self) -> bool:
+        """Whether the weight is e^score over the total: no sink, no other normaliser, no heads that talk."""
+        share = float(np.exp(self.score)) / self.total if 0 < self.total < float("inf") else float("nan")
+        return abs(share - self.weight) <= 1e-5 + 1e-3 * self.weight
 
 
 def pair(call: AttentionCall, head: int, query: int, key: int) -> Pair:
     """One query's vector, one key's vector and what becomes of their product."""
     q = call.query[head, query].double()
     k = call.key[call.kv_heads_of([head])[0], key].double()
+    dot, scaled, biased, score = (call.scores([head], [query], stage)[0, 0].double() for stage in STAGES)
+    open_keys = score[score > float("-inf")]
+    largest = float(open_keys.max()) if len(open_keys) else 0.0
     return Pair(
         q.cpu().numpy(),
         k.cpu().numpy(),
         (q * k).cpu().numpy(),
-        float(q @ k),
-        float(call.scores([head], [query], "scaled")[0, 0, key]),
+        float(dot[key]),
+        float(call.scale[head] if isinstance(call.scale, Tensor) else call.scale),
+        float(scaled[key]),
+        float(biased[key]),
+        float(score[key]),
+        float(open_keys.exp().sum()) if largest < 80 else float("inf"),
         float(q @ k / (q.norm() * k.norm()).clamp_min(1e-12)),
         float(call.token_map([head], [query])[0, 0, key]),
+        int((score > score[key]).sum()) + 1,
+        len(open_keys),
     )
 
 

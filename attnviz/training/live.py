@@ -84,6 +84,7 @@ class Seen:
     array: Float[ndarray, "picture *axis"]
     reason: str  # why there is no token map, and this is another one; else empty
     caveat: str
+    stochastic: bool  # rows are shares of one
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,13 +209,13 @@ def seeded(seed: int) -> Iterator[None]:
 
 def seen(call: AttentionCall) -> Seen:
     """The token map of a call, or its first native map where it has none."""
-    kind, axes, reason = call.rule.kind, ("head", "query", "key"), ""
+    kind, axes, reason, stochastic = call.rule.kind, ("head", "query", "key"), "", call.rule.stochastic
     try:
         array = call.token_map()
     except NoTokenMap as error:
         native = next(iter(call.maps().values()))
-        array, kind, axes, reason = native.array, native.kind, native.axes, str(error)
-    return Seen(call.name, kind, axes, array.float().numpy(), reason, call.rule.caveat)
+        array, kind, axes, reason, stochastic = native.array, native.kind, native.axes, str(error), native.stochastic
+    return Seen(call.name, kind, axes, array.float().numpy(), reason, call.rule.caveat, stochastic)
 
 
 @lru_cache(maxsize=2)

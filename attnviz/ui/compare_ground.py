@@ -18,6 +18,7 @@ from attnviz.measures.heads import Measure
 from attnviz.models import ImageModel, TextModel
 from attnviz.types import AttentionCall, NoTokenMap, Sample, Tokens, Trace
 from attnviz.ui.bench import Bench, Row
+from attnviz.ui.display import masked_of
 from attnviz.views.canvas import Scale
 
 
@@ -105,8 +106,8 @@ class Look:
         return Shown(values, rows, keys)
 
     def masked(self, calls: Sequence[AttentionCall]) -> Bool[np.ndarray, "query key"] | None:
-        """What a layer may not look at, as it is drawn; None where nothing is told apart."""
-        return None
+        """What a layer may not look at, as it is drawn; of several steps nobody says, and None where there is none."""
+        return masked_of(calls[0]) if len(calls) == 1 else None
 
     def left_out(self, values: Float[np.ndarray, "map query key"], *, shares: bool) -> str:
         """What was left out of a map, in words; empty where nothing was."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import streamlit as st
@@ -98,13 +99,15 @@ def draw_map(choice: Choice, look: Look, cell: Cell, slot: Slot, tokens: tuple[i
     relevance = maps_of_all(choice) == choice.shown
     what = "rollout" if relevance else "attention"
     label, row = f"{panel.title}: {look.over} with its {what}", relevance and st.session_state.get("start") != ONE
-    look.draw(f"panel:{panel.variant}", panel, slot, tokens, label, height=TALL, shared=True, row=row)
+    draw = partial(look.draw, f"panel:{panel.variant}", panel, slot, tokens, label, height=TALL)
     if relevance:
+        draw(shared=True, row=row)
         caveats = dict.fromkeys(c.rule.caveat for c in panel.calls(0) if c.rule.caveat)
         st.caption(choice.ground.worded(" ".join(["Relevance.", *caveats])))
         return
     found = maps.effective(panel)
     shares = found.stochastic and not found.signed
+    draw(shared=shares)  # other maps are no shares of one, so a common range of colours would mean nothing
     sums = "" if found.stochastic or "sum to" in found.caveat else " Rows do not sum to one."
     signed = " Entries below zero are blue." if found.signed else ""
     left = look.left_out(maps.one_of(found, cell.layer, cell.head)[None].numpy(), shares=shares)

@@ -58,7 +58,7 @@ class WordLook(Look):
         return Shown(found if rows is not None else found[:, 0], None if rows is None else down.tokens, across.tokens)
 
     def masked(self, calls: Sequence[AttentionCall]) -> Bool[np.ndarray, "query key"] | None:
-        """What a layer may not look at; of several steps nobody says."""
+        """What a layer may not look at, over what is shown."""
         return self.own.masked(calls[0]) if len(calls) == 1 else None
 
     def left_out(self, values: Float[np.ndarray, "map query key"], *, shares: bool) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from attnviz.types import AttentionCall, NoTokenMap
 from attnviz.views.canvas import Scale
@@ -41,6 +41,19 @@ def display(key: str = "display") -> Display:
         drop = st.toggle("Leave out CLS and registers", True, key="drop", bind="query-params", help=WHY_DROP)
         network = st.toggle("Show the picture the network sees", False, key="network", bind="query-params")
     return Display(SCALES[scale or FIRST], COLOURS[colours or "Viridis"], drop, network)
+
+
+def masked_of(call: AttentionCall) -> Bool[np.ndarray, "query key"] | None:
+    """What a mask forbids to all heads of a call; None where there is no mask."""
+    if call.mask is None:
+        return None
+    allowed = call.mask.rows(list(range(call.heads)), list(range(len(call.queries))), len(call.queries), len(call.keys))
+    return ~allowed.any(-3).cpu().numpy()
+
+
+def unit_of(call: AttentionCall) -> str:
+    """What an entry of its map is: a share of one, in percent, or just a number."""
+    return "percent" if call.rule.stochastic else "number"
 
 
 def mean_of(call: AttentionCall) -> tuple[Float[np.ndarray, "one query key"] | None, str]:

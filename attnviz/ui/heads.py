@@ -22,10 +22,10 @@ from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
 from attnviz.plots.depth import depth
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.cache import open_model, trace
-from attnviz.ui.display import mean_of
+from attnviz.ui.display import masked_of, mean_of, unit_of
 from attnviz.ui.output import dark, plot
 from attnviz.ui.samples import open_sample, samples_of
-from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, layer_name, spoken_name, token_name
+from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, spoken_name, token_name
 from attnviz.ui.subject import Subject
 from attnviz.ui.visit import prepared
 
@@ -34,8 +34,9 @@ LAYER_CELLS = 2_200_000  # entries of one layer's maps that keep its message bel
 Table = dict[str, Float[np.ndarray, "layer head"]]  # measure -> one number per head
 KNOWN: dict[str, Measure] = {**MEASURES, **TEXT_MEASURES, "syntax": SYNTAX}  # of pictures and of texts
 NETWORK_ORDER = "Layer"
-SIGNED = ("These maps are signed: an entry below zero, blue, takes away. Distance, entropy and shares are defined for "
-          "shares of one and are not given here.")  # fmt: skip
+SIGNED = "These maps are signed: an entry below zero, blue, takes away."
+NO_SHARES = "Rows of these maps do not sum to one."
+UNMEASURED = "Distance, entropy and shares are defined for shares of one and are not given here."
 
 
 def entries(call: AttentionCall) -> int:
@@ -58,12 +59,13 @@ def slots(visit: Subject) -> list[str]:
     return [f"heads:{layer}" for layer in range(len(visit.trace.calls))]
 
 
-def send_layer(visit: Subject, layer: int) -> None:
-    """Give the browser the exact maps of one layer."""
+def send_layer(visit: Subject, layer: int, slot: str = "", heads: Sequence[int] | None = None) -> None:
+    """Give the browser the exact maps of one layer, or of some of its heads under a name of their own."""
     call = visit.trace.calls[layer]
-    titles = [place(visit, layer, head) for head in range(call.heads)]
-    views.send_maps(f"heads:{layer}", call.token_map().float().numpy(), titles=titles, keys=call.keys,
-                    queries=call.queries, kind=call.rule.kind, signed=signed(visit))  # fmt: skip
+    titles = [place(visit, layer, head) for head in (range(call.heads) if heads is None else heads)]
+    views.send_maps(slot or f"heads:{layer}", call.token_map(heads).float().numpy(), titles=titles, keys=call.keys,
+                    queries=call.queries, kind=call.rule.kind, signed=signed(visit), unit=unit_of(call),
+                    masked=masked_of(call))  # fmt: skip
 
 
 def signed(visit: Subject) -> bool:
@@ -94,8 +96,9 @@ def send_mean(visit: Subject) -> tuple[str, str | None, str]:
     mean, reason = mean_of(call)
     if mean is None:
         return "Your picture", None, reason
-    title = f"{layer_name(call.layer)}, mean of {call.heads} heads"
-    views.send_maps("start", mean, titles=[title], keys=call.keys, queries=call.queries, signed=signed(visit))
+    title = f"{call_names(visit.trace)[-1]}, mean of {call.heads} heads"
+    views.send_maps("start", mean, titles=[title], keys=call.keys, queries=call.queries, signed=signed(visit),
+                    unit=unit_of(call), masked=masked_of(call))  # fmt: skip
     return title, "start", ""
 
 
@@ -105,9 +108,7 @@ def send_opened(visit: Subject, layer: int, head: int) -> tuple[str, int]:
     if not resident(visit) and entries(call) <= LAYER_CELLS:
         send_layer(visit, layer)
     elif not resident(visit):
-        title = place(visit, layer, head)
-        views.send_maps("heads:one", call.token_map([head]).float().numpy(), titles=[title], keys=call.keys,
-                        queries=call.queries, kind=call.rule.kind)  # fmt: skip
+        send_layer(visit, layer, "heads:one", [head])
         return "heads:one", 0
     return f"heads:{layer}", head
 
@@ -117,12 +118,13 @@ def send_moved(visit: Subject, layer: int, head: int) -> str:
     call = visit.trace.calls[layer]
     moved = value_weighted(call, [head], range(len(call.queries))).float().numpy()
     title = f"{place(visit, layer, head)}, weighted by value"
-    views.send_maps("heads:moved", moved, titles=[title], keys=call.keys, queries=call.queries, kind="effective")
+    views.send_maps("heads:moved", moved, titles=[title], keys=call.keys, queries=call.queries, kind="effective",
+                    masked=masked_of(call))  # fmt: skip
     return "heads:moved"
 
 
 def measured(visit: Subject) -> Table:
-    """Every measure of every head on this picture; none where maps are signed."""
+    """Every measure of every head on this picture; none where rows are no shares of one."""
     return _measured(visit.model.digest, visit.sample.digest, visit.trace.calls)
 
 
@@ -137,7 +139,7 @@ def over_choice(visit: Subject) -> tuple[Table, int]:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _measured(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> Table:
-    if _signed(model_digest, sample_digest, _calls):
+    if not all(call.rule.stochastic for call in _calls):
         return {}
     table = measure_heads(_calls)
     return table if _calls[0].keys.prefix else {name: table[name] for name in table if name != "prefix"}
@@ -145,12 +147,11 @@ def _measured(model_digest: str, sample_digest: str, _calls: Sequence[AttentionC
 
 @st.cache_data(max_entries=8, show_spinner="Measuring the heads on every sample picture")
 def _averaged(name: str, model_digest: str) -> tuple[Table, int]:
-    """The means, and over how many pictures: those whose maps are not signed."""
+    """The means, and over how many pictures. Only where rows are shares of one, which the picture does not decide."""
     model = open_model(name)
     opened = [open_sample(name, sample) for sample in samples_of(name)]
     samples = [prepared(model.digest, picture.digest, model, picture.image) for picture in opened]
-    each = [_measured(model_digest, sample.digest, trace(name, sample).calls) for sample in samples]
-    tables = [table for table in each if table]
+    tables = [_measured(model_digest, sample.digest, trace(name, sample).calls) for sample in samples]
     return {measure: np.mean([table[measure] for table in tables], 0) for measure in tables[0]}, len(tables)
 
 
@@ -203,10 +204,10 @@ def order(table: Table, measure: str | None) -> list[tuple[int, int]] | None:
     return None if measure is None else ranking(table[measure], KNOWN[measure].unit == "%")
 
 
-def facts(table: Table, layer: int, head: int, patch: int | None = None) -> None:
-    """The measures of the opened head in one quiet line."""
+def facts(visit: Subject, table: Table, layer: int, head: int, patch: int | None = None) -> None:
+    """The measures of the opened head in one quiet line, or why there are none."""
     parts = [f"{m.title} **{number(name, table[name][layer, head], patch)}**" for name, m in known(table).items()]
-    st.markdown(" · ".join(parts) or f":small[{SIGNED}]")
+    st.markdown(" · ".join(parts) or f":small[{SIGNED if signed(visit) else NO_SHARES} {UNMEASURED}]")
 
 
 def depth_charts(table: Table, grid: tuple[int, int] | None, layer: int, head: int, count: int) -> None:
@@ -260,7 +261,7 @@ def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> dict[str
     """The exact numbers behind the picture: weights of the picked tokens (their sum), and what shares become."""
     rows = call.token_map([head], list(tokens))[0]
     weights = rows.sum(0)
-    if bool((rows < 0).any()):
+    if not call.rule.stochastic:
         return {"weight": weights.numpy()}
     moved = value_weighted(call, [head], list(tokens))[0].sum(0)
     prefix = call.keys.prefix
@@ -272,9 +273,10 @@ def strongest(call: AttentionCall, head: int, tokens: Sequence[int], count: int 
     """The keys that get most, with exact numbers."""
     row = exact_row(call, head, tokens)
     best = np.argsort(-row["weight"], kind="stable")[:count]
-    share = st.column_config.NumberColumn(format="%.2f %%")
+    scale, form = (100, "%.2f %%") if call.rule.stochastic else (1, "%.3f")
+    share = st.column_config.NumberColumn(format=form)
     data = {"Looks at": [token_name(call.keys, int(i)) for i in best]}
-    data |= {name.capitalize(): 100 * row[name][best] for name in ("weight", "weighted by value") if name in row}
+    data |= {name.capitalize(): scale * row[name][best] for name in ("weight", "weighted by value") if name in row}
     st.dataframe(data, hide_index=True, column_config={"Weight": share, "Weighted by value": share})
 
 

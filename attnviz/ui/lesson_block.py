@@ -111,7 +111,7 @@ def send_heads(call: AttentionCall, slot: str) -> None:
 def heads_choice(count: int) -> list[int]:
     """Which heads are shown; all of them to begin with."""
     names = [head_name(head) for head in range(count)]
-    chosen = st.pills("Heads", names, default=names, selection_mode="multi", key="lines", bind="query-params")
+    chosen = st.pills("Heads", names, default=names, selection_mode="multi", key="heads_shown", bind="query-params")
     return [names.index(name) for name in chosen]
 
 
@@ -135,7 +135,7 @@ def masks(here: Scene) -> None:
         found = np.where(np.tri(len(here.words), dtype=bool), found, np.nan)  # masked is nothing, not zero
     weights(found, here, "lesson:causal", f"{head_name(head)}{', later words masked' if causal else ''}", height=400)
     text = st.text_input("A second sentence, to be looked at", "The puppy barked at the old man", max_chars=400,
-                         key="other", bind="query-params")  # fmt: skip
+                         key="source", bind="query-params")  # fmt: skip
     reading = table().read(text or "", LONGEST)
     for said in remarks(reading):
         st.caption(said)
@@ -187,7 +187,7 @@ def block(here: Scene) -> None:
 
 
 def cost(here: Scene) -> None:
-    """Multiply-adds of one layer against the number of tokens, in two parts."""
+    """Multiply-adds of the attention of one layer against the number of tokens, in two parts."""
     width = st.select_slider("Width d", [64, 128, 256, 512, 1024], 512, key="width", bind="query-params")
     sizes = [2**k for k in range(5, 16)]
     counts = np.array(sizes, dtype=np.float64)

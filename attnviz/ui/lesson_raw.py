@@ -112,7 +112,7 @@ def contexts(here: Scene) -> None:
 
 def looking_up(here: Scene) -> None:
     """One query against the words as keys, at any temperature."""
-    asked = st.text_input("Look up", "puppy", max_chars=40, key="query", bind="query-params")
+    asked = st.text_input("Look up", "puppy", max_chars=40, key="lookup", bind="query-params")
     found = [word for word in words_of(asked or "") if word in table().index][:1]
     if not found:
         st.info(f"The table has no row for that; the word to follow, {here.word}, is looked up instead.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,16 +10,28 @@ import numpy as np
 import torch
 
 from attnviz import plots, views
+from attnviz.attention import POSITIONS
 from attnviz.measures import embeddings as measures
-from attnviz.types import Tokens, Trace
+from attnviz.types import AttentionCall, Tokens, Trace
 from attnviz.ui.answers import class_name
+from attnviz.ui.display import masked_of, unit_of
 from attnviz.ui.output import dark
 from attnviz.ui.patches import grid_of, known
-from attnviz.ui.state import plain, token_name
+from attnviz.ui.state import head_name, plain, token_name
 from attnviz.ui.visit import Visit
 
 SIMILARITIES = tuple(measures.SIMILARITIES)
+TABLELESS = ("Told by distance", "Told nothing")  # sections of the page about models without a table
 CHANGES = {"Removed": "none", "Shuffled": "shuffled"}  # on screen -> what the model is asked for
+
+
+def origin(visit: Visit) -> str:
+    """Where what the model knows of places comes from, by the section of the page that says it."""
+    name = visit.model.config.positions
+    scheme = POSITIONS[name]
+    if scheme.relative or name == "none":
+        return TABLELESS[0 if scheme.relative else 1]
+    return "What the model has learned" if scheme.learned else "A fixed table"
 
 
 def table_of(visit: Visit) -> np.ndarray:
@@ -110,19 +123,25 @@ def change_of(visit: Visit, changed: Trace, count: int = 3) -> Change:
     return Change(classes, before[index].numpy(), after[index].numpy())
 
 
-def weights_of(trace: Trace, layer: int) -> np.ndarray:
-    """The token map of all heads of a layer [head query key]. Raises NoTokenMap."""
-    call = next(call for call in trace.calls if call.layer == layer)
-    return known(call.token_map())
+def send_weights(calls: Mapping[str, AttentionCall]) -> dict[str, list[str]]:
+    """Give the browser the maps of one layer with each kind of positions; their titles. Raises NoTokenMap.
+
+    Where one has entries below zero, all are drawn on the scale around zero.
+    """
+    maps = {name: known(call.token_map()) for name, call in calls.items()}
+    signed, titles = any(bool((one < 0).any()) for one in maps.values()), dict[str, list[str]]()
+    for name, call in calls.items():
+        titles[name] = [f"{name} positions, {head_name(head).lower()}" for head in range(call.heads)]
+        views.send_maps(f"weights {name}", maps[name], titles=titles[name], keys=call.keys, signed=signed,
+                        unit=unit_of(call), masked=masked_of(call))  # fmt: skip
+    return titles
 
 
-def signed(own: np.ndarray, other: np.ndarray) -> bool:
-    """Whether either of two maps has negative entries; both are then drawn on the scale around zero."""
-    return bool((own < 0).any() or (other < 0).any())
-
-
-def moved_sentence(before: np.ndarray, after: np.ndarray, token: int, name: str) -> str:
-    """How much of the weight lies elsewhere after the change, in words; both maps [query key]."""
-    own, every = measures.moved(before[token], after[token]), measures.moved(before, after)
+def moved_sentence(before: AttentionCall, after: AttentionCall, head: int, token: int) -> str:
+    """How much of the weight of a token lies elsewhere after the change, in words. Raises NoTokenMap."""
+    if not (before.rule.stochastic and after.rule.stochastic):
+        return "Rows of these maps are no shares of one, so it cannot be said how much of the weight has moved."
+    one, other = (known(call.token_map([head])[0]) for call in (before, after))
+    own, every = measures.moved(one[token], other[token]), measures.moved(one, other)
     rest = f"now lies on other keys; {percent(every)} over all queries"
-    return f"**{percent(own)}** of the weight of {plain(name)} {rest}."
+    return f"**{percent(own)}** of the weight of {plain(token_name(before.queries, token))} {rest}."

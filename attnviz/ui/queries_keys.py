@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 
 from attnviz import views
+from attnviz.attention.additive import Additive
 from attnviz.measures.pairs import (
     Pair,
     cosines,
@@ -22,8 +23,8 @@ from attnviz.measures.pairs import (
 from attnviz.plots import scatter, stacked_bars
 from attnviz.plots.theme import colour
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
+from attnviz.ui.display import masked_of
 from attnviz.ui.output import dark, plot
-from attnviz.ui.read_look import masked_of
 from attnviz.ui.state import plain, set_tokens, token_name
 from attnviz.ui.subject import Subject
 
@@ -37,7 +38,7 @@ STAGES = {  # name on screen -> stage
 }
 SAYS = {
     "raw": "query · key, as it comes",
-    "scaled": "divided by the root of the head's dimension",
+    "scaled": "times one number, most often 1 over the root of the head's dimension",
     "biased": "with what the position adds",
     "masked": "with forbidden keys taken out",
     "weights": "after softmax: every row sums to one",
@@ -64,6 +65,8 @@ def maps_of(call: AttentionCall, head: int) -> dict[str, np.ndarray]:
     """Every stage of one head [query key], and the cosines, in the order they are computed. Raises NoTokenMap."""
     if call.query.shape[-1] < 2:
         raise NoTokenMap("its queries and keys have no numbers to compare, or a single one")
+    if isinstance(call.rule, Additive):
+        raise NoTokenMap("compares query and key by a small network, not by products of their numbers")
     if not call.rule.stochastic:
         raise NoTokenMap("its map is not made from the scores of one query and one key at a time")
     found = stages(call, head)
@@ -81,10 +84,11 @@ def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
 
 def send_received(call: AttentionCall, maps: dict[str, np.ndarray], stage: str) -> str:
     """Give the browser the same numbers seen from the keys: row k holds what every query has for key k."""
-    signed = stage != "weights"
+    signed, hidden = stage != "weights", masked_of(call)
     views.send_maps("pairs:received", maps[stage].T[None], titles=["Seen from the key"], keys=call.queries,
                     queries=call.keys, signed=signed, kind=f"received {WORDS[stage]}",
-                    unit="number" if signed else "percent")  # fmt: skip
+                    unit="number" if signed else "percent",
+                    masked=None if signed or hidden is None else hidden.T)  # fmt: skip
     return "pairs:received"
 
 
@@ -151,16 +155,26 @@ def pair_steps(call: AttentionCall, head: int, query: int, key: int) -> Pair:
     """How one dot product becomes one weight, line by line."""
     found = pair(call, head, query, key)
     q, k = (f"\\textcolor{{{colour(role, dark())}}}{{{letter}}}" for role, letter in (("query", "q"), ("key", "k")))
-    row = call.scores([head], [query])[0, 0].double()
-    total = row.exp().sum().item() if float(row.max()) < 80 else float("inf")
-    place = int((row > row[key]).sum()) + 1
+    dim, share = len(found.query), f"{found.weight:.2%}".replace("%", "\\,\\%")
+    times = f"/\\sqrt{{{dim}}}" if np.isclose(found.scale, dim**-0.5) else f"\\times {found.scale:.3g}"
     st.latex(f"{q}\\cdot{k} = \\textstyle\\sum_i {q}_i\\,{k}_i = {found.dot:.3g}")
-    st.latex(f"{q}\\cdot{k}\\,/\\sqrt{{{len(found.query)}}} = {found.scaled:.3g}")
-    st.latex(f"\\frac{{e^{{{found.scaled:.3g}}}}}{{\\sum_j e^{{s_j}}}} = \\frac{{{np.exp(found.scaled):.3g}}}"
-             f"{{{total:.3g}}} = {found.weight:.2%}".replace("%", "\\,\\%"))  # fmt: skip
+    st.latex(f"{q}\\cdot{k}\\,{times} = {found.scaled:.3g}")
+    if call.biases:
+        added = found.biased - found.scaled
+        st.latex(f"{found.scaled:.3g} {added:+.3g}\\;\\text{{(position)}} = {found.biased:.3g}")
+    if found.score == float("-inf"):
+        st.caption("This key is masked: the query may not look at it, so its score becomes minus infinity.")
+        st.latex(f"\\text{{weight}} = {share}")
+    elif found.plain:
+        st.latex(f"\\frac{{e^{{{found.score:.3g}}}}}{{\\sum_j e^{{s_j}}}} = \\frac{{{np.exp(found.score):.3g}}}"
+                 f"{{{found.total:.3g}}} = {share}")  # fmt: skip
+    else:  # another normaliser, a sink or heads that talk; or numbers too large to be written out
+        st.latex(f"\\text{{weight}} = {share}")
     st.latex(f"\\cos({q},{k}) = \\frac{{{found.dot:.3g}}}{{{np.linalg.norm(found.query):.3g} \\times "
              f"{np.linalg.norm(found.key):.3g}}} = {found.cosine:.3g}")  # fmt: skip
-    st.caption(f"Of {len(row)} keys this one is number {place} for this query.")
+    if found.score > float("-inf"):
+        may = "" if found.open == len(call.keys) else " that it may look at"
+        st.caption(f"Of {found.open} keys{may} this one is number {found.place} for this query.")
     return found
 
 
@@ -179,7 +193,7 @@ def whole_map(
     with off:
         st.markdown("**Dot product against cosine**, one point per key of this query")
         lengths_plot(call, head, query, key)
-        st.caption("Keys of one length would lie on a straight line; what lies above it is a longer key.")
+        st.caption("Keys of one length would lie on a straight line; a longer key lies farther from zero than it.")
 
 
 def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:

@@ -46,7 +46,7 @@ def hidden_guesses(about: Reading, token: int, count: int = 5) -> list[Guess]:
 def bars(guesses: Sequence[Guess]) -> None:
     """Pieces with their probabilities."""
     for name, probability in guesses:
-        st.progress(probability, f"{name} · {percent(probability)}")
+        st.progress(probability, f"{plain(name)} · {percent(probability)}")
 
 
 def answers(about: Reading, token: int) -> None:
@@ -105,7 +105,7 @@ def decoder_answers(about: Reading, token: int) -> None:
     st.markdown("After the whole text, the model expects next:")
     bars(likeliest(about.model, about.trace, last))
     if token != last:
-        st.markdown(f"After **{tokens.labels[token]}** it expected:")
+        st.markdown(f"After **{plain(tokens.labels[token])}** it expected:")
         bars(likeliest(about.model, about.trace, token, 3))
 
 
@@ -121,7 +121,7 @@ def answer_words(about: Reading) -> str:
     tokens = about.sample.tokens["main"]
     if about.model.config.causal:
         (name, probability), *_ = likeliest(about.model, about.trace, len(tokens) - 1, 1)
-        said = f"After **{tokens.labels[-1]}** the model expects **{name}** ({percent(probability)})."
+        said = f"After **{plain(tokens.labels[-1])}** the model expects **{plain(name)}** ({percent(probability)})."
         return f"{said} The last token says so."
     said, how_sure = sentiment(about.trace)
     return f"The model takes this for **{said}** ({percent(how_sure)}), read from {read_from(about.model)}."

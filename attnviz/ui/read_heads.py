@@ -10,12 +10,12 @@ import numpy as np
 import streamlit as st
 
 from attnviz import views
-from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_text_heads
+from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_text_heads, real
 from attnviz.models import TextModel
 from attnviz.models.subwords import first_pieces
 from attnviz.types import AttentionCall
 from attnviz.ui.cache import core, open_text_model
-from attnviz.ui.display import mean_of
+from attnviz.ui.display import masked_of, mean_of
 from attnviz.ui.heads import Table, place
 from attnviz.ui.read_look import Look, send
 from attnviz.ui.reading import Reading, prepared_text
@@ -88,6 +88,15 @@ def shares(about: Reading) -> bool:
     return all(call.rule.stochastic for call in about.trace.calls)
 
 
+def even(call: AttentionCall) -> float:
+    """Entropy / log n of a head that looks alike at all it may look at: 1, or less where a mask hides some of it."""
+    hidden, count = masked_of(call), len(call.keys)
+    if hidden is None or count < 2:
+        return 1.0
+    rows = real(call.keys).numpy()
+    return float(np.log((~hidden).sum(-1)[rows]).mean() / np.log(count)) if rows.any() else 1.0
+
+
 def send_mean(about: Reading, look: Look) -> tuple[str, str | None, str]:
     """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
     call = about.trace.calls[-1]
@@ -124,10 +133,10 @@ def lines_choice(heads: int, opened: int) -> tuple[list[int], float, int, float]
     """Heads with lines beside the opened one, and which lines: least weight, most keys a word, share of a row."""
     names = [head_name(i) for i in range(heads)]
     others = [name for name in names if name != head_name(opened)]
-    if head_name(opened) in (kept := st.session_state.get("heads") or ()):
-        st.session_state["heads"] = [name for name in kept if name in others]
+    if head_name(opened) in (kept := st.session_state.get("beside") or ()):
+        st.session_state["beside"] = [name for name in kept if name in others]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        chosen = st.pills("Add lines of other heads", others, selection_mode="multi", key="heads",
+        chosen = st.pills("Add lines of other heads", others, selection_mode="multi", key="beside",
                           bind="query-params")  # fmt: skip
         with st.popover("Fewer lines", icon=":material/filter_alt:"):
             least = st.slider("At least this weight", 0, 50, 2, format="%d %%", key="least", bind="query-params")

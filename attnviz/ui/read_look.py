@@ -13,7 +13,7 @@ from attnviz import views
 from attnviz.measures.words import Grouping, grouped, grouped_mask, grouping
 from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.answers import percent
-from attnviz.ui.display import COLOURS, FIRST, SCALES, WHY_SCALE
+from attnviz.ui.display import COLOURS, FIRST, SCALES, WHY_SCALE, masked_of
 from attnviz.ui.state import chosen_tokens, set_tokens
 from attnviz.views.canvas import Scale
 
@@ -84,21 +84,13 @@ class Look:
         return tuple(groups if several else groups[-1:])
 
 
-def masked_of(call: AttentionCall) -> Bool[np.ndarray, "query key"] | None:
-    """What a mask forbids to all heads of a call; None where there is no mask."""
-    if call.mask is None:
-        return None
-    allowed = call.mask.rows(list(range(call.heads)), list(range(len(call.queries))), len(call.queries), len(call.keys))
-    return ~allowed.any(-3).cpu().numpy()
-
-
 def look_at(tokens: Tokens, *, grouped: bool = True) -> Look:
     """The popover of rare options; what it holds is in the URL. Without `grouped` every token is shown by itself."""
     words, special = False, True
     with st.popover("Display", icon=":material/tune:", key="display"):
         if grouped:
             words = st.toggle("Whole words", key="words", bind="query-params", help=WHY_WORDS)
-            special = not st.toggle("Leave out special tokens", key="drop", bind="query-params", help=WHY_SPECIAL)
+            special = not st.toggle("Leave out special tokens", key="leave", bind="query-params", help=WHY_SPECIAL)
         scale = st.segmented_control(
             "Scale", list(SCALES), default=FIRST, required=True, key="scale", bind="query-params", help=WHY_SCALE
         )

@@ -120,7 +120,8 @@ def plane_figure(about: Reading, stage: int, token: int) -> tuple[Any, float]:
     """The tokens in the plane of their first two principal components, and the share of variance it holds."""
     vectors, labels = vectors_at(about, stage), about.sample.tokens["main"].labels
     _, scores, shares = measures.principal(vectors, 2)
-    figure = scatter(scores[:, :2], names=labels, written=len(labels) <= WRITTEN, chosen=(token,), dark=dark(),
+    plane = np.pad(scores, ((0, 0), (0, 2 - scores.shape[1])))  # an empty text may be a single token
+    figure = scatter(plane, names=labels, written=len(labels) <= WRITTEN, chosen=(token,), dark=dark(),
                      colours=np.arange(len(labels), dtype=float), value="place", height=480)  # fmt: skip
     return figure, float(shares[:2].sum())
 

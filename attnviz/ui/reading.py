@@ -15,6 +15,7 @@ from attnviz.ui.state import go, plain
 from attnviz.ui.subject import Subject
 
 KEPT = "attnviz:texts"  # session key: what was typed last, by field
+READER = "attnviz:reader"  # session key: the model that read it
 LETTERS = 4000  # that may be typed; far more than any model here reads, and still short enough for an address
 
 
@@ -36,8 +37,10 @@ def choose_text(name: str) -> None:
     own, kept = sentences_of(name), st.session_state.setdefault(KEPT, {})
     for key, text in kept.items():  # a page without these fields makes them forget
         st.session_state.setdefault(key, text)
-    if st.session_state.get("text", own[0]) in {text for texts in SENTENCES.values() for text in texts} - {*own}:
-        st.session_state["text"] = own[0]  # another model's sample is nobody's own text
+    samples = {text for texts in SENTENCES.values() for text in texts}
+    if st.session_state.get(READER, name) != name and st.session_state.get("text") in samples - {*own}:
+        st.session_state["text"] = own[0]  # the sample of the model before, which nobody typed
+    st.session_state[READER] = name
     kept["text"] = st.text_area("Your text", own[0], max_chars=LETTERS, key="text", bind="query-params", height=110)
     config = open_text_model(name).config
     if not config.causal:  # pairs were met where hidden words were guessed

@@ -10,8 +10,7 @@ from collections.abc import Container, Iterable, Sequence
 
 import streamlit as st
 
-from attnviz.models import ImageModel, TextModel
-from attnviz.types import Tokens, Trace
+from attnviz.types import AttentionCall, Tokens, Trace
 
 SEEN = "attnviz:seen"  # session key: what each parameter of our own said in the URL when we last looked
 PAGE = "attnviz:page"
@@ -56,11 +55,6 @@ def of_text(text: str) -> str:
     return text.replace("patches", "words").replace("patch", "word").replace("picture", "text")
 
 
-def layer_choice(model: ImageModel | TextModel, key: str = "layer") -> int:
-    """A row of buttons over the layers, the last one to begin with; a slider would wait before it tells anyone."""
-    return buttons("Layer", list(range(1, model.config.layers + 1)), key, at=-1)
-
-
 def call_names(trace: Trace) -> list[str]:
     """What each attention call is called on screen: "Layer 2", or "Layer 2, along rows" where a layer has several."""
     return [call.name[:1].upper() + call.name[1:] for call in trace.calls]
@@ -73,13 +67,16 @@ def call_labels(trace: Trace) -> list[int | str]:
 
 
 def call_choice(trace: Trace, key: str = "layer") -> int:
-    """A row of buttons over the attention calls, one for each layer of most models; the last one to begin with."""
+    """A row of buttons over the attention calls, one for each layer of most models; the last one to begin with.
+
+    A slider would wait before it tells anyone.
+    """
     return buttons("Layer", call_labels(trace), key, at=-1)
 
 
-def head_choice(model: ImageModel | TextModel, key: str = "head") -> int:
-    """A row of buttons over the heads, the first one to begin with."""
-    return buttons("Head", list(range(1, model.config.heads + 1)), key, at=0)
+def head_choice(call: AttentionCall, key: str = "head") -> int:
+    """A row of buttons over the heads a call has, the first one to begin with."""
+    return buttons("Head", list(range(1, call.heads + 1)), key, at=0)
 
 
 def buttons(label: str, options: Sequence[int | str], key: str, *, at: int) -> int:

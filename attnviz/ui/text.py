@@ -24,7 +24,9 @@ from urllib.parse import parse_qsl, urlsplit
 import streamlit as st
 
 from attnviz.ui.reading import reads_text
+from attnviz.ui.sentences import PAIRS
 from attnviz.ui.state import go
+from attnviz.ui.translate import restart
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "text"
 PAGES = Path(__file__).resolve().parents[2] / "pages"
@@ -107,11 +109,20 @@ def footer(page: str) -> None:
 def offer(page: str, experiment: Experiment, key: str) -> None:
     """One experiment: a button that makes its choices, here or on another page, and why it is worth a look."""
     arrow = ":material/arrow_forward:"
-    pressed = st.button(experiment.label, key=key, on_click=go, kwargs=experiment.choices, icon=arrow)
+    pressed = st.button(experiment.label, key=key, on_click=follow, args=(experiment.choices,), icon=arrow)
     st.caption(experiment.why)
-    if pressed and experiment.page != page:
+    if pressed and experiment.page != page.removeprefix("text/"):  # a switch to the page itself would undo picks
         # Without the empty mapping it would clear the parameters bound to widgets, which is refused; they come back.
         st.switch_page(page_file(experiment.page), query_params={})
+
+
+def follow(choices: dict[str, object]) -> None:
+    """Make an experiment's choices. With another text, what belonged to the one before is let go of."""
+    if "text" in choices:
+        choices = {"second": PAIRS.get(str(choices["text"]), ""), **choices}
+    if "english" in choices:
+        restart()
+    go(**choices)
 
 
 def page_file(page: str) -> str:

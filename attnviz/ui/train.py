@@ -114,7 +114,7 @@ def buttons(race: live.Race, plan: live.Plan) -> None:
     elif race.state == "stopped":
         row.button("Resume", icon=":material/play_arrow:", type="primary", key="resume", on_click=go_on, args=(race,))
     elif not race.step and race.lanes:
-        row.button("Start", icon=":material/play_arrow:", type="primary", key="start", on_click=start, args=(plan,))
+        row.button("Start", icon=":material/play_arrow:", type="primary", key="race", on_click=start, args=(plan,))
     if not race.active and race.step:
         main = "secondary" if race.state == "stopped" else "primary"
         again = "Start again" if race.plan == plan else "Start with these choices"
@@ -277,5 +277,5 @@ def send_map(lane: live.Lane, number: int, row: int, epoch: int, digit: int) -> 
         tokens = Tokens(tuple(f"channel {i + 1}" for i in range(array.shape[-1])), stream="channel")
     titles = [f"{one.name}, {head_name(i).lower()}" for i in range(len(array))]
     views.send_maps(slot, array, titles=titles, keys=tokens, signed=signed, kind=one.kind,
-                    unit="number" if signed else "percent")  # fmt: skip
+                    unit="percent" if one.stochastic else "number")  # fmt: skip
     return slot

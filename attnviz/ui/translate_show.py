@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -97,20 +97,26 @@ def send(here: Written, look: Look, step: int) -> None:
     views.send_maps("translate:sure", sure, titles=["How likely"], keys=first(here.tokens, step), kind="probability")
 
 
-def texts(here: Written, look: Look, step: int, at: int) -> None:
-    """The French so far, and the words the looked-at piece looks at."""
+def asking_choice(here: Written, look: Look, at: int) -> int:
+    """The piece whose row is shown: the looked-at French one; within English, one that is picked there."""
+    if look.kind != "encoder":
+        return at
+    count = len(here.trace.calls[0].keys)
+    return chosen_token("asking", count, count // 2)
+
+
+def texts(here: Written, look: Look, step: int, at: int, row: int) -> None:
+    """The French so far with the looked-at piece, and the words the asking piece looks at."""
     asking, _ = tokens_of(here, look.kind, step)
     st.markdown("**French**, coloured by how likely each piece was")
     views.text_view("translate:french", maps="translate:sure", tokens=[at], scale="linear", height=160, shared=True,
                     back="translate:map" if look.kind == "cross" else None,
                     label="The French that is written so far", on_pick=pick)  # fmt: skip
-    if look.kind == "encoder":
-        at = chosen_token("from", len(asking), len(asking) // 2)
     names = {"cross": "English", "encoder": "English", "decoder": "French read so far"}
-    st.markdown(f"**{names[look.kind]}**, coloured by the attention of {code(asking.labels[at])}, {look.name}")
-    views.text_view("translate:keys", maps="translate:map", tokens=[at], height=160, on_pick=follow,
+    st.markdown(f"**{names[look.kind]}**, coloured by the attention of {code(asking.labels[row])}, {look.name}")
+    views.text_view("translate:keys", maps="translate:map", tokens=[row], height=160, on_pick=follow,
                     label=f"{names[look.kind]}, by attention")  # fmt: skip
-    views.lines_view("translate:lines", maps="translate:map", heads=[0], tokens=[at], least=0.03,
+    views.lines_view("translate:lines", maps="translate:map", heads=[0], tokens=[row], least=0.03,
                      label=f"{SAYS[look.kind]} {look.name.capitalize()}",
                      on_pick=follow if look.kind == "encoder" else pick)  # fmt: skip
     st.caption(SAYS[look.kind])
@@ -119,7 +125,7 @@ def texts(here: Written, look: Look, step: int, at: int) -> None:
 def follow(tokens: tuple[int, ...]) -> None:
     """An English piece is looked from."""
     if tokens:
-        set_tokens("from", tokens[-1:])
+        set_tokens("asking", tokens[-1:])
 
 
 def code(label: str) -> str:
@@ -169,7 +175,8 @@ def alignment(here: Written, look: Look, name: str, which: str, whole: bool, at:
     french, english = (grouping(tokens, whole_words=whole) for tokens in (here.tokens, here.trace.calls[-1].keys))
     shown, _ = grouped(map_of(here, look)[None], french, english)
     st.markdown(f"**{name}**, {which}  \n{plain(here.text) or '*nothing*'}")
-    views.send_maps(slot, shown, titles=[which], keys=english.tokens, queries=french.tokens)
+    written, read = (named_apart(group.tokens) if whole else group.tokens for group in (french, english))
+    views.send_maps(slot, shown, titles=[which], keys=read, queries=written)
     marked = [] if at is None else [group for group in [french.shown(at)] if group is not None]
 
     def look_at(groups: tuple[int, ...]) -> None:
@@ -178,6 +185,11 @@ def alignment(here: Written, look: Look, name: str, which: str, whole: bool, at:
     views.matrix_view(f"{slot}:matrix", maps=slot, label=f"{name}: French over English", height=460, tokens=marked,
                       on_pick=None if at is None else look_at)  # fmt: skip
     st.caption(record(here.model))
+
+
+def named_apart(words: Tokens) -> Tokens:
+    """Whole words under a stream of their own: views of pieces on this page would take their numbers for pieces."""
+    return replace(words, stream=f"{words.stream}: words")
 
 
 def record(model: TranslationModel) -> str:
@@ -191,8 +203,8 @@ def record(model: TranslationModel) -> str:
     return f"{learned}. {told}, none of them trained on."
 
 
-def row_table(here: Written, look: Look, at: int) -> tuple[list[str], list[tuple[str, float]]]:
+def row_table(here: Written, look: Look, row: int) -> tuple[list[str], list[tuple[str, float]]]:
     """The row of one piece, for a table."""
     asking, keys = tokens_of(here, look.kind, len(here.beam.ids))
-    row = map_of(here, look)[min(at, len(asking) - 1)]
-    return [asking.labels[min(at, len(asking) - 1)], "weight"], list(zip(keys.labels, row.tolist(), strict=True))
+    weights = map_of(here, look)[row].tolist()
+    return [asking.labels[row], "weight"], list(zip(keys.labels, weights, strict=True))

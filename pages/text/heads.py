@@ -22,7 +22,7 @@ def open_head(cell: tuple[int, ...]) -> None:
 @ui.fragment
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        layer, head = ui.call_choice(about.trace), ui.head_choice(about.model)
+        head = ui.head_choice(calls[layer := ui.call_choice(about.trace)])
         several = st.toggle("Pick several", key="several", bind="query-params")
         look = read_look.look_at(tokens)
     exact = read_heads.send_all(about, look)
@@ -39,14 +39,14 @@ def page() -> None:
         one = calls[layer].token_map([head]).float().numpy()
         if said := look.left_out(one, shares=read_heads.shares(about)):
             st.caption(said)
-        heads.facts(table, layer, head)
+        heads.facts(about, table, layer, head)
         heads.strongest(calls[layer], head, [look.groups.first(group) for group in chosen])
     with grid:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             mode = st.segmented_control("All heads", ["One word", "Matrices"], default="Matrices", required=True,
                                         key="grid", bind="query-params")  # fmt: skip
             measure = heads.order_choice(table)
-        across = about.model.config.heads
+        across = max(call.heads for call in calls)
         views.tiles_view("all", maps=read_heads.slots(about), order=heads.order(table, measure),
                          rows=ui.call_names(about.trace), selected=(layer, head), buttons=("layer", "head"),
                          columns=[ui.head_name(i) for i in range(across)], tile=min(96, 580 // across),
@@ -74,8 +74,8 @@ def page() -> None:
         section("text/heads", "Arcs" if arcs else "Arcs without a treebank", title=False)
 
     section("text/heads", "What the heads do, layer by layer")
-    heads.measure_charts(table, {"reach": {}, "spread": {"even attention": 1.0}, "first": {}}, layer, head,
-                         "on this text")  # fmt: skip
+    even = {"even attention": read_heads.even(calls[0])}
+    heads.measure_charts(table, {"reach": {}, "spread": even, "first": {}}, layer, head, "on this text")
     heads.head_table(about, table, measure)
     ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
                  lambda: heads.row_table(calls[layer], head, [look.groups.first(g) for g in chosen]),

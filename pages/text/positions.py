@@ -37,7 +37,7 @@ def without() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         how = st.segmented_control("Positions", list(places.CHANGES), default="Removed", required=True, key="change",
                                    bind="query-params")  # fmt: skip
-        at, one = ui.call_choice(about.trace), ui.head_choice(about.model)
+        one = ui.head_choice(about.trace.calls[at := ui.call_choice(about.trace)])
         look = read_look.look_at(tokens)
     changed = ui.trace(about.name, about.sample, positions=places.CHANGES[how])
     chosen = look.picked(read_look.middle(tokens))
@@ -53,9 +53,8 @@ def without() -> None:
             st.markdown(f"**{titles[one]}**")
             views.text_view(f"positions:{name}", maps=slot, index=one, label=titles[one], **drawn)
             views.matrix_view(f"matrix:{name}", maps=slot, index=one, height=420, label=titles[one], **drawn)
-    before, after = (trace.calls[at].token_map([one])[0].numpy() for trace in (about.trace, changed))
     token = look.groups.first(chosen[0])
-    st.markdown(places.moved_sentence(before, after, token, tokens.labels[token]))
+    st.markdown(places.moved_sentence(about.trace.calls[at], changed.calls[at], one, token))
 
 
 @ui.fragment

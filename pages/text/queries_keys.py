@@ -19,8 +19,8 @@ ui.remarks(about)
 @ui.fragment
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        layer, head = ui.call_choice(about.trace), ui.head_choice(about.model)
-        call = about.trace.calls[layer]
+        call = about.trace.calls[layer := ui.call_choice(about.trace)]
+        head = ui.head_choice(call)
         maps = pairs.maps_of(call, head)
         stage, look = pairs.stage_choice(maps), read_look.look_at(tokens, grouped=False)
     query = ui.chosen_token("token", len(tokens), read_look.middle(tokens))

@@ -86,7 +86,7 @@ def test_one_word_moves_every_panel_and_a_click_is_kept(page: Page, address: str
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_link_brings_text_words_matrices_and_the_layers_of_another(page: Page, address: str, settle, theme: str):
     text = "An unbelievably tiny </script><b>dog</b> 💚."
-    link = f"{SHOWN}&text={quote(text)}&weights=Same+weights&layer=2&head=3&panels=Matrix&drop=true&words=true&n=4,096"
+    link = f"{SHOWN}&text={quote(text)}&weights=Same+weights&layer=2&head=3&panels=Matrix&leave=true&words=true&n=4,096"
     panels = drawn(page, f"{address}/compare?{link}&token=2&embed_options={theme}_theme", settle)
     assert page.evaluate("__attnviz.views['panel:mha'].data.view") == "matrix"
     expect(sentence(panels[0])).to_contain_text("“unbelievably” ")

@@ -48,7 +48,7 @@ def test_heads_are_opened_and_every_view_drawn(model: str, theme: str, page: Pag
 
 
 def test_lines_follow_the_opened_head_before_python_answers(page: Page, server: str, settle):
-    page.goto(f"{server}/heads?model=sentences&layer=2&head=3&heads=Head+1")
+    page.goto(f"{server}/heads?model=sentences&layer=2&head=3&beside=Head+1")
     settle(page)
     drawn = ("(({views: {lines}, kinds, records}) => "
              "[lines.maps, kinds.lines.heads(lines, records.get(lines.maps))].join())(__attnviz)")  # fmt: skip
