@@ -31,7 +31,7 @@ def page() -> None:
         st.caption(generate_show.counted(here))
         layer, head, name = generate_show.look_choice(here)
         weights = generate_show.map_of(here, layer, head)
-        at = ui.chosen_token("at", len(here.ids), len(here.ids) - 1)
+        at = ui.chosen_token("asks", len(here.ids), len(here.ids) - 1)
         generate_show.attention(here, weights, name, at)
 
     left, right = st.columns(2, gap="large")

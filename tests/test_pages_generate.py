@@ -96,11 +96,11 @@ def test_words_are_written_stepped_back_over_and_come_again(model: TextModel):
 
 def test_a_link_brings_the_text_the_step_and_the_settings(model: TextModel):
     ids = model.subwords.ids("It was red and it ran")
-    at = show(begin=BEGIN, said=generate.encoded(ids), pieces="2", temperature="1.5", topk="7", topp="0.5", seed="9")
+    at = show(begin=BEGIN, said=generate.encoded(ids), pieces="2", temperature="1.5", topk="7", topp="0.5", dice="9")
     assert written(at, model) == "It was red and it ran"
     assert at.slider(key="pieces").value == 2
     assert (at.slider(key="temperature").value, at.slider(key="topk").value) == (1.5, 7)
-    assert (at.slider(key="topp").value, at.number_input(key="seed").value) == (0.5, 9)
+    assert (at.slider(key="topp").value, at.number_input(key="dice").value) == (0.5, 9)
     assert ":blue[It was]" in said(at)
     press(at, "Write one word")
     begun = [*model.prepare(BEGIN).inputs["main"].tolist(), *ids[:2]]
@@ -112,7 +112,7 @@ def test_a_link_brings_the_text_the_step_and_the_settings(model: TextModel):
     "wrong", ["zzzz", "4.x.y", "-1", "....", "<script>", generate.encoded([MASK]), "7v." * 3000, "٣"]
 )
 def test_a_broken_link_is_read_as_far_as_it_makes_sense(wrong: str):
-    at = show(begin=BEGIN, said=wrong, pieces="7000", layer="9", head="x", at="5000", temperature="99")
+    at = show(begin=BEGIN, said=wrong, pieces="7000", of_layer="9", of_head="x", asks="5000", temperature="99")
     assert "What comes next" in said(at) or "context is full" in said(at)
 
 
@@ -185,7 +185,7 @@ def test_the_cache_is_that_of_this_network(model: TextModel):
 
 @pytest.mark.parametrize(("layer", "head"), [("All", "3"), ("2", "All"), ("3", "6")])
 def test_shares_of_attention_sum_to_one(model: TextModel, layer: str, head: str):
-    at = show(begin=BEGIN, said=generate.encoded(model.subwords.ids("It was red")), layer=layer, head=head)
+    at = show(begin=BEGIN, said=generate.encoded(model.subwords.ids("It was red")), of_layer=layer, of_head=head)
     assert f"{'mean of all layers' if layer == 'All' else f'layer {layer}'}, " in said(at)
     assert ("mean of all heads" if head == "All" else f"head {head}") in said(at)
     figure = json.loads(at.get("plotly_chart")[1].proto.spec)
@@ -212,6 +212,13 @@ def test_pieces_travel_in_an_address_and_nothing_else_does():
 def test_there_are_three_things_to_try_and_they_lead_somewhere():
     tries = experiments(section("generate", "What to try"))
     assert len(tries) == 3
-    assert {name for one in tries for name in one.choices} <= {"begin", "temperature", "topk", "topp", "seed", "layer"}
+    assert {name for one in tries for name in one.choices} <= {
+        "begin",
+        "temperature",
+        "topk",
+        "topp",
+        "dice",
+        "of_layer",
+    }
     assert all(isinstance(one.choices["temperature"], float) for one in tries)
     assert sections("generate")["What this does not tell you"].strip()

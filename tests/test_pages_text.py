@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from attnviz.measures.words import grouping
 from attnviz.models import TEXTS, load_text
-from attnviz.ui import read_heads
+from attnviz.ui import read_heads, read_rollout, rollout
+from attnviz.ui.read_look import Look
 from attnviz.ui.sentences import PAIRS, SENTENCES
 from attnviz.ui.text import FOLDER, PAGES, experiments, section, sections
 from tests.pages import open_page
@@ -216,3 +219,28 @@ def test_every_scheme_is_drawn(scheme: str):
     at = open_page("positions", model="stories", scheme=scheme)
     assert len(at.get("plotly_chart")) >= 2
     assert "This model adds nothing" in said(at)
+
+
+def test_a_rollout_of_a_whole_word_is_that_of_all_its_pieces():
+    text = "An unbelievably tiny hippopotamus"
+    pieces = load_text("sentences").prepare(text).tokens["main"]
+    word = [i for i, number in enumerate(pieces.words or ()) if number == 1]
+    assert len(word) > 1
+    choice = rollout.Choice(rollout.PATCH, word[-1], depth=2)
+    rows = np.random.default_rng(0).dirichlet(np.ones(len(pieces)), (3, len(pieces))).astype(np.float32)
+    result = rollout.Result(rows[:-1, word[-1]], rows[-1, word[-1]], rows)
+    look = Look(grouping(pieces, whole_words=True, special=False), pieces, special=False)
+    group = read_rollout.group_of(choice, look)
+    whole = read_rollout.of_word(result, look, group)
+    assert group is not None
+    np.testing.assert_allclose(whole.raw, rows[-1, word].mean(0), rtol=1e-6)
+    assert look.tokens.labels[group] == "unbelievably"
+    at = open_page("rollout", model="sentences", text=text, target="One patch", token=str(word[-1]), words="true")
+    assert "**Rollout** of unbelievably" in said(at)
+
+
+def test_nobody_chose_the_head_that_another_page_began_with():
+    at = open_page("heads", model="stories")
+    at.switch_page("../pages/generate.py").run()
+    assert not at.exception
+    assert at.segmented_control(key="of_layer").value == at.segmented_control(key="of_head").value == "All"

@@ -104,7 +104,7 @@ def test_steps_are_walked_through_and_stay_inside():
     assert "Step 3:**" in said(at)
     at = show(english=CAT, written="2", at="0")
     assert "Step 1:**" in said(at)
-    at = show(english=CAT, written="999", choice="77", beam="40", layer="9", head="x", look="nowhere", at="500")
+    at = show(english=CAT, written="999", choice="77", beam="40", of_layer="9", of_head="x", look="nowhere", at="500")
     assert at.slider(key="translate:written").value == count
     assert at.radio(key="translate:choice").value == 0
 
@@ -138,7 +138,7 @@ def test_the_step_shows_what_the_network_expected():
     [("Across", "1", "All"), ("Across", "2", "3"), ("Within English", "All", "1"), ("Within French", "All", "All")],
 )
 def test_every_attention_can_be_looked_at(look: str, layer: str, head: str):
-    at = show(english=CAT, look=look, layer=layer, head=head)
+    at = show(english=CAT, look=look, of_layer=layer, of_head=head)
     assert "translate:lines" in views(at)
     assert ("mean of all layers" if layer == "All" else f"layer {layer}") in said(at)
     assert ("mean of all heads" if head == "All" else f"head {head}") in said(at)
@@ -190,7 +190,14 @@ def test_there_are_three_things_to_try_and_they_lead_somewhere():
 
     tries = experiments(section("translate", "What to try"))
     assert len(tries) == 3
-    assert {name for one in tries for name in one.choices} <= {"english", "look", "layer", "head", "written", "at"}
+    assert {name for one in tries for name in one.choices} <= {
+        "english",
+        "look",
+        "of_layer",
+        "of_head",
+        "written",
+        "at",
+    }
     assert sections("translate")["What this does not tell you"].strip()
 
 

@@ -16,7 +16,8 @@ import attnviz
 from attnviz.attention import Softmax
 from attnviz.measures.rollout import residual_norms
 from attnviz.methods import METHODS, NoRollout, raw
-from attnviz.methods.discard import thin
+from attnviz.methods.base import one_row, outside
+from attnviz.methods.discard import droppable, thin
 from attnviz.methods.rollout import factors, held, layers, relevance
 from attnviz.models import ViT, ViTConfig
 from attnviz.types import AttentionCall, Mask, NoTokenMap, Sample, Target, Tokens, Trace
@@ -496,3 +497,13 @@ def test_residual_norms_against_the_network(shape):
         assert len(kept) == len(added) == 3
     with pytest.raises(ValueError, match="no projection"):
         residual_norms(replace(trace, calls=tuple(replace(c, projection=None) for c in trace.calls)))
+
+
+def test_special_tokens_of_a_text_are_no_words():
+    tokens = Tokens(("CLS", "cat", "s", "SEP"), words=(-1, 0, 0, -1))
+    assert outside(tokens).tolist() == [True, False, False, True]
+    assert one_row(tokens, "mean", torch.zeros(1)).tolist() == [0, 0.5, 0.5, 0]
+    alone = Tokens(("BOS",), words=(-1,))
+    assert one_row(alone, "mean", torch.zeros(1)).tolist() == [1]
+    call = AttentionCall("layer 1", 0, Softmax(), *torch.randn(3, 1, 4, 8), queries=tokens, keys=tokens)
+    assert droppable(call, [0, 1, 2, 3]).nonzero().tolist() == [[1, 2], [2, 1]]

@@ -83,8 +83,8 @@ class MultiHead(Variant):
 class MultiQuery(MultiHead):
     """All heads look at the same keys and values, each with queries of its own.
 
-    An encoder has no cache of keys and values, so there it saves parameters alone; while decoding the cache shrinks to
-    one head's.
+    An encoder has no cache of keys and values, so there it saves only their projections; while decoding the cache
+    shrinks to one head's.
     """
 
     title = "Multi-query attention"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnviz.types import Model, NoTokenMap, Sample, Target, Tokens, Trace
@@ -92,11 +92,20 @@ def wide(row: Tensor, trace: Trace) -> Tensor:
     return row.detach().to(reduce(torch.promote_types, kinds))
 
 
+def outside(tokens: Tokens) -> Bool[Tensor, " token"]:
+    """Which tokens stand for no patch and no piece of a text: CLS, registers and other special tokens."""
+    if tokens.words is not None:
+        return torch.tensor([word < 0 for word in tokens.words])
+    return torch.arange(len(tokens)) < tokens.prefix
+
+
 def one_row(tokens: Tokens, start: str | int, like: Tensor) -> Float[Tensor, " token"]:
-    """All relevance at CLS or at one token, or an equal share at every patch."""
+    """All relevance at CLS or at one token, or an equal share at every patch or piece of a text."""
     row = torch.zeros(len(tokens), dtype=like.dtype, device=like.device)
     if start == "mean":
-        row[tokens.prefix :] = 1 / (len(tokens) - tokens.prefix)
+        inside = ~outside(tokens)
+        inside = inside if inside.any() else ~inside  # an empty text has special tokens alone
+        row[inside] = 1 / int(inside.sum())
     elif start == "cls":
         if "CLS" not in tokens.labels[: tokens.prefix]:
             raise ValueError("these tokens have no CLS; start from the readout, the mean or one token")

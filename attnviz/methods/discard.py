@@ -2,7 +2,7 @@
 
 The tie rule: of m entries that may be dropped, floor(share * m) are to go, smallest first; equal entries stay
 together, so all that equal the smallest kept one are kept. Entries that may be dropped are above zero, lie neither in a
-prefix row nor in a prefix column, and are not a token's weight on itself.
+row nor in a column of a token that is no patch and no piece of a text, and are not a token's weight on itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attnviz.methods.base import outside
 from attnviz.types import AttentionCall
 
 FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -44,11 +45,11 @@ def fused_blocks(call: AttentionCall, fusion: str = "mean", discard: float = 0.0
 
 
 def droppable(call: AttentionCall, rows: list[int]) -> Bool[Tensor, "row key"]:
-    """Which entries a discard may touch: no prefix row, no prefix column, no token's weight on itself."""
+    """Which entries a discard may touch: no row or column of CLS or its like, no token's weight on itself."""
     queries = torch.as_tensor(rows, device=call.query.device)
     free = torch.ones(len(rows), len(call.keys), dtype=torch.bool, device=call.query.device)
-    free[queries < call.queries.prefix] = False
-    free[:, : call.keys.prefix] = False
+    free[outside(call.queries).to(free.device)[queries]] = False
+    free[:, outside(call.keys).to(free.device)] = False
     if call.queries.stream == call.keys.stream:
         free[torch.arange(len(rows), device=free.device), queries] = False
     return free

@@ -19,12 +19,14 @@ from attnviz.ui.compare import Choice, title_of
 from attnviz.ui.compare_costs import SIZES
 from attnviz.ui.compare_ground import Ground
 from attnviz.ui.device import best_device
+from attnviz.ui.train import watch
 
 KEPT = "attnviz:measured"  # session key: (bench, variant, n) -> Row
 LIMITS = {"bytes_limit": 1e9, "seconds_limit": 30}  # a visitor waits, and others want the machine too
 ASK = (
     "Measures one forward of one layer, for 64 to 16,384 tokens: the median of 20 runs in which the variants take "
-    "turns, and the most memory a fresh process holds. It takes some minutes; what is done stays when you leave."
+    "turns, and the most memory a fresh process holds. It takes some minutes, in which nothing else on this page "
+    "answers; another page ends it, and what is done stays."
 )
 
 
@@ -78,7 +80,7 @@ def run(choice: Choice) -> None:
     try:
         subjects = [Subject(name, VARIANTS[name], choice.ground.options(name)) for name in choice.variants]
         steps = cast(Generator[Step, None, None], measure(subjects, SIZES, setting()))
-        with core(), closing(steps):  # a visitor who clicks elsewhere ends it
+        with core(), closing(steps):  # a visitor who goes elsewhere ends it
             follow(choice.ground, steps)
     finally:
         stopwatch().release()
@@ -88,6 +90,7 @@ def follow(ground: Ground, steps: Iterable[Step]) -> None:
     """Show how far a measurement is, and keep its rows."""
     bar = st.progress(0.0, "Starting")
     for step in steps:
+        watch()  # a training of this visitor is not left alone meanwhile
         bar.progress(min(1.0, step.share), step.text.capitalize())
         st.session_state.setdefault(KEPT, {}).update({(ground.recipe, row.name, row.count): row for row in step.rows})
     bar.empty()

@@ -182,6 +182,7 @@ class Native:
     rows: Tokens | None  # None: one number per token
     columns: Tokens
     stochastic: bool
+    call: AttentionCall | None  # whose mask holds for it; none where rows are no queries or columns no keys
 
     @property
     def signed(self) -> bool:
@@ -212,7 +213,8 @@ def native(panel: Panel, call: AttentionCall, title: str, one: NamedMap, head: i
     steps = [f"{lead[-1]} {i + 1}" for i in range(len(values))] if lead else [title]
     columns = axis_tokens(panel, axes[-1], shape[-1], call.keys)
     rows = axis_tokens(panel, axes[0], shape[0], call.queries) if len(axes) == 2 else None
-    return Native(title, one.kind, values.numpy(), steps, tuple(axes), rows, columns, one.stochastic)
+    masks = call if tuple(axes) == ("query", "key") else None
+    return Native(title, one.kind, values.numpy(), steps, tuple(axes), rows, columns, one.stochastic, masks)
 
 
 def axis_tokens(panel: Panel, name: str, size: int, tokens: Tokens) -> Tokens:
@@ -231,7 +233,8 @@ def send_native(look: Look, slot: str, one: Native) -> None:
         rows = "query: who looks" if one.axes[0] == "query" else one.axes[0]
         axes = (rows, "key: who is looked at" if one.axes[1] == "key" else one.axes[1])
     views.send_maps(slot, values, titles=one.steps, keys=keys, queries=across, signed=one.signed,
-                    kind=one.kind, unit="percent" if one.stochastic else "number", axes=axes)  # fmt: skip
+                    kind=one.kind, unit="percent" if one.stochastic else "number", axes=axes,
+                    masked=None if one.call is None else look.masked([one.call]))  # fmt: skip
 
 
 # Differences ---------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def settings_choice() -> Settings:
     with second:
         top_p = st.slider("Top-p", 0.05, 1.0, 0.95, 0.05, key="topp", bind="query-params",
                           help="Only the likeliest that together reach this share are drawn from.")  # fmt: skip
-        seed = st.number_input("Seed", 0, 999, 0, key="seed", bind="query-params",
+        seed = st.number_input("Seed", 0, 999, 0, key="dice", bind="query-params",
                                help="Other dice. The same text, settings and seed go on in the same way.")  # fmt: skip
     return Settings(temperature, top_k, top_p, int(seed))
 
@@ -104,6 +104,7 @@ def written(model: TextModel, begin: Sample) -> tuple[int, ...]:
         st.session_state[SAID] = decoded(url or "", len(model.subwords))
     elif st.session_state.get(OF) != begin.digest:
         st.session_state[SAID] = ()
+        moved()
     st.session_state[OF] = begin.digest
     return tuple(st.session_state[SAID][: model.config.longest - len(begin.inputs["main"])])
 
@@ -178,7 +179,7 @@ def move(step: int) -> None:
 
 def moved() -> None:
     """The last token is looked from again, not the one that was picked."""
-    set_tokens("at", ())
+    set_tokens("asks", ())
 
 
 def scene(model: TextModel, begin: Sample, said: tuple[int, ...], step: int, settings: Settings) -> Scene:

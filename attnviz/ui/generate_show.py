@@ -88,8 +88,8 @@ def look_choice(here: Scene) -> tuple[int | None, int | None, str]:
     """A layer and a head, None = the mean over all, and what that is called."""
     config = here.model.config
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        layer = buttons("Layer", [ALL, *range(1, config.layers + 1)], "layer", at=0) - 1
-        head = buttons("Head", [ALL, *range(1, config.heads + 1)], "head", at=0) - 1
+        layer = buttons("Layer", [ALL, *range(1, config.layers + 1)], "of_layer", at=0) - 1
+        head = buttons("Head", [ALL, *range(1, config.heads + 1)], "of_head", at=0) - 1
     name = f"{'mean of all layers' if layer < 0 else layer_name(layer).lower()}, "
     name += "mean of all heads" if head < 0 else head_name(head).lower()
     return None if layer < 0 else layer, None if head < 0 else head, name
@@ -104,7 +104,7 @@ def map_of(here: Scene, layer: int | None, head: int | None) -> Float[np.ndarray
 
 def pick(tokens: tuple[int, ...]) -> None:
     """Look from a token; letting go looks from the last one."""
-    set_tokens("at", tokens[-1:])
+    set_tokens("asks", tokens[-1:])
 
 
 def attention(here: Scene, weights: Float[np.ndarray, "query key"], name: str, at: int) -> None:

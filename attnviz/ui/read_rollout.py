@@ -14,6 +14,19 @@ from attnviz.ui.rollout import ANSWER, PATCH, SLOT, Choice, Result, answered_by
 from attnviz.ui.state import go, layer_name
 
 
+def group_of(choice: Choice, look: Look) -> int | None:
+    """What is shown that relevance starts at, if it is one word; the first one where the picked token is left out."""
+    return (look.groups.shown(choice.token) or 0) if choice.target == PATCH else None
+
+
+def of_word(result: Result, look: Look, group: int | None) -> Result:
+    """The maps of a whole word, from all its pieces alike; of a long text, those of its first piece."""
+    if group is None or result.every is None:
+        return result
+    rows = result.every[:, list(look.groups.groups[group])].mean(1)
+    return Result(rows[:-1], rows[-1], result.every)
+
+
 def send(choice: Choice, result: Result, look: Look) -> None:
     """Give the browser the maps of the target, or those of every token so that pointing shows each."""
     titles = [*(f"From {layer_name(i).lower()}" for i in range(choice.depth)), "Raw attention"]

@@ -47,8 +47,8 @@ HELP = {
     "fusion": "How the heads of a layer become one map. Maximum keeps what any head sees, minimum only what all see.",
     "alpha": "How much of a token stays with itself in every layer, because the residual connection carries it past "
     "the attention. Half is the usual guess.",
-    "discard": "Drop this share of each layer's smallest weights, never those of CLS nor of a token on itself, and "
-    "divide the rest so that rows sum to one.",
+    "discard": "Drop this share of each layer's smallest weights, never those of CLS or its like nor of a token on "
+    "itself, and divide the rest so that rows sum to one.",
     "rows": "Take the share from every row by itself instead of from the layer as a whole.",
     "range": "Rollout spreads relevance over the whole picture. On its own range a map shows where it is more, where "
     "less; on one for all, maps can be compared with each other and with zero.",

@@ -30,6 +30,7 @@ RACE = "attnviz:race"  # session key: what this visitor trains
 EVERY = 1.5  # seconds between two looks at a race that learns
 NOBODY, PLAIN = "nobody", "the same without options"
 EPOCHS = (5, 10, 20, 40)
+ALIKE = 8  # models with one title that a visitor may keep, of several seeds, say; the last gives way
 HELP = {
     "variant": "The kind of attention in every layer; all else is the same network.",
     "rival": "A second network beside it: same seed, same pictures in the same order, same optimiser, same steps. "
@@ -127,9 +128,12 @@ def buttons(race: live.Race, plan: live.Plan) -> None:
 
 def adopt(lane: live.Lane) -> None:
     """Make what was trained a model that this visitor can choose on every page, and choose it."""
-    name = f"{TRAINED_HERE}{lane.title}"
-    trained_here()[name] = live.opened(lane, name)
-    go(model=name)
+    kept, name = trained_here(), f"{TRAINED_HERE}{lane.title}"
+    model = live.opened(lane, name)
+    names = [name, *(f"{name} ({number})" for number in range(2, ALIKE + 1))]
+    model.name = next((one for one in names if one not in kept or kept[one].digest == model.digest), names[-1])
+    kept[model.name] = model
+    go(model=model.name)
 
 
 def status(race: live.Race, place: int) -> None:
@@ -152,13 +156,18 @@ def said(race: live.Race, place: int) -> str:
     return f"Stopped at {where[0].lower()}{where[1:]}" if race.state == "stopped" else where
 
 
+def watch() -> live.Race | None:
+    """Tell the track that this visitor's race, if there is one, is still watched."""
+    race = st.session_state.get(RACE)
+    if race is not None:
+        track().look(race)
+    return race
+
+
 def beat(page: str) -> None:
     """On every run of every page: somebody still watches; beside other pages, the sidebar says how far it is."""
-    race = st.session_state.get(RACE)
-    if race is None:
-        return
-    track().look(race)
-    if race.active and page != "train":
+    race = watch()
+    if race is not None and race.active and page != "train":
         with st.sidebar:
             fragment(beside, run_every=2 * EVERY)(race)
 

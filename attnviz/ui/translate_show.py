@@ -52,8 +52,8 @@ def look_choice(model: TranslationModel) -> Look:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.segmented_control("Attention", list(KINDS), default=next(iter(KINDS)), required=True, key="look",
                                     bind="query-params")  # fmt: skip
-        layer = buttons("Layer", [ALL, *range(1, model.config.layers + 1)], "layer", at=0) - 1
-        head = buttons("Head", [ALL, *range(1, model.config.heads + 1)], "head", at=0) - 1
+        layer = buttons("Layer", [ALL, *range(1, model.config.layers + 1)], "of_layer", at=0) - 1
+        head = buttons("Head", [ALL, *range(1, model.config.heads + 1)], "of_head", at=0) - 1
     return Look(KINDS[kind], None if layer < 0 else layer, None if head < 0 else head)
 
 

@@ -20,10 +20,11 @@ ui.remarks(about)
 def page() -> None:
     st.markdown(read_answers.answer_words(about))
     choice, look, common = rollout.choose(about, partial(read_look.look_at, tokens))
-    result = rollout.work_out(about, choice)
-    group = look.groups.shown(choice.token) if choice.target == rollout.PATCH else None
+    group = read_rollout.group_of(choice, look)
+    result = read_rollout.of_word(rollout.work_out(about, choice), look, group)
     chosen = () if group is None else (group,)
-    name, last = plain(choice.name(tokens)), choice.depth
+    name = plain(choice.name(tokens) if group is None else look.tokens.labels[group])
+    last = choice.depth
     read_rollout.send(choice, result, look)
     drawn = {"maps": rollout.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours, "shared": common,
              "stretched": not common, "on_pick": lambda picked: read_rollout.pick(about, look, picked)}  # fmt: skip

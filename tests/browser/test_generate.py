@@ -25,7 +25,7 @@ def pieces(page: Page) -> tuple[int, ...]:
 
 
 def test_words_are_written_and_a_link_brings_them_again(page: Page, server: str, settle):
-    page.goto(f"{server}/generate?begin=The%20dog&seed=3")
+    page.goto(f"{server}/generate?begin=The%20dog&dice=3")
     settle(page)
     page.get_by_role("button", name="Write ten words").click()
     expect(page).to_have_url(re.compile(r"said="), timeout=WAIT)
