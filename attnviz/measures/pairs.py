@@ -38,6 +38,7 @@ class Pair(NamedTuple):
         return abs(share - self.weight) <= 1e-5 + 1e-3 * self.weight
 
 
+@torch.no_grad()
 def pair(call: AttentionCall, head: int, query: int, key: int) -> Pair:
     """One query's vector, one key's vector and what becomes of their product."""
     q = call.query[head, query].double()

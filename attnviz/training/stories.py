@@ -43,7 +43,7 @@ STRETCHES = (1 / 4, 1 / 4, 1 / 2, 1)  # lengths of a stretch, as shares of what 
 BEGIN, SAMPLE = "Once upon a time", 80  # what the samples of the card begin with, and their pieces
 TITLE = "English stories, word after word"
 RECIPE = TextRecipe(steps=4500, batch=4096, rate=3e-3, hold=0.7, average=0.995)
-MORE = replace(RECIPE, steps=4400, warmup=60, hold=0.6, seed=2)
+MORE = replace(RECIPE, steps=3800, warmup=60, hold=0.6, seed=3)
 TOLD = (*card.TOLD, "threads", "blimp")  # of a training it goes on from
 earlier = partial(card.earlier, score="blimp", said="of BLiMP", unit=" pieces")
 SHAPE = ReaderConfig(width=192, layers=6, heads=6, variant="gqa", options={"groups": 2, "bias": False}, norm="rms",
