@@ -235,7 +235,7 @@ def test_a_rollout_of_a_whole_word_is_that_of_all_its_pieces():
     assert group is not None
     np.testing.assert_allclose(whole.raw, rows[-1, word].mean(0), rtol=1e-6)
     assert look.tokens.labels[group] == "unbelievably"
-    at = open_page("rollout", model="sentences", text=text, target="One word", token=str(word[-1]), words="true")
+    at = open_page("rollout", model="sentences", text=text, target="One word", token=str(word[-1]), words="true").run()
     assert "**Rollout** of unbelievably" in said(at)
 
 
