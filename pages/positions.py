@@ -60,7 +60,7 @@ def without(token: int, show: ui.Display) -> None:
             views.picture_view(f"positions:{name}", picture="picture", maps=f"weights {name}", index=one, height=380,
                                tokens=(token,), scale=show.scale, colours=show.colours, drop_prefix=show.drop_prefix,
                                network=show.network, on_pick=picked, label=titles[name][one])  # fmt: skip
-    st.markdown(places.moved_sentence(*calls.values(), one, token))
+    st.markdown(places.moved_sentence(calls["Own"], calls[how], one, token))
 
 
 @ui.fragment
