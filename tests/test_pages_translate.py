@@ -190,14 +190,8 @@ def test_there_are_three_things_to_try_and_they_lead_somewhere():
 
     tries = experiments(section("translate", "What to try"))
     assert len(tries) == 3
-    assert {name for one in tries for name in one.choices} <= {
-        "english",
-        "look",
-        "of_layer",
-        "of_head",
-        "written",
-        "at",
-    }
+    known = {"english", "look", "of_layer", "of_head", "written", "at"}
+    assert {name for one in tries for name in one.choices} <= known
     assert sections("translate")["What this does not tell you"].strip()
 
 

@@ -162,17 +162,16 @@ def pair_steps(call: AttentionCall, head: int, query: int, key: int) -> Pair:
     if call.biases:
         added = found.biased - found.scaled
         st.latex(f"{found.scaled:.3g} {added:+.3g}\\;\\text{{(position)}} = {found.biased:.3g}")
-    if found.score == float("-inf"):
+    masked, weight = found.score == float("-inf"), "\\text{weight}"
+    if masked:
         st.caption("This key is masked: the query may not look at it, so its score becomes minus infinity.")
-        st.latex(f"\\text{{weight}} = {share}")
-    elif found.plain:
-        st.latex(f"\\frac{{e^{{{found.score:.3g}}}}}{{\\sum_j e^{{s_j}}}} = \\frac{{{np.exp(found.score):.3g}}}"
-                 f"{{{found.total:.3g}}} = {share}")  # fmt: skip
-    else:  # another normaliser, a sink or heads that talk; or numbers too large to be written out
-        st.latex(f"\\text{{weight}} = {share}")
+    elif found.plain:  # no other normaliser, no sink, no heads that talk, and numbers that can be written out
+        weight = (f"\\frac{{e^{{{found.score:.3g}}}}}{{\\sum_j e^{{s_j}}}} = \\frac{{{np.exp(found.score):.3g}}}"
+                  f"{{{found.total:.3g}}}")  # fmt: skip
+    st.latex(f"{weight} = {share}")
     st.latex(f"\\cos({q},{k}) = \\frac{{{found.dot:.3g}}}{{{np.linalg.norm(found.query):.3g} \\times "
              f"{np.linalg.norm(found.key):.3g}}} = {found.cosine:.3g}")  # fmt: skip
-    if found.score > float("-inf"):
+    if not masked:
         may = "" if found.open == len(call.keys) else " that it may look at"
         st.caption(f"Of {found.open} keys{may} this one is number {found.place} for this query.")
     return found
