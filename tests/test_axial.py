@@ -20,6 +20,7 @@ from tests.variants import GRID, HEADS, WIDTH, features, randomised
 
 CELLS = list(itertools.product(range(4), range(6)))
 DIM = WIDTH // HEADS
+ALL = torch.ones(24, dtype=torch.bool)
 TERMS = ["", "q", "k", "v", "qk", "qkv"]
 
 
@@ -28,12 +29,17 @@ def made(tokens: Tokens = GRID, **options: object) -> Axial:
     return randomised(Axial(WIDTH, HEADS, tokens=tokens, **options))  # type: ignore[return-value]
 
 
-def line(module: nn.Module, x: Tensor, along: int, terms: str) -> tuple[Tensor, Tensor]:
-    """Map [head o p] and features of one direction, position by position (Wang et al. 2020, eq. 4; scaled)."""
+def line(module: nn.Module, x: Tensor, along: int, terms: str, keep: Tensor = ALL) -> tuple[Tensor, Tensor]:
+    """Map [head o p] and features of one direction, position by position (Wang et al. 2020, eq. 4; scaled).
+
+    Where `keep` is False, a position is left out of its lines; a line without any gives zero.
+    """
     query, key, value = (getattr(module, n)(x).unflatten(-1, (HEADS, DIM)) for n in ("query", "key", "value"))
     attention, mixed = torch.zeros(HEADS, 24, 24, dtype=torch.float64), torch.zeros(24, HEADS, DIM, dtype=torch.float64)
     for head, (o, here) in itertools.product(range(HEADS), enumerate(CELLS)):
-        others = [p for p, there in enumerate(CELLS) if there[1 - along] == here[1 - along]]
+        others = [p for p, there in enumerate(CELLS) if there[1 - along] == here[1 - along] and keep[p]]
+        if not others:
+            continue
         scores, values = [], []
         for p in others:
             offset = CELLS[p][along] - here[along] + (3, 5)[along]
@@ -190,6 +196,12 @@ def test_key_padding_of_each_line(mode: str, terms: str) -> None:
     column = [i for i, (_, c) in enumerate(CELLS) if c == 2]
     assert calls[0].empty[0, 0, column].all()
     assert (calls[0].output[0, :HEADS, column] == 0).all()
+    for picture, kept in enumerate(key_keep):  # as if the others had never been in their lines
+        first, down = line(module.along_columns, x[picture], 0, terms, kept)
+        torch.testing.assert_close(calls[0].token_map()[picture, :HEADS], first, atol=1e-12, rtol=0)
+        _, across = line(module, down if mode == "chain" else x[picture], 1, terms, kept)
+        expected = across if mode == "chain" else down + across
+        torch.testing.assert_close(y[picture], expected, atol=1e-12, rtol=0)
     y.sum().backward()
     assert x.grad.isfinite().all()
 

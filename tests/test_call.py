@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from attnviz.attention import VARIANTS, Softmax
-from attnviz.types import AttentionCall, Mask, Tokens
+from attnviz.attention.distances import Shaw
+from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
 from tests.variants import HEADS, WIDTH, token_map, variant
 
 COUNT = 8
@@ -104,6 +105,77 @@ def test_half_precision_rows_sum_to_one(name: str) -> None:
             assert (call.token_map().sum(-1) - 1).abs().max() < 1e-3
         if (whole := token_map(call)) is not None:
             assert whole.dtype == torch.float32
+
+
+RULES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in VARIANTS} | {
+    "axial, q k v": ("axial", {"terms": "qkv"}),
+    "axial, added": ("axial", {"terms": "qkv", "mode": "sum"}),
+    "concat": ("additive", {"score": "concat"}),
+    "entmax": ("mha", {"normaliser": "entmax15"}),
+    "talking": ("gqa", {"talking": "both"}),
+    "sink": ("mha", {"sink": "key"}),
+    "distances": ("mha", {}),
+}
+FUSED = {"mha", "mqa", "gqa", "cosine", "window", "window2d", "axial", "botnet2d", "mobilevit2d", "distances"}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_autocast_does_not_round_weights(name: str) -> None:
+    """Whatever autocast makes of other products: maps are those of float32, and so is mixing without fused kernel."""
+    kind, options = RULES[name]
+    torch.manual_seed(0)
+    network = VARIANTS[kind](WIDTH, HEADS, tokens=TOKENS, **options)
+    if name == "distances":
+        network.relate(Shaw(HEADS, network.dim, tokens=TOKENS, values=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        _, calls = network(noise(COUNT, WIDTH).float(), queries=TOKENS)
+        maps = [token_map(call) for call in calls]
+        again = [None if name in FUSED else call.rule.mix(call) for call in calls]
+    assert [call.value.dtype for call in calls] == [torch.bfloat16] * len(calls)
+    for call, found, mixed in zip(calls, maps, again, strict=True):
+        if found is not None:
+            assert found.dtype == torch.float32
+            assert torch.equal(found, call.token_map())
+        if call.rule.stochastic:
+            torch.testing.assert_close(found.sum(-1), torch.ones(call.heads, COUNT), atol=1e-5, rtol=0)
+        if mixed is not None:
+            assert torch.equal(mixed, call.rule.mix(call))
+            assert torch.equal(mixed, call.output)
+
+
+def test_autocast_does_not_round_vectors_of_distances() -> None:
+    network = VARIANTS["mha"](WIDTH, HEADS, tokens=TOKENS)
+    network.relate(Shaw(HEADS, network.dim, tokens=TOKENS, values=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        _, (call,) = network(noise(COUNT, WIDTH).float(), queries=TOKENS)
+        found = call.rule.extra(call)  # type: ignore[attr-defined]
+    assert torch.equal(found, call.rule.extra(call))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_one_picture_with_a_batch_of_masks(name: str) -> None:
+    if "key_keep" not in VARIANTS[name].serves:
+        return
+    network, x = variant(name, tokens=TOKENS), noise(COUNT, WIDTH)
+    keep = torch.tensor([[True, False] * 4, [True] * 8, [False] * 8])
+    y, _ = network(x, queries=TOKENS, mask=Mask(key_keep=keep))
+    for choice, kept in enumerate(keep):
+        alone, _ = network(x, queries=TOKENS, mask=Mask(key_keep=kept))
+        torch.testing.assert_close(y[choice], alone, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in VARIANTS.items() if "causal" in kind.serves])
+def test_decoding_refuses_what_the_forward_pass_refuses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, asked = variant(name, tokens=TOKENS), list[Any]()
+    monkeypatch.setattr(network, "check", lambda *given: asked.append(given))
+    network.decode(noise(COUNT, WIDTH), queries=TOKENS, keys=TOKENS)
+    ((mask, cross, queries, _),) = asked
+    assert (mask, cross, queries) == (Mask(causal=True), False, TOKENS)
+    if "prefix" not in network.serves:
+        monkeypatch.undo()
+        whole = Tokens.patches(2, 4, ["CLS"])
+        with pytest.raises(UnsupportedMask, match="CLS"):
+            network.decode(noise(COUNT + 1, WIDTH), queries=whole, keys=whole)
 
 
 def test_pull_is_a_row_times_the_mean_map() -> None:

@@ -165,7 +165,7 @@ def test_decoding_reads_the_state_alone(name: str) -> None:
         torch.testing.assert_close(y[0], whole[i], atol=1e-13, rtol=0)
         assert call.token_map().shape == (4, 1, i + 1)
         sizes.add(4 * sum(part.numel() for part in past.state if part.numel() > 1))
-        past = past._replace(key=past.key * 0, value=past.value * 0)
+        past = past._replace(seen=past.seen * 0)
     assert sizes == {network.cost(40, 40).state_bytes}
 
 

@@ -75,14 +75,29 @@ def test_a_decoder_sees_nothing_of_the_future():
     assert not torch.allclose(before[:, 4:], after[:, 4:])
 
 
-def test_cached_decoding_is_the_forward_pass():
-    ours = network(causal=True, prefix=0, outputs={}, positions="rotary", variant="gqa", options={"groups": 1},
-                   norm="rms", gated=True)  # fmt: skip
+LLAMA: dict[str, Any] = {"positions": "rotary", "variant": "gqa", "options": {"groups": 1}, "norm": "rms",
+                         "gated": True}  # fmt: skip
+WRITERS: dict[str, dict[str, Any]] = {"llama": LLAMA} | {
+    name: {"positions": "sine", "variant": name, "options": {"radius": 1} if name == "window" else {}}
+    for name, kind in VARIANTS.items() if "causal" in kind.serves and not kind.needs
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_cached_decoding_is_the_forward_pass(name: str):
+    """Whatever a layer keeps of its past: all keys, those of a window, or sums; and places go on to the last one."""
+    ours = network(causal=True, prefix=0, outputs={}, **WRITERS[name])
     whole = ours(IDS).logits["word"]
     past: list = []
     for begin, stop in ((0, 3), (3, 4), (4, 6)):
         scores, past = ours.decode(IDS[:, begin:stop], past)
         assert torch.allclose(scores, whole[:, stop - 1], atol=1e-10)
+    chosen = [tuple(tensor[[1, 0, 1]] for tensor in kept) for kept in past]  # as a search among beams does
+    scores, chosen = ours.decode(IDS[[1, 0, 1], :6], chosen)
+    again = ours(torch.cat([IDS, IDS], -1)).logits["word"]
+    assert torch.allclose(scores, again[[1, 0, 1], -1], atol=1e-10)
+    with pytest.raises(ValueError, match="13 tokens; this network reads at most 12"):
+        ours.decode(IDS[[1, 0, 1], :1], chosen)
 
 
 def test_a_removed_token_is_seen_by_nobody():

@@ -13,6 +13,7 @@ from attnviz.attention import POSITIONS, VARIANTS, MultiHead
 from attnviz.attention.cosine import Cosine
 from attnviz.attention.distances import Alibi, Shaw
 from attnviz.attention.multihead import GroupedQuery, MultiQuery
+from attnviz.attention.normalisers import mixed
 from attnviz.models.vit import ViT, ViTConfig
 from attnviz.types import Mask, Tokens, UnsupportedMask
 
@@ -105,6 +106,13 @@ def test_with_normalisers_and_silenced_heads() -> None:
         assert y.isfinite().all()
         assert call.rule.exact == (scheme != "shaw values")
         assert "sink" in call.rule.caveat
+        before = made(scheme, normaliser="softmax", talking="before")
+        _, (call,) = before(noise(COUNT, WIDTH), queries=row(COUNT), mask=Mask(causal=True))
+        added = sum((bias(call, [3, 1], [7, 2]) for _, bias in call.biases), torch.zeros((), dtype=torch.float64))
+        talked = mixed(before.sharing.before[[3, 1]], call.scores(rows=[7, 2], stage="scaled"))
+        found = call.scores([3, 1], [7, 2], "biased") - talked
+        torch.testing.assert_close(found, added.expand_as(found), atol=1e-12, rtol=0)
+        assert (found != 0).any() == (scheme != "rotary")  # which turns queries and keys
 
 
 def test_what_has_no_distance_is_refused() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from attnviz.attention.base import Cost, Variant, split_heads
-from attnviz.attention.softmax import Softmax, at_least_float32, expanded
+from attnviz.attention.softmax import Softmax, at_least_float32, expanded, full_precision
 from attnviz.types import AttentionCall, Stage, Tokens
 
 TILE = 2**21  # numbers of the hidden layer computed at a time; never less than one row of queries
@@ -31,6 +31,7 @@ class Additive(Softmax):
     from_key: Float[Tensor, "hidden dim"] | None  # U, likewise
     vector: Float[Tensor, " hidden"]  # v
 
+    @full_precision
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
         """[*batch head row key]: raw scores of the network, then scaled, with biases, and -inf where masked."""
         query = half(call.query[..., heads, :, :][..., rows, :], self.from_query)
@@ -50,6 +51,7 @@ class Additive(Softmax):
         silent = replace(call, query=call.query[..., :0], key=call.key[..., :0], biases=biases)
         return super().scores(silent, heads, rows, stage)
 
+    @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (weights @ value), a block of rows at a time; query and key pass their halves of the network once."""
         heads = list(range(call.heads))

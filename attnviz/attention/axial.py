@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attnviz.attention.base import Cost, Variant, check_lengths, split_heads
 from attnviz.attention.groups import Fold, fold_of, pair_biases
 from attnviz.attention.relative import KeyTerm, Offsets, QueryTerm, check_grid, offset_table, places
-from attnviz.attention.softmax import Softmax, at_least_float32
+from attnviz.attention.softmax import Softmax, at_least_float32, full_precision
 from attnviz.types import AttentionCall, Bias, Mask, NamedMap, Stage, Tokens
 
 LINES = ("columns", "rows")  # the order of the two steps
@@ -30,6 +30,7 @@ class ValueTerm(Softmax):
     )
     offsets: Offsets = field(kw_only=True)
 
+    @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
         """[*batch head query value_dim], line by line: the kernel cannot add a vector for each pair."""
         fold = fold_of(call.mask, call.query.device)
@@ -179,7 +180,7 @@ class Axial(Variant):
         layer: int = 0,
         heads_off: Sequence[int] = (),
         positions: str = "own",
-    ) -> tuple[Float[Tensor, "*batch query feature"], tuple[AttentionCall, ...]]:
+    ) -> tuple[Float[Tensor, "*wider query feature"], tuple[AttentionCall, ...]]:
         """The new features and two calls of one branch, columns then rows; where they are added, one call of both."""
         keys = queries if keys is None else keys
         self.check(mask, context is not None, queries, keys)

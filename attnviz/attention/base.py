@@ -23,7 +23,7 @@ class Cost:
     parameters: int
     multiply_adds: int  # of the projections and the two matrix products; softmax not counted
     map_bytes: int  # float32 weights if all were stored
-    state_bytes: int  # float32 elements kept per layer while decoding token by token
+    state_bytes: int  # float32 numbers that one layer keeps while decoding token by token
 
 
 class Variant(nn.Module):
@@ -41,6 +41,7 @@ class Variant(nn.Module):
     needs: frozenset[str] = frozenset()  # "grid": patches of a picture; "length": as many tokens as it was made for
     relates: bool = False  # scores are scaled products of query and key: relative positions have a place in them
     crosses: bool = False  # takes what stands in OPTIONS
+    by_place: bool = False  # asks how near tokens lie: made for a grid, it cannot read patches that have lost theirs
     relative: nn.Module | None  # changes the fields of every call by where its tokens lie
     out: nn.Linear
 
@@ -84,9 +85,10 @@ class Variant(nn.Module):
         layer: int = 0,
         heads_off: Sequence[int] = (),
         positions: str = "own",
-    ) -> tuple[Float[Tensor, "*batch query feature"], tuple[AttentionCall, ...]]:
+    ) -> tuple[Float[Tensor, "*wider query feature"], tuple[AttentionCall, ...]]:
         """The new features and the calls that made them. Raises UnsupportedMask for what is not served.
 
+        One x may come with a batch of masks, and then has as many answers.
         `positions`: of a relative scheme, "own", "none" or "shuffled"; without such a scheme it changes nothing.
         """
         cross, keys = context is not None, queries if keys is None else keys
@@ -110,6 +112,7 @@ class Variant(nn.Module):
         """New tokens after a cached past: equals the causal forward. `keys` names past and new tokens."""
         if "causal" not in self.serves:
             raise UnsupportedMask(self.title, "it has no causal form, so it cannot decode token by token")
+        self.check(Mask(causal=True), False, queries, keys)
         fields = self.parts(x, x, queries, queries)
         if past is not None:
             fields["key"] = torch.cat([past[0], fields["key"]], -2)
@@ -128,6 +131,8 @@ class Variant(nn.Module):
             raise UnsupportedMask(self.title, f"has no place for {queries.labels[0]}, which is not a patch")
         if "grid" in self.needs and queries.grid is None:
             raise UnsupportedMask(self.title, "needs the patches of a picture, in rows and columns")
+        if self.by_place and queries.grid is None and self.made_for is not None and self.made_for.grid is not None:
+            raise UnsupportedMask(self.title, "needs the place of every patch, and these tokens have lost theirs")
         if "length" in self.needs and self.made_for and len(keys) != len(self.made_for):
             raise UnsupportedMask(self.title, f"was made for {len(self.made_for)} tokens and cannot read {len(keys)}")
         if mask is not None:

@@ -1,7 +1,8 @@
 """Positions told by distance: nothing is added to the tokens, each layer's scores learn how far apart two tokens lie.
 
 To add a scheme: a `Relative` whose `change` puts places into the fields of an attention call, and one line in POSITIONS
-with `relative`. Prefix tokens lie nowhere, so their pairs stay as they are. The queries of a call are the last of its
+with `relative`. Prefix tokens lie nowhere: biases leave their pairs as they are, and `Rotary` turns them by nothing, so
+that a pair of one of them and a patch changes with the patch's own turn. The queries of a call are the last of its
 keys, which is where new tokens stand while decoding.
 """
 

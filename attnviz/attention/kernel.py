@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.attention.projections import finished, refuse_others
-from attnviz.attention.softmax import Softmax, at_least_float32, expanded
+from attnviz.attention.softmax import Softmax, at_least_float32, expanded, full_precision
 from attnviz.types import AttentionCall, Kind, Mask, NamedMap, NoTokenMap, Stage
 
 CHUNK = 64  # causal prefix sums go on by as many tokens at a time
@@ -82,6 +82,7 @@ class Kernel:
         """There are none: raises NoTokenMap."""
         raise NoTokenMap("multiplies features of query and key, so there are no scores before a softmax")
 
+    @full_precision
     def weights(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
         """[*batch head row key], computed now; a row with nothing to attend to is zero."""
         query, key = self.features(call, heads, rows)
@@ -99,18 +100,19 @@ class Kernel:
         """One map, made for looking at: the row-normalised products of features."""
         return {"effective map": NamedMap(call.weights(), self.axes, self.kind, self.stochastic)}
 
+    @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (weights @ value) [*batch head query value_dim], without weights."""
         heads = list(range(call.heads))
-        with torch.autocast(call.query.device.type, enabled=False):  # sums over all tokens want every digit
-            query, key = self.features(call, heads)
-            value = with_one(at_least_float32(expanded(call.value, call, heads)))
-            if call.mask is not None and call.mask.causal:
-                sums, _ = causal_sums(query, key, value)
-            else:
-                sums = query @ (key.transpose(-1, -2) @ value)
-            return finished(call, ratio(sums[..., :-1], sums[..., -1:]))
+        query, key = self.features(call, heads)
+        value = with_one(at_least_float32(expanded(call.value, call, heads)))
+        if call.mask is not None and call.mask.causal:
+            sums, _ = causal_sums(query, key, value)
+        else:
+            sums = query @ (key.transpose(-1, -2) @ value)
+        return finished(call, ratio(sums[..., :-1], sums[..., -1:]))
 
+    @full_precision
     def advance(self, call: AttentionCall, past: State | None) -> tuple[Tensor, State]:
         """Output of new tokens after a past, and the new past. `call` holds the new tokens alone, without a mask."""
         heads = list(range(call.heads))
@@ -153,6 +155,11 @@ class RandomKernel(Kernel):
     """phi = exp(w x - |x|² / 2) for random directions w, so that phi(q) phi(k) is exp(q k) on average.
 
     Choromanski et al. 2021, lemma 1: query and key are each multiplied by the root of the scale.
+
+    Its causal form has a limit. All rows measure features against the largest of the whole sequence, so a feature that
+    is smaller by more than `lift_keys` can tell (e^39 in float32, e^318 in float64) is lifted to that floor: a far
+    larger one of a later token then changes rows before it a little. Decoding token by token (`advance`) knows only
+    the largest so far and has no such leak.
     """
 
     directions: Float[Tensor, "feature dim"]

@@ -18,11 +18,26 @@ SEEDS = 2048  # half precision, in which parameters are shipped, holds whole num
 
 
 class Past(NamedTuple):
-    """What decoding hands on. The output comes from `state` alone; keys and values are for the pictures."""
+    """What decoding hands on: two tensors, as for every variant, so that a choice of texts can choose among them too.
 
-    state: State
-    key: Tensor
-    value: Tensor
+    The output comes from `kept` alone; keys and values are for the pictures.
+    """
+
+    kept: Tensor  # [*batch head feature value_dim+1]: sums; one more column, the largest exponents, where there are any
+    seen: Tensor  # [*batch head token 2*dim]: keys and values side by side
+
+    @staticmethod
+    def of(state: State, seen: Tensor) -> Past:
+        """A state packed up."""
+        plain = state.top.ndim == 2  # the one 0 of sums without a reference
+        return Past(state.sums if plain else torch.cat([state.sums, state.top.transpose(-1, -2)], -1), seen)
+
+    @property
+    def state(self) -> State:
+        """The state, unpacked."""
+        width = self.seen.shape[-1] // 2 + 1
+        sums, top = self.kept[..., :width], self.kept[..., width:].transpose(-1, -2)
+        return State(sums, top if top.numel() else top.new_zeros(1, 1))
 
 
 class LinearAttention(Projected):
@@ -49,15 +64,17 @@ class LinearAttention(Projected):
         layer: int = 0,
     ) -> tuple[Tensor, tuple[AttentionCall, ...], Any]:
         """New tokens after a `Past`, by the recurrent state alone: equals the causal forward."""
+        self.check(Mask(causal=True), False, queries, keys)
         fields = self.parts(x, x, queries, queries)
         fields = {"projection": self.out.weight.T.unflatten(0, (self.heads, -1)), "rule": self.rule, **fields}
         call = AttentionCall(**fields, queries=queries, keys=queries, name=name, layer=layer)
+        past = None if past is None else Past(*past)  # a plain pair, where a choice was made
         output, state = fields["rule"].advance(call, None if past is None else past.state)
-        key, value = call.key, call.value
-        if past is not None:
-            key, value = torch.cat([past.key, key], -2), torch.cat([past.value, value], -2)
+        seen = torch.cat([call.key, call.value], -1)
+        seen = seen if past is None else torch.cat([past.seen, seen], -2)
+        key, value = seen.split(self.dim, -1)
         call = replace(call, key=key, value=value, keys=keys, mask=Mask(causal=True), output=output)
-        return self.out(output.transpose(-3, -2).flatten(-2)), (call,), Past(state, key, value)
+        return self.out(output.transpose(-3, -2).flatten(-2)), (call,), Past.of(state, seen)
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """4 d² parameters and biases; 4 n d² + 2 n d d_h multiply-adds; h (d_h² + d_h) numbers of state.

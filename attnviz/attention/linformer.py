@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attnviz.attention.base import Cost
 from attnviz.attention.projections import Projected, finished, key_keep, refuse_others, widened, without_key
-from attnviz.attention.softmax import Softmax, at_least_float32
+from attnviz.attention.softmax import Softmax, at_least_float32, full_precision
 from attnviz.types import AttentionCall, Kind, NamedMap, Stage, Tokens, UnsupportedMask
 
 SLOTS = 16  # without a choice; a quarter of 64 patches
@@ -34,6 +34,7 @@ class Linformer:
     exact = True
     caveat = "Derived: slot weights times the learned mixture of each slot. Signed, and rows do not sum to one."
 
+    @full_precision
     def short(self, call: AttentionCall) -> AttentionCall:
         """The softmax call over slots in place of tokens."""
         refuse_others(call, self.title, {"key_keep"})
@@ -57,6 +58,7 @@ class Linformer:
         weights, nothing = Softmax().weights(self.short(call), heads, rows), without_key(call)
         return weights if nothing is None else weights.masked_fill(nothing, 0)
 
+    @full_precision
     def token_map(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
         """weights Fᵀ [*batch head row key]; masked keys are zero."""
         weights, keep = self.weights(call, heads, rows), key_keep(call)
@@ -71,10 +73,10 @@ class Linformer:
             "values in each slot": NamedMap(at_least_float32(self.of_value).T, ("slot", "key"), "slots", False),
         }
 
+    @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (weights (Fᵀ V)) [*batch head query value_dim]; with every key masked Fᵀ V is zero."""
-        with torch.autocast(call.query.device.type, enabled=False):
-            return finished(call, Softmax().mix(self.short(call)))
+        return finished(call, Softmax().mix(self.short(call)))
 
     def map_gradient(self, call: AttentionCall, d_output: Tensor, heads: list[int], rows: list[int]) -> Tensor:
         """d y / d token_map = (d y / d output * gate) valueᵀ; masked entries are 0."""

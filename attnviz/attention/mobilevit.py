@@ -7,7 +7,7 @@ tokens of a grid are its pixels here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from attnviz.attention.base import Cost, Variant
 from attnviz.attention.multihead import MultiHead
-from attnviz.attention.softmax import Softmax, at_least_float32
-from attnviz.types import AttentionCall, Kind, Mask, NamedMap, Tokens, UnsupportedMask
+from attnviz.attention.projections import refuse_others
+from attnviz.attention.softmax import Softmax, at_least_float32, expanded, full_precision
+from attnviz.types import AttentionCall, Kind, Mask, NamedMap, Stage, Tokens, UnsupportedMask
 
 Grid = tuple[int, int]  # rows, columns
 
@@ -144,18 +145,29 @@ class MobileViT2d(Phased, MultiHead):
 class ContextScores(Softmax):
     """One row of weights, shared by all queries: a softmax over one learned score per token.
 
-    In the call: query = ones, key = score, value = K, gate = ReLU(V). Scores and rows are those of Softmax.
+    In the call: query = ones, key = score, value = K, gate = ReLU(V). Scores and rows are those of Softmax, where every
+    query is a one.
     """
 
+    title = "Separable attention"
     kind: Kind = "context scores"
     caveat: str = (
         "Every query shares one row (one for each pixel phase), and the row weighs the keys K, not the values V: those "
         "come in afterwards, as the gate ReLU(V)."
     )
 
+    def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
+        """[*batch head row key]: every row is the row of context scores. Raises UnsupportedMask beyond that."""
+        refuse_others(call, self.title, {"key_keep", "groups"})
+        if call.key.shape[-1] != 1:
+            raise UnsupportedMask(self.title, f"reads one score for each token, not {call.key.shape[-1]} numbers")
+        if call.mask is not None and call.mask.groups is not None and max(ids.ndim for ids in call.mask.groups) > 1:
+            raise UnsupportedMask(self.title, "has the same groups for all heads")
+        return super().scores(replace(call, query=torch.ones_like(call.query[..., :1])), heads, rows, stage)
+
     def shared(self, call: AttentionCall) -> tuple[Float[Tensor, "*batch head phase key"], Int[Tensor, " query"]]:
         """The row of each phase, and which of them each query reads; never n x n."""
-        scores = at_least_float32(call.key)[..., 0] * call.scale
+        scores = self.scores(call, list(range(call.heads)), [0], "scaled")[..., 0, :]
         member = torch.ones(1, scores.shape[-1], dtype=torch.bool, device=scores.device)
         phase = torch.zeros(call.query.shape[-2], dtype=torch.long, device=scores.device)
         if call.mask is not None and call.mask.groups is not None:
@@ -176,10 +188,12 @@ class ContextScores(Softmax):
             found["gate"] = NamedMap(call.gate, ("head", "query", "dim"), "channel", False)
         return found
 
+    @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (shared row @ value) [*batch head query value_dim], in n d operations."""
         rows, phase = self.shared(call)
-        context = (rows @ at_least_float32(call.value)).to(call.value.dtype)  # [*batch head phase value_dim]
+        value = at_least_float32(expanded(call.value, call, list(range(call.heads))))
+        context = (rows @ value).to(call.value.dtype)  # [*batch head phase value_dim]
         output = context[..., phase, :]
         return output if call.gate is None else call.gate * output
 

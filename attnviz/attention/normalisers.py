@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attnviz.attention.softmax import Softmax, at_least_float32, expanded
+from attnviz.attention.softmax import Softmax, at_least_float32, expanded, full_precision
 from attnviz.types import AttentionCall, NamedMap, Stage
 
 Shares = tuple[Tensor, Tensor | None]  # weights [*batch head row key], weight of the sink [*batch head row 1]
@@ -90,6 +90,7 @@ class Sharing(Softmax):
     after: Tensor | None = None  # [head head]: weights of the heads mixed
     sink: Tensor | None = None  # [head]: one score for all queries; or [kv_head dim]: a key without a value
 
+    @full_precision
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
         """As for softmax, with the heads mixed before biases are added."""
         if self.before is None or stage in ("raw", "scaled"):
@@ -114,6 +115,7 @@ class Sharing(Softmax):
         scale = call.scale[heads, None, None] if isinstance(call.scale, Tensor) else call.scale
         return (query * key).sum(-1, keepdim=True) * scale
 
+    @full_precision
     def weights(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
         """[*batch head row key], closed entries 0; where heads talk, what a head really multiplies its values by."""
         if self.after is None:
@@ -135,6 +137,7 @@ class Sharing(Softmax):
             maps["with the sink"] = NamedMap(slots, ("head", "query", "slot"), "slots", True)
         return maps
 
+    @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (weights @ value), a block of rows at a time."""
         heads = list(range(call.heads))

@@ -12,7 +12,7 @@ from torch import Tensor
 from attnviz.attention.base import Cost
 from attnviz.attention.kernel import Error, above_zero, softmax_error
 from attnviz.attention.projections import Projected, finished, key_keep, refuse_cross, refuse_others, widened
-from attnviz.attention.softmax import Softmax
+from attnviz.attention.softmax import Softmax, full_precision
 from attnviz.types import AttentionCall, Kind, Mask, NamedMap, Stage, Tokens
 
 
@@ -45,6 +45,7 @@ class Nystrom:
         "CLS, like any token before the patches, is averaged into the first landmark."
     )
 
+    @full_precision
     def factors(self, call: AttentionCall) -> Factors:
         """The calls and the inverse that the three maps and the output come from."""
         refuse_others(call, self.title, {"key_keep"})
@@ -68,6 +69,7 @@ class Nystrom:
         """The first factor [*batch head row landmark]; zero where every key is masked."""
         return self.factors(call).to.weights(heads, rows)
 
+    @full_precision
     def token_map(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
         """The product of the three factors [*batch head row key]."""
         to, inverse, of = self.factors(call)
@@ -85,11 +87,11 @@ class Nystrom:
             "landmarks to keys": NamedMap(last, ("head", "landmark", "key"), "landmarks", True),
         }
 
+    @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (the three factors @ value) [*batch head query value_dim], from right to left."""
-        with torch.autocast(call.query.device.type, enabled=False):  # the inverse wants every digit
-            to, inverse, of = self.factors(call)
-            return finished(call, Softmax().mix(replace(to, value=inverse @ Softmax().mix(of))))
+        to, inverse, of = self.factors(call)
+        return finished(call, Softmax().mix(replace(to, value=inverse @ Softmax().mix(of))))
 
     def map_gradient(self, call: AttentionCall, d_output: Tensor, heads: list[int], rows: list[int]) -> Tensor:
         """d y / d token_map = (d y / d output * gate) valueᵀ; masked entries are 0."""

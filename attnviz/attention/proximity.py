@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnviz.attention.base import Cost, Variant, split_heads
-from attnviz.attention.softmax import Softmax, at_least_float32, expanded
-from attnviz.types import AttentionCall, Tokens
+from attnviz.attention.softmax import Softmax, at_least_float32, expanded, full_precision
+from attnviz.types import AttentionCall, Stage, Tokens
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Fixed(Softmax):
 
     caveat: str = "The same for every input: only places count, not what the tokens are."
 
+    def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
+        """[*batch head row key]: what biases and mask say; query and key are not read, whatever they are."""
+        return super().scores(replace(call, query=call.query[..., :0], key=call.key[..., :0]), heads, rows, stage)
+
+    @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (weights @ value), a block of rows at a time."""
         heads = list(range(call.heads))
@@ -58,6 +63,7 @@ class Proximity(Variant):
         "The map is the same for every input, so it explains nothing about this one."
     )
     serves = frozenset({"keep", "key_keep", "causal", "band", "groups"})
+    by_place = True
 
     def __init__(
         self,
@@ -88,7 +94,8 @@ class Proximity(Variant):
     def place(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Float[Tensor, "head row key"]:
         """-distance² / 2 σ² of the rows asked for. New tokens after a past are the last of the keys."""
         shift = len(call.keys) - len(call.queries)
-        squares = squared_distances(call.keys, [row + shift for row in rows]).to(call.value.device)
+        squares = squared_distances(call.keys, [row + shift for row in rows])
+        squares = squares.to(at_least_float32(call.value).dtype).to(call.value.device)  # not every device has float64
         sigma = torch.tensor([self.sigma[head] for head in heads], dtype=squares.dtype, device=squares.device)
         return -squares / (2 * sigma**2)[:, None, None]
 
@@ -114,6 +121,7 @@ class Uniform(Proximity):
         "What a network with this attention can do, it can do without choosing where to look."
     )
     serves = Proximity.serves | {"cross", "prefix"}  # a mean needs no places, so CLS and another stream fit
+    by_place = False
 
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None, bias: bool = True):
         super().__init__(width, heads, tokens=tokens, sigma=float("inf"), bias=bias)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from attnviz.attention.softmax import at_least_float32
 from attnviz.types import AttentionCall, Tokens, UnsupportedMask
 
 
@@ -77,7 +78,8 @@ class QueryTerm(PairTerm):
 
     def terms(self, call: AttentionCall, queries: Tensor, keys: Tensor, heads: list[int]) -> Tensor:
         """One product with the table, then each pair reads its own."""
-        scores = call.scale * call.query[..., heads, :, :][..., queries, :] @ self.offsets.table.T
+        query = at_least_float32(call.query[..., heads, :, :][..., queries, :])
+        scores = call.scale * query @ self.offsets.table.T.to(query.dtype)
         return scores.take_along_dim(spread(self.offsets.between(queries, keys), scores), -1)
 
 
@@ -87,7 +89,8 @@ class KeyTerm(PairTerm):
 
     def terms(self, call: AttentionCall, queries: Tensor, keys: Tensor, heads: list[int]) -> Tensor:
         """As for queries, with the pairs turned round: each key's vector, by the query that asks."""
-        scores = call.scale * call.key[..., heads, :, :][..., keys, :] @ self.offsets.table.T
+        key = at_least_float32(call.key[..., heads, :, :][..., keys, :])
+        scores = call.scale * key @ self.offsets.table.T.to(key.dtype)
         index = self.offsets.between(queries, keys).transpose(-1, -2)
         return scores.take_along_dim(spread(index, scores), -1).transpose(-1, -2)
 

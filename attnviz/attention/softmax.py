@@ -5,8 +5,10 @@ Every variant whose weights are a softmax of scores shares this rule; what diffe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial, reduce, wraps
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,26 @@ from torch import Tensor
 from attnviz.attention.groups import Fold, PairBias, fold_of, pair_biases
 from attnviz.types import BLOCK, AttentionCall, Kind, NamedMap, Stage
 
+Computation = TypeVar("Computation", bound=Callable[..., Any])
 PIECE = 2**19  # entries of a mask computed at a time, where a row is not longer than that over BLOCK
+
+
+def full_precision(compute: Computation) -> Computation:
+    """A computation (rule, call, ...) without autocast, which would round what its products give to half precision.
+
+    For whatever multiplies tensors it has widened: weights, maps, and mixing without the fused kernel. The fused kernel
+    keeps its softmax in float32 by itself, so it stays outside and runs in the precision the network trains in.
+    """
+
+    @wraps(compute)
+    def computed(rule: Any, call: AttentionCall, *rest: Any, **named: Any) -> Any:
+        device = call.query.device.type
+        if not torch.amp.is_autocast_available(device):
+            return compute(rule, call, *rest, **named)
+        with torch.autocast(device, enabled=False):
+            return compute(rule, call, *rest, **named)
+
+    return cast(Computation, computed)
 
 
 @dataclass(frozen=True)
@@ -29,6 +50,7 @@ class Softmax:
     exact: bool = True
     caveat: str = ""
 
+    @full_precision
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
         """[*batch head row key]: raw dot products, then scaled, then with biases, then -inf where masked."""
         query = at_least_float32(call.query[..., heads, :, :][..., rows, :])
@@ -116,13 +138,14 @@ def kernel(
     *,
     allowed: Tensor | None = None,
     causal: bool = False,
-) -> Float[Tensor, "*batch head query value_dim"]:
+) -> Float[Tensor, "*wider head query value_dim"]:
     """scaled_dot_product_attention with exactly one batch axis: with any other number it stores n x n weights.
 
-    `allowed` is [*batch head|1 query|1 key], bool (True = may attend) or numbers added to the scores.
+    `allowed` is [*choices head|1 query|1 key], bool (True = may attend) or numbers added to the scores; one query may
+    come with a batch of them.
     """
-    batch = query.shape[:-3]
-    query, key, value = (t.reshape(-1, *t.shape[-3:]) for t in (query, key, value))
+    batch = query.shape[:-3] if allowed is None else torch.broadcast_shapes(query.shape[:-3], allowed.shape[:-3])
+    query, key, value = (t.expand(*batch, *t.shape[-3:]).reshape(-1, *t.shape[-3:]) for t in (query, key, value))
     if allowed is not None:
         allowed = allowed.expand(*batch, *allowed.shape[-3:]).reshape(-1, *allowed.shape[-3:])
     output = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=causal, scale=scale)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnviz.attention.softmax import Softmax, at_least_float32
+from attnviz.attention.softmax import Softmax, at_least_float32, full_precision
 from attnviz.types import AttentionCall, NamedMap, Rule, Stage
 
 CAVEAT = "Outputs also hold learned vectors of distances, which map times values leaves out."
@@ -40,15 +40,20 @@ class DistanceValues(Softmax):
         return self.inner.maps(call)
 
     def mix(self, call: AttentionCall) -> Tensor:
-        """What the rule inside mixes, and the weight on each distance times its vector, by row blocks."""
+        """What the rule inside mixes, and what the vectors of distances add."""
+        extra = self.extra(call)
+        return self.inner.mix(call) + (extra if call.gate is None else call.gate * extra)
+
+    @full_precision
+    def extra(self, call: AttentionCall) -> Tensor:
+        """The weight on each distance times its vector [*batch head query value_dim], by row blocks."""
         heads, blocks = list(range(call.heads)), []
         for rows in call.blocks():
             weights = self.inner.token_map(call, heads, rows)
             summed = weights.new_zeros(*weights.shape[:-1], len(self.table) + 1)
             summed = summed.scatter_add(-1, self.index(rows, weights.device).expand_as(weights), weights)
             blocks.append((summed[..., :-1] @ self.table.to(summed.dtype)).to(call.value.dtype))
-        extra = torch.cat(blocks, -2)
-        return self.inner.mix(call) + (extra if call.gate is None else call.gate * extra)
+        return torch.cat(blocks, -2)
 
     def map_gradient(self, call: AttentionCall, d_output: Tensor, heads: list[int], rows: list[int]) -> Tensor:
         """d y / d A_ij = d_output_i . (v_j + a_clip(j-i)); masked entries are 0."""

@@ -26,6 +26,7 @@ class Window(MultiHead):
     formula = r"\mathrm{softmax}_{|i-j| \le w}\!\left(Q K^\top / \sqrt{d_h}\right) V"
     meaning = "Row i says how token i shares out its attention over the tokens near it; all others get exactly zero."
     serves = frozenset({"keep", "key_keep", "causal", "band", "groups"})
+    by_place = True
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class Window(MultiHead):
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """As multi-head attention, with windows of s = 2 w + 1 keys: 2 n s d multiply-adds, h n s map entries."""
-        state = 4 * 2 * min(n_k, self.radius + 1) * self.width
+        state = 4 * 2 * min(n_k, self.radius + 1) * self.kv_heads * self.dim
         return windowed(super().cost(n_q, n_k), self, n_q, n_k, 2 * self.radius + 1, state)
 
 

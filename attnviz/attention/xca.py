@@ -20,6 +20,7 @@ from attnviz.attention.projections import (
     widened,
     without_key,
 )
+from attnviz.attention.softmax import full_precision
 from attnviz.types import AttentionCall, Kind, NamedMap, NoTokenMap, Stage, Tokens
 
 REASON = "attends over channels: every token mixes its own channels, and there is no map from token to token"
@@ -44,6 +45,7 @@ class Channel:
         "A map of channels, the same for every token: row c says which channels of its value a token's channel c reads."
     )
 
+    @full_precision
     def channel_map(self, call: AttentionCall) -> Float[Tensor, "*batch head channel channel_read"]:
         """The weights of all heads; zero where every key is masked."""
         refuse_others(call, self.title, {"key_keep"})
@@ -78,10 +80,10 @@ class Channel:
         """One native map: the weights between channels."""
         return {"channels": NamedMap(call.weights(), self.axes, self.kind, True)}
 
+    @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (value @ weightsᵀ) [*batch head token value_dim]."""
-        with torch.autocast(call.query.device.type, enabled=False):
-            return finished(call, widened(call).value @ self.channel_map(call).transpose(-1, -2))
+        return finished(call, widened(call).value @ self.channel_map(call).transpose(-1, -2))
 
     def map_gradient(self, call: AttentionCall, d_output: Tensor, heads: list[int], rows: list[int]) -> Tensor:
         """Without a token map there is no gradient of one: raises NoTokenMap."""

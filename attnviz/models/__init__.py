@@ -1,4 +1,4 @@
-"""Networks and the shipped models. To add one: train it, then one line in MODELS."""
+"""Networks and the shipped models. To add one: train it, then one line in IMAGES, TEXTS or TRANSLATORS."""
 
 from attnviz.models.image import ImageModel, Preparation
 from attnviz.models.store import (

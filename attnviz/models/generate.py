@@ -48,7 +48,7 @@ class Step:
 
 def expected(scores: Float[Tensor, "*batch piece"]) -> Float[Tensor, "*batch piece"]:
     """The probability of every piece; those that stand for no text cannot be said."""
-    scores = scores.detach().double().cpu().clone()
+    scores = scores.detach().cpu().double().clone()  # first moved: some graphics cards (mps) hold no float64
     scores[..., UNSAID] = float("-inf")
     return scores.softmax(-1)
 

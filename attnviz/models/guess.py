@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS
+from attnviz.chance import seeded
 from attnviz.models.store import ASSETS, DamagedModel, read_config, read_weights, write
 from attnviz.models.vit import Block
 from attnviz.models.words import WordVectors
@@ -94,11 +95,14 @@ class Guesser(nn.Module):
 
 
 @torch.no_grad()
-def guesses(network: Guesser, ids: Sequence[int], place: int, count: int = 5) -> list[tuple[int, float]]:
-    """The likeliest words for one place of a sentence, with their probabilities."""
+def guesses(
+    network: Guesser, ids: Sequence[int], place: int, count: int = 5, *, alone: bool = False
+) -> list[tuple[int, float]]:
+    """The likeliest words for one place of a sentence, with their probabilities; `alone`, no word sees another one."""
     line = torch.tensor(ids)
     hidden = torch.arange(len(ids)) == place
-    best = network(line, hidden).logits["word"][place].softmax(-1).topk(count)
+    mask = Mask(keep=torch.eye(len(ids), dtype=torch.bool)) if alone else None
+    best = network(line, hidden, mask=mask).logits["word"][place].softmax(-1).topk(count)
     return [(int(i), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
 
 
@@ -116,7 +120,8 @@ def load_guesser(words: WordVectors, folder: Path | None = None) -> tuple[Guesse
     if config.get("words") != words.digest:
         raise DamagedModel(folder, "config.json", "belongs to other word vectors")
     try:
-        network = Guesser(GuessConfig(**config["network"]), words.vectors)
+        with seeded(0):
+            network = Guesser(GuessConfig(**config["network"]), words.vectors)
         network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error

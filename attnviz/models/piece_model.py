@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import nn
 
+from attnviz.chance import seeded
 from attnviz.models.image import digest_of
 from attnviz.models.store import DamagedModel, read_config, read_weights, write
 from attnviz.models.subwords import Subwords, load_subwords
@@ -68,7 +69,8 @@ class PieceModel(Generic[Net]):
             raise DamagedModel(folder, "config.json", "belongs to another vocabulary")
         try:
             shape, kind = cls.kinds[config["kind"]]
-            network = kind(shape(**config["network"]))
+            with seeded(0):
+                network = kind(shape(**config["network"]))
             network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
             return cls(folder.name, network, subwords, title=config["title"], digest=config["sha256"],
                        facts=config["facts"])  # fmt: skip

@@ -111,11 +111,14 @@ class Seq2Seq(nn.Module):
     ) -> Float[Tensor, "*batch source feature"]:
         """The states of both directions at every token: what the decoder looks at."""
         x, count = self.content(source), source.shape[-1]
-        if keep is None:
-            return self.blocks["encoder"](x)[0]
-        lengths = keep.sum(-1).cpu()  # the backward direction begins at the last token, not in the padding
-        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(self.blocks["encoder"](packed)[0], batch_first=True, total_length=count)[0]
+        # Under autocast to bfloat16 torch runs a GRU of CUDA in float16, whose numbers end at 65,504. The features have
+        # the precision of the parameters: autocast does not touch rows of a table.
+        with torch.autocast(x.device.type, enabled=False):
+            if keep is None:
+                return self.blocks["encoder"](x)[0]
+            lengths = keep.sum(-1).cpu()  # the backward direction begins at the last token, not in the padding
+            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            return pad_packed_sequence(self.blocks["encoder"](packed)[0], batch_first=True, total_length=count)[0]
 
     def start(self, memory: Float[Tensor, "*batch source feature"]) -> Float[Tensor, "*batch hidden"]:
         """The first state of the decoder, from what the backward direction knows at the first token."""

@@ -1,6 +1,6 @@
 """Trained models on disk: assets/models/NAME/{model.safetensors, config.json, card.md}.
 
-To add a model: train it (`make train NAME=...`) and add one line to MODELS.
+To add a model: train it (`make train NAME=...`) and add one line to IMAGES, TEXTS or TRANSLATORS, below.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import nn
 
+from attnviz.chance import seeded
 from attnviz.models.image import Classifier, ImageModel, Preparation, opened_as
 from attnviz.models.nets import SHAPES, built, kind_of
 
@@ -163,7 +164,8 @@ def open_network(folder: Path) -> Classifier:
     config = read_config(folder)
     weights = read_weights(folder, config.get("sha256", ""))
     try:
-        network = built(SHAPES[config.get("kind", "vit")](**config["network"]))
+        with seeded(0):  # what is drawn is replaced, but must not reach into what another thread draws
+            network = built(SHAPES[config.get("kind", "vit")](**config["network"]))
         network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
         # JSON knows no tuples; a frozen record should hold nothing that can be changed.
         listed: dict[str, Any] = config["preparation"]

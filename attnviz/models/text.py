@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attnviz.models.layers import Layer, LayerConfig, Past, norm_of, start
+from attnviz.models.layers import Layer, LayerConfig, norm_of, start
 from attnviz.models.pieces import Pieces, numbered
 from attnviz.models.subwords import VOCABULARY
 from attnviz.types import AttentionCall, Mask, Tokens, Trace
@@ -155,19 +155,19 @@ class Reader(nn.Module):
         return answers
 
     def decode(
-        self, ids: Int[Tensor, "*batch token"], past: Sequence[Past] = ()
-    ) -> tuple[Float[Tensor, "*batch piece"], list[Past]]:
-        """Scores of the piece after new tokens, and the keys and values of all tokens so far, by layer.
+        self, ids: Int[Tensor, "*batch token"], past: Sequence[Any] = ()
+    ) -> tuple[Float[Tensor, "*batch piece"], list[Any]]:
+        """Scores of the piece after new tokens, and a new past: what each layer keeps, and how many tokens were read.
 
         Only for a causal network; equals the last row of `forward` over all tokens.
         """
-        found: list[Past] = [*past] or [None for _ in self.blocks]
-        begin = 0 if found[0] is None else found[0][0].shape[-2]
-        queries, keys = numbered(ids.shape[-1]), numbered(begin + ids.shape[-1])
+        found, read = taken_up(past, len(self.blocks), ids)
+        begin = read.shape[-2] - ids.shape[-1]
+        queries, keys = numbered(ids.shape[-1]), numbered(read.shape[-2])
         x = self.pieces.content(ids) + self.pieces.position(ids.shape[-1], begin=begin)
         for index, block in enumerate(cast(Sequence[Layer], self.blocks)):
             x, found[index] = block.decode(x, found[index], queries=queries, keys=keys)
-        return self.pieces.scores(self.norm(x[..., -1, :])), found
+        return self.pieces.scores(self.norm(x[..., -1, :])), [*found, (read,)]
 
 
 class Translator(nn.Module):
@@ -247,16 +247,28 @@ class Translator(nn.Module):
 
     def decode(
         self, memory: Float[Tensor, "*batch source feature"], ids: Int[Tensor, "*batch token"],
-        past: Sequence[Past] = (),
-    ) -> tuple[Float[Tensor, "*batch piece"], list[Past]]:  # fmt: skip
-        """Scores of the piece after new target tokens, and the keys and values of all of them so far, by layer."""
+        past: Sequence[Any] = (),
+    ) -> tuple[Float[Tensor, "*batch piece"], list[Any]]:  # fmt: skip
+        """Scores of the piece after new target tokens, and a new past: what each layer keeps, how many were read."""
         blocks = self.decoder
-        found: list[Past] = [*past] or [None for _ in blocks]
-        begin = 0 if found[0] is None else found[0][0].shape[-2]
-        queries, keys = numbered(ids.shape[-1], stream="target"), numbered(begin + ids.shape[-1], stream="target")
+        found, read = taken_up(past, len(blocks), ids)
+        begin = read.shape[-2] - ids.shape[-1]
+        queries, keys = numbered(ids.shape[-1], stream="target"), numbered(read.shape[-2], stream="target")
         source = numbered(memory.shape[-2], stream="source")
         x = self.pieces.content(ids) + self.pieces.position(ids.shape[-1], begin=begin)
         for index, block in enumerate(blocks):
             x, found[index] = block.decode(x, found[index], queries=queries, keys=keys, context=memory,
                                           context_tokens=source)  # fmt: skip
-        return self.read(x[..., -1, :]), found
+        return self.read(x[..., -1, :]), [*found, (read,)]
+
+
+def taken_up(
+    past: Sequence[Any], layers: int, ids: Int[Tensor, "*batch token"]
+) -> tuple[list[Any], Float[Tensor, "*batch read 0"]]:
+    """What each layer keeps of a past (None where there is none), and the record of tokens read, with these new ones.
+
+    What layers keep does not say how many tokens there were: a window forgets, a state sums up. The record has a token
+    axis and no features, so it takes no memory and follows a choice of texts like any tensor of a past.
+    """
+    *kept, (before,) = past or (*[None] * layers, (ids.new_empty(*ids.shape[:-1], 0, 0, dtype=torch.float32),))
+    return kept, torch.cat([before, before.new_empty(*ids.shape, 0)], -2)

@@ -61,7 +61,8 @@ class TextModel(PieceModel[Reader]):
         room = self.config.longest - (1 if self.config.causal else 1 + len(texts))
         parts: list[tuple[str, list[Piece], str]] = []
         for text in texts:
-            pieces = self.subwords.pieces(text)
+            # To a decoder [MASK] is six letters: it has never learned of a hidden word.
+            pieces = self.subwords.between(text, 0, words=0) if self.config.causal else self.subwords.pieces(text)
             kept = pieces[:room]
             stop = kept[-1].stop if kept and len(kept) < len(pieces) else len(text) if len(kept) == len(pieces) else 0
             parts.append((text[:stop], kept, text[stop:].strip()))
