@@ -1,5 +1,6 @@
 # Each command sets up what it needs by itself: a virtual environment, the pinned requirements, a browser for the tests.
 SHELL := /bin/bash
+BASE ?= python3
 PYTHON := .venv/bin/python
 RUNTIME := .venv/.runtime
 DEV := .venv/.dev
@@ -40,20 +41,27 @@ screenshot: $(DEV) $(BROWSER) ## docs/app.png
 	$(PYTHON) -m docs.screenshot
 
 $(PYTHON):
-	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "attnviz needs Python 3.11 or newer; python3 is $$(python3 --version 2>&1)."; exit 2; }
-	python3 -m venv .venv || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; \
-		rm -rf .venv; exit 2; }
+	@$(BASE) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "attnviz needs Python 3.11 or newer; $(BASE) is $$($(BASE) --version 2>&1)."; \
+		echo "Install one, and name it if it is called otherwise: make run BASE=python3.12"; exit 2; }
+	@$(BASE) -c 'import venv, ensurepip' || \
+		{ echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 2; }
+	@$(BASE) -m venv .venv || \
+		{ echo "$(BASE) could not make .venv; the reason stands above."; rm -rf .venv; exit 2; }
+
+# What to say where pip, which has said why above, did not get all of a list.
+FAILED = { echo "Not everything could be installed from $<. It comes from PyPI (or from where PIP_INDEX_URL says):"; \
+	echo "make sure of the internet, then give the same command again. Nothing has to be cleared away."; exit 2; }
 
 # A stamp is touched after a complete installation only, so an interrupted one is done again.
 $(RUNTIME): requirements.txt | $(PYTHON)
-	@echo "Installing what requirements.txt lists; the first time takes some minutes."
-	$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements.txt
+	@echo "Installing what requirements.txt lists, over the internet; the first time takes some minutes."
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements.txt || $(FAILED)
 	@touch $@
 
 $(DEV): requirements-dev.txt $(RUNTIME)
-	@echo "Installing what requirements-dev.txt lists, for tests and checks."
-	$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
+	@echo "Installing what requirements-dev.txt lists, over the internet, for tests and checks."
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements-dev.txt || $(FAILED)
 	@touch $@
 
 $(BROWSER): benchmarks/browser.py $(DEV)

@@ -64,6 +64,16 @@ def test_a_bench_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert bench.run_bench(todo, CPU, lambda name, progress: None, base=BASE, folder=tmp_path) == rows
 
 
+def test_what_was_trained_otherwise_is_not_done(tmp_path: Path) -> None:
+    """More steps or a larger batch train anew, over what the checkpoints of the bench before have left."""
+    entry, said = bench.entries(["mha"], [0], BASE), list[int]()
+    for base in (BASE, replace(BASE, steps=5), replace(BASE, steps=5, batch=40), replace(BASE, steps=5, batch=40)):
+        (row,) = bench.run_bench(entry, CPU, lambda name, progress: said.append(progress.steps), base=base,
+                                 folder=tmp_path / "bench", checkpoints=tmp_path / "runs")  # fmt: skip
+        assert (row["steps"], row["batch"]) == (base.steps, base.batch)
+    assert said == [4, 5, 5], "the last was done"
+
+
 def test_two_processes_may_train_different_variants(tmp_path: Path) -> None:
     """What another process has written meanwhile stays in the table."""
     other = {"name": "uniform", "variant": "uniform"}

@@ -3,33 +3,137 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from PIL import Image
+
+from attnviz.attention import VARIANTS
+from attnviz.attention.base import Cost
+from attnviz.attention.projections import Projected
+from attnviz.attention.softmax import Softmax
+from attnviz.methods import Method
+from attnviz.models import load
+from attnviz.models.nets import built
+from attnviz.models.store import Entry, open_vit
+from attnviz.training.__main__ import commands
+from attnviz.training.recipes import CPU_VIT
+from attnviz.types import Tokens
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/design.md")]
 NAMED = [pytest.param(path, id=path.name) for path in TEXTS]
-PATH = re.compile(r"`((?:attnviz|pages|tests|assets|docs|benchmarks)/[\w./-]*)`")
+README = TEXTS[0].read_text(encoding="utf-8")
+TICKED = re.compile(r"`([\w.-]+(?:/[\w.-]*)*)`")
+KINDS = (".py", ".md", ".txt", ".toml")  # of a name without a folder that is a file of ours
+ADDED = "vit-wide"  # the model that a reader is told how to add
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+def named_files(text: str) -> list[tuple[str, list[Path]]]:
+    """Files and folders that a text names, from the root or from attnviz/, with where each may lie."""
+    found = []
+    for name in TICKED.findall(text):
+        if any(word in name for word in ("mine", "NAME", ADDED)):  # what a reader is to add or fill in
+            continue
+        first = name.partition("/")[0]
+        if "/" in name and any((place / first).is_dir() for place in (ROOT, ROOT / "attnviz")):
+            found.append((name, [ROOT / name, ROOT / "attnviz" / name]))
+        elif "/" not in name and name.endswith(KINDS):
+            found.append((name, [ROOT / name, *(ROOT / "attnviz").rglob(name)]))
+    return found
 
 
 @pytest.mark.parametrize("path", NAMED)
 def test_every_file_that_is_named_exists(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     links = [path.parent / link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    named = [ROOT / name for name in PATH.findall(text) if "mine" not in name and "NAME" not in name]
-    assert [str(p) for p in [*links, *named] if not p.exists() and "..." not in str(p)] == []
+    assert [str(link) for link in links if not link.exists()] == []
+    assert [name for name, places in named_files(text) if "..." not in name and not any(map(Path.exists, places))] == []
+
+
+def test_names_of_files_are_found_in_a_text():
+    """Otherwise none of them would be looked for."""
+    assert {"models/vit.py", "training/muon.py", "ui/lesson_steps.py", "reweigh.py", "tests/test_doors.py", "pages/",
+            "attnviz/masks.py"} <= {name for name, _ in named_files(TEXTS[2].read_text(encoding="utf-8"))}  # fmt: skip
+    (missing,) = named_files("`models/nobody.py` and `nn.Linear`, `a/b`")
+    assert not any(place.exists() for place in missing[1])
 
 
 @pytest.mark.parametrize("path", NAMED)
 def test_every_command_that_is_named_exists(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
-    commands = re.findall(r"(?:^|`)make ([\w-]+)", text, re.M)
-    assert set(commands) <= set(targets), "make knows no such target"
+    made = re.findall(r"(?:^|`)make ([\w-]+)", text, re.M)
+    assert set(made) <= set(targets), "make knows no such target"
     modules = re.findall(r"python -m ([\w.]+)", text)
     assert [name for name in modules if find_spec(name) is None] == []
+    trained = re.findall(r"attnviz\.training ([\w-]+)", text) + re.findall(r"make train NAME=([\w-]+)", text)
+    assert set(trained) - {"NAME", ADDED} <= set(commands())
+    options = re.findall(r"attnviz\.training (\w[\w-]*)[^`\n]* --(\w+)", text)
+    assert [pair for pair in options if pair[1] not in (*commands().get(pair[0], ()), "out", "device")] == []
+
+
+def test_training_commands_are_found_in_a_text():
+    assert {"bench", "text-bench", "sweep", "vit-digits"} <= set(re.findall(r"attnviz\.training ([\w-]+)", README))
+
+
+# ---- what one is told to add
+
+
+def block(beginning: str, **known: Any) -> dict[str, Any]:
+    """What the one block of code that holds these words defines."""
+    (code,) = [code for code in BLOCKS if beginning in code]
+    exec(code, known)
+    return known
+
+
+def test_a_variant_as_it_is_told_attends_and_knows_what_it_costs():
+    kind = block("class Mine", Projected=Projected, Softmax=Softmax, Cost=Cost)["Mine"]
+    tokens = Tokens.patches(2, 3)
+    made = kind(8, 2, tokens=tokens)
+    _, (call,) = made(torch.ones(6, 8), queries=tokens)
+    torch.testing.assert_close(call.token_map(), torch.full((2, 6, 6), 1 / 6))
+    cost = made.cost(6, 6)
+    assert cost.parameters == sum(parameter.numel() for parameter in made.parameters())
+    assert (cost.map_bytes, cost.state_bytes) == (4 * call.weights().numel(), 4 * 2 * 6 * 8)
+    assert kind.__doc__
+
+
+def test_a_method_as_it_is_told_gives_one_number_a_token():
+    explain = block("def explain")["explain"]
+    (line,) = re.findall(r'`("mine": Method\([^`]*\))`', README)
+    own = type("mine", (), {"explain": staticmethod(explain)})
+    method = eval(f"{{{line}}}", {"Method": Method, "mine": own})["mine"]
+    model = load("vit-digits")
+    sample = model.prepare(Image.linear_gradient("L").resize((8, 8)))
+    with torch.no_grad():
+        found = method.explain(model, sample)
+    assert found.shape == (len(sample.tokens["main"]),)
+    assert found.sum().item() == pytest.approx(1, abs=1e-5)
+    assert method.help.endswith(".")
+
+
+def test_a_model_as_it_is_told_can_be_built():
+    (code,) = [code for code in BLOCKS if '"vit-wide"' in code]
+    recipe, entry = (eval(f"{{{line}}}", {"replace": replace, "CPU_VIT": CPU_VIT, "Entry": Entry, "open_vit": open_vit})
+                     ["vit-wide"] for line in code.splitlines())  # fmt: skip
+    with torch.random.fork_rng():
+        network = built(recipe.config)
+    assert (recipe.name, network.config.width) == ("vit-wide", 256)
+    assert entry.modality == "image"
+    assert re.search(r"^LEAST\b", (ROOT / "tests/test_assets.py").read_text(encoding="utf-8"), re.M)
+
+
+def test_as_many_variants_as_it_says():
+    numbers = {14: "fourteen", 18: "eighteen"}
+    flat = [kind for kind in VARIANTS.values() if "grid" not in kind.needs]
+    told = " ".join(README.split())
+    assert f"of {numbers[len(VARIANTS)]} side by side on your picture, or of {numbers[len(flat)]} on your sent" in told
 
 
 def test_tables_that_are_named_exist() -> None:

@@ -144,7 +144,7 @@ def test_batches_are_stretches_of_stories_and_whole_short_texts(at_last: bool, d
 
 
 @pytest.mark.parametrize("at_last", [False, True])
-@pytest.mark.parametrize("size", ["cpu", "more"])
+@pytest.mark.parametrize("size", stories.SIZES)
 def test_every_kind_of_text_comes_as_often_as_planned(size: str, at_last: bool, data: Path):
     planned = stories.SIZES[size]
     shares = planned.at_last if at_last else planned.shares
@@ -175,6 +175,19 @@ def test_a_tale_begins_where_the_one_before_has_ended(data: Path):
     row = told.rows["tales"]
     assert told.tales_begin.tolist() == [0, *(i + 1 for i in range(len(row) - 1) if row[i] == EOS)]
     assert len(told.tales_begin) == 3
+
+
+@pytest.mark.parametrize("size", stories.SIZES)
+def test_what_comes_at_last_does_not_come_first(size: str, data: Path, monkeypatch: pytest.MonkeyPatch):
+    """A size with other shares at last holds its rate for a while, and reads by its own shares until then."""
+    planned = stories.SIZES[size]
+    told = stories.Told(replace(SIZE, recipe=planned.recipe), load_subwords(), CPU)
+    asked, network = list[bool](), reader()
+    monkeypatch.setattr(told, "texts", lambda at_last, random: asked.append(at_last) or [np.array([BOS, 9, 9])])
+    for progress in (0.0, 0.5, 0.99):
+        told.loss(network, progress, np.random.default_rng(0))
+    assert planned.at_last != planned.shares
+    assert asked == [False, False, True]
 
 
 def test_batches_change_when_the_rate_begins_to_fall(data: Path, monkeypatch: pytest.MonkeyPatch):

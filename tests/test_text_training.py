@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from attnviz.models.store import load_text
 from attnviz.models.subwords import CLS, MASK, PAD, SEP, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS
-from attnviz.training import corpus, sentences, text_run
+from attnviz.training import card, corpus, sentences, text_run
 from attnviz.training.judge import parsed
 from attnviz.training.tagged import around, flat, tagged
 
@@ -213,10 +216,28 @@ def test_a_card_names_the_trainings_it_went_on_from():
     assert "3,000 steps" in two
 
 
+class Asked(sentences.Tasks):
+    """Tasks that only say which kind of batch they would draw."""
+
+    def __init__(self, plan: sentences.Plan):
+        self.plan = plan
+
+    def first(self, progress: float) -> set[str]:
+        """The kinds of many batches at this progress."""
+        for name in ("praising", "parsing", "guessing"):
+            setattr(self, name, lambda network, random, name=name: name)
+        ask: Any = inspect.unwrap(sentences.Tasks.loss)
+        return {ask(self, None, progress, np.random.default_rng(seed)) for seed in range(100)}
+
+
 def test_what_goes_on_learns_all_it_is_asked_from_the_first_step():
-    shape, recipe, plan = sentences.SIZES["more"]
-    assert shape == sentences.SHAPE, "it is the shipped network that goes on"
-    assert (plan.alone, recipe.seed) == (0, 1)
-    assert plan.guesses
-    assert plan.syntax == sentences.Plan().syntax
-    assert set(sentences.TOLD) >= {"sst2", "before"}
+    """What begins from nothing only guesses hidden words at first; the shipped network is asked all at once."""
+    plans = {name: plan for name, (_, _, plan) in sentences.SIZES.items()}
+    everything = {"praising", "parsing", "guessing"}
+    assert {name: Asked(plan).first(0.0) for name, plan in plans.items()} == {
+        "cpu": {"guessing"}, "gpu": {"guessing"}, "more": everything}  # fmt: skip
+    assert all(Asked(plan).first(plan.alone) == everything for plan in plans.values())
+    shipped = load_text("sentences")
+    assert sentences.SIZES["more"][0] == shipped.config, "it is the shipped network that goes on"
+    assert sentences.SIZES["more"][2].syntax == tuple(shipped.facts["syntax"]), "with the head it was taught"
+    assert {"sst2", "steps", "threads"} <= card.told(shipped.facts, sentences.TOLD).keys()

@@ -310,9 +310,15 @@ def test_the_photographs_are_all_there() -> None:
         assert sorted(set(pictures.labels.tolist())) == list(range(130))
 
 
-def test_devices() -> None:
-    assert pick_device("cpu").type == "cpu"
-    assert pick_device().type in ("cuda", "mps", "cpu")
+@pytest.mark.parametrize(
+    ("cuda", "mps", "wanted"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_the_fastest_device_there_is(cuda: bool, mps: bool, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device() == pick_device("auto") == torch.device(wanted)
+    assert pick_device("cpu") == torch.device("cpu")
 
 
 def test_windows_are_rectangles_of_neighbours_anywhere() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
 import shutil
@@ -174,6 +175,24 @@ def test_held_out_text_is_no_training_text(text_folder: Path):
     assert held == {"The cat sleeps.", "Dog number 0", "Dog number 50", "Go."}
     assert "<|end|>" not in train
     assert "Never." not in train | held  # test pairs are nobody's
+
+
+def test_copies_of_held_out_text_are_not_trained_on(text_folder: Path):
+    """A sentence with several translations has as many rows; the row that is held out takes the others with it."""
+    rows = ["Stop.", "Stop.", "Wait.", "Stop.", "Dog number 50"]  # the first is row 100 of captions and sentences
+    with gzip.open(text_folder / "tatoeba_en_fr.tsv.gz", "wt", encoding="utf-8") as file:
+        file.write("split\ten\tfr\n" + "".join(f"train\t{row}\t{i}\n" for i, row in enumerate(rows)))
+    train, held = list(corpus.lines("train")), list(corpus.lines("val"))
+    assert held == ["The cat sleeps.", "Dog number 0", "Dog number 50", "Stop."]
+    assert [line for line in train if line in ("Stop.", "Wait.", "Dog number 50")] == ["Wait."]
+
+
+@pytest.mark.data
+def test_nothing_that_is_held_out_is_trained_on():
+    held = set(itertools.islice(corpus.lines("val"), len([*corpus.story_paragraphs("val")]), None))
+    train = itertools.islice(corpus.lines("train"), len([*corpus.story_paragraphs("train")]), None)
+    assert len(held) > 6000
+    assert not held.intersection(train)
 
 
 def test_vocabulary_and_numbers(text_folder: Path):

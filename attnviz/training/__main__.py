@@ -33,6 +33,7 @@ from attnviz.training import (
     treebank,
 )
 from attnviz.training.card import TOLD, card_text, told
+from attnviz.training.checkpoint import OtherTraining
 from attnviz.training.data import DATA, NoData
 from attnviz.training.evaluate import evaluate, opened_model
 from attnviz.training.loop import Progress, circumstances, pick_device, train
@@ -66,24 +67,60 @@ def show(progress: Progress) -> None:
     sys.stderr.flush()
 
 
+def commands() -> dict[str, tuple[str, ...]]:
+    """Every command, with the options it heeds besides --device and --out."""
+    return {
+        **dict.fromkeys(RECIPES, ("steps", "seed", "fresh")),
+        "bench": ("steps", "only", "seeds", "size"),
+        "text-bench": ("steps", "only", "seeds"),
+        "digits": ("steps", "seeds"),
+        "sweep": ("steps", "seeds"),
+        **dict.fromkeys(TEXT, ()),
+        **dict.fromkeys(RESUMED, ("steps", "seed", "fresh", "until", "size")),
+        **dict.fromkeys(MORE, ("steps", "seed", "fresh", "until")),
+    }
+
+
+def asked() -> argparse.Namespace:
+    """What the command line asks for; an option that the command would not heed is refused."""
+    parser = argparse.ArgumentParser(
+        prog="python -m attnviz.training",
+        description=__doc__,
+        epilog="A command refuses what it does not heed. " + " ".join(f"{said}." for said in heeded()),
+    )
+    add = parser.add_argument
+    add("name", choices=list(commands()))
+    add("--device", default="auto", help="cuda, mps or cpu (default: the first of them that is there)")
+    add("--out", type=Path, help="folder to write to (default: assets/models, and in it the name of the model or of "
+        "the bench; of the treebank assets/samples; of digits and sweep assets/models itself)")  # fmt: skip
+    add("--steps", type=int, help="override the recipe's number of steps")
+    add("--seed", type=int, help="override the recipe's random seed")
+    add("--fresh", action="store_true", default=None, help="start again instead of going on where it was cut off")
+    add("--until", type=int, help="stop after this step of the schedule, and ship what there is")
+    add("--only", nargs="+", choices=list(VARIANTS),
+        help="variants of a bench to train; text-bench leaves out what it cannot read")  # fmt: skip
+    add("--seeds", type=int, help="networks of each kind (default: 1 in a bench, 5 of the digits, 3 in the sweep)")
+    add("--size", choices=list(bench.SIZES), help="which network and recipe (default: cpu)")
+    options = parser.parse_args()
+    for name in ("steps", "seed", "fresh", "until", "only", "seeds", "size"):
+        if getattr(options, name) is not None and name not in commands()[options.name]:
+            parser.error(f"{options.name} takes no --{name}")
+    options.size = options.size or "cpu"
+    return options
+
+
+def heeded() -> list[str]:
+    """Who takes which options, in words."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, takes in commands().items():
+        alike.setdefault(takes, []).append(name)
+    return [f"{', '.join(names)}: {', '.join(f'--{one}' for one in takes) or 'none but --device and --out'}"
+            for takes, names in alike.items()]  # fmt: skip
+
+
 def main() -> int:
     """Train, evaluate, save; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m attnviz.training", description=__doc__)
-    parser.add_argument("name", choices=[*RECIPES, "bench", "text-bench", "digits", "sweep", *TEXT, *RESUMED, *MORE])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--steps", type=int, help="override the recipe's number of steps")
-    parser.add_argument("--until", type=int, help="stop after this step of the schedule, and ship what there is")
-    parser.add_argument("--seed", type=int, help="override the recipe's random seed")
-    parser.add_argument("--out", type=Path, help="where to write the model (default: assets/models/NAME)")
-    parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
-    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="variants of the bench to train")
-    parser.add_argument(
-        "--seeds", type=int, help="networks of each kind (default: 1 in the bench, 5 of the digits, 3 in the sweep)"
-    )
-    parser.add_argument(
-        "--size", choices=list(bench.SIZES), default="cpu", help="recipe of the bench, or of a translator"
-    )
-    options = parser.parse_args()
+    options = asked()
     try:
         return {
             "bench": train_bench,
@@ -93,7 +130,7 @@ def main() -> int:
             **dict.fromkeys(TEXT, train_text),
             **dict.fromkeys((*RESUMED, *MORE), train_resumed),
         }.get(options.name, train_one)(options)
-    except NoData as error:
+    except (NoData, OtherTraining) as error:
         sys.stderr.write(f"{error}\n")
         return 2
 
@@ -151,8 +188,9 @@ def train_sweep(options: argparse.Namespace) -> int:
 
 
 def train_text(options: argparse.Namespace) -> int:
-    """Train word vectors, or the block that reads them."""
-    card = TEXT[options.name](options.out or ASSETS / options.name, pick_device(options.device), skipgram.show)
+    """Train word vectors, the block that reads them, or the pieces of words; or draw sentences of the treebank."""
+    folder = options.out or (treebank.FOLDER if options.name == "treebank" else ASSETS / options.name)
+    card = TEXT[options.name](folder, pick_device(options.device), skipgram.show)
     sys.stdout.write(card)
     return 0
 

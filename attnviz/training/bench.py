@@ -27,6 +27,7 @@ from attnviz.training.data import DATA, Pictures
 from attnviz.training.evaluate import evaluate, interval, opened_model
 from attnviz.training.loop import Progress, circumstances, train
 from attnviz.training.recipes import GENTLE, Recipe
+from attnviz.training.text_run import TextRecipe
 
 SAME, EQUAL = "same shape", "equal parameters"
 APART = 0.10  # share of parameters by which networks may differ and still be called equal
@@ -91,7 +92,7 @@ def run_bench(
     held = pictures = None
     for variant, run, seed in todo:
         recipe = recipe_of(variant, run, seed=seed, base=base)
-        if recipe.name in written(folder) and (folder / recipe.name / "model.safetensors").is_file():
+        if done_by(recipe, recipe.name, folder):
             continue
         pictures, held = pictures or DATA[base.data]("train"), held or DATA[base.data]("val")
         checkpoint = checkpoints / recipe.name / "checkpoint.pt" if checkpoints else None
@@ -102,12 +103,21 @@ def run_bench(
         save(model, folder / recipe.name, card(recipe, row), row)
         done = written(folder) | {recipe.name: row}  # read again: another process may train other variants
         write_rows(folder, RESULTS, list(done.values()))
+        if checkpoint:
+            checkpoint.unlink(missing_ok=True)  # nothing is left to go on to, and another recipe would stumble over it
     return list(written(folder).values())
 
 
 def written(folder: Path) -> dict[str, dict[str, Any]]:
     """The rows of the results so far, by name."""
     return {row["name"]: row for row in bench_results(folder)}
+
+
+def done_by(recipe: Recipe | TextRecipe, name: str, folder: Path) -> bool:
+    """Whether an entry has been trained for as many steps of as large a batch, and its weights are there."""
+    row = written(folder).get(name, {})
+    alike = (row.get("steps"), row.get("batch")) == (recipe.steps, recipe.batch)
+    return alike and (folder / name / "model.safetensors").is_file()
 
 
 def facts_of(model: Classifier, recipe: Recipe, held: Pictures, device: torch.device, seconds: float) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def sentence_scores(
         alike = np.flatnonzero(lengths == length)
         for part in np.array_split(alike, math.ceil(len(alike) * length / TOKENS)):
             ids, said = padded([rows[i] for i in part], device)
-            scores[part] = log_probabilities(network, ids, said).double().sum(-1).cpu().numpy()
+            scores[part] = log_probabilities(network, ids, said).cpu().double().sum(-1).numpy()
             done += len(part)
             tell(done / len(rows))
     return scores
@@ -126,7 +126,7 @@ def perplexity(
         pieces += len(row)
         for begin, new in windows(len(row), longest, stride):
             ids, said = padded([[BOS, *row[begin : begin + longest]]], device)  # as it learned
-            total -= float(log_probabilities(network, ids, said)[0, new - begin :].double().sum())
+            total -= float(log_probabilities(network, ids, said)[0, new - begin :].cpu().double().sum())
     return {
         "held_out_pieces": pieces,
         "held_out_words": words,

@@ -34,13 +34,18 @@ HELD = 50  # one line of so many of the captions and short sentences is held out
 
 
 def lines(split: Split) -> Iterator[str]:
-    """Paragraphs, captions and sentences. Raises NoData where the text is not on this machine."""
+    """Paragraphs, captions and sentences. Raises NoData where the text is not on this machine.
+
+    A short sentence may stand there several times, once for each translation: no copy of one that is held out is
+    trained on.
+    """
     folder = data_folder() / "text"
     for line in lines_of(folder / f"lm_stories_{split}.txt.gz"):
         if line and line != END:
             yield line
     short = [*lines_of(folder / "captions_en.txt.gz"), *pairs(folder / "tatoeba_en_fr.tsv.gz")]
-    yield from (line for i, line in enumerate(short) if (i % HELD == 0) == (split == "val"))
+    held = set(short[::HELD])
+    yield from short[::HELD] if split == "val" else (line for line in short if line not in held)
 
 
 def pairs(path: Path) -> Iterator[str]:

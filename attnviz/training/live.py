@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,8 +19,9 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from attnviz.attention import VARIANTS
+from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.attention.options import named
+from attnviz.chance import seeded
 from attnviz.models.image import ImageModel, Preparation, digest_of
 from attnviz.models.vit import ViT
 from attnviz.training.augment import Augmentation
@@ -35,7 +34,6 @@ from attnviz.types import AttentionCall, NoTokenMap
 State = Literal["ready", "waiting", "running", "stopped", "done", "failed"]
 BATCH, EPOCH = 64, 20  # pictures in a step, steps that show every digit equally often once
 LIGHT = Augmentation(area=0.9, stretch=1.05, mirror=False, light=0.0, shift=0.03)
-making = threading.Lock()  # parameters are drawn from the one generator of the process
 
 
 class Diverged(ArithmeticError):
@@ -59,6 +57,11 @@ class Plan:
         """What one of the networks is called."""
         variant, options = VARIANTS[self.variants[number]].title, named(self.options_of(number))
         return f"{variant} ({options})" if options else variant
+
+    def whole_title(self, number: int) -> str:
+        """The same with the positions and the seed, where they are not those of the shipped model of digits."""
+        places = "" if self.positions == Plan.positions else f", positions: {POSITIONS[self.positions].title.lower()}"
+        return self.title(number) + places + (f", seed {self.seed}" if self.seed != Plan.seed else "")
 
     def options_of(self, number: int) -> dict[str, Any]:
         """What one of the networks has that its variant does not have by itself."""
@@ -101,7 +104,7 @@ class Lane:
     """One network on its way. Raises ValueError, with the reason, for a variant that cannot read these patches."""
 
     def __init__(self, plan: Plan, number: int = 0):
-        self.variant, self.title = plan.variants[number], plan.title(number)
+        self.variant, self.title, self.whole_title = plan.variants[number], plan.title(number), plan.whole_title(number)
         self.recipe = plan.recipe(number)
         with seeded(plan.seed):
             self.run = Run(self.recipe, pictures("train"), torch.device("cpu"))
@@ -149,7 +152,7 @@ def opened(lane: Lane, name: str) -> ImageModel:
     digest = digest_of(network)
     model = ImageModel(name, network, preparation, held.classes, held.groups, digest=digest)
     facts = evaluate(model, held) | {"data": held.source, "trained_on": len(pictures("train")), "steps": lane.run.step}
-    title = f"{lane.title}, trained here for {lane.run.step // EPOCH} epochs"
+    title = f"{lane.whole_title}, trained here for {lane.run.step // EPOCH} epochs"
     return ImageModel(name, network, preparation, held.classes, held.groups, title=title, digest=digest, facts=facts)
 
 
@@ -197,14 +200,6 @@ class Race:
         for lane in self.lanes:
             if lane.run.step < self.steps:
                 lane.advance()
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Parameters drawn from this seed; the generator of the process is left as it was."""
-    with making, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def seen(call: AttentionCall) -> Seen:

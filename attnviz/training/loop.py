@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from attnviz.models.nets import Network, built
 from attnviz.models.vit import loss_of
 from attnviz.training.augment import augment
-from attnviz.training.checkpoint import load_state, save_state
+from attnviz.training.checkpoint import fingerprint, load_state, save_state
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.muon import Muon, computes_in_bfloat16
 from attnviz.training.recipes import Recipe
@@ -71,7 +71,8 @@ def train(
     """The trained network (its moving average, on the cpu) and the seconds it took.
 
     With `checkpoint`, the state is saved there every 4 reports and a run that was cut off goes on from it. `before`
-    holds the parameters of a network to go on from, with a schedule of its own.
+    holds the parameters of a network to go on from, with a schedule of its own. Raises OtherTraining where the state is
+    of another recipe, or began with other weights.
     """
     device = device or pick_device()
     torch.manual_seed(recipe.seed)
@@ -103,6 +104,7 @@ class Run:
         self, recipe: Recipe, pictures: Pictures, device: torch.device, before: Mapping[str, Tensor] | None = None
     ):
         self.recipe, self.device, self.step, self.seconds = recipe, device, 0, 0.0
+        self.made_of = fingerprint(recipe, before)
         self.images, self.labels = torch.from_numpy(pictures.images), torch.from_numpy(pictures.labels).long()
         self.network = built(recipe.config).to(device).train()
         if recipe.start == "mimetic":

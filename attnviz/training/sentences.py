@@ -125,10 +125,12 @@ class Tasks:
         """Cross-entropy of hidden pieces (Devlin et al. 2019: of ten, eight are masked, one is another, one stays)."""
         rows = [self.plain[i] for i in self.plain_shelf.draw(self.recipe.batch, random)]
         ids, keep = padded(rows, self.device)
-        hidden = (torch.from_numpy(random.random(ids.shape)).to(self.device) < self.plan.hidden) & (ids >= len(SPECIAL))
-        kind = torch.from_numpy(random.random(ids.shape)).to(self.device)
+        # Drawn numbers are compared before they are moved: some graphics cards (mps) hold no float64.
+        hidden = torch.from_numpy(random.random(ids.shape) < self.plan.hidden).to(self.device) & (ids >= len(SPECIAL))
+        kind = random.random(ids.shape)
+        masked, changed = (torch.from_numpy(some).to(self.device) for some in (kind < 0.8, kind > 0.9))
         other = torch.from_numpy(random.integers(len(SPECIAL), network.config.vocabulary, ids.shape)).to(self.device)
-        read = torch.where(hidden & (kind < 0.8), MASK, torch.where(hidden & (kind > 0.9), other, ids))
+        read = torch.where(hidden & masked, MASK, torch.where(hidden & changed, other, ids))
         last = network(read, keep=kept_or_none(keep), read=()).residuals["main"][-1]
         answers = network.pieces.scores(network.norm(last[hidden]))
         return F.cross_entropy(answers.float(), ids[hidden])
@@ -158,7 +160,7 @@ class Tasks:
 
     def some_hidden(self, ids: Tensor, random: Random) -> Tensor:
         """The same with some pieces hidden."""
-        hidden = torch.from_numpy(random.random(ids.shape)).to(self.device) < self.plan.dropped
+        hidden = torch.from_numpy(random.random(ids.shape) < self.plan.dropped).to(self.device)
         return torch.where(hidden & (ids >= len(SPECIAL)), MASK, ids)
 
 
@@ -180,7 +182,8 @@ def run_sentences(
     tasks = Tasks(plan, recipe, subwords, device)
     before = load_text("sentences") if size == "more" else None
     start = Reader(shape) if before is None else before.network.requires_grad_(True)
-    network, seconds = trained(start, recipe, tasks.loss, device, report, checkpoint)
+    also = (plan, before and before.digest)
+    network, seconds = trained(start, recipe, tasks.loss, device, report, checkpoint, also=also)
     as_shipped(network)
     facts = {
         "recipe": {"cpu": "sentences", "more": "sentences-more"}.get(size, f"sentences --size {size}"),

@@ -66,7 +66,10 @@ class Size:
 SIZES = {
     "cpu": Size(SHAPE, RECIPE, pairs=300),
     "more": Size(SHAPE, MORE, pairs=300, before="stories", shares=AGAIN, at_last=AGAIN_AT_LAST),
-    "gpu": Size(replace(SHAPE, width=384, layers=8), TextRecipe(steps=8000, batch=16_384, rate=1.5e-3, average=0.999)),
+    "gpu": Size(
+        replace(SHAPE, width=384, layers=8),
+        TextRecipe(steps=8000, batch=16_384, rate=1.5e-3, hold=0.7, average=0.999),
+    ),
 }
 
 
@@ -142,7 +145,8 @@ def run_stories(
     told = Told(chosen, subwords, device)
     before = load_text(chosen.before) if chosen.before else None
     start = Reader(chosen.shape) if before is None else before.network.requires_grad_(True)
-    network, seconds = trained(start, recipe, told.loss, device, report, checkpoint)
+    also = (chosen.shares, chosen.at_last, before and before.digest)
+    network, seconds = trained(start, recipe, told.loss, device, report, checkpoint, also=also)
     as_shipped(network)
     network.to(device).requires_grad_(False)
     facts = {

@@ -21,7 +21,7 @@ from attnviz.models.subwords import Subwords, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS, TextModel
 from attnviz.training import corpus
-from attnviz.training.bench import SAME, written
+from attnviz.training.bench import SAME, done_by, written
 from attnviz.training.judge import kinds, praise
 from attnviz.training.loop import machine
 from attnviz.training.sentences import Plan, Tasks
@@ -62,18 +62,21 @@ def run_text_bench(
     subwords = load_subwords()
     for variant, seed in todo:
         name, one = name_of(variant, seed), replace(recipe, seed=seed)
-        if name in written(folder) and (folder / name / "model.safetensors").is_file():
+        if done_by(one, name, folder):
             continue
         tasks = Tasks(PLAN, one, subwords, device)
         torch.manual_seed(seed)
+        checkpoint = checkpoints / name / "checkpoint.pt" if checkpoints else None
         network, seconds = trained(Reader(config_of(variant)), one, tasks.loss, device,
                                    lambda stand, name=name: report(name, stand),
-                                   checkpoints / name / "checkpoint.pt" if checkpoints else None)  # fmt: skip
+                                   checkpoint, also=PLAN)  # fmt: skip
         row = {"name": name, "variant": variant, "run": SAME, **facts_of(network, subwords, one, device, seconds)}
         model = TextModel(name, network, subwords, title=VARIANTS[variant].title)
         model.save(folder / name, card(row), row)
         done = written(folder) | {name: row}  # read again: another process may train other variants
         write_rows(folder, RESULTS, list(done.values()))
+        if checkpoint:
+            checkpoint.unlink(missing_ok=True)  # nothing is left to go on to, and another recipe would stumble over it
     return list(written(folder).values())
 
 

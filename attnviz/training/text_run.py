@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from attnviz.models.subwords import PAD
-from attnviz.training.checkpoint import load_state, save_state
+from attnviz.training.checkpoint import OtherTraining, fingerprint, load_state, save_state
 from attnviz.training.muon import Muon, computes_in_bfloat16
 from attnviz.training.skipgram import Stand
 
@@ -68,8 +68,10 @@ Loss = Callable[[Any, float, Random], Tensor]  # (network, progress 0..1, random
 class TextRun:
     """One training: advance, save, load."""
 
-    def __init__(self, network: nn.Module, recipe: TextRecipe, loss: Loss, device: torch.device):
+    def __init__(self, network: nn.Module, recipe: TextRecipe, loss: Loss, device: torch.device, also: object = None):
         self.recipe, self.loss, self.device = recipe, loss, device
+        # Where a schedule ends is judged by `state_on_the_way`.
+        self.made_of = fingerprint(replace(recipe, steps=0, until=None), getattr(network, "config", None), also)
         self.step, self.seconds = 0, 0.0
         self.network = network.to(device).train()
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)).eval()
@@ -111,14 +113,16 @@ def trained(
     report: Callable[[Stand], None],
     checkpoint: Path | None = None,
     every: int = 50,
+    also: object = None,
 ) -> tuple[Net, float]:
     """The moving average of the network after its training, and the seconds that took.
 
     Where the recipe stops early, the state is kept, and a run that stops later goes on from it. Where the recipe holds
     its rate, the state before the rate falls is kept as held.pt, and a longer schedule goes on from that, as if it had
-    been planned so long. Raises ValueError where no state that was kept lies on the way of this recipe.
+    been planned so long. `also` is what decides how it goes besides the network's shape and the recipe: what is asked,
+    the weights it begins with. Raises OtherTraining where no state that was kept lies on the way of this training.
     """
-    run = TextRun(network, recipe, loss, device)
+    run = TextRun(network, recipe, loss, device, also)
     if checkpoint and (kept := state_on_the_way(checkpoint, recipe)):
         run.load(kept)
     total, count = 0.0, 0
@@ -138,7 +142,7 @@ def trained(
 def state_on_the_way(checkpoint: Path, recipe: TextRecipe) -> Path | None:
     """The state to go on from: the last one if this recipe leads through it, else the one before the rate fell.
 
-    None where nothing was kept. Raises ValueError where neither will do.
+    None where nothing was kept. Raises OtherTraining where neither will do.
     """
     stands = []
     for path in (checkpoint, checkpoint.with_name(HELD)):
@@ -152,7 +156,8 @@ def state_on_the_way(checkpoint: Path, recipe: TextRecipe) -> Path | None:
         stands.append(f"{path} has gone on to step {step} of {steps}")
     if not stands:
         return None
-    raise ValueError(f"{'; '.join(stands)}; the recipe stops after {recipe.last} of {recipe.steps}. Start with --fresh")
+    stops = f"the recipe stops after {recipe.last} of {recipe.steps}"
+    raise OtherTraining(f"{'; '.join(stands)}; {stops}. Start with --fresh")
 
 
 def text_optimisers(network: Any, recipe: TextRecipe) -> list[torch.optim.Optimizer]:

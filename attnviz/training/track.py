@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Callable
 
+import torch
+
 from attnviz.training.live import Diverged, Race
 from attnviz.types import NoTokenMap, UnsupportedMask
 
 ROOM = 2  # races at once on one server
 AWAY = 30.0  # seconds after which a race that nobody looks at is paused
 LONGEST = 300.0  # seconds of a processor core after which a race ends; a busy server takes longer, and may
+NO_MEMORY = "There was not enough memory to go on. Try again in a moment."
 FAILED = "Training ended because of an error on our side; it has been logged. Start again, or choose another variant."
 log = logging.getLogger("attnviz")
 
@@ -88,11 +91,9 @@ class Track:
                     self.fail(race, f"Training took more than {LONGEST / 60:.0f} minutes of a core and was ended here.")
         except (Diverged, NoTokenMap, UnsupportedMask) as error:  # told in words by whoever raised it
             self.fail(race, str(error))
-        except MemoryError:
-            self.fail(race, "There was not enough memory to go on. Try again in a moment.")
-        except Exception:
+        except Exception as error:
             log.exception("a live training failed")
-            self.fail(race, FAILED)
+            self.fail(race, NO_MEMORY if out_of_memory(error) else FAILED)
         finally:
             with self.lock:
                 self.running.remove(race)
@@ -115,3 +116,8 @@ class Track:
     def fail(self, race: Race, sentence: str) -> None:
         """End a race that cannot go on, with a sentence for the visitor."""
         race.state, race.notice = "failed", sentence
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that no memory was left; torch has no class of its own for that of the processor."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

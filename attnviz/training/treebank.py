@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from attnviz.models.store import ASSETS
 from attnviz.training import corpus
 from attnviz.training.skipgram import Stand
 
 COUNT, SHORTEST, LONGEST = 60, 6, 14  # sentences, and words in each
-FILE = "treebank.json"
+FOLDER, FILE = ASSETS.parent / "samples", "treebank.json"
 
 
 def run_treebank(folder: Path, device: torch.device, report: Callable[[Stand], None]) -> str:
@@ -21,7 +22,8 @@ def run_treebank(folder: Path, device: torch.device, report: Callable[[Stand], N
     fit = [s for s in corpus.treebank("test") if SHORTEST <= len(s.words) <= LONGEST and plain(s)]
     chosen = np.random.default_rng(0).choice(len(fit), COUNT, replace=False)
     rows = [{"text": fit[i].text, "words": [list(word) for word in fit[i].words]} for i in sorted(chosen)]
-    path = folder.parents[1] / "samples" / FILE
+    path = folder / FILE
+    folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, ensure_ascii=False, indent=None, separators=(",", ":")) + "\n", encoding="utf-8")
     return f"{len(rows)} sentences of {sum(len(row['words']) for row in rows)} words in {path.name}\n"
 

@@ -1,0 +1,178 @@
+"""What is kept of a training: gone on from by the very same training only, and each part of it where it belongs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attnviz.models.nets import built
+from attnviz.training import __main__ as command
+from attnviz.training import text_run
+from attnviz.training.checkpoint import OtherTraining, fingerprint, load_state, save_state
+from attnviz.training.data import DATA, Pictures
+from attnviz.training.loop import Run, train
+from attnviz.training.recipes import RECIPES, Recipe
+
+CPU = torch.device("cpu")
+TINY = replace(
+    RECIPES["vit-digits"],
+    config=replace(RECIPES["vit-digits"].config, width=16, layers=1, heads=2),
+    steps=4,
+    batch=32,
+)
+TEXT = text_run.TextRecipe(steps=4, batch=64, rate=1e-2, warmup=1, hold=0.5)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Pictures:
+    """The training digits."""
+    return DATA["digits"]("train")
+
+
+def weights(seed: int) -> Mapping[str, Tensor]:
+    """Parameters for the small network to go on from."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return built(TINY.config).state_dict()
+
+
+def kept_by(recipe: Recipe, digits: Pictures, path: Path, before: Mapping[str, Tensor] | None = None) -> Path:
+    """The state of a training of pictures after one step."""
+    run = Run(recipe, digits, CPU, before)
+    run.advance()
+    run.save(path)
+    return path
+
+
+@pytest.mark.parametrize("change", [{"rate": 1e-3}, {"seed": 1}, {"steps": 8}, {"windows": 0.5}], ids=str)
+def test_a_state_of_another_recipe_is_refused(change: dict[str, float], digits: Pictures, tmp_path: Path) -> None:
+    path = kept_by(TINY, digits, tmp_path / "checkpoint.pt")
+    with pytest.raises(OtherTraining, match=r"checkpoint\.pt was kept by .* another recipe.* --fresh, or delete"):
+        train(replace(TINY, **change), device=CPU, checkpoint=path, pictures=digits)
+    assert train(replace(TINY), device=CPU, checkpoint=path, pictures=digits)[1] > 0  # an equal recipe goes on
+
+
+def test_a_state_that_began_with_other_weights_is_refused(digits: Pictures, tmp_path: Path) -> None:
+    path = kept_by(TINY, digits, tmp_path / "checkpoint.pt", weights(1))
+    for other in (None, weights(2)):
+        with pytest.raises(OtherTraining, match="began with other weights"):
+            train(TINY, device=CPU, checkpoint=path, pictures=digits, before=other)
+    train(TINY, device=CPU, checkpoint=path, pictures=digits, before=weights(1))
+
+
+def test_a_state_that_says_no_recipe_is_gone_on_from_and_told(
+    digits: Pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training of hours may have begun before states said what they are of."""
+    path = kept_by(TINY, digits, tmp_path / "checkpoint.pt")
+    state = torch.load(path, weights_only=True)
+    del state["made_of"]
+    torch.save(state, path)
+    run = Run(TINY, digits, CPU)
+    run.load(path)
+    assert run.step == 1
+    assert "does not say which recipe it is of" in capsys.readouterr().err
+
+
+def test_the_command_says_it_in_a_sentence(
+    digits: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(RECIPES, "vit-digits", TINY)
+    kept_by(replace(TINY, rate=1e-3), digits, tmp_path / "runs" / "vit-digits" / "checkpoint.pt")
+    given = ["training", "vit-digits", "--device", "cpu", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", given)
+    assert command.main() == 2
+    said = capsys.readouterr().err
+    assert "Start with --fresh" in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(sys, "argv", [*given, "--fresh"])
+    assert command.main() == 0
+
+
+# ---- texts
+
+
+class Small(nn.Module):
+    """A network of one matrix inside and one beside."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(4, 4)])
+        self.last = nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.blocks[0](x).tanh())
+
+
+def loss(network: Small, progress: float, random: np.random.Generator) -> Tensor:
+    """Learn the sum of four numbers."""
+    x = torch.from_numpy(random.standard_normal((16, 4))).float()
+    return (network(x)[:, 0] - x.sum(-1)).square().mean()
+
+
+def learned(recipe: text_run.TextRecipe, path: Path, also: object = None) -> None:
+    """A training of the small network that keeps its state."""
+    text_run.trained(Small(), recipe, loss, CPU, lambda stand: None, path, also=also)
+
+
+@pytest.mark.parametrize("change", [{"rate": 1e-3}, {"seed": 1}, {"average": 0.5}, {"batch": 65}], ids=str)
+def test_so_is_a_state_of_texts(change: dict[str, float], tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    learned(replace(TEXT, until=1), path)
+    with pytest.raises(OtherTraining, match=r"checkpoint\.pt was kept by .* --fresh"):
+        learned(replace(TEXT, **change), path)
+    learned(TEXT, path)
+
+
+def test_so_is_one_that_was_asked_something_else_or_began_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    learned(replace(TEXT, until=1), path, also=({"tales": 1.0}, "one"))
+    for other in (None, ({"tales": 1.0}, "two"), ({"novels": 1.0}, "one")):
+        with pytest.raises(OtherTraining, match="began with other weights"):
+            learned(TEXT, path, also=other)
+    learned(TEXT, path, also=({"tales": 1.0}, "one"))
+
+
+def test_so_is_the_state_before_the_rate_fell(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    learned(TEXT, path)
+    with pytest.raises(OtherTraining, match=rf"{text_run.HELD} was kept by"):
+        learned(replace(TEXT, steps=8, rate=1e-3), path)
+    learned(replace(TEXT, steps=8), path)
+
+
+# ---- where the parts go
+
+
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+def test_what_is_read_goes_where_it_belongs(tmp_path: Path) -> None:
+    """The meta device stands for a graphics card: momentum moves there, the steps that AdamW counts do not."""
+    kept = text_run.TextRun(Small(), TEXT, loss, CPU)
+    kept.advance()
+    save_state(kept, tmp_path / "state.pt", random=torch.Generator().get_state())
+    there = text_run.TextRun(Small(), TEXT, loss, torch.device("meta"))
+    state = load_state(there, tmp_path / "state.pt")
+    muon, plain = there.optimisers
+    assert {entry["momentum"].device.type for entry in muon.state.values()} == {"meta"}
+    assert {entry["exp_avg"].device.type for entry in plain.state.values()} == {"meta"}
+    assert {entry["step"].device.type for entry in plain.state.values()} == {"cpu"}
+    assert {tensor.device.type for tensor in there.network.state_dict().values()} == {"meta"}
+    assert state["random"].device.type == "cpu"
+
+
+def test_a_fingerprint_hangs_on_names_and_numbers_only() -> None:
+    first = weights(1)
+    assert fingerprint(TINY, first) == fingerprint(replace(TINY), dict(reversed([*first.items()])))
+    changed = {name: tensor.clone() for name, tensor in first.items()}
+    next(iter(changed.values())).view(-1)[0] += 1
+    assert fingerprint(TINY, changed) != fingerprint(TINY, first)
+    assert fingerprint(replace(TINY, decay=0.1)) != fingerprint(TINY)
