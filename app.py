@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import streamlit as st
+from starlette.formparsers import MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from attnviz.ui.security import SecurityHeaders
 from attnviz.ui.warm import warm
+
+MultiPartParser.spool_max_size = 16 * 2**20  # no upload is larger (.streamlit/config.toml), so none goes to the disk
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import streamlit as st
 
 from attnviz import plots, ui, views
 from attnviz.ui import patches
+from attnviz.ui.display import network_choice
 from attnviz.ui.prose import section
 
 ui.header("embeddings")
@@ -87,7 +88,7 @@ def body() -> None:
     alike(token)
 
 
-network = st.toggle("Show the picture the network sees", key="network", bind="query-params")
+network = network_choice()
 ui.share_picture(visit)
 body()
 section("embeddings", "What the projection looks for")

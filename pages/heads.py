@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import heads
+from attnviz.ui import head_charts, heads
 from attnviz.ui.prose import section
 
 visit = ui.visit()
@@ -30,7 +30,7 @@ def open_head(cell: tuple[int, ...]) -> None:
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         head = ui.head_choice(calls[layer := ui.call_choice(visit.trace)])
-        several = st.toggle("Pick several", key="several", bind="query-params")
+        several = st.toggle("Pick several", key="several", bind="query-params", help=heads.WHY_SEVERAL)
         look = ui.display()
     table = heads.measured(visit)
     chosen = ui.chosen_tokens("token", len(tokens), (middle,))
@@ -48,8 +48,7 @@ def page() -> None:
         heads.facts(visit, table, layer, head, side)
     with grid:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            mode = st.segmented_control("All heads", ["One patch", "Matrices"], default="One patch", required=True,
-                                        key="grid", bind="query-params")  # fmt: skip
+            mode = ui.one_of("All heads", ["One patch", "Matrices"], default="One patch", key="grid")
             measure = heads.order_choice(table)
         across = max(call.heads for call in calls)
         views.tiles_view("all", picture="picture", maps=heads.slots(visit), tokens=chosen,
@@ -77,16 +76,18 @@ def page() -> None:
                                on_pick=pick, label="Weights times the length of each value", **drawn)  # fmt: skip
         else:
             st.markdown("**Most weight:** the keys that add most in the same row")
-        heads.strongest(calls[layer], head, chosen)
+        row = heads.exact_row(calls[layer], head, chosen)
+        heads.strongest(row, heads.names_of(calls[layer].keys), shares=calls[layer].rule.stochastic)
 
     if table:
         section("heads", "What the heads do, layer by layer")
-        over, count = heads.over_choice(visit)
-        heads.depth_charts(over, tokens.grid, layer, head, count)
-        st.caption(f"One dot per head, {heads.pictures(count)}; the line is their mean, the ring the opened head.")
-        heads.head_table(visit, over, measure)
+        over, count = head_charts.over_choice(visit)
+        head_charts.depth_charts(visit, over, layer, head, count)
+        on = head_charts.pictures(count)
+        st.caption(f"One dot per head, {on}; the line is their mean, the ring the opened head.")
+        head_charts.head_table(visit, over, measure)
     ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
-                 lambda: heads.row_table(calls[layer], head, chosen), f"heads-{visit.source}")  # fmt: skip
+                 lambda: heads.row_table(row, heads.names_of(calls[layer].keys)), f"heads-{visit.source}")  # fmt: skip
 
 
 page()

@@ -46,8 +46,7 @@ def without(token: int, show: ui.Display) -> None:
     """The real model with its positions removed or shuffled, beside itself."""
     section("positions", "Take positions away")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        how = st.segmented_control("Positions", list(places.CHANGES), default="Removed", required=True, key="change",
-                                   bind="query-params")  # fmt: skip
+        how = ui.one_of("Positions", list(places.CHANGES), default="Removed", key="change")
         one = ui.head_choice(visit.trace.calls[at := ui.call_choice(visit.trace)])
     changed = ui.trace(visit.name, visit.sample, positions=places.CHANGES[how])
     answer = places.change_of(visit, changed)
@@ -61,6 +60,8 @@ def without(token: int, show: ui.Display) -> None:
                                tokens=(token,), scale=show.scale, colours=show.colours, drop_prefix=show.drop_prefix,
                                network=show.network, on_pick=picked, label=titles[name][one])  # fmt: skip
     st.markdown(places.moved_sentence(calls["Own"], calls[how], one, token))
+    ui.downloads(lambda: {name: call.token_map().numpy() for name, call in calls.items()},
+                 lambda: places.row_file(calls, one, token), "positions-maps")  # fmt: skip
 
 
 @ui.fragment
@@ -68,8 +69,8 @@ def body() -> None:
     """Everything that follows the chosen patch."""
     token = ui.chosen_token("token", len(tokens), middle(tokens))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        how = st.segmented_control("Similarity", places.SIMILARITIES, default=places.SIMILARITIES[0], required=True,
-                                   key="similarity", format_func=str.capitalize, bind="query-params")  # fmt: skip
+        how = ui.one_of("Similarity", places.SIMILARITIES, default=places.SIMILARITIES[0], key="similarity",
+                        format_func=str.capitalize)  # fmt: skip
         show = ui.display()
     own(token, how, show)
     without(token, show)

@@ -26,7 +26,7 @@ def page() -> None:
     choice, look, common = rollout.choose(visit, ui.display)
     result = rollout.work_out(visit, choice)
     chosen = (choice.token,) if choice.target == rollout.PATCH else ()
-    name, last = choice.name(tokens), choice.depth
+    name, labels, last = choice.name(tokens), choice.labels(tokens), choice.depth
 
     large, beside = st.columns([1.5, 1], gap="medium")
     with st.container(gap=None):
@@ -36,13 +36,15 @@ def page() -> None:
              "drop_prefix": look.drop_prefix, "shared": common, "stretched": not common}  # fmt: skip
     both = {**drawn, "network": look.network, "on_pick": pick}
     with large:
-        st.markdown(f"**Rollout** of {name}, {choice.span}  \n{rollout.small(choice.labels(tokens))}")
-        views.picture_view("large", index=choice.first, height=520, label="Your picture with the rollout", **both)
+        st.markdown(f"**Rollout** of {name}, {choice.span}  \n{rollout.small(labels)}")
+        views.picture_view("large", index=choice.first, height=520, **both,
+                           label=f"Your picture with the rollout of {name}: {rollout.in_line(labels)}")  # fmt: skip
         st.markdown(rollout.prefix_words(tokens, choice, result))
         st.caption(rollout.caveats(visit, common))
     with beside:
         st.markdown(f"**Raw attention**, layer {last} alone  \n{rollout.small(rollout.raw_labels(choice, tokens))}")
-        views.picture_view("raw", index=last, height=340, label="Your picture with raw attention", **both)
+        views.picture_view("raw", index=last, height=340, **both,
+                           label=f"Your picture with raw attention of {name}, layer {last}")  # fmt: skip
         rollout.top_patches(tokens, choice, result)
 
     section("rollout", "Layer by layer")
@@ -55,7 +57,7 @@ def page() -> None:
     with chart:
         section("rollout", "How much does the residual path carry?")
         rollout.residual_chart(visit, choice)
-    ui.downloads(lambda: rollout.arrays(visit, choice, result), lambda: rollout.rows(visit, choice, result),
+    ui.downloads(lambda: rollout.arrays(visit, choice, result, name), lambda: rollout.rows(visit, choice, result, name),
                  f"rollout-{visit.source}")  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import streamlit as st
 
 from attnviz import ui, views
 from attnviz.ui import heads
+from attnviz.ui.display import kind_words, network_choice
 
 ui.header("start")
 visit = ui.visit()
@@ -19,15 +20,19 @@ with own:
 
 picture, answer = st.columns([2, 1], gap="large")
 with picture:
+    view, below = st.container(), st.container()
+with below:
+    network = network_choice()
+with view:
     picked = ui.chosen_tokens("token", len(tokens), (0 if tokens.prefix else heads.middle(tokens),))
     ui.share_picture(visit)
     title, maps, reason = heads.send_mean(visit)
     views.picture_view(
         "start:view", picture="picture", maps=maps, tokens=picked, label=title, height=480, overlay=0.6,
-        on_pick=lambda chosen: ui.set_tokens("token", chosen),
+        network=network, on_pick=lambda chosen: ui.set_tokens("token", chosen),
     )  # fmt: skip
-    if reason:
-        st.caption(reason)
+    if said := reason or kind_words(visit.trace.calls[-1]):
+        st.caption(said)
 with answer:
     st.subheader("What the model sees in it", anchor=False)
     ui.predictions(visit)

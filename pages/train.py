@@ -26,7 +26,7 @@ def replay() -> None:
     st.subheader("What it looks at, epoch by epoch", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         epoch, digit = train.moment_choice(race), train.digit_choice()
-        look = ui.display()
+        look = ui.display(small=False)
     train.send_picture(digit)
     for number, place in enumerate(st.columns(len(race.lanes), gap="large")):
         with place:

@@ -11,7 +11,7 @@ import torch
 
 from attnviz.attention import VARIANTS
 from attnviz.models.generate import Settings, continued, drawn, expected, left, steps, text_of, words
-from attnviz.models.subwords import BOS, EOS, SPECIAL, load_subwords
+from attnviz.models.subwords import BOS, EOS, MASK, SPECIAL, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TextModel
 
@@ -191,6 +191,14 @@ def test_bytes_that_are_no_whole_character_yet_show_nothing(model: TextModel, te
     sample = model.prepare("A")
     for count in range(len(ids) + 1):
         assert "\ufffd" not in "".join(continued(model, sample, ids[:count]).tokens["main"].labels)
+
+
+def test_a_decoder_takes_the_sign_of_a_hidden_word_for_letters(model: TextModel):
+    text = "She poured [MASK] into"
+    assert MASK in [piece.id for piece in model.subwords.pieces(text)]
+    ids = model.prepare(text).inputs["main"].tolist()
+    assert MASK not in ids
+    assert text_of(model.subwords, ids) == text
 
 
 def test_no_piece_of_the_vocabulary_is_called_by_something_unseen(model: TextModel):

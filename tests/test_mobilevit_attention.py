@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import MobileViTConfig
 from transformers.models.mobilevit.modeling_mobilevit import MobileViTAttention, MobileViTLayer
 
-from attnviz.attention import MultiHead
-from attnviz.attention.mobilevit import MobileViT2d, fold, phase_ids, unfold
-from attnviz.types import Mask, Tokens, UnsupportedMask
+from attnviz.attention import MultiHead, Softmax
+from attnviz.attention.mobilevit import ContextScores, MobileViT2d, fold, phase_ids, unfold
+from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
 
 WIDTH, HEADS = 24, 4
 GRIDS = [((4, 4), (2, 2)), ((4, 6), (2, 2)), ((4, 6), (2, 3)), ((6, 2), (3, 1)), ((3, 5), (1, 1)), ((2, 4), (2, 4))]
@@ -156,6 +156,32 @@ def test_what_does_not_fit_is_refused_in_words() -> None:
         module(noise(9, WIDTH), queries=Tokens.patches(2, 4, ["CLS"]))
     with pytest.raises(UnsupportedMask, match="does not serve the mask causal"):
         module(noise(8, WIDTH), queries=Tokens.patches(2, 4), mask=Mask(causal=True))
+
+
+def test_one_shared_row_refuses_what_it_cannot_hold() -> None:
+    """Same weights through context scores: output and map agree, or both are refused."""
+    tokens, ids = Tokens.patches(2, 4), phase_ids((2, 4), (2, 2))
+    query, key, value = noise(2, 8, 1), noise(2, 8, 1, seed=1), noise(2, 8, 3, seed=2)
+    scale = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    plain = AttentionCall("by hand", 0, Softmax(), query, key, value, tokens, tokens, scale=scale)
+    for mask in (None, Mask(key_keep=torch.arange(8) % 3 > 0), Mask(groups=(ids, ids))):
+        call = replace(plain, mask=mask).under(ContextScores())
+        torch.testing.assert_close(call.output, call.token_map() @ value)
+    shared = replace(plain, key=key[:1], value=value[:1]).under(ContextScores())  # one head of keys for both
+    torch.testing.assert_close(shared.output, shared.token_map() @ value[:1])
+    by_head = torch.stack([ids, ids * 0])
+    for fields, reason in (
+        ({"mask": Mask(causal=True)}, "does not serve the mask causal"),
+        ({"mask": Mask(band=2)}, "does not serve the mask band"),
+        ({"mask": Mask(keep=torch.ones(1, 8, 8).bool())}, "does not serve the mask keep"),
+        ({"mask": Mask(groups=(by_head, by_head))}, "the same groups for all heads"),
+        ({"biases": (("near", lambda call, heads, rows: torch.zeros(())),)}, "has no place for near"),
+        ({"query": noise(2, 8, 3), "key": noise(2, 8, 3)}, "one score for each token, not 3 numbers"),
+    ):
+        call = replace(plain, rule=ContextScores(), **fields)
+        for ask in (call.token_map, call.maps, lambda call=call: call.rule.mix(call)):
+            with pytest.raises(UnsupportedMask, match=reason):
+                ask()
 
 
 @pytest.mark.parametrize("patch", [4, 2, (2,), (0, 2), (2.0, 2.0), "22"])

@@ -151,12 +151,14 @@ def test_held_maps_change_nothing(visit, monkeypatch):
 def test_downloads_hold_the_exact_numbers_with_their_labels(visit):
     choice = CHOICES[1]
     result = rollout.work_out(visit, choice)
-    with np.load(io.BytesIO(npz(rollout.arrays(visit, choice, result)))) as file:
+    with np.load(io.BytesIO(npz(rollout.arrays(visit, choice, result, "the cat")))) as file:
         assert np.array_equal(file["rollout"], result.steps[1])
+        assert "target: the cat" in file["labels"]
         assert "residual weight: 0.30" in file["labels"]
         assert "discard: smallest 50 % of each layer" in file["labels"]
-    header, table = rollout.rows(visit, choice, result)
+    header, table = rollout.rows(visit, choice, result, "the cat")
     assert header[:3] == ["token", "rollout", "raw attention"]
+    assert {row[header.index("target")] for row in table} == {"the cat"}
     assert len(table) == 17
     assert all(len(row) == len(header) for row in table)
 

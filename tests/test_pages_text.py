@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from attnviz.measures.words import grouping
 from attnviz.models import TEXTS, load_text
-from attnviz.ui import read_heads, read_rollout, rollout
+from attnviz.ui import read_heads, read_look, read_rollout, rollout
 from attnviz.ui.read_look import Look
 from attnviz.ui.sentences import PAIRS, SENTENCES
 from attnviz.ui.text import FOLDER, PAGES, experiments, section, sections
@@ -197,6 +198,48 @@ def test_whole_words_and_special_tokens():
     at = open_page("heads", model="sentences", text=text, token=str(inside), words="true", leave="true").run()
     assert "where “unbelievably” looks" in said(at)
     assert "CLS, SEP left out" in said(at)
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_the_numbers_of_a_whole_word_are_those_of_its_picture(special: bool):
+    model = load_text("sentences")
+    sample = model.prepare("An unbelievably tiny hippopotamus")
+    call, tokens = model(sample).calls[1], sample.tokens["main"]
+    look = Look(grouping(tokens, whole_words=True, special=special), tokens, special=special)
+    chosen = [i for i, label in enumerate(look.tokens.labels) if label in ("unbelievably", "tiny")]
+    assert len(look.groups.groups[chosen[0]]) > 1
+    drawn = look.maps(call.token_map([2]).detach().numpy())[0]
+    found = read_heads.exact_row(call, 2, look, chosen)
+    np.testing.assert_allclose(found["weight"], drawn[chosen].sum(0), atol=1e-6)
+    assert len(found["weighted by value"]) == len(look.tokens)
+
+
+def test_arcs_show_the_picked_word_alone_also_the_one_in_the_middle():
+    at = open_page("heads", model="sentences", view="Arcs")
+
+    def shown() -> list[int]:
+        views = [json.loads(part.proto.json) for part in at.get("bidi_component") if part.proto.json]
+        return next(view["tokens"] for view in views if isinstance(view, dict) and view.get("name") == "arcs")
+
+    assert shown() == []
+    tokens = load_text("sentences").prepare(SENTENCES["sentences"][0]).tokens["main"]
+    at.session_state["token"] = (read_look.middle(tokens),)
+    at.run()
+    assert len(shown()) == 1
+
+
+def test_only_a_network_with_a_trained_head_says_that_one_was_trained():
+    text = next(iter(read_heads.treebank()))
+    assert "One head of this network was trained" in said(open_page("heads", model="sentences", view="Arcs", text=text))
+    at = open_page("heads", model="stories", view="Arcs", text=text)
+    assert "linguists have marked it" in said(at)
+    assert "was trained to agree" not in said(at)
+
+
+def test_what_enters_a_network_without_a_table_of_places_is_not_called_with_position():
+    stages = {model: open_page("embeddings", model=model).select_slider(key="stage").options for model in TEXTS}
+    assert stages["sentences"][:2] == ["Content", "With position"]
+    assert stages["stories"][:2] == ["Content", "Enters layer 1"]
 
 
 def test_a_stored_sentence_has_gold_arcs_and_others_do_not():

@@ -61,7 +61,18 @@ def test_a_visitor_sees_a_translation_at_once():
     assert {"translate:translator:matrix", "translate:seq2seq:matrix"} <= set(views(at))
     assert at.radio(key="translate:choice").value == 0
     assert "1,234 parameters, 700 steps in 22 minutes" in said(at)
-    assert "BLEU 31.3 on 1,219 sentences of Tatoeba test" in said(at)
+    assert "BLEU 31.3 (beam 4) on 1,219 sentences of Tatoeba test" in said(at)
+
+
+def test_another_sentence_and_another_search_begin_anew():
+    at = show(english=CAT)
+    at.session_state["asking"], at.session_state["choice"], at.session_state["written"] = (1,), (2,), (1,)
+    at.run()
+    at.segmented_control(key="beam").set_value(8).run()
+    assert at.session_state["choice"] == at.session_state["written"] == ()
+    assert at.session_state["asking"] == (1,)  # the sentence is the same
+    at.button(key="translate:sample:too wide").click().run()
+    assert at.session_state["asking"] == ()
 
 
 @pytest.mark.parametrize("text", ["a", *ODD[3:]])

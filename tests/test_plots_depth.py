@@ -26,6 +26,14 @@ def test_heads_a_layer_does_not_have_are_left_out_of_its_mean():
     assert np.asarray(figure.data[0].y).tolist() == [2, 5]
 
 
+def test_a_layer_that_attends_twice_is_called_by_its_axis():
+    figure = depth(np.arange(4, dtype=float).reshape(2, 2), names=["1 rows", "1 columns"])
+    assert list(figure.layout.xaxis.ticktext) == ["1 rows", "1 columns"]
+    assert list(figure.data[1].customdata)[2] == "layer 1 columns, head 1"
+    with pytest.raises(ValueError, match="2 layers but there are 1 labels"):
+        depth(np.zeros((2, 2)), names=["1 rows"])
+
+
 def test_values_must_be_by_layer_and_head():
     with pytest.raises(ValueError, match="expected 2 axes"):
         depth(np.zeros(4))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from attnviz.attention.proximity import Proximity, Uniform, squared_distances
+from attnviz.attention import MultiHead
+from attnviz.attention.proximity import Fixed, Proximity, Uniform, squared_distances
+from attnviz.attention.window import Window
+from attnviz.models import ViT, ViTConfig
 from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
 
 WIDTH, HEADS = 8, 2
@@ -129,6 +134,40 @@ def test_what_lies_nowhere_is_refused() -> None:
 def test_a_curve_without_width_is_refused(sigma: float | tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="one number above zero, or 2, one for each head"):
         Proximity(WIDTH, HEADS, sigma=sigma)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_distances_reach_the_device_in_the_precision_of_the_scores(dtype: torch.dtype) -> None:
+    """Distances are counted in float64, which a processor for graphics may not have."""
+    layer = Proximity(WIDTH, HEADS).to(dtype)
+    _, (call,) = layer(noise(10, WIDTH).to(dtype), queries=WORDS)
+    ((_, place),) = call.biases
+    assert place(call, [0], [HE]).dtype == torch.promote_types(dtype, torch.float32)
+
+
+def test_under_this_formula_queries_and_keys_say_nothing() -> None:
+    """The same query, key and value through Fixed: map and output are both the plain mean."""
+    _, (call,) = MultiHead(WIDTH, HEADS).double()(noise(2, 10, WIDTH), queries=WORDS)
+    even = call.under(Fixed())
+    torch.testing.assert_close(even.token_map(), torch.full((2, HEADS, 10, 10), 0.1, dtype=torch.float64))
+    torch.testing.assert_close(even.output, even.token_map() @ call.value)
+    causal = replace(call, mask=Mask(causal=True)).under(Fixed())
+    torch.testing.assert_close(causal.output, causal.token_map() @ call.value)
+
+
+def test_patches_that_have_lost_their_place_are_refused() -> None:
+    """A vision transformer that sees some of the patches has no grid: their numbers in line are not their places."""
+    lost = Tokens(tuple(f"patch {i}" for i in range(6)))
+    for kind in (Proximity, Window):
+        layer = kind(WIDTH, HEADS, tokens=Tokens.patches(3, 4)).double()
+        assert layer(noise(12, WIDTH), queries=Tokens.patches(3, 4))[0].isfinite().all()
+        with pytest.raises(UnsupportedMask, match="needs the place of every patch"):
+            layer(noise(6, WIDTH), queries=lost)
+        assert kind(WIDTH, HEADS, tokens=lost).double()(noise(6, WIDTH), queries=lost)[0].isfinite().all()
+    assert Uniform(WIDTH, HEADS, tokens=Tokens.patches(3, 4)).double()(noise(6, WIDTH), queries=lost)[0].shape == (6, 8)
+    network = ViT(ViTConfig(size=8, patch=2, width=8, layers=1, heads=2, cls=False, pooling="mean", variant="window"))
+    with pytest.raises(UnsupportedMask, match="these tokens have lost theirs"):
+        network(torch.zeros(1, 3, 8, 8), visible=torch.tensor([[0, 5, 9]]))
 
 
 def test_decoding_on_a_grid_knows_the_places_of_new_patches() -> None:

@@ -109,6 +109,16 @@ def test_padding_is_attended_by_nobody():
     torch.testing.assert_close(call.token_map().sum(-1), torch.ones(2, 1, TARGET).double())
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_autocast_leaves_the_recurrence_in_full_precision(padded: bool):
+    """On CUDA torch would run it in float16, whatever autocast was asked for."""
+    net, source = network().float(), ids(2 * SOURCE, 0).reshape(2, SOURCE)
+    keep = torch.arange(SOURCE).expand(2, -1) < torch.tensor([[4], [SOURCE]]) if padded else None
+    with torch.autocast("cpu", torch.bfloat16):
+        found = net.encode(source, keep)
+    assert torch.equal(found, net.encode(source, keep))
+
+
 def test_learning_reaches_every_parameter():
     net = network()
     net(ids(SOURCE, 0)[None], ids(TARGET, 1)[None]).logits[WORD].logsumexp(-1).sum().backward()

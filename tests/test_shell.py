@@ -23,7 +23,7 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz import ui
 from attnviz.models import IMAGES, MODELS, TEXTS, store
-from attnviz.ui import samples, security, state, text, uploads, warm
+from attnviz.ui import samples, security, state, text, uploads, visit, warm
 from attnviz.ui.cache import on_processor, traces
 from attnviz.ui.output import npz, table
 from attnviz.ui.shelf import Shelf, bytes_of
@@ -102,8 +102,23 @@ def test_a_bad_upload_gets_a_sentence_and_changes_nothing():
     assert "SVG" in app.warning[0].value
     assert not app.exception
     assert answers(app) == before
+    app.selectbox(key="sample").select("one").run()  # of no use beside another picture
+    assert not app.warning
+    app.file_uploader(key="image").upload("evil.png", svg + b" ", "image/png").run()
+    assert app.warning
+    app.switch_page("../pages/heads.py").run()
+    assert not app.warning
+    app.switch_page("../pages/start.py").run()
     app.file_uploader(key="image").upload("good.png", png(), "image/png").run()
     assert not app.warning
+
+
+def test_without_the_upload_the_last_sample_is_shown_again():
+    app = opened(sample="three")
+    app.file_uploader(key="image").upload("mine.png", png(), "image/png").run()
+    app.session_state[visit.OWN].clear()
+    app.run()
+    assert app.selectbox(key="sample").value == "three"
 
 
 def test_an_upload_survives_a_change_of_page_and_of_model():
@@ -310,9 +325,12 @@ def test_a_bug_is_logged_and_said_calmly(monkeypatch: pytest.MonkeyPatch, caplog
     assert "secret detail" in caplog.text
 
 
-def test_without_memory_a_sentence_is_shown(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError(), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+])  # fmt: skip
+def test_without_memory_a_sentence_is_shown(monkeypatch: pytest.MonkeyPatch, error: Exception):
     def full(*args: object) -> None:
-        raise torch.OutOfMemoryError
+        raise error
 
     monkeypatch.setattr(ui, "predictions", full)
     assert "not enough memory" in opened().error[0].value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import struct
 import zlib
@@ -9,7 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import streamlit as st
 from PIL import Image, ImageDraw
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
 
 from attnviz.ui import uploads
 from attnviz.ui.uploads import BadImage, decode
@@ -207,6 +211,26 @@ def test_nothing_is_written_to_disk(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tempfile.NamedTemporaryFile", never)
     monkeypatch.setattr("builtins.open", never)
     decode(raw)
+
+
+def test_the_server_keeps_an_upload_in_memory():
+    import app  # what the server runs decides it
+
+    assert isinstance(app.app, st.App)
+    head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="f.png"\r\n\r\n'
+    body = head + bytes(10**7) + b"\r\n--x--\r\n"
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def rolled() -> bool:
+        scope = {"type": "http", "headers": [(b"content-type", b"multipart/form-data; boundary=x")]}
+        file = (await Request(scope, receive).form())["f"]
+        assert isinstance(file, UploadFile)
+        assert file.size == 10**7
+        return file.file._rolled  # type: ignore[union-attr]
+
+    assert not asyncio.run(rolled())
 
 
 def test_the_same_pixels_have_the_same_digest():

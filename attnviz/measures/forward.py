@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from attnviz.chance import seeded
 from attnviz.types import Tokens
 
 FORGETS = Path("/proc/self/clear_refs")  # where Linux is told to forget the most memory a process held
@@ -53,8 +54,7 @@ def grid_of(count: int) -> tuple[int, int]:
 
 def made(subject: Subject, count: int, setting: Setting) -> Any:
     """The variant for so many tokens, with parameters that are the same each time."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded(0):
         network = subject.kind(setting.width, setting.heads, tokens=Tokens.patches(*grid_of(count)), **subject.options)
     return network.eval().requires_grad_(False).to(setting.device)
 

@@ -14,6 +14,7 @@ from attnviz.plots import frame
 def depth(
     values: Any,
     *,
+    names: Sequence[Any] | None = None,
     references: Mapping[str, float] | None = None,
     chosen: tuple[int, int] | None = None,
     y_title: str = "",
@@ -25,11 +26,13 @@ def depth(
 ) -> go.Figure:
     """Values [layer head] as dots over layers, a line through their means, and labelled reference lines.
 
+    `names` are what the layers are called where one attends several times: "4 rows", "4 columns".
     Dots of one layer are spread a little sideways so that equal heads stay apart; the number of a head is written in
     the hover text, since head 1 of one layer has nothing to do with head 1 of the next. `chosen` is ringed.
     """
     table = frame.array(values, "values", 2)
     layers, heads = table.shape
+    labels = frame.fits("values", names, layers, "layers")
     spread = np.linspace(-0.22, 0.22, heads) if heads > 1 else np.zeros(1)
     places = np.arange(1, layers + 1, dtype=np.float32)[:, None] + spread.astype(np.float32)
     figure = go.Figure()
@@ -40,14 +43,15 @@ def depth(
         name="mean of the heads",
         mode="lines",
         line={"color": frame.colour("muted", dark), "width": 1.5},
-        hovertemplate=f"layer %{{x}}, mean of the heads: %{{y:{form}}}<extra></extra>",
+        customdata=labels,
+        hovertemplate=f"layer %{{customdata}}, mean of the heads: %{{y:{form}}}<extra></extra>",
     )
     figure.add_scatter(
         x=places.ravel(),
         y=table.ravel(),
         mode="markers",
         marker={"size": 10, "color": [frame.colour(h, dark) for _ in range(layers) for h in range(heads)]},
-        customdata=[f"layer {layer + 1}, head {head + 1}" for layer in range(layers) for head in range(heads)],
+        customdata=[f"layer {label}, head {head + 1}" for label in labels for head in range(heads)],
         hovertemplate=f"%{{customdata}}: %{{y:{form}}}<extra></extra>",
     )
     if chosen is not None:
@@ -56,12 +60,10 @@ def depth(
         line = {"color": frame.colour("muted", dark), "width": 1, "dash": "dot"}
         figure.add_hline(y=at, line=line, annotation_text=name, annotation_position="top left")
     frame.finish(figure, dark=dark, height=height, title=title, x_title="Layer", y_title=y_title)
-    figure.update_xaxes(**layer_ticks(range(1, layers + 1)), range=[0.5, layers + 0.5], showgrid=False)
+    figure.update_xaxes(**layer_ticks(range(1, layers + 1), labels), range=[0.5, layers + 0.5], showgrid=False)
     highest = max([*(references or {}).values(), float(np.nanmax(np.append(table, 1e-6)))])
-    figure.update_yaxes(range=limits or (0, 1.14 * highest), nticks=6)
-    if form.endswith("%"):
-        figure.update_yaxes(tickformat=form)
-    return figure
+    tickformat = form if form.endswith("%") else None
+    return figure.update_yaxes(range=limits or (0, 1.14 * highest), nticks=6, tickformat=tickformat)
 
 
 def ring(figure: go.Figure, x: float, y: float, dark: bool) -> None:
@@ -71,7 +73,8 @@ def ring(figure: go.Figure, x: float, y: float, dark: bool) -> None:
     figure.add_scatter(x=[x], y=[y], mode="markers", marker=marker, hoverinfo="skip")
 
 
-def layer_ticks(layers: Sequence[int]) -> dict[str, Any]:
+def layer_ticks(layers: Sequence[int], labels: Sequence[str] | None = None) -> dict[str, Any]:
     """A numeric axis with one tick per layer, thinned where there are many."""
     step = max(1, -(-len(layers) // 24))
-    return {"tickmode": "array", "tickvals": list(layers)[::step]}
+    shown = {} if labels is None else {"ticktext": list(labels)[::step]}
+    return {"tickmode": "array", "tickvals": list(layers)[::step], **shown}

@@ -47,7 +47,7 @@ def growth(
             mode="lines+markers",
             line={"color": frame.colour(position, dark), "width": 2, "dash": DASHES[position % len(DASHES)]},
             marker={"size": 6},
-            hovertemplate=f"%{{x:,}} tokens: %{{y:.3s}}{unit}<extra>{name}</extra>",
+            hovertemplate=f"{x_title} = %{{x:,}}: %{{y:.3s}}{unit}<extra>{name}</extra>",
         )
     for name, power in (guides or {}).items():
         guide(figure, name, power, places, curves, dark)

@@ -42,7 +42,7 @@ def predictions(visit: Visit, count: int = 5) -> None:
     if len(set(visit.model.groups)) > 1:
         group, together = by_group(visit.model, visit.trace)
         st.markdown(f"#### {group[:1].upper()}{group[1:]} :gray[{percent(together)}]")
-        st.caption("The kind of thing whose classes are likeliest together. Its likeliest single classes:")
+        st.caption("The kind of thing whose classes are likeliest together. The likeliest single classes of all:")
     for name, probability in best(visit.model, visit.trace, count):
         st.progress(probability, f"{name} · {percent(probability)}")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 import torch
@@ -23,6 +23,7 @@ from attnviz.ui.shelf import Shelf
 PATIENCE = 20  # seconds a visitor waits for a free core
 MODEL_ENTRIES = 32  # the largest has 15 MB, those of a bench 3 to 6 MB
 TRAINED = "attnviz:trained"  # session key: the models this visitor has trained, by name
+Model = TypeVar("Model", ImageModel, TextModel)
 log = logging.getLogger("attnviz")
 
 
@@ -83,17 +84,22 @@ def model_names() -> list[str]:
 @st.cache_resource(max_entries=MODEL_ENTRIES, show_spinner="Opening the model")
 def shipped(name: str, device: str = "") -> ImageModel:
     """A shipped model of pictures, by its name in IMAGES or in the bench."""
-    try:
-        return load_image(name, device=device or best_device())
-    except torch.OutOfMemoryError:
-        log.warning("no memory for %s on %s; it is opened on the processor", name, best_device())
-        return load_image(name, device="cpu")
+    return opened(load_image, name, device or best_device())
 
 
 @st.cache_resource(max_entries=MODEL_ENTRIES, show_spinner="Opening the model")
 def shipped_text(name: str, device: str = "") -> TextModel:
     """A shipped model of texts, by its name in TEXTS or in the bench."""
-    return load_text(name, device=device or best_device())
+    return opened(load_text, name, device or best_device())
+
+
+def opened(load: Callable[..., Model], name: str, device: str | torch.device) -> Model:
+    """A model on this device; on the processor where the graphics card has no memory left."""
+    try:
+        return load(name, device=device)
+    except torch.OutOfMemoryError:
+        log.warning("no memory for %s on %s; it is opened on the processor", name, device)
+        return load(name, device="cpu")
 
 
 def trace(name: str, sample: Sample, *, positions: str = "own") -> Trace:
@@ -103,8 +109,14 @@ def trace(name: str, sample: Sample, *, positions: str = "own") -> Trace:
 
 
 def compute(name: str, sample: Sample, positions: str) -> Trace:
-    """One forward pass without gradients; on the processor where the graphics card has no memory left."""
-    with st.spinner("Running the model"), core(), torch.no_grad():
+    """One forward pass, with a word to the visitor while it runs."""
+    with st.spinner("Running the model"):
+        return forward(name, sample, positions)
+
+
+def forward(name: str, sample: Sample, positions: str = "own") -> Trace:
+    """One forward pass without gradients, not kept; on the processor where the graphics card has no memory left."""
+    with core(), torch.no_grad():
         try:
             return on_processor(open_any(name)(sample, positions=positions))
         except torch.OutOfMemoryError:

@@ -15,7 +15,7 @@ from attnviz.ui.compare_panels import OWN, SAME
 from attnviz.ui.compare_pictures import Pictures
 from attnviz.ui.compare_texts import Texts
 from attnviz.ui.reading import reads_text
-from attnviz.ui.state import buttons, keep_inside
+from attnviz.ui.state import buttons, keep_inside, one_of
 
 LOOKS, NATIVE, ROLLOUT = "Where it looks", "Native maps", "Rollout"
 MATCHED, NUMBER, HAND = "Best match", "Same number", "By hand"
@@ -60,10 +60,10 @@ def choose(ground: Ground) -> Choice:
         st.info(sentence)
     row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     with row:
-        mode = st.segmented_control("Parameters", [OWN, SAME], default=OWN if found.rows else SAME, required=True,
-                                    key="weights", bind="query-params", help=HELP["weights"])  # fmt: skip
-        shown = st.segmented_control("Show", [LOOKS, NATIVE, ROLLOUT], default=LOOKS, required=True, key="show",
-                                     bind="query-params", help=ground.worded(HELP["show"]))  # fmt: skip
+        mode = one_of("Parameters", [OWN, SAME], default=OWN if found.rows else SAME, key="weights",
+                      help=HELP["weights"])  # fmt: skip
+        shown = one_of("Show", [LOOKS, NATIVE, ROLLOUT], default=LOOKS, key="show",
+                       help=ground.worded(HELP["show"]))  # fmt: skip
     return Choice(ground, found, tuple(picked), mode, shown, row)
 
 
@@ -154,8 +154,8 @@ def heads_choice(first: Panel, mode: str) -> tuple[int, int, str]:
         head = pick("Head", "head", first.heads, 1)
         if mode == SAME:
             return layer, head, NUMBER
-        how = st.segmented_control("Heads of the others", [MATCHED, NUMBER, HAND], default=MATCHED, required=True,
-                                   key="heads", bind="query-params", help=HELP["heads"])  # fmt: skip
+        how = one_of("Heads of the others", [MATCHED, NUMBER, HAND], default=MATCHED, key="heads",
+                     help=HELP["heads"])  # fmt: skip
     return layer, head, how
 
 

@@ -16,6 +16,7 @@ from attnviz.ui.bench import accuracy
 from attnviz.ui.compare import Choice, capital, title_of
 from attnviz.ui.compare_ground import Ground
 from attnviz.ui.output import dark, plot
+from attnviz.ui.state import one_of
 
 AGAINST = {"Multiply-adds": "multiply-adds a layer at 64 tokens", "Parameters": "parameters of the network"}
 GUIDES = {"O(n)": 1, "O(n²)": 2}
@@ -66,8 +67,7 @@ def accuracy_chart(choice: Choice) -> None:
         st.info(f"There is no accuracy to show yet: `make train NAME={ground.recipe}` trains a network for every "
                 "variant.")  # fmt: skip
         return
-    against = st.segmented_control("Accuracy against", list(AGAINST), default="Multiply-adds", required=True,
-                                   key="against", bind="query-params")  # fmt: skip
+    against = one_of("Accuracy against", list(AGAINST), default="Multiply-adds", key="against")
     entries = [(name, run) for name in VARIANTS for run in (SAME, EQUAL) if found.seeds(name, run)]
     values = [accuracy(found.seeds(*entry)) for entry in entries]
     across = [counted(ground, name, "multiply_adds")[0] if against == "Multiply-adds"

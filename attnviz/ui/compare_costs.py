@@ -9,8 +9,8 @@ from typing import Any
 import streamlit as st
 
 from attnviz.attention import VARIANTS, Cost
+from attnviz.chance import seeded
 from attnviz.training.bench import SHAPE
-from attnviz.training.live import seeded
 from attnviz.types import Tokens, UnsupportedMask
 from attnviz.ui.bench import Accuracy, accuracy
 from attnviz.ui.compare import Choice, title_of

@@ -25,8 +25,8 @@ KEPT = "attnviz:measured"  # session key: (bench, variant, n) -> Row
 LIMITS = {"bytes_limit": 1e9, "seconds_limit": 30}  # a visitor waits, and others want the machine too
 ASK = (
     "Measures one forward of one layer, for 64 to 16,384 tokens: the median of 20 runs in which the variants take "
-    "turns, and the most memory a fresh process holds. It takes some minutes, in which nothing else on this page "
-    "answers; another page ends it, and what is done stays."
+    "turns, and the most memory that a process of its own holds. It takes some minutes, in which nothing else on this "
+    "page answers; another page ends it, and what is done stays."
 )
 
 

@@ -19,15 +19,6 @@ from attnviz.types import AttentionCall, NamedMap, NoTokenMap, Tokens
 from attnviz.ui.compare_ground import Look, Panel, Shown, Slot
 from attnviz.ui.shelf import Shelf
 
-KINDS = {  # what is said of a kind of map
-    "weights": "weights: the layer mixes values by them",
-    "scores": "scores, before they become weights",
-    "effective": "effective map: worked out, the layer never makes it",
-    "slots": "weights over learned slots instead of tokens",
-    "landmarks": "weights from and to landmarks",
-    "context scores": "context scores: one row for all queries",
-    "channel": "channels, not tokens",
-}
 NO_ROLLOUT = (
     "A rollout multiplies the rows of all layers, which has a meaning only where they are shares of one. The rows of "
     "this map are not."

@@ -15,11 +15,11 @@ import streamlit as st
 import torch
 from torch import Tensor
 
+from attnviz.chance import seeded
 from attnviz.models import DamagedModel, ImageModel, TextModel
 from attnviz.models.layers import LayerConfig
 from attnviz.models.text import Reader
 from attnviz.models.vit import ViT, ViTConfig
-from attnviz.training.live import seeded
 from attnviz.types import Sample, Trace, UnsupportedMask
 from attnviz.ui.bench import Bench
 from attnviz.ui.cache import core, on_processor, open_any, traces

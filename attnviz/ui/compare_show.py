@@ -14,11 +14,12 @@ from attnviz.ui import compare_maps as maps
 from attnviz.ui.answers import percent
 from attnviz.ui.compare import LOOKS, NATIVE, Choice, capital
 from attnviz.ui.compare_ground import Look, Panel, Slot
-from attnviz.ui.compare_maps import KINDS, Native
+from attnviz.ui.compare_maps import Native
 from attnviz.ui.compare_numbers import Cell, estimate_words
 from attnviz.ui.compare_panels import SAME
+from attnviz.ui.display import KINDS
 from attnviz.ui.prose import section
-from attnviz.ui.state import plain, token_name
+from attnviz.ui.state import one_of, plain, token_name
 
 TALL = 340  # of a picture or matrix
 ANSWER, ONE = "Answer", "One patch"
@@ -70,8 +71,7 @@ def start_choice(choice: Choice, first: Panel, token: int) -> None:
     _, sample, trace = first.shows()
     said = choice.ground.worded
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        at = st.segmented_control("Rollouts start at", [ANSWER, ONE], default=ANSWER, required=True, key="start",
-                                  bind="query-params", format_func=said)  # fmt: skip
+        at = one_of("Rollouts start at", [ANSWER, ONE], default=ANSWER, key="start", format_func=said)
         where = said(read_from(trace)) if at == ANSWER else plain(token_name(sample.tokens["main"], token))
         st.caption(f"From {where}, heads averaged, half of every layer kept by the residual path.")
 

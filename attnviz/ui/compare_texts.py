@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float
 
 from attnviz import views
 from attnviz.attention import VARIANTS
+from attnviz.chance import seeded
 from attnviz.measures.text_heads import TEXT_MEASURES, real
 from attnviz.measures.words import singly
 from attnviz.models.text import Reader
-from attnviz.training.live import seeded
 from attnviz.training.text_bench import OPTIONS, READ, SHAPE, config_of
 from attnviz.types import AttentionCall, Sample, Tokens
 from attnviz.ui.answers import percent
@@ -27,7 +27,7 @@ from attnviz.ui.read_answers import sentiment, tag_words
 from attnviz.ui.read_look import Look as TextLook
 from attnviz.ui.read_look import look_at, middle
 from attnviz.ui.reading import Reading, read_by, remarks
-from attnviz.ui.state import of_text
+from attnviz.ui.state import of_text, one_of
 from attnviz.views.canvas import Scale
 
 TEXT, MATRIX = "Text", "Matrix"
@@ -125,8 +125,7 @@ class Texts(Ground):
 
     def look(self, tokens: Tokens | None) -> WordLook:
         """Text or matrix, and the popover that pages of texts share."""
-        drawn = st.segmented_control("Panels", [TEXT, MATRIX], default=TEXT, required=True, key="panels",
-                                     bind="query-params")  # fmt: skip
+        drawn = one_of("Panels", [TEXT, MATRIX], default=TEXT, key="panels")
         own = look_at(tokens or Tokens((), words=()))
         return WordLook(own, drawn == MATRIX, own.scale, own.colours)
 

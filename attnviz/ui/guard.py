@@ -9,14 +9,16 @@ from functools import wraps
 from typing import Any
 
 import streamlit as st
-import torch
 
 from attnviz.models import DamagedModel
+from attnviz.training.track import out_of_memory
 from attnviz.types import NoTokenMap, UnsupportedMask
 from attnviz.ui.cache import Busy
 from attnviz.ui.uploads import BadImage
 
 CALM = (DamagedModel, BadImage, UnsupportedMask, Busy)  # errors whose message is for the visitor
+NO_MEMORY = "There was not enough memory for this. Try again in a moment, or open the smaller model."
+WRONG = "Something went wrong on our side; it has been logged. Reload the page to start again."
 ELSE = "Choose another model in the sidebar, or see what this one has on the Compare page."
 log = logging.getLogger("attnviz")
 
@@ -30,12 +32,9 @@ def guard() -> Iterator[None]:
         st.info(f"This page has no true picture of this model. The reason: {str(error).rstrip('.')}. {ELSE}")
     except CALM as error:
         st.error(str(error), icon=":material/info:")
-    except (MemoryError, torch.OutOfMemoryError):
-        log.exception("out of memory")
-        st.error("There was not enough memory for this. Try again in a moment, or open the smaller model.")
-    except Exception:
+    except Exception as error:
         log.exception("a page failed")
-        st.error("Something went wrong on our side; it has been logged. Reload the page to start again.")
+        st.error(NO_MEMORY if out_of_memory(error) else WRONG)
 
 
 def fragment(body: Callable[..., Any], run_every: float | None = None) -> Callable[..., Any]:

@@ -9,33 +9,22 @@ import streamlit as st
 from jaxtyping import Float
 
 from attnviz import views
-from attnviz.measures.heads import (
-    MEASURES,
-    Measure,
-    drop_prefix,
-    measure_heads,
-    ranking,
-    uniform_distance,
-    value_weighted,
-)
+from attnviz.measures.heads import MEASURES, Measure, drop_prefix, measure_heads, ranking, value_weighted
 from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
-from attnviz.plots.depth import depth
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
-from attnviz.ui.cache import open_model, trace
-from attnviz.ui.display import masked_of, mean_of, unit_of
-from attnviz.ui.output import dark, plot
-from attnviz.ui.samples import open_sample, samples_of
+from attnviz.ui.display import kind_words, masked_of, mean_of, unit_of
 from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, spoken_name, token_name
 from attnviz.ui.subject import Subject
-from attnviz.ui.visit import prepared
 
 ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
 LAYER_CELLS = 2_200_000  # entries of one layer's maps that keep its message below the budget of 2 MB
 Table = dict[str, Float[np.ndarray, "layer head"]]  # measure -> one number per head
 KNOWN: dict[str, Measure] = {**MEASURES, **TEXT_MEASURES, "syntax": SYNTAX}  # of pictures and of texts
+Row = dict[str, Float[np.ndarray, " key"]]  # what is known of every key of a row, by its name
 NETWORK_ORDER = "Layer"
 SIGNED = "These maps are signed: an entry below zero, blue, takes away."
 NO_SHARES = "Rows of these maps do not sum to one."
+WHY_SEVERAL = "A click adds a patch or takes it away again; what the picked ones look at is summed."
 UNMEASURED = "Distance, entropy and shares are defined for shares of one and are not given here."
 
 
@@ -98,7 +87,7 @@ def send_mean(visit: Subject) -> tuple[str, str | None, str]:
         return "Your picture", None, reason
     title = f"{call_names(visit.trace)[-1]}, mean of {call.heads} heads"
     views.send_maps("start", mean, titles=[title], keys=call.keys, queries=call.queries, signed=signed(visit),
-                    unit=unit_of(call), masked=masked_of(call))  # fmt: skip
+                    kind=call.rule.kind, unit=unit_of(call), masked=masked_of(call))  # fmt: skip
     return title, "start", ""
 
 
@@ -125,34 +114,16 @@ def send_moved(visit: Subject, layer: int, head: int) -> str:
 
 def measured(visit: Subject) -> Table:
     """Every measure of every head on this picture; none where rows are no shares of one."""
-    return _measured(visit.model.digest, visit.sample.digest, visit.trace.calls)
-
-
-def over_choice(visit: Subject) -> tuple[Table, int]:
-    """The measures on this picture or averaged over all samples, as the visitor likes, and over how many pictures."""
-    chosen = st.segmented_control("Measured on", ["This picture", "All sample pictures"], default="This picture",
-                                  required=True, key="over", bind="query-params")  # fmt: skip
-    if chosen == "This picture":
-        return measured(visit), 1
-    return _averaged(visit.name, visit.model.digest)
+    return measured_calls(visit.model.digest, visit.sample.digest, visit.trace.calls)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _measured(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> Table:
+def measured_calls(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> Table:
+    """The same of any calls, kept by the digests of what they were computed by and from."""
     if not all(call.rule.stochastic for call in _calls):
         return {}
     table = measure_heads(_calls)
     return table if _calls[0].keys.prefix else {name: table[name] for name in table if name != "prefix"}
-
-
-@st.cache_data(max_entries=8, show_spinner="Measuring the heads on every sample picture")
-def _averaged(name: str, model_digest: str) -> tuple[Table, int]:
-    """The means, and over how many pictures. Only where rows are shares of one, which the picture does not decide."""
-    model = open_model(name)
-    opened = [open_sample(name, sample) for sample in samples_of(name)]
-    samples = [prepared(model.digest, picture.digest, model, picture.image) for picture in opened]
-    tables = [_measured(model_digest, sample.digest, trace(name, sample).calls) for sample in samples]
-    return {measure: np.mean([table[measure] for table in tables], 0) for measure in tables[0]}, len(tables)
 
 
 def number(name: str, value: float, patch: int | None = None) -> str:
@@ -208,56 +179,16 @@ def facts(visit: Subject, table: Table, layer: int, head: int, patch: int | None
     """The measures of the opened head in one quiet line, or why there are none."""
     parts = [f"{m.title} **{number(name, table[name][layer, head], patch)}**" for name, m in known(table).items()]
     st.markdown(" · ".join(parts) or f":small[{SIGNED if signed(visit) else NO_SHARES} {UNMEASURED}]")
+    if said := kind_words(visit.trace.calls[layer]):
+        st.caption(said)
 
 
-def depth_charts(table: Table, grid: tuple[int, int] | None, layer: int, head: int, count: int) -> None:
-    """Measures of all heads against depth, the opened head ringed."""
-    even = {} if grid is None else {"even attention": uniform_distance(grid)}
-    shown = {"distance": even, "entropy": {"even attention": 1.0}, "prefix" if "prefix" in table else "neighbours": {}}
-    measure_charts(table, shown, layer, head, pictures(count))
+def names_of(tokens: Tokens) -> list[str]:
+    """What every token is called."""
+    return [token_name(tokens, i) for i in range(len(tokens))]
 
 
-def measure_charts(table: Table, shown: dict[str, dict[str, float]], layer: int, head: int, on: str) -> None:
-    """One chart for each named measure, with lines to compare with; `on` says what it was measured on."""
-    shown = {name: references for name, references in shown.items() if name in table}
-    for column, (name, references) in zip(st.columns(max(1, len(shown))), shown.items(), strict=False):
-        measure = KNOWN[name]
-        title = measure.title + (f", {measure.unit}" if len(measure.unit) > 1 else "")
-        figure = depth(table[name], references=references, chosen=(layer, head), dark=dark(), y_title=title,
-                       form=".1%" if measure.unit == "%" else ".3g")  # fmt: skip
-        said = f"{measure.title} of every head against its layer, {on}"
-        with column:
-            plot(figure, f"depth:{name}", alt=said)
-
-
-def pictures(count: int) -> str:
-    """Over how many pictures a number was averaged."""
-    return "on this picture" if count == 1 else f"averaged over {count} pictures"
-
-
-def head_table(visit: Subject, table: Table, measure: str | None) -> None:
-    """All heads with all their measures; choosing a row opens that head."""
-    cells = order(table, measure) or [(call, head) for call in range(len(visit.trace.calls))
-                                      for head in range(visit.trace.calls[call].heads)]  # fmt: skip
-    columns: dict[str, list] = {"Head": [place(visit, *cell) for cell in cells]}
-    formats = {}
-    for name, one in known(table).items():
-        scale = 100 if one.unit == "%" else 1
-        columns[one.title] = [scale * float(table[name][cell]) for cell in cells]
-        form = {"%": "%.1f %%", "": "%.2f"}.get(one.unit, f"%.2f {one.unit}")
-        formats[one.title] = st.column_config.NumberColumn(format=form)
-
-    def open_row() -> None:
-        chosen = st.session_state["head table"]["selection"]["rows"]
-        if chosen:
-            call, head = cells[chosen[0]]
-            go(layer=call_labels(visit.trace)[call], head=head + 1)
-
-    st.dataframe(columns, hide_index=True, height=280, key="head table", column_config=formats, on_select=open_row,
-                 selection_mode="single-row")  # fmt: skip
-
-
-def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> dict[str, np.ndarray]:
+def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> Row:
     """The exact numbers behind the picture: weights of the picked tokens (their sum), and what shares become."""
     rows = call.token_map([head], list(tokens))[0]
     weights = rows.sum(0)
@@ -269,21 +200,18 @@ def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> dict[str
     return {"weight": weights.numpy(), "without prefix": kept, "weighted by value": moved.numpy()}
 
 
-def strongest(call: AttentionCall, head: int, tokens: Sequence[int], count: int = 6) -> None:
-    """The keys that get most, with exact numbers."""
-    row = exact_row(call, head, tokens)
+def strongest(row: Row, names: Sequence[str], *, shares: bool, count: int = 6) -> None:
+    """The keys that get most, with exact numbers: percent where rows are shares of one."""
     best = np.argsort(-row["weight"], kind="stable")[:count]
-    scale, form = (100, "%.2f %%") if call.rule.stochastic else (1, "%.3f")
+    scale, form = (100, "%.2f %%") if shares else (1, "%.3f")
     share = st.column_config.NumberColumn(format=form)
-    data = {"Looks at": [token_name(call.keys, int(i)) for i in best]}
+    data = {"Looks at": [names[i] for i in best]}
     data |= {name.capitalize(): scale * row[name][best] for name in ("weight", "weighted by value") if name in row}
     st.dataframe(data, hide_index=True, column_config={"Weight": share, "Weighted by value": share})
 
 
-def row_table(call: AttentionCall, head: int, tokens: Sequence[int]) -> tuple[list[str], list[list]]:
+def row_table(row: Row, names: Sequence[str]) -> tuple[list[str], list[list]]:
     """The same numbers of every key, for a CSV."""
-    row = exact_row(call, head, tokens)
-    names = [token_name(call.keys, i) for i in range(len(call.keys))]
     return ["key", *row], [[name, *values] for name, *values in zip(names, *row.values(), strict=True)]
 
 

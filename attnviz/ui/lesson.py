@@ -19,7 +19,7 @@ from attnviz.types import Trace
 from attnviz.ui.answers import percent
 from attnviz.ui.cache import core
 from attnviz.ui.output import dark, plot
-from attnviz.ui.state import buttons, go, keep_inside
+from attnviz.ui.state import buttons, go, keep_inside, one_of
 
 SENTENCE = "Tommy can be annoying but he is a good dog"
 LONGEST, LETTERS, LEAST = 24, 400, 2  # words that are read, characters that may be typed, words a step needs
@@ -72,7 +72,7 @@ def scene() -> Scene | None:
     labels = [f"{i + 1} {word}" for i, word in enumerate(reading.words)]  # a word may come twice
     keep_inside("word", labels)
     first = labels[min(FIRST, len(labels) - 1)]
-    picked = st.pills("The word to follow", labels, default=first, required=True, key="word", bind="query-params")
+    picked = one_of("The word to follow", labels, default=first, key="word", kind="pills")
     return Scene(reading.words, reading.ids, table().vectors[list(reading.ids)].numpy(), labels.index(picked or first))
 
 

@@ -38,16 +38,18 @@ def matrices(here: Scene) -> None:
     """The raw map beside that of a head with learned matrices."""
     call = here.run().calls[0]
     head = head_choice()
+    plain, found = reweigh.softmax(dot_product(here.vectors)), call.weights([head])[0].numpy()
+    most = float(np.quantile(np.stack([plain, found]), 0.97))
+    one = {"legend": False, "limits": (0, most), "height": HALF}  # one range, as they are compared
     raw, learned = st.columns(2)
     with raw:
         st.markdown("**Nothing learned**")
-        weights(reweigh.softmax(dot_product(here.vectors)), here, "lesson:raw", "Without matrices", legend=False,
-                height=HALF)  # fmt: skip
-    found = call.weights([head])[0].numpy()
+        weights(plain, here, "lesson:raw", "Without matrices", **one)
     with learned:
         st.markdown(f"**Learned:** {head_name(head).lower()}")
-        weights(found, here, "lesson:learned", head_name(head), legend=False, height=HALF)
-    st.caption(f"{row_said(found, here)}, with the learned matrices.")
+        weights(found, here, "lesson:learned", head_name(head), **one)
+    st.caption(f"{row_said(found, here)}, with the learned matrices. Colours of both end at {percent(most)}; what is "
+               "more looks the same.")  # fmt: skip
 
 
 def head_choice() -> int:
@@ -168,12 +170,12 @@ def block(here: Scene) -> None:
     figure.update_xaxes(tickangle=-40, automargin=True)
     plot(figure, "lesson:parts", alt="Length of each word's vector, and of what attention and MLP add to it")
     with torch.no_grad():
-        alone = guesses(net, [here.ids[here.chosen]], 0)
+        alone = guesses(net, here.ids, here.chosen, alone=True)
         seen = guesses(net, here.ids, here.chosen)
     hidden = " ".join("▢" if i == here.chosen else word for i, word in enumerate(here.words))
     st.markdown(f"**{hidden}**")
-    for column, title, found in zip(st.columns(2), ("With a look at the others", "A hidden word alone"), (seen, alone),
-                                    strict=True):  # fmt: skip
+    both = {"With a look at the others": seen, "With a look at none of them": alone}
+    for column, (title, found) in zip(st.columns(2), both.items(), strict=True):
         with column:
             words, chances = [table().words[i] for i, _ in found], [p for _, p in found]
             most = max(max(chances) * 1.25, 0.05)  # room for the numbers

@@ -21,6 +21,7 @@ from attnviz.ui.lesson import (
     weights,
 )
 from attnviz.ui.output import dark, plot
+from attnviz.ui.state import one_of
 
 
 def vectors(here: Scene) -> None:
@@ -60,12 +61,11 @@ def proximity(here: Scene) -> None:
 
 def products(here: Scene) -> None:
     """Dot products or cosines of all pairs, and the lengths that tell them apart."""
-    how = st.segmented_control("Compare by", ["Dot product", "Cosine"], default="Dot product", required=True,
-                               key="compare", bind="query-params")  # fmt: skip
+    how = one_of("Compare by", ["Dot product", "Cosine"], default="Dot product", key="compare")
     scores = SIMILARITIES[how.lower()](here.vectors)
     most = float(np.quantile(np.abs(scores), 0.97))  # a long vector's product with itself would pale all others
-    matrix(scores, here, "lesson:products", f"{how} of every word with every other", signed=True, value=how.lower(),
-           limits=(-most, most))  # fmt: skip
+    matrix(scores, here, "lesson:products", f"{how} of every word with every other", signed=True, limits=(-most, most),
+           value=f"{how.lower()}, colours clipped")  # fmt: skip
     lengths = np.linalg.norm(here.vectors, axis=-1)
     row_bars(lengths, here, "lesson:lengths", "Length of each word's vector", form=".2f", colours="value",
              y_title="Length")  # fmt: skip
@@ -77,8 +77,7 @@ def products(here: Scene) -> None:
 
 def normalising(here: Scene) -> None:
     """From scores to shares, row by row or, as another operation, column by column."""
-    way = st.segmented_control("Softmax along", ["Rows", "Columns"], default="Rows", required=True, key="along",
-                               bind="query-params")  # fmt: skip
+    way = one_of("Softmax along", ["Rows", "Columns"], default="Rows", key="along")
     scores = dot_product(here.vectors)
     shares = reweigh.softmax(scores, axis=-1 if way == "Rows" else 0)
     weights(shares, here, "lesson:shares", f"Softmax along {way.lower()}")

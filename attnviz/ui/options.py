@@ -8,7 +8,7 @@ import streamlit as st
 
 from attnviz.attention import OPTIONS, VARIANTS
 from attnviz.attention.options import Option
-from attnviz.ui.state import keep_inside
+from attnviz.ui.state import keep_inside, one_of
 
 
 def choose_options(variant: str) -> tuple[tuple[str, Any], ...]:
@@ -27,5 +27,5 @@ def option_choice(name: str, option: Option) -> Any:
     """One option's value, chosen by its name on screen."""
     values = {said: value for value, said in option.values.items()}
     keep_inside(name, values)
-    return values[st.segmented_control(option.title, list(values), default=option.values[option.plain], required=True,
-                                       key=name, bind="query-params", help=option.help)]  # fmt: skip
+    return values[one_of(option.title, list(values), default=option.values[option.plain], key=name,
+                         help=option.help)]  # fmt: skip

@@ -14,7 +14,7 @@ from attnviz.attention import POSITIONS
 from attnviz.measures import embeddings as measures
 from attnviz.types import AttentionCall, Tokens, Trace
 from attnviz.ui.answers import class_name
-from attnviz.ui.display import masked_of, unit_of
+from attnviz.ui.display import kind_words, masked_of, unit_of
 from attnviz.ui.output import dark
 from attnviz.ui.patches import grid_of, known
 from attnviz.ui.state import head_name, plain, token_name
@@ -133,15 +133,26 @@ def send_weights(calls: Mapping[str, AttentionCall]) -> dict[str, list[str]]:
     for name, call in calls.items():
         titles[name] = [f"{name} positions, {head_name(head).lower()}" for head in range(call.heads)]
         views.send_maps(f"weights {name}", maps[name], titles=titles[name], keys=call.keys, signed=signed,
-                        unit=unit_of(call), masked=masked_of(call))  # fmt: skip
+                        kind=call.rule.kind, unit=unit_of(call), masked=masked_of(call))  # fmt: skip
     return titles
 
 
+def row_file(calls: Mapping[str, AttentionCall], head: int, token: int) -> tuple[list[str], list[list]]:
+    """What the chosen patch gives to every key, with the model's own positions and with changed ones, for a CSV."""
+    keys = next(iter(calls.values())).keys
+    rows = [call.token_map([head], [token])[0, 0].tolist() for call in calls.values()]
+    return ["key", *calls], [[token_name(keys, i), *values] for i, values in enumerate(zip(*rows, strict=True))]
+
+
 def moved_sentence(before: AttentionCall, after: AttentionCall, head: int, token: int) -> str:
-    """How much of the weight of a token lies elsewhere after the change, in words. Raises NoTokenMap."""
+    """How much of the weight of a token lies elsewhere after the change, and what kind of maps these are, in words.
+
+    Raises NoTokenMap.
+    """
+    kind = kind_words(before)
     if not (before.rule.stochastic and after.rule.stochastic):
-        return "Rows of these maps are no shares of one, so it cannot be said how much of the weight has moved."
+        return f"Rows of these maps are no shares of one, so it cannot be said how much of the weight has moved. {kind}"
     one, other = (known(call.token_map([head])[0]) for call in (before, after))
     own, every = measures.moved(one[token], other[token]), measures.moved(one, other)
     rest = f"now lies on other keys; {percent(every)} over all queries"
-    return f"**{percent(own)}** of the weight of {plain(token_name(before.queries, token))} {rest}."
+    return f"**{percent(own)}** of the weight of {plain(token_name(before.queries, token))} {rest}. {kind}"

@@ -25,7 +25,7 @@ from attnviz.plots.theme import colour
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.display import masked_of
 from attnviz.ui.output import dark, plot
-from attnviz.ui.state import plain, set_tokens, token_name
+from attnviz.ui.state import one_of, plain, set_tokens, token_name
 from attnviz.ui.subject import Subject
 
 STAGES = {  # name on screen -> stage
@@ -100,7 +100,7 @@ def name_of(stage: str) -> str:
 def stage_choice(maps: dict[str, np.ndarray]) -> str:
     """Which stage the large pictures show."""
     names = [name for name, stage in STAGES.items() if stage in maps]
-    chosen = st.segmented_control("Show", names, default="Weights", required=True, key="stage", bind="query-params")
+    chosen = one_of("Show", names, default="Weights", key="stage")
     return STAGES[chosen]
 
 
@@ -184,8 +184,7 @@ def whole_map(
     """All queries and all keys as a matrix that can be turned, and beside it how much lengths matter."""
     matrix, off = st.columns([1.3, 1], gap="medium")
     with matrix:
-        turn = st.segmented_control("Picture", list(TURNED), default="Rows are queries", required=True,
-                                    key="picture", bind="query-params")  # fmt: skip
+        turn = one_of("Picture", list(TURNED), default="Rows are queries", key="picture")
         views.matrix_view("matrix", maps=f"pairs:{stage}", tokens=(query,), transposed=TURNED[turn], height=height,
                           on_pick=keep("token"), label=f"{name_of(stage)} of one head", **drawn)  # fmt: skip
         st.caption(TURN_SAYS[TURNED[turn]])
@@ -210,10 +209,8 @@ def joint_plane(visit: Subject, layer: int, head: int, query: int, key: int) -> 
     plane, legend = st.columns([1.9, 1], gap="medium")
     tokens = visit.sample.tokens["main"]
     with legend:
-        method = st.segmented_control("Map", ["PCA", "t-SNE"], default="PCA", required=True, key="map",
-                                      bind="query-params")  # fmt: skip
-        paint = st.segmented_control("Coloured by", ["Position", "Pixels", "Kind"], default="Position", required=True,
-                                     key="paint", bind="query-params")  # fmt: skip
+        method = one_of("Map", ["PCA", "t-SNE"], default="PCA", key="map")
+        paint = one_of("Coloured by", ["Position", "Pixels", "Kind"], default="Position", key="paint")
         colours = token_colours(visit, paint)
         if colours is not None:
             views.send_colours("pairs:colours", colours[None], titles=[f"Colours by {paint.lower()}"], keys=tokens)

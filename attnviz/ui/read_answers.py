@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
-import torch
 
 from attnviz.measures.words import grouping
 from attnviz.models import TextModel
@@ -14,7 +13,7 @@ from attnviz.models.subwords import BOS, CLS, MASK, SEP, SPECIAL
 from attnviz.models.text import WORD
 from attnviz.types import Trace
 from attnviz.ui.answers import percent
-from attnviz.ui.cache import core
+from attnviz.ui.cache import forward
 from attnviz.ui.reading import Reading
 from attnviz.ui.state import plain
 
@@ -39,8 +38,7 @@ def hidden_guesses(about: Reading, token: int, count: int = 5) -> list[Guess]:
     ids = about.sample.inputs["main"].clone()
     ids[token] = MASK
     sample = replace(about.sample, inputs={"main": ids}, digest=f"{about.sample.digest}:{token}")
-    with core(), torch.no_grad():
-        return likeliest(about.model, about.model(sample), token, count)
+    return likeliest(about.model, forward(about.name, sample), token, count)
 
 
 def bars(guesses: Sequence[Guess]) -> None:

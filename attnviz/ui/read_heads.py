@@ -8,15 +8,18 @@ from functools import lru_cache
 
 import numpy as np
 import streamlit as st
+import torch
+from torch import Tensor
 
 from attnviz import views
+from attnviz.measures.heads import value_weighted
 from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_text_heads, real
 from attnviz.models import TextModel
 from attnviz.models.subwords import first_pieces
 from attnviz.types import AttentionCall
-from attnviz.ui.cache import core, open_text_model
+from attnviz.ui.cache import forward, open_text_model
 from attnviz.ui.display import masked_of, mean_of
-from attnviz.ui.heads import Table, place
+from attnviz.ui.heads import Row, Table, place
 from attnviz.ui.read_look import Look, send
 from attnviz.ui.reading import Reading, prepared_text
 from attnviz.ui.samples import FOLDER
@@ -61,9 +64,7 @@ def syntax(name: str, model_digest: str) -> np.ndarray:
         found = parsed(model, text)
         sample = prepared_text(model.digest, text, model, text)
         if found is not None:
-            with core():
-                calls = model(sample).calls
-            hits.append(np.stack([found_heads(call, found) for call in calls]))
+            hits.append(np.stack([found_heads(call, found) for call in forward(name, sample).calls]))
     return np.concatenate(hits, -1).mean(-1)
 
 
@@ -86,6 +87,23 @@ def _measured(model_digest: str, sample_digest: str, _calls: Sequence[AttentionC
 def shares(about: Reading) -> bool:
     """Whether the rows of all maps are shares of one, so that there are measures, lines and arcs."""
     return all(call.rule.stochastic for call in about.trace.calls)
+
+
+def exact_row(call: AttentionCall, head: int, look: Look, chosen: Sequence[int]) -> Row:
+    """The exact numbers behind the picture, of what is shown: a word gives its pieces' mean, and gets their sum."""
+    groups = [list(look.groups.groups[group]) for group in chosen]
+    wanted = list(dict.fromkeys(token for group in groups for token in group))
+    place = {token: at for at, token in enumerate(wanted)}
+
+    def together(rows: Tensor) -> np.ndarray:
+        of_words = [rows[[place[token] for token in group]].mean(0) for group in groups]
+        return torch.stack(of_words).float().numpy()
+
+    rows = together(call.token_map([head], wanted)[0])
+    if not call.rule.stochastic:
+        return {"weight": look.keys(rows).sum(0)}
+    moved = together(value_weighted(call, [head], wanted)[0])
+    return {"weight": look.rows(rows).sum(0), "weighted by value": look.keys(moved).sum(0)}
 
 
 def even(call: AttentionCall) -> float:

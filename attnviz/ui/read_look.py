@@ -14,7 +14,7 @@ from attnviz.measures.words import Grouping, grouped, grouped_mask, grouping
 from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.answers import percent
 from attnviz.ui.display import COLOURS, FIRST, SCALES, WHY_SCALE, masked_of
-from attnviz.ui.state import chosen_tokens, set_tokens
+from attnviz.ui.state import chosen_tokens, one_of, set_tokens
 from attnviz.views.canvas import Scale
 
 WHY_WORDS = "What a word gives is the mean over its pieces, what it gets their sum: rows still sum to one."
@@ -50,8 +50,12 @@ class Look:
 
     def rows(self, values: Float[np.ndarray, "map key"]) -> Float[np.ndarray, "map group_key"]:
         """Single rows over tokens as rows over what is shown."""
-        found = np.stack([values[..., list(group)].sum(-1) for group in self.groups.groups], -1)
+        found = self.keys(values)
         return found if self.special else found / found.sum(-1, keepdims=True).clip(1e-12)
+
+    def keys(self, values: Float[np.ndarray, "map key"]) -> Float[np.ndarray, "map group_key"]:
+        """The same, not divided by what is left of them."""
+        return np.stack([values[..., list(group)].sum(-1) for group in self.groups.groups], -1)
 
     def masked(self, call: AttentionCall) -> Bool[np.ndarray, "group_query group_key"] | None:
         """What a mask forbids; None where there is none."""
@@ -91,9 +95,7 @@ def look_at(tokens: Tokens, *, grouped: bool = True) -> Look:
         if grouped:
             words = st.toggle("Whole words", key="words", bind="query-params", help=WHY_WORDS)
             special = not st.toggle("Leave out special tokens", key="leave", bind="query-params", help=WHY_SPECIAL)
-        scale = st.segmented_control(
-            "Scale", list(SCALES), default=FIRST, required=True, key="scale", bind="query-params", help=WHY_SCALE
-        )
+        scale = one_of("Scale", list(SCALES), default=FIRST, key="scale", help=WHY_SCALE)
         colours = st.selectbox("Colours", list(COLOURS), key="colours", bind="query-params")
     real = any(word >= 0 for word in tokens.words or ())
     groups = grouping(tokens, whole_words=words, special=special or not real)

@@ -14,6 +14,7 @@ from attnviz.types import AttentionCall
 from attnviz.ui.output import dark, plot
 from attnviz.ui.queries_keys import SAYS, STAGES, joint_points, name_of
 from attnviz.ui.reading import Reading
+from attnviz.ui.state import one_of
 
 WRITTEN = 40  # points that still have room for their names
 
@@ -41,9 +42,8 @@ def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick: Cal
 
 def joint_plane(about: Reading, layer: int, head: int, query: int, key: int) -> None:
     """All queries and keys of a head in one plane, coloured by their place in the text."""
-    method = st.segmented_control("Map", ["PCA", "t-SNE"], default="PCA", required=True, key="map", bind="query-params")
-    paint = st.segmented_control("Coloured by", ["Position", "Kind"], default="Position", required=True, key="paint",
-                                 bind="query-params")  # fmt: skip
+    method = one_of("Map", ["PCA", "t-SNE"], default="PCA", key="map")
+    paint = one_of("Coloured by", ["Position", "Kind"], default="Position", key="paint")
     call = about.trace.calls[layer]
     points = np.concatenate(joint_points(about.model.digest, about.sample.digest, layer, head, method, call))
     count, labels = len(call.keys), names_of(call)

@@ -19,6 +19,7 @@ from attnviz.ui.output import dark, plot
 from attnviz.ui.patches import known
 from attnviz.ui.places import Change
 from attnviz.ui.reading import Reading
+from attnviz.ui.state import one_of
 
 SCHEMES = ("Sines and cosines", "Rotary", "ALiBi", "T5 buckets")
 BASES = (10, 100, 1_000, 10_000, 100_000)
@@ -59,8 +60,9 @@ def scheme(name: str) -> None:
 def waves() -> None:
     """The table of sines and cosines and the dot product of every two places."""
     first, second, third = st.columns(3, gap="large")
-    count = first.slider("Tokens", 2, 256, 64, key="tokens", bind="query-params")
+    count = first.slider("Tokens", 2, 384, 64, key="tokens", bind="query-params")
     dim = second.slider("Dimension", 4, 256, 64, 4, key="dimension", bind="query-params")
+    dim -= dim % 4  # an address may name a number between the slider's steps
     base = third.select_slider("Base", BASES, 10_000, key="base", bind="query-params")
     table = POSITIONS["sine"].table(Tokens(tuple(map(str, range(count)))), dim, base).numpy()
     left, right = st.columns(2, gap="large")
@@ -76,8 +78,8 @@ def waves() -> None:
 def rotary() -> None:
     """How every pair of channels turns with distance, and the score of a query and a key that agree."""
     first, second, third = st.columns(3, gap="large")
-    count = first.slider("Distance", 8, 512, 128, 8, key="tokens", bind="query-params")
-    dim = second.slider("Channels of a head", 4, 128, 32, 4, key="dimension", bind="query-params")
+    count = first.slider("Distance", 8, 512, 128, 8, key="distance", bind="query-params")
+    dim = second.slider("Channels of a head", 4, 128, 32, 4, key="channels", bind="query-params")
     base = third.select_slider("Base", BASES, 10_000, key="base", bind="query-params")
     apart = np.arange(count)
     cosines = np.cos(apart[None] * frequencies(dim // 2, base).numpy()[:, None])
@@ -97,7 +99,7 @@ def alibi() -> None:
     """The slopes of all heads, and how far each head still sees."""
     first, second = st.columns(2, gap="large")
     heads = first.slider("Heads", 1, 16, 8, key="fan", bind="query-params")
-    count = second.slider("Distance", 8, 512, 64, 8, key="tokens", bind="query-params")
+    count = second.slider("Distance", 8, 512, 64, 8, key="distance", bind="query-params")
     slopes, apart = np.asarray(alibi_slopes(heads), dtype=float), np.arange(count)
     left, right = st.columns(2, gap="large")
     with left:
@@ -116,9 +118,8 @@ def alibi() -> None:
 def buckets() -> None:
     """Which bucket each distance falls into."""
     first, second = st.columns(2, gap="large")
-    count = first.slider("Distance", 8, 256, 160, 8, key="tokens", bind="query-params")
-    both = second.segmented_control("Model", ["Encoder", "Decoder"], default="Encoder", required=True, key="kind",
-                                    bind="query-params") == "Encoder"  # fmt: skip
+    count = first.slider("Distance", 8, 512, 160, 8, key="distance", bind="query-params")
+    both = one_of("Model", ["Encoder", "Decoder"], default="Encoder", key="kind", where=second) == "Encoder"
     apart = torch.arange(-count, count + 1)
     found = t5_bucket(apart, causal=not both).numpy()
     figure = plots.lines({"Bucket": found}, x=apart.numpy(), colours={"Bucket": "position"}, form=".0f",

@@ -108,7 +108,8 @@ def neighbour_figure(found: list[tuple[str, float]]) -> Any:
 
 def stages(about: Reading) -> list[str]:
     """The places where a token's vector can be looked at, by their names on screen."""
-    return ["Content", "With position", *(f"After {layer_name(i).lower()}" for i in range(about.model.config.layers))]
+    entered = "With position" if known(about.trace.position["main"]).any() else "Enters layer 1"
+    return ["Content", entered, *(f"After {layer_name(i).lower()}" for i in range(about.model.config.layers))]
 
 
 def vectors_at(about: Reading, stage: int) -> Float[np.ndarray, "token feature"]:

@@ -24,7 +24,7 @@ from attnviz.ui.cache import core
 from attnviz.ui.heads import middle
 from attnviz.ui.output import dark, plot
 from attnviz.ui.shelf import Shelf
-from attnviz.ui.state import chosen_token, go, keep_inside, layer_name, token_name, worded
+from attnviz.ui.state import chosen_token, go, keep_inside, layer_name, one_of, token_name, worded
 from attnviz.ui.subject import Subject
 
 Drawn = TypeVar("Drawn")
@@ -109,11 +109,10 @@ def choose(visit: Subject, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, bo
     keep_inside("target", options)
     keep_inside("from", range(1, depth + 1))
     top = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-    target = top.segmented_control("Relevance starts at", options, default=ANSWER, required=True, key="target",
-                                   bind="query-params", help=worded(HELP["target"], tokens),
-                                   format_func=lambda name: worded(name, tokens))  # fmt: skip
-    fusion = top.segmented_control("Heads of a layer", list(FUSED), default="Mean", required=True, key="fusion",
-                                   bind="query-params", help=HELP["fusion"])  # fmt: skip
+    target = one_of("Relevance starts at", options, default=ANSWER, key="target", where=top,
+                    help=worded(HELP["target"], tokens), format_func=lambda name: worded(name, tokens))  # fmt: skip
+    fusion = one_of("Heads of a layer", list(FUSED), default="Mean", key="fusion", where=top,
+                    help=HELP["fusion"])  # fmt: skip
     with top:
         drawn = look()
     weight, share, first = st.columns(3, gap="medium")
@@ -124,8 +123,8 @@ def choose(visit: Subject, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, bo
     by_row = share.toggle("Row by row", key="rows", bind="query-params", help=HELP["rows"])
     start = first.slider("From layer", 1, depth, 1, key="from", bind="query-params", help=HELP["from"])
     weight.caption(measured_words(visit))
-    common = first.segmented_control("Range of colours", list(RANGES), default=OWN, required=True, key="range",
-                                     bind="query-params", help=HELP["range"]) == COMMON  # fmt: skip
+    common = one_of("Range of colours", list(RANGES), default=OWN, key="range", where=first,
+                    help=worded(HELP["range"], tokens)) == COMMON  # fmt: skip
     token = chosen_token("token", len(tokens), middle(tokens))
     return Choice(target, token, FUSED[fusion], alpha / 100, discard / 100, by_row, start - 1, depth), drawn, common
 
@@ -219,8 +218,12 @@ def send(visit: Subject, choice: Choice, result: Result) -> None:
 
 def small(labels: dict[str, str]) -> str:
     """The labels of a map in one quiet line; the heading above it names method and target."""
-    said = " · ".join(f"{name} {value}" for name, value in labels.items() if name not in ("method", "target"))
-    return f":small[:gray[{said}]]"
+    return f":small[:gray[{in_line(labels)}]]"
+
+
+def in_line(labels: dict[str, str]) -> str:
+    """The labels of a map but method and target, one after the other."""
+    return " · ".join(f"{name} {value}" for name, value in labels.items() if name not in ("method", "target"))
 
 
 def raw_labels(choice: Choice, tokens: Tokens) -> dict[str, str]:
@@ -280,18 +283,18 @@ def residual_chart(visit: Subject, choice: Choice) -> None:
     st.caption(f"‖x‖ to ‖attention(x)‖, means over tokens: {', '.join(words)}. Dotted: the weight chosen above.")
 
 
-def arrays(visit: Subject, choice: Choice, result: Result) -> dict[str, np.ndarray]:
-    """Every number on the page with its labels, for an NPZ."""
+def arrays(visit: Subject, choice: Choice, result: Result, name: str) -> dict[str, np.ndarray]:
+    """Every number on the page with its labels, for an NPZ; `name` is that of the target."""
     tokens = visit.sample.tokens["main"]
     found = {"rollout": result.steps[choice.first], "by_first_layer": result.steps, "raw_attention": result.raw}
-    words = {"model": visit.name, "picture": visit.source, **choice.labels(tokens)}
+    words = {"model": visit.name, "input": visit.source, **choice.labels(tokens), "target": name}
     return found | {"labels": np.array([f"{k}: {v}" for k, v in words.items()]), "tokens": np.array(tokens.labels)}
 
 
-def rows(visit: Subject, choice: Choice, result: Result) -> tuple[list[str], list[list]]:
-    """Relevance of every token with its labels, for a CSV."""
+def rows(visit: Subject, choice: Choice, result: Result, name: str) -> tuple[list[str], list[list]]:
+    """Relevance of every token with its labels, for a CSV; `name` is that of the target."""
     tokens = visit.sample.tokens["main"]
-    labels = {"model": visit.name, **choice.labels(tokens)}
+    labels = {"model": visit.name, **choice.labels(tokens), "target": name}
     row = result.steps[choice.first]
     table = [[token_name(tokens, i), row[i], result.raw[i], *labels.values()] for i in range(len(tokens))]
     return ["token", "rollout", "raw attention", *labels], table

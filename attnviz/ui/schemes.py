@@ -14,7 +14,7 @@ from attnviz.measures import embeddings as measures
 from attnviz.types import Tokens
 from attnviz.ui.output import dark
 from attnviz.ui.patches import known
-from attnviz.ui.state import keep_inside
+from attnviz.ui.state import keep_inside, one_of
 from attnviz.ui.visit import Visit
 
 FIRST = "sine"  # the scheme to begin with
@@ -91,8 +91,7 @@ def scheme_choice(visit: Visit) -> str:
     titles = {e.title: name for name, e in POSITIONS.items() if e.relative is None and (not e.learned or name == own)}
     keep_inside("scheme", titles)
     first = POSITIONS[FIRST].title
-    chosen = st.segmented_control("Scheme", list(titles), default=first, required=True, key="scheme",
-                                  bind="query-params")  # fmt: skip
+    chosen = one_of("Scheme", list(titles), default=first, key="scheme")
     return titles[chosen or first]
 
 
@@ -112,6 +111,7 @@ def table_choice(visit: Visit, scheme: str) -> Table:
             count = st.slider("Tokens", 2, 384, 64, key="tokens", bind="query-params")
     if not entry.learned:
         dim = second.slider("Dimension", 4, 256, 64, 4, key="dimension", bind="query-params")
+        dim -= dim % 4  # an address may name a number between the slider's steps
     if scheme in WAVES:
         base = third.select_slider("Base", BASES, 10_000, key="base", bind="query-params")
     return table_for(visit, scheme, side=side, count=count, dim=dim, base=base)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Sequence
+from typing import Any, Literal, TypeVar
 
 import streamlit as st
 
@@ -14,6 +15,7 @@ from attnviz.types import AttentionCall, Tokens, Trace
 
 SEEN = "attnviz:seen"  # session key: what each parameter of our own said in the URL when we last looked
 PAGE = "attnviz:page"
+Option = TypeVar("Option")
 
 
 def layer_name(index: int) -> str:
@@ -79,12 +81,29 @@ def head_choice(call: AttentionCall, key: str = "head") -> int:
     return buttons("Head", list(range(1, call.heads + 1)), key, at=0)
 
 
-def buttons(label: str, options: Sequence[int | str], key: str, *, at: int) -> int:
+def buttons(label: str, options: Sequence[int | str], key: str, *, at: int, **look: Any) -> int:
     """A row of buttons bound to the URL; the place of the chosen one, option `at` to begin with."""
     keep_inside(key, options)
-    return options.index(
-        st.segmented_control(label, options, default=options[at], required=True, key=key, bind="query-params")
-    )
+    return options.index(one_of(label, options, default=options[at], key=key, **look))
+
+
+def one_of(
+    label: str,
+    options: Sequence[Option],
+    *,
+    default: Option,
+    key: str,
+    where: Any = st,
+    kind: Literal["segmented_control", "pills"] = "segmented_control",
+    **look: Any,
+) -> Option:
+    """A row of buttons, one of them always pressed, bound to the URL. `where` is the container it stands in.
+
+    Streamlit takes an empty value in the address ("?layer=") for none pressed, required or not: here it is the default.
+    """
+    control = getattr(where, kind)
+    picked = control(label, options, default=default, required=True, key=key, bind="query-params", **look)
+    return default if picked is None else picked
 
 
 def keep_inside(key: str, options: Container[object]) -> None:

@@ -24,7 +24,7 @@ from attnviz.ui.options import choose_options
 from attnviz.ui.output import dark, plot
 from attnviz.ui.prose import section
 from attnviz.ui.samples import TRAINED_HERE
-from attnviz.ui.state import chosen_tokens, go, head_name, keep_inside, set_tokens
+from attnviz.ui.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens
 
 RACE = "attnviz:race"  # session key: what this visitor trains
 EVERY = 1.5  # seconds between two looks at a race that learns
@@ -36,7 +36,7 @@ HELP = {
     "rival": "A second network beside it: same seed, same pictures in the same order, same optimiser, same steps. "
     "Options do not change it.",
     "positions": "How the network is told where a patch lies.",
-    "epochs": "How often every picture is seen.",
+    "epochs": "How often nearly every picture is seen.",
     "seed": "Where the random numbers start: first parameters, order and changes of the pictures.",
 }
 
@@ -70,8 +70,7 @@ def choose() -> live.Plan:
     positions = row.selectbox("Positions", list(POSITIONS), key="places", bind="query-params", width=230,
                               format_func=lambda name: POSITIONS[name].title, help=HELP["positions"])  # fmt: skip
     keep_inside("epochs", EPOCHS)
-    epochs = row.segmented_control("Epochs", EPOCHS, default=10, required=True, key="epochs", bind="query-params",
-                                   help=HELP["epochs"])  # fmt: skip
+    epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=row, help=HELP["epochs"])
     keep_inside("seed", range(1000))
     seed = row.number_input("Seed", 0, 999, 0, key="seed", bind="query-params", help=HELP["seed"], width=120)
     others = {NOBODY: (), PLAIN: (variant,)}.get(rival, (rival,))
@@ -128,7 +127,7 @@ def buttons(race: live.Race, plan: live.Plan) -> None:
 
 def adopt(lane: live.Lane) -> None:
     """Make what was trained a model that this visitor can choose on every page, and choose it."""
-    kept, name = trained_here(), f"{TRAINED_HERE}{lane.title}"
+    kept, name = trained_here(), f"{TRAINED_HERE}{lane.whole_title}"
     model = live.opened(lane, name)
     names = [name, *(f"{name} ({number})" for number in range(2, ALIKE + 1))]
     model.name = next((one for one in names if one not in kept or kept[one].digest == model.digest), names[-1])
@@ -218,7 +217,7 @@ def digit_choice() -> int:
     """Which of the ten held-out pictures is watched."""
     options = list(range(10))
     keep_inside("digit", options)
-    return st.segmented_control("Digit", options, default=3, required=True, key="digit", bind="query-params")
+    return one_of("Digit", options, default=3, key="digit")
 
 
 def tokens_of() -> Tokens:

@@ -92,6 +92,12 @@ def use(sample: str) -> None:
 
 def restart() -> None:
     """Another sentence: forget what was chosen of the last one."""
+    set_tokens("asking", ())
+    restart_search()
+
+
+def restart_search() -> None:
+    """Another search: its best translation is shown, all of it."""
     set_tokens("choice", ())
     restart_steps()
 
@@ -211,7 +217,7 @@ def pick(tokens: Sequence[int]) -> None:
 
 def beam_choice() -> int:
     """How many translations are kept while searching."""
-    return WIDTHS[buttons("Beam width", WIDTHS, "beam", at=WIDTHS.index(BEAM))]
+    return WIDTHS[buttons("Beam width", WIDTHS, "beam", at=WIDTHS.index(BEAM), on_change=restart_search)]
 
 
 def alternative(model: TranslationModel, beams: Sequence[Beam]) -> Beam:

@@ -18,7 +18,7 @@ from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.answers import percent
 from attnviz.ui.output import dark, plot
 from attnviz.ui.read_look import WHY_WORDS
-from attnviz.ui.state import buttons, chosen_token, head_name, layer_name, set_tokens
+from attnviz.ui.state import buttons, chosen_token, head_name, layer_name, one_of, set_tokens
 from attnviz.ui.translate import Written, pick, plain
 
 Kind = Literal["cross", "encoder", "decoder"]
@@ -50,8 +50,7 @@ class Look:
 def look_choice(model: TranslationModel) -> Look:
     """Between the languages or within one of them, and the layer and head."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        kind = st.segmented_control("Attention", list(KINDS), default=next(iter(KINDS)), required=True, key="look",
-                                    bind="query-params")  # fmt: skip
+        kind = one_of("Attention", list(KINDS), default=next(iter(KINDS)), key="look")
         layer = buttons("Layer", [ALL, *range(1, model.config.layers + 1)], "of_layer", at=0) - 1
         head = buttons("Head", [ALL, *range(1, model.config.heads + 1)], "of_head", at=0) - 1
     return Look(KINDS[kind], None if layer < 0 else layer, None if head < 0 else head)
@@ -195,7 +194,10 @@ def named_apart(words: Tokens) -> Tokens:
 def record(model: TranslationModel) -> str:
     """How good a translator is, from its card."""
     tests = [test for test in model.facts.get("tests", []) if test["decoding"] != "greedy"]
-    told = "; ".join(f"BLEU {test['bleu']:.1f} on {test['sentences']:,} sentences of {test['name']}" for test in tests)
+    told = "; ".join(
+        f"BLEU {test['bleu']:.1f} ({test['decoding']}) on {test['sentences']:,} sentences of {test['name']}"
+        for test in tests
+    )
     if not told:
         return ""
     facts = model.facts

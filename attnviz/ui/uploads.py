@@ -122,8 +122,9 @@ def eight_bit(picture: Image.Image) -> Image.Image:
     """16-bit grey as 8-bit grey: the high byte, since a plain conversion would clip nearly all of it to white."""
     if not picture.mode.startswith(("I", "F")):
         return picture
-    values = np.asarray(picture).astype(np.int64) >> 8
-    grey = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    values = np.asarray(picture)
+    whole = values.astype(np.int32) if values.dtype.kind == "f" else values  # no wider: 25 million pixels may come
+    grey = Image.fromarray((whole >> 8).clip(0, 255).astype(np.uint8))
     grey.info = dict(picture.info)
     return grey
 

@@ -54,7 +54,8 @@ def sidebar() -> None:
             bring_picture("image")
         device = st.empty()
     problem = st.empty()  # always there, so that what follows keeps its place and its state
-    if sentence := st.session_state.get(PROBLEM):
+    sentence, *said_at = st.session_state.get(PROBLEM, ("",))
+    if sentence and tuple(said_at) == place():
         problem.warning(sentence, icon=":material/image_not_supported:")
     alone = ALONE.get(st.session_state.get(PAGE, ""))
     about.caption(f"This page looks into {alone}; the choice here is for the others." if alone else said_of(name))
@@ -77,8 +78,10 @@ def choose_picture(model: str) -> str:
     last = st.session_state.setdefault(LAST, {})
     if st.session_state.get("sample", options[0]) not in options:
         st.session_state["sample"] = last.get(model, options[0])
-    last[model] = st.selectbox("Picture", options, key="sample", bind="query-params")
-    return last[model]
+    chosen = st.selectbox("Picture", options, key="sample", bind="query-params")
+    if chosen not in own_pictures():
+        last[model] = chosen
+    return chosen
 
 
 def bring_picture(key: str) -> None:
@@ -100,9 +103,15 @@ def take(key: str, kind: str) -> None:
         own_pictures()[kind] = decode(file.getvalue())
         st.session_state["sample"] = kind
     except (BadImage, Busy) as error:
-        st.session_state[PROBLEM] = str(error)
+        st.session_state[PROBLEM] = (str(error), *place())
     except MemoryError:  # no page's guard stands around a callback
-        st.session_state[PROBLEM] = "There was not enough memory for this picture. Make it smaller and try again."
+        sentence = "There was not enough memory for this picture. Make it smaller and try again."
+        st.session_state[PROBLEM] = (sentence, *place())
+
+
+def place() -> tuple[object, object]:
+    """The page and the picture that are open: a sentence about an upload is no use on another one."""
+    return st.session_state.get(PAGE), st.session_state.get("sample")
 
 
 def visit() -> Visit:

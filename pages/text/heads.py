@@ -5,8 +5,9 @@ from typing import Any
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import heads, read_heads, read_look
+from attnviz.ui import head_charts, heads, read_heads, read_look
 from attnviz.ui.prose import section
+from attnviz.ui.state import of_text
 
 about = ui.reading()
 calls, tokens = about.trace.calls, about.sample.tokens["main"]
@@ -23,7 +24,7 @@ def open_head(cell: tuple[int, ...]) -> None:
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         head = ui.head_choice(calls[layer := ui.call_choice(about.trace)])
-        several = st.toggle("Pick several", key="several", bind="query-params")
+        several = st.toggle("Pick several", key="several", bind="query-params", help=of_text(heads.WHY_SEVERAL))
         look = read_look.look_at(tokens)
     exact = read_heads.send_all(about, look)
     slot = read_heads.slots(about)[layer] if exact else read_heads.send_layer(about, look, layer)
@@ -40,11 +41,11 @@ def page() -> None:
         if said := look.left_out(one, shares=read_heads.shares(about)):
             st.caption(said)
         heads.facts(about, table, layer, head)
-        heads.strongest(calls[layer], head, [look.groups.first(group) for group in chosen])
+        row = read_heads.exact_row(calls[layer], head, look, chosen)
+        heads.strongest(row, look.tokens.labels, shares=calls[layer].rule.stochastic)
     with grid:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            mode = st.segmented_control("All heads", ["One word", "Matrices"], default="Matrices", required=True,
-                                        key="grid", bind="query-params")  # fmt: skip
+            mode = ui.one_of("All heads", ["One word", "Matrices"], default="Matrices", key="grid")
             measure = heads.order_choice(table)
         across = max(call.heads for call in calls)
         views.tiles_view("all", maps=read_heads.slots(about), order=heads.order(table, measure),
@@ -57,7 +58,7 @@ def page() -> None:
 
     ways = read_heads.VIEWS if read_heads.shares(about) else ("Matrix",)
     ui.keep_inside("view", ways)
-    show = st.segmented_control("Show", ways, default=ways[0], required=True, key="view", bind="query-params")
+    show = ui.one_of("Show", ways, default=ways[0], key="view")
     if show == "Lines":
         others, least, most, mass = read_heads.lines_choice(calls[layer].heads, head)
         views.lines_view("lines", maps=slot, index=head, heads=others, tokens=chosen, least=least, most=most,
@@ -68,18 +69,19 @@ def page() -> None:
                           label=f"All weights of {opened.lower()}", **drawn)  # fmt: skip
     else:
         arcs = read_heads.gold(about, look)
-        alone = chosen if "token" in st.query_params else ()  # the whole tree until a word is picked
+        alone = chosen if st.session_state.get("token") else ()  # the whole tree until a word is picked
         views.arcs_view("arcs", maps=slot, index=head, tokens=alone, gold=arcs, on_pick=look.pick, follows="all",
                         label=f"Arcs of {opened.lower()}")  # fmt: skip
         section("text/heads", "Arcs" if arcs else "Arcs without a treebank", title=False)
+        if arcs and "syntax" in about.model.facts:
+            section("text/heads", "Arcs, where one head was trained", title=False)
 
     section("text/heads", "What the heads do, layer by layer")
     even = {"even attention": read_heads.even(calls[0])}
-    heads.measure_charts(table, {"reach": {}, "spread": even, "first": {}}, layer, head, "on this text")
-    heads.head_table(about, table, measure)
+    head_charts.measure_charts(about, table, {"reach": {}, "spread": even, "first": {}}, layer, head, "on this text")
+    head_charts.head_table(about, table, measure)
     ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
-                 lambda: heads.row_table(calls[layer], head, [look.groups.first(g) for g in chosen]),
-                 "heads-text")  # fmt: skip
+                 lambda: heads.row_table(row, look.tokens.labels), "heads-text")  # fmt: skip
 
 
 page()

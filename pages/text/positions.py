@@ -35,8 +35,7 @@ def without() -> None:
     """The real model with its positions removed or shuffled, beside itself."""
     section("text/positions", "Take positions away")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        how = st.segmented_control("Positions", list(places.CHANGES), default="Removed", required=True, key="change",
-                                   bind="query-params")  # fmt: skip
+        how = ui.one_of("Positions", list(places.CHANGES), default="Removed", key="change")
         one = ui.head_choice(about.trace.calls[at := ui.call_choice(about.trace)])
         look = read_look.look_at(tokens)
     changed = ui.trace(about.name, about.sample, positions=places.CHANGES[how])
@@ -61,8 +60,7 @@ def without() -> None:
 def made() -> None:
     """Schemes made to order, without training."""
     section("text/positions", "Schemes")
-    name = st.segmented_control("Scheme", read_places.SCHEMES, default=read_places.SCHEMES[0], required=True,
-                                key="scheme", bind="query-params")  # fmt: skip
+    name = ui.one_of("Scheme", read_places.SCHEMES, default=read_places.SCHEMES[0], key="scheme")
     read_places.scheme(name)
     section("text/positions", name, title=False)
 

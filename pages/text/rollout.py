@@ -23,8 +23,8 @@ def page() -> None:
     group = read_rollout.group_of(choice, look)
     result = read_rollout.of_word(rollout.work_out(about, choice), look, group)
     chosen = () if group is None else (group,)
-    name = plain(choice.name(tokens) if group is None else look.tokens.labels[group])
-    last = choice.depth
+    target = choice.name(tokens) if group is None else look.tokens.labels[group]
+    name, last = plain(target), choice.depth
     read_rollout.send(choice, result, look)
     drawn = {"maps": rollout.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours, "shared": common,
              "stretched": not common, "on_pick": lambda picked: read_rollout.pick(about, look, picked)}  # fmt: skip
@@ -32,12 +32,12 @@ def page() -> None:
     large, beside = st.columns([1.5, 1], gap="medium")
     with large:
         st.markdown(f"**Rollout** of {name}, {choice.span}  \n{rollout.small(choice.labels(tokens))}")
-        views.text_view("large", index=choice.first, label="Your text with the rollout", **drawn)
+        views.text_view("large", index=choice.first, label=f"Your text with the rollout of {target}", **drawn)
         st.markdown(read_rollout.special_words(tokens, choice, result))
         st.caption(rollout.caveats(about, common))
     with beside:
         st.markdown(f"**Raw attention**, layer {last} alone  \n{rollout.small(rollout.raw_labels(choice, tokens))}")
-        views.text_view("raw", index=last, label="Your text with raw attention", **drawn)
+        views.text_view("raw", index=last, label=f"Your text with raw attention of {target}", **drawn)
         read_rollout.top_words(choice, result, look)
 
     section("text/rollout", "Layer by layer")
@@ -53,8 +53,8 @@ def page() -> None:
     with chart:
         section("text/rollout", "How much does the residual path carry?")
         rollout.residual_chart(about, choice)
-    ui.downloads(lambda: rollout.arrays(about, choice, result), lambda: rollout.rows(about, choice, result),
-                 "rollout-text")  # fmt: skip
+    ui.downloads(lambda: rollout.arrays(about, choice, result, target),
+                 lambda: rollout.rows(about, choice, result, target), "rollout-text")  # fmt: skip
 
 
 page()

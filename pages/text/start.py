@@ -20,10 +20,9 @@ with st.container(horizontal=True):
         for number, text in enumerate(sentences_of(about.name)[SHOWN:]):
             st.button(text, key=f"sample:{SHOWN + number}", on_click=use, args=(about.name, text), type="tertiary")
     st.button("Look at a picture", icon=":material/image:", on_click=ui.go, kwargs={"model": "vit"})
-    if not model.config.causal:
-        with st.popover("A treebank sentence", icon=":material/account_tree:"):
-            for number, text in enumerate(read_heads.treebank()):
-                st.button(text, key=f"treebank:{number}", on_click=use, args=(about.name, text), type="tertiary")
+    with st.popover("A treebank sentence", icon=":material/account_tree:"):
+        for number, text in enumerate(read_heads.treebank()):
+            st.button(text, key=f"treebank:{number}", on_click=use, args=(about.name, text), type="tertiary")
 ui.remarks(about)
 
 text, answer = st.columns([2, 1], gap="large")
