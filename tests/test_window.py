@@ -222,6 +222,8 @@ def test_cost_in_numbers() -> None:
     band = Window(256, 8, radius=31, bias=False).cost(1024, 1024)
     assert (band.parameters, band.multiply_adds) == (262_144, 268_435_456 + 2 * 1024 * 63 * 256)
     assert band.state_bytes == 4 * 2 * 32 * 256
+    shared = Window(256, 8, radius=31, kv_heads=2, bias=False)  # keys and values of two heads of 32 features
+    assert shared.cost(1024, 1024).state_bytes == 4 * 2 * 32 * 2 * 32
     assert Window(256, 8, radius=2000, bias=False).cost(1024, 1024) == MultiHead(256, 8, bias=False).cost(1024, 1024)
 
 
