@@ -30,12 +30,10 @@ VIEWS = Path(__file__).with_name("views_app.py")
 FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 WHERE = "(canvas, at) => __attnviz.kinds.tiles.where(__attnviz.views.grid, at)"
 NODES = "() => document.querySelectorAll('*').length"
-OPENED = """slots => globalThis.__attnviz && slots.every(slot => {
-  const record = __attnviz.records.get(slot);
-  return record && record.ready && __attnviz.opened.get(slot) === record })"""
 EXACT = """([layer, head]) => {
-  const {matrix} = __attnviz.views;
-  return !matrix.rough && matrix.maps === `layer ${layer}` && matrix.index === head }"""
+  const {views: {matrix}, records} = __attnviz, maps = `layer ${layer}`;
+  return matrix?.maps === maps && matrix.index === head && !matrix.rough && Boolean(records.get(maps)?.ready) }"""
+OPENED = f"() => globalThis.__attnviz?.records.get('overview')?.ready && ({EXACT})([0, 0])"
 LARGE = f"""at => {{
   const {{rough}} = __attnviz.views.matrix, [layer, head] = at;
   return (rough?.row === layer && rough.column === head) || ({EXACT})(at) }}"""
@@ -104,7 +102,7 @@ def measure_ours(browser: Browser, address: str, tokens: int) -> Figures:
     before = sum(received)
     started = time.perf_counter()
     page.get_by_role("button", name="Show").click()
-    page.wait_for_function(OPENED, arg=["overview", "layer 0"], polling="raf")
+    page.wait_for_function(OPENED, polling="raf")
     page.evaluate(FRAMES)
     drawn = time.perf_counter() - started
     settled(page)

@@ -65,8 +65,8 @@ def page() -> None:
     matrix, check = st.columns(2, gap="medium")
     with matrix:
         st.markdown("**The whole matrix:** rows are queries, columns are keys")
-        views.matrix_view("matrix", maps=slot, index=index, tokens=chosen, on_pick=pick, height=560, follows="all",
-                          drop_prefix=look.drop_prefix, label=f"All weights of {opened.lower()}",
+        views.matrix_view("matrix", maps=slot, index=index, tokens=chosen, several=several, on_pick=pick, height=560,
+                          follows="all", drop_prefix=look.drop_prefix, label=f"All weights of {opened.lower()}",
                           **drawn)  # fmt: skip
     with check:
         if table:

@@ -20,7 +20,7 @@ const arcsView = {
     return record && {token: Math.min(record.keys.count - 1, Math.max(0, from + right))};
   },
   places: (view, {token}) => ({query: placeOf(arcsView.record(view).keys, token), key: null}),
-  pick: (view, {token}) => toggle(view, token, false),
+  pick: (view, {token}) => toggle(view, token),
   where: (view, {token}) => arcsView.boxes(view, arcsView.record(view)).places[token],
 
   boxes(view, {keys}) {

@@ -1,4 +1,4 @@
-// One record into the browser's memory. Opened by record.js when a view first asks for it.
+// One record into the browser's memory. Opened by record.js: at once, or as soon as the library is there.
 export default function ({data, parentElement}) {
   const shared = (globalThis.__attnviz ??= {records: new Map(), signals: new EventTarget(), draws: {}, views: {}});
   const box = parentElement.host?.closest("[data-testid=stElementContainer]");
@@ -7,7 +7,7 @@ export default function ({data, parentElement}) {
   const head = JSON.parse(new TextDecoder().decode(data.subarray(4, 4 + size)));
   const record = {...head, packed: data.slice(4 + size)};
   shared.records.set(head.slot, record);
-  shared.signals.dispatchEvent(new CustomEvent("record", {detail: head.slot}));
+  shared.open?.(record);
   return () => {
     if (shared.records.get(head.slot) !== record) return; // a newer one lives there
     shared.records.delete(head.slot);

@@ -5,6 +5,7 @@ Call `mount` and every `send_*` on every run: what the browser already holds cro
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def mount() -> None:
     _library(key="attnviz:library", data=_look())
 
 
+@functools.cache
 def _look() -> dict[str, Any]:
     """Every colour the views use, as theme.py has them, and their style sheet."""
     return {

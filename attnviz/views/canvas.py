@@ -47,7 +47,8 @@ def picture_view(
     """The picture with one map over it: the row of the token under the pointer, else of the picked tokens.
 
     `shared`: one range of colours for all maps of the record. Without it `stretched` lets the range of the shown row
-    begin at its least number instead of at zero; signed maps stay centred at zero.
+    begin at its least number instead of at zero; signed maps stay centred at zero. `several`: a click adds a token to
+    those that are picked, or takes it away.
 
     `follows`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
@@ -107,6 +108,7 @@ def matrix_view(
     colours: str = "viridis",
     drop_prefix: bool = False,
     transposed: bool = False,
+    several: bool = False,
     follows: str | None = None,
     label: str = "",
     height: int | None = None,
@@ -114,14 +116,14 @@ def matrix_view(
 ) -> None:
     """One whole map as a matrix: rows are queries, columns are keys; `transposed` turns the picture only.
 
-    Up to 64 words stand along both axes; of more, those of the row and column under the pointer. `follows`: as in
-    `picture_view`.
+    Up to 64 words stand along both axes; of more, those of the row and column under the pointer. `follows` and
+    `several`: as in `picture_view`.
     """
     rows = known(maps).get("rows", 0) if known(maps).get("text") else 0
     tall = min(640, 120 + 11 * rows) if rows <= 64 else 560  # words need more room than patches
     _mount(key, "matrix", height or max(440, tall), {"shape": "matrix"}, on_pick, tokens, maps=maps, index=index,
-           scale=scale, colours=colours, drop_prefix=drop_prefix, transposed=transposed, label=label,
-           **_led(follows))  # fmt: skip
+           scale=scale, colours=colours, drop_prefix=drop_prefix, transposed=transposed, several=several,
+           label=label, **_led(follows))  # fmt: skip
 
 
 def text_view(

@@ -22,7 +22,7 @@ const coloursView = {
   places(view, {token}) {
     return {query: placeOf(this.record(view).keys, token), key: null};
   },
-  pick: (view, {token}, add) => toggle(view, token, add),
+  pick: (view, {token}) => toggle(view, token),
 
   paint(view) {
     const record = this.record(view);

@@ -43,19 +43,26 @@ function hear(view) {
   canvas.onpointerleave = canvas.onpointercancel = () => leave(view);
   canvas.onclick = (event) => {
     const hit = kindOf(view).at(view, ...within(view, event));
-    if (hit) kindOf(view).pick(view, hit, event.shiftKey || event.pointerType === "touch");
+    if (hit) kindOf(view).pick(view, hit);
   };
   canvas.onkeydown = (event) => press(view, event);
   canvas.onblur = () => leave(view);
   view.stage.onscroll = () => schedule(view);
   view.save.onclick = () => download(view);
-  new ResizeObserver(() => schedule(view)).observe(view.root);
-  const again = () => schedule(view);
+  const resized = () => widthOf(view) !== view.width && schedule(view); // also called for heights, which are our own
+  new ResizeObserver(resized).observe(view.root);
+  const heard = {hover: () => schedule(view), record: ({detail}) => reads(view, detail) && schedule(view)};
   view.listen = () => {
     view.stop?.();
-    for (const name of ["hover", "record"]) shared.signals.addEventListener(name, again);
-    view.stop = () => ["hover", "record"].forEach((name) => shared.signals.removeEventListener(name, again));
+    for (const name in heard) shared.signals.addEventListener(name, heard[name]);
+    view.stop = () => Object.keys(heard).forEach((name) => shared.signals.removeEventListener(name, heard[name]));
   };
+}
+
+// Whether a view shows what is in a slot, by its own data or by the grid it follows.
+function reads({data}, slot) {
+  const leader = shared.views[data.follows], row = leader?.selected?.[0];
+  return [...Object.values(data).flat(), leader?.data.maps[row], leader?.data.tiles].includes(slot);
 }
 
 function within({canvas, stage}, event) {
@@ -65,6 +72,7 @@ function within({canvas, stage}, event) {
 
 // What is under the pointer or the keyboard cursor of this view becomes what is hovered on the whole page.
 function pointAt(view, hit, event) {
+  if (event) view.cursor = null; // the pointer takes over from the keys
   view.pointer = event ? within(view, event) : null;
   view.hit = hit;
   view.canvas.style.cursor = hit && event ? "pointer" : "default";
@@ -87,7 +95,7 @@ function press(view, event) {
     if (view.cursor) pointAt(view, view.cursor, null);
     if (view.cursor && kind.scrolls) reveal(view, kind.where(view, view.cursor));
   } else if ((event.key === "Enter" || event.key === " ") && (view.cursor ?? view.hit)) {
-    kind.pick(view, view.cursor ?? view.hit, event.shiftKey);
+    if (!event.repeat) kind.pick(view, view.cursor ?? view.hit); // a key held down picks once
   } else if (event.key === "Escape") {
     if (view.hit) leave(view);
     else if (view.tokens.length && kind.clears) choose(view, []);
@@ -104,10 +112,10 @@ function choose(view, tokens) {
   schedule(view);
 }
 
-// The token under a click: alone, let go, or added to the others.
-function toggle(view, token, add) {
+// The token under a click: alone or let go; where several may be picked, added to the others or taken away from them.
+function toggle(view, token) {
   const held = view.tokens.includes(token);
-  if (view.data.several && add) choose(view, held ? view.tokens.filter((t) => t !== token) : [...view.tokens, token]);
+  if (view.data.several) choose(view, held ? view.tokens.filter((t) => t !== token) : [...view.tokens, token]);
   else choose(view, held && view.tokens.length === 1 ? [] : [token]);
 }
 
@@ -120,17 +128,23 @@ function schedule(view) {
   shared.frame ||= requestAnimationFrame(paintWaiting);
 }
 
+// First what the last frame left over, then the views that follow a grid: what was clicked there shows here.
+function turn({late, data}) {
+  return late ? 0 : data.follows ? 1 : 2;
+}
+
 function paintWaiting() {
-  const began = performance.now(), [...views] = shared.waiting;
+  const began = performance.now(), views = [...shared.waiting].sort((a, b) => turn(a) - turn(b));
   shared.frame = 0;
   for (const view of views) {
+    view.late = performance.now() - began > FRAME;
+    if (view.late) continue;
     shared.waiting.delete(view);
     try {
       repaint(view);
     } catch (error) {
       reportError(error); // one view that fails does not keep the others from being painted
     }
-    if (performance.now() - began > FRAME) break;
   }
   if (shared.waiting.size) shared.frame ||= requestAnimationFrame(paintWaiting);
 }
@@ -152,14 +166,21 @@ function opened({data, name}) {
   return {...named, rough: {tiles: leader.data.tiles, row, column}};
 }
 
+function widthOf(view) {
+  return (kindOf(view).scrolls ? view.stage : view.root).clientWidth;
+}
+
 function repaint(view) {
-  const {scrolls} = kindOf(view);
+  const {scrolls} = kindOf(view), before = view.width, next = opened(view);
   view.stage.classList.toggle("scrolls", Boolean(scrolls));
-  view.width = Math.floor(scrolls ? view.stage.clientWidth : view.root.clientWidth);
+  view.width = widthOf(view);
   if (!view.width || !view.root.isConnected) return; // hidden, or gone
+  const waits = typeof next.maps === "string" && !recordOf(next.maps);
+  if (waits && view.drawn && view.width === before) return; // the old map stays until the next one has come
+  view.drawn = !waits;
   view.ratio = globalThis.devicePixelRatio || 1;
   view.context = view.canvas.getContext("2d");
-  Object.assign(view, opened(view));
+  Object.assign(view, next);
   const told = kindOf(view).paint(view) ?? loading(view);
   view.root.style.minHeight = ""; // from here on the canvas holds the height
   if (scrolls && view.stage.clientWidth < view.width) schedule(view); // a scroll bar has come and takes its share
@@ -229,10 +250,14 @@ function tell(view, {sentence = "", tip = "", tipAt = view.pointer, legend = nul
   view.words.textContent = [legend?.scale?.words, legend?.note, note].filter(Boolean).join("; ");
   if (legend?.scale) drawLegend(view, legend);
   view.spoken = sentence;
-  view.speech ||= setTimeout(() => { // throttled: a screen reader hears where the pointer rests
-    view.speech = 0;
-    if (view.live.textContent !== view.spoken) view.live.textContent = view.spoken;
-  }, 400);
+  view.speech ||= setTimeout(speak, 400, view); // throttled: a screen reader hears where the pointer rests
+}
+
+// Linked views all have something to say at once: only the one in focus is heard.
+function speak(view) {
+  const {canvas, live, spoken} = view, said = canvas.getRootNode().activeElement === canvas ? spoken : "";
+  view.speech = 0;
+  if (live.textContent !== said) live.textContent = said;
 }
 
 // Beside the pointer, in the browser's top layer: it may hang out of the view, but not out of the window.

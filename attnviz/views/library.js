@@ -52,11 +52,31 @@ function ahead(view, side, at) {
   scheduleFollowers(view);
 }
 
+// A tip stands still while the page moves below it: it goes, until the pointer or a key asks again.
+function hideTips({target}) {
+  for (const {tip, root} of Object.values(shared.views)) {
+    if (tip.matches(":popover-open") && target.contains(root.getRootNode().host)) tip.hidePopover();
+  }
+}
+
+// Zooming, or a window on another screen: as many pixels of the page are now more or fewer of the device.
+function watchRatio() {
+  const again = () => {
+    Object.values(shared.views).forEach(schedule);
+    watchRatio();
+  };
+  matchMedia(`(resolution: ${globalThis.devicePixelRatio}dppx)`).addEventListener("change", again, {once: true});
+}
+
 export default function ({data, parentElement}) {
   const box = parentElement.host?.closest("[data-testid=stElementContainer]");
   if (box) box.style.position = "absolute"; // invisible: takes no gap between the elements around it
-  if (!shared.foresees) document.addEventListener("click", foresee, true);
-  shared.foresees = true;
+  if (!shared.listens) {
+    document.addEventListener("click", foresee, true);
+    document.addEventListener("scroll", hideTips, {capture: true, passive: true});
+    watchRatio();
+  }
+  shared.listens = true;
   fillTables(data.tables);
   Object.assign(shared, {diverging: data.diverging, roles: data.roles});
   shared.sheet ??= new CSSStyleSheet();

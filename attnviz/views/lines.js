@@ -60,8 +60,8 @@ const linesView = {
     const record = this.record(view), place = placeOf(side === "query" ? record.queries : record.keys, index);
     return side === "query" ? {query: place, key: null} : {query: null, key: place};
   },
-  pick(view, {side, index}, add) {
-    if (side === "query") toggle(view, index, add);
+  pick(view, {side, index}) {
+    if (side === "query") toggle(view, index);
   },
   where(view, {side, index}) { // the middle of a word
     const {left, right} = columnBoxes(view, this.record(view));

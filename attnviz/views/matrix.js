@@ -50,15 +50,15 @@ const matrixView = {
     const record = this.record(view);
     if (!record) return null;
     const {skip, transposed} = matrixBoxes(view, record), [forth, side] = transposed ? [right, down] : [down, right];
-    if (!hit) return {query: view.tokens[0] ?? 0, key: Math.max(skip, view.tokens[0] ?? 0)};
+    const first = view.tokens[0] ?? 0, at = (from, by) => (hit ? hit[from] + by : first);
     const bound = (value, low, {count}) => Math.min(count - 1, Math.max(low, value));
-    return {query: bound(hit.query + forth, 0, record.queries), key: bound(hit.key + side, skip, record.keys)};
+    return {query: bound(at("query", forth), 0, record.queries), key: bound(at("key", side), skip, record.keys)};
   },
   places(view, {query, key}) {
     const record = this.record(view);
     return {query: placeOf(record.queries, query), key: placeOf(record.keys, key)};
   },
-  pick: (view, {query}, add) => toggle(view, query, add),
+  pick: (view, {query}) => toggle(view, query),
   where: (view) => matrixBoxes(view, matrixView.record(view)).plane,
 
   // The overview of a map that is still on its way, or null.
@@ -71,15 +71,15 @@ const matrixView = {
     const record = this.record(view);
     if (!record) return null;
     const {data, context} = view, boxes = matrixBoxes(view, record), rough = this.roughly(view);
-    const {image, scale} = rough ?? matrixImage(record, view.index, data.scale, data.colours, data.drop_prefix);
+    const {image, part, scale} = rough ?? matrixImage(record, view.index, data.scale, data.colours, data.drop_prefix);
     const [x, y, w, h] = boxes.plane;
     resize(view, y + h + EDGE);
     if (record.hides && !rough) drawHatch(view, boxes.plane);
-    context.imageSmoothingEnabled = w * view.ratio < image.width;
+    context.imageSmoothingEnabled = w * view.ratio < part[2];
     context.imageSmoothingQuality = "high";
     context.save();
     if (boxes.transposed) context.transform(0, 1, 1, 0, x - y, y - x); // mirrors the picture at its diagonal
-    context.drawImage(image, x, y, ...(boxes.transposed ? [h, w] : [w, h]));
+    context.drawImage(image, ...part, x, y, ...(boxes.transposed ? [h, w] : [w, h]));
     context.restore();
     this.axes(view, record, boxes);
     if (rough) {

@@ -1,5 +1,7 @@
 // The picture, with the row of one token over it: hover a patch to see where it looks.
 
+const SHARP = 64; // pixels: a picture that is less wide is drawn as the squares it is made of
+
 function pictureBoxes(view, record) {
   const {network} = view.data, [width, height] = record.size;
   return network ? gridBoxes(view, record.keys, 1, WHOLE) : gridBoxes(view, record.keys, width / height, record.crop);
@@ -10,7 +12,7 @@ function drawPicture(view, record, boxes, {grey, network}) {
   const {context, ink} = view, [x, y, w, h] = boxes.window, [left, top, right, bottom] = boxes.part;
   const image = network ? record.network : record.picture, base = grey ? greyOf(record, image, network) : image;
   const {width, height} = image;
-  context.imageSmoothingEnabled = !network;
+  context.imageSmoothingEnabled = !network && width >= SHARP;
   context.imageSmoothingQuality = "high";
   context.drawImage(base, left * width, top * height, (right - left) * width, (bottom - top) * height, x, y, w, h);
   if (network) return;
@@ -73,7 +75,7 @@ const pictureView = {
     return record && {token: step(pictureBoxes(view, record), hit?.token ?? view.tokens[0], arrow)};
   },
   places: (view, {token}) => ({query: placeOf(recordOf(view.data.picture).keys, token), key: null}),
-  pick: (view, {token}, add) => toggle(view, token, add),
+  pick: (view, {token}) => toggle(view, token),
   where: (view, token) => boxOf(pictureBoxes(view, recordOf(view.data.picture)), token),
 
   paint(view) {

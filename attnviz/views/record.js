@@ -1,7 +1,7 @@
 // Records: opening what the bus brought, and reading rows out of it.
 
-// The record of a slot, or null while it is still on its way. A new record is opened in the background, and until then
-// the one before is shown, so that nothing blinks.
+// The record of a slot, or null while it is still on its way. While a new one is being opened the one before is shown, so
+// that nothing blinks.
 function recordOf(slot) {
   const record = slot == null ? null : shared.records.get(slot);
   if (!record) {
@@ -9,18 +9,17 @@ function recordOf(slot) {
     return null;
   }
   if (record.ready) return record;
-  record.opening ??= openRecord(record);
   const before = shared.opened.get(slot);
   return before && before.type === record.type ? before : null;
 }
 
 async function openRecord(record) {
-  const stream = new Blob([record.packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const buffer = await new Response(stream).arrayBuffer();
+  const packed = new Response(record.packed).body; // a Blob would make a detour through another process
+  const buffer = await new Response(packed.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
   await READERS[record.type](record, buffer);
   record.packed = null;
   record.ready = true;
-  record.images = new Map(); // painted maps, by what they were painted with
+  record.images = new Map(); // see imagesOf
   if (shared.records.get(record.slot) !== record) return; // a newer one came meanwhile
   shared.opened.set(record.slot, record);
   signal("record", record.slot);
@@ -45,17 +44,22 @@ const READERS = {
     const count = record.shape[0] * record.shape[1];
     record.peaks = new Float32Array(buffer, 0, count);
     record.cells = new Uint8Array(buffer, 4 * count);
+    Object.assign(record, {zero: 0, top: 255}); // as of maps
   },
   colours(record, buffer) {
     record.rgb = new Uint8Array(buffer);
   },
   async picture(record, buffer) {
-    const [jpeg, png] = record.parts;
+    const [first, second] = record.parts, [own, seen] = record.types;
     const cut = (start, size, type) => createImageBitmap(new Blob([new Uint8Array(buffer, start, size)], {type}));
-    record.picture = await cut(0, jpeg, "image/jpeg");
-    record.network = await cut(jpeg, png, "image/png");
+    record.picture = await cut(0, first, own);
+    record.network = await cut(first, second, seen);
   },
 };
+
+// Called by the bus for each record that arrives; those that came before the library are opened now.
+shared.open = (record) => (record.opening ??= openRecord(record));
+for (const record of shared.records.values()) shared.open(record);
 
 // Tokens that can be left out: the prefix, and special pieces of a text. `lead` of them come first.
 function setAside(tokens) {

@@ -21,6 +21,7 @@ from PIL import Image
 
 BUDGET = 2_000_000  # bytes of one message
 LONGEST = 1024  # pixels of the longer side of a picture that is sent
+SMALL = 128  # pixels of the longer side below which a picture is sent as it is: JPEG would blur what little there is
 
 
 @runtime_checkable
@@ -177,20 +178,25 @@ def pack_colours(
 def pack_picture(
     slot: str, picture: Image.Image, network: Image.Image, crop: tuple[int, int, int, int], tokens: TokensLike
 ) -> bytes:
-    """The user's picture as JPEG, the network's own as PNG, and the box the network saw."""
+    """The user's picture as JPEG (PNG if it is small), the network's own as PNG, and the box the network saw."""
     width, height = picture.size
     large = picture.convert("RGB")
     large.thumbnail((LONGEST, LONGEST))
-    jpeg, png = io.BytesIO(), io.BytesIO()
-    large.save(jpeg, "JPEG", quality=88)
-    network.convert("RGB").save(png, "PNG")
+    form = "PNG" if max(large.size) < SMALL else "JPEG"
+    own, seen = _encoded(large, form), _encoded(network.convert("RGB"), "PNG")
     left, top, right, bottom = crop
     head = {
         "slot": slot, "type": "picture", "size": list(large.size), "keys": describe(tokens),
         "crop": [left / width, top / height, right / width, bottom / height],
-        "parts": [jpeg.tell(), png.tell()],
+        "parts": [len(own), len(seen)], "types": [f"image/{form.lower()}", "image/png"],
     }  # fmt: skip
-    return pack(head, jpeg.getvalue(), png.getvalue())
+    return pack(head, own, seen, level=0)  # they are compressed already
+
+
+def _encoded(picture: Image.Image, form: str) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, form, quality=88)  # which PNG has no use for
+    return file.getvalue()
 
 
 def describe(tokens: TokensLike) -> dict[str, Any]:
@@ -202,12 +208,12 @@ def describe(tokens: TokensLike) -> dict[str, Any]:
             "stream": tokens.stream, **words}  # fmt: skip
 
 
-def pack(head: dict[str, Any], *parts: np.ndarray | bytes) -> bytes:
+def pack(head: dict[str, Any], *parts: np.ndarray | bytes, level: int = 6) -> bytes:
     """Head and parts as one message within the budget."""
     payload = b"".join(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes() for part in parts)
     text = json.dumps(head).encode()
     text += b" " * (-len(text) % 4)
-    blob = struct.pack("<I", len(text)) + text + zlib.compress(payload, 6)
+    blob = struct.pack("<I", len(text)) + text + zlib.compress(payload, level)
     if len(blob) > BUDGET:
         shape = " x ".join(map(str, head.get("shape", head.get("size", []))))
         raise ValueError(

@@ -129,6 +129,7 @@ function tableOf(name, signed) {
   return shared.tables[signed ? shared.diverging[shared.dark ? 1 : 0] : name] ?? Object.values(shared.tables)[0];
 }
 
+const LOOKS = 2; // scales and colours in which the painted maps of a record are kept
 const MASKED = 0x40808080; // a see-through grey: nothing to see here, as opposed to little
 
 function rowScale(record, row, factor, drop, name) {
@@ -150,11 +151,20 @@ function commonScale(records, queries, name, drop) {
   return makeScale(name, ofNumbers(values, records[0]?.signed), records[0]?.signed);
 }
 
+// The painted maps of a record, by map, for what they are painted with. Those of the last two looks are kept.
+function imagesOf({images}, look) {
+  const kept = images.get(look) ?? new Map();
+  images.delete(look);
+  images.set(look, kept); // now the newest
+  if (images.size > LOOKS) images.delete(images.keys().next().value);
+  return kept;
+}
+
 // A whole map as an image of one pixel a cell, kept with its record; masked cells are empty, for a hatch to show through.
 // `kept`: null where it has not been made yet.
 function matrixImage(record, map, name, colours, drop, kept = false) {
-  const key = ["matrix", map, name, colours, drop].join(), known = record.images.get(key);
-  if (known || kept) return known ?? null;
+  const images = imagesOf(record, [name, colours, drop, record.signed && shared.dark].join());
+  if (images.has(map) || kept) return images.get(map) ?? null;
   const [, rows, columns] = record.shape, skip = drop ? record.keys.lead : 0, out = drop ? record.keys.aside : [];
   const scale = makeScale(name, ofMap(record, map, drop, skip, out), record.signed);
   const table = tableOf(colours, record.signed);
@@ -167,8 +177,8 @@ function matrixImage(record, map, name, colours, drop, kept = false) {
       }
     }
   });
-  const made = {image, scale};
-  record.images.set(key, made);
+  const made = {image, scale, part: [0, 0, columns - skip, rows]};
+  images.set(map, made);
   return made;
 }
 

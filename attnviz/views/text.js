@@ -69,8 +69,8 @@ const textView = {
     const record = this.record(view), place = placeOf(record.keys, token);
     return own(record) ? {query: place, key: null} : {query: null, key: place};
   },
-  pick(view, {token}, add) {
-    if (own(this.record(view))) toggle(view, token, add);
+  pick(view, {token}) {
+    if (own(this.record(view))) toggle(view, token);
   },
   where: (view, {token}) => textBoxes(view, textView.record(view).keys).places[token],
 

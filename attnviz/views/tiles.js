@@ -130,10 +130,10 @@ const tilesView = {
     let whole = record && !inRows(view, record) ? matrixImage(record, cell.column, name, colours, drop, late) : null;
     if (late && record && !whole) schedule(view);
     if (!whole && overview && view.data.mode === "matrix") whole = overviewImage(overview, cell, options);
-    context.imageSmoothingEnabled = Boolean(whole && whole.image.width > tile * view.ratio);
+    context.imageSmoothingEnabled = Boolean(whole && whole.part[2] > tile * view.ratio);
     context.imageSmoothingQuality = "medium";
     if (whole && record?.hides) drawHatch(view, [cell.x, cell.y, tile, tile]);
-    if (whole) context.drawImage(whole.image, cell.x, cell.y, tile, tile);
+    if (whole) context.drawImage(whole.image, ...whole.part, cell.x, cell.y, tile, tile);
     else {
       context.fillStyle = ink.second;
       context.fillRect(cell.x, cell.y, tile, tile);
@@ -208,7 +208,7 @@ const tilesView = {
       const range = fixed ? "one range for all" : "each tile on its own range";
       const left = data.drop_prefix && isShare(record) ? `; ${asideWords(record.keys)} left out, rest rescaled` : "";
       legend.note = range + left + (record.hides ? `; ${maskNote(record)}` : "");
-      const low = record.signed || data.stretched ? "least" : "0";
+      const low = record.signed ? "−most" : data.stretched ? "least" : "0";
       if (!fixed) Object.assign(legend, {low, high: "most"});
     }
     if (!hit || !hasMap(record, hit.column)) return {sentence: this.idle(view, record, queries), legend};
@@ -262,18 +262,27 @@ function fillCell({out, place, columns, rows, width}, at, {table, index}, first)
   }
 }
 
-// A block-mean tile of the overview, kept with its record.
+// A block-mean tile of the overview: a part of one image of them all, kept with its record.
 function overviewImage(record, {row, column}, {name, colours}) {
-  const [layers, heads, size] = record.shape, key = [row, column, name, colours].join();
+  const [layers, heads] = record.shape, tiles = imagesOf(record, [name, colours].join());
   if (row >= layers || column >= heads) return null;
-  if (record.images.has(key)) return record.images.get(key);
-  const at = row * heads + column, start = at * size * size, unit = record.peaks[at] / 255 || 1e-30;
-  const scale = makeScale(name, ofBytes(record.cells, start, start + size * size, unit), false);
-  const table = tableOf(colours, false);
-  const image = pixels(size, size, (out) => {
-    for (let i = 0; i < out.length; i++) out[i] = table[Math.round(scale.t(record.cells[start + i] * unit) * 255)];
+  if (!tiles.size) paintOverview(record, tiles, name, tableOf(colours, false));
+  return tiles.get(row * heads + column);
+}
+
+function paintOverview(record, tiles, name, table) {
+  const [layers, heads, size] = record.shape, cells = size * size, wide = heads * size;
+  const image = pixels(wide, layers * size, (out) => {
+    for (let at = 0; at < layers * heads; at++) {
+      const start = at * cells, part = [(at % heads) * size, Math.floor(at / heads) * size, size, size];
+      const unit = record.peaks[at] / record.top || 1e-30;
+      const scale = makeScale(name, ofBytes(record.cells, start, start + cells, unit), false);
+      const of = stepsOfBytes(record, at, 1, scale);
+      for (let i = 0; i < cells; i++) {
+        out[(part[1] + Math.floor(i / size)) * wide + part[0] + (i % size)] = table[of(record.cells[start + i])];
+      }
+      tiles.set(at, {scale, part});
+    }
   });
-  const made = {image, scale};
-  record.images.set(key, made);
-  return made;
+  for (const tile of tiles.values()) tile.image = image;
 }

@@ -57,9 +57,8 @@ function written(value, unit) {
   return value === 0 ? "0" : String(Number(value.toPrecision(3))).replace("-", "−");
 }
 
-// How a number in a map is said, by what the map holds: who gives how much to whom.
+// How a number in a map that holds no weights is said.
 const SAID = {
-  weights: (row, column, amount) => `${row} gives ${amount} to ${column}`,
   "received weights": (row, column, amount) => `${row} gets ${amount} of what ${column} gives`,
   relevance: (row, column, amount) => `${capital(column)} gets ${amount} of the relevance of ${lower(row)}`,
   difference: (row, column, amount) => `${row} to ${column}: ${amount}, first minus second`,
@@ -72,8 +71,11 @@ function same(record, query, key) {
 function relation(record, query, key, value) {
   const from = capital(fullName(record.queries, query)), amount = written(value, record.unit);
   const to = same(record, query, key) ? "itself" : nameOf(record.keys, key);
-  if (record.kind !== "weights" && SAID[record.kind]) return SAID[record.kind](from, nameOf(record.keys, key), amount);
-  return record.unit === "percent" ? SAID.weights(from, to, amount) : `${from} to ${to}: ${record.kind} ${amount}`;
+  if (SAID[record.kind]) return SAID[record.kind](from, nameOf(record.keys, key), amount);
+  if (record.unit !== "percent") return `${from} to ${to}: ${record.kind} ${amount}`;
+  if (record.kind === "weights") return `${from} gives ${amount} to ${to}`;
+  if (record.kind === "effective") return `${from} effectively gives ${amount} to ${to}`;
+  return `${from} gives ${amount} to ${to} (${record.kind})`;
 }
 
 function asideWords({labels, aside}) {

@@ -65,8 +65,8 @@ def page() -> None:
                          mass=mass, several=several, on_pick=look.pick, follows="all",
                          label=f"Lines of {opened.lower()}")  # fmt: skip
     elif show == "Matrix":
-        views.matrix_view("matrix", maps=slot, index=head, on_pick=look.pick, height=620, follows="all",
-                          label=f"All weights of {opened.lower()}", **drawn)  # fmt: skip
+        views.matrix_view("matrix", maps=slot, index=head, several=several, on_pick=look.pick, height=620,
+                          follows="all", label=f"All weights of {opened.lower()}", **drawn)  # fmt: skip
     else:
         arcs = read_heads.gold(about, look)
         alone = chosen if st.session_state.get("token") else ()  # the whole tree until a word is picked

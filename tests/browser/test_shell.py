@@ -54,7 +54,7 @@ def test_the_first_screen_shows_answer_and_map(page: Page, server: str):
     expect(page.get_by_text(re.compile(r"^3 · \d+\.\d\s%$"))).to_be_visible()
     canvas = page.locator("canvas").first
     expect(canvas).to_be_visible()
-    sentence = page.locator("[aria-live]").first
+    sentence = page.locator(".sentence").first
     before = sentence.inner_text()
     box = canvas.bounding_box()
     assert box is not None

@@ -1,4 +1,4 @@
-"""Details of the views in a real browser: masked patches, what a download says, keys that are the browser's own."""
+"""Details of the views in a real browser: masked patches, downloads, keys and pointer, what is on its way."""
 
 from __future__ import annotations
 
@@ -38,16 +38,76 @@ LISTEN = """() => {
 }"""
 
 
-@pytest.fixture
-def demo(browser: Browser) -> Iterator[Seen]:
-    """The demo page; at the end nothing may have gone wrong."""
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The demo page, served."""
     with serving(DEMO) as address:
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(60_000)
-        demo = Seen(page, address, VIEWS).open()
-        yield demo
-        page.close()
-        assert demo.problems == []
+        yield address
+
+
+@pytest.fixture
+def demo(browser: Browser, address: str) -> Iterator[Seen]:
+    """The demo page; at the end nothing may have gone wrong."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(60_000)
+    demo = Seen(page, address, VIEWS).open()
+    yield demo
+    page.close()
+    assert demo.problems == []
+
+
+PAINTED = "const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));"
+# Python names maps whose record has come, but is not opened yet.
+COMING = f"""async () => {{
+  {PAINTED}
+  const {{views: {{matrix_view, picture_view}}, records, signals, draws}} = __attnviz, {{canvas}} = matrix_view;
+  const shown = () => [matrix_view.maps, canvas.toDataURL(), matrix_view.sentence.textContent];
+  const tell = (name, detail) => signals.dispatchEvent(new CustomEvent(name, {{detail}}));
+  const {{peaks, sums, shares, cells, ...known}} = records.get("layer 1");
+  const deflate = new Blob([peaks, sums, shares, cells]).stream().pipeThrough(new CompressionStream("deflate"));
+  const packed = new Uint8Array(await new Response(deflate).arrayBuffer());
+  const before = shown(), record = {{...known, slot: "coming", packed, ready: false, opening: null}};
+  records.set("coming", record);
+  matrix_view.data = {{...matrix_view.data, maps: "coming"}};
+  tell("hover");
+  await painted();
+  const during = shown(), drawn = draws.picture_view;
+  await __attnviz.open(record);
+  await painted();
+  return [before, during, shown(), draws.picture_view - drawn];
+}}"""
+SMOOTH = f"""async () => {{ // a picture of 8 x 8: its left half is black, its right half white
+  {PAINTED}
+  const record = __attnviz.records.get("picture"), view = __attnviz.views.picture_view;
+  const halves = Uint8ClampedArray.from({{length: 256}}, (_, i) => (i % 4 === 3 || i % 32 > 15 ? 255 : 0));
+  Object.assign(record, {{picture: await createImageBitmap(new ImageData(halves, 8)), greyPicture: null}});
+  __attnviz.signals.dispatchEvent(new CustomEvent("hover"));
+  await painted();
+  const [x, y, w, h] = __attnviz.kinds.picture.where(view, 5);
+  return [...view.context.getImageData((x - 5) * view.ratio, (y + h / 2) * view.ratio, 1, 1).data];
+}}"""
+GLANCE = f"""async () => {{ // the second row of the grid is not there yet
+  {PAINTED}
+  const {{views: {{tiles_view: view}}, records, kinds, signals}} = __attnviz, record = records.get("layer 1");
+  view.data = {{...view.data, mode: "matrix"}};
+  records.delete("layer 1");
+  signals.dispatchEvent(new CustomEvent("hover"));
+  await painted();
+  const light = (at, row, column) => {{
+    const [x, y, side] = kinds.tiles.where(view, at), place = (i) => ((i + 0.5) / 16) * side * view.ratio;
+    const [left, top] = [x * view.ratio + place(column), y * view.ratio + place(row)];
+    return view.context.getImageData(left, top, 1, 1).data[1];
+  }};
+  const near = (at, row) => Math.max(light(at, row, row), light(at, row, row + 1)); // the token 2 to 4 further on
+  const found = [3, 4, 5].map((at) => [near(at, 5), near(at, 10), light(at, 2, 10), light(at, 14, 6)]);
+  records.set("layer 1", record);
+  for (const scale of ["log", "rank", "linear"]) {{
+    view.data = {{...view.data, scale}};
+    signals.dispatchEvent(new CustomEvent("hover"));
+    await painted();
+  }}
+  return [found, ...["layer 0", "layer 1", "glance"].map((slot) => records.get(slot).images.size)];
+}}"""
 
 
 def unevenness(demo: Seen, name: str, box: list[float]) -> int:
@@ -103,3 +163,55 @@ def test_keys_of_the_browser_are_left_to_it(demo: Seen):
     assert canvas.evaluate(press, {"shiftKey": True})
     for key in ("altKey", "ctrlKey", "metaKey"):
         assert not canvas.evaluate(press, {key: True})
+
+
+def test_the_old_map_stays_until_the_next_has_come(demo: Seen):
+    demo.canvas("picture_view").hover(position=demo.place(QUERY))
+    expect(demo.sentence("matrix_view")).to_contain_text("gives")
+    before, during, after, others = demo.page.evaluate(COMING)
+    assert before[0] == "layer 0"
+    assert during == before
+    assert after[0] == "coming"
+    assert after[1] != before[1]
+    assert others == 0  # a view that does not show these maps is left alone
+
+
+def test_pointer_and_keys_take_turns(demo: Seen):
+    canvas = demo.canvas("picture_view")
+    canvas.focus()
+    demo.page.keyboard.press("ArrowRight")
+    canvas.hover(position=demo.place(QUERY))
+    demo.page.keyboard.down("Enter")
+    demo.page.keyboard.down("Enter")  # held down, it repeats
+    expect(demo.page.get_by_text(f"picked [{QUERY}]")).to_be_visible()
+    tip = "name => __attnviz.views[name].tip.matches(':popover-open')"
+    assert demo.page.evaluate(tip, "picture_view")
+    demo.page.mouse.wheel(0, 100)
+    demo.page.wait_for_function(f"!({tip})('picture_view')")
+    first = """() => {
+      const view = __attnviz.views.matrix_view, {keys} = __attnviz.records.get("layer 0");
+      keys.count = 10; // fewer keys than queries
+      return __attnviz.kinds.matrix.move(view, null, [0, 1]) }"""
+    assert demo.page.evaluate(first) == {"query": QUERY, "key": 9}
+    assert canvas.evaluate("(canvas) => getComputedStyle(canvas).touchAction") == "pan-y pinch-zoom"
+
+
+def test_what_is_worked_out_is_not_said_like_weights(demo: Seen):
+    say = "kind => { __attnviz.records.get('layer 0').kind = kind }"
+    for kind, said in (("effective", "effectively gives 50.8 % to"), ("context scores", "(context scores)")):
+        demo.page.evaluate(say, kind)
+        demo.canvas("picture_view").hover(position=demo.place(QUERY))
+        expect(demo.sentence("picture_view")).to_contain_text(said)
+        demo.page.mouse.move(5, 5)
+
+
+def test_pixels_of_small_pictures_small_maps_and_other_screens(demo: Seen):
+    found, *looks = demo.page.evaluate(GLANCE)
+    assert all(min(near) > 2 * max(far) for near, far in ((tile[:2], tile[2:]) for tile in found)), found
+    assert max(looks) <= 2
+    assert max(demo.page.evaluate(SMOOTH)[:3]) < 10
+    client = demo.page.context.new_cdp_session(demo.page)
+    screen = {"width": 1280, "height": 1001, "deviceScaleFactor": 2, "mobile": False}  # as wide as before
+    client.send("Emulation.setDeviceMetricsOverride", screen)
+    twice = "(({canvas}) => canvas.width === 2 * canvas.clientWidth)"
+    demo.page.wait_for_function(f"['picture_view', 'lines_view'].every((name) => {twice}(__attnviz.views[name]))")

@@ -239,6 +239,7 @@ def test_scores_are_signed_and_lines_say_why_there_are_none(seen):
     hover(demo, "text", token(BARK))
     expect(demo.sentence("text")).to_contain_text(f"“bark” to “puppy”: scores {weights(demo)[0, BARK, PUPPY]:.3g}")
     expect(legend(demo, "text")).to_contain_text("hatched: masked")
+    expect(demo.view("tiles").locator(".number")).to_have_text(["−most", "most"])
     expect(demo.sentence("lines")).to_have_text("Lines are drawn for shares of one only")
     expect(demo.sentence("arcs")).to_have_text("Arcs are drawn over one text, for shares of one")
 

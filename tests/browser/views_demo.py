@@ -68,8 +68,8 @@ def body() -> None:
                            several=several, drop_prefix=False, follows="tiles_view", label="The house",
                            on_pick=pick)  # fmt: skip
     with right:
-        views.matrix_view("matrix_view", maps=f"layer {layer}", index=head, tokens=tokens, follows="tiles_view",
-                          on_pick=pick)  # fmt: skip
+        views.matrix_view("matrix_view", maps=f"layer {layer}", index=head, tokens=tokens, several=several,
+                          follows="tiles_view", on_pick=pick)  # fmt: skip
     views.tiles_view("tiles_view", maps=["layer 0", "layer 1"], rows=["Layer 1", "Layer 2"],
                      columns=["Head 1", "Head 2", "Head 3"], tokens=tokens, selected=(layer, head),
                      tiles="glance", on_pick=open_cell)  # fmt: skip
