@@ -232,6 +232,14 @@ def test_a_hidden_word_has_no_influence():
     assert not torch.allclose(one, network(torch.tensor([1, 2, 3, 4])).logits["word"])
 
 
+def test_alone_a_hidden_word_is_guessed_by_its_place_and_nothing_else():
+    network = made()
+    found = guesses(network, [1, 2, 3, 4], 2, alone=True)
+    assert found == guesses(network, [9, 8, 7, 6], 2, alone=True)
+    assert found != guesses(network, [1, 2, 3, 4], 2)
+    assert found != guesses(network, [1, 2, 3, 4], 1, alone=True)
+
+
 def test_batched_equals_unbatched_and_masks_leak_nothing():
     network, ids = made(), torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
     together = network(ids).logits["word"]

@@ -101,7 +101,7 @@ def guesses(
     """The likeliest words for one place of a sentence, with their probabilities; `alone`, no word sees another one."""
     line = torch.tensor(ids)
     hidden = torch.arange(len(ids)) == place
-    mask = Mask(keep=torch.eye(len(ids), dtype=torch.bool)) if alone else None
+    mask = Mask(keep=torch.eye(len(ids), dtype=torch.bool)[None]) if alone else None
     best = network(line, hidden, mask=mask).logits["word"][place].softmax(-1).topk(count)
     return [(int(i), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
 

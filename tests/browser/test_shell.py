@@ -84,7 +84,7 @@ def test_samples_by_keyboard(page: Page, server: str):
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(chosen_picture(page)).to_have_value("two")
-    expect(page.get_by_role("button", name="two")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="two", exact=True)).to_have_attribute("aria-pressed", "true")
 
 
 @pytest.mark.slow
