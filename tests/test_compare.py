@@ -17,10 +17,11 @@ from attnviz.plots.sharing import sharing
 from attnviz.training.bench import EQUAL, SAME, SHAPE
 from attnviz.types import NoTokenMap
 from attnviz.ui import compare_costs as costs
-from attnviz.ui import compare_explain, compare_maps, compare_numbers, display
+from attnviz.ui import compare_explain, compare_maps, compare_numbers
 from attnviz.ui.bench import Bench
 from attnviz.ui.compare import PICTURES
 from attnviz.ui.compare_panels import Panel, borrowed, fitted, transplanted
+from attnviz.ui.display import KINDS
 from tests.made_up_bench import PIXELS
 
 SMALL = replace(SHAPE, width=32, layers=2, classes=5)
@@ -122,7 +123,7 @@ def test_native_maps_keep_every_number(model, sample, name):
         assert one.values.shape[-1] == len(one.columns)
         assert one.rows is None or one.values.shape[-2] == len(one.rows)
         assert np.isfinite(one.values).all()
-        assert one.kind in display.KINDS
+        assert one.kind in KINDS
 
 
 def test_native_maps_of_one_head(model, sample):

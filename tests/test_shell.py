@@ -23,10 +23,11 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz import ui
 from attnviz.models import IMAGES, MODELS, TEXTS, store
-from attnviz.ui import samples, security, state, text, uploads, visit, warm
+from attnviz.ui import samples, security, state, text, uploads, warm
 from attnviz.ui.cache import on_processor, traces
 from attnviz.ui.output import npz, table
 from attnviz.ui.shelf import Shelf, bytes_of
+from attnviz.ui.visit import OWN
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -102,7 +103,7 @@ def test_a_bad_upload_gets_a_sentence_and_changes_nothing():
     assert "SVG" in app.warning[0].value
     assert not app.exception
     assert answers(app) == before
-    app.selectbox(key="sample").select("one").run()  # of no use beside another picture
+    app.selectbox(key="sample").select("two").run()  # of no use beside another picture
     assert not app.warning
     app.file_uploader(key="image").upload("evil.png", svg + b" ", "image/png").run()
     assert app.warning
@@ -116,7 +117,7 @@ def test_a_bad_upload_gets_a_sentence_and_changes_nothing():
 def test_without_the_upload_the_last_sample_is_shown_again():
     app = opened(sample="three")
     app.file_uploader(key="image").upload("mine.png", png(), "image/png").run()
-    app.session_state[visit.OWN].clear()
+    app.session_state[OWN].clear()
     app.run()
     assert app.selectbox(key="sample").value == "three"
 

@@ -228,7 +228,8 @@ def test_the_server_keeps_an_upload_in_memory():
         file = (await Request(scope, receive).form())["f"]
         assert isinstance(file, UploadFile)
         assert file.size == 10**7
-        return file.file._rolled  # type: ignore[union-attr]
+        with file.file:
+            return file.file._rolled  # type: ignore[union-attr]
 
     assert not asyncio.run(rolled())
 

@@ -156,18 +156,24 @@ class ContextScores(Softmax):
         "come in afterwards, as the gate ReLU(V)."
     )
 
-    def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
-        """[*batch head row key]: every row is the row of context scores. Raises UnsupportedMask beyond that."""
+    def check(self, call: AttentionCall) -> None:
+        """Raises UnsupportedMask for a call that holds more than one score for each token, or asks for more."""
         refuse_others(call, self.title, {"key_keep", "groups"})
         if call.key.shape[-1] != 1:
             raise UnsupportedMask(self.title, f"reads one score for each token, not {call.key.shape[-1]} numbers")
         if call.mask is not None and call.mask.groups is not None and max(ids.ndim for ids in call.mask.groups) > 1:
             raise UnsupportedMask(self.title, "has the same groups for all heads")
+
+    def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
+        """[*batch head row key]: every row is the row of context scores. Raises UnsupportedMask beyond that."""
+        self.check(call)
         return super().scores(replace(call, query=torch.ones_like(call.query[..., :1])), heads, rows, stage)
 
     def shared(self, call: AttentionCall) -> tuple[Float[Tensor, "*batch head phase key"], Int[Tensor, " query"]]:
         """The row of each phase, and which of them each query reads; never n x n."""
-        scores = self.scores(call, list(range(call.heads)), [0], "scaled")[..., 0, :]
+        self.check(call)
+        scale = call.scale[:, None] if isinstance(call.scale, Tensor) else call.scale  # by head
+        scores = at_least_float32(expanded(call.key, call, list(range(call.heads))))[..., 0] * scale
         member = torch.ones(1, scores.shape[-1], dtype=torch.bool, device=scores.device)
         phase = torch.zeros(call.query.shape[-2], dtype=torch.long, device=scores.device)
         if call.mask is not None and call.mask.groups is not None:
