@@ -77,7 +77,7 @@ def page() -> None:
         else:
             st.markdown("**Most weight:** the keys that add most in the same row")
         row = heads.exact_row(calls[layer], head, chosen)
-        heads.strongest(row, heads.names_of(calls[layer].keys), shares=calls[layer].rule.stochastic)
+        heads.strongest(row, ui.token_names(calls[layer].keys), shares=calls[layer].rule.stochastic)
 
     if table:
         section("heads", "What the heads do, layer by layer")
@@ -87,7 +87,7 @@ def page() -> None:
         st.caption(f"One dot per head, {on}; the line is their mean, the ring the opened head.")
         head_charts.head_table(visit, over, measure)
     ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
-                 lambda: heads.row_table(row, heads.names_of(calls[layer].keys)), f"heads-{visit.source}")  # fmt: skip
+                 lambda: heads.row_table(row, ui.token_names(calls[layer].keys)), f"heads-{visit.source}")  # fmt: skip
 
 
 page()

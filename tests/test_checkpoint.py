@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnviz.models.nets import built
 from attnviz.training import __main__ as command
@@ -19,6 +18,7 @@ from attnviz.training.checkpoint import OtherTraining, fingerprint, load_state, 
 from attnviz.training.data import DATA, Pictures
 from attnviz.training.loop import Run, train
 from attnviz.training.recipes import RECIPES, Recipe
+from tests.small_training import Small, loss
 
 CPU = torch.device("cpu")
 TINY = replace(
@@ -99,24 +99,6 @@ def test_the_command_says_it_in_a_sentence(
 
 
 # ---- texts
-
-
-class Small(nn.Module):
-    """A network of one matrix inside and one beside."""
-
-    def __init__(self):
-        super().__init__()
-        self.blocks = nn.ModuleList([nn.Linear(4, 4)])
-        self.last = nn.Linear(4, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.blocks[0](x).tanh())
-
-
-def loss(network: Small, progress: float, random: np.random.Generator) -> Tensor:
-    """Learn the sum of four numbers."""
-    x = torch.from_numpy(random.standard_normal((16, 4))).float()
-    return (network(x)[:, 0] - x.sum(-1)).square().mean()
 
 
 def learned(recipe: text_run.TextRecipe, path: Path, also: object = None) -> None:

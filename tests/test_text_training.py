@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from attnviz.models.store import load_text
 from attnviz.models.subwords import CLS, MASK, PAD, SEP, load_subwords
@@ -19,29 +18,12 @@ from attnviz.models.text_model import TAGS
 from attnviz.training import card, corpus, sentences, text_run
 from attnviz.training.judge import parsed
 from attnviz.training.tagged import around, flat, tagged
+from tests.small_training import Small, loss
 
 CPU = torch.device("cpu")
 RECIPE = text_run.TextRecipe(steps=6, batch=64, rate=1e-2)
 SHAPE = ReaderConfig(vocabulary=8000, width=24, layers=2, heads=3, positions="learned1d", longest=64, prefix=1,
                      outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip
-
-
-class Small(nn.Module):
-    """A network of one matrix inside and one beside."""
-
-    def __init__(self):
-        super().__init__()
-        self.blocks = nn.ModuleList([nn.Linear(4, 4)])
-        self.last = nn.Linear(4, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.blocks[0](x).tanh())
-
-
-def loss(network: Small, progress: float, random: np.random.Generator) -> Tensor:
-    """Learn the sum of four numbers."""
-    x = torch.from_numpy(random.standard_normal((16, 4))).float()
-    return (network(x)[:, 0] - x.sum(-1)).square().mean()
 
 
 def small() -> Small:

@@ -73,8 +73,7 @@ def ring(figure: go.Figure, x: float, y: float, dark: bool) -> None:
     figure.add_scatter(x=[x], y=[y], mode="markers", marker=marker, hoverinfo="skip")
 
 
-def layer_ticks(layers: Sequence[int], labels: Sequence[str] | None = None) -> dict[str, Any]:
+def layer_ticks(layers: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
     """A numeric axis with one tick per layer, thinned where there are many."""
     step = max(1, -(-len(layers) // 24))
-    shown = {} if labels is None else {"ticktext": list(labels)[::step]}
-    return {"tickmode": "array", "tickvals": list(layers)[::step], **shown}
+    return {"tickmode": "array", "tickvals": list(layers)[::step], "ticktext": list(labels)[::step]}

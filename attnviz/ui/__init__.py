@@ -24,6 +24,7 @@ from attnviz.ui.state import (
     set_tokens,
     spoken_name,
     token_name,
+    token_names,
 )
 from attnviz.ui.subject import Subject
 from attnviz.ui.text import experiments, footer, header, offer, page_file, section
@@ -82,6 +83,7 @@ __all__ = [
     "sidebar",
     "spoken_name",
     "token_name",
+    "token_names",
     "trace",
     "visit",
 ]

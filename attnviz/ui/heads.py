@@ -13,7 +13,7 @@ from attnviz.measures.heads import MEASURES, Measure, drop_prefix, measure_heads
 from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.display import kind_words, masked_of, mean_of, unit_of
-from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, spoken_name, token_name
+from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, spoken_name
 from attnviz.ui.subject import Subject
 
 ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
@@ -181,11 +181,6 @@ def facts(visit: Subject, table: Table, layer: int, head: int, patch: int | None
     st.markdown(" · ".join(parts) or f":small[{SIGNED if signed(visit) else NO_SHARES} {UNMEASURED}]")
     if said := kind_words(visit.trace.calls[layer]):
         st.caption(said)
-
-
-def names_of(tokens: Tokens) -> list[str]:
-    """What every token is called."""
-    return [token_name(tokens, i) for i in range(len(tokens))]
 
 
 def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> Row:

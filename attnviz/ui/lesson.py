@@ -73,7 +73,7 @@ def scene() -> Scene | None:
     keep_inside("word", labels)
     first = labels[min(FIRST, len(labels) - 1)]
     picked = one_of("The word to follow", labels, default=first, key="word", kind="pills")
-    return Scene(reading.words, reading.ids, table().vectors[list(reading.ids)].numpy(), labels.index(picked or first))
+    return Scene(reading.words, reading.ids, table().vectors[list(reading.ids)].numpy(), labels.index(picked))
 
 
 def remarks(reading: Reading) -> list[str]:

@@ -17,7 +17,7 @@ from attnviz.ui.answers import class_name
 from attnviz.ui.display import kind_words, masked_of, unit_of
 from attnviz.ui.output import dark
 from attnviz.ui.patches import grid_of, known
-from attnviz.ui.state import head_name, plain, token_name
+from attnviz.ui.state import head_name, plain, token_name, token_names
 from attnviz.ui.visit import Visit
 
 SIMILARITIES = tuple(measures.SIMILARITIES)
@@ -63,7 +63,7 @@ def row_ticks(tokens: Tokens, most: int = 8) -> dict[int, str]:
 
 def table_figure(tokens: Tokens, table: np.ndarray) -> Any:
     """The table as a heat map, ticked where the rows of the grid start."""
-    names = [token_name(tokens, i) for i in range(len(tokens))]
+    names = token_names(tokens)
     return plots.heatmap(table, rows=names, row_ticks=row_ticks(tokens), x_title="Feature", signed=True, dark=dark(),
                          height=600)  # fmt: skip
 
@@ -141,7 +141,7 @@ def row_file(calls: Mapping[str, AttentionCall], head: int, token: int) -> tuple
     """What the chosen patch gives to every key, with the model's own positions and with changed ones, for a CSV."""
     keys = next(iter(calls.values())).keys
     rows = [call.token_map([head], [token])[0, 0].tolist() for call in calls.values()]
-    return ["key", *calls], [[token_name(keys, i), *values] for i, values in enumerate(zip(*rows, strict=True))]
+    return ["key", *calls], [[name, *values] for name, *values in zip(token_names(keys), *rows, strict=True)]
 
 
 def moved_sentence(before: AttentionCall, after: AttentionCall, head: int, token: int) -> str:

@@ -25,7 +25,7 @@ from attnviz.plots.theme import colour
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.display import masked_of
 from attnviz.ui.output import dark, plot
-from attnviz.ui.state import one_of, plain, set_tokens, token_name
+from attnviz.ui.state import one_of, plain, set_tokens, token_name, token_names
 from attnviz.ui.subject import Subject
 
 STAGES = {  # name on screen -> stage
@@ -198,7 +198,7 @@ def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
     """Dot product against cosine, one point per key: what lies off the line is a long or a short key."""
     scaled = call.scores([head], [query], "scaled")[0, 0].float().numpy()
     points = np.stack([cosines(call, head)[query], scaled], -1)
-    names = [token_name(call.keys, i) for i in range(len(call.keys))]
+    names = token_names(call.keys)
     figure = scatter(points, colours=lengths(call, head)[1], value="length of key", names=names, chosen=(key,), size=6,
                      x_title="Cosine", y_title="Scaled dot product", square=False, dark=dark(), height=380)  # fmt: skip
     plot(figure, "lengths", alt="Scaled dot product against cosine, one point per key, coloured by the key's length")
@@ -243,5 +243,5 @@ def joint_points(model_digest: str, sample_digest: str, layer: int, head: int, m
 
 def row_table(tokens: Tokens, maps: dict[str, np.ndarray], query: int) -> tuple[list[str], list[list]]:
     """Every stage of one query's row, for a CSV."""
-    names = [token_name(tokens, i) for i in range(len(tokens))]
+    names = token_names(tokens)
     return ["key", *maps], [[name, *(float(m[query, i]) for m in maps.values())] for i, name in enumerate(names)]

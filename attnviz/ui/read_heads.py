@@ -8,8 +8,6 @@ from functools import lru_cache
 
 import numpy as np
 import streamlit as st
-import torch
-from torch import Tensor
 
 from attnviz import views
 from attnviz.measures.heads import value_weighted
@@ -91,19 +89,12 @@ def shares(about: Reading) -> bool:
 
 def exact_row(call: AttentionCall, head: int, look: Look, chosen: Sequence[int]) -> Row:
     """The exact numbers behind the picture, of what is shown: a word gives its pieces' mean, and gets their sum."""
-    groups = [list(look.groups.groups[group]) for group in chosen]
-    wanted = list(dict.fromkeys(token for group in groups for token in group))
-    place = {token: at for at, token in enumerate(wanted)}
-
-    def together(rows: Tensor) -> np.ndarray:
-        of_words = [rows[[place[token] for token in group]].mean(0) for group in groups]
-        return torch.stack(of_words).float().numpy()
-
-    rows = together(call.token_map([head], wanted)[0])
-    if not call.rule.stochastic:
-        return {"weight": look.keys(rows).sum(0)}
-    moved = together(value_weighted(call, [head], wanted)[0])
-    return {"weight": look.rows(rows).sum(0), "weighted by value": look.keys(moved).sum(0)}
+    shares = call.rule.stochastic
+    row = {"weight": look.maps(call.token_map([head]).float().numpy(), shares=shares)}
+    if shares:
+        moved = value_weighted(call, [head], range(len(call.queries)))
+        row["weighted by value"] = look.maps(moved.float().numpy(), shares=False)
+    return {name: one[0, list(chosen)].sum(0) for name, one in row.items()}
 
 
 def even(call: AttentionCall) -> float:

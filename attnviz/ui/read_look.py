@@ -50,12 +50,8 @@ class Look:
 
     def rows(self, values: Float[np.ndarray, "map key"]) -> Float[np.ndarray, "map group_key"]:
         """Single rows over tokens as rows over what is shown."""
-        found = self.keys(values)
+        found = np.stack([values[..., list(group)].sum(-1) for group in self.groups.groups], -1)
         return found if self.special else found / found.sum(-1, keepdims=True).clip(1e-12)
-
-    def keys(self, values: Float[np.ndarray, "map key"]) -> Float[np.ndarray, "map group_key"]:
-        """The same, not divided by what is left of them."""
-        return np.stack([values[..., list(group)].sum(-1) for group in self.groups.groups], -1)
 
     def masked(self, call: AttentionCall) -> Bool[np.ndarray, "group_query group_key"] | None:
         """What a mask forbids; None where there is none."""
@@ -99,7 +95,7 @@ def look_at(tokens: Tokens, *, grouped: bool = True) -> Look:
         colours = st.selectbox("Colours", list(COLOURS), key="colours", bind="query-params")
     real = any(word >= 0 for word in tokens.words or ())
     groups = grouping(tokens, whole_words=words, special=special or not real)
-    return Look(groups, tokens, special or not real, SCALES[scale or FIRST], COLOURS[colours or "Viridis"])
+    return Look(groups, tokens, special or not real, SCALES[scale], COLOURS[colours or "Viridis"])
 
 
 def send(slot: str, call: AttentionCall, look: Look, titles: Sequence[str],

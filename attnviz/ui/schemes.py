@@ -92,7 +92,7 @@ def scheme_choice(visit: Visit) -> str:
     keep_inside("scheme", titles)
     first = POSITIONS[FIRST].title
     chosen = one_of("Scheme", list(titles), default=first, key="scheme")
-    return titles[chosen or first]
+    return titles[chosen]
 
 
 def table_choice(visit: Visit, scheme: str) -> Table:

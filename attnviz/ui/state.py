@@ -36,6 +36,11 @@ def token_name(tokens: Tokens, index: int) -> str:
     return f"row {row + 1}, column {column + 1}"
 
 
+def token_names(tokens: Tokens) -> list[str]:
+    """What every token is called on screen."""
+    return [token_name(tokens, i) for i in range(len(tokens))]
+
+
 def spoken_name(tokens: Tokens, index: int) -> str:
     """The same within a sentence, as Markdown: a word of a text stands in quotation marks."""
     name = plain(token_name(tokens, index))
