@@ -76,4 +76,5 @@ def ring(figure: go.Figure, x: float, y: float, dark: bool) -> None:
 def layer_ticks(layers: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
     """A numeric axis with one tick per layer, thinned where there are many."""
     step = max(1, -(-len(layers) // 24))
-    return {"tickmode": "array", "tickvals": list(layers)[::step], "ticktext": list(labels)[::step]}
+    shown = {"tickvals": list(layers)[::step], "ticktext": list(labels)[::step]}
+    return {"tickmode": "array", **shown, "automargin": True, "title_standoff": 6}  # long names stand upright
