@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import train
+from attnviz.ui import train, warm
 
 PAGES = {  # file in pages/ and address: title, icon, what it shows
     "start": ("Start", "home", "A picture, what the model thinks of it, and where it looks"),
@@ -36,4 +36,5 @@ with ui.guard():
     ui.sidebar()
     train.beat(page.url_path)
     page.run()
+warm.set_modules_aside()
 views.mount()  # last, since it is invisible and would push the page down

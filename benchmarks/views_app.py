@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, so 
 
 from attnviz import views
 from attnviz.types import Tokens
+from attnviz.ui.warm import set_modules_aside
 from benchmarks.tensors import GRIDS, attention
 
 count = int(st.query_params.get("tokens", "64"))
@@ -47,3 +48,4 @@ def body() -> None:
 if st.session_state["shown"]:
     views.send_tiles("overview", overview)  # outside of the fragment, as on the page Heads: it does not change
     body()
+set_modules_aside()  # as the app does

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -313,6 +314,19 @@ def test_a_damaged_default_model_does_not_end_the_server(
     monkeypatch.setattr(warm, "open_model", damaged)
     warm.warm()
     assert "config.json is missing" in caplog.text
+
+
+def test_the_garbage_collector_passes_over_imported_modules(monkeypatch: pytest.MonkeyPatch):
+    frozen: list[int] = []
+    monkeypatch.setattr(warm, "_aside", 0)
+    monkeypatch.setattr(warm.gc, "freeze", lambda: frozen.append(len(sys.modules)))
+    opened().run()
+    assert frozen == [len(sys.modules)]  # once, after the page had imported what it needs
+    warm.set_modules_aside()
+    assert len(frozen) == 1
+    monkeypatch.setitem(sys.modules, "one_more", sys)
+    warm.set_modules_aside()
+    assert len(frozen) == 2
 
 
 def test_a_bug_is_logged_and_said_calmly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
