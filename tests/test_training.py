@@ -14,12 +14,26 @@ import torch
 from PIL import Image
 from torch import nn
 
+from attnviz.models.vit import group_loss_of
 from attnviz.training.augment import Augmentation, augment
 from attnviz.training.card import card_text
-from attnviz.training.data import DATA, SOFT, NoData, Pictures, cut, data_folder, halved, photos, read_sheets, softened
+from attnviz.training.data import (
+    DATA,
+    SOFT,
+    NoData,
+    Pictures,
+    cut,
+    data_folder,
+    halved,
+    numbered,
+    photos,
+    read_sheets,
+    softened,
+)
 from attnviz.training.evaluate import evaluate, opened_model
 from attnviz.training.loop import Progress, Run, balanced, cosine, pick_device, train, windows
 from attnviz.training.recipes import RECIPES
+from attnviz.types import Trace
 
 CPU = torch.device("cpu")
 TINY = replace(
@@ -54,6 +68,32 @@ def test_digits_are_learned_from_scratch() -> None:
         "device": "cpu", "threads": 1, "parameters": 58_570, "recipe": "vit-digits",
     })  # fmt: skip
     assert f"| top-1 | {facts['top1']} % |" in card
+
+
+GROUPS = ("round", "straight", "round", "other", "straight", "other", "round", "straight", "round", "round")
+
+
+def test_the_loss_on_groups_is_that_of_their_summed_probabilities() -> None:
+    """Against sums of softmax in float64; classes of the right group may share the answer as they like."""
+    logits, labels = torch.randn(6, 1, 10, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 3, 4, 8, 9])
+    chances = logits[:, 0].double().softmax(-1)
+    kin = [[one for one, group in enumerate(GROUPS) if group == GROUPS[label]] for label in labels.tolist()]
+    expected = -torch.stack([row[of].sum().log() for row, of in zip(chances, kin, strict=True)]).mean()
+    trace = Trace(None, {}, {}, (), {}, {}, {"class": logits})
+    torch.testing.assert_close(group_loss_of(trace, labels, numbered(GROUPS)).double(), expected, atol=1e-6, rtol=0)
+
+
+def test_a_recipe_that_asks_for_groups_gets_more_of_them_right(digits: Pictures) -> None:
+    """Digits grouped by shape: a network that is asked for nothing but the group learns it, and no digit."""
+    grouped = replace(digits, groups=GROUPS)
+    held = replace(DATA["digits"]("val"), groups=GROUPS)
+    recipe = replace(RECIPES["vit-digits"], steps=120, kin=1.0)
+    network, _ = train(recipe, device=CPU, pictures=grouped)
+    facts = evaluate(opened_model(recipe, network, held), held)
+    assert facts["group_summed"] >= 80
+    assert facts["top1"] < facts["group_summed"] - 20
+    assert facts["group_among_3"] == 100  # there are only three
+    assert set(facts["group_summed_by_group"]) == set(GROUPS)
 
 
 def same(first: Run, second: Run) -> bool:

@@ -257,3 +257,11 @@ def grid_tokens(rows: int, columns: int, prefix: tuple[str, ...]) -> Tokens:
 def loss_of(trace: Trace, labels: Int[Tensor, " batch"], smoothing: float = 0.0) -> Float[Tensor, ""]:
     """Cross-entropy of the class logits against the labels."""
     return F.cross_entropy(trace.logits["class"][..., 0, :].float(), labels, label_smoothing=smoothing)
+
+
+def group_loss_of(trace: Trace, labels: Int[Tensor, " batch"], groups: Int[Tensor, " class"]) -> Float[Tensor, ""]:
+    """How surprising the coarse group of the labels is: minus the logarithm of what its classes get together."""
+    members = groups == torch.arange(int(groups.max()) + 1, device=groups.device)[:, None]  # [group class]
+    classes = trace.logits["class"][..., 0, :].float().log_softmax(-1)
+    together = classes[:, None].masked_fill(~members, -torch.inf).logsumexp(-1)
+    return F.nll_loss(together, groups[labels])

@@ -9,15 +9,17 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Int, UInt8
 from PIL import Image
 from scipy.ndimage import convolve1d
+from torch import Tensor
 
 from attnviz.models.image import jpeg_coded
 
@@ -55,6 +57,12 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def numbered(groups: Sequence[str]) -> Int[Tensor, " class"]:
+    """The number of the group of each class, in the order in which groups first come."""
+    order = list(dict.fromkeys(groups))
+    return torch.tensor([order.index(group) for group in groups])
 
 
 def data_folder() -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor
 from attnviz.models.image import Classifier, Preparation, opened_as
 from attnviz.models.nets import Network
 from attnviz.models.store import as_shipped
-from attnviz.training.data import JPEG, Pictures
+from attnviz.training.data import JPEG, Pictures, numbered
 from attnviz.training.loop import statistics
 from attnviz.training.recipes import Recipe
 
@@ -28,29 +28,35 @@ def opened_model(recipe: Recipe, network: Network, pictures: Pictures) -> Classi
 
 
 def evaluate(model: Classifier, pictures: Pictures, batch: int = 128, *, removed: bool = True) -> dict[str, Any]:
-    """Top-1, top-5, right-group share and top-1 by group, in percent of the held-out pictures.
+    """Top-1, top-5 and shares of right groups, all of them by group too, in percent of the held-out pictures.
 
-    "group": the group of the class it names; "group_summed": the group whose classes are likeliest together.
+    "group": the group of the class it names; "group_summed": the group whose classes are likeliest together, as the app
+    shows it; "group_among_3": the right one is among the three likeliest.
 
     With `removed`, for a model with many patches also top-1 with random halves and quarters of the patches removed.
     """
     logits = torch.cat([answers(model, pictures, start, batch) for start in range(0, len(pictures), batch)])
     labels = torch.from_numpy(np.asarray(pictures.labels)).long()
     guess = logits.argmax(-1)
-    order = {name: number for number, name in enumerate(dict.fromkeys(pictures.groups))}
-    group_of = torch.tensor([order[g] for g in pictures.groups])
+    order, group_of = list(dict.fromkeys(pictures.groups)), numbered(pictures.groups)
     right, right_group = guess == labels, group_of[guess] == group_of[labels]
-    by_group = {name: percent(right[group_of[labels] == number]) for name, number in order.items()}
+
+    def by_group(hits: Tensor) -> dict[str, float]:
+        return {name: percent(hits[group_of[labels] == number]) for number, name in enumerate(order)}
+
     facts: dict[str, Any] = {
         "held_out": len(pictures),
         "top1": percent(right),
         "top5": percent((logits.topk(5).indices == labels[:, None]).any(-1)),
         "group": percent(right_group),
-        "top1_by_group": by_group if len(order) > 1 else {},
+        "top1_by_group": by_group(right) if len(order) > 1 else {},
     }
     if len(order) > 1:
         summed = torch.zeros(len(logits), len(order)).index_add_(1, group_of, logits.softmax(-1))
-        facts["group_summed"] = percent(summed.argmax(-1) == group_of[labels])
+        likely = summed.topk(min(3, len(order))).indices == group_of[labels][:, None]
+        first, three = likely[:, 0], likely.any(-1)
+        facts |= {"group_summed": percent(first), "group_among_3": percent(three)}
+        facts |= {"group_summed_by_group": by_group(first), "group_among_3_by_group": by_group(three)}
     patches = (model.config.size // model.config.patch) ** 2
     if removed and patches >= 64 and model.network.removable:
         facts["top1_with_patches"] = {str(patches): facts["top1"]}

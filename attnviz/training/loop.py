@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from attnviz.models.nets import Network, built
-from attnviz.models.vit import loss_of
+from attnviz.models.vit import group_loss_of, loss_of
 from attnviz.training.augment import augment
 from attnviz.training.checkpoint import fingerprint, load_state, save_state
-from attnviz.training.data import DATA, Pictures
+from attnviz.training.data import DATA, Pictures, numbered
 from attnviz.training.muon import Muon, computes_in_bfloat16
 from attnviz.training.recipes import Recipe
 from attnviz.training.start import mimetic, take_over
@@ -106,6 +106,7 @@ class Run:
         self.recipe, self.device, self.step, self.seconds = recipe, device, 0, 0.0
         self.made_of = fingerprint(recipe, before)
         self.images, self.labels = torch.from_numpy(pictures.images), torch.from_numpy(pictures.labels).long()
+        self.groups = numbered(pictures.groups).to(device)
         self.network = built(recipe.config).to(device).train()
         if recipe.start == "mimetic":
             mimetic(self.network)
@@ -149,7 +150,10 @@ class Run:
             part = slice(start, start + size)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 trace = self.network(pixels[part], visible=None if visible is None else visible[part])
-            loss = loss_of(trace, labels[part], recipe.smoothing) * (len(labels[part]) / len(labels))
+            loss = loss_of(trace, labels[part], recipe.smoothing)
+            if recipe.kin:
+                loss = (1 - recipe.kin) * loss + recipe.kin * group_loss_of(trace, labels[part], self.groups)
+            loss = loss * (len(labels[part]) / len(labels))
             loss.backward()
             total += loss.detach()
         # A list, not a generator: the optimiser and the clipping both need to walk over it.
