@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from attnviz.attention.groups import folded
 from attnviz.types import Mask, Tokens
 
 EVERY = list(range(4))
@@ -152,3 +153,27 @@ def test_the_whole_of_a_short_mask_is_kept_and_true() -> None:
     assert torch.equal(mask.whole([1], 4, 4), mask.rows([1], [0, 1, 2, 3], 4, 4))
     wider = replace(mask, band=2)
     assert torch.equal(wider.whole([1], 4, 4), wider.rows([1], [0, 1, 2, 3], 4, 4))
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 2] * 4, [3, 3, 0, 0, 0, 9, 3, 9], [5], [1, 0, 0, 1, 1]])
+def test_tokens_folded_by_group_come_back_in_their_order(ids: list[int]) -> None:
+    """Every token stands once in its own group, what fills up is marked, and unfolding undoes it."""
+    groups = torch.tensor(ids)
+    fold = folded(groups, groups, torch.device("cpu"))
+    assert fold is not None
+    filled = torch.zeros_like(fold.keys, dtype=torch.bool) if fold.filled is None else fold.filled
+    assert sorted(fold.keys[~filled].tolist()) == list(range(len(ids)))
+    for members, left_over in zip(fold.keys, filled, strict=True):
+        assert len(set(groups[members[~left_over]].tolist())) == 1
+        assert members[~left_over].tolist() == sorted(members[~left_over].tolist())
+    vectors = torch.randn(2, 3, len(ids), 4)
+    assert torch.equal(fold.unfold(fold.query(vectors)), vectors)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [
+    ([0] * 20 + list(range(1, 21)), [0] * 20 + list(range(1, 21))),  # twenty groups of one filled up to twenty
+    ([0, 0, 1, 1], [0, 0, 2, 2]),  # queries of group 1 have no key
+    ([[0, 1], [1, 0]], [[0, 1], [1, 0]]),  # each head has its own groups
+])  # fmt: skip
+def test_groups_that_are_not_folded(queries: list, keys: list) -> None:
+    assert folded(torch.tensor(queries), torch.tensor(keys), torch.device("cpu")) is None

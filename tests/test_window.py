@@ -146,7 +146,7 @@ def reference(call: AttentionCall, module: Window2d) -> Tensor:
 
 @pytest.mark.parametrize(("tile", "shift"), [((2, 3), (0, 0)), ((2, 3), (1, 2)), ((3, 4), (0, 0)), ((4, 6), (0, 0))])
 def test_tiles_against_a_loop(tile: tuple[int, int], shift: tuple[int, int]) -> None:
-    """Equal tiles go through the grouped kernel, unequal ones through blocks of rows."""
+    """Whole tiles, and tiles that the edge of the grid cuts."""
     module = randomised(Window2d(WIDTH, HEADS, tile=tile, shift=shift))
     _, (call,) = module(features(2, 24), queries=GRID)
     expected = reference(call, module)

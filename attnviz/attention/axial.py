@@ -34,7 +34,7 @@ class ValueTerm(Softmax):
     def mix(self, call: AttentionCall) -> Tensor:
         """[*batch head query value_dim], line by line: the kernel cannot add a vector for each pair."""
         fold = fold_of(call.mask, call.query.device)
-        if fold is None:
+        if fold is None or fold.filled is not None:
             raise ValueError(f"{call.name}: position vectors of values need lines of equal length")
         shares = inside(call, fold)
         value = at_least_float32(fold.key(call.value))

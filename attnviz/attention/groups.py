@@ -1,7 +1,7 @@
 """Tokens folded by group, so that attention inside groups costs what the groups cost.
 
-Columns and rows of a grid, tiles and phases are groups of equal size: the group becomes one more batch axis, and
-nothing as large as n x n is made. Unequal groups are not folded.
+Columns and rows of a grid, tiles and phases: the group becomes one more batch axis, and nothing as large as n x n is
+made. Smaller groups, such as the cut tiles of shifted windows, are filled up to the size of the largest.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attnviz.types import AttentionCall, Bias, Mask
+
+WASTE = 2  # places a token, above which blocks of rows are as good
 
 
 @runtime_checkable
@@ -26,10 +28,12 @@ class PairBias(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Which tokens stand in which group; every group has as many."""
+    """Which tokens stand in which group; smaller groups end in places that are filled with token 0."""
 
     queries: Int[Tensor, "group member"]
     keys: Int[Tensor, "group key_member"]
+    home: Int[Tensor, " query"]  # where each query stands in `queries`, flattened
+    filled: Bool[Tensor, "group key_member"] | None  # keys that only fill up; None where every group has as many
 
     def query(self, tensor: Float[Tensor, "*batch head query dim"]) -> Float[Tensor, "*batch group head member dim"]:
         """Vectors of the queries by group."""
@@ -41,16 +45,17 @@ class Fold:
 
     def unfold(self, tensor: Float[Tensor, "*batch group head member dim"]) -> Float[Tensor, "*batch head query dim"]:
         """Back to raster order: the inverse of `query`."""
-        return tensor.movedim(-4, -3).flatten(-3, -2)[..., self.queries.flatten().argsort(), :]
+        return tensor.movedim(-4, -3).flatten(-3, -2)[..., self.home, :]
 
     def allowed(self, call: AttentionCall, biases: list[PairBias], dtype: torch.dtype) -> Tensor | None:
         """What the kernel adds to the scores inside groups, [*batch group head|1 member|1 key_member].
 
         Bool (True = may attend) where there is only key padding.
         """
-        allowed = None
+        allowed = None if self.filled is None else ~self.filled[:, None, None, :]
         if call.mask is not None and call.mask.key_keep is not None:
-            allowed = call.mask.key_keep[..., self.keys][..., None, None, :]
+            kept = call.mask.key_keep[..., self.keys][..., None, None, :]
+            allowed = kept if allowed is None else kept & allowed
         if not biases:
             return allowed
         added = torch.stack([bias.inside(call, self.queries, self.keys).to(dtype) for bias in biases]).sum(0)
@@ -58,7 +63,7 @@ class Fold:
 
 
 def fold_of(mask: Mask | None, device: torch.device) -> Fold | None:
-    """The fold of a mask of equal groups and key padding; None where it says more or groups are unequal."""
+    """The fold of a mask of groups and key padding; None where it says more, or folding would not pay."""
     if mask is None or mask.groups is None or mask.kinds - {"groups", "key_keep"}:
         return None
     groups = mask.groups
@@ -66,15 +71,27 @@ def fold_of(mask: Mask | None, device: torch.device) -> Fold | None:
 
 
 def folded(query_groups: Tensor, key_groups: Tensor, device: torch.device) -> Fold | None:
-    """The fold of these ids; None where groups are unequal or differ by head."""
+    """The fold of these ids; None where they differ by head, a group lacks queries or keys, or most would be filler."""
     if query_groups.ndim > 1 or key_groups.ndim > 1:
         return None
-    ids, sizes = query_groups.unique(return_counts=True)
-    key_ids, key_sizes = key_groups.unique(return_counts=True)
-    if not torch.equal(ids, key_ids) or len(sizes.unique()) > 1 or len(key_sizes.unique()) > 1:
+    if not torch.equal(query_groups.unique(), key_groups.unique()):
         return None
-    orders = (g.argsort(stable=True).to(device).unflatten(0, (len(ids), -1)) for g in (query_groups, key_groups))
-    return Fold(*orders)
+    (queries, empty), (keys, filled) = (members(ids, device) for ids in (query_groups, key_groups))
+    if queries.numel() > WASTE * len(query_groups) or keys.numel() > WASTE * len(key_groups):
+        return None
+    there = (~empty).flatten().nonzero()[:, 0]
+    return Fold(queries, keys, there[queries.flatten()[there].argsort()], filled if filled.any() else None)
+
+
+def members(ids: Int[Tensor, " token"], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens of each group [group member] in their own order, and which places are left over."""
+    names, which, sizes = ids.unique(return_inverse=True, return_counts=True)
+    order = which.argsort(stable=True)
+    place = torch.arange(len(ids), device=ids.device) - (sizes.cumsum(0) - sizes)[which[order]]
+    tokens = ids.new_zeros((len(names), int(sizes.max())), dtype=torch.long)
+    free = torch.ones_like(tokens, dtype=torch.bool)
+    tokens[which[order], place], free[which[order], place] = order, False
+    return tokens.to(device), free.to(device)
 
 
 def pair_biases(biases: tuple[tuple[str, Bias], ...]) -> list[PairBias] | None:
