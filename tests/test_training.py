@@ -83,6 +83,7 @@ def test_the_loss_on_groups_is_that_of_their_summed_probabilities() -> None:
     torch.testing.assert_close(group_loss_of(trace, labels, numbered(GROUPS)).double(), expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.trains
 def test_a_recipe_that_asks_for_groups_gets_more_of_them_right(digits: Pictures) -> None:
     """Digits grouped by shape: a network that is asked for nothing but the group learns it, and no digit."""
     grouped = replace(digits, groups=GROUPS)

@@ -32,8 +32,7 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
     if facts["top1_by_group"]:
         lines.append(f"| right coarse group, of the class it names | {facts['group']} % |")
         lines.append(f"| right coarse group, by the sum of its classes | {facts['group_summed']} % |")
-        if "group_among_3" in facts:
-            lines.append(f"| right coarse group among the likeliest three | {facts['group_among_3']} % |")
+        lines.append(f"| right coarse group among the likeliest three | {facts['group_among_3']} % |")
     for count, value in facts.get("top1_with_patches", {}).items():
         lines.append(f"| top-1 with {count} of {patches} patches | {value} % |")
     if facts["top1_by_group"]:
@@ -43,12 +42,11 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
 
 def by_group(facts: dict[str, Any]) -> list[str]:
     """A table with a line for each coarse group: how often its pictures got their own name, and the name of a kin."""
-    columns = {"top1_by_group": "top-1", "group_summed_by_group": "its group first",
-               "group_among_3_by_group": "its group among three"}  # fmt: skip
-    there = {name: title for name, title in columns.items() if name in facts}
-    lines = ["", "## By coarse group", "", f"| group | {' | '.join(there.values())} |", "|---" * (len(there) + 1) + "|"]
-    for group in sorted(facts["top1_by_group"]):
-        lines.append(f"| {group} | " + " | ".join(f"{facts[name][group]} %" for name in there) + " |")
+    lines = ["", "## By coarse group", "", "| group | top-1 | its group first | its group among three |"]
+    lines.append("|---|---|---|---|")
+    for group, top1 in sorted(facts["top1_by_group"].items()):
+        first, three = facts["group_summed_by_group"][group], facts["group_among_3_by_group"][group]
+        lines.append(f"| {group} | {top1} % | {first} % | {three} % |")
     return lines
 
 

@@ -28,7 +28,7 @@ def opened_model(recipe: Recipe, network: Network, pictures: Pictures) -> Classi
 
 
 def evaluate(model: Classifier, pictures: Pictures, batch: int = 128, *, removed: bool = True) -> dict[str, Any]:
-    """Top-1, top-5 and shares of right groups, all of them by group too, in percent of the held-out pictures.
+    """Top-1, top-5 and shares of right groups, in percent of the held-out pictures; names with "by_group" say of which.
 
     "group": the group of the class it names; "group_summed": the group whose classes are likeliest together, as the app
     shows it; "group_among_3": the right one is among the three likeliest.
