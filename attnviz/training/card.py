@@ -23,6 +23,11 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
         f"| data | {facts['data']} |",
         f"| trained on | {facts['trained_on']:,} pictures, {facts['steps']:,} steps of {facts['batch']}, "
         f"seed {facts['seed']} |",
+        *(
+            [f"| of that, in these weights | {1 - recipe.blend:.0%}; the rest are those it went on from |"]
+            if recipe.blend
+            else []
+        ),
         *(f"| before that | {line} |" for line in earlier(facts)),
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| held out | {facts['held_out']:,} pictures, never used for training or choices |",

@@ -21,7 +21,7 @@ from attnviz.training.checkpoint import fingerprint, load_state, save_state
 from attnviz.training.data import DATA, Pictures, numbered
 from attnviz.training.muon import Muon, computes_in_bfloat16
 from attnviz.training.recipes import Recipe
-from attnviz.training.start import mimetic, take_over
+from attnviz.training.start import blend, mimetic, take_over
 
 PART = 64  # pictures in one forward and backward on a CPU
 
@@ -103,7 +103,7 @@ class Run:
     def __init__(
         self, recipe: Recipe, pictures: Pictures, device: torch.device, before: Mapping[str, Tensor] | None = None
     ):
-        self.recipe, self.device, self.step, self.seconds = recipe, device, 0, 0.0
+        self.recipe, self.device, self.before, self.step, self.seconds = recipe, device, before, 0, 0.0
         self.made_of = fingerprint(recipe, before)
         self.images, self.labels = torch.from_numpy(pictures.images), torch.from_numpy(pictures.labels).long()
         self.groups = numbered(pictures.groups).to(device)
@@ -166,10 +166,12 @@ class Run:
         return total
 
     def settle(self) -> None:
-        """Give the moving average statistics of batch norm that belong to it, where it has any.
+        """The moving average as it is shipped: blended as the recipe says, with statistics of batch norm of its own.
 
         Those gathered on the way lag behind parameters that move fast: a network of 87 % would name 19 %.
         """
+        if self.before is not None and self.recipe.blend:
+            blend(self.shipped, self.before, self.recipe.blend)
         update_bn(self.plain(), self.shipped)
 
     def plain(self, batches: int = 20) -> Iterator[Float[Tensor, "picture channel height width"]]:

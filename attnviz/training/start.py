@@ -1,4 +1,7 @@
-"""Where training starts: at random, at what trained attention looks like, or at a network that is shipped."""
+"""Where training starts: at random, at what trained attention looks like, or at a network that is shipped.
+
+And how much of that one is in the network which comes of it.
+"""
 
 from __future__ import annotations
 
@@ -51,3 +54,14 @@ def take_over(network: Network, tensors: Mapping[str, Tensor], new: tuple[str, .
         raise ValueError("the shipped network has another shape than this recipe; train it from the start")
     kept = {name: own[name] for name in own if any(fnmatch(name, pattern) for pattern in new)}
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()} | kept)
+
+
+@torch.no_grad()
+def blend(network: Network, tensors: Mapping[str, Tensor], share: float) -> None:
+    """Move a network's parameters that share of the way to another's that it went on from.
+
+    Two ends of trainings with falling rates lie at the edge of one valley, and between them it is deeper (Izmailov et
+    al. 2018, arXiv 1803.05407; Wortsman et al. 2022, arXiv 2109.01903, for a network and what it went on from).
+    """
+    for name, parameter in network.named_parameters():
+        parameter.lerp_(tensors[name].to(parameter), share)
