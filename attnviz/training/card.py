@@ -23,11 +23,7 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
         f"| data | {facts['data']} |",
         f"| trained on | {facts['trained_on']:,} pictures, {facts['steps']:,} steps of {facts['batch']}, "
         f"seed {facts['seed']} |",
-        *(
-            [f"| of that, in these weights | {1 - recipe.blend:.0%}; the rest are those it went on from |"]
-            if recipe.blend
-            else []
-        ),
+        *blended(recipe.blend),
         *(f"| before that | {line} |" for line in earlier(facts)),
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| held out | {facts['held_out']:,} pictures, never used for training or choices |",
@@ -43,6 +39,11 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
     if facts["top1_by_group"]:
         lines += by_group(facts)
     return "\n".join([*lines, *limits(model)])
+
+
+def blended(share: float) -> list[str]:
+    """How much of the weights is of this training, where it is not all."""
+    return [f"| of that, in these weights | {1 - share:.0%}; the rest are those it went on from |"] if share else []
 
 
 def by_group(facts: dict[str, Any]) -> list[str]:
