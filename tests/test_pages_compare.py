@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -72,6 +73,25 @@ def test_panels_share_patch_picture_and_range(bench):
     assert [p["index"] for p in panels] == [0, 1, 2]
     assert "Layer 2, head 3" in spoken(at)
     assert "alike" in spoken(at)
+
+
+def test_a_panel_without_memory_on_the_card_is_computed_on_the_processor(bench, monkeypatch):
+    """As if every network lay on a graphics card that is full."""
+    real, asked = cache.open_any, []
+
+    def full(*args: object, **options: object) -> None:
+        raise torch.OutOfMemoryError
+
+    def opened(name: str, device: str = ""):
+        asked.append((name, device))
+        return full if name.startswith("bench/") and not device else real(name, device)
+
+    monkeypatch.setattr(cache, "open_any", opened)
+    cache.traces.clear()
+    at = open_page(variants="mha,linear")
+    assert {"panel:mha", "panel:linear"} <= views_of(at).keys()
+    assert ("bench/linear", "cpu") in asked
+    assert "computed on the processor" in at.toast[0].value
 
 
 def test_what_has_no_token_map_says_why_and_shows_what_it_has(bench):

@@ -24,9 +24,11 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz import ui
 from attnviz.models import IMAGES, MODELS, TEXTS, store
+from attnviz.types import Tokens
 from attnviz.ui import samples, security, state, text, uploads, warm
 from attnviz.ui.cache import on_processor, traces
 from attnviz.ui.output import npz, table
+from attnviz.ui.queries_keys import in_tex
 from attnviz.ui.shelf import Shelf, bytes_of
 from attnviz.ui.visit import OWN
 
@@ -221,6 +223,20 @@ def test_names_count_from_one():
     tokens = attnviz.load("vit-digits").prepare(Image.new("L", (8, 8))).tokens["main"]
     assert (ui.layer_name(0), ui.head_name(2)) == ("Layer 1", "Head 3")
     assert (ui.token_name(tokens, 0), ui.token_name(tokens, 6)) == ("CLS", "row 2, column 2")
+
+
+def test_a_piece_that_goes_on_with_a_word_is_called_so():
+    pieces = Tokens(("CLS", "sing", "##ing", "<F0>", "##", "SEP"), words=(-1, 0, 0, 0, 1, -1))
+    assert ui.token_names(pieces) == ["CLS", "sing", "…ing", "…<F0>", "##", "SEP"]
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(26.0, "26"), (0.484, "0.484"), (2006.0, "2{,}010"), (99_960.0, "100{,}000"), (-1234.5, "-1{,}230"),
+     (12_345_678.0, "1.23 \\times 10^{7}"), (1.234e-7, "1.23 \\times 10^{-7}"), (0.0, "0")],
+)  # fmt: skip
+def test_a_formula_holds_no_e_notation(number: float, written: str):
+    assert in_tex(number) == written
 
 
 # ---- what is shared between visitors

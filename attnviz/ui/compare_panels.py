@@ -22,7 +22,7 @@ from attnviz.models.text import Reader
 from attnviz.models.vit import ViT, ViTConfig
 from attnviz.types import Sample, Trace, UnsupportedMask
 from attnviz.ui.bench import Bench
-from attnviz.ui.cache import core, on_processor, open_any, traces
+from attnviz.ui.cache import core, forward, open_any, traces
 from attnviz.ui.compare_ground import Ground, Panel
 
 OWN, SAME = "Own weights", "Same weights"
@@ -32,9 +32,9 @@ PROJECTION = re.compile(r"^(blocks\.\d+\.attention\.)(?:\w+\.)?((?:query|key|val
 def panels(ground: Ground, variants: Sequence[str], mode: str, found: Bench) -> list[Panel]:
     """Every variant with what it computes for the input, or why it does not. Raises DamagedModel, Busy."""
     if mode == OWN:
-        return [own_panel(ground, name, found.model(name)) for name in variants]
-    model = reference(ground, found)
-    return [same_panel(ground, name, model) for name in variants]
+        return [own_panel(ground, variant, found.model(variant)) for variant in variants]
+    lent = reference(ground, found)
+    return [same_panel(ground, variant, lent) for variant in variants]
 
 
 def own_panel(ground: Ground, variant: str, name: str | None) -> Panel:
@@ -42,53 +42,51 @@ def own_panel(ground: Ground, variant: str, name: str | None) -> Panel:
     if name is None:
         return Panel(variant, reason=ground.untrained(variant))
     try:
-        model = open_any(name)
+        return Panel(variant, *looked_at(ground, name))
     except DamagedModel as error:
         return Panel(variant, reason=str(error))
-    return Panel(variant, model, *looked_at(ground, model))
 
 
-def same_panel(ground: Ground, name: str, model: ImageModel | TextModel) -> Panel:
+def same_panel(ground: Ground, variant: str, lent: str) -> Panel:
     """A variant with the parameters of a network that was trained with multi-head attention."""
-    sample, trace = looked_at(ground, model)
-    if name == model.config.variant:
-        return Panel(name, model, sample, trace)
+    model, sample, trace = looked_at(ground, lent)
+    if variant == model.config.variant:
+        return Panel(variant, model, sample, trace)
+    options = ground.options(variant, sample.tokens["main"].prefix)
     try:
-        network, fresh = transplanted(model.digest, name, model, ground.options(name, sample.tokens["main"].prefix))
-        key = (model.digest, sample.digest, f"same:{name}")
-        lent = traces().get(key, lambda: borrowed(network, sample, trace))
+        network, fresh = transplanted(model.digest, variant, model, options)
+        key = (model.digest, sample.digest, f"same:{variant}")
+        found = traces().get(key, lambda: borrowed(network, sample, trace))
     except UnsupportedMask as error:
-        return Panel(name, reason=f"The layers of this network cannot be run through this formula: it {error.reason}.")
-    return Panel(name, model, sample, lent, fresh=fresh)
+        return Panel(
+            variant, reason=f"The layers of this network cannot be run through this formula: it {error.reason}."
+        )
+    return Panel(variant, model, sample, found, fresh=fresh)
 
 
-def reference(ground: Ground, found: Bench) -> ImageModel | TextModel:
+def reference(ground: Ground, found: Bench) -> str:
     """The network whose layers are lent: multi-head attention of the bench, else a shipped model."""
     name = found.model("mha")
     if name is not None:
         try:
-            return open_any(name)
+            open_any(name)
+            return name
         except DamagedModel:
             pass  # its own panel says so, in the other mode
-    return open_any(ground.lender)
+    return ground.lender
 
 
 def lender(ground: Ground, found: Bench) -> Trace:
     """What the network whose layers are lent computes for the input, with its own attention."""
-    return looked_at(ground, reference(ground, found))[1]
+    return looked_at(ground, reference(ground, found))[2]
 
 
-def looked_at(ground: Ground, model: ImageModel | TextModel) -> tuple[Sample, Trace]:
-    """The input as a network reads it, and what it computes. Raises Busy."""
+def looked_at(ground: Ground, name: str) -> tuple[ImageModel | TextModel, Sample, Trace]:
+    """A network, the input as it reads it, and what it computes. Raises DamagedModel, Busy."""
+    model = open_any(name)
     sample = ground.prepare(model)
     key = (model.digest, sample.digest, f"own:{model.config.variant}")  # a digest is of parameters, not of a formula
-    return sample, traces().get(key, lambda: traced(model, sample))
-
-
-def traced(model: ImageModel | TextModel, sample: Sample) -> Trace:
-    """One forward pass without gradients."""
-    with core(), torch.no_grad():
-        return on_processor(model(sample))
+    return model, sample, traces().get(key, lambda: forward(name, sample))
 
 
 # Same weights --------------------------------------------------------------------------------------------------------

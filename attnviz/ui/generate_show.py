@@ -116,7 +116,7 @@ def attention(here: Scene, weights: Float[np.ndarray, "query key"], name: str, a
     st.markdown(f"**Where {spoken_name(tokens, at)} looks** {does}: {name}")
     views.text_view("generate:text", maps=MAP, tokens=[at], height=230, on_pick=pick,
                     label="The text so far, by attention of one token over all before it")  # fmt: skip
-    views.lines_view("generate:lines", maps=MAP, heads=[0], tokens=[at], least=0.03, height=400, on_pick=pick,
+    views.lines_view("generate:lines", maps=MAP, heads=[0], tokens=[at], least=0.03, height=460, on_pick=pick,
                      label=f"Every token over those before it: {name}")  # fmt: skip
 
 

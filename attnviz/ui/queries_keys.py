@@ -156,25 +156,35 @@ def pair_steps(call: AttentionCall, head: int, query: int, key: int) -> Pair:
     found = pair(call, head, query, key)
     q, k = (f"\\textcolor{{{colour(role, dark())}}}{{{letter}}}" for role, letter in (("query", "q"), ("key", "k")))
     dim, share = len(found.query), f"{found.weight:.2%}".replace("%", "\\,\\%")
-    times = f"/\\sqrt{{{dim}}}" if np.isclose(found.scale, dim**-0.5) else f"\\times {found.scale:.3g}"
-    st.latex(f"{q}\\cdot{k} = \\textstyle\\sum_i {q}_i\\,{k}_i = {found.dot:.3g}")
-    st.latex(f"{q}\\cdot{k}\\,{times} = {found.scaled:.3g}")
+    times = f"/\\sqrt{{{dim}}}" if np.isclose(found.scale, dim**-0.5) else f"\\times {in_tex(found.scale)}"
+    st.latex(f"{q}\\cdot{k} = \\textstyle\\sum_i {q}_i\\,{k}_i = {in_tex(found.dot)}")
+    st.latex(f"{q}\\cdot{k}\\,{times} = {in_tex(found.scaled)}")
     if call.biases:
         added = found.biased - found.scaled
-        st.latex(f"{found.scaled:.3g} {added:+.3g}\\;\\text{{(position)}} = {found.biased:.3g}")
+        st.latex(f"{in_tex(found.scaled)} {added:+.3g}\\;\\text{{(position)}} = {in_tex(found.biased)}")
     masked, weight = found.score == float("-inf"), "\\text{weight}"
     if masked:
         st.caption("This key is masked: the query may not look at it, so its score becomes minus infinity.")
     elif found.plain:  # no other normaliser, no sink, no heads that talk, and numbers that can be written out
-        weight = (f"\\frac{{e^{{{found.score:.3g}}}}}{{\\sum_j e^{{s_j}}}} = \\frac{{{np.exp(found.score):.3g}}}"
-                  f"{{{found.total:.3g}}}")  # fmt: skip
+        above, below = in_tex(np.exp(found.score)), in_tex(found.total)
+        weight = f"\\frac{{e^{{{in_tex(found.score)}}}}}{{\\sum_j e^{{s_j}}}} = \\frac{{{above}}}{{{below}}}"
     st.latex(f"{weight} = {share}")
-    st.latex(f"\\cos({q},{k}) = \\frac{{{found.dot:.3g}}}{{{np.linalg.norm(found.query):.3g} \\times "
-             f"{np.linalg.norm(found.key):.3g}}} = {found.cosine:.3g}")  # fmt: skip
+    st.latex(f"\\cos({q},{k}) = \\frac{{{in_tex(found.dot)}}}{{{in_tex(np.linalg.norm(found.query))} \\times "
+             f"{in_tex(np.linalg.norm(found.key))}}} = {in_tex(found.cosine)}")  # fmt: skip
     if not masked:
         may = "" if found.open == len(call.keys) else " that it may look at"
         st.caption(f"Of {found.open} keys{may} this one is number {found.place} for this query.")
     return found
+
+
+def in_tex(number: float | np.floating) -> str:
+    """Three digits of a number as one writes it in a formula: 2,010 and 1.2 x 10^7, not 2.01e+03."""
+    mantissa, _, exponent = f"{number:.3g}".partition("e")
+    if not exponent:
+        return mantissa
+    if 0 < int(exponent) < 6:
+        return f"{float(f'{number:.3g}'):,.0f}".replace(",", "{,}")
+    return f"{mantissa} \\times 10^{{{int(exponent)}}}"
 
 
 def whole_map(
