@@ -43,7 +43,8 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
 
 def blended(share: float) -> list[str]:
     """How much of the weights is of this training, where it is not all."""
-    return [f"| of that, in these weights | {round(100 * (1 - share))} %; the rest are those it went on from |"] if share else []
+    own = round(100 * (1 - share))
+    return [f"| of that, in these weights | {own} %; the rest are those it went on from |"] if share else []
 
 
 def by_group(facts: dict[str, Any]) -> list[str]:
