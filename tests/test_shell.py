@@ -24,7 +24,6 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz import ui
 from attnviz.models import IMAGES, MODELS, TEXTS, store
-from attnviz.types import Tokens
 from attnviz.ui import samples, security, state, text, uploads, warm
 from attnviz.ui.cache import on_processor, traces
 from attnviz.ui.output import npz, table
@@ -225,11 +224,6 @@ def test_names_count_from_one():
     assert (ui.token_name(tokens, 0), ui.token_name(tokens, 6)) == ("CLS", "row 2, column 2")
 
 
-def test_a_piece_that_goes_on_with_a_word_is_called_so():
-    pieces = Tokens(("CLS", "sing", "##ing", "<F0>", "##", "SEP"), words=(-1, 0, 0, 0, 1, -1))
-    assert ui.token_names(pieces) == ["CLS", "sing", "…ing", "…<F0>", "##", "SEP"]
-
-
 @pytest.mark.parametrize(
     ("number", "written"),
     [(26.0, "26"), (0.484, "0.484"), (2006.0, "2{,}010"), (99_960.0, "100{,}000"), (-1234.5, "-1{,}230"),
@@ -237,6 +231,10 @@ def test_a_piece_that_goes_on_with_a_word_is_called_so():
 )  # fmt: skip
 def test_a_formula_holds_no_e_notation(number: float, written: str):
     assert in_tex(number) == written
+
+
+def test_what_is_added_in_a_formula_has_its_sign():
+    assert [in_tex(number, "+") for number in (0.5, -2.0, 2006.0)] == ["+0.5", "-2", "+2{,}010"]
 
 
 # ---- what is shared between visitors

@@ -22,7 +22,7 @@ from attnviz.types import Sample, Trace
 from attnviz.ui.cache import core, open_text_model, trace
 from attnviz.ui.reading import LETTERS, prepared_text
 from attnviz.ui.sentences import SENTENCES
-from attnviz.ui.state import SEEN, go, keep_inside, plain, set_tokens, token_name
+from attnviz.ui.state import SEEN, go, keep_inside, plain, set_tokens
 
 NAME = "stories"
 SAID, OF, WISH = "said", "generate:of", "generate:wish"  # session keys: pieces, of which beginning, what was asked for
@@ -65,9 +65,8 @@ class Scene:
         return next_piece.numpy(), left(next_piece, self.settings).numpy()
 
     def label(self, id: int) -> str:
-        """What a piece is called if it came next: "…ub" where it goes on with a word."""
-        tokens = continued(self.model, self.sample, [id]).tokens["main"]
-        return token_name(tokens, len(tokens) - 1)
+        """What a piece is called if it came next; ## where it goes on with a word."""
+        return continued(self.model, self.sample, [id]).tokens["main"].labels[-1]
 
 
 def beginning() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
@@ -161,7 +161,7 @@ def pair_steps(call: AttentionCall, head: int, query: int, key: int) -> Pair:
     st.latex(f"{q}\\cdot{k}\\,{times} = {in_tex(found.scaled)}")
     if call.biases:
         added = found.biased - found.scaled
-        st.latex(f"{in_tex(found.scaled)} {added:+.3g}\\;\\text{{(position)}} = {in_tex(found.biased)}")
+        st.latex(f"{in_tex(found.scaled)} {in_tex(added, '+')}\\;\\text{{(position)}} = {in_tex(found.biased)}")
     masked, weight = found.score == float("-inf"), "\\text{weight}"
     if masked:
         st.caption("This key is masked: the query may not look at it, so its score becomes minus infinity.")
@@ -177,13 +177,14 @@ def pair_steps(call: AttentionCall, head: int, query: int, key: int) -> Pair:
     return found
 
 
-def in_tex(number: float | np.floating) -> str:
-    """Three digits of a number as one writes it in a formula: 2,010 and 1.2 x 10^7, not 2.01e+03."""
-    mantissa, _, exponent = f"{number:.3g}".partition("e")
+def in_tex(number: float | np.floating, sign: Literal["-", "+"] = "-") -> str:
+    """Three digits of a number as one writes it in a formula: 2,010 and 1.2 x 10^7, not 2.01e+03; "+" to add it."""
+    short = f"{number:{sign}.3g}"
+    mantissa, _, exponent = short.partition("e")
     if not exponent:
-        return mantissa
+        return short
     if 0 < int(exponent) < 6:
-        return f"{float(f'{number:.3g}'):,.0f}".replace(",", "{,}")
+        return f"{float(short):{sign},.0f}".replace(",", "{,}")
     return f"{mantissa} \\times 10^{{{int(exponent)}}}"
 
 

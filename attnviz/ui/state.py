@@ -29,10 +29,7 @@ def head_name(index: int) -> str:
 
 
 def token_name(tokens: Tokens, index: int) -> str:
-    """What a token is called on screen: "row 4, column 9", or its label, "…ing" where it goes on with a word."""
-    words = tokens.words
-    if words is not None and index and 0 <= words[index] == words[index - 1]:
-        return "…" + tokens.labels[index].removeprefix("##")
+    """What a token is called on screen: "row 4, column 9", or its label."""
     if tokens.grid is None or index < tokens.prefix:
         return tokens.labels[index]
     row, column = divmod(index - tokens.prefix, tokens.grid[1])
