@@ -60,8 +60,8 @@ def take_over(network: Network, tensors: Mapping[str, Tensor], new: tuple[str, .
 def blend(network: Network, tensors: Mapping[str, Tensor], share: float) -> None:
     """Move a network's parameters that share of the way to another's that it went on from.
 
-    Two ends of trainings with falling rates lie at the edge of one valley, and between them it is deeper (Izmailov et
-    al. 2018, arXiv 1803.05407; Wortsman et al. 2022, arXiv 2109.01903, for a network and what it went on from).
+    Izmailov et al. 2018 (arXiv 1803.05407) found networks better that lie between two such ends, Wortsman et al. 2022
+    (arXiv 2109.01903) between a network and what it went on from. Whether it helps has to be measured each time.
     """
     for name, parameter in network.named_parameters():
         parameter.lerp_(tensors[name].to(parameter), share)
