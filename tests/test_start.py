@@ -12,9 +12,9 @@ import torch
 from attnviz.models import ViT, ViTConfig, load
 from attnviz.training import __main__ as command
 from attnviz.training.data import DATA
-from attnviz.training.loop import Run, train
+from attnviz.training.loop import Run
 from attnviz.training.recipes import RECIPES
-from attnviz.training.start import blend, mimetic, take_over
+from attnviz.training.start import mimetic, take_over
 
 SHAPE = ViTConfig(size=32, patch=4, width=64, layers=2, heads=2, classes=5, positions="learned2d")
 
@@ -75,34 +75,6 @@ def test_all_but_what_is_new_is_taken_over():
     assert torch.equal(second.embed.weight, first.embed.weight)
     with pytest.raises(ValueError, match="has another shape than this recipe"):
         take_over(network(replace(SHAPE, width=32)), first.state_dict())
-
-
-def test_a_blend_lies_that_share_of_the_way():
-    first, second = network(), network()
-    for parameter in second.parameters():
-        torch.nn.init.normal_(parameter)
-    wanted = {name: 0.75 * own + 0.25 * second.state_dict()[name] for name, own in first.state_dict().items()}
-    blend(first, {name: tensor.half().float() for name, tensor in second.state_dict().items()}, 0.25)
-    for name, tensor in first.state_dict().items():
-        torch.testing.assert_close(tensor, wanted[name], atol=2e-3, rtol=0)
-
-
-def test_what_is_shipped_is_blended_with_what_it_went_on_from(tmp_path):
-    recipe = replace(RECIPES["vit-digits"], steps=3, before="vit-digits")
-    before = load("vit-digits").network.state_dict()
-    path, cpu = tmp_path / "state.pt", torch.device("cpu")
-    ends = []
-    for share in (0.0, 0.5, 1.0):
-        mixed, _ = train(replace(recipe, blend=share), device=cpu, checkpoint=path, before=before)
-        again, _ = train(replace(recipe, blend=share), device=cpu, checkpoint=path, before=before)
-        ends.append(mixed.state_dict())
-        for name, tensor in again.state_dict().items():
-            torch.testing.assert_close(tensor, ends[-1][name], msg="what is kept for a resume is not blended yet")
-        path.unlink()
-    moved, halfway, back = (end["blocks.0.mlp.0.weight"] for end in ends)
-    assert not torch.equal(moved, back)
-    torch.testing.assert_close(halfway, (moved + back) / 2)
-    assert torch.equal(back, before["blocks.0.mlp.0.weight"].float())
 
 
 def test_the_command_goes_on_from_what_is_shipped(tmp_path, monkeypatch, capsys):

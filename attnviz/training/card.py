@@ -23,7 +23,6 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
         f"| data | {facts['data']} |",
         f"| trained on | {facts['trained_on']:,} pictures, {facts['steps']:,} steps of {facts['batch']}, "
         f"seed {facts['seed']} |",
-        *blended(recipe.blend),
         *(f"| before that | {line} |" for line in earlier(facts)),
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| held out | {facts['held_out']:,} pictures, never used for training or choices |",
@@ -39,12 +38,6 @@ def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:
     if facts["top1_by_group"]:
         lines += by_group(facts)
     return "\n".join([*lines, *limits(model)])
-
-
-def blended(share: float) -> list[str]:
-    """How much of the weights is of this training, where it is not all."""
-    own = round(100 * (1 - share))
-    return [f"| of that, in these weights | {own} %; the rest are those it went on from |"] if share else []
 
 
 def by_group(facts: dict[str, Any]) -> list[str]:

@@ -21,7 +21,7 @@ from attnviz.training.checkpoint import fingerprint, load_state, save_state
 from attnviz.training.data import DATA, Pictures, numbered
 from attnviz.training.muon import Muon, computes_in_bfloat16
 from attnviz.training.recipes import Recipe
-from attnviz.training.start import blend, mimetic, take_over
+from attnviz.training.start import mimetic, take_over
 
 PART = 64  # pictures in one forward and backward on a CPU
 
@@ -166,12 +166,10 @@ class Run:
         return total
 
     def settle(self) -> None:
-        """The moving average as it is shipped: blended as the recipe says, with statistics of batch norm of its own.
+        """The moving average as it is shipped, with statistics of batch norm of its own.
 
         Those gathered on the way lag behind parameters that move fast: a network of 87 % would name 19 %.
         """
-        if self.before is not None and self.recipe.blend:
-            blend(self.shipped, self.before, self.recipe.blend)
         update_bn(self.plain(), self.shipped)
 
     def plain(self, batches: int = 20) -> Iterator[Float[Tensor, "picture channel height width"]]:

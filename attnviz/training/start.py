@@ -54,14 +54,3 @@ def take_over(network: Network, tensors: Mapping[str, Tensor], new: tuple[str, .
         raise ValueError("the shipped network has another shape than this recipe; train it from the start")
     kept = {name: own[name] for name in own if any(fnmatch(name, pattern) for pattern in new)}
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()} | kept)
-
-
-@torch.no_grad()
-def blend(network: Network, tensors: Mapping[str, Tensor], share: float) -> None:
-    """Move a network's parameters that share of the way to another's that it went on from.
-
-    Izmailov et al. 2018 (arXiv 1803.05407) found networks better that lie between two such ends, Wortsman et al. 2022
-    (arXiv 2109.01903) between a network and what it went on from. Whether it helps has to be measured each time.
-    """
-    for name, parameter in network.named_parameters():
-        parameter.lerp_(tensors[name].to(parameter), share)
