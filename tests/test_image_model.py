@@ -11,7 +11,7 @@ from PIL import Image
 
 import attnviz
 from attnviz.models import IMAGES, ImageModel, Preparation
-from attnviz.models.image import made_small
+from attnviz.models.image import MIDDLE, Framing, made_small
 from attnviz.training.data import DATA, coded, halved
 
 COLOUR = Preparation(8, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
@@ -45,11 +45,36 @@ def test_pixels_are_normalised_channel_by_channel() -> None:
 
 
 def test_the_middle_square_is_seen() -> None:
-    assert COLOUR.crop(30, 10) == (10, 0, 20, 10)
-    assert COLOUR.crop(11, 30) == (0, 9, 11, 20)
+    assert MIDDLE.box(30, 10) == (10, 0, 20, 10)
+    assert MIDDLE.box(11, 30) == (0, 9, 11, 20)
     picture = Image.new("RGB", (30, 10), "white")
     picture.paste("red", (10, 0, 20, 10))
     assert set(COLOUR.picture(picture).get_flattened_data()) == {(255, 0, 0)}
+
+
+def test_another_square_can_be_seen() -> None:
+    assert Framing(across=0).box(30, 10) == (0, 0, 10, 10)
+    assert Framing(across=1, down=1).box(30, 10) == (20, 0, 30, 10)  # it is as high as the picture
+    assert Framing(zoom=2, across=1, down=1).box(30, 10) == (25, 5, 30, 10)
+    picture = Image.new("RGB", (30, 10), "white")
+    picture.paste("red", (20, 0, 30, 10))
+    assert set(COLOUR.picture(picture, Framing(across=1)).get_flattened_data()) == {(255, 0, 0)}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2), (640, 427)])
+@pytest.mark.parametrize("zoom", [1, 1.3, 4, 1000])
+def test_a_square_lies_inside_the_picture(size: tuple[int, int], zoom: float) -> None:
+    for across in (0.0, 0.37, 1.0):
+        left, top, right, bottom = Framing(zoom, across, 1 - across).box(*size)
+        assert 0 <= left < right <= size[0]
+        assert 0 <= top < bottom <= size[1]
+        assert right - left == bottom - top == max(1, round(min(size) / zoom))
+
+
+@pytest.mark.parametrize("wrong", [{"zoom": 0.5}, {"zoom": float("nan")}, {"across": -0.1}, {"down": 1.1}])
+def test_a_square_outside_of_the_picture_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="outside of 0 to 1"):
+        Framing(**wrong)
 
 
 def test_dark_ink_on_light_paper_is_turned_round() -> None:

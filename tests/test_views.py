@@ -177,7 +177,7 @@ def test_heights_follow_what_was_sent(mounted):
     assert mounted[-1]["data"]["fit"] is None  # nothing known yet: the full height is kept
     views.send_picture("p", picture, picture.resize((8, 8)), (150, 0, 250, 100), TOKENS)
     views.picture_view("a", picture="p")
-    assert mounted[-1]["data"]["fit"] == {"shape": "plane", "aspect": bus.LONG, "prefix": True}
+    assert mounted[-1]["data"]["fit"] == {"shape": "plane", "aspect": records.AROUND, "prefix": True}
     views.send_maps("r", np.ones((5, 13)), titles=list("abcde"), keys=TOKENS)
     views.tiles_view("t", maps=["r"], rows=["Rollout"], tile=80)
     assert mounted[-1]["data"]["fit"]["across"] == 5

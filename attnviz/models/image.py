@@ -22,6 +22,31 @@ Opened = TypeVar("Opened", bound="Classifier")
 
 
 @dataclass(frozen=True)
+class Framing:
+    """Which square of a picture a network sees: the largest in its middle, a smaller one, or one elsewhere.
+
+    Raises ValueError for a zoom below 1 or a place outside of the picture.
+    """
+
+    zoom: float = 1.0  # how many times smaller than the largest square its side is
+    across: float = 0.5  # 0 = at the left edge, 1 = at the right edge
+    down: float = 0.5  # 0 = at the upper edge, 1 = at the lower edge
+
+    def __post_init__(self) -> None:
+        if not (self.zoom >= 1 and 0 <= self.across <= 1 and 0 <= self.down <= 1):
+            raise ValueError(f"{self} has a zoom below 1, or a place outside of 0 to 1")
+
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """The square in a picture of this size, in pixels: left, top, right, bottom."""
+        side = max(1, round(min(width, height) / self.zoom))
+        left, top = int((width - side) * self.across), int((height - side) * self.down)
+        return left, top, left + side, top + side
+
+
+MIDDLE = Framing()
+
+
+@dataclass(frozen=True)
 class Preparation:
     """How a picture becomes pixels the network reads."""
 
@@ -31,16 +56,10 @@ class Preparation:
     invert_light: bool = False  # turn dark ink on a light ground into light ink on a dark one
     jpeg: int | None = None  # quality at which the small picture is coded, as those were that it learned from
 
-    def crop(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """The part of a picture the network sees: the largest square in its middle (left, top, right, bottom)."""
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return left, top, left + side, top + side
-
-    def picture(self, raw: Image.Image) -> Image.Image:
+    def picture(self, raw: Image.Image, framing: Framing = MIDDLE) -> Image.Image:
         """The picture the network sees, at its own size and in its own channels."""
         grey = len(self.mean) == 1
-        square = raw.convert("L" if grey else "RGB").crop(self.crop(*raw.size))
+        square = raw.convert("L" if grey else "RGB").crop(framing.box(*raw.size))
         small = made_small(square, self.size)
         if self.invert_light and np.asarray(small).mean() > 127:
             small = ImageOps.invert(small)
@@ -100,9 +119,9 @@ class Classifier:
         self.network.to(device)
         return self
 
-    def prepare(self, raw: Image.Image) -> Sample:
-        """A picture of any size and mode as a Sample: middle square, the network's size, normalised."""
-        image = self.preparation.picture(raw)
+    def prepare(self, raw: Image.Image, framing: Framing = MIDDLE) -> Sample:
+        """A picture of any size and mode as a Sample: one square of it, the network's size, normalised."""
+        image = self.preparation.picture(raw, framing)
         pixels = self.preparation.pixels(image)
         side = self.config.size // self.config.patch
         return Sample(
@@ -110,7 +129,7 @@ class Classifier:
             inputs={"main": pixels},
             tokens={"main": grid_tokens(side, side, self.config.prefix)},
             image=image,
-            crop=self.preparation.crop(*raw.size),
+            crop=framing.box(*raw.size),
         )
 
     def __call__(

@@ -19,12 +19,11 @@ from attnviz.ui.bench import PICTURES, Bench, Row, accuracy, bench
 from attnviz.ui.compare_ground import Ground, Look, Panel, Slot
 from attnviz.ui.compare_maps import grid_name
 from attnviz.ui.display import Display, display
+from attnviz.ui.framing import framing
 from attnviz.ui.heads import middle
 from attnviz.ui.output import share_picture
-from attnviz.ui.samples import open_sample
 from attnviz.ui.state import chosen_tokens, set_tokens
-from attnviz.ui.uploads import Picture
-from attnviz.ui.visit import Visit, own_pictures, prepared
+from attnviz.ui.visit import Visit, chosen_picture, prepared
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ class Pictures(Ground):
 
     def prepare(self, model: Any) -> Sample:
         """The visitor's picture, as a network reads it."""
-        shown, _ = picture()
-        return prepared(model.digest, shown.digest, model, shown.image)
+        shown = chosen_picture()
+        return prepared(model.digest, shown.digest, model, shown.image, framing())
 
     def look(self, tokens: Tokens | None) -> PictureLook:
         """The popover shared by all pages of pictures."""
@@ -109,17 +108,11 @@ class Pictures(Ground):
         return steps + (f", tested on {row['held_out']:,} held-out pictures" if "held_out" in row else "")
 
 
-def picture() -> tuple[Picture, str]:
-    """The visitor's picture, and where it comes from. The model chosen in the sidebar is not asked for it."""
-    source = st.session_state["sample"]
-    return own_pictures().get(source) or open_sample(st.session_state["model"], source), source
-
-
 def visit_of(panel: Panel) -> Visit:
     """A panel as what the rest of the app calls a visit. Raises NoTokenMap where it shows nothing."""
     model, sample, trace = panel.shows()
-    shown, source = picture()
-    return Visit(model=model, name=model.name, picture=shown.image, sample=sample, trace=trace, source=source)
+    picture, source = chosen_picture().image, st.session_state["sample"]
+    return Visit(model=model, name=model.name, picture=picture, sample=sample, trace=trace, source=source)
 
 
 def slot_of(tokens: Tokens) -> str:

@@ -9,9 +9,11 @@ import streamlit as st
 from PIL import Image
 
 from attnviz.models import MODELS, ImageModel, store
+from attnviz.models.image import MIDDLE, Framing
 from attnviz.types import Sample
 from attnviz.ui.cache import Busy, model_names, open_any, open_model, open_text_model, trace
 from attnviz.ui.device import device_line
+from attnviz.ui.framing import choose_framing, framing
 from attnviz.ui.reading import choose_text
 from attnviz.ui.samples import open_sample, samples_of
 from attnviz.ui.state import PAGE
@@ -51,6 +53,7 @@ def sidebar() -> None:
             choose_text(name)
         else:
             choose_picture(name)
+            choose_framing(chosen_picture())
             bring_picture("image")
         device = st.empty()
     problem = st.empty()  # always there, so that what follows keeps its place and its state
@@ -82,6 +85,12 @@ def choose_picture(model: str) -> str:
     if chosen not in own_pictures():
         last[model] = chosen
     return chosen
+
+
+def chosen_picture() -> Picture:
+    """The picture that is chosen: the visitor's own, or a sample of the model in the sidebar."""
+    source = st.session_state["sample"]
+    return own_pictures().get(source) or open_sample(st.session_state["model"], source)
 
 
 def bring_picture(key: str) -> None:
@@ -116,14 +125,15 @@ def place() -> tuple[object, object]:
 
 def visit() -> Visit:
     """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
-    name, source = st.session_state["model"], st.session_state["sample"]
-    picture = own_pictures().get(source) or open_sample(name, source)
+    name, source, picture = st.session_state["model"], st.session_state["sample"], chosen_picture()
     model = open_model(name)
-    sample = prepared(model.digest, picture.digest, model, picture.image)
+    sample = prepared(model.digest, picture.digest, model, picture.image, framing())
     return Visit(model=model, name=name, picture=picture.image, sample=sample, trace=trace(name, sample), source=source)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def prepared(model_digest: str, picture_digest: str, _model: ImageModel, _picture: Image.Image) -> Sample:
+def prepared(
+    model_digest: str, picture_digest: str, _model: ImageModel, _picture: Image.Image, framing: Framing = MIDDLE
+) -> Sample:
     """A picture made ready for a model."""
-    return _model.prepare(_picture)
+    return _model.prepare(_picture, framing)

@@ -21,7 +21,6 @@ from attnviz.views import records
 from attnviz.views.records import TokensLike
 
 HERE = Path(__file__).parent
-LONG = 1.6  # a picture longer than this is shown around its crop only; the same number stands in grid.js
 LIBRARY = ("common.js", "record.js", "scale.js", "rows.js", "words.js", "frame.js", "export.js", "grid.js",
            "picture.js", "colours.js", "tiles.js", "matrix.js", "strongest.js", "lines.js", "text.js",
            "arcs.js", "library.js")  # fmt: skip
@@ -54,8 +53,9 @@ def send_picture(
     slot: str, picture: Image.Image, network: Image.Image, crop: tuple[int, int, int, int], tokens: TokensLike
 ) -> None:
     """Give the browser the user's picture, what the network saw of it, and the crop box in the picture's pixels."""
-    aspect = min(max(picture.width / picture.height, 1 / LONG), LONG)
-    _send(slot, records.pack_picture(slot, picture, network, crop, tokens), aspect=aspect, prefix=tokens.prefix > 0)
+    shown, inside = records.surroundings(picture, crop)
+    blob = records.pack_picture(slot, shown, network, inside, tokens)
+    _send(slot, blob, aspect=shown.width / shown.height, prefix=tokens.prefix > 0)
 
 
 def send_maps(

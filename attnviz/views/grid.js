@@ -2,34 +2,17 @@
 
 const STRIP = 46, LOW = 24, GAP = 10, EDGE = 3; // pixels: a prefix box, its height, the gap to the picture, outlines
 const PICKED = "#ffffff";
-const LONG = 1.6; // a picture longer than this is shown around its crop only
 
 // The boxes of a view whose picture has this aspect and whose grid fills `crop` (fractions of the picture). The prefix
 // goes to the left or above, wherever it leaves the picture larger.
 function gridBoxes(view, tokens, aspect, crop) {
-  const [shape, part] = visiblePart(aspect, crop), room = view.data.height - 2 * EDGE, wide = view.width - 2 * EDGE;
-  const fit = (left, top) => Math.min((wide - left) / shape, room - top);
+  const room = view.data.height - 2 * EDGE, wide = view.width - 2 * EDGE;
+  const fit = (left, top) => Math.min((wide - left) / aspect, room - top);
   const side = fit(STRIP + GAP, 0), over = fit(0, LOW + GAP), above = tokens.prefix > 0 && over > side;
   const left = !tokens.prefix || above ? 0 : STRIP + GAP, top = above ? LOW + GAP : 0, size = fit(left, top);
-  const window = [left + EDGE, top + EDGE, Math.max(1, Math.round(size * shape)), Math.max(1, Math.round(size))];
-  const [x, y, w, h] = window, [pl, pt, pr, pb] = part, [sx, sy] = [w / (pr - pl), h / (pb - pt)];
-  const place = ([l, t, r, b]) => [x + (l - pl) * sx, y + (t - pt) * sy, (r - l) * sx, (b - t) * sy];
-  return {tokens, above, window, part, crop: place(crop), bottom: y + h + EDGE};
-}
-
-// The part of a very long picture that is shown, as fractions, and the aspect of that part.
-function visiblePart(aspect, [left, top, right, bottom]) {
-  const middle = [(left + right) / 2, (top + bottom) / 2];
-  const within = (at, size) => Math.min(1 - size, Math.max(0, at - size / 2));
-  if (aspect > LONG) {
-    const size = LONG / aspect, start = within(middle[0], size);
-    return [LONG, [start, 0, start + size, 1]];
-  }
-  if (aspect < 1 / LONG) {
-    const size = aspect * LONG, start = within(middle[1], size);
-    return [1 / LONG, [0, start, 1, start + size]];
-  }
-  return [aspect, WHOLE];
+  const window = [left + EDGE, top + EDGE, Math.max(1, Math.round(size * aspect)), Math.max(1, Math.round(size))];
+  const [x, y, w, h] = window, [l, t, r, b] = crop;
+  return {tokens, above, window, crop: [x + l * w, y + t * h, (r - l) * w, (b - t) * h], bottom: y + h + EDGE};
 }
 
 // The box of a token: [x, y, width, height].

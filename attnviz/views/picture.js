@@ -9,12 +9,11 @@ function pictureBoxes(view, record) {
 
 // The base: full colour where nothing lies over it, grey under a map, so that colour means weight only.
 function drawPicture(view, record, boxes, {grey, network}) {
-  const {context, ink} = view, [x, y, w, h] = boxes.window, [left, top, right, bottom] = boxes.part;
+  const {context, ink} = view, [x, y, w, h] = boxes.window;
   const image = network ? record.network : record.picture, base = grey ? greyOf(record, image, network) : image;
-  const {width, height} = image;
-  context.imageSmoothingEnabled = !network && width >= SHARP;
+  context.imageSmoothingEnabled = !network && image.width >= SHARP;
   context.imageSmoothingQuality = "high";
-  context.drawImage(base, left * width, top * height, (right - left) * width, (bottom - top) * height, x, y, w, h);
+  context.drawImage(base, x, y, w, h);
   if (network) return;
   context.fillStyle = ink.ground;
   context.globalAlpha = 0.6;

@@ -21,6 +21,7 @@ from PIL import Image
 
 BUDGET = 2_000_000  # bytes of one message
 LONGEST = 1024  # pixels of the longer side of a picture that is sent
+AROUND = 1.6  # of a picture much larger than what the network sees, only this much around that is shown
 SMALL = 128  # pixels of the longer side below which a picture is sent as it is: JPEG would blur what little there is
 
 
@@ -175,9 +176,20 @@ def pack_colours(
     return pack(head, rgb)
 
 
-def pack_picture(
-    slot: str, picture: Image.Image, network: Image.Image, crop: tuple[int, int, int, int], tokens: TokensLike
-) -> bytes:
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
+
+
+def surroundings(picture: Image.Image, crop: Box) -> tuple[Image.Image, Box]:
+    """The picture around the crop, at most AROUND times its size, and where the crop lies in it."""
+    left, top, right, bottom = crop
+    longest = round(AROUND * max(right - left, bottom - top))
+    width, height = min(picture.width, longest), min(picture.height, longest)
+    x = min(max(0, (left + right - width) // 2), picture.width - width)
+    y = min(max(0, (top + bottom - height) // 2), picture.height - height)
+    return picture.crop((x, y, x + width, y + height)), (left - x, top - y, right - x, bottom - y)
+
+
+def pack_picture(slot: str, picture: Image.Image, network: Image.Image, crop: Box, tokens: TokensLike) -> bytes:
     """The user's picture as JPEG (PNG if it is small), the network's own as PNG, and the box the network saw."""
     width, height = picture.size
     large = picture.convert("RGB")

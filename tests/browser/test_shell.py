@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from tests.browser import conftest
-from tests.browser.reading import until
+from tests.browser.reading import expect_chosen, until
 
 pytestmark = pytest.mark.browser
 PAGES = {
@@ -133,6 +133,24 @@ def test_a_question_leads_to_its_page_and_keeps_the_picture(page: Page, server: 
     expect(chosen_picture(page)).to_have_value("seven")
     assert "sample=seven" in page.url
     assert "model=vit-digits" in page.url
+
+
+def test_the_square_the_network_sees_can_be_moved(page: Page, server: str):
+    show(page, f"{server}/?model=vit-digits&sample=seven")
+    bars = page.get_by_role("progressbar")
+    before = bars.first.get_attribute("aria-valuenow")
+    crop = page.get_by_test_id("stSidebar").get_by_text("Crop", exact=True)
+    crop.click()
+    page.get_by_role("slider", name="Zoom").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    expect_chosen(page, "zoom", "2")
+    expect(bars.first).not_to_have_attribute("aria-valuenow", before or "")
+    crop.click()  # also while it is closed the address has to keep it
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Heads").click()
+    expect(page.locator("h1").first).to_have_text("Heads")
+    conftest.settle(page)
+    expect_chosen(page, "zoom", "2")
 
 
 def test_an_upload_is_shown_and_survives_a_change_of_page(page: Page, server: str):

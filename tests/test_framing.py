@@ -1,0 +1,87 @@
+"""The square of a picture that the network sees: set by sliders, read from the address, forgotten with the picture."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+import attnviz
+from attnviz.models import load
+from attnviz.models.image import Framing
+from attnviz.ui.answers import best, percent
+from attnviz.ui.framing import WHOLE
+from attnviz.ui.samples import open_sample
+from tests.pages import open_page
+
+CORNER = {"zoom": "2.5", "across": "0", "down": "100"}
+ASKED = {"zoom": 2.5, "across": 0, "down": 100}
+
+
+def sliders(at: AppTest) -> dict[str, object]:
+    """What the three sliders say."""
+    return {key: at.slider(key=key).value for key in WHOLE}
+
+
+def answer(at: AppTest) -> str:
+    """The likeliest class and its probability, as the page says them."""
+    return at.get("progress")[0].proto.text
+
+
+def striped() -> bytes:
+    """A file with a broad picture whose left side is not its right side."""
+    picture, file = Image.new("RGB", (60, 20), "black"), io.BytesIO()
+    picture.paste("white", (3, 0, 6, 20))
+    picture.paste("white", (43, 4, 57, 7))
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("page", ["start", "heads", "rollout"])
+def test_the_address_says_which_square_is_seen(page: str):
+    at = open_page(page, model="vit-digits", sample="three", **CORNER)
+    assert sliders(at) == ASKED
+    model = attnviz.load("vit-digits")
+    sample = model.prepare(open_sample("vit-digits", "three").image, Framing(2.5, 0, 1))
+    assert sample.digest != model.prepare(open_sample("vit-digits", "three").image).digest
+    if page == "start":
+        name, probability = best(model, model(sample), 1)[0]
+        assert answer(at).endswith(f"{name} · {percent(probability)}")
+
+
+def test_every_network_of_compare_sees_the_same_square():
+    at = open_page("compare", v=["mha"], sample="astronaut", **CORNER)
+    model = load("bench/mha")
+    sample = model.prepare(open_sample("vit", "astronaut").image, Framing(2.5, 0, 1))
+    name, probability = best(model, model(sample), 1)[0]
+    assert any(f"says **{name}** ({percent(probability)})" in element.value for element in at.markdown)
+
+
+@pytest.mark.parametrize("wrong", [{"zoom": "0.2"}, {"zoom": "nan"}, {"zoom": "99"}, {"across": "-5"}, {"down": "x"}])
+def test_unknown_squares_fall_back_to_the_middle(wrong: dict[str, str]):
+    assert sliders(open_page("start", model="vit-digits", **wrong)) == WHOLE
+
+
+def test_a_new_picture_begins_with_its_middle():
+    at = open_page("start", model="vit-digits", sample="three", **CORNER)
+    at.slider(key="across").set_value(20).run()
+    assert sliders(at) == {**ASKED, "across": 20}
+    at.selectbox(key="sample").select("eight").run()
+    assert sliders(at) == WHOLE
+    at.slider(key="zoom").set_value(3.0).run()
+    at.button(key="start:try:0").click().run()  # another page, the same picture
+    assert sliders(at) == {**WHOLE, "zoom": 3.0}
+
+
+def test_a_square_as_high_as_the_picture_moves_only_from_side_to_side():
+    at = open_page("start", model="vit-digits")
+    at.file_uploader(key="image").upload("mine.png", striped(), "image/png").run()
+    assert [at.slider(key=key).disabled for key in WHOLE] == [False, False, True]
+    left, right = (answer(at.slider(key="across").set_value(place).run()) for place in (0, 100))
+    assert left != right
+    at.slider(key="zoom").set_value(2.0).run()
+    assert not at.slider(key="down").disabled
+    next(button for button in at.button if button.label == "Back to the middle").click().run()
+    assert sliders(at) == WHOLE
