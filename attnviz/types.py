@@ -24,6 +24,7 @@ Kind = Literal["weights", "scores", "effective", "slots", "landmarks", "context 
 Index = Sequence[int] | None  # which heads or rows; None = all
 Bias = Callable[["AttentionCall", list[int], list[int]], Tensor]  # -> [head row key], added to scores
 
+GOES_ON = "…"  # begins the label of a piece inside a word: "…ing"; the same sign stands in views/words.js
 BLOCK = 128  # rows computed at a time wherever a full n x n map is not needed
 
 

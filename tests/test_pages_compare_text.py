@@ -168,7 +168,7 @@ def look_of(tokens: Tokens, **how: bool) -> WordLook:
     return WordLook(own, False, own.scale, own.colours)
 
 
-TOKENS = Tokens(("CLS", "un", "##til", "now", "SEP"), words=(-1, 0, 0, 1, -1))
+TOKENS = Tokens(("CLS", "un", "…til", "now", "SEP"), words=(-1, 0, 0, 1, -1))
 
 
 def test_only_shares_are_divided_by_what_is_left():

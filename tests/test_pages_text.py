@@ -170,10 +170,10 @@ def test_a_link_with_another_text_lets_go_of_the_second_sentence():
 
 def test_signs_among_the_pieces_are_shown_as_they_are():
     text = "One * two - three *"
-    star = load_text("stories").prepare(text).tokens["main"].labels.index("##*")
+    star = load_text("stories").prepare(text).tokens["main"].labels.index("…*")
     at = open_page("start", model="stories", text=text, token=str(star))
-    assert "After **\\#\\#\\*** it expected:" in said(at)
-    assert "After **\\#\\#\\*** the model expects" in said(open_page("rollout", model="stories", text=text))
+    assert "After **…\\*** it expected:" in said(at)
+    assert "After **…\\*** the model expects" in said(open_page("rollout", model="stories", text=text))
     at = AppTest.from_string("from attnviz.ui.read_answers import bars; bars([('*', 0.5)])").run()
     assert at.get("progress")[0].proto.text.startswith("\\* · ")
 
@@ -194,7 +194,7 @@ def test_whole_words_and_special_tokens():
     at = open_page("heads", model="sentences", text=text, token=str(pieces.labels.index("An")))
     assert "where “An” looks" in said(at)
     at.toggle(key="words").set_value(True).run()
-    inside = next(i for i, label in enumerate(pieces.labels) if label.startswith("##"))
+    inside = next(i for i, label in enumerate(pieces.labels) if label.startswith("…"))
     at = open_page("heads", model="sentences", text=text, token=str(inside), words="true", leave="true").run()
     assert "where “unbelievably” looks" in said(at)
     assert "CLS, SEP left out" in said(at)

@@ -19,6 +19,7 @@ from attnviz.models.subwords import (
     learned_subwords,
     load_subwords,
 )
+from attnviz.types import GOES_ON
 
 TEXTS = (
     "Tommy can be annoying but he is a good dog",
@@ -53,13 +54,13 @@ def test_pieces_lie_where_they_say(subwords: Subwords, text: str):
     assert [p.start for p in pieces] == sorted(p.start for p in pieces)
     assert pieces[-1].stop == len(text)
     for p in pieces:
-        if not p.label.startswith(("<", "##<", "␣")):
-            assert text[p.start : p.stop].strip() == p.label.removeprefix("##")
+        if not p.label.startswith(("<", f"{GOES_ON}<", "␣")):
+            assert text[p.start : p.stop].strip() == p.label.removeprefix(GOES_ON)
 
 
 def test_pieces_inside_a_word_say_so_and_share_its_number(subwords: Subwords):
     pieces = subwords.pieces("An unbelievably tiny dog.")
-    inside = [p for p in pieces if p.label.startswith("##")]
+    inside = [p for p in pieces if p.label.startswith(GOES_ON)]
     assert inside, "this word is meant to fall apart"
     assert len({p.word for p in inside}) == 1
     assert next(p.label for p in pieces) == "An"

@@ -191,7 +191,7 @@ def test_messages_of_views_are_small(mounted):
 
 
 # Text ------------------------------------------------------------------------------------------------------------
-WORDS = Tokens(("CLS", "sing", "##ing", ".", "SEP"), words=(-1, 0, 0, 1, -1))
+WORDS = Tokens(("CLS", "sing", "…ing", ".", "SEP"), words=(-1, 0, 0, 1, -1))
 
 
 def causal(count: int) -> np.ndarray:

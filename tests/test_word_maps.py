@@ -8,7 +8,7 @@ import pytest
 from attnviz.measures.words import grouped, grouped_mask, grouping
 from attnviz.types import Tokens
 
-TOKENS = Tokens(("CLS", "Tom", "##my", "barks", "SEP"), None, 1, "main", (-1, 0, 0, 1, -1))
+TOKENS = Tokens(("CLS", "Tom", "…my", "barks", "SEP"), None, 1, "main", (-1, 0, 0, 1, -1))
 MAP = np.array([[[0.2, 0.1, 0.3, 0.2, 0.2], [0.5, 0.1, 0.1, 0.2, 0.1], [0.1, 0.3, 0.1, 0.4, 0.1],
                  [0.0, 0.2, 0.2, 0.2, 0.4], [1.0, 0.0, 0.0, 0.0, 0.0]]])  # fmt: skip
 
@@ -21,7 +21,7 @@ def test_pieces_and_words():
     assert words.tokens.prefix == 1
     assert (words.shown(2), words.first(1)) == (1, 1)
     bare = grouping(TOKENS, special=False)
-    assert bare.tokens.labels == ("Tom", "##my", "barks")
+    assert bare.tokens.labels == ("Tom", "…my", "barks")
     assert bare.tokens.prefix == 0
     assert bare.shown(0) is None
 

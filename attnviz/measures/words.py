@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from attnviz.types import Tokens
+from attnviz.types import GOES_ON, Tokens
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,15 @@ def grouping(tokens: Tokens, *, whole_words: bool = False, special: bool = True)
             groups[-1].append(i)
         else:
             groups.append([i])
-    labels = tuple("".join(tokens.labels[i].removeprefix("##") if j else tokens.labels[i] for j, i in enumerate(group))
-                   for group in groups)  # fmt: skip
+    labels = tuple(joined([tokens.labels[i] for i in group]) for group in groups)
     words = tuple(tokens.words[group[0]] for group in groups)
     prefix = sum(1 for group in groups if group[-1] < tokens.prefix)
     return Grouping(Tokens(labels, None, prefix, tokens.stream, words), tuple(map(tuple, groups)))
+
+
+def joined(labels: Sequence[str]) -> str:
+    """The label of a word, from those of its pieces."""
+    return labels[0] + "".join(label.removeprefix(GOES_ON) for label in labels[1:])
 
 
 def singly(tokens: Tokens) -> Grouping:

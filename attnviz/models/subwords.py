@@ -17,7 +17,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from attnviz.models.store import ASSETS, DamagedModel
-from attnviz.types import Tokens
+from attnviz.types import GOES_ON, Tokens
 
 NAME, FILE = "subwords", "tokenizer.json"
 PAD, BOS, EOS, CLS, SEP, MASK = range(6)  # ids of the pieces that stand for no text
@@ -33,7 +33,7 @@ class Piece:
     """One piece of a text."""
 
     id: int
-    label: str  # "dog", "##ing" inside a word, "<F0>" for a byte of a character
+    label: str  # "dog", "…ing" inside a word, "<F0>" for a byte of a character
     start: int  # of the text it stands for, in characters
     stop: int
     word: int  # which word it belongs to, -1 for special pieces
@@ -82,7 +82,7 @@ class Subwords:
         return pieces
 
     def label(self, id: int, *, inside: bool = False) -> str:
-        """How a piece is called on screen; `inside` a word it begins with ##."""
+        """How a piece is called on screen; `inside` a word it begins with an ellipsis."""
         if id < len(SPECIAL):
             return LABELS[id]
         text = self.tokenizer.decode([id], skip_special_tokens=False)
@@ -90,7 +90,7 @@ class Subwords:
             return "␣" * len(text)
         if "\ufffd" in text or not text.isprintable():
             return "".join(f"<{byte:02X}>" for byte in self.bytes_of(id))
-        return ("##" if inside else "") + text.strip()
+        return (GOES_ON if inside else "") + text.strip()
 
     def bytes_of(self, id: int) -> bytes:
         """The bytes a piece stands for."""

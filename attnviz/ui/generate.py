@@ -65,7 +65,7 @@ class Scene:
         return next_piece.numpy(), left(next_piece, self.settings).numpy()
 
     def label(self, id: int) -> str:
-        """What a piece is called if it came next; ## where it goes on with a word."""
+        """What a piece is called if it came next; an ellipsis before it where it goes on with a word."""
         return continued(self.model, self.sample, [id]).tokens["main"].labels[-1]
 
 

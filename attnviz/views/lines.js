@@ -143,7 +143,7 @@ const linesView = {
       const y = boxes.heightOf(side, index), colour = side === "query" ? ink.query : ink.key;
       context.font = `${marked ? "600 " : ""}14px ${ink.font}`;
       context.textAlign = side === "query" ? "right" : "left";
-      const text = fitted(context, spelled(tokens, index, "…"), room), moved = y !== heightOfLine(index);
+      const text = fitted(context, tokens.labels[index], room), moved = y !== heightOfLine(index);
       context.fillStyle = ink.ground;
       if (moved) context.fillRect(side === "query" ? 0 : x - 2, y - LINE / 2, room + 4, LINE); // over the word that is there
       context.fillStyle = marked ? colour : ink.text;

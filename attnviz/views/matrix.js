@@ -138,7 +138,7 @@ const matrixView = {
         context.textAlign = left ? "right" : "left";
         context.font = `${marked ? "600 " : ""}${size}px ${ink.font}`;
         context.fillStyle = i === over ? ink[role] : ink.text;
-        context.fillText(fitted(context, spelled(tokens, i, "…"), room), 0, 0);
+        context.fillText(fitted(context, tokens.labels[i], room), 0, 0);
         context.restore();
       }
     }

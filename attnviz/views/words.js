@@ -1,7 +1,7 @@
 // How things are said: tokens, amounts, relations between tokens.
 
 function nameOf(tokens, index) {
-  if (!tokens.grid) return tokens.words?.[index] < 0 ? tokens.labels[index] : `“${short(spelled(tokens, index, "…"))}”`;
+  if (!tokens.grid) return tokens.words?.[index] < 0 ? tokens.labels[index] : `“${short(tokens.labels[index])}”`;
   const cell = cellOf(tokens, index);
   return cell ? `row ${cell[0] + 1}, column ${cell[1] + 1}` : tokens.labels[index];
 }
@@ -11,10 +11,10 @@ function goesOn({words}, index) {
   return words?.[index] >= 0 && words[index] === words[index - 1];
 }
 
-// A label as text: "##ing" inside a word is "ing", after `mark`.
-function spelled(tokens, index, mark = "") {
+// A label among the other pieces of its word: "…ing" is "ing".
+function spelled(tokens, index) {
   const label = tokens.labels[index];
-  return goesOn(tokens, index) ? mark + label.replace(/^##/, "") : label;
+  return goesOn(tokens, index) ? label.replace(/^…/, "") : label;
 }
 
 function short(text) {

@@ -12,7 +12,7 @@ from attnviz.types import Tokens
 
 st.set_page_config(layout="wide")
 ask = st.query_params.get
-PIECES = [("the", 0), ("puppy", 1), ("bark", 2), ("##ed", 2), ("at", 3), ("the", 4), ("grand", 5), ("##mother", 5),
+PIECES = [("the", 0), ("puppy", 1), ("bark", 2), ("…ed", 2), ("at", 3), ("the", 4), ("grand", 5), ("…mother", 5),
           (",", 6), ("then", 7), ("it", 8), ("ran", 9), ("away", 10), (".", 11)]  # fmt: skip
 ODD = [("</script><img src=x onerror=alert(1)>", 0), ("👩‍🚀", 1), ("שלום", 2), ("${1+1}", 3), ("<b>", 4), ("<F0>", 5),
        ("a" * 300, 6), ("", 7)]  # fmt: skip
@@ -48,7 +48,7 @@ def pick(tokens: tuple[int, ...]) -> None:
 
 count = int(ask("tokens", "0")) or None
 tokens = sentence(ODD if ask("odd") else PIECES, count)
-other = sentence([("le", 0), ("chiot", 1), ("aboy", 2), ("##ait", 2), (".", 3)], None, "target")
+other = sentence([("le", 0), ("chiot", 1), ("aboy", 2), ("…ait", 2), (".", 3)], None, "target")
 hidden = ~np.tri(len(tokens), dtype=bool) if ask("causal") else None
 titles = [f"Head {head + 1}" for head in range(HEADS)]
 st.session_state.setdefault("tokens", ())
