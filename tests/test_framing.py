@@ -9,8 +9,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import attnviz
-from attnviz.models import load
-from attnviz.models.image import Framing
+from attnviz.models import Framing, load
 from attnviz.ui.answers import best, percent
 from attnviz.ui.framing import WHOLE
 from attnviz.ui.samples import open_sample

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import attnviz
-from attnviz.models import IMAGES, ImageModel, Preparation
-from attnviz.models.image import MIDDLE, Framing, made_small
+from attnviz.models import IMAGES, MIDDLE, Framing, ImageModel, Preparation
+from attnviz.models.image import made_small
 from attnviz.training.data import DATA, coded, halved
 
 COLOUR = Preparation(8, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))

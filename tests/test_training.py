@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -231,6 +232,24 @@ def test_the_average_follows_the_network(digits: Pictures) -> None:
     second = run.network.classify.bias.detach()
     expected = TINY.average * first + (1 - TINY.average) * second
     torch.testing.assert_close(run.shipped.classify.bias, nn.Parameter(expected))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains_at_every_stage(name: str) -> None:
+    """Also those that are meant for a graphics card: a few noisy pictures, and as many patches as the schedule says."""
+    recipe = replace(RECIPES[name], batch=8)
+    shape = recipe.config
+    size = (2 * shape.classes, shape.size, shape.size, shape.channels)
+    noise = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    names = tuple(f"class {i}" for i in range(shape.classes))
+    run = Run(recipe, Pictures(noise, np.arange(len(noise)) % shape.classes, names, names, "noise"), CPU)
+    for start, share in recipe.visible:
+        run.step = math.ceil(start * recipe.steps)
+        seen, patches = run.visible(8), (shape.size // shape.patch) ** 2
+        assert (patches if seen is None else seen.shape[1]) == round(share * patches)
+        before = run.network.classify.weight.detach().clone()
+        assert run.advance().isfinite()
+        assert not torch.equal(run.network.classify.weight, before)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,6 +1,6 @@
 """Networks and the shipped models. To add one: train it, then one line in IMAGES, TEXTS or TRANSLATORS."""
 
-from attnviz.models.image import ImageModel, Preparation
+from attnviz.models.image import MIDDLE, Framing, ImageModel, Preparation
 from attnviz.models.store import (
     IMAGES,
     MODELS,
@@ -20,10 +20,12 @@ from attnviz.models.vit import ViT, ViTConfig
 
 __all__ = [
     "IMAGES",
+    "MIDDLE",
     "MODELS",
     "TEXTS",
     "TRANSLATORS",
     "DamagedModel",
+    "Framing",
     "ImageModel",
     "Preparation",
     "TextModel",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attnviz.models.image import Framing
+from attnviz.models import Framing
 from attnviz.ui.state import go
 from attnviz.ui.uploads import Picture
 

@@ -8,8 +8,7 @@ from functools import partial
 import streamlit as st
 from PIL import Image
 
-from attnviz.models import MODELS, ImageModel, store
-from attnviz.models.image import MIDDLE, Framing
+from attnviz.models import MIDDLE, MODELS, Framing, ImageModel, store
 from attnviz.types import Sample
 from attnviz.ui.cache import Busy, model_names, open_any, open_model, open_text_model, trace
 from attnviz.ui.device import device_line

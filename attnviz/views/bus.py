@@ -21,8 +21,8 @@ from attnviz.views import records
 from attnviz.views.records import TokensLike
 
 HERE = Path(__file__).parent
-LIBRARY = ("common.js", "record.js", "scale.js", "rows.js", "words.js", "frame.js", "export.js", "grid.js",
-           "picture.js", "colours.js", "tiles.js", "matrix.js", "strongest.js", "lines.js", "text.js",
+LIBRARY = ("common.js", "record.js", "scale.js", "rows.js", "words.js", "frame.js", "painting.js", "export.js",
+           "grid.js", "picture.js", "colours.js", "tiles.js", "matrix.js", "strongest.js", "lines.js", "text.js",
            "arcs.js", "library.js")  # fmt: skip
 
 _library = component(
