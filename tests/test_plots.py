@@ -1,6 +1,7 @@
 """Figures by what they hold: values, labels, colours, ranges; and errors that name what does not fit."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -140,9 +141,20 @@ class TestStackedBars:
         assert ranges[0][1] >= 4
         assert ranges[2] is None
 
-    def test_titles_say_how_many_numbers(self):
-        figure = stacked_bars({"Content": np.arange(5)})
-        assert figure.layout.annotations[0].text == "Content · 5 numbers, 0 to 4"
+    @pytest.mark.parametrize(
+        ("numbers", "said"),
+        [
+            (range(5), "0.0 to 4.0"),
+            ([2.1e-8, -1e-9, 1.471], "0.0 to 1.5"),
+            ([-0.0421, 0.003], "−0.042 to 0.003"),
+            ([-2010.4, 31.8], "−2010 to 32"),
+            ([0.0], "0 to 0"),
+            ([float("nan")], "nan to nan"),
+        ],
+    )
+    def test_titles_say_how_many_numbers_from_where_to_where(self, numbers: Sequence[float], said: str):
+        figure = stacked_bars({"Content": numbers})
+        assert figure.layout.annotations[0].text == f"Content · {len(numbers)} numbers, {said}"
 
     def test_nothing_to_draw_is_an_error(self):
         with pytest.raises(ValueError, match="no series"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,8 +32,7 @@ def stacked_bars(
     arrays = {name: frame.array(values, f"series {name!r}", 1) for name, values in series.items()}
     if not arrays or not all(map(len, arrays.values())):
         raise ValueError(f"series must hold numbers, got {dict.fromkeys(arrays) or 'no series'}")
-    titles = [f"{name} · {len(v)} numbers, {v.min():.2g} to {v.max():.2g}" for name, v in arrays.items()]
-    titles = [title.replace("-", "\N{MINUS SIGN}") for title in titles]
+    titles = [f"{name} · {len(values)} numbers, {span(values)}" for name, values in arrays.items()]
     figure = make_subplots(len(arrays), 1, subplot_titles=titles, vertical_spacing=0.26 / len(arrays))
     most = max((float(np.abs(arrays[name]).max(initial=0)) for name in shared), default=0) * 1.05 or 1.0
     for row, (name, values) in enumerate(arrays.items(), 1):
@@ -55,3 +55,12 @@ def stacked_bars(
     figure.update_xaxes(title_text=x_title or None, row=len(arrays), col=1)
     figure.update_annotations(font={"size": 12, "color": frame.colour("muted", dark)}, x=0, xanchor="left")
     return figure
+
+
+def span(values: np.ndarray) -> str:
+    """The least and the largest of some numbers, both to two digits of the one further from zero: 0.0 to 1.5."""
+    least, largest = float(values.min()), float(values.max())
+    most = max(abs(least), abs(largest))
+    places = max(0, 1 - math.floor(math.log10(most))) if 0 < most < math.inf else 0
+    said = (f"{round(end, places) + 0.0:.{places}f}" for end in (least, largest))  # + 0.0: no minus before a zero
+    return " to ".join(said).replace("-", "\N{MINUS SIGN}")
