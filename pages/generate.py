@@ -29,20 +29,20 @@ def page() -> None:
     with large:
         generate_show.story(here)
         st.caption(generate_show.counted(here))
-        layer, head, name = generate_show.look_choice(here)
-        weights = generate_show.map_of(here, layer, head)
+        part = generate_show.part(here)
+        weights = part.map_of(here.trace.calls)
         at = ui.chosen_token("asks", len(here.ids), len(here.ids) - 1)
-        generate_show.attention(here, weights, name, at)
+        generate_show.attention(here, weights, part.name, at)
 
     left, right = st.columns(2, gap="large")
     with left:
         section("generate", "Back to the beginning, or to itself")
-        generate_show.shares(here, weights, name)
+        generate_show.shares(here, weights, part.name)
         section("generate", "What is kept")
         generate_show.cache(here)
     with right:
         section("generate", "The whole map")
-        generate_show.matrix(at, name)
+        generate_show.matrix(at, part.name)
     section("generate", "What it knows")
     if told := generate_show.record(here):
         st.markdown(told)

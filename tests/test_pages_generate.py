@@ -16,6 +16,7 @@ from attnviz.models.generate import Settings, text_of, words
 from attnviz.models.subwords import EOS, MASK
 from attnviz.models.text_model import TextModel
 from attnviz.ui import cache, generate, generate_show
+from attnviz.ui.parts import Part
 from attnviz.ui.text import experiments, section, sections
 from tests import pages
 from tests.test_generate import opened
@@ -196,10 +197,10 @@ def test_the_map_is_the_one_of_the_whole_pass(model: TextModel):
     begin = model.prepare(BEGIN)
     here = generate.Scene(model, begin, (), 0, Settings(), begin, model(begin))
     torch.testing.assert_close(
-        torch.from_numpy(generate_show.map_of(here, 1, 4)), here.trace.calls[1].weights()[4], atol=1e-6, rtol=1e-5
+        torch.from_numpy(Part(1, 4).map_of(here.trace.calls)), here.trace.calls[1].weights()[4], atol=1e-6, rtol=1e-5
     )
     mean = torch.stack([call.weights() for call in here.trace.calls]).mean((0, 1))
-    torch.testing.assert_close(torch.from_numpy(generate_show.map_of(here, None, None)), mean, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(Part().map_of(here.trace.calls)), mean, atol=1e-6, rtol=1e-5)
 
 
 def test_pieces_travel_in_an_address_and_nothing_else_does():

@@ -6,7 +6,6 @@ import html
 
 import numpy as np
 import streamlit as st
-import torch
 from jaxtyping import Float
 
 from attnviz import plots, views
@@ -15,10 +14,10 @@ from attnviz.models.subwords import EOS
 from attnviz.ui.answers import percent
 from attnviz.ui.generate import Scene, both_texts, move, plain, wish, words_written
 from attnviz.ui.output import dark, plot
-from attnviz.ui.state import buttons, head_name, layer_name, set_tokens, spoken_name
+from attnviz.ui.parts import Part, part_choice
+from attnviz.ui.state import set_tokens, spoken_name
 
 SHOWN = 12  # pieces among the likeliest
-ALL = "All"
 EXPECTS, LEFT = "The network expects", "Left to draw from"
 MAP = "generate:map"
 
@@ -84,22 +83,10 @@ def next_pieces(here: Scene) -> None:
 
 
 # Attention -----------------------------------------------------------------------------------------------------------
-def look_choice(here: Scene) -> tuple[int | None, int | None, str]:
-    """A layer and a head, None = the mean over all, and what that is called."""
-    config = here.model.config
+def part(here: Scene) -> Part:
+    """Which layer and which head is shown."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        layer = buttons("Layer", [ALL, *range(1, config.layers + 1)], "of_layer", at=0) - 1
-        head = buttons("Head", [ALL, *range(1, config.heads + 1)], "of_head", at=0) - 1
-    name = f"{'mean of all layers' if layer < 0 else layer_name(layer).lower()}, "
-    name += "mean of all heads" if head < 0 else head_name(head).lower()
-    return None if layer < 0 else layer, None if head < 0 else head, name
-
-
-def map_of(here: Scene, layer: int | None, head: int | None) -> Float[np.ndarray, "query key"]:
-    """One map: of one head, or the mean over heads, layers or both."""
-    calls = here.trace.calls if layer is None else [here.trace.calls[layer]]
-    heads = None if head is None else [head]
-    return torch.stack([call.token_map(heads).float().mean(-3) for call in calls]).mean(0).numpy()
+        return part_choice(here.model.config.layers, here.model.config.heads)
 
 
 def pick(tokens: tuple[int, ...]) -> None:

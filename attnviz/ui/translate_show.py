@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 import streamlit as st
-import torch
 from jaxtyping import Bool, Float
 
 from attnviz import plots, views
@@ -17,13 +16,13 @@ from attnviz.models.translation import TranslationModel
 from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.answers import percent
 from attnviz.ui.output import dark, plot
+from attnviz.ui.parts import Part, part_choice
 from attnviz.ui.read_look import WHY_WORDS
-from attnviz.ui.state import buttons, chosen_token, head_name, layer_name, one_of, set_tokens
+from attnviz.ui.state import chosen_token, one_of, set_tokens
 from attnviz.ui.translate import Written, pick, plain
 
 Kind = Literal["cross", "encoder", "decoder"]
 KINDS: dict[str, Kind] = {"Across": "cross", "Within English": "encoder", "Within French": "decoder"}
-ALL = "All"
 SHOWN = 8  # pieces among the likeliest
 SAYS = {
     "cross": "Every French piece, at the step that wrote it, over the English.",
@@ -32,28 +31,18 @@ SAYS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Look:
+class Look(NamedTuple):
     """Which attention is shown."""
 
     kind: Kind
-    layer: int | None  # None = the mean over all
-    head: int | None
-
-    @property
-    def name(self) -> str:
-        """What it is called on screen."""
-        layer = "mean of all layers" if self.layer is None else layer_name(self.layer).lower()
-        return f"{layer}, {'mean of all heads' if self.head is None else head_name(self.head).lower()}"
+    part: Part = Part()  # the mean over all
 
 
 def look_choice(model: TranslationModel) -> Look:
     """Between the languages or within one of them, and the layer and head."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = one_of("Attention", list(KINDS), default=next(iter(KINDS)), key="look")
-        layer = buttons("Layer", [ALL, *range(1, model.config.layers + 1)], "of_layer", at=0) - 1
-        head = buttons("Head", [ALL, *range(1, model.config.heads + 1)], "of_head", at=0) - 1
-    return Look(KINDS[kind], None if layer < 0 else layer, None if head < 0 else head)
+        return Look(KINDS[kind], part_choice(model.config.layers, model.config.heads))
 
 
 def calls_of(here: Written, kind: Kind) -> list[AttentionCall]:
@@ -66,10 +55,7 @@ def calls_of(here: Written, kind: Kind) -> list[AttentionCall]:
 
 def map_of(here: Written, look: Look) -> Float[np.ndarray, "query key"]:
     """One map: of one head, or the mean over heads, layers or both."""
-    calls = calls_of(here, look.kind)
-    chosen = calls if look.layer is None else [calls[look.layer]]
-    heads = None if look.head is None else [look.head]
-    return torch.stack([call.token_map(heads).mean(-3) for call in chosen]).mean(0).numpy()
+    return look.part.map_of(calls_of(here, look.kind))
 
 
 def first(tokens: Tokens, count: int, stream: str = "") -> Tokens:
@@ -91,7 +77,7 @@ def send(here: Written, look: Look, step: int) -> None:
     asking, keys = tokens_of(here, look.kind, step)
     masked: Bool[np.ndarray, "query key"] | None = ~np.tri(step, dtype=bool) if look.kind == "decoder" else None
     shown = map_of(here, look)[: len(asking), : len(keys)]
-    views.send_maps("translate:map", shown[None], titles=[look.name], keys=keys, queries=asking, masked=masked)
+    views.send_maps("translate:map", shown[None], titles=[look.part.name], keys=keys, queries=asking, masked=masked)
     sure = np.array([here.chances[:step]], dtype=np.float32)
     views.send_maps("translate:sure", sure, titles=["How likely"], keys=first(here.tokens, step), kind="probability")
 
@@ -112,11 +98,11 @@ def texts(here: Written, look: Look, step: int, at: int, row: int) -> None:
                     back="translate:map" if look.kind == "cross" else None,
                     label="The French that is written so far", on_pick=pick)  # fmt: skip
     names = {"cross": "English", "encoder": "English", "decoder": "French read so far"}
-    st.markdown(f"**{names[look.kind]}**, coloured by the attention of {code(asking.labels[row])}, {look.name}")
+    st.markdown(f"**{names[look.kind]}**, coloured by the attention of {code(asking.labels[row])}, {look.part.name}")
     views.text_view("translate:keys", maps="translate:map", tokens=[row], height=160, on_pick=follow,
                     label=f"{names[look.kind]}, by attention")  # fmt: skip
     views.lines_view("translate:lines", maps="translate:map", heads=[0], tokens=[row], least=0.03,
-                     label=f"{SAYS[look.kind]} {look.name.capitalize()}",
+                     label=f"{SAYS[look.kind]} {look.part.name.capitalize()}",
                      on_pick=follow if look.kind == "encoder" else pick)  # fmt: skip
     st.caption(SAYS[look.kind])
 
@@ -153,16 +139,16 @@ def next_pieces(here: Written, at: int) -> None:
 
 def alignments(here: Written, other: Written | None, look: Look, at: int) -> None:
     """The whole map of both networks for the same sentence, side by side."""
-    cross = look if look.kind == "cross" else Look("cross", None, None)
+    cross = look if look.kind == "cross" else Look("cross")
     whole = st.toggle("Whole words", key="words", bind="query-params", help=WHY_WORDS)
     left, right = st.columns(2, gap="medium")
     with left:
-        alignment(here, cross, "Transformer", cross.name, whole, at=at)
+        alignment(here, cross, "Transformer", cross.part.name, whole, at=at)
     with right:
         if other is None:
             st.info("The recurrent translator is not there yet. `python -m attnviz.training seq2seq` trains it.")
         else:
-            alignment(other, Look("cross", None, None), "Recurrent, 2015", "its one attention", whole)
+            alignment(other, Look("cross"), "Recurrent, 2015", "its one attention", whole)
 
 
 def alignment(here: Written, look: Look, name: str, which: str, whole: bool, at: int | None = None) -> None:
