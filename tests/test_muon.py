@@ -13,8 +13,14 @@ def matrices(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Single precision, whatever the processor of this machine is fast in."""
+    monkeypatch.setattr(muon, "computes_in_bfloat16", lambda device: False)
+
+
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 20), (2, 20, 6)])
-def test_the_singular_vectors_stay_and_the_values_come_near_one(shape):
+def test_the_singular_vectors_stay_and_the_values_come_near_one(shape, exact):
     found = orthogonal(matrices(*shape)).double()
     u, _, v = torch.linalg.svd(matrices(*shape).double(), full_matrices=False)
     values = u.mT @ found @ v.mT
@@ -23,10 +29,22 @@ def test_the_singular_vectors_stay_and_the_values_come_near_one(shape):
     assert off.abs().max() < 0.02
 
 
-def test_each_matrix_is_made_orthogonal_by_itself():
+def test_each_matrix_is_made_orthogonal_by_itself(exact):
     both = orthogonal(torch.stack([matrices(5, 7), 100 * matrices(5, 7).flip(0)]))
     torch.testing.assert_close(both[0], orthogonal(matrices(1, 5, 7))[0])
     torch.testing.assert_close(both[1], orthogonal(matrices(1, 5, 7).flip(-2))[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 20), (2, 20, 6)])
+def test_half_precision_moves_nearly_as_far_nearly_the_same_way(shape, exact, monkeypatch):
+    """What a processor or a card with such instructions computes."""
+    single = orthogonal(matrices(*shape))
+    monkeypatch.setattr(muon, "computes_in_bfloat16", lambda device: True)
+    half = orthogonal(matrices(*shape))
+    assert half.dtype == single.dtype
+    assert not torch.equal(half, single)
+    assert torch.cosine_similarity(half.flatten(), single.flatten(), dim=0) > 0.995
+    assert (half.norm() / single.norm()).item() == pytest.approx(1, abs=0.03)
 
 
 def test_steps_are_those_of_torch_up_to_its_bfloat16():
