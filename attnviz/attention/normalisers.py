@@ -200,7 +200,7 @@ class Options(nn.Module):
     @property
     def chosen(self) -> bool:
         """Whether any option differs from plain softmax."""
-        return self.normaliser != "softmax" or bool(list(self.parameters()))
+        return self.normaliser != "softmax" or any(p is not None for p in (self.before, self.after, self.sink))
 
     def rule(self) -> Softmax:
         """The rule of one call."""

@@ -144,7 +144,9 @@ def kernel(
     `allowed` is [*choices head|1 query|1 key], bool (True = may attend) or numbers added to the scores; one query may
     come with a batch of them.
     """
-    batch = query.shape[:-3] if allowed is None else torch.broadcast_shapes(query.shape[:-3], allowed.shape[:-3])
+    batch = query.shape[:-3]
+    if allowed is not None and allowed.shape[:-3]:  # else torch would work out in Python what is known
+        batch = torch.broadcast_shapes(batch, allowed.shape[:-3])
     query, key, value = (t.expand(*batch, *t.shape[-3:]).reshape(-1, *t.shape[-3:]) for t in (query, key, value))
     if allowed is not None:
         allowed = allowed.expand(*batch, *allowed.shape[-3:]).reshape(-1, *allowed.shape[-3:])
