@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 import attnviz
 from attnviz.models import Framing, load
+from attnviz.ui import cache
 from attnviz.ui.answers import best, percent
 from attnviz.ui.framing import WHOLE
 from attnviz.ui.samples import open_sample
@@ -51,6 +52,7 @@ def test_the_address_says_which_square_is_seen(page: str):
 
 
 def test_every_network_of_compare_sees_the_same_square():
+    cache.shipped.clear()  # other tests make up networks of the same names
     at = open_page("compare", v=["mha"], sample="astronaut", **CORNER)
     model = load("bench/mha")
     sample = model.prepare(open_sample("vit", "astronaut").image, Framing(2.5, 0, 1))
