@@ -147,11 +147,15 @@ def kernel(
     batch = query.shape[:-3]
     if allowed is not None and allowed.shape[:-3]:  # else torch would work out in Python what is known
         batch = torch.broadcast_shapes(batch, allowed.shape[:-3])
-    query, key, value = (t.expand(*batch, *t.shape[-3:]).reshape(-1, *t.shape[-3:]) for t in (query, key, value))
-    if allowed is not None:
-        allowed = allowed.expand(*batch, *allowed.shape[-3:]).reshape(-1, *allowed.shape[-3:])
+    if batch:
+        query, key, value = (t.expand(*batch, *t.shape[-3:]).reshape(-1, *t.shape[-3:]) for t in (query, key, value))
+        if allowed is not None:
+            allowed = allowed.expand(*batch, *allowed.shape[-3:]).reshape(-1, *allowed.shape[-3:])
+    else:
+        query, key, value = query[None], key[None], value[None]
+        allowed = None if allowed is None else allowed[None]
     output = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=causal, scale=scale)
-    return output.reshape(*batch, *output.shape[-3:])
+    return output.reshape(*batch, *output.shape[-3:]) if batch else output[0]
 
 
 def fused(call: AttentionCall) -> Tensor:
@@ -190,4 +194,4 @@ def by_row_blocks(call: AttentionCall) -> Tensor:
         block = query[..., rows[0] : rows[-1] + 1, :]
         piece = None if allowed is None else allowed[..., start:stop]
         blocks.append(kernel(block, key[..., start:stop, :], value[..., start:stop, :], scale, allowed=piece))
-    return torch.cat(blocks, -2)
+    return torch.cat(blocks, -2) if len(blocks) > 1 else blocks[0]
