@@ -41,11 +41,15 @@ def striped() -> bytes:
 
 @pytest.mark.parametrize("page", ["start", "heads", "rollout"])
 def test_the_address_says_which_square_is_seen(page: str):
+    cache.traces.clear()
     at = open_page(page, model="vit-digits", sample="three", **CORNER)
     assert sliders(at) == ASKED
     model = attnviz.load("vit-digits")
     sample = model.prepare(open_sample("vit-digits", "three").image, Framing(2.5, 0, 1))
     assert sample.digest != model.prepare(open_sample("vit-digits", "three").image).digest
+    cache.traces().get(
+        (model.digest, sample.digest, "own"), lambda: pytest.fail("another square was read")
+    )
     if page == "start":
         name, probability = best(model, model(sample), 1)[0]
         assert answer(at).endswith(f"{name} · {percent(probability)}")

@@ -184,6 +184,18 @@ def test_heights_follow_what_was_sent(mounted):
     assert mounted[-1]["data"]["height"] == 80 + 6 + 18 + 2
 
 
+@pytest.mark.parametrize("at", [(0, 0), (150, 0), (300, 100), (140, 37)], ids=str)
+def test_of_a_large_picture_the_crop_and_what_lies_around_it_is_sent(at: tuple[int, int]):
+    picture, crop = Image.effect_noise((400, 200), 90), (*at, at[0] + 100, at[1] + 100)
+    shown, inside = records.surroundings(picture, crop)
+    assert shown.size == (160, 160)
+    assert shown.crop(inside).tobytes() == picture.crop(crop).tobytes()
+    assert 0 <= inside[0] <= inside[2] <= 160
+    assert 0 <= inside[1] <= inside[3] <= 160
+    whole, same = records.surroundings(picture.resize((130, 100)), (15, 0, 115, 100))
+    assert (whole.size, same) == ((130, 100), (15, 0, 115, 100))
+
+
 def test_messages_of_views_are_small(mounted):
     views.picture_view("a", picture="p", maps="m")
     size = len(json.dumps(mounted[-1]["data"])) + len((bus.HERE / "view.js").read_text())

@@ -10,6 +10,7 @@ import streamlit as st
 from PIL import Image
 from streamlit.components.v2 import component
 
+from attnviz.models import MIDDLE
 from attnviz.ui.samples import open_sample, samples_of
 from attnviz.ui.visit import Visit, own_pictures
 
@@ -46,8 +47,7 @@ def thumbnail(model: str, name: str) -> str:
 def address_of(image: Image.Image) -> str:
     """The middle square of a picture as a small data address; tiny pictures keep their pixels."""
     side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
+    square = image.crop(MIDDLE.box(*image.size))
     file = io.BytesIO()
     if side > SIDE:
         square.resize((SIDE * 2, SIDE * 2), Image.Resampling.LANCZOS).save(file, "JPEG", quality=80)

@@ -18,7 +18,7 @@ from streamlit.components.v2 import component
 
 from attnviz.plots import theme
 from attnviz.views import records
-from attnviz.views.records import TokensLike
+from attnviz.views.records import Box, TokensLike
 
 HERE = Path(__file__).parent
 LIBRARY = ("common.js", "record.js", "scale.js", "rows.js", "words.js", "frame.js", "painting.js", "export.js",
@@ -49,9 +49,7 @@ def _look() -> dict[str, Any]:
     }
 
 
-def send_picture(
-    slot: str, picture: Image.Image, network: Image.Image, crop: tuple[int, int, int, int], tokens: TokensLike
-) -> None:
+def send_picture(slot: str, picture: Image.Image, network: Image.Image, crop: Box, tokens: TokensLike) -> None:
     """Give the browser the user's picture, what the network saw of it, and the crop box in the picture's pixels."""
     shown, inside = records.surroundings(picture, crop)
     blob = records.pack_picture(slot, shown, network, inside, tokens)

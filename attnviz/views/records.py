@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Num, Shaped, UInt8
 from PIL import Image
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 BUDGET = 2_000_000  # bytes of one message
 LONGEST = 1024  # pixels of the longer side of a picture that is sent
 AROUND = 1.6  # of a picture much larger than what the network sees, only this much around that is shown
@@ -174,9 +175,6 @@ def pack_colours(
         raise ValueError(f"colours are {rgb.dtype} {rgb.shape}, expected uint8 {(len(titles), len(keys.labels), 3)}")
     head = {"slot": slot, "type": "colours", "shape": list(rgb.shape), "titles": list(titles), "keys": describe(keys)}
     return pack(head, rgb)
-
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 
 def surroundings(picture: Image.Image, crop: Box) -> tuple[Image.Image, Box]:
