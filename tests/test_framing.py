@@ -47,9 +47,7 @@ def test_the_address_says_which_square_is_seen(page: str):
     model = attnviz.load("vit-digits")
     sample = model.prepare(open_sample("vit-digits", "three").image, Framing(2.5, 0, 1))
     assert sample.digest != model.prepare(open_sample("vit-digits", "three").image).digest
-    cache.traces().get(
-        (model.digest, sample.digest, "own"), lambda: pytest.fail("another square was read")
-    )
+    cache.traces().get((model.digest, sample.digest, "own"), lambda: pytest.fail("another square was read"))
     if page == "start":
         name, probability = best(model, model(sample), 1)[0]
         assert answer(at).endswith(f"{name} · {percent(probability)}")
