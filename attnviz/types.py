@@ -8,7 +8,7 @@ To add a field, append it with a default; nouns should not grow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -105,6 +105,11 @@ class Rule(Protocol):
     def map_gradient(self, call: AttentionCall, d_output: Tensor, heads: list[int], rows: list[int]) -> Tensor: ...
 
 
+def unchanged(tensor: Tensor) -> Tensor:
+    """The tensor itself. What a call holds has a name or is a record: a lambda or a closure could not be pickled."""
+    return tensor
+
+
 @dataclass(frozen=True, eq=False)
 class AttentionCall:
     """One attention computation: the query, key and value that went in; every map is computed from them on demand."""
@@ -126,7 +131,7 @@ class AttentionCall:
     branch: int = 0  # calls of one residual branch are chained
     residual: bool = True  # whether the branch is added to its input
     graph: Tensor | None = None  # what the network really used; `output` = arrange(graph)
-    arrange: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor)
+    arrange: Callable[[Tensor], Tensor] = unchanged
 
     @property
     def heads(self) -> int:
@@ -195,7 +200,7 @@ class AttentionCall:
 
     def under(self, rule: Rule) -> AttentionCall:
         """The same query, key and value through another formula ("same weights" mode)."""
-        changed = replace(self, rule=rule, graph=None, arrange=lambda tensor: tensor)
+        changed = replace(self, rule=rule, graph=None, arrange=unchanged)
         return replace(changed, output=rule.mix(changed))
 
     @property

@@ -15,7 +15,7 @@ import torch
 from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.models.vit import ViT
 from attnviz.training.bench import SHAPE
-from attnviz.types import AttentionCall
+from attnviz.types import AttentionCall, unchanged
 from attnviz.ui.cache import moved
 
 RELATIVE = [name for name, scheme in POSITIONS.items() if scheme.relative]
@@ -26,7 +26,7 @@ def calls_of(**changes: object) -> list[AttentionCall]:
     network = ViT(replace(SHAPE, size=32, layers=2, **changes))
     with torch.no_grad():
         calls = network(torch.zeros(3, 32, 32)).calls
-    return [replace(call, graph=None, arrange=lambda tensor: tensor) for call in calls]
+    return [replace(call, graph=None, arrange=unchanged) for call in calls]
 
 
 def brought(call: AttentionCall) -> AttentionCall:

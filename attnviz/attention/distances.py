@@ -9,7 +9,6 @@ keys, which is where new tokens stand while decoding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from attnviz.attention.softmax import at_least_float32
 from attnviz.attention.values import with_distance_values
-from attnviz.types import AttentionCall, Tokens, UnsupportedMask
+from attnviz.types import AttentionCall, Bias, Tokens, UnsupportedMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +39,66 @@ class Places:
         """Whether query and key both lie somewhere."""
         placed = self.placed.to(device)
         return placed[None] & placed[-self.queries :][rows][:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Fall:
+    """ALiBi's bias: minus the slope of each head times the distance."""
+
+    places: Places
+    slopes: Float[Tensor, " head"]
+
+    def __call__(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
+        """[head row key]."""
+        device = call.query.device
+        distance = torch.linalg.vector_norm(self.places.apart(rows, device), dim=-1) * self.places.both(rows, device)
+        return -self.slopes.to(device)[heads, None, None] * distance
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """Which row of Shaw's table each pair reads: its distance, up to `clip` either way."""
+
+    places: Places
+    clip: int
+
+    def __call__(self, rows: list[int], device: torch.device) -> Int[Tensor, "row key"]:
+        """One past the table where a token lies nowhere."""
+        clipped = self.places.apart(rows, device)[..., 0].long().clamp(-self.clip, self.clip) + self.clip
+        return clipped.masked_fill(~self.places.both(rows, device), 2 * self.clip + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class ByDistance:
+    """Shaw's bias: scale * query_i · table[distance of key j]."""
+
+    steps: Steps
+    table: Float[Tensor, "distance dim"]
+
+    def __call__(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
+        """[*batch head row key]."""
+        query = at_least_float32(call.query[..., heads, :, :][..., rows, :])
+        by_distance = F.pad(query @ self.table.to(query).T, (0, 1))
+        found = self.steps(rows, query.device).expand(*by_distance.shape[:-1], len(call.keys))
+        scale = call.scale[heads, None, None] if isinstance(call.scale, Tensor) else call.scale
+        return by_distance.gather(-1, found) * scale
+
+
+@dataclass(frozen=True, eq=False)
+class Stairs:
+    """T5's bias: one learned number for each head and bucket of distances."""
+
+    places: Places
+    table: Float[Tensor, "head bucket"]
+    longest: int
+    causal: bool
+
+    def __call__(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
+        """[head row key]."""
+        device = call.query.device
+        offset = self.places.apart(rows, device)[..., 0].long()
+        bucket = t5_bucket(offset, self.table.shape[-1], self.longest, causal=self.causal)
+        return self.table.to(device)[heads][:, bucket] * self.places.both(rows, device)
 
 
 class Relative(nn.Module):
@@ -135,13 +194,7 @@ class Alibi(Relative):
 
     def change(self, fields: dict[str, Any], places: Places) -> dict[str, Any]:
         """One more bias."""
-
-        def fall(call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
-            device = call.query.device
-            distance = torch.linalg.vector_norm(places.apart(rows, device), dim=-1) * places.both(rows, device)
-            return -self.slopes.to(device)[heads, None, None] * distance
-
-        return with_bias(fields, "ALiBi", fall)
+        return with_bias(fields, "ALiBi", Fall(places, self.slopes))
 
 
 class Shaw(Relative):
@@ -162,22 +215,11 @@ class Shaw(Relative):
 
     def change(self, fields: dict[str, Any], places: Places) -> dict[str, Any]:
         """A bias from query and distance; with values, a rule whose outputs hold more than values."""
-
-        def index(rows: list[int], device: torch.device) -> Tensor:  # [row key]; one past the table: it lies nowhere
-            clipped = places.apart(rows, device)[..., 0].long().clamp(-self.clip, self.clip) + self.clip
-            return clipped.masked_fill(~places.both(rows, device), 2 * self.clip + 1)
-
-        def content(call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
-            query = at_least_float32(call.query[..., heads, :, :][..., rows, :])
-            by_distance = F.pad(query @ self.key_table.to(query).T, (0, 1))
-            found = index(rows, query.device).expand(*by_distance.shape[:-1], len(call.keys))
-            scale = call.scale[heads, None, None] if isinstance(call.scale, Tensor) else call.scale
-            return by_distance.gather(-1, found) * scale
-
-        fields = with_bias(fields, "Shaw", content)
+        steps = Steps(places, self.clip)
+        fields = with_bias(fields, "Shaw", ByDistance(steps, self.key_table))
         if self.value_table is None:
             return fields
-        return {**fields, "rule": with_distance_values(fields["rule"], self.value_table, index)}
+        return {**fields, "rule": with_distance_values(fields["rule"], self.value_table, steps)}
 
 
 class T5Buckets(Relative):
@@ -200,17 +242,10 @@ class T5Buckets(Relative):
 
     def change(self, fields: dict[str, Any], places: Places) -> dict[str, Any]:
         """One more bias."""
-
-        def stairs(call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
-            device = call.query.device
-            offset = places.apart(rows, device)[..., 0].long()
-            bucket = t5_bucket(offset, self.table.shape[-1], self.longest, causal=self.causal)
-            return self.table.to(device)[heads][:, bucket] * places.both(rows, device)
-
-        return with_bias(fields, "T5 buckets", stairs)
+        return with_bias(fields, "T5 buckets", Stairs(places, self.table, self.longest, self.causal))
 
 
-def with_bias(fields: dict[str, Any], name: str, bias: Callable[..., Tensor]) -> dict[str, Any]:
+def with_bias(fields: dict[str, Any], name: str, bias: Bias) -> dict[str, Any]:
     """The fields of a call with one more bias; the fields given stay as they are."""
     return {**fields, "biases": (*fields.get("biases", ()), (name, bias))}
 

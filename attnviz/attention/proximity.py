@@ -49,6 +49,21 @@ class Fixed(Softmax):
         return output if call.gate is None else call.gate * output
 
 
+@dataclass(frozen=True)
+class Bell:
+    """The bias that draws the curve."""
+
+    sigma: tuple[float, ...]  # by head
+
+    def __call__(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Float[Tensor, "head row key"]:
+        """-distance² / 2 σ² of the rows asked for. New tokens after a past are the last of the keys."""
+        shift = len(call.keys) - len(call.queries)
+        squares = squared_distances(call.keys, [row + shift for row in rows])
+        squares = squares.to(at_least_float32(call.value).dtype).to(call.value.device)  # not every device has float64
+        sigma = torch.tensor([self.sigma[head] for head in heads], dtype=squares.dtype, device=squares.device)
+        return -squares / (2 * sigma**2)[:, None, None]
+
+
 class Proximity(Variant):
     """Each token takes most from its neighbours, by a bell curve of their distance, and never looks at what they are.
 
@@ -75,7 +90,7 @@ class Proximity(Variant):
         bias: bool = True,
     ):
         super().__init__(width, heads, tokens=tokens)
-        self.sigma = tuple(sigma) if isinstance(sigma, Sequence) else (float(sigma),) * heads
+        self.sigma = tuple(map(float, sigma)) if isinstance(sigma, Sequence) else (float(sigma),) * heads
         if len(self.sigma) != heads or min(self.sigma) <= 0:
             raise ValueError(f"sigma is {sigma}; it needs one number above zero, or {heads}, one for each head")
         self.rule = Fixed()
@@ -88,16 +103,8 @@ class Proximity(Variant):
             "query": value.new_zeros(*value.shape[:-2], len(queries), 0),
             "key": value[..., :0],
             "value": value,
-            "biases": () if all(map(isinf, self.sigma)) else (("place", self.place),),
+            "biases": () if all(map(isinf, self.sigma)) else (("place", Bell(self.sigma)),),
         }
-
-    def place(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Float[Tensor, "head row key"]:
-        """-distance² / 2 σ² of the rows asked for. New tokens after a past are the last of the keys."""
-        shift = len(call.keys) - len(call.queries)
-        squares = squared_distances(call.keys, [row + shift for row in rows])
-        squares = squares.to(at_least_float32(call.value).dtype).to(call.value.device)  # not every device has float64
-        sigma = torch.tensor([self.sigma[head] for head in heads], dtype=squares.dtype, device=squares.device)
-        return -squares / (2 * sigma**2)[:, None, None]
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """2 d² parameters and biases (none without the projections); (n_q + n_k) d² + n² d multiply-adds."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from attnviz.attention.softmax import Softmax, at_least_float32, full_precision
 from attnviz.types import AttentionCall, NamedMap, Rule, Stage
 
+Index = Callable[[list[int], torch.device], Tensor]
 CAVEAT = "Outputs also hold learned vectors of distances, which map times values leaves out."
 
 
@@ -21,7 +22,7 @@ class DistanceValues(Softmax):
 
     inner: Rule
     table: Tensor  # [distance value_dim]
-    index: Callable[[list[int], torch.device], Tensor]  # rows, where -> [row key], one past the table for none
+    index: Index  # rows, where -> [row key], one past the table for none
 
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
         """Those of the rule inside."""
@@ -68,9 +69,7 @@ class DistanceValues(Softmax):
         return self.inner.map_gradient(call, d_output, heads, rows) + extra
 
 
-def with_distance_values(
-    inner: Rule, table: Tensor, index: Callable[[list[int], torch.device], Tensor]
-) -> DistanceValues:
+def with_distance_values(inner: Rule, table: Tensor, index: Index) -> DistanceValues:
     """The rule, with learned vectors of distances in its outputs; its map means what it meant."""
     caveat = f"{inner.caveat} {CAVEAT}".strip()
     return DistanceValues(

@@ -40,6 +40,11 @@ class Seq2SeqConfig:
             raise ValueError("this network has one layer with one head")
 
 
+def one_head(tensor: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch 1 token feature"]:
+    """Features as those of a single head."""
+    return tensor[..., None, :, :]
+
+
 class Seq2Seq(nn.Module):
     """A recurrent encoder and decoder with additive attention between them; it takes at most one batch axis."""
 
@@ -93,7 +98,7 @@ class Seq2Seq(nn.Module):
         recorded = replace(
             call, query=self.from_query(torch.stack(asked, -2))[..., None, :, :], queries=tokens["target"],
             output=context[..., None, :, :], graph=zeros if zeros.requires_grad else None,
-            arrange=lambda tensor: tensor[..., None, :, :],
+            arrange=one_head,
         )  # fmt: skip
         share = last.new_zeros(last.shape[:-1])
         share[..., -1] = 1

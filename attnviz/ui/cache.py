@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from attnviz.models import IMAGES, TEXTS, ImageModel, TextModel, load_image, load_text, store
-from attnviz.types import Sample, Tokens, Trace
+from attnviz.types import Sample, Tokens, Trace, unchanged
 from attnviz.ui import bench
 from attnviz.ui.device import best_device
 from attnviz.ui.shelf import Shelf
@@ -128,7 +128,7 @@ def on_processor(trace: Trace) -> Trace:
     """A trace whose tensors lie in main memory, where pages can read them as arrays."""
     if all(t.device.type == "cpu" for t in trace.logits.values()):
         return trace
-    calls = tuple(replace(call, graph=None, arrange=lambda tensor: tensor) for call in trace.calls)
+    calls = tuple(replace(call, graph=None, arrange=unchanged) for call in trace.calls)
     names = ("content", "position", "residuals", "readout", "logits")
     return replace(trace, **moved({"calls": calls, **{name: getattr(trace, name) for name in names}}))
 
