@@ -178,6 +178,7 @@ class Axial(Variant):
         mask: Mask | None = None,
         name: str = "attention",
         layer: int = 0,
+        branch: int = 0,
         heads_off: Sequence[int] = (),
         positions: str = "own",
     ) -> tuple[Float[Tensor, "*wider query feature"], tuple[AttentionCall, ...]]:
@@ -185,7 +186,7 @@ class Axial(Variant):
         keys = queries if keys is None else keys
         self.check(mask, context is not None, queries, keys)
         check_lengths(x, queries, x, keys)
-        named = {"queries": queries, "keys": keys, "layer": layer}
+        named = {"queries": queries, "keys": keys, "layer": layer, "branch": branch}
         steps = (self.along_columns, self)
         if self.mode == "sum":
             fields = [self.fields(step, x, queries, mask, i) for i, step in enumerate(steps)]

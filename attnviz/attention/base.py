@@ -83,12 +83,14 @@ class Variant(nn.Module):
         mask: Mask | None = None,
         name: str = "attention",
         layer: int = 0,
+        branch: int = 0,
         heads_off: Sequence[int] = (),
         positions: str = "own",
     ) -> tuple[Float[Tensor, "*wider query feature"], tuple[AttentionCall, ...]]:
         """The new features and the calls that made them. Raises UnsupportedMask for what is not served.
 
-        One x may come with a batch of masks, and then has as many answers.
+        One x may come with a batch of masks, and then has as many answers. `branch`: which of the layer's attentions
+        this is, each added to the residual by itself.
         `positions`: of a relative scheme, "own", "none" or "shuffled"; without such a scheme it changes nothing.
         """
         cross, keys = context is not None, queries if keys is None else keys
@@ -96,7 +98,7 @@ class Variant(nn.Module):
         context = x if context is None else context
         check_lengths(x, queries, context, keys)
         fields = self.parts(x, context, queries, keys)
-        named = {"queries": queries, "keys": keys, "mask": mask, "name": name, "layer": layer}
+        named = {"queries": queries, "keys": keys, "mask": mask, "name": name, "layer": layer, "branch": branch}
         return self.finish(fields, heads_off=heads_off, positions=positions, **named)
 
     def decode(

@@ -102,7 +102,7 @@ class Layer(nn.Module):
         x = x + y
         if context is not None:
             y, looked = self.cross(self.cross_norm(x), context, queries=queries, keys=keys, mask=context_mask,
-                                   name=f"{name} cross", layer=layer)  # fmt: skip
+                                   name=f"{name} cross", layer=layer, branch=1)  # fmt: skip
             x, calls = x + y, (*calls, *looked)
         return x + self.mlp(self.mlp_norm(x)), calls
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from attnviz.models.asked import heads_by_layer, kept_tokens, replaced
 from attnviz.models.layers import Layer, LayerConfig, norm_of, start
 from attnviz.models.pieces import Pieces, numbered
 from attnviz.models.subwords import VOCABULARY
@@ -80,17 +81,18 @@ class Reader(nn.Module):
 
         `keep`: False tokens are attended by nobody and leave the readout. `embeddings` replaces the content vectors.
         `positions`: "own", "none" or "shuffled". `heads_off`: (layer, head) pairs whose output is silenced. `read`: the
-        outputs that are computed, None = all. Raises ValueError for texts longer than the network reads.
+        outputs that are computed, None = all. Raises ValueError for texts longer than the network reads, and for
+        options that do not fit (`asked.py`).
         """
         tokens = tokens or numbered(ids.shape[-1], self.config.prefix)
-        content = self.pieces.content(ids) if embeddings is None else embeddings
-        if keep is not None:
+        given = None if embeddings is None else replaced(embeddings, len(tokens), self.pieces.table)
+        content = self.pieces.content(ids) if given is None else given
+        if (keep := kept_tokens(keep, len(tokens), content)) is not None:
             content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
         position = self.pieces.position(content.shape[-2], positions).expand_as(content)
         mask = self.mask(keep)
         residuals, calls = [content + position], list[AttentionCall]()
-        for index in range(len(self.blocks)):
-            off = [head for layer, head in heads_off if layer == index]
+        for index, off in enumerate(heads_by_layer(heads_off, len(self.blocks))):
             x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, heads_off=off, positions=positions)
             residuals.append(x)
             calls.extend(new)
@@ -211,10 +213,8 @@ class Translator(nn.Module):
             residuals["source"].append(x)
             calls.extend(new)
         memory = self.encoder_norm(residuals["source"][-1])
-        for index, layer in enumerate(self.decoder):
-            x, new = layer(residuals["target"][-1], queries=tokens["target"], mask=Mask(causal=True), context=memory,
-                           keys=tokens["source"], context_mask=mask, name=f"decoder {index + 1}",
-                           layer=index)  # fmt: skip
+        for index in range(len(self.decoder)):
+            x, new = self.layer(index, residuals["target"][-1], tokens=tokens, memory=memory, mask=mask)
             residuals["target"].append(x)
             calls.extend(new)
         last = residuals["target"][-1]
@@ -223,6 +223,15 @@ class Translator(nn.Module):
         return Trace(sample=None, content=content, position=position, calls=tuple(calls),
                      residuals={name: tuple(found) for name, found in residuals.items()},
                      readout={"target": readout}, logits={WORD: self.read(last)} if read else {})  # fmt: skip
+
+    def layer(
+        self, index: int, residual: Float[Tensor, "*batch target feature"], *, tokens: Mapping[str, Tokens],
+        memory: Float[Tensor, "*batch source feature"], mask: Mask | None = None,
+    ) -> tuple[Float[Tensor, "*batch target feature"], tuple[AttentionCall, ...]]:  # fmt: skip
+        """One layer of the decoder; `memory` is what `encode` gives, `mask` which tokens of the source are kept."""
+        return self.decoder[index](residual, queries=tokens["target"], mask=Mask(causal=True), context=memory,
+                                   keys=tokens["source"], context_mask=mask, name=f"decoder {index + 1}",
+                                   layer=index)  # fmt: skip
 
     def read(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
         """Scores of the piece that comes next, from a residual of the decoder."""

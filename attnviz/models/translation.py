@@ -12,14 +12,17 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from attnviz.models.asked import input_of, refuse
 from attnviz.models.beam import Beam, Decoder, beam_search, chances
 from attnviz.models.piece_model import PieceModel
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from attnviz.models.subwords import BOS, EOS, LABELS, clean
 from attnviz.models.text import WORD, Translator, TranslatorConfig
 from attnviz.models.text_model import LONGEST_TEXT
-from attnviz.types import Sample, Tokens, Trace
+from attnviz.types import Sample, Tokens, Trace, UnsupportedMask
 
 WIDEST = 8  # beams
 SPARE = 10  # pieces a translation may have beyond twice those of its source
@@ -64,7 +67,7 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
     def greedy(self, sample: Sample) -> Iterator[int]:
         """The translation piece by piece as it is written, each the likeliest; EOS is the last unless it is cut off."""
         network = decoder(self.network)
-        source, piece, past = sample.inputs["source"].to(self.device), BOS, list[Any]()
+        source, piece, past = input_of(sample, "source").to(self.device), BOS, list[Any]()
         with torch.no_grad():
             memory = network.encode(source)
         for _ in range(self.limit(len(source))):
@@ -115,16 +118,33 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
         """
         if not 1 <= len(ids) <= self.config.longest:
             raise ValueError(f"{len(ids)} pieces; this network writes 1 to {self.config.longest}")
-        read = torch.tensor([BOS, *ids[:-1]])
+        source, read = input_of(sample, "source"), torch.tensor([BOS, *ids[:-1]])
         tokens = {**sample.tokens, "target": self.named(read.tolist())}
         inputs = {**sample.inputs, "target": read}
         digest = hashlib.sha256(sample.digest.encode() + read.numpy().tobytes()).hexdigest()
-        trace = self.network(inputs["source"].to(self.device), read.to(self.device), tokens=tokens)
+        trace = self.network(source.to(self.device), read.to(self.device), tokens=tokens)
         return replace(trace, sample=replace(sample, digest=digest, inputs=inputs, tokens=tokens))
 
-    def __call__(self, sample: Sample) -> Trace:
-        """The trace of the greedy translation."""
+    def __call__(
+        self, sample: Sample, *, embeddings: Tensor | None = None, keep: Tensor | None = None, positions: str = "own",
+        heads_off: Sequence[tuple[int, int]] = (),
+    ) -> Trace:  # fmt: skip
+        """The trace of the greedy translation. The options of other models are refused in words: UnsupportedMask."""
+        refuse(self.title, "translates a whole sentence as it stands", embeddings=embeddings, keep=keep,
+               positions=positions, heads_off=heads_off)  # fmt: skip
         return self.trace(sample, tuple(self.greedy(sample)))
+
+    def read(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
+        """Scores of the piece that comes next, from a residual of the stream "target"."""
+        return self.network.read(residual)
+
+    def layer(
+        self, index: int, residual: Float[Tensor, "*batch token feature"], **options: Any
+    ) -> Float[Tensor, "*batch token feature"]:
+        """The decoder's residual after layer `index`: options tokens, memory, mask, as of `Translator.layer`."""
+        if isinstance(self.network, Seq2Seq):
+            raise UnsupportedMask(self.title, "writes with a recurrent network, which has no layer to ask alone")
+        return self.network.layer(index, residual, **options)[0]
 
     def named(self, ids: Sequence[int], stream: str = "target") -> Tokens:
         """Pieces as tokens, with the words they belong to."""
