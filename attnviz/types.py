@@ -179,9 +179,10 @@ class AttentionCall:
     def pull(self, row: Float[Tensor, "*batch query"]) -> Float[Tensor, "*batch key"]:
         """row @ (mean over heads of token_map), by row blocks, so memory stays linear in tokens."""
         pulled = row.new_zeros(*row.shape[:-1], len(self.keys))
-        for block in self.blocks():
-            mean = self.token_map(rows=block).mean(-3).to(row.dtype)
-            pulled = pulled + (row[..., None, block] @ mean)[..., 0, :]
+        with unrounded(row.device):
+            for block in self.blocks():
+                mean = self.token_map(rows=block).mean(-3).to(row.dtype)
+                pulled = pulled + (row[..., None, block] @ mean)[..., 0, :]
         return pulled
 
     def gradient(self, y: Float[Tensor, ""]) -> Float[Tensor, "*batch head query value_dim"]:

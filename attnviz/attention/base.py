@@ -47,7 +47,7 @@ class Variant(nn.Module):
 
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None):
         super().__init__()
-        if width % heads:
+        if heads < 1 or width % heads:
             raise ValueError(f"width {width} does not split into {heads} heads")
         if "length" in self.needs and tokens is None:
             raise ValueError(f"{self.title} is made for a number of tokens; name them: tokens=Tokens(...)")

@@ -151,6 +151,8 @@ class Rotary(Relative):
 
     def __init__(self, heads: int, dim: int, *, tokens: Tokens | None = None, base: float = 1e4):
         super().__init__(heads, dim, tokens=tokens)
+        if base <= 0:
+            raise ValueError(f"the base of rotary positions is {base}, expected a number above 0")
         self.axes, self.base = 2 if self.for_grid else 1, base
         self.waves = dim // (2 * self.axes)  # for each axis
         if not self.waves:
@@ -209,6 +211,8 @@ class Shaw(Relative):
 
     def __init__(self, heads: int, dim: int, *, tokens: Tokens | None = None, clip: int = 16, values: bool = False):
         super().__init__(heads, dim, tokens=tokens)
+        if clip < 0:
+            raise ValueError(f"the furthest distance with a vector of its own is {clip}, expected 0 or more")
         self.clip = clip
         self.key_table = nn.Parameter(torch.randn(2 * clip + 1, dim) * 0.02)
         self.register_parameter("value_table", nn.Parameter(torch.randn(2 * clip + 1, dim) * 0.02) if values else None)
@@ -237,6 +241,7 @@ class T5Buckets(Relative):
         buckets: int = 32, longest: int = 128, causal: bool = False,
     ):  # fmt: skip
         super().__init__(heads, dim, tokens=tokens)
+        t5_exact(buckets, longest, causal)
         self.longest, self.causal = longest, causal
         self.table = nn.Parameter(torch.randn(heads, buckets) * 0.02)
 
@@ -268,13 +273,26 @@ def alibi_slopes(heads: int) -> Float[Tensor, " head"]:
 def t5_bucket(
     offset: Int[Tensor, "*shape"], buckets: int = 32, longest: int = 128, *, causal: bool = False
 ) -> Int[Tensor, "*shape"]:
-    """The bucket of an offset j - i; half of the buckets are for keys after the query, unless causal."""
+    """The bucket of an offset j - i; half of the buckets are for keys after the query, unless causal.
+
+    Raises ValueError where buckets and `longest` leave no room for both single steps and wide ones.
+    """
+    exact = t5_exact(buckets, longest, causal)
     if causal:
         side, distance = torch.zeros_like(offset), (-offset).clamp_min(0)
     else:
         buckets //= 2
         side, distance = (offset > 0).long() * buckets, offset.abs()
-    exact = buckets // 2
     steps = (distance.clamp_min(1).float() / exact).log() / math.log(longest / exact) * (buckets - exact)
     far = (exact + steps.long()).clamp_max(buckets - 1)
     return side + torch.where(distance < exact, distance, far)
+
+
+def t5_exact(buckets: int, longest: int, causal: bool) -> int:
+    """How many buckets of a side are single steps: half of them. Raises ValueError where none is, or none is wider."""
+    exact = (buckets if causal else buckets // 2) // 2
+    if exact < 1:
+        raise ValueError(f"{buckets} buckets; expected at least {2 if causal else 4}, half of each side single steps")
+    if longest <= exact:
+        raise ValueError(f"the longest distance is {longest}; with {buckets} buckets expected more than {exact}")
+    return exact

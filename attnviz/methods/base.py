@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from numbers import Integral
 
 import torch
 from jaxtyping import Bool, Float
@@ -41,9 +42,39 @@ class Method:
 
 
 @torch.no_grad()
-def traced(model: Model, sample: Sample) -> Trace:
-    """One forward pass that keeps no graph."""
-    return model(sample)
+def traced(model: Model, sample: Sample, trace: Trace | None = None) -> Trace:
+    """The trace given, or one forward pass that keeps no graph.
+
+    Raises TypeError for what is no sample, ValueError for a trace of another one. A trace may hold more than the sample
+    (a translator's holds what it wrote), and one without a sample is taken as it is.
+    """
+    if not isinstance(sample, Sample):
+        raise TypeError(f"expected a Sample, as model.prepare() makes it, but got a {type(sample).__name__}")
+    if trace is None:
+        return model(sample)
+    if trace.sample is None or trace.sample.digest == sample.digest:
+        return trace
+    given = trace.sample.inputs
+    if any(name not in given or not torch.equal(given[name].cpu(), ids.cpu()) for name, ids in sample.inputs.items()):
+        raise ValueError("the trace is of another sample; give model(sample), or leave it out")
+    return trace
+
+
+def check_target(trace: Trace, target: Target | None) -> None:
+    """Raise TypeError for what is no Target, ValueError for an output, a row or a class that there is not."""
+    if target is None:
+        return
+    if not isinstance(target, Target):
+        raise TypeError(f"target is {target!r}; expected Target(head, row, label), or None for what the model predicts")
+    if not trace.logits:
+        raise ValueError("the trace has no logits, so there is no answer for a target to name")
+    head = next(iter(trace.logits)) if target.head is None else target.head
+    if head not in trace.logits:
+        raise ValueError(f"target names the output {head!r}; this network has {', '.join(trace.logits)}")
+    rows, classes = trace.logits[head].shape[-2:]
+    for name, chosen, count in (("row", target.row, rows), ("label", target.label, classes)):
+        if chosen is not None and not (isinstance(chosen, Integral) and 0 <= int(chosen) < count):
+            raise ValueError(f"target names the {name} {chosen!r}; output {head!r} has {name}s 0 to {count - 1}")
 
 
 def tokens_of(trace: Trace, stream: str) -> Tokens:
@@ -59,12 +90,16 @@ def tokens_of(trace: Trace, stream: str) -> Tokens:
 def start_rows(trace: Trace, start: Start, target: Target | None = None) -> tuple[Rows, bool]:
     """Where relevance starts, as rows [*batch target token] by stream, and whether the target axis is to be dropped.
 
-    "readout" is what the answer is read from. Raises ValueError for a start the tokens do not have.
+    "readout" is what the answer is read from. Raises ValueError for a start the tokens do not have, for a target there
+    is not, and where every token that the answer is read from was removed.
     """
+    check_target(trace, target)
     named = position_of(trace, target)
     if named is not None and isinstance(start, str) and start == "readout":
         start = named
     if isinstance(start, str) and start == "readout":
+        if any((row.sum(-1) == 0).any() for row in trace.readout.values()):
+            raise ValueError("the tokens that the answer is read from were removed, so it came from none of them")
         return {stream: wide(row, trace)[..., None, :] for stream, row in trace.readout.items()}, True
     stream, readout = next(iter(trace.readout.items()))
     readout = wide(readout, trace)

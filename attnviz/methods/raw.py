@@ -29,7 +29,7 @@ def explain(
 
     Earlier layers have mixed the tokens already, so a patch that is looked at here may speak for others.
     """
-    trace = traced(model, sample) if trace is None else trace
+    trace = traced(model, sample, trace)
     return attention(trace, start, target=target, fusion=fusion, layer=layer)
 
 

@@ -52,7 +52,7 @@ def explain(
     token itself, because the residual connection carries it past the attention. It knows nothing of classes: it says
     where information could have come from, not what spoke for the answer (Abnar & Zuidema 2020, section 3).
     """
-    trace = traced(model, sample) if trace is None else trace
+    trace = traced(model, sample, trace)
     options = {"alpha": alpha, "fusion": fusion, "discard": discard, "by_row": by_row, "first": first, "last": last}
     rows = relevance(trace, start, target=target, **options)
     return rows[stream or source_of(trace, rows)]

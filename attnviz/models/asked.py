@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
+from reprlib import repr as shortened
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.types import Sample, UnsupportedMask
@@ -37,7 +39,7 @@ def heads_by_layer(heads_off: Sequence[tuple[int, int]], layers: int) -> list[li
     try:
         pairs = [(index(layer), index(head)) for layer, head in heads_off]
     except (TypeError, ValueError) as error:
-        raise TypeError(f"heads_off is {heads_off!r}; expected (layer, head) pairs, such as [(0, 2)]") from error
+        raise TypeError(f"heads_off is {kind(heads_off)}; expected (layer, head) pairs, such as [(0, 2)]") from error
     for layer, head in pairs:
         if not 0 <= layer < layers:
             raise ValueError(f"heads_off names layer {layer}; this network has layers 0 to {layers - 1}")
@@ -68,6 +70,18 @@ def replaced(embeddings: Tensor, tokens: int, table: Tensor) -> Tensor:
     return embeddings.to(table.device, table.dtype)
 
 
+def placed(table: Float[Tensor, "token feature"], prefix: int, how: str) -> Float[Tensor, "token feature"]:
+    """The rows of a table of places as asked for; "none" and "shuffled" change them, but not the prefix's."""
+    if how == "own":
+        return table
+    if how == "none":
+        return torch.cat([table[:prefix], torch.zeros_like(table[prefix:])])
+    if how == "shuffled":
+        order = torch.randperm(len(table) - prefix, generator=torch.Generator().manual_seed(0)).to(table.device)
+        return torch.cat([table[:prefix], table[prefix:][order]])
+    raise ValueError(f"positions is {how!r}; known: own, none, shuffled")
+
+
 def refuse(title: str, reason: str, **asked: Any) -> None:
     """Raise UnsupportedMask where any of these options was asked for; None, "own" and () ask for nothing."""
     if names := [name for name, value in asked.items() if not (value is None or value == "own" or value == ())]:
@@ -78,4 +92,4 @@ def kind(value: Any) -> str:
     """What came, in a few words."""
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor {list(value.shape)}"
-    return f"{value!r}, a {type(value).__name__}"
+    return f"{shortened(value)}, a {type(value).__name__}"

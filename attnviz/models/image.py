@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from attnviz.models.asked import input_of
 from attnviz.models.nets import Network, Shape
 from attnviz.models.vit import ViT, ViTConfig, grid_tokens
 from attnviz.types import Sample, Tokens, Trace
@@ -142,8 +143,8 @@ class Classifier:
         heads_off: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """One forward pass. Gradients flow only from `embeddings` that ask for them."""
-        pixels = sample.inputs["main"].to(self.device)
-        keep = None if keep is None else keep.to(self.device)
+        like = self.network.classify.weight
+        pixels = input_of(sample, picture=True).to(like.device, like.dtype)
         trace = self.network(pixels, embeddings=embeddings, keep=keep, positions=positions, heads_off=heads_off)
         return replace(trace, sample=sample)
 

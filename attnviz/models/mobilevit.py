@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from attnviz.attention import Variant
 from attnviz.attention.mobilevit import MobileViT2d
+from attnviz.models.asked import heads_by_layer
 from attnviz.models.convolutions import Convolution, InvertedResidual, to_map, to_tokens
 from attnviz.types import AttentionCall, Tokens, Trace
 
@@ -140,16 +141,19 @@ class HybridStage(nn.Module):
         """The stage's feature map, from the one before the local convolutions and the one after the attention."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, first: int = 0, heads_off: Sequence[tuple[int, int]] = ()) -> Passed:
-        """The new feature map, the residual after each layer, the calls; `first` is the number of its first layer."""
+    def forward(self, x: Tensor, first: int = 0, off: Sequence[Sequence[int]] | None = None) -> Passed:
+        """The new feature map, the residual after each layer, the calls.
+
+        `first` is the number of its first layer, `off` the heads to silence in each layer of the network.
+        """
         before = self.down(x)
         near = self.near(before)
         tokens = stage_tokens(*near.shape[-2:], self.name)
         residuals, calls = [to_tokens(near)], []
         for index, block in enumerate(self.blocks):
-            off = [head for layer, head in heads_off if layer == first + index]
-            name = f"{self.name}, layer {index + 1}"
-            x, new = block(residuals[-1], queries=tokens, name=name, layer=first + index, heads_off=off)
+            name, number = f"{self.name}, layer {index + 1}", first + index
+            silent = () if off is None else off[number]
+            x, new = block(residuals[-1], queries=tokens, name=name, layer=number, heads_off=silent)
             residuals.append(x)
             calls.extend(new)
         far = to_map(self.norm(residuals[-1]), near.shape[-2:])
@@ -199,8 +203,9 @@ class Hybrid(nn.Module):
         for number, stage in enumerate(self.early, 1):
             passed = Passed(f"stage {number}", stage(passed.features))
             yield passed
+        off = heads_by_layer(heads_off, sum(self.config.layers))
         for stage, first in zip(self.stages, (0, *accumulate(self.config.layers)), strict=False):
-            passed = stage(passed.features, first, heads_off)
+            passed = stage(passed.features, first, off)
             yield passed
 
     def forward(

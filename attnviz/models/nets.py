@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnviz.attention import VARIANTS
+from attnviz.models.asked import heads_by_layer
 from attnviz.models.convolutions import Convolution, to_map, to_tokens
 from attnviz.models.mobilevit import stage_tokens
 from attnviz.models.vit import ViT, ViTConfig
@@ -182,8 +183,7 @@ class BottleneckNet(nn.Module):
         tokens = self.config.tokens(*pixels.shape[-2:])
         x = to_tokens(self.near(F.relu(self.stem(pixels))))
         residuals, calls = {tokens[0].stream: [x]}, []
-        for index, after in enumerate(tokens[1:]):
-            off = [head for layer, head in heads_off if layer == index]
+        for index, (after, off) in enumerate(zip(tokens[1:], heads_by_layer(heads_off, len(self.blocks)), strict=True)):
             x, new = self.layer(index, x, tokens=tokens[index], heads_off=off)
             residuals.setdefault(after.stream, []).append(x)
             calls.extend(new)

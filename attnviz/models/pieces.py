@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS
+from attnviz.models.asked import placed
 from attnviz.types import Tokens
 
 
@@ -55,16 +56,7 @@ class Pieces(nn.Module):
         """
         if begin + count > len(self.positions):
             raise ValueError(f"{begin + count} tokens; this network reads at most {len(self.positions)}")
-        table = self.positions[begin : begin + count]
-        if how == "own":
-            return table
-        kept = max(0, self.prefix - begin)
-        if how == "none":
-            return torch.cat([table[:kept], torch.zeros_like(table[kept:])])
-        if how == "shuffled":
-            order = torch.randperm(count - kept, generator=torch.Generator().manual_seed(0)).to(table.device)
-            return torch.cat([table[:kept], table[kept:][order]])
-        raise ValueError(f"positions is {how!r}; known: own, none, shuffled")
+        return placed(self.positions[begin : begin + count], max(0, self.prefix - begin), how)
 
     def scores(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
         """How well every piece fits normalised features."""

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attnviz.models.asked import input_of
 from attnviz.models.piece_model import PieceModel
 from attnviz.models.subwords import BOS, CLS, SEP, Piece, clean
 from attnviz.models.text import WORD, Reader, ReaderConfig
@@ -100,9 +101,9 @@ class TextModel(PieceModel[Reader]):
         heads_off: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """One forward pass. Gradients flow only from `embeddings` that ask for them."""
-        keep = None if keep is None else keep.to(self.device)
-        trace = self.network(sample.inputs["main"].to(self.device), tokens=sample.tokens["main"],
-                             embeddings=embeddings, keep=keep, positions=positions, heads_off=heads_off)  # fmt: skip
+        ids = input_of(sample).to(self.device)
+        trace = self.network(ids, tokens=sample.tokens["main"], embeddings=embeddings, keep=keep, positions=positions,
+                             heads_off=heads_off)  # fmt: skip
         return replace(trace, sample=sample)
 
     def read(self, residual: Float[Tensor, "*batch token feature"], head: str = WORD) -> Tensor:

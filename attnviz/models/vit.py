@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.attention.positions import resize_table
+from attnviz.models.asked import heads_by_layer, kept_tokens, placed, replaced
 from attnviz.types import AttentionCall, Mask, Tokens, Trace
 
 
@@ -145,24 +146,25 @@ class ViT(nn.Module):
         `visible`: only these patches enter the network (training). `keep`: False tokens are attended by nobody and
         leave the readout. `embeddings` replaces the content vectors. `positions`: "own", "none" or "shuffled". One
         picture may come with a batch of embeddings or of keeps.
-        `heads_off`: (layer, head) pairs whose output is silenced. Raises ValueError for sizes patches do not divide.
+        `heads_off`: (layer, head) pairs whose output is silenced. Raises ValueError for sizes patches do not divide,
+        and for options that do not fit (`asked.py`).
         """
         rows, columns = pixels.shape[-2] // self.config.patch, pixels.shape[-1] // self.config.patch
         tokens = grid_tokens(rows, columns, self.config.prefix)
-        content = self.content(pixels) if embeddings is None else embeddings
-        if keep is not None:
-            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
+        content = self.content(pixels) if embeddings is None else replaced(embeddings, len(tokens), self.prefix)
         position = self.position(rows, columns, positions).expand_as(content)
         if visible is not None:
             tokens, (content, position) = self.gather(visible, content, position)
+        if (keep := kept_tokens(keep, len(tokens), content)) is not None:
+            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
+            position = position.expand_as(content)
         readout = self.readout(tokens, content, keep)
         mask = None if keep is None else Mask(key_keep=keep)
         residuals = [content + position]
-        calls: list[AttentionCall] = []
+        calls, off = list[AttentionCall](), heads_by_layer(heads_off, len(self.blocks))
         related = {} if POSITIONS[self.config.positions].relative is None else {"positions": positions}
         for index in range(len(self.blocks)):
-            off = [head for layer, head in heads_off if layer == index]
-            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, heads_off=off, **related)
+            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, heads_off=off[index], **related)
             residuals.append(x)
             calls.extend(new)
         logits = self.read(residuals[-1], readout)
@@ -186,15 +188,7 @@ class ViT(nn.Module):
         """The position table for a grid; "none" and "shuffled" change the patches' rows, never the prefix's."""
         side = self.config.size // self.config.patch
         prefix = len(self.config.prefix)
-        table = resize_table(self.positions, prefix, (side, side), (rows, columns))
-        if how == "own":
-            return table
-        if how == "none":
-            return torch.cat([table[:prefix], torch.zeros_like(table[prefix:])])
-        if how == "shuffled":
-            order = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(0)).to(table.device)
-            return torch.cat([table[:prefix], table[prefix:][order]])
-        raise ValueError(f"positions is {how!r}; known: own, none, shuffled")
+        return placed(resize_table(self.positions, prefix, (side, side), (rows, columns)), prefix, how)
 
     def gather(self, visible: Tensor, *tables: Tensor) -> tuple[Tokens, tuple[Tensor, ...]]:
         """Only the prefix and the visible patches of each table; these tokens have no grid any more."""

@@ -1,0 +1,146 @@
+"""What cannot be done is refused in words, by every shipped model and by explain: what was expected, and what came."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import attnviz
+from attnviz.attention import VARIANTS
+from attnviz.attention.distances import Rotary, Shaw, T5Buckets, t5_bucket
+from attnviz.methods import METHODS
+from attnviz.models import MODELS, ViT
+from attnviz.models.asked import heads_by_layer, kept_tokens, replaced
+from attnviz.models.mobilevit import MOBILEVITS, MobileViT
+from attnviz.models.nets import NETS, BottleneckNet
+from attnviz.models.vit import ViTConfig
+from attnviz.types import Target
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMED = {"heads_off": "heads_off", "keep": "keep", "embeddings": "embeddings", "positions": "positions",
+         "sample": "expected", "explain": "sample", "target": "target", "prepare": "expected"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, dict[str, tuple[str, str]]]:
+    """What every model said to every wrong request."""
+    command = [sys.executable, "-m", "tests.wrong_requests"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return dict(map(json.loads, done.stdout.splitlines()))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_wrong_request_is_refused_in_a_sentence(name: str, answers: dict[str, Any]) -> None:
+    assert len(answers[name]) >= 22
+    for what, (error, message) in answers[name].items():
+        assert error in ("ValueError", "TypeError", "UnsupportedMask"), (what, error, message)
+        assert NAMED[what.split()[0]] in message.lower(), (what, message)
+        assert "\n" not in message
+        assert len(message) < 250
+
+
+def test_the_right_layer_and_head_are_switched_off() -> None:
+    assert heads_by_layer([(2, 1), (0, 3), (2, 0)], 3) == [[3], [], [1, 0]]
+    assert heads_by_layer((), 2) == [[], []]
+    with pytest.raises(ValueError, match="layer 3; this network has layers 0 to 2"):
+        heads_by_layer([(3, 0)], 3)
+
+
+def test_every_kind_of_network_refuses_a_layer_it_does_not_have() -> None:
+    small = ViTConfig(size=8, patch=4, width=16, layers=1, heads=2, classes=3)
+    networks = [(ViT(small), 8, 3, 1), *((BottleneckNet(config), 8, 1, 2) for config in NETS.values())]
+    networks.append((MobileViT(MOBILEVITS["xxs"]).eval(), 256, 3, 9))
+    for network, size, channels, layers in networks:
+        with pytest.raises(ValueError, match=f"heads_off names layer {layers}; this network has"):
+            network(torch.zeros(channels, size, size), heads_off=[(layers, 0)])
+
+
+def test_kept_tokens_and_embeddings_have_to_fit() -> None:
+    like = torch.zeros(4, 6, dtype=torch.float64)
+    assert kept_tokens(None, 4, like) is None
+    keep = torch.tensor([True, False, True, True])
+    assert torch.equal(kept_tokens(keep, 4, like), keep)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="there are 5 tokens"):
+        kept_tokens(keep, 5, like)
+    with pytest.raises(TypeError, match="bool"):
+        kept_tokens(keep.float(), 4, like)
+    assert replaced(torch.ones(2, 4, 6), 4, like).dtype == torch.float64
+    for wrong in (torch.ones(4, 5), torch.ones(3, 6), torch.ones(6)):
+        with pytest.raises(ValueError, match="4 tokens of 6 features"):
+            replaced(wrong, 4, like)
+
+
+def test_no_variant_has_no_heads() -> None:
+    for kind in VARIANTS.values():
+        if kind.title != VARIANTS["separable"].title:
+            with pytest.raises(ValueError, match="0 heads"):
+                kind(8, 0)
+
+
+def test_schemes_of_positions_refuse_what_leaves_them_nothing() -> None:
+    offsets = torch.arange(-40, 41)
+    for buckets, longest, causal in ((32, 8, False), (32, 5, False), (32, 16, True), (3, 128, False), (1, 128, True)):
+        with pytest.raises(ValueError, match="expected"):
+            t5_bucket(offsets, buckets, longest, causal=causal)
+        with pytest.raises(ValueError, match="expected"):
+            T5Buckets(2, 8, buckets=buckets, longest=longest, causal=causal)
+    for buckets, longest, causal in ((32, 9, False), (32, 17, True), (4, 2, False), (2, 2, True)):
+        found = t5_bucket(offsets, buckets, longest, causal=causal)
+        assert found.min() >= 0
+        assert found.max() < buckets
+        after = found[41:].diff()
+        assert (after >= 0).all()  # wider and wider steps, never back
+    with pytest.raises(ValueError, match="furthest distance"):
+        Shaw(2, 8, clip=-1)
+    with pytest.raises(ValueError, match="base of rotary"):
+        Rotary(2, 8, base=0)
+    assert Shaw(2, 8, clip=0).key_table.shape == (1, 8)
+
+
+def test_a_trace_of_the_same_input_is_taken() -> None:
+    """Also a translator's, which holds what it wrote beside the sample, and one that names no sample."""
+    model = attnviz.load("translator")
+    sample = model.prepare("The cat sleeps.")
+    trace = model(sample)
+    expected = attnviz.explain("rollout", model, sample)
+    assert torch.equal(attnviz.explain("rollout", model, sample, trace=trace), expected)
+    assert torch.equal(attnviz.explain("rollout", model, trace.sample, trace=trace), expected)  # type: ignore[arg-type]
+    bare = model.network(*(trace.sample.inputs[stream] for stream in ("source", "target")))  # type: ignore[union-attr]
+    assert torch.allclose(attnviz.explain("rollout", model, sample, trace=bare), expected)
+    with pytest.raises(ValueError, match="another sample"):
+        attnviz.explain("rollout", model, model.prepare("The dog sleeps."), trace=trace)
+
+
+def test_a_target_that_there_is_is_taken() -> None:
+    model = attnviz.load("sentences")
+    sample = model.prepare("The cat sleeps.")
+    for target in (Target("word", 2, 7999), Target("sentiment", 0, 1), Target("tag", 1), Target()):
+        assert float(attnviz.explain("rollout", model, sample, target).sum()) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(ValueError, match="row 1"):
+        attnviz.explain("rollout", model, sample, Target("sentiment", 1))
+    with pytest.raises(ValueError, match="labels 0 to 1"):
+        attnviz.explain("rollout", model, sample, Target("sentiment", 0, 2))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_answer_read_from_a_removed_token_has_nothing_to_explain(method: str) -> None:
+    model = attnviz.load("vit")
+    sample = model.prepare(Image.linear_gradient("L"))
+    keep = torch.ones(len(sample.tokens["main"]), dtype=torch.bool)
+    keep[5] = False
+    trace = model(sample, keep=keep)
+    assert float(attnviz.explain(method, model, sample, trace=trace).sum()) == pytest.approx(1, abs=1e-5)
+    keep[0] = False  # CLS, which the answer is read from
+    blind = model(sample, keep=torch.stack([keep, keep | True]))
+    assert blind.readout["main"].sum(-1).tolist() == [0, 1]
+    torch.testing.assert_close(blind.logits["class"][0, 0], model.network.classify.bias)
+    with pytest.raises(ValueError, match="removed"):
+        attnviz.explain(method, model, sample, trace=blind)
+    assert float(attnviz.explain(method, model, sample, trace=blind, start=7)[0].sum()) == pytest.approx(1, abs=1e-5)
