@@ -8,6 +8,7 @@ To add a field, append it with a default; nouns should not grow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -84,7 +85,7 @@ class NamedMap(NamedTuple):
 
 @runtime_checkable
 class Rule(Protocol):
-    """The mathematics of one attention formula: frozen, without parameters."""
+    """The mathematics of one attention formula, frozen; what was learned or drawn for it, it holds as tensors."""
 
     @property
     def kind(self) -> Kind: ...  # of the token map
@@ -103,6 +104,12 @@ class Rule(Protocol):
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]: ...
     def mix(self, call: AttentionCall) -> Tensor: ...
     def map_gradient(self, call: AttentionCall, d_output: Tensor, heads: list[int], rows: list[int]) -> Tensor: ...
+
+
+def unrounded(device: torch.device) -> AbstractContextManager[Any]:
+    """A context without autocast, which would round what products give to half precision."""
+    there = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if there else nullcontext()
 
 
 def unchanged(tensor: Tensor) -> Tensor:
@@ -177,7 +184,8 @@ class AttentionCall:
             yield list(range(start, min(start + size, count)))
 
     def pull(self, row: Float[Tensor, "*batch query"]) -> Float[Tensor, "*batch key"]:
-        """row @ (mean over heads of token_map), by row blocks, so memory stays linear in tokens."""
+        """row @ (mean over heads of token_map), by row blocks, so memory stays linear in tokens; float32 at least."""
+        row = row.to(torch.promote_types(row.dtype, torch.float32))
         pulled = row.new_zeros(*row.shape[:-1], len(self.keys))
         with unrounded(row.device):
             for block in self.blocks():
@@ -224,7 +232,9 @@ class Trace:
     position: Mapping[str, Tensor | None]
     calls: tuple[AttentionCall, ...]  # in order
     residuals: Mapping[str, tuple[Tensor, ...]]  # stream -> one [*batch token feature] per layer, input first
-    readout: Mapping[str, Tensor]  # stream -> [*batch token]: how much each final token feeds the answer; sums to 1
+    # stream -> [*batch token]: how much each final token feeds the answer. It sums to 1, or to 0 where all tokens that
+    # the answer is read from were removed: then the answer is the bias alone.
+    readout: Mapping[str, Tensor]
     logits: Mapping[str, Tensor]  # head -> [*batch row class]
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.attention.groups import Fold, PairBias, fold_of, pair_biases
-from attnviz.types import BLOCK, AttentionCall, Kind, NamedMap, Stage
+from attnviz.types import BLOCK, AttentionCall, Kind, NamedMap, Stage, unrounded
 
 Computation = TypeVar("Computation", bound=Callable[..., Any])
 PIECE = 2**19  # entries of a mask computed at a time, where a row is not longer than that over BLOCK
@@ -31,10 +31,7 @@ def full_precision(compute: Computation) -> Computation:
 
     @wraps(compute)
     def computed(rule: Any, call: AttentionCall, *rest: Any, **named: Any) -> Any:
-        device = call.query.device.type
-        if not torch.amp.is_autocast_available(device):
-            return compute(rule, call, *rest, **named)
-        with torch.autocast(device, enabled=False):
+        with unrounded(call.query.device):
             return compute(rule, call, *rest, **named)
 
     return cast(Computation, computed)

@@ -11,7 +11,7 @@ from torch import Tensor
 from attnviz.methods.base import Start, start_rows, traced
 from attnviz.methods.discard import fused_blocks
 from attnviz.methods.rollout import Open, branches, check, through
-from attnviz.types import Model, Sample, Target, Trace
+from attnviz.types import Model, Sample, Target, Trace, unrounded
 
 
 def explain(
@@ -55,7 +55,8 @@ def attention(
     mine = [b for b in mine if b[0].layer == layer] if layer is not None else mine
     if not mine:
         raise ValueError(f"no attention of layer {layer} has its queries in the stream {stream!r}")
-    kept, moved = through(mine[-1], rows[stream], opened or (lambda call: fused_blocks(call, fusion)), 0.0)
+    with unrounded(trace.calls[0].query.device):
+        kept, moved = through(mine[-1], rows[stream], opened or (lambda call: fused_blocks(call, fusion)), 0.0)
     itself = mine[-1][0].keys.stream == stream
     result = kept + moved if itself else moved  # a token with nothing to attend to keeps what it has
     return result[..., 0, :] if single else result

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attnviz.methods.base import NoRollout, Rows, Start, start_rows, traced
 from attnviz.methods.discard import FUSIONS, Blocks, fused_blocks
-from attnviz.types import AttentionCall, Model, Sample, Target, Trace
+from attnviz.types import AttentionCall, Model, Sample, Target, Trace, unrounded
 
 Open = Callable[[AttentionCall], Blocks]
 
@@ -86,7 +86,8 @@ def layers(
     opened = opened or (lambda call: fused_blocks(call, fusion, discard, by_row))
     rows, single = start_rows(trace, start, target)
     chosen = [c for c in trace.calls if first <= c.layer and (last is None or c.layer <= last)]
-    steps = list(walk(branches(chosen), rows, opened, alpha))
+    with unrounded(trace.calls[0].query.device):
+        steps = list(walk(branches(chosen), rows, opened, alpha))
     if not single:
         return steps
     return [step._replace(rows={stream: row[..., 0, :] for stream, row in step.rows.items()}) for step in steps]

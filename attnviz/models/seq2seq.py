@@ -143,7 +143,7 @@ class Seq2Seq(nn.Module):
     def look(self, call: AttentionCall, state: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch feature"]:
         """The context: states of the encoder, mixed by how well each fits the decoder's state."""
         asked = replace(call, query=self.from_query(state)[..., None, None, :])
-        return (asked.weights() @ call.value)[..., 0, 0, :]
+        return (asked.weights().to(call.value.dtype) @ call.value)[..., 0, 0, :]
 
     def step(self, x: Tensor, context: Tensor, state: Tensor) -> Float[Tensor, "*batch hidden"]:
         """The next state of the decoder, from its last piece, what it looked at, and its state."""
