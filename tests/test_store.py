@@ -5,15 +5,30 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 import attnviz
-from attnviz.models import MODELS, DamagedModel, ImageModel, Preparation, ViT, ViTConfig, load, load_translator, save
+from attnviz.models import (
+    MODELS,
+    VECTORS,
+    DamagedModel,
+    ImageModel,
+    Preparation,
+    ViT,
+    ViTConfig,
+    load,
+    load_translator,
+    save,
+)
+from attnviz.models.guess import load_guesser
 from attnviz.models.image import digest_of
-from attnviz.models.store import open_vit
+from attnviz.models.store import ASSETS, open_vit
+from attnviz.models.words import load_words
+from attnviz.types import Model
 
 CONFIG = ViTConfig(size=8, patch=4, width=16, layers=1, heads=2, mlp=2, classes=3)
 
@@ -108,9 +123,49 @@ def test_a_file_that_is_no_safetensors_but_matches_its_checksum(folder: Path) ->
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="known: vit, vit-digits"):
+    with pytest.raises(ValueError, match="known: vit, vit-digits") as raised:
         load("resnet")
+    known = str(raised.value).partition("known: ")[2].split(", ")
+    assert {*MODELS, *VECTORS, "bench/axial", "text-bench/linear"} <= set(known)
+    assert len(set(known)) == len(known)
+    for name in ("bench/none", "text-bench/none", "subwords"):
+        with pytest.raises(ValueError, match="known: "):
+            load(name)
     assert attnviz.MODELS is MODELS
+
+
+def test_all_that_is_shipped_opens_by_its_name() -> None:
+    """Every folder of assets/models that holds weights, those of the benches apart."""
+    names = {path.parent.name for path in ASSETS.glob("*/model.safetensors")}
+    assert names == {*MODELS, *VECTORS}
+    for name in VECTORS:
+        assert len(attnviz.load(name).words) == len(attnviz.load(name).vectors)
+    assert attnviz.load("word2vec", device="meta").vectors.device.type == "meta"
+
+
+def test_the_block_of_the_lesson_is_a_model_like_the_others() -> None:
+    model: Any = attnviz.load("one-block")
+    assert isinstance(model, Model)
+    sample = model.prepare("The xyzzyq CAT, and the dog!")
+    assert sample.tokens["main"].labels == ("the", "cat", "and", "the", "dog")
+    assert (sample.text, sample.cut) == ("the cat and the dog", "")
+    assert model.prepare("dog " * 24 + "cat").cut == "cat"
+    network, _ = load_guesser(load_words())
+    ids, hidden = sample.inputs["main"], torch.arange(5) == 4
+    expected = network(ids, hidden).logits["word"]
+    torch.testing.assert_close(model(sample, hidden=hidden).logits["word"], expected)
+    trace = model(sample)
+    torch.testing.assert_close(model.layer(0, trace.residuals["main"][0], tokens=sample.tokens["main"]),
+                               trace.residuals["main"][1])  # fmt: skip
+    torch.testing.assert_close(model.read(trace.residuals["main"][-1]), trace.logits["word"])
+    few = model(sample, keep=torch.tensor([True, True, False, True, True]))
+    assert few.readout["main"].tolist() == [0.25, 0.25, 0, 0.25, 0.25]
+    assert (few.calls[0].token_map()[..., 2] == 0).all()
+    assert (model(sample, heads_off=[(0, 1)]).calls[0].output[1] == 0).all()
+    assert torch.equal(model(sample, embeddings=trace.content["main"]).logits["word"], trace.logits["word"])
+    assert (model(sample, positions="none").position["main"] == 0).all()
+    with pytest.raises(ValueError, match="at most 24"):
+        model.network(torch.zeros(25, dtype=torch.long))
 
 
 @pytest.mark.parametrize("name", MODELS)

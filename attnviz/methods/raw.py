@@ -45,8 +45,8 @@ def attention(
 ) -> Tensor:
     """The start row times one layer's fused map [*batch token], or [*batch target token]; no share stays in place.
 
-    Rows of a max or min over heads are divided by their sums. In a decoder it is the last call of the layer, which is
-    cross-attention.
+    Rows of a max or min over heads are divided by their sums. It is the layer's last residual branch: in a decoder that
+    reads another sequence the cross-attention alone; of calls chained in one branch, their product.
     """
     check(trace, 0.0, fusion, 0.0, layer or 0, layer)
     rows, single = start_rows(trace, start, target)

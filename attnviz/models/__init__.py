@@ -1,4 +1,4 @@
-"""Networks and the shipped models. To add one: train it, then one line in IMAGES, TEXTS or TRANSLATORS."""
+"""Networks and the shipped models. To add one: train it, then one line in IMAGES, TEXTS, TRANSLATORS or WORDS."""
 
 from attnviz.models.image import MIDDLE, Framing, ImageModel, Preparation
 from attnviz.models.store import (
@@ -6,6 +6,8 @@ from attnviz.models.store import (
     MODELS,
     TEXTS,
     TRANSLATORS,
+    VECTORS,
+    WORDS,
     DamagedModel,
     bench_results,
     load,
@@ -24,6 +26,8 @@ __all__ = [
     "MODELS",
     "TEXTS",
     "TRANSLATORS",
+    "VECTORS",
+    "WORDS",
     "DamagedModel",
     "Framing",
     "ImageModel",

@@ -6,8 +6,9 @@ and the way back from features to words. Sentences have no begin and no end.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS
 from attnviz.chance import seeded
-from attnviz.models.store import ASSETS, DamagedModel, read_config, read_weights, write
+from attnviz.models.asked import heads_by_layer, input_of, kept_tokens, placed, replaced
+from attnviz.models.image import digest_of
+from attnviz.models.store import ASSETS, WORDS, DamagedModel, read_config, read_weights, write
 from attnviz.models.vit import Block
-from attnviz.models.words import WordVectors
-from attnviz.types import Mask, Tokens, Trace
+from attnviz.models.words import WordVectors, load_words
+from attnviz.types import Mask, Sample, Tokens, Trace
 
 NAME = "one-block"
 
@@ -37,6 +40,11 @@ class GuessConfig:
     positions: str = "sine"
     variant: str = "mha"
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> int:
+        """One block."""
+        return 1
 
 
 class Guesser(nn.Module):
@@ -67,15 +75,29 @@ class Guesser(nn.Module):
         labels: tuple[str, ...] | None = None,
         mask: Mask | None = None,
         read: bool = True,
+        embeddings: Float[Tensor, "*copies token feature"] | None = None,
+        keep: Bool[Tensor, "*choices token"] | None = None,
+        positions: str = "own",
+        heads_off: Sequence[tuple[int, int]] = (),
     ) -> Trace:
-        """Everything one pass records; logits["word"] is [*batch token word], and left out unless they are `read`."""
+        """Everything one pass records; logits["word"] is [*batch token word], and left out unless they are `read`.
+
+        The last four options are those of every model (`Reader.forward`). Raises ValueError for more words than it
+        reads, and for options that do not fit.
+        """
         count = ids.shape[-1]
+        if count > self.config.longest:
+            raise ValueError(f"{count} tokens; this network reads at most {self.config.longest}")
         tokens = Tokens(labels or tuple(map(str, range(count))))
-        content = self.content(ids, hidden)
-        position = self.positions[:count].expand_as(content)
-        first = content + position
-        last, calls = self.block(first, queries=tokens, mask=mask, name="layer 1", layer=0)
-        readout = torch.full(ids.shape, 1 / count, device=ids.device)
+        content = self.content(ids, hidden) if embeddings is None else replaced(embeddings, count, self.table)
+        if (keep := kept_tokens(keep, count, content)) is not None:
+            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
+            mask = Mask(key_keep=keep) & mask
+        position = placed(self.positions[:count], 0, positions).expand_as(content)
+        first, (off,) = content + position, heads_by_layer(heads_off, 1)
+        last, calls = self.block(first, queries=tokens, mask=mask, name="layer 1", layer=0, heads_off=off)
+        share = torch.ones(content.shape[:-1], device=ids.device) * (1 if keep is None else keep)
+        readout = share / share.sum(-1, keepdim=True).clamp_min(1)
         return Trace(sample=None, content={"main": content}, position={"main": position}, calls=calls,
                      residuals={"main": (first, last)}, readout={"main": readout},
                      logits={"word": self.read(last)} if read else {})  # fmt: skip
@@ -126,3 +148,87 @@ def load_guesser(words: WordVectors, folder: Path | None = None) -> tuple[Guesse
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error
     return network.eval().requires_grad_(False), config.get("facts", {})
+
+
+class GuessModel:
+    """The block over word vectors, opened: give it a sentence, get everything it computed."""
+
+    heads = ("word",)
+    modality = "words"
+
+    def __init__(self, name: str, network: Guesser, words: WordVectors, *, title: str = "", digest: str = "",
+                 facts: Mapping[str, Any] | None = None):  # fmt: skip
+        self.name, self.title, self.digest = name, title or name, digest or digest_of(network)
+        self.network, self.words, self.facts = network.eval().requires_grad_(False), words, dict(facts or {})
+
+    @property
+    def config(self) -> GuessConfig:
+        """The shape of the network."""
+        return self.network.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The words it can guess."""
+        return self.words.words
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.network.bias.device
+
+    def to(self, device: torch.device | str) -> GuessModel:
+        """The same model, computing elsewhere."""
+        self.network.to(device)
+        return self
+
+    def prepare(self, raw: str) -> Sample:
+        """The known words of a text as a Sample, cut at the longest it reads. Raises ValueError where it knows none."""
+        reading = self.words.read(raw, len(raw))
+        if not reading.words:
+            raise ValueError(f"expected English words that the table knows, but it knows none of {raw[:40]!r}")
+        ids, kept = torch.tensor(reading.ids[: self.config.longest]), reading.words[: self.config.longest]
+        return Sample(
+            digest=hashlib.sha256(ids.numpy().tobytes()).hexdigest(),
+            inputs={"main": ids},
+            tokens={"main": Tokens(kept)},
+            text=" ".join(kept),
+            cut=" ".join(reading.words[len(kept) :]),
+        )
+
+    def __call__(
+        self,
+        sample: Sample,
+        *,
+        hidden: Bool[Tensor, " token"] | None = None,
+        embeddings: Float[Tensor, "*copies token feature"] | None = None,
+        keep: Bool[Tensor, "*choices token"] | None = None,
+        positions: str = "own",
+        heads_off: Sequence[tuple[int, int]] = (),
+    ) -> Trace:
+        """One forward pass; `hidden`: True words are not shown to the network, which guesses them."""
+        ids = input_of(sample).to(self.device)
+        hidden = None if hidden is None else hidden.to(self.device)
+        trace = self.network(ids, hidden, labels=sample.tokens["main"].labels, embeddings=embeddings, keep=keep,
+                             positions=positions, heads_off=heads_off)  # fmt: skip
+        return replace(trace, sample=sample)
+
+    def read(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token word"]:
+        """Logits of every word at every place, for the residual before or after the block."""
+        return self.network.read(residual)
+
+    def layer(
+        self, index: int, residual: Float[Tensor, "*batch token feature"], *, tokens: Tokens, **options: Any
+    ) -> Float[Tensor, "*batch token feature"]:
+        """The residual after the block. Raises ValueError for an `index` other than 0."""
+        if index:
+            raise ValueError(f"layer {index} asked of a network with one layer, 0")
+        return self.network.block(residual, queries=tokens, **options)[0]
+
+    @classmethod
+    def open(cls, folder: Path) -> GuessModel:
+        """The model from its folder, over the shipped word vectors, its checksum verified. Raises DamagedModel."""
+        words = load_words()
+        network, facts = load_guesser(words, folder)
+        return cls(
+            folder.name, network, words, title=WORDS[NAME].title, digest=read_config(folder)["sha256"], facts=facts
+        )

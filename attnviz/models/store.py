@@ -1,6 +1,6 @@
 """Trained models on disk: assets/models/NAME/{model.safetensors, config.json, card.md}.
 
-To add a model: train it (`make train NAME=...`) and add one line to IMAGES, TEXTS or TRANSLATORS, below.
+To add a model: train it (`make train NAME=...`) and add one line to IMAGES, TEXTS, TRANSLATORS or WORDS, below.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from safetensors import SafetensorError
@@ -23,8 +23,10 @@ from attnviz.models.image import Classifier, ImageModel, Preparation, opened_as
 from attnviz.models.nets import SHAPES, built, kind_of
 
 if TYPE_CHECKING:
+    from attnviz.models.guess import GuessModel
     from attnviz.models.text_model import TextModel
     from attnviz.models.translation import TranslationModel
+    from attnviz.models.words import WordVectors
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
 BENCH, RESULTS = ASSETS / "bench", "bench.json"  # one folder for each trained entry, and a table of all
@@ -47,29 +49,44 @@ class Entry:
     """One model the app can open."""
 
     title: str
-    modality: str  # "image", "text" or "translation"
+    modality: str  # "image", "text", "translation" or "words"; "vectors" for a table
     open: Callable[[Path], Any]
 
 
+@overload  # any other str is none of these: pyright cannot be told
+def load(  # pyright: ignore[reportOverlappingOverload]
+    name: Literal["word2vec"], *, device: str | torch.device = "cpu", folder: Path | None = None
+) -> WordVectors:
+    """The table of word vectors."""
+
+
+@overload
 def load(
     name: str, *, device: str | torch.device = "cpu", folder: Path | None = None
-) -> ImageModel | TextModel | TranslationModel:
+) -> ImageModel | TextModel | TranslationModel | GuessModel:
+    """A model that can be asked for a trace."""
+
+
+def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> Any:
     """Open a trained model by its name in MODELS, or a network of a bench as "bench/NAME" or "text-bench/NAME".
 
+    What stands in VECTORS opens too: a table of word vectors, which has no forward pass.
     Raises ValueError for another name, DamagedModel for a bad file.
     """
-    if name in TRANSLATORS:
-        return load_translator(name, device=device, folder=folder)
-    if reads_text(name):
-        return load_text(name, device=device, folder=folder)
-    return load_image(name, device=device, folder=folder)
+    entries = {**MODELS, **VECTORS}
+    if name in entries:
+        return entries[name].open(folder or ASSETS / name).to(device)
+    if name not in (known := [*picture_bench(), *text_bench()]):
+        raise ValueError(f"no model is called {name!r}; known: {', '.join([*entries, *known])}")
+    opened = load_text if reads_text(name) else load_image
+    return opened(name, device=device, folder=folder)
 
 
 def load_text(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> TextModel:
     """The same for a model that reads texts."""
     if name in TEXTS:
         return TEXTS[name].open(folder or ASSETS / name).to(device)
-    if name in (known := [f"{TEXT_BENCH.name}/{row['name']}" for row in bench_results(TEXT_BENCH)]):
+    if name in (known := text_bench()):
         return open_reader(folder or TEXT_BENCH / name.removeprefix(f"{TEXT_BENCH.name}/")).to(device)
     raise ValueError(f"no model of texts is called {name!r}; known: {', '.join([*TEXTS, *known])}")
 
@@ -90,14 +107,24 @@ def load_image(name: str, *, device: str | torch.device = "cpu", folder: Path | 
     """The same for a model that looks at pictures."""
     if name in IMAGES:
         return IMAGES[name].open(folder or ASSETS / name).to(device)
-    if name in (known := [f"bench/{row['name']}" for row in bench_results()]):
+    if name in (known := picture_bench()):
         return open_vit(folder or BENCH / name.removeprefix("bench/")).to(device)
-    raise ValueError(f"no model is called {name!r}; known: {', '.join([*MODELS, *known])}")
+    raise ValueError(f"no model of pictures is called {name!r}; known: {', '.join([*IMAGES, *known])}")
 
 
 def bench_results(folder: Path | None = None) -> list[dict[str, Any]]:
     """One row for each network of the bench: name, variant, run, accuracy and how it was trained."""
     return read_rows(folder or BENCH, RESULTS)
+
+
+def picture_bench() -> list[str]:
+    """The networks of the bench by the names they open by."""
+    return [f"bench/{row['name']}" for row in bench_results()]
+
+
+def text_bench() -> list[str]:
+    """The same of networks that read text."""
+    return [f"{TEXT_BENCH.name}/{row['name']}" for row in bench_results(TEXT_BENCH)]
 
 
 def read_rows(folder: Path, file: str) -> list[dict[str, Any]]:
@@ -226,6 +253,20 @@ def open_translator(folder: Path) -> TranslationModel:
     return TranslationModel.open(folder)
 
 
+def open_guesser(folder: Path) -> GuessModel:
+    """A block over word vectors, from its folder."""
+    from attnviz.models.guess import GuessModel
+
+    return GuessModel.open(folder)
+
+
+def open_vectors(folder: Path) -> WordVectors:
+    """A table of word vectors, from its folder."""
+    from attnviz.models.words import load_words
+
+    return load_words(folder)
+
+
 IMAGES: dict[str, Entry] = {
     "vit": Entry("Photographs, 130 classes", "image", open_vit),
     "vit-digits": Entry("Handwritten digits", "image", open_vit),
@@ -238,4 +279,10 @@ TRANSLATORS: dict[str, Entry] = {
     "translator": Entry("English to French: an encoder and a decoder", "translation", open_translator),
     "seq2seq": Entry("English to French: recurrent, with additive attention", "translation", open_translator),
 }
-MODELS: dict[str, Entry] = {**IMAGES, **TEXTS, **TRANSLATORS}
+WORDS: dict[str, Entry] = {
+    "one-block": Entry("English words: one block that guesses a hidden one", "words", open_guesser),
+}
+MODELS: dict[str, Entry] = {**IMAGES, **TEXTS, **TRANSLATORS, **WORDS}
+VECTORS: dict[str, Entry] = {
+    "word2vec": Entry("Vectors of English words, a table without a network", "vectors", open_vectors)
+}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +52,10 @@ class WordVectors:
     vectors: Float[Tensor, "word feature"]
     digest: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> WordVectors:
+        """The same vectors, elsewhere."""
+        return replace(self, vectors=self.vectors.to(device))
 
     @cached_property
     def index(self) -> dict[str, int]:
