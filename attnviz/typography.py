@@ -37,6 +37,7 @@ PLAIN = {
 # Compatibility forms (NFKC) are the same letters in another shape: ligatures, full width, an ellipsis. Not so these:
 # m² is not m2, 1½ not 11/2, ™ no word and ① no 1.
 KEPT = ("<super>", "<sub>", "<fraction>", "<circle>", "<square>")
+MOST = 4  # signs that one may become; ﷺ would be 18, and a few of them all that a model reads
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def compatible(sign: str) -> str:
         return PLAIN.get(sign, " ")
     same = unicodedata.normalize("NFKC", sign)
     changed = same != unicodedata.normalize("NFC", sign)
-    if changed and (same[0] == " " or unicodedata.decomposition(sign).startswith(KEPT)):
+    if changed and (len(same) > MOST or same[0] == " " or unicodedata.decomposition(sign).startswith(KEPT)):
         return sign  # NFKC makes a lone accent, such as ¨, a space with an accent over it
     same = "".join(PLAIN.get(part, part) for part in same)
     return "-" if unicodedata.category(sign) == "Pd" else same

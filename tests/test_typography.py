@@ -95,8 +95,9 @@ def test_plain_sentences_are_read_as_they_are(subwords: Subwords):
 
 
 def test_what_means_something_else_stays():
-    for text in ("10 m²", "1½", "x₂", "Acme™", "①", "¨", "¯", "n°3", "5 €", "×"):
+    for text in ("10 m²", "1½", "x₂", "Acme™", "①", "¨", "¯", "n°3", "5 €", "×", "ﷺ"):
         assert clean(text) == text
+    assert max(len(clean(chr(code))) for code in range(0xE000)) <= 4
     assert clean("№ 5") == "No 5"
     assert clean("´") == "'"
 
