@@ -70,7 +70,7 @@ class Sample:
     tokens: Mapping[str, Tokens]
     image: Image | None = None  # the picture the network really saw
     crop: tuple[int, int, int, int] | None = None  # the part of the user's picture it saw: left, top, right, bottom
-    text: str = ""  # the text the network really read
+    text: str = ""  # the part of the visitor's text that the network really read, in his own signs
     cut: str = ""  # what was left out at its end, because the network reads no more
 
 

@@ -400,7 +400,14 @@ def test_downloads_hold_the_exact_numbers():
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     found = np.load(io.BytesIO(npz({"map": array})), allow_pickle=False)
     assert np.array_equal(found["map"], array)
-    assert table(["key", "weight"], [["row 1, column 2", 0.5]]) == 'key,weight\n"row 1, column 2",0.5\n'
+    rows = table(["key", "weight"], [["row 1, column 2", 0.5]]).decode("utf-8-sig")
+    assert rows == 'key,weight\n"row 1, column 2",0.5\n'
+
+
+def test_every_csv_begins_with_the_mark_by_which_excel_knows_accents():
+    assert table(["piece"], [["…ing"], ["déjà"]]) == b"\xef\xbb\xbfpiece\n\xe2\x80\xa6ing\nd\xc3\xa9j\xc3\xa0\n"
+    files = [*ROOT.glob("attnviz/**/*.py"), *ROOT.glob("pages/**/*.py")]
+    assert [path.name for path in files if "download_button(" in path.read_text(encoding="utf-8")] == ["output.py"]
 
 
 def test_every_sample_has_a_licence_and_is_small():

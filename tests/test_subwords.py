@@ -11,15 +11,14 @@ from attnviz.models.store import DamagedModel
 from attnviz.models.subwords import (
     MASK,
     SPECIAL,
-    UNSEEN,
     Subwords,
     byte_alphabet,
-    clean,
     first_pieces,
     learned_subwords,
     load_subwords,
 )
 from attnviz.types import GOES_ON
+from attnviz.typography import clean
 
 TEXTS = (
     "Tommy can be annoying but he is a good dog",
@@ -84,14 +83,6 @@ def test_words_that_share_a_piece(subwords: Subwords):
     spans = [(0, 3), (4, 7), (7, 10), (11, 13), (13, 14)]  # She did n't go .
     first = first_pieces(text, pieces, spans)
     assert [pieces[i].label for i in first] == ["She", "didn", "'t", "go", "."]
-
-
-def test_clean_takes_what_has_no_picture():
-    assert clean(" a\u202eb\x00\x07  c\n\td ") == "ab c d"
-    assert clean("e\u0301") == "é"
-    assert clean("\u200b\u2066") == ""
-    assert "\u200d" in clean("👨‍👩‍👧")
-    assert {"Cc", "Cf"} <= UNSEEN
 
 
 def test_every_byte_has_a_sign():

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attnviz.measures.heads import Measure, entropy_rows, self_rows
 from attnviz.types import AttentionCall, Tokens
+from attnviz.typography import clean
 
 NONE = torch.tensor(float("nan"), dtype=torch.float64)
 
@@ -29,9 +30,9 @@ def real(tokens: Tokens) -> Bool[Tensor, " token"]:
 
 
 def alike(tokens: Tokens) -> Bool[Tensor, "token token"]:
-    """Which two tokens are the same piece; special ones are like nobody."""
-    names = {label: i for i, label in enumerate(dict.fromkeys(tokens.labels))}
-    ids = torch.tensor([names[label] for label in tokens.labels])
+    """Which two tokens are the same piece, whichever quotation mark was typed; special ones are like nobody."""
+    names = {label: i for i, label in enumerate(dict.fromkeys(map(clean, tokens.labels)))}
+    ids = torch.tensor([names[clean(label)] for label in tokens.labels])
     kept = real(tokens)
     return (ids[:, None] == ids[None]) & kept[:, None] & kept[None]
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from attnviz.types import GOES_ON, Tokens
+from attnviz.typography import SPACE, hidden_bytes, shown
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ def grouping(tokens: Tokens, *, whole_words: bool = False, special: bool = True)
 
 
 def joined(labels: Sequence[str]) -> str:
-    """The label of a word, from those of its pieces."""
-    return labels[0] + "".join(label.removeprefix(GOES_ON) for label in labels[1:])
+    """The label of a word, from those of its pieces: bytes that are a character together are shown as that."""
+    parts = [labels[0], *(label.removeprefix(GOES_ON) for label in labels[1:])]
+    return shown(b"".join(hidden_bytes(part) for part in parts if part.strip(SPACE))) or labels[0]
 
 
 def singly(tokens: Tokens) -> Grouping:

@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.models.layers import Past
-from attnviz.models.subwords import EOS, SPECIAL, Subwords, clean
+from attnviz.models.subwords import EOS, SPECIAL, Subwords
 from attnviz.models.text_model import TextModel
 from attnviz.types import Sample, Tokens
+from attnviz.typography import one_line
 
 UNSAID = [id for id in range(len(SPECIAL)) if id != EOS]  # pieces that stand for no text and end nothing
 
@@ -107,20 +108,18 @@ def begins_word(subwords: Subwords, id: int) -> bool:
 def text_of(subwords: Subwords, ids: Sequence[int]) -> str:
     """The text of pieces on one line; bytes that are no whole character (yet) say nothing."""
     raw = b"".join(subwords.bytes_of(id) for id in ids if id >= len(SPECIAL))
-    return clean(codecs.decode(raw, "utf-8", errors="ignore"))
+    return one_line(codecs.decode(raw, "utf-8", errors="ignore"))
 
 
 def continued(model: TextModel, sample: Sample, ids: Sequence[int]) -> Sample:
     """The sample with pieces written after it: what one pass over the whole text reads."""
     tokens = sample.tokens["main"]
     labels, numbers = list(tokens.labels), list(tokens.words or ())
-    before = sample.text[-1:]
-    for id in ids:
-        said = "" if id < len(SPECIAL) else codecs.decode(model.subwords.bytes_of(id), "utf-8", errors="replace")
-        inside = before.isalnum() and said[:1].isalnum()
-        labels.append(model.subwords.label(id, inside=inside))
-        numbers.append(-1 if id < len(SPECIAL) else max(0, *numbers) + (not inside))
-        before = said[-1:] or before
+    word = max(numbers, default=-1)
+    for id, (label, inside) in zip(ids, model.subwords.written(ids, sample.text), strict=True):
+        labels.append(label)
+        word += id >= len(SPECIAL) and not inside
+        numbers.append(word if id >= len(SPECIAL) else -1)
     everything = torch.cat([sample.inputs["main"], torch.tensor(ids, dtype=torch.long)])
     named = Tokens(tuple(labels), None, tokens.prefix, tokens.stream, tuple(numbers))
     return replace(sample, digest=f"{sample.digest}+{'.'.join(map(str, ids))}", inputs={"main": everything},

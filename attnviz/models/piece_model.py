@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attnviz.chance import seeded
 from attnviz.models.image import digest_of
@@ -76,3 +77,8 @@ class PieceModel(Generic[Net]):
                        facts=config["facts"])  # fmt: skip
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error
+
+
+def digest_of_text(ids: Tensor, text: str) -> str:
+    """The cache key of a text that is read: of its numbers, and of how it is written, since pages show that."""
+    return hashlib.sha256(ids.numpy().tobytes() + text.encode()).hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,14 +18,13 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from attnviz.models.store import ASSETS, DamagedModel
 from attnviz.types import GOES_ON, Tokens
+from attnviz.typography import BYTE, SPACE, PlainText, character, one_line, plain_text, shown
 
 NAME, FILE = "subwords", "tokenizer.json"
 PAD, BOS, EOS, CLS, SEP, MASK = range(6)  # ids of the pieces that stand for no text
 SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[CLS]", "[SEP]", "[MASK]")
 LABELS = tuple(name.strip("[]") for name in SPECIAL)
 VOCABULARY = 8000
-UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # Unicode categories of what has no picture
-JOINERS = "\u200c\u200d"  # hold emoji and letters of some scripts together
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class Piece:
     """One piece of a text."""
 
     id: int
-    label: str  # "dog", "…ing" inside a word, "<F0>" for a byte of a character
-    start: int  # of the text it stands for, in characters
+    label: str  # "dog", "…ing" inside a word, "<F0>" for a byte of a character; in the signs of the text
+    start: int  # of the part of the text it stands for, in characters
     stop: int
     word: int  # which word it belongs to, -1 for special pieces
 
@@ -58,39 +57,61 @@ class Subwords:
         """The numbers of many clean texts."""
         return [found.ids for found in self.tokenizer.encode_batch(list(texts))]
 
-    def pieces(self, text: str) -> list[Piece]:
-        """A clean text as pieces; the word [MASK] is one, and stands for a hidden word."""
+    def pieces(self, text: str, *, hides: bool = True) -> list[Piece]:
+        """A visitor's text as pieces, read as `plain_text` says; they lie in his own text, and show his own signs.
+
+        The word [MASK] is one piece and stands for a hidden word, unless nothing `hides` here.
+        """
+        plain = plain_text(text)
         found: list[Piece] = []
         begin = 0
-        for mark in [*self.mark.finditer(text), None]:
-            end = mark.start() if mark else len(text)
-            if part := text[begin:end].rstrip():
-                found += self.between(part, begin, words=found[-1].word + 1 if found else 0)
+        for mark in [*(self.mark.finditer(plain.text) if hides else ()), None]:
+            found += self.between(plain, begin, mark.start() if mark else len(plain.text), following(found))
             if mark:
-                word = found[-1].word + 1 if found else 0
-                found.append(Piece(MASK, LABELS[MASK], mark.start(), mark.end(), word))
+                found.append(Piece(MASK, LABELS[MASK], *plain.span(mark.start(), mark.end()), following(found)))
                 begin = mark.end()
         return found
 
-    def between(self, part: str, begin: int, words: int) -> list[Piece]:
-        """The pieces of a part of a text that begins at `begin`; its first word has the number `words`."""
-        encoded, pieces, last = self.tokenizer.encode(part), [], None
+    def between(self, plain: PlainText, begin: int, end: int, words: int) -> Iterator[Piece]:
+        """The pieces of a part of a text; its first word has the number `words`."""
+        part, last = plain.text[begin:end].rstrip(), None
+        encoded = self.tokenizer.encode(part)
         for id, (start, stop), word in zip(encoded.ids, encoded.offsets, encoded.word_ids, strict=True):
-            label = self.label(id, inside=word == last)
-            pieces.append(Piece(id, label, begin + start, begin + stop, words + (word or 0)))
+            edges = begin + start, begin + stop
+            span = plain.span(*edges)
+            own = one_line(plain.own[slice(*span)]) if plain.whole(*edges) else ""
+            yield Piece(id, self.label(id, inside=word == last, own=own), *span, words + (word or 0))
             last = word
-        return pieces
 
-    def label(self, id: int, *, inside: bool = False) -> str:
-        """How a piece is called on screen; `inside` a word it begins with an ellipsis."""
+    def label(self, id: int, *, inside: bool = False, own: str = "") -> str:
+        """How a piece is called on screen; `inside` a word it begins with an ellipsis.
+
+        Where it stands for whole signs of a text, they are shown: `own`, if the piece reads them as others.
+        """
         if id < len(SPECIAL):
             return LABELS[id]
-        text = self.tokenizer.decode([id], skip_special_tokens=False)
-        if not text.strip():
-            return "␣" * len(text)
-        if "\ufffd" in text or not text.isprintable():
-            return "".join(f"<{byte:02X}>" for byte in self.bytes_of(id))
-        return (GOES_ON if inside else "") + text.strip()
+        raw = self.bytes_of(id)
+        if not raw.strip():
+            return SPACE * len(raw)
+        text = shown(raw).strip()
+        if BYTE.match(text):
+            return text
+        return (GOES_ON if inside else "") + (text if BYTE.search(text) else own or text)
+
+    def written(self, ids: Sequence[int], before: str = "") -> Iterator[tuple[str, bool]]:
+        """The label of each piece, and whether it goes on with the word before it; a text that ended so stands before.
+
+        Words are told apart as in a text that is read: letters, digits, other signs. Bytes of one character are in one.
+        """
+        raws = [b"" if id < len(SPECIAL) else self.bytes_of(id) for id in ids]
+        last = sort(before[-1:]) if before else ""
+        for i, (id, raw) in enumerate(zip(ids, raws, strict=True)):
+            with_next = b"".join(raws[i : i + 4])  # a character has at most four bytes
+            leads = [at for at, byte in enumerate(raw) if byte & 0xC0 != 0x80]  # where characters begin
+            first = last if raw and 0 not in leads else sort(character(with_next))
+            inside = bool(raw and last) and (first != "space" if last == "space" else first == last)
+            yield self.label(id, inside=inside), inside
+            last = sort(character(with_next[leads[-1] :])) if leads else last if raw else ""
 
     def bytes_of(self, id: int) -> bytes:
         """The bytes a piece stands for."""
@@ -114,7 +135,7 @@ def first_pieces(text: str, pieces: Sequence[Piece], words: Sequence[tuple[int, 
 
     The first that begins inside the word, else the one the word begins in: "n't" has no piece of its own in "didn't".
     """
-    begins = [p.start + (text[p.start : p.start + 1] == " ") for p in pieces]  # a piece brings the space before it
+    begins = [p.start + text[p.start : p.start + 1].isspace() for p in pieces]  # a piece brings the space before it
     found = []
     for start, stop in words:
         own = [i for i, begin in enumerate(begins) if start <= begin < max(stop, start + 1)]
@@ -123,16 +144,16 @@ def first_pieces(text: str, pieces: Sequence[Piece], words: Sequence[tuple[int, 
     return found
 
 
-def clean(text: str) -> str:
-    """A visitor's text on one line, composed (NFC), without signs that have no picture of their own.
+def following(pieces: Sequence[Piece]) -> int:
+    """The number of the word after these pieces."""
+    return pieces[-1].word + 1 if pieces else 0
 
-    Signs that turn the direction of writing are among those: they would turn the page too.
-    """
-    shown = "".join(
-        sign if sign.isspace() or sign in JOINERS or unicodedata.category(sign) not in UNSEEN else ""
-        for sign in unicodedata.normalize("NFC", text)
-    )
-    return re.sub(r"\s+", " ", shown).strip()
+
+def sort(sign: str) -> str:
+    """What a character is part of: a letter, a digit, a space, another sign. Half a character is in letters."""
+    if sign.isspace():
+        return "space"
+    return {"L": "letter", "N": "digit"}.get(unicodedata.category(sign)[0], "sign") if sign else "letter"
 
 
 @lru_cache(maxsize=1)

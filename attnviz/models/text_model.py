@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -13,10 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnviz.models.asked import input_of
-from attnviz.models.piece_model import PieceModel
-from attnviz.models.subwords import BOS, CLS, SEP, Piece, clean
+from attnviz.models.piece_model import PieceModel, digest_of_text
+from attnviz.models.subwords import BOS, CLS, SEP, Piece
 from attnviz.models.text import WORD, Reader, ReaderConfig
 from attnviz.types import Sample, Tokens, Trace
+from attnviz.typography import one_line
 
 POSITIVE = ("negative", "positive")
 TAGS = ("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ",
@@ -53,27 +53,28 @@ class TextModel(PieceModel[Reader]):
         return LABELS[head]
 
     def prepare(self, raw: str | tuple[str, str]) -> Sample:
-        """A text, or two of them, as a Sample: cleaned, cut into pieces, cut at the context length.
+        """A text, or two of them, as a Sample: read as plain text, cut into pieces, cut at the context length.
 
         An encoder reads [CLS] text [SEP] and, of two, text [SEP] after that; a decoder [BOS] text.
         """
-        texts = [clean(part[:LONGEST_TEXT]) for part in ((raw,) if isinstance(raw, str) else raw)]
+        texts = [one_line(part[:LONGEST_TEXT]) for part in ((raw,) if isinstance(raw, str) else raw)]
         texts = [text for text in texts if text] or [""]
         room = self.config.longest - (1 if self.config.causal else 1 + len(texts))
         parts: list[tuple[str, list[Piece], str]] = []
         for text in texts:
             # To a decoder [MASK] is six letters: it has never learned of a hidden word.
-            pieces = self.subwords.between(text, 0, words=0) if self.config.causal else self.subwords.pieces(text)
+            pieces = self.subwords.pieces(text, hides=not self.config.causal)
             kept = pieces[:room]
             stop = kept[-1].stop if kept and len(kept) < len(pieces) else len(text) if len(kept) == len(pieces) else 0
             parts.append((text[:stop], kept, text[stop:].strip()))
             room -= len(kept)
         ids, tokens = self.joined([kept for _, kept, _ in parts])
+        text = " ".join(text for text, _, _ in parts)
         return Sample(
-            digest=hashlib.sha256(ids.numpy().tobytes()).hexdigest(),
+            digest=digest_of_text(ids, text),
             inputs={"main": ids},
             tokens={"main": tokens},
-            text=" ".join(text for text, _, _ in parts),
+            text=text,
             cut=" ".join(left for _, _, left in parts if left),
         )
 

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from attnviz.models.asked import input_of, refuse
 from attnviz.models.beam import Beam, Decoder, beam_search, chances
-from attnviz.models.piece_model import PieceModel
+from attnviz.models.piece_model import PieceModel, digest_of_text
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from attnviz.models.subwords import BOS, EOS, LABELS, clean
+from attnviz.models.subwords import BOS, EOS, LABELS
 from attnviz.models.text import WORD, Translator, TranslatorConfig
 from attnviz.models.text_model import LONGEST_TEXT
 from attnviz.types import Sample, Tokens, Trace, UnsupportedMask
+from attnviz.typography import one_line
 
 WIDEST = 8  # beams
 SPARE = 10  # pieces a translation may have beyond twice those of its source
@@ -46,14 +47,14 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
         return tuple(self.subwords.label(i) for i in range(len(self.subwords)))
 
     def prepare(self, raw: str) -> Sample:
-        """An English text as the stream "source": cleaned, in pieces, cut at the context length, with EOS."""
-        text = clean(raw[:LONGEST_TEXT])
-        pieces = self.subwords.between(text, 0, words=0) if text else []
+        """An English text as the stream "source": made plain, in pieces, cut at the context length, with EOS."""
+        text = one_line(raw[:LONGEST_TEXT])
+        pieces = self.subwords.pieces(text, hides=False)
         kept = pieces[: self.config.longest - 1]
         stop = kept[-1].stop if len(kept) < len(pieces) else len(text)
         ids = torch.tensor([*(p.id for p in kept), EOS])
         return Sample(
-            digest=hashlib.sha256(ids.numpy().tobytes()).hexdigest(),
+            digest=digest_of_text(ids, text[:stop]),
             inputs={"source": ids},
             tokens={"source": self.subwords.tokens(kept, after=[EOS], stream="source")},
             text=text[:stop],
@@ -108,7 +109,7 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
 
     def text(self, ids: Sequence[int]) -> str:
         """What pieces say, in words, without signs that have no picture."""
-        return clean(self.subwords.text(ids))
+        return one_line(self.subwords.text(ids))
 
     def trace(self, sample: Sample, ids: Sequence[int]) -> Trace:
         """One pass over both texts: row i of the decoder is the step that writes piece i of `ids`.
@@ -148,30 +149,14 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
 
     def named(self, ids: Sequence[int], stream: str = "target") -> Tokens:
         """Pieces as tokens, with the words they belong to."""
-        labels, words, word, before = list[str](), list[int](), -1, ""
-        for piece in ids:
-            if piece < len(LABELS):
-                labels.append(LABELS[piece])
-                words.append(-1)
-                before = ""
-                continue
-            raw = self.subwords.bytes_of(piece)
-            inside = bool(before) and sort(raw[0]) == before
-            word += not inside
-            labels.append(self.subwords.label(piece, inside=inside))
-            words.append(word)
-            before = sort(raw[-1])
+        labels, words, word = list[str](), list[int](), -1
+        for piece, (label, inside) in zip(ids, self.subwords.written(ids), strict=True):
+            labels.append(label)
+            word += piece >= len(LABELS) and not inside
+            words.append(word if piece >= len(LABELS) else -1)
         return Tokens(tuple(labels), stream=stream, words=tuple(words))
 
 
 def decoder(network: Decoder) -> Decoder:
     """A network as what writes, whatever it remembers."""
     return network
-
-
-def sort(byte: int) -> str:
-    """What a byte of a text is part of: a letter, a digit, a space, another sign. Bytes above 127 are in letters."""
-    sign = chr(byte)
-    if byte > 127 or sign.isalpha():
-        return "letter"
-    return "digit" if sign.isdigit() else "space" if sign.isspace() else "sign"

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.models.store import ASSETS, DamagedModel, read_config, read_weights, write
+from attnviz.typography import clean
 
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")  # letters or digits of any script, an apostrophe inside
 NAME = "word2vec"
@@ -25,7 +26,7 @@ NAME = "word2vec"
 
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case, without punctuation."""
-    return WORD.findall(text.lower().replace("\u2019", "'"))
+    return WORD.findall(clean(text).lower())
 
 
 class Reading(NamedTuple):

@@ -198,7 +198,7 @@ def both_texts(here: Scene) -> tuple[str, str]:
     """The beginning and what was written after it, whole characters only."""
     begun = text_of(here.model.subwords, here.begin.inputs["main"].tolist())
     whole = text_of(here.model.subwords, here.ids)
-    return (begun, whole[len(begun) :]) if whole.startswith(begun) else ("", whole)
+    return (here.begin.text, whole[len(begun) :]) if whole.startswith(begun) else ("", whole)
 
 
 def words_written(here: Scene) -> int:

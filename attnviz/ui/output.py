@@ -55,8 +55,8 @@ def npz(arrays: dict[str, np.ndarray]) -> bytes:
     return file.getvalue()
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table as CSV."""
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """A table as CSV, with the byte order mark without which Excel reads "…ing" as something else."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    return file.getvalue()
+    return file.getvalue().encode("utf-8-sig")

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from attnviz import plots
 from attnviz.measures import embeddings as measures
+from attnviz.measures.words import joined
 from attnviz.models.subwords import SPECIAL
 from attnviz.plots import scatter
 from attnviz.ui.cache import open_text_model, trace
@@ -42,7 +43,8 @@ class Word:
     @property
     def sentence(self) -> str:
         """What the steps are, in words."""
-        of = f", one of the pieces {' + '.join(map(plain, self.pieces))}" if len(self.pieces) > 1 else ""
+        pieces = " + ".join(map(plain, self.pieces))
+        of = f", one of the pieces {pieces} of “{plain(joined(self.pieces))}”" if len(self.pieces) > 1 else ""
         return f"**{plain(self.label)}**{of} → number **{self.id}** → a row of **{len(self.content)}** numbers"
 
     def table(self, count: int = 8) -> dict[str, list[str]]:

@@ -126,8 +126,7 @@ def next_pieces(here: Written, at: int) -> None:
     options = top.indices.tolist()
     if ids[at] not in options:
         options[-1] = ids[at]
-    before = list(ids[:at][-1:])
-    labels = [html.escape(here.model.named([*before, option]).labels[-1]) for option in options]
+    labels = [html.escape(here.model.named([*ids[:at], option]).labels[-1]) for option in options]
     figure = plots.bars(said[options].numpy(), labels=labels, horizontal=True, form=".1%", shown=True, dark=dark(),
                         chosen=options.index(ids[at]), limits=(0, 1.2), most_ticks=SHOWN, height=270)  # fmt: skip
     figure.update_yaxes(automargin=True)
