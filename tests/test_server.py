@@ -17,8 +17,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from attnviz.ui import security
 from tests.browser.conftest import start_server, stop_server
@@ -70,7 +72,36 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     stop_server(process)
 
 
+def rerun(fragment: str = "", *, by_the_clock: bool = False, page: str = "") -> bytes:
+    """What a browser sends to have a page run, or a part of it."""
+    asked = BackMsg()
+    asked.rerun_script.page_name = page
+    asked.rerun_script.query_string = "model=vit-digits"
+    asked.rerun_script.fragment_id = fragment
+    asked.rerun_script.is_auto_rerun = by_the_clock
+    return asked.SerializeToString()
+
+
+def answers(tab: ClientConnection) -> Iterator[ForwardMsg]:
+    """What the server sends until a run has ended."""
+    while True:
+        data = tab.recv(timeout=60)
+        assert isinstance(data, bytes)
+        yield (answer := ForwardMsg.FromString(data))
+        if answer.WhichOneof("type") == "script_finished":
+            return
+
+
 # ---- what it says and what it asks
+
+
+def test_nothing_but_the_address_is_said_until_the_first_page_is_there(running: Running):
+    with connect(running.stream, subprotocols=["streamlit"], max_size=None) as tab:  # type: ignore[list-item]
+        tab.send(rerun())
+        assert [*answers(tab)][-1].script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
+    said = [line.strip() for line in running.log.read_text().splitlines() if line.strip()]
+    assert len(said) == 2, said
+    assert said[1].startswith("URL: http://localhost:")
 
 
 @pytest.mark.parametrize(

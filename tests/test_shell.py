@@ -24,7 +24,7 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz import ui
 from attnviz.models import IMAGES, MODELS, TEXTS, store
-from attnviz.ui import samples, security, state, text, uploads, warm
+from attnviz.ui import cache, samples, security, state, text, uploads, warm
 from attnviz.ui.cache import on_processor, traces
 from attnviz.ui.output import npz, table
 from attnviz.ui.queries_keys import in_tex
@@ -322,12 +322,21 @@ def test_a_damaged_model_names_itself_and_how_to_restore_it(tmp_path: Path, monk
 def test_a_damaged_default_model_does_not_end_the_server(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    def damaged(name: str) -> None:
+    def damaged(name: str, device: str) -> None:
         raise store.DamagedModel(store.ASSETS / name, "config.json", "is missing")
 
-    monkeypatch.setattr(warm, "open_model", damaged)
+    warm.default_model.clear()
+    monkeypatch.setattr(warm, "shipped", damaged)
     warm.warm()
     assert "config.json is missing" in caplog.text
+
+
+def test_the_first_visitor_finds_the_default_model_open(monkeypatch: pytest.MonkeyPatch):
+    st.cache_resource.clear()
+    warm.warm()
+    monkeypatch.setattr(cache, "load_image", None)  # not to be called
+    assert cache.open_model(next(iter(IMAGES))).name == next(iter(IMAGES))
+    st.cache_resource.clear()
 
 
 def test_the_garbage_collector_passes_over_imported_modules(monkeypatch: pytest.MonkeyPatch):
