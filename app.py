@@ -11,6 +11,7 @@ from starlette.formparsers import MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
+from attnviz.ui.addresses import KnownPages, page_names
 from attnviz.ui.security import KnownHosts, SecurityHeaders
 from attnviz.ui.warm import warm
 
@@ -31,5 +32,6 @@ app = st.App(
         Middleware(SecurityHeaders),
         Middleware(KnownHosts),
         Middleware(GZipMiddleware, minimum_size=10_000),
+        Middleware(KnownPages, pages=page_names()),
     ],
 )

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
@@ -22,7 +22,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from attnviz.ui import security
+from attnviz.ui import addresses, security
 from tests.browser.conftest import start_server, stop_server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -201,3 +201,44 @@ def test_an_origin_of_ours_under_another_name_is_handed_on_as_the_same():
         "/", headers={"host": "localhost:8501", "origin": "https://attn.example.org"}
     ) as tab:
         assert tab.receive_text() == "http://localhost:8501"
+
+
+# ---- addresses that are no page
+
+
+@pytest.fixture(scope="module")
+def pages() -> TestClient:
+    """A small app that answers as Streamlit does: its HTML nearly everywhere."""
+
+    def answer(request) -> PlainTextResponse | HTMLResponse:
+        closed = request.url.path.endswith("/_stcore/health")
+        return PlainTextResponse("", 404) if closed else HTMLResponse("<p>the app</p>")
+
+    app = Starlette(routes=[Route("/{path:path}", answer)])
+    app.add_middleware(addresses.KnownPages, pages=addresses.page_names())
+    return TestClient(app, follow_redirects=False)
+
+
+@pytest.mark.parametrize("path", ["/", "/heads", "/compare?model=vit", "/queries_keys"])
+def test_a_page_is_served(path: str, pages: TestClient):
+    assert pages.get(path).text == "<p>the app</p>"
+
+
+@pytest.mark.parametrize(
+    ("path", "leads"),
+    [
+        ("/heads/x", "../heads?redirected=1"),
+        ("/heads/x/y?model=vit&layer=2", "../../heads?model=vit&layer=2&redirected=1"),
+        ("/nonsense", "./?redirected=1"),
+        ("/nonsense/heads", "../?redirected=1"),
+        ("/start", "./?redirected=1"),
+    ],
+)
+def test_any_other_address_leads_to_the_nearest_page(path: str, leads: str, pages: TestClient):
+    answer = pages.get(path)
+    assert (answer.status_code, answer.headers["location"]) == (302, leads)
+    assert "the app" not in answer.text
+
+
+def test_what_is_not_html_stays_as_it_is(pages: TestClient):
+    assert pages.get("/heads/_stcore/health").status_code == 404
