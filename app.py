@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from attnviz.ui.addresses import KnownPages, page_names
+from attnviz.ui.reconnect import WholePageFirst
 from attnviz.ui.security import KnownHosts, SecurityHeaders
 from attnviz.ui.warm import warm
 
@@ -33,5 +34,6 @@ app = st.App(
         Middleware(KnownHosts),
         Middleware(GZipMiddleware, minimum_size=10_000),
         Middleware(KnownPages, pages=page_names()),
+        Middleware(WholePageFirst),
     ],
 )

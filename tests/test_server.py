@@ -1,4 +1,4 @@
-"""The server as it is started: what it says, whom it answers, what it asks of others."""
+"""The server as it is started: what it says, whom it answers, what it asks of others, and a tab that comes back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from attnviz.ui import addresses, security
+from attnviz.ui import addresses, reconnect, security
 from tests.browser.conftest import start_server, stop_server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -242,3 +242,49 @@ def test_any_other_address_leads_to_the_nearest_page(path: str, leads: str, page
 
 def test_what_is_not_html_stays_as_it_is(pages: TestClient):
     assert pages.get("/heads/_stcore/health").status_code == 404
+
+
+# ---- a tab that comes back
+
+
+def test_a_click_in_a_part_the_server_does_not_know_runs_the_whole_page(running: Running):
+    tokens = ["streamlit", "no-token", "a-session-of-a-server-before"]
+    with connect(running.stream, subprotocols=tokens, max_size=None) as tab:  # type: ignore[arg-type]
+        tab.send(rerun("of a server before"))
+        first = [*answers(tab)]
+        assert "new_session" in [answer.WhichOneof("type") for answer in first]
+        assert first[-1].script_finished == ForwardMsg.FINISHED_SUCCESSFULLY  # not that of a part
+        tab.send(rerun("of a server before"))  # from now on a part that is not there is Streamlit's to drop
+        with pytest.raises(TimeoutError):
+            tab.recv(timeout=2)
+
+
+@pytest.mark.parametrize("page", sorted({"", *addresses.page_names()}))
+def test_every_page_makes_its_tab_ask_for_all_of_it_when_it_comes_back(page: str, running: Running):
+    with connect(running.stream, subprotocols=["streamlit"], max_size=None) as tab:  # type: ignore[list-item]
+        tab.send(rerun(page=page))
+        clocks = [answer.auto_rerun for answer in answers(tab) if answer.WhichOneof("type") == "auto_rerun"]
+    assert reconnect.SELDOM in [clock.interval for clock in clocks]
+    assert all(clock.interval < 2**31 / 1000 for clock in clocks)  # a browser's timer goes off at once above
+
+
+def test_only_a_click_of_a_tab_that_comes_back_is_widened():
+    assert reconnect.for_all(rerun("a part")) == rerun()
+    for other in (
+        rerun(),
+        rerun("a part", by_the_clock=True),
+        BackMsg(stop_script=True).SerializeToString(),
+        b"\xff\xff",
+    ):
+        assert reconnect.for_all(other) == other
+    assert reconnect.comes_back({"type": "websocket", "subprotocols": ["streamlit", "", "session"]})
+    assert not reconnect.comes_back({"type": "websocket", "subprotocols": ["streamlit", ""]})
+    assert not reconnect.comes_back({"type": "websocket"})
+
+
+def test_a_whole_run_has_ended_only_when_it_says_so():
+    ended = ForwardMsg(script_finished=ForwardMsg.FINISHED_SUCCESSFULLY)
+    assert reconnect.ends_whole_run(ended.SerializeToString())
+    early = (ForwardMsg.FINISHED_EARLY_FOR_RERUN, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
+    assert not any(reconnect.ends_whole_run(ForwardMsg(script_finished=how).SerializeToString()) for how in early)
+    assert not reconnect.ends_whole_run(b"")

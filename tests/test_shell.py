@@ -29,7 +29,7 @@ from attnviz.ui.cache import on_processor, traces
 from attnviz.ui.output import npz, table
 from attnviz.ui.queries_keys import in_tex
 from attnviz.ui.shelf import Shelf, bytes_of
-from attnviz.ui.visit import OWN
+from attnviz.ui.visit import GONE, OWN
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -122,6 +122,15 @@ def test_without_the_upload_the_last_sample_is_shown_again():
     app.session_state[OWN].clear()
     app.run()
     assert app.selectbox(key="sample").value == "three"
+
+
+@pytest.mark.parametrize("kind", ["upload", "camera"])
+def test_an_upload_of_an_earlier_session_is_said_to_be_gone(kind: str):
+    app = opened(sample=kind)
+    assert [warning.value for warning in app.warning] == [GONE]
+    assert app.selectbox(key="sample").value in samples.samples_of("vit-digits")
+    app.selectbox(key="sample").select("zero").run()
+    assert not app.warning
 
 
 def test_an_upload_survives_a_change_of_page_and_of_model():
