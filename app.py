@@ -11,7 +11,9 @@ from starlette.formparsers import MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from attnviz.ui.security import SecurityHeaders
+from attnviz.ui.addresses import KnownPages, page_names
+from attnviz.ui.reconnect import WholePageFirst
+from attnviz.ui.security import KnownHosts, SecurityHeaders
 from attnviz.ui.warm import warm
 
 MultiPartParser.spool_max_size = 16 * 2**20  # no upload is larger (.streamlit/config.toml), so none goes to the disk
@@ -27,5 +29,11 @@ async def lifespan(app: st.App) -> AsyncIterator[dict]:
 app = st.App(
     "attnviz/main.py",
     lifespan=lifespan,
-    middleware=[Middleware(SecurityHeaders), Middleware(GZipMiddleware, minimum_size=10_000)],
+    middleware=[
+        Middleware(SecurityHeaders),
+        Middleware(KnownHosts),
+        Middleware(GZipMiddleware, minimum_size=10_000),
+        Middleware(KnownPages, pages=page_names()),
+        Middleware(WholePageFirst),
+    ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import train, warm
+from attnviz.ui import addresses, reconnect, train, warm
 
 PAGES = {  # file in pages/ and address: title, icon, what it shows
     "start": ("Start", "home", "A picture, what the model thinks of it, and where it looks"),
@@ -32,6 +32,8 @@ page = st.navigation(
     ]
 )  # fmt: skip
 ui.on_page(page.url_path)
+reconnect.run_whole_on_reconnect()
+addresses.say_redirected(page.title)
 with ui.guard():
     ui.sidebar()
     train.beat(page.url_path)

@@ -24,12 +24,12 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz import ui
 from attnviz.models import IMAGES, MODELS, TEXTS, store
-from attnviz.ui import samples, security, state, text, uploads, warm
+from attnviz.ui import cache, samples, security, state, text, uploads, warm
 from attnviz.ui.cache import on_processor, traces
 from attnviz.ui.output import npz, table
 from attnviz.ui.queries_keys import in_tex
 from attnviz.ui.shelf import Shelf, bytes_of
-from attnviz.ui.visit import OWN
+from attnviz.ui.visit import GONE, OWN
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -122,6 +122,15 @@ def test_without_the_upload_the_last_sample_is_shown_again():
     app.session_state[OWN].clear()
     app.run()
     assert app.selectbox(key="sample").value == "three"
+
+
+@pytest.mark.parametrize("kind", ["upload", "camera"])
+def test_an_upload_of_an_earlier_session_is_said_to_be_gone(kind: str):
+    app = opened(sample=kind)
+    assert [warning.value for warning in app.warning] == [GONE]
+    assert app.selectbox(key="sample").value in samples.samples_of("vit-digits")
+    app.selectbox(key="sample").select("zero").run()
+    assert not app.warning
 
 
 def test_an_upload_survives_a_change_of_page_and_of_model():
@@ -322,12 +331,21 @@ def test_a_damaged_model_names_itself_and_how_to_restore_it(tmp_path: Path, monk
 def test_a_damaged_default_model_does_not_end_the_server(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    def damaged(name: str) -> None:
+    def damaged(name: str, device: str) -> None:
         raise store.DamagedModel(store.ASSETS / name, "config.json", "is missing")
 
-    monkeypatch.setattr(warm, "open_model", damaged)
+    warm.default_model.clear()
+    monkeypatch.setattr(warm, "shipped", damaged)
     warm.warm()
     assert "config.json is missing" in caplog.text
+
+
+def test_the_first_visitor_finds_the_default_model_open(monkeypatch: pytest.MonkeyPatch):
+    st.cache_resource.clear()
+    warm.warm()
+    monkeypatch.setattr(cache, "load_image", None)  # not to be called
+    assert cache.open_model(next(iter(IMAGES))).name == next(iter(IMAGES))
+    st.cache_resource.clear()
 
 
 def test_the_garbage_collector_passes_over_imported_modules(monkeypatch: pytest.MonkeyPatch):

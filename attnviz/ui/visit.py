@@ -27,6 +27,11 @@ ALONE = {  # pages that do not ask which model is chosen, and what they look int
     "lesson": "word vectors and one small block",
     "train": "networks you train here",
 }
+GONE = (
+    "The picture this address names was kept in memory only, and it is gone. Choose it again under Your own picture; "
+    "until then you see a sample."
+)
+UPLOAD, CAMERA = "upload", "camera"  # in the address, in the place of a sample
 OWN, PROBLEM, LAST = "attnviz:own", "attnviz:problem", "attnviz:last"  # keys of the session
 
 
@@ -76,6 +81,7 @@ def said_of(name: str) -> str:
 
 def choose_picture(model: str) -> str:
     """The list of sample pictures, and of the visitor's own; each model remembers its last one."""
+    gone = OWN not in st.session_state and st.query_params.get("sample") in (UPLOAD, CAMERA)  # of an earlier session
     options = [*samples_of(model), *own_pictures()]
     last = st.session_state.setdefault(LAST, {})
     if st.session_state.get("sample", options[0]) not in options:
@@ -83,6 +89,8 @@ def choose_picture(model: str) -> str:
     chosen = st.selectbox("Picture", options, key="sample", bind="query-params")
     if chosen not in own_pictures():
         last[model] = chosen
+    if gone:
+        st.session_state[PROBLEM] = (GONE, *place())
     return chosen
 
 
@@ -94,10 +102,10 @@ def chosen_picture() -> Picture:
 
 def bring_picture(key: str) -> None:
     """Ways to bring a picture. The camera is opened on demand, so that no permission is asked for by itself."""
-    taken = partial(take, key, "upload")
+    taken = partial(take, key, UPLOAD)
     st.file_uploader("Your own picture", type=TYPES, key=key, max_upload_size=10, on_change=taken)
     if st.toggle("Use the camera", key=f"{key}:camera:on", help="The picture stays in this app's memory"):
-        st.camera_input("Photo", key=f"{key}:camera", on_change=partial(take, f"{key}:camera", "camera"))
+        st.camera_input("Photo", key=f"{key}:camera", on_change=partial(take, f"{key}:camera", CAMERA))
 
 
 def take(key: str, kind: str) -> None:

@@ -6,8 +6,10 @@ import gc
 import logging
 import sys
 
+import streamlit as st
+
 from attnviz.models import IMAGES
-from attnviz.ui.cache import cores, open_model
+from attnviz.ui.cache import cores, shipped
 
 log = logging.getLogger("attnviz")
 _aside = 0  # how many modules there were when they were last set aside
@@ -17,9 +19,15 @@ def warm() -> None:
     """Open the default model. What goes wrong is logged here and said by the page: it must not end the server."""
     try:
         cores()
-        open_model(next(iter(IMAGES)))
+        default_model()
     except Exception:
         log.exception("the default model could not be opened")
+
+
+@st.cache_resource(show_spinner=False)  # a cache within a cache shows no spinner either: there is no page to show it on
+def default_model() -> None:
+    """Open the default model as the first visitor will ask for it, with no word of a session or a page."""
+    shipped(next(iter(IMAGES)), "")  # the second argument too: the cache tells calls apart by what is written
 
 
 def set_modules_aside() -> None:

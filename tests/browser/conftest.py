@@ -52,13 +52,17 @@ def free_port() -> int:
 
 
 def start_server(
-    log: Path, *options: str, module: Sequence[str] = ("streamlit",), environment: dict[str, str] | None = None
+    log: Path,
+    *options: str,
+    module: Sequence[str] = ("streamlit",),
+    environment: dict[str, str] | None = None,
+    port: int | None = None,
 ) -> tuple[subprocess.Popen, str]:
     """The app as a visitor's `streamlit run app.py` starts it, on a free port; waits until it is healthy.
 
     `module`: what is run in Streamlit's place, with its first arguments.
     """
-    port = free_port()
+    port = free_port() if port is None else port
     command = [sys.executable, "-m", *module, "run", "app.py", "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port), *options]
     with log.open("w") as file:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
+from attnviz.ui.addresses import NO_PAGE
 from tests.browser import conftest
 from tests.browser.reading import expect_chosen, until
 
@@ -123,6 +124,23 @@ def test_unknown_values_fall_back(page: Page, server: str):
     expect(page.get_by_role("combobox", name="Model")).to_have_value("vit")
     expect(chosen_picture(page)).to_have_value("coffee")
     assert page.get_by_test_id("stAlert").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [("heads/x", "Heads"), ("heads/x/y", "Heads"), ("nonsense", PAGES[""]), ("nonsense/x", PAGES[""])],
+)
+def test_an_address_that_is_no_page_says_so_and_shows_the_nearest(path: str, title: str, page: Page, server: str):
+    show(page, f"{server}/{path}?model=vit-digits&sample=nine")
+    expect(page.locator("h1").first).to_have_text(title)
+    said = page.get_by_test_id("stAlert")
+    expect(said).to_have_text(re.compile(re.escape(NO_PAGE.partition("{")[0])))
+    expect(chosen_picture(page)).to_have_value("nine")
+    assert page.get_by_role("dialog").count() == 0
+    assert "redirected" not in page.url
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Rollout").click()
+    expect(page.locator("h1").first).to_have_text("Rollout")
+    expect(said).to_have_count(0)
 
 
 def test_a_question_leads_to_its_page_and_keeps_the_picture(page: Page, server: str):
