@@ -19,7 +19,7 @@ from attnviz.types import Tokens
 from attnviz.ui.answers import percent
 from attnviz.ui.cache import cores, trained_here
 from attnviz.ui.display import Display
-from attnviz.ui.guard import fragment
+from attnviz.ui.guard import fragment, guard
 from attnviz.ui.options import choose_options
 from attnviz.ui.output import dark, plot
 from attnviz.ui.prose import section
@@ -79,9 +79,10 @@ def choose() -> live.Plan:
 
 def seeds_table() -> None:
     """How well four kinds of network read digits, over five seeds each; nothing where that has not been measured."""
-    if rows := digits.results():
-        section("train", "From five seeds")
-        st.markdown(digits.table(rows))
+    with guard():  # the page does not need it
+        if rows := digits.results():
+            section("train", "From five seeds")
+            st.markdown(digits.table(rows))
 
 
 def race_of(plan: live.Plan) -> live.Race:
