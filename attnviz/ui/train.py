@@ -24,7 +24,7 @@ from attnviz.ui.options import choose_options
 from attnviz.ui.output import dark, plot
 from attnviz.ui.prose import section
 from attnviz.ui.samples import TRAINED_HERE
-from attnviz.ui.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens
+from attnviz.ui.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens, whole_number
 
 RACE = "attnviz:race"  # session key: what this visitor trains
 EVERY = 1.5  # seconds between two looks at a race that learns
@@ -71,10 +71,9 @@ def choose() -> live.Plan:
                               format_func=lambda name: POSITIONS[name].title, help=HELP["positions"])  # fmt: skip
     keep_inside("epochs", EPOCHS)
     epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=row, help=HELP["epochs"])
-    keep_inside("seed", range(1000))
-    seed = row.number_input("Seed", 0, 999, 0, key="seed", bind="query-params", help=HELP["seed"], width=120)
+    seed = whole_number("Seed", 999, key="seed", where=row, help=HELP["seed"], width=120)
     others = {NOBODY: (), PLAIN: (variant,)}.get(rival, (rival,))
-    return live.Plan((variant, *others), epochs, int(seed), positions, options)
+    return live.Plan((variant, *others), epochs, seed, positions, options)
 
 
 def seeds_table() -> None:
