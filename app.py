@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from attnviz.ui.security import SecurityHeaders
+from attnviz.ui.upload_limit import bound_uploads
 from attnviz.ui.warm import warm
 
 MultiPartParser.spool_max_size = 16 * 2**20  # no upload is larger (.streamlit/config.toml), so none goes to the disk
@@ -19,7 +20,8 @@ MultiPartParser.spool_max_size = 16 * 2**20  # no upload is larger (.streamlit/c
 
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[dict]:
-    """Open the default model before the first visitor comes."""
+    """Open the default model before the first visitor comes; what visitors upload has an end."""
+    bound_uploads()
     await asyncio.to_thread(warm)
     yield {}
 
