@@ -14,6 +14,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from attnviz.ui.addresses import KnownPages, page_names
 from attnviz.ui.reconnect import WholePageFirst
 from attnviz.ui.security import KnownHosts, SecurityHeaders
+from attnviz.ui.upload_limit import bound_uploads
 from attnviz.ui.warm import warm
 
 MultiPartParser.spool_max_size = 16 * 2**20  # no upload is larger (.streamlit/config.toml), so none goes to the disk
@@ -21,7 +22,8 @@ MultiPartParser.spool_max_size = 16 * 2**20  # no upload is larger (.streamlit/c
 
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[dict]:
-    """Open the default model before the first visitor comes."""
+    """Open the default model before the first visitor comes; what visitors upload has an end."""
+    bound_uploads()
     await asyncio.to_thread(warm)
     yield {}
 

@@ -21,9 +21,9 @@ PAGES = {  # file in pages/ and address: title, icon, what it shows
     "train": ("Train", "model_training", "Watch a small network learn to read digits"),
 }
 
-ICON = str(Path(__file__).parents[1] / "assets" / "icon.png")  # a named icon would be fetched from another host
+ICON = Path(__file__).parents[1] / "assets" / "icon.png"  # a named icon would be fetched from another host
 
-st.set_page_config(page_title="attnviz", page_icon=ICON, layout="wide")
+st.set_page_config(page_title="attnviz", page_icon=str(ICON) if ICON.exists() else None, layout="wide")
 page = st.navigation(
     [
         st.Page(ui.page_file(name), title=title, icon=f":material/{icon}:", help=about,
@@ -31,9 +31,11 @@ page = st.navigation(
         for name, (title, icon, about) in PAGES.items()
     ]
 )  # fmt: skip
+ui.watch_callbacks()
 ui.on_page(page.url_path)
 reconnect.run_whole_on_reconnect()
 addresses.say_redirected(page.title)
+ui.say_what_failed()
 with ui.guard():
     ui.sidebar()
     train.beat(page.url_path)

@@ -11,7 +11,8 @@ def page() -> None:
     here = lesson.scene()
     step = lesson.step_choice(len(lesson_steps.STEPS))
     if here is not None:
-        lesson_steps.show(step, here)
+        with ui.guard():  # the other steps stay in reach
+            lesson_steps.show(step, here)
     lesson.turn(step, len(lesson_steps.STEPS))
 
 

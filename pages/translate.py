@@ -38,7 +38,7 @@ def page() -> None:
         translate_show.texts(here, look, step, at, row)
 
     section("translate", "Two ways to look back")
-    translate_show.alignments(here, translate.recurrent(sample, width), look, at)
+    translate_show.alignments(here, lambda: translate.recurrent(sample, width), look, at)
     ui.downloads(lambda: {call.name: call.token_map().numpy() for call in here.trace.calls},
                  lambda: translate_show.row_table(here, look, row), "translate")  # fmt: skip
 

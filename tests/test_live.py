@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +19,7 @@ from attnviz.training import live
 from attnviz.training.live import EPOCH, Diverged, Plan, Race
 from attnviz.training.track import FAILED, Track
 
+ROOT = Path(__file__).parents[1]
 MHA = VARIANTS["mha"].title
 
 BOTH = Plan(("mha", "uniform"), epochs=1)
@@ -309,3 +314,35 @@ def test_resuming_while_it_still_stops_loses_nothing():
     race.gate.set()
     until(lambda: race.state == "done")
     assert race.step == 30
+
+
+ALONE = """
+import os, sys, tempfile
+from attnviz.training.live import Lane, Plan
+
+def none():
+    raise FileNotFoundError(2, "No usable temporary directory found")
+
+def watch(event, given):
+    path, flags = (given[0], given[2] if event == "open" else os.O_CREAT) if event in ("open", "os.mkdir") else ("", 0)
+    if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and path != os.devnull:
+        written.append(path)
+
+written = []
+tempfile.tempdir, tempfile._get_default_tempdir = None, none
+sys.addaudithook(watch)
+lane = Lane(Plan(("mha",)))
+lane.advance()
+print(len(lane.losses), [path for path in written if not os.path.isdir(path)])
+print(os.environ.get("TORCHINDUCTOR_CACHE_DIR"))
+"""
+
+
+def test_a_network_learns_where_nothing_can_be_written():
+    given = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    given.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE], cwd=ROOT, env=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split("\n")[:2] == ["1 []", "None"]

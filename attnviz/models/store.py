@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -33,15 +33,27 @@ BENCH, RESULTS = ASSETS / "bench", "bench.json"  # one folder for each trained e
 TEXT_BENCH = ASSETS / "text-bench"  # the same of networks that read text
 
 
-class DamagedModel(RuntimeError):
-    """A shipped model cannot be read; the message says which file and how to restore it."""
+class DamagedFile(RuntimeError):
+    """A file that comes with the app cannot be read; the message says which and how to restore it.
+
+    `place` is what git restores: the file itself, or the folder it belongs to. `else_` is another way, if there is one.
+    """
+
+    def __init__(self, file: str, reason: str, place: str = "", else_: str = ""):
+        super().__init__(f"{file} {reason}. Restore it with `git checkout -- {place or file}`{else_}.")
+
+
+class DamagedModel(DamagedFile):
+    """A shipped model, or a table that training has written, cannot be read."""
 
     def __init__(self, folder: Path, file: str, reason: str):
-        place = f"{folder.parent.name}/{folder.name}" if folder.parent in (BENCH, TEXT_BENCH) else folder.name
-        super().__init__(
-            f"assets/models/{place}/{file} {reason}. Restore it with `git checkout -- assets/models/{place}`, or train "
-            f"it again with `make train NAME={place.split('/')[0]}`."
-        )
+        if folder == ASSETS:  # a table that stands alone
+            place, recipe = f"assets/models/{file}", file.partition(".")[0]
+            super().__init__(place, reason, else_=f", or train again with `make train NAME={recipe}`")
+            return
+        inside = f"{folder.parent.name}/{folder.name}" if folder.parent in (BENCH, TEXT_BENCH) else folder.name
+        again = f", or train it again with `make train NAME={inside.split('/')[0]}`"
+        super().__init__(f"assets/models/{inside}/{file}", reason, f"assets/models/{inside}", again)
 
 
 @dataclass(frozen=True)
@@ -127,14 +139,17 @@ def text_bench() -> list[str]:
     return [f"{TEXT_BENCH.name}/{row['name']}" for row in bench_results(TEXT_BENCH)]
 
 
-def read_rows(folder: Path, file: str) -> list[dict[str, Any]]:
-    """A table that training has written; no rows where it has not. Raises DamagedModel."""
+def read_rows(folder: Path, file: str, needed: Set[str] = frozenset()) -> list[dict[str, Any]]:
+    """A table that training has written, with these columns; no rows where it has not. Raises DamagedModel."""
     try:
-        return json.loads((folder / file).read_text(encoding="utf-8"))
+        rows = json.loads((folder / file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise DamagedModel(folder, file, "cannot be read") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and needed <= row.keys() for row in rows):
+        raise DamagedModel(folder, file, "is no table of results")
+    return rows
 
 
 def write_rows(folder: Path, file: str, rows: Sequence[dict[str, Any]]) -> None:

@@ -25,6 +25,8 @@ from attnviz.training.recipes import RECIPES, Recipe
 
 SEEDS = 5
 RESULTS = "digits.json"
+COLUMNS = {"title", "parameters", "accuracy", "mean", "interval", "seconds", "steps", "batch", "device", "threads",
+           "trained_on", "held_out"}  # fmt: skip
 BASE: Recipe = RECIPES["vit-digits"]
 NETWORKS: dict[str, tuple[str, Shape]] = {
     "vit-mha": ("Vision transformer, multi-head attention", BASE.config),
@@ -68,8 +70,8 @@ def run_digits(
 
 
 def results(folder: Path = ASSETS) -> list[dict[str, Any]]:
-    """The rows that `run_digits` wrote; none where it has not been run."""
-    return read_rows(folder, RESULTS)
+    """The rows that `run_digits` wrote; none where it has not been run. Raises DamagedModel."""
+    return read_rows(folder, RESULTS, COLUMNS)
 
 
 def trained(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +26,7 @@ from attnviz.training.muon import Muon, computes_in_bfloat16
 from attnviz.training.recipes import Recipe
 from attnviz.training.start import mimetic, take_over
 
+COMPILED = "TORCHINDUCTOR_CACHE_DIR"  # where torch keeps what it has compiled
 PART = 64  # pictures in one forward and backward on a CPU
 
 
@@ -47,6 +51,24 @@ class Progress:
     loss: float  # mean since the last report
     seconds: float  # spent in training so far, over all resumed parts
     network: Network = field(repr=False)  # the moving average that would be shipped now
+
+
+def spare_the_disk() -> None:
+    """Import torch's compiler without a folder for it to write to.
+
+    Every optimiser imports it, although nothing is compiled here, and at once it makes a folder among the temporary
+    ones: where none can be written, that would end the training. The folder of torch itself is there already.
+    """
+    if "torch._dynamo" in sys.modules:
+        return
+    asked = os.environ.get(COMPILED)
+    os.environ[COMPILED] = str(Path(torch.__file__).parent)
+    try:
+        importlib.import_module("torch._dynamo")
+    finally:
+        del os.environ[COMPILED]
+        if asked is not None:
+            os.environ[COMPILED] = asked
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -252,6 +274,7 @@ def balanced(labels: Int[Tensor, " picture"], random: torch.Generator) -> Int[Te
 
 def optimisers(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for everything else, convolutions too."""
+    spare_the_disk()
     inside = [m.weight for m in network.blocks.modules() if isinstance(m, nn.Linear)]  # tables are no matrices
     chosen = {id(p) for p in inside}
     rest = [p for p in network.parameters() if id(p) not in chosen]

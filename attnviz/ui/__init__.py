@@ -2,6 +2,7 @@
 
 from attnviz.ui.answers import best, by_group, class_name, knows, percent, predictions, record
 from attnviz.ui.cache import Busy, core, open_model, trace
+from attnviz.ui.callbacks import say_what_failed, watch_callbacks
 from attnviz.ui.display import Display, display
 from attnviz.ui.gallery import gallery
 from attnviz.ui.guard import fragment, guard
@@ -77,6 +78,7 @@ __all__ = [
     "reads_text",
     "record",
     "remarks",
+    "say_what_failed",
     "section",
     "set_tokens",
     "share_picture",
@@ -86,4 +88,5 @@ __all__ = [
     "token_names",
     "trace",
     "visit",
+    "watch_callbacks",
 ]

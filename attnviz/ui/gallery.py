@@ -10,7 +10,7 @@ import streamlit as st
 from PIL import Image
 from streamlit.components.v2 import component
 
-from attnviz.models import MIDDLE
+from attnviz.models import MIDDLE, DamagedFile
 from attnviz.ui.samples import open_sample, samples_of
 from attnviz.ui.visit import Visit, own_pictures
 
@@ -26,8 +26,13 @@ _gallery = component(
 
 
 def gallery(visit: Visit, key: str = "gallery") -> None:
-    """Show the pictures to choose from; the chosen one is marked."""
-    pictures = [(name, thumbnail(visit.name, name)) for name in samples_of(visit.name)]
+    """Show the pictures to choose from; the chosen one is marked, and one that cannot be opened is named."""
+    pictures, lacking = [], []
+    for name in samples_of(visit.name):
+        try:
+            pictures.append((name, thumbnail(visit.name, name)))
+        except DamagedFile as error:
+            lacking.append(str(error))
     pictures += [(kind, address_of(picture.image)) for kind, picture in own_pictures().items()]
 
     def picked() -> None:
@@ -36,11 +41,13 @@ def gallery(visit: Visit, key: str = "gallery") -> None:
 
     data = {"pictures": [{"name": name, "address": address} for name, address in pictures], "chosen": visit.source}
     _gallery(key=key, data=data, on_name_change=picked)
+    for sentence in lacking:
+        st.caption(sentence)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)  # cache_data wants a server, which is not there at import
 def thumbnail(model: str, name: str) -> str:
-    """A small square of a sample picture, as a data address."""
+    """A small square of a sample picture, as a data address. Raises DamagedFile."""
     return address_of(open_sample(model, name).image)
 
 

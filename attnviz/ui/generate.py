@@ -22,7 +22,7 @@ from attnviz.types import Sample, Trace
 from attnviz.ui.cache import core, open_text_model, trace
 from attnviz.ui.reading import LETTERS, prepared_text
 from attnviz.ui.sentences import SENTENCES
-from attnviz.ui.state import SEEN, go, keep_inside, plain, set_tokens
+from attnviz.ui.state import SEEN, go, keep_inside, plain, set_tokens, whole_number
 
 NAME = "stories"
 SAID, OF, WISH = "said", "generate:of", "generate:wish"  # session keys: pieces, of which beginning, what was asked for
@@ -91,9 +91,9 @@ def settings_choice() -> Settings:
     with second:
         top_p = st.slider("Top-p", 0.05, 1.0, 0.95, 0.05, key="topp", bind="query-params",
                           help="Only the likeliest that together reach this share are drawn from.")  # fmt: skip
-        seed = st.number_input("Seed", 0, 999, 0, key="dice", bind="query-params",
-                               help="Other dice. The same text, settings and seed go on in the same way.")  # fmt: skip
-    return Settings(temperature, top_k, top_p, int(seed))
+        seed = whole_number("Seed", 999, key="dice",
+                            help="Other dice. The same text, settings and seed go on in the same way.")  # fmt: skip
+    return Settings(temperature, top_k, top_p, seed)
 
 
 # What was written ----------------------------------------------------------------------------------------------------

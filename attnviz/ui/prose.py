@@ -7,19 +7,20 @@ import re
 import streamlit as st
 
 from attnviz.plots import theme
+from attnviz.ui import text
 from attnviz.ui.output import dark
-from attnviz.ui.text import sections
 
 
 def section(page: str, heading: str, *, title: bool = True, optional: bool = False) -> None:
     """One section of a page's text, under its heading unless `title` is off; nothing if it is optional and missing."""
-    if optional and heading not in sections(page):
+    if optional and heading not in text.sections(page):
         return
+    found = text.section(page, heading)
     if title:
         st.subheader(heading)
-    st.markdown(coloured(sections(page)[heading], dark()))
+    st.markdown(coloured(found, dark()))
 
 
-def coloured(text: str, dark: bool = False) -> str:
+def coloured(prose: str, dark: bool = False) -> str:
     """A text with the roles in its formulas written as the colours of the theme."""
-    return re.sub(r"\\textcolor\{(\w+)\}", lambda m: rf"\textcolor{{{theme.colour(m[1], dark)}}}", text)
+    return re.sub(r"\\textcolor\{(\w+)\}", lambda m: rf"\textcolor{{{theme.colour(m[1], dark)}}}", prose)

@@ -15,6 +15,7 @@ from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_
 from attnviz.models import TextModel
 from attnviz.models.subwords import first_pieces
 from attnviz.types import AttentionCall
+from attnviz.ui import assets
 from attnviz.ui.cache import forward, open_text_model
 from attnviz.ui.display import masked_of, mean_of
 from attnviz.ui.heads import Row, Table, place
@@ -28,20 +29,22 @@ MOST_TILES = 128  # tokens up to which every head of every layer travels exact
 
 
 @lru_cache(maxsize=1)
-def treebank() -> dict[str, dict]:
-    """The treebank's sentences that are stored, by their text."""
-    rows = json.loads((FOLDER / "treebank.json").read_text(encoding="utf-8"))
-    return {row["text"]: row for row in rows}
+def treebank() -> dict[str, list[tuple[int, int, str, int]]]:
+    """The stored sentences of a treebank: each word with its place, part of speech and head. Raises DamagedFile."""
+    path = FOLDER / "treebank.json"
+    with assets.reading(path):
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {row["text"]: [(start, stop, part, head) for start, stop, part, head in row["words"]] for row in rows}
 
 
 def parsed(model: TextModel, text: str) -> Parsed | None:
     """The words of a stored sentence and the words they depend on; None for any other text."""
-    row = treebank().get(text)
-    if row is None:
+    words = treebank().get(text)
+    if words is None:
         return None
-    spans = [(start, stop) for start, stop, _, _ in row["words"]]
+    spans = [(start, stop) for start, stop, _, _ in words]
     first = first_pieces(text, model.subwords.pieces(text), spans)
-    return Parsed(text, tuple(1 + i for i in first), tuple(head for *_, head in row["words"]))
+    return Parsed(text, tuple(1 + i for i in first), tuple(head for *_, head in words))
 
 
 def gold(about: Reading, look: Look) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Pictures to start from: assets/samples/MODEL/NAME.{jpg,png}, their origin in assets/samples/LICENSES.md.
+"""Pictures to start from: assets/samples/MODEL/NAME and .jpg or .png, their origin in assets/samples/LICENSES.md.
 
 To add one: put the file there, its origin in LICENSES.md, its name in SAMPLES. The first is what a visitor sees first.
 """
@@ -10,9 +10,11 @@ from pathlib import Path
 import streamlit as st
 from PIL import Image
 
+from attnviz.ui.assets import reading
 from attnviz.ui.uploads import Picture, picture_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "samples"
+KINDS = {"vit": "jpg", "vit-digits": "png"}  # model -> how the names of its files end
 SAMPLES: dict[str, tuple[str, ...]] = {  # model -> names
     "vit": ("coffee", "cat", "rocket", "palace", "astronaut", "flower", "motorcycle"),
     "vit-digits": ("three", "eight", "zero", "two", "five", "seven", "nine", "drawn"),
@@ -33,13 +35,12 @@ def shelf_of(model: str) -> str:
 
 
 def open_sample(model: str, name: str) -> Picture:
-    """One sample picture."""
+    """One sample picture. Raises DamagedFile."""
     return _open(shelf_of(model), name)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _open(shelf: str, name: str) -> Picture:
-    folder = FOLDER / shelf
-    path = next(p for suffix in ("jpg", "png") if (p := folder / f"{name}.{suffix}").exists())
-    with Image.open(path) as picture:
+    path = FOLDER / shelf / f"{name}.{KINDS[shelf]}"
+    with reading(path), Image.open(path) as picture:
         return picture_of(picture.convert("RGB"))

@@ -111,6 +111,16 @@ def one_of(
     return default if picked is None else picked
 
 
+def whole_number(label: str, most: int, *, key: str, where: Any = st, **look: Any) -> int:
+    """A field for a whole number from 0 to `most`, 0 to begin with, bound to the URL.
+
+    It asks Streamlit for a fraction: of a whole number it would convert whatever the address says, and fail on "inf".
+    """
+    keep_inside(key, range(most + 1))
+    options = {"step": 1.0, "format": "%.0f", "key": key, "bind": "query-params", **look}
+    return int(where.number_input(label, 0.0, float(most), 0.0, **options))
+
+
 def keep_inside(key: str, options: Container[object]) -> None:
     """Forget a choice that the model at hand does not have; the widget then starts from its default."""
     if key in st.session_state and st.session_state[key] not in options:

@@ -23,6 +23,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import streamlit as st
 
+from attnviz.models import DamagedFile
+from attnviz.ui import assets
 from attnviz.ui.reading import reads_text
 from attnviz.ui.sentences import PAIRS
 from attnviz.ui.state import go
@@ -44,10 +46,12 @@ class Experiment(NamedTuple):
 
 @lru_cache(maxsize=32)
 def sections(page: str) -> dict[str, str]:
-    """A page's text by heading; "" holds what stands before the first one, "title" the title."""
-    path = FOLDER / f"{page}.md"
-    parts, name = {"title": page.replace("_", " ").capitalize(), "": ""}, ""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    """A page's text by heading; "" holds what stands before the first one, "title" the title. Raises DamagedFile."""
+    path, name = FOLDER / f"{page}.md", ""
+    parts = {"": ""}
+    with assets.reading(path):
+        lines = path.read_text(encoding="utf-8").splitlines()
+    for line in lines:
         if line.startswith("# "):
             parts["title"] = line[2:].strip()
         elif line.startswith("## "):
@@ -59,8 +63,11 @@ def sections(page: str) -> dict[str, str]:
 
 
 def section(page: str, heading: str) -> str:
-    """One section of a page's text; empty where it has none of that name."""
-    return sections(page).get(heading, "").strip()
+    """One section of a page's text. Raises DamagedFile where it has none of that name."""
+    found = sections(page).get(heading)
+    if found is None:
+        raise DamagedFile(assets.name_of(FOLDER / f"{page}.md"), f"has no section “{heading}”")
+    return found.strip()
 
 
 def experiments(text: str) -> list[Experiment]:

@@ -19,12 +19,12 @@ from attnviz.types import Tokens
 from attnviz.ui.answers import percent
 from attnviz.ui.cache import cores, trained_here
 from attnviz.ui.display import Display
-from attnviz.ui.guard import fragment
+from attnviz.ui.guard import fragment, guard
 from attnviz.ui.options import choose_options
 from attnviz.ui.output import dark, plot
 from attnviz.ui.prose import section
 from attnviz.ui.samples import TRAINED_HERE
-from attnviz.ui.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens
+from attnviz.ui.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens, whole_number
 
 RACE = "attnviz:race"  # session key: what this visitor trains
 EVERY = 1.5  # seconds between two looks at a race that learns
@@ -71,17 +71,17 @@ def choose() -> live.Plan:
                               format_func=lambda name: POSITIONS[name].title, help=HELP["positions"])  # fmt: skip
     keep_inside("epochs", EPOCHS)
     epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=row, help=HELP["epochs"])
-    keep_inside("seed", range(1000))
-    seed = row.number_input("Seed", 0, 999, 0, key="seed", bind="query-params", help=HELP["seed"], width=120)
+    seed = whole_number("Seed", 999, key="seed", where=row, help=HELP["seed"], width=120)
     others = {NOBODY: (), PLAIN: (variant,)}.get(rival, (rival,))
-    return live.Plan((variant, *others), epochs, int(seed), positions, options)
+    return live.Plan((variant, *others), epochs, seed, positions, options)
 
 
 def seeds_table() -> None:
     """How well four kinds of network read digits, over five seeds each; nothing where that has not been measured."""
-    if rows := digits.results():
-        section("train", "From five seeds")
-        st.markdown(digits.table(rows))
+    with guard():  # the page does not need it
+        if rows := digits.results():
+            section("train", "From five seeds")
+            st.markdown(digits.table(rows))
 
 
 def race_of(plan: live.Plan) -> live.Race:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import streamlit as st
 import torch
 
-from attnviz.models import DamagedModel, TranslationModel, load_translator
+from attnviz.models import TranslationModel, load_translator
 from attnviz.models.beam import Beam
 from attnviz.types import Sample, Tokens, Trace
 from attnviz.ui.answers import percent
@@ -131,15 +131,9 @@ def written(name: str, sample: Sample, beam: Beam) -> Written:
     return Written(model, sample, beam, traces().get((model.digest, sample.digest, repr(beam.ids)), trace))
 
 
-def recurrent(sample: Sample, width: int) -> Written | None:
-    """The best translation of the recurrent network, which reads the same pieces; None where it is missing.
-
-    Raises Busy.
-    """
-    try:
-        return written(RECURRENT, sample, found(RECURRENT, sample, width)[0])
-    except DamagedModel:
-        return None
+def recurrent(sample: Sample, width: int) -> Written:
+    """The best translation of the recurrent network, which reads the same pieces. Raises DamagedModel, Busy."""
+    return written(RECURRENT, sample, found(RECURRENT, sample, width)[0])
 
 
 def remarks(sample: Sample, model: TranslationModel) -> list[str]:

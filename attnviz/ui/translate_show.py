@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from attnviz.measures.words import grouped, grouping
 from attnviz.models.translation import TranslationModel
 from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.answers import percent
+from attnviz.ui.guard import guard
 from attnviz.ui.output import dark, plot
 from attnviz.ui.parts import Part, part_choice
 from attnviz.ui.read_look import WHY_WORDS
@@ -136,18 +138,15 @@ def next_pieces(here: Written, at: int) -> None:
     plot(figure, "translate:next", alt=f"The likeliest pieces at step {at + 1}, and the one that was written")
 
 
-def alignments(here: Written, other: Written | None, look: Look, at: int) -> None:
-    """The whole map of both networks for the same sentence, side by side."""
+def alignments(here: Written, other: Callable[[], Written], look: Look, at: int) -> None:
+    """The whole map of both networks for the same sentence, side by side; where one is damaged, the page goes on."""
     cross = look if look.kind == "cross" else Look("cross")
     whole = st.toggle("Whole words", key="words", bind="query-params", help=WHY_WORDS)
     left, right = st.columns(2, gap="medium")
     with left:
         alignment(here, cross, "Transformer", cross.part.name, whole, at=at)
-    with right:
-        if other is None:
-            st.info("The recurrent translator is not there yet. `python -m attnviz.training seq2seq` trains it.")
-        else:
-            alignment(other, Look("cross"), "Recurrent, 2015", "its one attention", whole)
+    with right, guard():
+        alignment(other(), Look("cross"), "Recurrent, 2015", "its one attention", whole)
 
 
 def alignment(here: Written, look: Look, name: str, which: str, whole: bool, at: int | None = None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 import streamlit as st
 from PIL import Image
 
-from attnviz.models import MIDDLE, MODELS, Framing, ImageModel, store
+from attnviz.models import MIDDLE, MODELS, DamagedFile, Framing, ImageModel, store
 from attnviz.types import Sample
 from attnviz.ui.cache import Busy, model_names, open_any, open_model, open_text_model, trace
 from attnviz.ui.device import device_line
@@ -49,15 +50,20 @@ def own_pictures() -> dict[str, Picture]:
 
 
 def sidebar() -> None:
-    """Draw the choices shared by all pages: model, picture or text. Raises DamagedModel after all is drawn."""
+    """Draw the choices shared by all pages: model, picture or text.
+
+    What a damaged file does not let it say is left out: the page that needs the file says which one it is.
+    """
     with st.sidebar:
         name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
         about = st.empty()
         if store.reads_text(name):
-            choose_text(name)
+            with suppress(DamagedFile):
+                choose_text(name)
         else:
             choose_picture(name)
-            choose_framing(chosen_picture())
+            with suppress(DamagedFile):
+                choose_framing(chosen_picture())
             bring_picture("image")
         device = st.empty()
     problem = st.empty()  # always there, so that what follows keeps its place and its state
@@ -65,8 +71,12 @@ def sidebar() -> None:
     if sentence and tuple(said_at) == place():
         problem.warning(sentence, icon=":material/image_not_supported:")
     alone = ALONE.get(st.session_state.get(PAGE, ""))
-    about.caption(f"This page looks into {alone}; the choice here is for the others." if alone else said_of(name))
-    device.caption(device_line(open_any(name)))
+    if alone:
+        about.caption(f"This page looks into {alone}; the choice here is for the others.")
+    with suppress(DamagedFile):
+        device.caption(device_line(open_any(name)))
+        if not alone:
+            about.caption(said_of(name))
 
 
 def said_of(name: str) -> str:

@@ -1,0 +1,28 @@
+"""Files of assets/ that pages read: one that is missing or damaged names itself and how to restore it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attnviz.models import DamagedFile
+
+ROOT = Path(__file__).resolve().parents[2]
+DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError)  # what readers of files raise
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Read a file, and make something of it, inside this. Raises DamagedFile for whatever goes wrong."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DamagedFile(name_of(path), "is missing", name_of(path.parent)) from error
+    except DAMAGED as error:
+        raise DamagedFile(name_of(path), "cannot be read") from error
+
+
+def name_of(path: Path) -> str:
+    """What git calls a file; its whole path where it lies elsewhere."""
+    return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()
