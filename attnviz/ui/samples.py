@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-from PIL import Image
 
+from attnviz.models.pictures import picture_from
 from attnviz.ui.uploads import Picture, picture_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "samples"
@@ -41,5 +41,4 @@ def open_sample(model: str, name: str) -> Picture:
 def _open(shelf: str, name: str) -> Picture:
     folder = FOLDER / shelf
     path = next(p for suffix in ("jpg", "png") if (p := folder / f"{name}.{suffix}").exists())
-    with Image.open(path) as picture:
-        return picture_of(picture.convert("RGB"))
+    return picture_of(picture_from(path))
