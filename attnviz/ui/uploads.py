@@ -1,4 +1,4 @@
-"""Pictures from outside: checked and decoded, kept in memory only, never written to disk.
+"""Pictures from outside: checked and decoded in a process of their own, kept in memory only, never written to disk.
 
 Every file becomes an upright RGB picture or a BadImage whose message is one sentence for the visitor.
 """
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from attnviz.models import pictures
 from attnviz.models.picture_files import BadImage
+from attnviz.ui.decoding import DECODERS
 
 __all__ = ["BadImage", "Picture", "decode", "picture_of"]
 
@@ -29,5 +29,5 @@ def picture_of(image: Image.Image) -> Picture:
 
 
 def decode(raw: bytes) -> Picture:
-    """An upload as an upright RGB picture. Raises BadImage with a sentence for the visitor."""
-    return picture_of(pictures.decode(raw))
+    """An upload as an upright RGB picture. Raises BadImage with a sentence for the visitor, Busy, MemoryError."""
+    return picture_of(DECODERS.decode(raw))
