@@ -1,7 +1,7 @@
 """See what every attention head of a real trained model does with your picture.
 
 model = attnviz.load("vit")
-sample = model.prepare(Image.open("dog.jpg"))
+sample = model.prepare("dog.jpg")  # or a PIL image, bytes, an array
 trace = model(sample)  # trace.logits["class"], trace.calls[3].weights(heads=[2], rows=[17])
 map = attnviz.explain("rollout", model, sample)  # [token]: which patches the answer came from
 """

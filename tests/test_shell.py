@@ -116,6 +116,43 @@ def test_a_bad_upload_gets_a_sentence_and_changes_nothing():
     assert not app.warning
 
 
+def test_a_damaged_file_that_replaces_an_upload_leaves_it_where_it_is():
+    app = opened(sample="zero")
+    bring = app.file_uploader(key="image")
+    bring.upload("mine.png", png(), "image/png").run()
+    before = app.session_state[OWN]["upload"].digest
+    app.file_uploader(key="image").set_value(None).run()  # a browser removes the first file before it sends the second
+    assert app.session_state["sample"] != "upload"
+    for _ in range(2):  # and the next damaged one
+        app.file_uploader(key="image").upload("bad.png", png()[:60], "image/png").run()
+        assert app.warning
+        assert app.session_state["sample"] == "upload"
+        assert app.session_state[OWN]["upload"].digest == before
+        app.file_uploader(key="image").set_value(None).run()  # only the damaged file goes
+        assert not app.warning
+        assert app.session_state["sample"] == "upload"
+    app.file_uploader(key="image").upload("good.png", png(colour="white"), "image/png").run()
+    assert app.session_state[OWN]["upload"].digest != before
+
+
+def test_a_picture_that_was_removed_does_not_come_back():
+    app = opened(sample="zero")
+    app.file_uploader(key="image").upload("mine.png", png(), "image/png").run()
+    app.file_uploader(key="image").set_value(None).run()
+    app.selectbox(key="sample").select("two").run()
+    app.file_uploader(key="image").upload("bad.png", png()[:60], "image/png").run()
+    assert app.warning
+    assert not app.session_state[OWN]
+    assert app.session_state["sample"] == "two"
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.JPE", "a.pjpeg", "a.heic", "a.avif", "a.webp"])
+def test_the_uploader_takes_every_name_of_a_format(name: str):
+    app = opened()
+    types = app.file_uploader(key="image").proto.type
+    assert f".{name.split('.')[1].lower()}" in types
+
+
 def test_without_the_upload_the_last_sample_is_shown_again():
     app = opened(sample="three")
     app.file_uploader(key="image").upload("mine.png", png(), "image/png").run()

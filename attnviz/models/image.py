@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attnviz.models.asked import input_of
 from attnviz.models.nets import Network, Shape
+from attnviz.models.pictures import picture_from
 from attnviz.models.vit import ViT, ViTConfig, grid_tokens
 from attnviz.types import Sample, Tokens, Trace
 
@@ -120,9 +121,16 @@ class Classifier:
         self.network.to(device)
         return self
 
-    def prepare(self, raw: Image.Image, framing: Framing = MIDDLE) -> Sample:
-        """A picture of any size and mode as a Sample: one square of it, the network's size, normalised."""
-        image = self.preparation.picture(raw, framing)
+    def prepare(self, raw: object, framing: Framing = MIDDLE) -> Sample:
+        """A picture as a Sample: one square of it, the network's size, normalised.
+
+        `raw` is a PIL image, a path, the bytes of a file, an open binary file, a numpy array [height width] or
+        [height width channel], or a torch tensor [channel height width]; arrays and tensors are uint8, or floats in 0
+        to 1, of one channel, three, or four with transparency. Each is read as the app reads an upload
+        (`pictures.py`); `crop` counts in pixels of what comes of it: upright, no side above 2048.
+        """
+        picture = picture_from(channels_last(raw) if isinstance(raw, Tensor) else raw)
+        image = self.preparation.picture(picture, framing)
         pixels = self.preparation.pixels(image)
         side = self.config.size // self.config.patch
         return Sample(
@@ -130,7 +138,7 @@ class Classifier:
             inputs={"main": pixels},
             tokens={"main": grid_tokens(side, side, self.config.prefix)},
             image=image,
-            crop=framing.box(*raw.size),
+            crop=framing.box(*picture.size),
         )
 
     def __call__(
@@ -185,6 +193,20 @@ class ImageModel(Classifier):
 def opened_as(network: Network) -> type[Classifier]:
     """What a network of this kind is opened as: pages read a vision transformer, scripts and tests any network."""
     return ImageModel if isinstance(network, ViT) else Classifier
+
+
+def channels_last(pixels: Tensor) -> np.ndarray:
+    """A tensor [channel height width] as an array [height width channel], or [height width] where there is one channel.
+
+    Raises ValueError for any other shape.
+    """
+    if pixels.ndim != 3 or len(pixels) not in (1, 3, 4):
+        raise ValueError(
+            f"a tensor of a picture is [channel height width] of 1, 3 or 4 channels; got {tuple(pixels.shape)}"
+        )
+    pixels = pixels.detach().cpu()
+    pixels = pixels.float() if pixels.is_floating_point() else pixels  # numpy has no bfloat16
+    return (pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)).numpy()
 
 
 def made_small(square: Image.Image, size: int) -> Image.Image:

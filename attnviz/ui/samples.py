@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-from PIL import Image
 
+from attnviz.models.pictures import picture_from
 from attnviz.ui.assets import reading
 from attnviz.ui.uploads import Picture, picture_of
 
@@ -42,5 +42,5 @@ def open_sample(model: str, name: str) -> Picture:
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _open(shelf: str, name: str) -> Picture:
     path = FOLDER / shelf / f"{name}.{KINDS[shelf]}"
-    with reading(path), Image.open(path) as picture:
-        return picture_of(picture.convert("RGB"))
+    with reading(path):
+        return picture_of(picture_from(path))

@@ -10,6 +10,7 @@ import streamlit as st
 from PIL import Image
 
 from attnviz.models import MIDDLE, MODELS, DamagedFile, Framing, ImageModel, store
+from attnviz.models.picture_files import EXTENSIONS
 from attnviz.types import Sample
 from attnviz.ui.cache import Busy, model_names, open_any, open_model, open_text_model, trace
 from attnviz.ui.device import device_line
@@ -21,7 +22,7 @@ from attnviz.ui.subject import Subject
 from attnviz.ui.uploads import BadImage, Picture, decode
 
 WHICH = "Which network to look into. Those of the bench are small, and differ in nothing but their attention."
-TYPES = ["png", "jpg", "jpeg", "webp"]  # by name only; `decode` looks at the content
+NO_ROOM = "There was not enough memory for this picture. Make it smaller and try again."
 ALONE = {  # pages that do not ask which model is chosen, and what they look into
     "translate": "both translators",
     "generate": "`stories`",
@@ -33,7 +34,9 @@ GONE = (
     "until then you see a sample."
 )
 UPLOAD, CAMERA = "upload", "camera"  # in the address, in the place of a sample
-OWN, PROBLEM, LAST = "attnviz:own", "attnviz:problem", "attnviz:last"  # keys of the session
+OWN, LAST = "attnviz:own", "attnviz:last"  # keys of the session
+BROUGHT, PROBLEM = "attnviz:brought", "attnviz:problem"  # a file that waits to be read; a sentence: of what, and where
+ASIDE, TAKEN = "attnviz:aside", "attnviz:taken"  # a picture just removed; whether this run was caused by `take`
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,6 +57,9 @@ def sidebar() -> None:
 
     What a damaged file does not let it say is left out: the page that needs the file says which one it is.
     """
+    problem = st.empty()  # always there, so that what follows keeps its place and its state
+    with problem:
+        read_brought()
     with st.sidebar:
         name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
         about = st.empty()
@@ -66,9 +72,7 @@ def sidebar() -> None:
                 choose_framing(chosen_picture())
             bring_picture("image")
         device = st.empty()
-    problem = st.empty()  # always there, so that what follows keeps its place and its state
-    sentence, *said_at = st.session_state.get(PROBLEM, ("",))
-    if sentence and tuple(said_at) == place():
+    if sentence := problem_here():
         problem.warning(sentence, icon=":material/image_not_supported:")
     alone = ALONE.get(st.session_state.get(PAGE, ""))
     if alone:
@@ -100,7 +104,7 @@ def choose_picture(model: str) -> str:
     if chosen not in own_pictures():
         last[model] = chosen
     if gone:
-        st.session_state[PROBLEM] = (GONE, *place())
+        st.session_state[PROBLEM] = ("", GONE, None)
     return chosen
 
 
@@ -113,31 +117,63 @@ def chosen_picture() -> Picture:
 def bring_picture(key: str) -> None:
     """Ways to bring a picture. The camera is opened on demand, so that no permission is asked for by itself."""
     taken = partial(take, key, UPLOAD)
-    st.file_uploader("Your own picture", type=TYPES, key=key, max_upload_size=10, on_change=taken)
+    st.file_uploader("Your own picture", type=EXTENSIONS, key=key, max_upload_size=10, on_change=taken)
     if st.toggle("Use the camera", key=f"{key}:camera:on", help="The picture stays in this app's memory"):
         st.camera_input("Photo", key=f"{key}:camera", on_change=partial(take, f"{key}:camera", CAMERA))
 
 
 def take(key: str, kind: str) -> None:
-    """What a visitor brought becomes the picture; a file that cannot be used leaves a sentence instead."""
-    st.session_state.pop(PROBLEM, None)
-    file = st.session_state.get(key)
-    if file is None:
-        own_pictures().pop(kind, None)
+    """Note what a visitor brought; it is read when the page is drawn, which can show that it takes its time.
+
+    A browser removes a file before it sends the one that replaces it, so what is removed is set aside for a moment.
+    """
+    state = st.session_state
+    refused = state.pop(PROBLEM, ("",))[0] == kind  # then the picture is not the file that is removed now
+    state.pop(BROUGHT, None)
+    state[TAKEN] = True
+    file = state.get(key)
+    if file is not None:
+        state[BROUGHT] = (kind, file.getvalue())
+    elif not refused and (removed := own_pictures().pop(kind, None)):
+        state[ASIDE] = (kind, removed, state.get("sample") == kind)
+
+
+def read_brought() -> None:
+    """A file somebody brought becomes the picture; one that cannot be used leaves a sentence, and the picture stays."""
+    state = st.session_state
+    if not state.pop(TAKEN, False):
+        state.pop(ASIDE, None)  # who goes on after removing a picture meant to remove it
+    if BROUGHT not in state:
         return
-    try:
-        own_pictures()[kind] = decode(file.getvalue())
-        st.session_state["sample"] = kind
-    except (BadImage, Busy) as error:
-        st.session_state[PROBLEM] = (str(error), *place())
-    except MemoryError:  # no page's guard stands around a callback
-        sentence = "There was not enough memory for this picture. Make it smaller and try again."
-        st.session_state[PROBLEM] = (sentence, *place())
+    with st.spinner("Reading the picture"):
+        kind, raw = state[BROUGHT]
+        try:
+            own_pictures()[kind] = decode(raw)
+            state["sample"] = kind
+        except (BadImage, Busy, MemoryError) as error:
+            state[PROBLEM] = (kind, NO_ROOM if isinstance(error, MemoryError) else str(error), None)
+            bring_back(kind)
+        finally:
+            del state[BROUGHT]
+            state.pop(ASIDE, None)
 
 
-def place() -> tuple[object, object]:
-    """The page and the picture that are open: a sentence about an upload is no use on another one."""
-    return st.session_state.get(PAGE), st.session_state.get("sample")
+def bring_back(kind: str) -> None:
+    """The picture that was to be replaced is there again, and chosen if it was."""
+    earlier, picture, chosen = st.session_state.get(ASIDE, ("", None, False))
+    if picture is not None and earlier == kind:
+        own_pictures()[kind] = picture
+        if chosen:
+            st.session_state["sample"] = kind
+
+
+def problem_here() -> str:
+    """The sentence about a file that cannot be used, on the page and beside the picture where it was said first."""
+    kind, sentence, where = st.session_state.get(PROBLEM, ("", "", None))
+    place = (st.session_state.get(PAGE), st.session_state.get("sample"))
+    if sentence and where is None:
+        st.session_state[PROBLEM] = (kind, sentence, place)
+    return sentence if where in (None, place) else ""
 
 
 def visit() -> Visit:

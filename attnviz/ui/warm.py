@@ -10,15 +10,20 @@ import streamlit as st
 
 from attnviz.models import IMAGES
 from attnviz.ui.cache import cores, shipped
+from attnviz.ui.decoding import DECODERS
 
 log = logging.getLogger("attnviz")
 _aside = 0  # how many modules there were when they were last set aside
 
 
 def warm() -> None:
-    """Open the default model. What goes wrong is logged here and said by the page: it must not end the server."""
+    """Open the default model and start a process that reads pictures.
+
+    What goes wrong is logged here and said by the page: it must not end the server.
+    """
     try:
         cores()
+        DECODERS.start()
         default_model()
     except Exception:
         log.exception("the default model could not be opened")

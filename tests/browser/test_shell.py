@@ -198,6 +198,19 @@ def test_a_bad_upload_gets_one_sentence(raw: bytes, sentence: str, page: Page, s
     expect(chosen_picture(page)).to_have_value("zero")
 
 
+def test_a_damaged_file_leaves_the_upload_it_was_to_replace(page: Page, server: str):
+    show(page, f"{server}/?model=vit-digits&sample=zero")
+    uploader = page.get_by_test_id("stSidebar").get_by_test_id("stFileUploaderDropzoneInput")
+    uploader.set_input_files(picture())
+    expect(chosen_picture(page)).to_have_value("upload")
+    conftest.settle(page)
+    uploader.set_input_files({"name": "bad.jfif", "mimeType": "image/jpeg", "buffer": picture()["buffer"][:60]})
+    expect(page.get_by_test_id("stAlert")).to_contain_text("damaged")
+    conftest.settle(page)
+    expect(page.get_by_test_id("stAlert")).to_have_count(1)
+    expect(chosen_picture(page)).to_have_value("upload")
+
+
 def test_the_camera_is_opened_on_demand_only(page: Page, server: str):
     page.add_init_script(
         """globalThis.asked = 0;
