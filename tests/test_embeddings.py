@@ -94,6 +94,16 @@ def test_principal_colours_leave_the_prefix_out(vectors):
     assert 0 < shares.sum() <= 1 + 1e-9
 
 
+def test_colours_run_from_the_first_to_the_last_hundredth():
+    """101 places in a line: place k is k - 1 ninety-eighths of the way, and the ends are cut off."""
+    line = np.arange(101.0)[:, None] * [[3.0, 0.0]]
+    red = measures.principal_colours(line)[0][:, 0]
+    expected = [round(255 * min(max((k - 1) / 98, 0), 1)) for k in range(101)]
+    assert red.tolist() in (expected, expected[::-1])
+    far = np.concatenate([[[1e4, 0.0]], np.random.default_rng(0).normal(size=(400, 2))])
+    assert np.ptp(measures.principal_colours(far)[0][1:, 1].astype(int)) == 255  # one outlier greys nothing
+
+
 def test_principal_colours_of_two_patches_have_three_channels():
     colours, _ = measures.principal_colours(np.eye(2))
     assert colours.shape == (2, 3)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from attnviz.attention import VARIANTS
+from attnviz.attention import VARIANTS, Softmax
 from attnviz.measures import heads as measures
 from attnviz.measures import pairs
 from attnviz.models.vit import ViT, ViTConfig
-from attnviz.types import Mask, Tokens
+from attnviz.types import AttentionCall, Mask, Tokens
 
 
 def random_weights(tokens: Tokens, heads: int = 3, seed: int = 0) -> torch.Tensor:
@@ -295,3 +295,45 @@ def test_colours_of_tokens_tell_places_and_pixels():
     assert by_pixel[1:-1].max() == 0
     grey = pairs.pixel_colours(np.full((4, 6), 9, np.uint8), tokens)
     assert (grey[1:] == 9).all()
+
+
+def test_shares_are_printed_as_shares():
+    units = {name: measure.unit for name, measure in measures.MEASURES.items()}
+    assert units == {"distance": "patches", "entropy": "", "prefix": "%", "self": "%", "neighbours": "%"}
+
+
+def test_what_lies_on_registers_is_said_to():
+    """The share counts registers too, so its name and its button name them beside CLS."""
+    tokens = Tokens.patches(2, 2, ("CLS", "REG 1"))
+    weights = torch.zeros(1, 6, 6, dtype=torch.float64)
+    weights[..., 0], weights[..., 1], weights[..., 3] = 0.25, 0.5, 0.25
+    assert measures.prefix_mass(weights, tokens).item() == 0.75
+    for said in (measures.MEASURES["prefix"].title, measures.MEASURES["prefix"].high):
+        assert "CLS and registers" in said
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_value_weighted_rows_of_heads_that_share_values(projected):
+    """Heads 0 and 1 read the first value head, 2 and 3 the second; a projection changes how long values are."""
+    tokens, generator = Tokens.patches(2, 3), torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(h, 6, 4, generator=generator, dtype=torch.float64) for h in (4, 2, 2))
+    value[1] *= torch.arange(1, 7)[:, None]
+    projection = torch.randn(4, 4, 5, generator=generator, dtype=torch.float64) if projected else None
+    call = AttentionCall("x", 0, Softmax(), query, key, value, tokens, tokens, 0.5, projection=projection)
+    heads, rows = [3, 0, 1], [5, 2]
+    found = measures.value_weighted(call, heads, rows)
+    for place, head in enumerate(heads):
+        kv = head // 2
+        handed = value[kv] if projection is None else value[kv] @ projection[head]
+        for at, row in enumerate(rows):
+            expected = (query[head, row] @ key[kv].T * 0.5).softmax(-1) * handed.norm(dim=-1)
+            torch.testing.assert_close(found[place, at], expected / expected.sum())
+
+
+def test_keys_are_aligned_around_nothing():
+    """Their mean is taken off; queries keep theirs. Any other shift of the keys changes no weight either."""
+    generator = torch.Generator().manual_seed(1)
+    query, key = (torch.randn(9, 4, generator=generator, dtype=torch.float64) + shift for shift in (1.0, -2.0))
+    moved_query, moved_key = pairs.aligned(query, key)
+    assert moved_key.mean(0).abs().max() < 1e-12
+    torch.testing.assert_close(moved_query / moved_query.norm() * query.norm(), query)
