@@ -148,6 +148,15 @@ def test_bytes_of_state_are_what_decoding_keeps(name: str, count: int) -> None:
     assert network.cost(count, count).state_bytes == found
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_state_is_of_the_keys(name: str) -> None:
+    """One new token over a past holds what all tokens at once hold; maps have a row for each query."""
+    network = variant(name, torch.float32, SQUARE)
+    one, all_ = network.cost(1, COUNT), network.cost(COUNT, COUNT)
+    assert one.state_bytes == all_.state_bytes
+    assert one.parameters == all_.parameters
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "gqa": {"groups": 2},
     "window2d": {"tile": (8, 8)},

@@ -15,7 +15,7 @@ from torch import Tensor
 from attnviz.attention import Softmax
 from attnviz.attention.kernel import EluKernel, RandomKernel, orthogonal_directions, softmax_error
 from attnviz.attention.linear import LinearAttention, Performer
-from attnviz.types import AttentionCall, Mask, Rule, UnsupportedMask
+from attnviz.types import AttentionCall, Mask, Rule, Tokens, UnsupportedMask
 from tests.counting import largest, multiply_adds
 from tests.variants import features, plain, variant
 
@@ -167,6 +167,23 @@ def test_decoding_reads_the_state_alone(name: str) -> None:
         sizes.add(4 * sum(part.numel() for part in past.state if part.numel() > 1))
         past = past._replace(seen=past.seen * 0)
     assert sizes == {network.cost(40, 40).state_bytes}
+
+
+@pytest.mark.parametrize("name", ["linear", "performer"])
+def test_decoding_keeps_keys_and_values_in_order(name: str) -> None:
+    """In steps of five, two and one tokens: each map is the last rows of the whole one."""
+    network, x = variant(name, tokens=plain(8)), features(8)
+    _, (whole,) = network(x, queries=plain(8), mask=Mask(causal=True))
+    past = None
+    for start, stop in ((0, 5), (5, 7), (7, 8)):
+        tokens = plain(8).labels
+        queries, keys = Tokens(tokens[start:stop]), Tokens(tokens[:stop])
+        _, (call,), past = network.decode(x[start:stop], past, queries=queries, keys=keys)
+        torch.testing.assert_close(call.key, whole.key[:, :stop])
+        torch.testing.assert_close(call.value, whole.value[:, :stop])
+        expected = whole.token_map()[:, start:stop, :stop]
+        torch.testing.assert_close(call.token_map(), expected, atol=1e-10 if name == "linear" else 1e-6, rtol=0)
+        torch.testing.assert_close(call.token_map() @ call.value, call.output, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["linear", "performer"])

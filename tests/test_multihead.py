@@ -143,3 +143,28 @@ def test_sizes_that_do_not_divide() -> None:
         MultiHead(25, 4)
     with pytest.raises(ValueError, match="4 heads do not share 3 key-value heads"):
         MultiHead(24, 4, kv_heads=3)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_normalised_queries_and_keys_of_any_size(size: float) -> None:
+    """Their root mean square is one, whether they come large or small."""
+    module = MultiHead(WIDTH, HEADS, qk_norm=True, bias=False).double()
+    assert [tuple(norm.weight.shape) for norm in module.norms] == [(WIDTH // HEADS,)] * 2
+    for part in (module.query, module.key):
+        part.weight.data = torch.eye(WIDTH, dtype=torch.float64)
+    spread = noise(COUNT, WIDTH, dtype=torch.float64).unflatten(-1, (HEADS, -1))
+    x = (spread / spread.square().mean(-1, keepdim=True).sqrt()).flatten(-2) * size
+    _, (call,) = module(x, queries=tokens(COUNT))
+    for vectors in (call.query, call.key):
+        lengths = vectors.square().mean(-1).sqrt()
+        # 1e-6 is added to the mean square: at 1e-3 that is as much as is there
+        torch.testing.assert_close(lengths, torch.full_like(lengths, size / math.sqrt(size**2 + 1e-6)))
+
+
+def test_cost_of_two_lengths() -> None:
+    """Three queries and eight keys; keys and values of two heads of six features are kept of the eight."""
+    cost = MultiHead(WIDTH, HEADS, kv_heads=2).cost(3, 8)
+    assert cost.parameters == 2 * WIDTH * WIDTH + 2 * WIDTH * 12 + 2 * WIDTH + 2 * 12
+    assert cost.multiply_adds == 2 * 3 * WIDTH**2 + 2 * 8 * WIDTH * 12 + 2 * 3 * 8 * WIDTH
+    assert cost.map_bytes == 4 * HEADS * 3 * 8
+    assert cost.state_bytes == 4 * 2 * 8 * 12
