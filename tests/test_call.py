@@ -178,6 +178,15 @@ def test_decoding_refuses_what_the_forward_pass_refuses(name: str, monkeypatch: 
             network.decode(noise(COUNT + 1, WIDTH), queries=whole, keys=whole)
 
 
+def test_a_call_without_a_mask_has_no_empty_row() -> None:
+    assert call_of().empty.tolist() == [[False] * COUNT]
+    none = Mask(keep=torch.arange(COUNT).ne(3)[None, :, None].expand(1, COUNT, COUNT))
+    assert call_of(mask=none).empty.tolist() == [[row == 3 for row in range(COUNT)]]
+    by_head = torch.ones(HEADS, COUNT, COUNT, dtype=torch.bool)
+    by_head[1, 5:] = False
+    assert call_of(mask=Mask(keep=by_head)).empty.nonzero().tolist() == [[1, 5], [1, 6], [1, 7]]
+
+
 def test_pull_is_a_row_times_the_mean_map() -> None:
     call, row = call_of(mask=Mask(causal=True)), torch.arange(1.0, COUNT + 1, dtype=torch.float64)
     torch.testing.assert_close(call.pull(row), row @ call.token_map().mean(0))

@@ -114,6 +114,13 @@ def test_smallest_distance_of_the_sine_table():
     assert measures.smallest_distance(np.ones((3, 2))) == 0
 
 
+def test_a_smallest_distance_needs_two():
+    assert measures.smallest_distance(np.array([[0.0, 3.0], [4.0, 0.0]])) == pytest.approx(5)
+    assert measures.smallest_distance(np.array([[0.0, 3.0], [4.0, 0.0], [4.0, 1.0]])) == pytest.approx(1)
+    with pytest.raises(ValueError, match="needs two vectors, got 1"):
+        measures.smallest_distance(np.ones((1, 2)))
+
+
 def test_gram_of_the_sine_table_depends_on_the_distance_alone():
     gram = measures.dot_product(sine(40, 16))
     for k in range(40):

@@ -142,6 +142,30 @@ def test_scores_of_any_size_give_rows_that_sum_to_one(rule: Rule, size: float, c
     assert key.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("size", [1.0, 12.0, 40.0])
+def test_features_far_apart_are_weighed_as_they_are(size: float) -> None:
+    """Keys so long that all their features are tiny: the same in logarithms, where nothing is rounded off."""
+    rule = RULES[1]
+    call = call_of(rule, size=1.0)
+    call = replace(call, key=size * call.key)
+    query, key = (vectors * DIM**-0.25 for vectors in (call.query, call.key))
+    by_feature = (query @ rule.directions.T)[:, :, None] + (key @ rule.directions.T)[:, None]
+    logs = by_feature.logsumexp(-1) - key.square().sum(-1)[:, None] / 2
+    torch.testing.assert_close(call.token_map(), logs.softmax(-1), atol=1e-12, rtol=0)
+
+
+@NAMED
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_masked_key_gets_nothing_at_all(rule: Rule, dtype: torch.dtype) -> None:
+    keep = torch.arange(COUNT) % 3 > 0
+    call = call_of(rule, mask=Mask(key_keep=keep), dtype=dtype)
+    assert (call.token_map()[..., ~keep] == 0).all()
+    assert (call.token_map()[..., keep] > 0).all()
+    empty = call_of(rule, mask=Mask(key_keep=torch.zeros(COUNT, dtype=torch.bool)), dtype=dtype)
+    assert not empty.token_map().any()
+    assert not empty.output.any()
+
+
 @NAMED
 def test_parallel_is_recurrent(rule: Rule) -> None:
     """Token by token through the state, 150 tokens: two chunks and a part of the parallel form."""

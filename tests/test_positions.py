@@ -135,3 +135,19 @@ def test_resizing_is_that_of_pillow(old: tuple[int, int], new: tuple[int, int]) 
 def test_a_checkerboard_shrinks_to_nothing() -> None:
     board = torch.tensor([[(-1.0) ** (i + j)] for i in range(8) for j in range(8)])
     assert resize_table(board, 0, (8, 8), (3, 3)).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("name", [name for name, scheme in POSITIONS.items() if not scheme.learned])
+def test_waves_are_of_base_ten_thousand_where_nobody_chose(name: str) -> None:
+    table = POSITIONS[name].table
+    torch.testing.assert_close(table(GRID, 16), table(GRID, 16, 1e4))
+    if table is not no_positions:
+        assert not torch.allclose(table(GRID, 16), table(GRID, 16, 9e3))
+
+
+def test_what_a_scheme_is() -> None:
+    """Learned tables start from one; those of rows and columns need a grid; what tells distances has no table."""
+    kinds = {n: (s.learned, s.grid, s.relative is not None) for n, s in POSITIONS.items()}
+    assert {n for n, (learned, _, _) in kinds.items() if learned} == {"learned", "learned1d", "learned2d"}
+    assert {n for n, (_, grid, _) in kinds.items() if grid} == {"learned2d", "sine2d"}
+    assert {n for n, (_, _, relative) in kinds.items() if relative} == {"rotary", "alibi", "shaw", "t5"}

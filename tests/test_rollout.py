@@ -554,3 +554,26 @@ def test_special_tokens_of_a_text_are_no_words():
     assert one_row(alone, "mean", torch.zeros(1)).tolist() == [1]
     call = AttentionCall("layer 1", 0, Softmax(), *torch.randn(3, 1, 4, 8), queries=tokens, keys=tokens)
     assert droppable(call, [0, 1, 2, 3]).nonzero().tolist() == [[1, 2], [2, 1]]
+
+
+def test_residual_norms_of_a_stage_whose_layers_count_on():
+    """Layers three and four are the first two of their stage; lengths are means over tokens."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = Tokens.patches(1, 3, stream="stage 2")
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    calls, projection = [], torch.randn(2, 5, 7, generator=generator, dtype=torch.float64)
+    for layer in (3, 4):
+        query, key, value, output = draw(2, 3, 4), draw(2, 3, 4), draw(2, 3, 5), draw(2, 3, 5)
+        calls.append(AttentionCall("x", layer, Softmax(), query, key, value, tokens, tokens, output=output,
+                                   projection=projection))  # fmt: skip
+    residuals = tuple(draw(3, 7) for _ in range(3))
+    trace = replace(trace_of(calls, torch.ones(3), "stage 2"), residuals={"stage 2": residuals})
+    before, added = residual_norms(trace, "stage 2")
+    assert before.shape == added.shape == (2,)
+    for at, call in enumerate(calls):
+        wide = call.output[0] @ projection[0] + call.output[1] @ projection[1]
+        assert torch.allclose(before[at], residuals[at].square().sum(-1).sqrt().mean(-1))
+        assert torch.allclose(added[at], wide.square().sum(-1).sqrt().mean(-1))

@@ -239,6 +239,14 @@ def test_cost_in_numbers() -> None:
     assert Window(256, 8, radius=2000, bias=False).cost(1024, 1024) == MultiHead(256, 8, bias=False).cost(1024, 1024)
 
 
+def test_offsets_start_small() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        table = Window2d(64, 64, tile=(8, 6)).offsets
+    assert table.shape == (64, 15, 11)
+    assert table.std().item() == pytest.approx(0.02, rel=0.03)
+
+
 def test_sizes_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="radius is -1"):
         Window(WIDTH, HEADS, radius=-1)
