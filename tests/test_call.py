@@ -228,6 +228,18 @@ def test_biases_add_up_without_a_mask() -> None:
     torch.testing.assert_close(call.output, expected @ call.value)
 
 
+@pytest.mark.parametrize(("n_q", "n_k"), [(6, 9), (9, 6), (6, 6), (8, 6)])
+def test_causal_attention_of_two_lengths(n_q: int, n_k: int) -> None:
+    """As many queries or keys as features, or neither: the last query sees all, each one before it one less."""
+    query, key, value = noise(HEADS, n_q, 6, seed=1), noise(HEADS, n_k, 6, seed=2), noise(HEADS, n_k, 6, seed=3)
+    queries, keys = (Tokens(tuple(map(str, range(n)))) for n in (n_q, n_k))
+    call = call_of(query=query, key=key, value=value, queries=queries, keys=keys, mask=Mask(causal=True))
+    for i in range(n_q):
+        seen = max(0, i + 1 + n_k - n_q)
+        expected = (query[:, i, None] @ key[:, :seen].transpose(-1, -2)).softmax(-1) @ value[:, :seen]
+        torch.testing.assert_close(call.output[:, i], expected[:, 0] if seen else torch.zeros(HEADS, 6).double())
+
+
 def test_a_scale_for_each_head() -> None:
     scale = torch.tensor([0.1, 1.0, 2.0, 10.0], dtype=torch.float64)
     call = call_of(scale=scale)

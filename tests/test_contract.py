@@ -118,14 +118,32 @@ def test_rows_of_a_stochastic_map_sum_to_one(name: str, mask: str) -> None:
             assert (call.token_map() >= 0).all()
 
 
+AXES = {
+    "head",
+    "query",
+    "key",
+    "slot",
+    "landmark",
+    "channel",
+    "channel read",
+    "phase",
+    "query patch",
+    "key patch",
+    "dim",
+}
+
+
 @pytest.mark.parametrize(("name", "mask"), CASES)
 def test_every_native_map_says_what_it_is(name: str, mask: str) -> None:
     _, calls = run(name, mask)
     for call in calls:
         found = call.maps()
         assert found
+        assert {*call.rule.axes} <= AXES
+        assert type(call.rule).__dataclass_params__.frozen  # type: ignore[attr-defined]
         for one in found.values():
             assert len(one.axes) == one.array.ndim
+            assert {*one.axes} <= AXES
             assert one.kind in get_args(Kind)
             assert one.array.isfinite().all()
             if one.stochastic:

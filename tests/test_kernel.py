@@ -167,6 +167,15 @@ def test_a_masked_key_gets_nothing_at_all(rule: Rule, dtype: torch.dtype) -> Non
 
 
 @NAMED
+@pytest.mark.parametrize("value", [-1.0, 0.0, -1e3])
+def test_gradients_are_finite_where_a_feature_map_bends(rule: Rule, value: float) -> None:
+    query, key = (torch.full((HEADS, COUNT, DIM), value, dtype=torch.float64).requires_grad_() for _ in range(2))
+    call = call_of(rule, query=query, key=key)
+    for gradient in torch.autograd.grad(call.output.square().sum(), (query, key)):
+        assert gradient.isfinite().all()
+
+
+@NAMED
 def test_parallel_is_recurrent(rule: Rule) -> None:
     """Token by token through the state, 150 tokens: two chunks and a part of the parallel form."""
     call, state, outputs = call_of(rule, 150, 150, mask=Mask(causal=True)), None, []

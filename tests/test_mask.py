@@ -119,6 +119,9 @@ def test_reach_holds_every_open_key(mask: Mask, queries: int, keys: int) -> None
         assert 0 <= start < stop <= keys
         assert not whole[rows][:, :start].any()
         assert not whole[rows][:, stop:].any()
+        open_ = whole[rows].any(0).nonzero()[:, 0].tolist()
+        if open_ and not mask.free:
+            assert (start, stop) == (open_[0], open_[-1] + 1)  # and no key more
 
 
 def test_what_is_not_a_mask() -> None:
@@ -169,6 +172,15 @@ def test_tokens_folded_by_group_come_back_in_their_order(ids: list[int]) -> None
         assert members[~left_over].tolist() == sorted(members[~left_over].tolist())
     vectors = torch.randn(2, 3, len(ids), 4)
     assert torch.equal(fold.unfold(fold.query(vectors)), vectors)
+
+
+def test_folding_pays_up_to_two_places_a_token() -> None:
+    """Four groups filled up to five are twenty places: too many for eight tokens, not for ten."""
+    cpu = torch.device("cpu")
+    assert folded(torch.tensor([0] * 5 + [1, 2, 3]), torch.tensor([0] * 5 + [1, 2, 3]), cpu) is None
+    assert folded(torch.tensor([0] * 5 + [1, 2, 3, 1, 2]), torch.tensor([0] * 5 + [1, 2, 3, 1, 2]), cpu) is not None
+    few, many = torch.tensor([0, 1, 2, 3]), torch.tensor([0] * 5 + [1, 2, 3])
+    assert folded(few, many, cpu) is folded(many, few, cpu) is None  # keys count as queries do
 
 
 @pytest.mark.parametrize(("queries", "keys"), [

@@ -381,6 +381,7 @@ def test_colours_of_places_by_hand():
 def test_colours_of_patches_are_means_of_their_pixels():
     """Of 3 x 2 patches of a picture whose last row and column are left over."""
     picture = np.random.default_rng(0).integers(0, 256, (10, 7, 3), np.uint8)
+    assert pairs.pixel_colours(picture, Tokens.patches(3, 2, ("CLS", "REG 1")))[:2].tolist() == [[128] * 3] * 2
     found = pairs.pixel_colours(picture, Tokens.patches(3, 2))
     for row in range(3):
         for column in range(2):

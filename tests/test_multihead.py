@@ -138,6 +138,15 @@ def test_cost_in_numbers(kv_heads: int, parameters: int, multiply_adds: int) -> 
     assert cost.state_bytes == 4 * 2 * 1024 * kv_heads * 32
 
 
+@pytest.mark.parametrize(("talking", "times"), [("", 0), ("before", 1), ("after", 1), ("both", 2)])
+def test_talking_costs_a_product_of_heads_for_each_pair(talking: str, times: int) -> None:
+    plain, talks = MultiHead(WIDTH, HEADS).cost(3, 8), MultiHead(WIDTH, HEADS, talking=talking).cost(3, 8)
+    assert talks.multiply_adds - plain.multiply_adds == times * HEADS**2 * 3 * 8
+    assert talks.parameters - plain.parameters == times * HEADS**2
+    normed = MultiHead(WIDTH, HEADS, qk_norm=True, sink="score").cost(3, 8)
+    assert normed.parameters - plain.parameters == 2 * WIDTH // HEADS + HEADS
+
+
 def test_sizes_that_do_not_divide() -> None:
     with pytest.raises(ValueError, match="width 25 does not split into 4 heads"):
         MultiHead(25, 4)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from attnviz.plots import bars, frame, heatmap, lines, mosaic, scatter, stacked_bars, theme
+from attnviz.plots.depth import depth
 from attnviz.plots.growth import DASHES, growth
 from attnviz.plots.intervals import intervals
 from attnviz.plots.sharing import sharing
@@ -210,6 +211,7 @@ class TestFrame:
         assert frame.ticks(labels, 5)["tickvals"] == [0, 2, 4, 6, 8]
         assert frame.ticks(labels, 3, places=labels)["tickvals"] == ["l0", "l3", "l6"]
         assert len(frame.ticks([str(i) for i in range(16)])["ticktext"]) == 8
+        assert len(frame.ticks([str(i) for i in range(17)])["ticktext"]) == 6
         assert frame.ticks(labels, 0) == {"showticklabels": False, "ticks": ""}
         assert frame.ticks(labels)["tickmode"] == "array"
 
@@ -496,3 +498,11 @@ class TestSizesOfTiles:
         """28 tiles of 16 pixels: three times as large is 28 * 48 + 27 * 4 wide; four times would be too much."""
         picture = Image.open(io.BytesIO(mosaic(np.zeros((28, 16, 16), np.uint8), columns=28, tile=200)))
         assert picture.width == 1452
+
+
+def test_figures_are_light_unless_asked_to_be_dark():
+    made = [
+        heatmap(np.eye(2)), bars([1]), lines({"a": [1]}), scatter([[0, 1]]), stacked_bars({"a": [1]}), sharing([0]),
+        growth({"a": [1]}, sizes=[1]), intervals([1], [1], [1], [1], names=["a"]), depth([[1.0]]),
+    ]  # fmt: skip
+    assert {figure.layout.font.color for figure in made} == {theme.colour("text", False)}

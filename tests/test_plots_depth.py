@@ -14,7 +14,7 @@ def test_every_head_is_a_dot_near_its_layer():
     assert np.asarray(means.y).tolist() == [1, 4]
     assert np.asarray(dots.y).tolist() == [0, 1, 2, 3, 4, 5]
     assert np.round(dots.x).tolist() == [1, 1, 1, 2, 2, 2]
-    assert len(set(dots.x)) == 6  # no two heads hide each other
+    assert sorted({*dots.x}) == list(dots.x)  # no two heads hide each other, and the first stands on the left
     assert list(dots.customdata)[3] == "layer 2, head 1"
     assert (ring.x[0], ring.y[0]) == (dots.x[5], dots.y[5])
     assert figure.layout.shapes[0].y0 == 7.5
