@@ -197,6 +197,7 @@ def test_cost_in_numbers() -> None:
     assert cost.parameters == 262_144
     assert cost.multiply_adds == 4 * 1024 * 256**2 + 4 * 1024 * 64 * 256 + 2 * 64**2 * 256 + 24 * 8 * 64**3
     assert cost.map_bytes == 4 * 8 * (2 * 1024 * 64 + 64**2)
+    assert cost.state_bytes == 0
     network, x = made(), features(COUNT)
     inside = 4 * COUNT * 4 * WIDTH  # scores and mixing of the outer factors, in the fused kernel
     counted = multiply_adds(lambda: network(x, queries=plain(COUNT)))
