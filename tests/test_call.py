@@ -187,6 +187,15 @@ def test_a_call_without_a_mask_has_no_empty_row() -> None:
     assert call_of(mask=Mask(keep=by_head)).empty.nonzero().tolist() == [[1, 5], [1, 6], [1, 7]]
 
 
+def test_a_call_nobody_said_more_of_is_plain() -> None:
+    call = call_of()
+    assert (call.scale, call.mask, call.biases, call.gate, call.branch, call.residual) == (1, None, (), None, 0, True)
+    torch.testing.assert_close(call.scores(), call.query @ call.key.transpose(-1, -2))
+    assert [len(block) for block in call.blocks(3)] == [3, 3, 2]
+    assert [row for block in call.blocks(3) for row in block] == list(range(COUNT))
+    assert list(call.blocks()) == [list(range(COUNT))]
+
+
 def test_pull_is_a_row_times_the_mean_map() -> None:
     call, row = call_of(mask=Mask(causal=True)), torch.arange(1.0, COUNT + 1, dtype=torch.float64)
     torch.testing.assert_close(call.pull(row), row @ call.token_map().mean(0))

@@ -106,3 +106,10 @@ def test_scaled_products_are_alike_at_every_dimension():
     wide = np.random.default_rng(1).normal(size=(20_000, 16))  # what the scores tend to: standard normal numbers
     largest = (np.exp(wide) / np.exp(wide).sum(-1, keepdims=True)).max(-1).mean()
     np.testing.assert_allclose(found, largest, atol=0.03)
+
+
+def test_what_nobody_chose() -> None:
+    usual, said = reweigh.spread_of_products(np.array([4])), reweigh.spread_of_products(np.array([4]), 16, 400, 0)
+    assert {name: values.tolist() for name, values in usual.items()} == {n: v.tolist() for n, v in said.items()}
+    assert list(usual) == ["spread", "plain", "scaled"]
+    np.testing.assert_array_equal(reweigh.softmax(E), reweigh.softmax(E, -1))
