@@ -200,3 +200,30 @@ def test_a_recorded_call_has_the_types_of_a_call() -> None:
     assert call.rule.kind == "weights"
     assert call.rule.exact
     assert call.rule.stochastic
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("bias", [False, True])
+def test_cost_of_two_lengths(score: str, bias: bool) -> None:
+    """The four projections, what the score needs of each token and of each pair, and the product with the values."""
+    n_q, n_k, hidden = 3, 7, 5
+    cost = AdditiveAttention(WIDTH, HEADS, score=score, hidden=hidden, bias=bias).cost(n_q, n_k)
+    pairs, network = n_q * n_k, (n_q + n_k) * HEADS * DIM * hidden + n_q * n_k * HEADS * hidden
+    scores = {"dot": pairs * WIDTH, "general": n_q * HEADS * DIM * DIM + pairs * WIDTH}.get(score, network)
+    learned = {"dot": 0, "general": DIM * DIM}.get(score, 2 * DIM * hidden + hidden)
+    assert cost.parameters == 4 * WIDTH**2 + 4 * WIDTH * bias + learned
+    assert cost.multiply_adds == 2 * (n_q + n_k) * WIDTH**2 + scores + pairs * WIDTH
+    assert cost.map_bytes == 4 * HEADS * pairs
+    assert cost.state_bytes == 4 * 2 * n_k * WIDTH
+
+
+def test_a_score_starts_within_the_root_of_the_network() -> None:
+    """v is drawn evenly from -1 to 1 over the root of how wide the network is, so that scores stay small."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vector = AdditiveAttention(WIDTH, HEADS, hidden=4096).vector.detach() * 64
+    assert vector.abs().max() <= 1
+    assert vector.min() < -0.99
+    assert vector.max() > 0.99
+    assert vector.std().item() == pytest.approx(3**-0.5, rel=0.03)
+    assert AdditiveAttention(WIDTH, HEADS).hidden == DIM

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnviz.attention import MultiHead
 from attnviz.attention.botnet2d import BotNet2d
+from attnviz.attention.relative import check_grid, offset_table
 from attnviz.types import Mask, Tokens, UnsupportedMask
 from tests.variants import GRID, HEADS, WIDTH, features, randomised
 
@@ -145,3 +146,27 @@ def test_cost_in_numbers() -> None:
 def test_it_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     made()(features(24), queries=GRID)
     assert capsys.readouterr().out == ""
+
+
+def test_tables_serve_the_grid_they_were_made_for_and_smaller_ones() -> None:
+    """Two grids of which one is missing cannot be compared; of two sides, neither may be longer."""
+    made_for = Tokens.patches(4, 6)
+    for tokens in (made_for, Tokens.patches(1, 6), Tokens.patches(4, 1)):
+        check_grid("here", made_for, tokens)
+    nowhere = Tokens(("a", "b"))
+    for there, here in ((None, made_for), (nowhere, made_for), (made_for, nowhere)):
+        with pytest.raises(UnsupportedMask, match="made for a grid"):
+            check_grid("here", there, here)
+    for longer in (Tokens.patches(5, 1), Tokens.patches(1, 7)):
+        with pytest.raises(UnsupportedMask, match="of 4 x 6 patches"):
+            check_grid("here", made_for, longer)
+
+
+def test_tables_start_small_with_one_line_for_each_offset() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        table = offset_table(500, 4, 2)
+        module = BotNet2d(WIDTH, HEADS, tokens=GRID)
+    assert table.shape == (999, 4, 2)
+    assert table.std().item() == pytest.approx(0.02, rel=0.05)
+    assert (module.by_row.shape, module.by_column.shape) == ((7, DIM), (11, DIM))

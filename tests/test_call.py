@@ -178,6 +178,24 @@ def test_decoding_refuses_what_the_forward_pass_refuses(name: str, monkeypatch: 
             network.decode(noise(COUNT + 1, WIDTH), queries=whole, keys=whole)
 
 
+def test_a_call_without_a_mask_has_no_empty_row() -> None:
+    assert call_of().empty.tolist() == [[False] * COUNT]
+    none = Mask(keep=torch.arange(COUNT).ne(3)[None, :, None].expand(1, COUNT, COUNT))
+    assert call_of(mask=none).empty.tolist() == [[row == 3 for row in range(COUNT)]]
+    by_head = torch.ones(HEADS, COUNT, COUNT, dtype=torch.bool)
+    by_head[1, 5:] = False
+    assert call_of(mask=Mask(keep=by_head)).empty.nonzero().tolist() == [[1, 5], [1, 6], [1, 7]]
+
+
+def test_a_call_nobody_said_more_of_is_plain() -> None:
+    call = call_of()
+    assert (call.scale, call.mask, call.biases, call.gate, call.branch, call.residual) == (1, None, (), None, 0, True)
+    torch.testing.assert_close(call.scores(), call.query @ call.key.transpose(-1, -2))
+    assert [len(block) for block in call.blocks(3)] == [3, 3, 2]
+    assert [row for block in call.blocks(3) for row in block] == list(range(COUNT))
+    assert list(call.blocks()) == [list(range(COUNT))]
+
+
 def test_pull_is_a_row_times_the_mean_map() -> None:
     call, row = call_of(mask=Mask(causal=True)), torch.arange(1.0, COUNT + 1, dtype=torch.float64)
     torch.testing.assert_close(call.pull(row), row @ call.token_map().mean(0))
@@ -217,6 +235,18 @@ def test_biases_add_up_without_a_mask() -> None:
     expected = (call.query @ call.key.transpose(-1, -2) + 2 * table).softmax(-1)
     torch.testing.assert_close(call.token_map(), expected)
     torch.testing.assert_close(call.output, expected @ call.value)
+
+
+@pytest.mark.parametrize(("n_q", "n_k"), [(6, 9), (9, 6), (6, 6), (8, 6)])
+def test_causal_attention_of_two_lengths(n_q: int, n_k: int) -> None:
+    """As many queries or keys as features, or neither: the last query sees all, each one before it one less."""
+    query, key, value = noise(HEADS, n_q, 6, seed=1), noise(HEADS, n_k, 6, seed=2), noise(HEADS, n_k, 6, seed=3)
+    queries, keys = (Tokens(tuple(map(str, range(n)))) for n in (n_q, n_k))
+    call = call_of(query=query, key=key, value=value, queries=queries, keys=keys, mask=Mask(causal=True))
+    for i in range(n_q):
+        seen = max(0, i + 1 + n_k - n_q)
+        expected = (query[:, i, None] @ key[:, :seen].transpose(-1, -2)).softmax(-1) @ value[:, :seen]
+        torch.testing.assert_close(call.output[:, i], expected[:, 0] if seen else torch.zeros(HEADS, 6).double())
 
 
 def test_a_scale_for_each_head() -> None:

@@ -74,6 +74,17 @@ def test_distance_of_rows_is_scipys() -> None:
     np.testing.assert_allclose(row_distance(one, other).numpy(), expected, rtol=1e-12)
 
 
+def test_rows_of_several_heads_and_empty_ones() -> None:
+    """A row is empty by its own sum, whatever stands in the rows beside it."""
+    one, other = weights(2, 4, 6), weights(2, 4, 6, seed=1)
+    one[0, 1], other[1, 3] = 0, 0
+    found = row_distance(one, other)
+    assert found.isnan().nonzero().tolist() == [[0, 1], [1, 3]]
+    for head, row in ((0, 0), (1, 1), (1, 2)):
+        expected = jensenshannon(one[head, row].numpy(), other[head, row].numpy(), base=2)
+        assert found[head, row].item() == pytest.approx(expected)
+
+
 def test_diversity_of_heads() -> None:
     eye, shifted = torch.eye(4), torch.eye(4).roll(1, 1)
     assert head_diversity(torch.stack([eye, eye, eye])) == 0

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from itertools import product
 from typing import get_args
 
@@ -117,14 +118,32 @@ def test_rows_of_a_stochastic_map_sum_to_one(name: str, mask: str) -> None:
             assert (call.token_map() >= 0).all()
 
 
+AXES = {
+    "head",
+    "query",
+    "key",
+    "slot",
+    "landmark",
+    "channel",
+    "channel read",
+    "phase",
+    "query patch",
+    "key patch",
+    "dim",
+}
+
+
 @pytest.mark.parametrize(("name", "mask"), CASES)
 def test_every_native_map_says_what_it_is(name: str, mask: str) -> None:
     _, calls = run(name, mask)
     for call in calls:
         found = call.maps()
         assert found
+        assert {*call.rule.axes} <= AXES
+        assert type(call.rule).__dataclass_params__.frozen  # type: ignore[attr-defined]
         for one in found.values():
             assert len(one.axes) == one.array.ndim
+            assert {*one.axes} <= AXES
             assert one.kind in get_args(Kind)
             assert one.array.isfinite().all()
             if one.stochastic:
@@ -296,3 +315,42 @@ def test_a_single_token_is_read_or_refused(name: str) -> None:
     except UnsupportedMask:  # in words
         return
     assert y.isfinite().all()
+
+
+OWN: dict[str, dict[str, object]] = {  # what a variant takes besides its width, heads and tokens, and what nobody chose
+    "mha": {"kv_heads": None, "bias": True, "qk_norm": False},
+    "mqa": {},
+    "gqa": {"groups": None},
+    "cosine": {"scale": 10.0, "learned": True},
+    "window": {"radius": 8, "global_prefix": False},
+    "window2d": {"tile": (4, 4), "shift": (0, 0)},
+    "additive": {"score": "additive", "hidden": None, "bias": True},
+    "linear": {"bias": True},
+    "performer": {"features": 64, "seed": None, "bias": True},
+    "linformer": {"slots": None, "shared": False, "shorter": False, "bias": True},
+    "nystrom": {"landmarks": 16, "steps": 6, "bias": True},
+    "xca": {"bias": True},
+    "axial": {"terms": (), "mode": "chain", "bias": True},
+    "botnet2d": {},
+    "mobilevit2d": {"patch": (2, 2), "bias": True},
+    "separable": {"heads": 1, "patch": (1, 1), "bias": True},
+    "proximity": {"sigma": 2.0, "bias": True},
+    "uniform": {"bias": True},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_nobody_chose(name: str) -> None:
+    """Networks are saved with the options they were given, so another default would change networks that exist."""
+    parameters = signature(VARIANTS[name].__init__).parameters.values()
+    assert {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "tokens"} == OWN[name]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_one_pass_is_named_and_whole_unless_asked_otherwise(name: str) -> None:
+    x, network = features(COUNT), variant(name)
+    usual, calls = network(x, queries=GRID)
+    said, named = network(x, queries=GRID, mask=None, name="attention", layer=0, heads_off=(), positions="own")
+    assert torch.equal(usual, said)
+    assert [(c.name, c.layer) for c in calls] == [(c.name, c.layer) for c in named]
+    assert {(c.layer, c.branch, c.residual) for c in calls} == {(0, 0, True)}

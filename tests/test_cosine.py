@@ -134,3 +134,11 @@ def test_a_network_of_dot_products_lends_its_parameters() -> None:
     state = MultiHead(WIDTH, HEADS).state_dict()
     missing, unexpected = Cosine(WIDTH, HEADS).load_state_dict(state, strict=False)
     assert (missing, unexpected) == (["log_scale"], [])
+
+
+@pytest.mark.parametrize("scale", [0, -1, 100.5])
+def test_a_scale_out_of_range(scale: float) -> None:
+    assert Cosine(WIDTH, HEADS, scale=100).fixed == 100  # the most there may be
+    assert Cosine(WIDTH, HEADS, scale=1e-3, learned=False).fixed == 1e-3
+    with pytest.raises(ValueError, match="above 0 and at most 100"):
+        Cosine(WIDTH, HEADS, scale=scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnviz.attention import VARIANTS, MultiHead, Variant
-from attnviz.measures.cost import Row, Setting, Subject, expected, grid_of, measure
+from attnviz.measures.cost import COUNTS, Row, Setting, Subject, beyond, expected, finish, grid_of, measure
+from attnviz.measures.forward import forward_of, made, resident
 from attnviz.types import AttentionCall, Tokens
 from tests.variants import WIDTH, features, plain, variant
 
@@ -148,6 +150,15 @@ def test_bytes_of_state_are_what_decoding_keeps(name: str, count: int) -> None:
     assert network.cost(count, count).state_bytes == found
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_state_is_of_the_keys(name: str) -> None:
+    """One new token over a past holds what all tokens at once hold; maps have a row for each query."""
+    network = variant(name, torch.float32, SQUARE)
+    one, all_ = network.cost(1, COUNT), network.cost(COUNT, COUNT)
+    assert one.state_bytes == all_.state_bytes
+    assert one.parameters == all_.parameters
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "gqa": {"groups": 2},
     "window2d": {"tile": (8, 8)},
@@ -244,3 +255,63 @@ def test_leaving_a_measurement_ends_its_process() -> None:
     assert next(steps).text == "memory of mha at 64 tokens"
     steps.close()  # type: ignore[attr-defined]
     assert list(steps) == []
+
+
+def test_limits_hold_up_to_their_end() -> None:
+    """Three forwards warm up, five are timed: eight times two seconds are sixteen."""
+    setting = Setting(runs=5, bytes_limit=100e6, seconds_limit=16)
+    assert beyond(100e6, 2.0, setting) == ""
+    assert beyond(100e6 + 1, 0.0, setting) == "hold more than 100 MB"
+    assert beyond(0, 2.001, setting) == "take more than 16 s for 5 runs of 2 s"
+
+
+def test_times_are_medians_of_turns() -> None:
+    """The ratio to the first is taken turn by turn, so that what slows one turn down slows both."""
+    seconds = {"a": [1.0, 3.0, 8.0, 9.0, 2.0], "b": [1.0, 1.0, 2.0, 9.0, 4.0]}
+    row = finish(Row("a", 64), seconds, "b")
+    assert (row.seconds, row.times) == (3, 1)  # ratios are 1, 3, 4, 1 and a half
+    assert finish(Row("a", 64), seconds, "gone").times is None
+    assert finish(Row("b", 64), seconds, "b").times == 1
+    assert finish(Row("c", 64), seconds, "b") == Row("c", 64)
+
+
+def test_growth_is_expected_between_once_and_twice() -> None:
+    flat = [Row("a", 64, peak_bytes=10), Row("a", 128, peak_bytes=10)]
+    assert expected(flat, 512, "peak_bytes") == pytest.approx(40)
+    between = [Row("a", 64, peak_bytes=10), Row("a", 256, peak_bytes=80)]  # n to the power of one and a half
+    assert expected(between, 1024, "peak_bytes") == pytest.approx(640)
+    again = [Row("a", 64, peak_bytes=10), Row("a", 64, peak_bytes=30)]  # no growth to be told from one size
+    assert expected(again, 128, "peak_bytes") == pytest.approx(120)
+    assert expected([Row("a", 64, peak_bytes=0)], 64, "peak_bytes") == pytest.approx(1e-9)
+
+
+def test_what_nobody_chose() -> None:
+    setting = Setting()
+    assert (setting.width, setting.heads, setting.runs, setting.device) == (128, 4, 20, "cpu")
+    assert (setting.bytes_limit, setting.seconds_limit) == (2e9, 120)
+    assert list(COUNTS) == [64 * 2**i for i in range(9)]
+    assert Subject("mha", MultiHead).options == {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the kernel says it in this file on Linux only")
+def test_memory_is_in_bytes() -> None:
+    from resource import RUSAGE_SELF, getrusage
+
+    most, now = resident("VmHWM"), resident("VmRSS")
+    assert most == pytest.approx(1024 * getrusage(RUSAGE_SELF).ru_maxrss, rel=0.02)
+    assert now <= most
+    assert now % 1024 == most % 1024 == 0
+
+
+def test_the_same_network_is_made_each_time() -> None:
+    subject, setting = Subject("mha", MultiHead), Setting(width=16, heads=2)
+    before = torch.get_rng_state()
+    one, other = (made(subject, 6, setting) for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert not one.training
+    for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+        assert not mine.requires_grad
+    y, (call,) = forward_of(subject, 6, setting)()  # type: ignore[misc]
+    assert y.shape == (6, 16)
+    assert call.queries.grid == (2, 3)

@@ -94,6 +94,16 @@ def test_principal_colours_leave_the_prefix_out(vectors):
     assert 0 < shares.sum() <= 1 + 1e-9
 
 
+def test_colours_run_from_the_first_to_the_last_hundredth():
+    """101 places in a line: place k is k - 1 ninety-eighths of the way, and the ends are cut off."""
+    line = np.arange(101.0)[:, None] * [[3.0, 0.0]]
+    red = measures.principal_colours(line)[0][:, 0]
+    expected = [round(255 * min(max((k - 1) / 98, 0), 1)) for k in range(101)]
+    assert red.tolist() in (expected, expected[::-1])
+    far = np.concatenate([[[1e4, 0.0]], np.random.default_rng(0).normal(size=(400, 2))])
+    assert np.ptp(measures.principal_colours(far)[0][1:, 1].astype(int)) == 255  # one outlier greys nothing
+
+
 def test_principal_colours_of_two_patches_have_three_channels():
     colours, _ = measures.principal_colours(np.eye(2))
     assert colours.shape == (2, 3)
@@ -102,6 +112,13 @@ def test_principal_colours_of_two_patches_have_three_channels():
 def test_smallest_distance_of_the_sine_table():
     assert measures.smallest_distance(sine(512, 64)) == pytest.approx(1.4718, abs=1e-4)
     assert measures.smallest_distance(np.ones((3, 2))) == 0
+
+
+def test_a_smallest_distance_needs_two():
+    assert measures.smallest_distance(np.array([[0.0, 3.0], [4.0, 0.0]])) == pytest.approx(5)
+    assert measures.smallest_distance(np.array([[0.0, 3.0], [4.0, 0.0], [4.0, 1.0]])) == pytest.approx(1)
+    with pytest.raises(ValueError, match="needs two vectors, got 1"):
+        measures.smallest_distance(np.ones((1, 2)))
 
 
 def test_gram_of_the_sine_table_depends_on_the_distance_alone():

@@ -15,7 +15,7 @@ from torch import Tensor
 from attnviz.attention import Softmax
 from attnviz.attention.kernel import EluKernel, RandomKernel, orthogonal_directions, softmax_error
 from attnviz.attention.linear import LinearAttention, Performer
-from attnviz.types import AttentionCall, Mask, Rule, UnsupportedMask
+from attnviz.types import AttentionCall, Mask, Rule, Tokens, UnsupportedMask
 from tests.counting import largest, multiply_adds
 from tests.variants import features, plain, variant
 
@@ -142,6 +142,39 @@ def test_scores_of_any_size_give_rows_that_sum_to_one(rule: Rule, size: float, c
     assert key.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("size", [1.0, 12.0, 40.0])
+def test_features_far_apart_are_weighed_as_they_are(size: float) -> None:
+    """Keys so long that all their features are tiny: the same in logarithms, where nothing is rounded off."""
+    rule = RULES[1]
+    call = call_of(rule, size=1.0)
+    call = replace(call, key=size * call.key)
+    query, key = (vectors * DIM**-0.25 for vectors in (call.query, call.key))
+    by_feature = (query @ rule.directions.T)[:, :, None] + (key @ rule.directions.T)[:, None]
+    logs = by_feature.logsumexp(-1) - key.square().sum(-1)[:, None] / 2
+    torch.testing.assert_close(call.token_map(), logs.softmax(-1), atol=1e-12, rtol=0)
+
+
+@NAMED
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_masked_key_gets_nothing_at_all(rule: Rule, dtype: torch.dtype) -> None:
+    keep = torch.arange(COUNT) % 3 > 0
+    call = call_of(rule, mask=Mask(key_keep=keep), dtype=dtype)
+    assert (call.token_map()[..., ~keep] == 0).all()
+    assert (call.token_map()[..., keep] > 0).all()
+    empty = call_of(rule, mask=Mask(key_keep=torch.zeros(COUNT, dtype=torch.bool)), dtype=dtype)
+    assert not empty.token_map().any()
+    assert not empty.output.any()
+
+
+@NAMED
+@pytest.mark.parametrize("value", [-1.0, 0.0, -1e3])
+def test_gradients_are_finite_where_a_feature_map_bends(rule: Rule, value: float) -> None:
+    query, key = (torch.full((HEADS, COUNT, DIM), value, dtype=torch.float64).requires_grad_() for _ in range(2))
+    call = call_of(rule, query=query, key=key)
+    for gradient in torch.autograd.grad(call.output.square().sum(), (query, key)):
+        assert gradient.isfinite().all()
+
+
 @NAMED
 def test_parallel_is_recurrent(rule: Rule) -> None:
     """Token by token through the state, 150 tokens: two chunks and a part of the parallel form."""
@@ -167,6 +200,23 @@ def test_decoding_reads_the_state_alone(name: str) -> None:
         sizes.add(4 * sum(part.numel() for part in past.state if part.numel() > 1))
         past = past._replace(seen=past.seen * 0)
     assert sizes == {network.cost(40, 40).state_bytes}
+
+
+@pytest.mark.parametrize("name", ["linear", "performer"])
+def test_decoding_keeps_keys_and_values_in_order(name: str) -> None:
+    """In steps of five, two and one tokens: each map is the last rows of the whole one."""
+    network, x = variant(name, tokens=plain(8)), features(8)
+    _, (whole,) = network(x, queries=plain(8), mask=Mask(causal=True))
+    past = None
+    for start, stop in ((0, 5), (5, 7), (7, 8)):
+        tokens = plain(8).labels
+        queries, keys = Tokens(tokens[start:stop]), Tokens(tokens[:stop])
+        _, (call,), past = network.decode(x[start:stop], past, queries=queries, keys=keys)
+        torch.testing.assert_close(call.key, whole.key[:, :stop])
+        torch.testing.assert_close(call.value, whole.value[:, :stop])
+        expected = whole.token_map()[:, start:stop, :stop]
+        torch.testing.assert_close(call.token_map(), expected, atol=1e-10 if name == "linear" else 1e-6, rtol=0)
+        torch.testing.assert_close(call.token_map() @ call.value, call.output, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["linear", "performer"])

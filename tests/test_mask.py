@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from attnviz.attention.groups import folded
-from attnviz.types import Mask, Tokens
+from attnviz.attention import Softmax
+from attnviz.attention.groups import fold_of, folded
+from attnviz.types import AttentionCall, Mask, Tokens
 
 EVERY = list(range(4))
 REACHED = [Mask(causal=True), Mask(band=1), Mask(band=2, causal=True), Mask(), Mask(band=0), Mask(band=1, free=2)]
@@ -118,6 +119,9 @@ def test_reach_holds_every_open_key(mask: Mask, queries: int, keys: int) -> None
         assert 0 <= start < stop <= keys
         assert not whole[rows][:, :start].any()
         assert not whole[rows][:, stop:].any()
+        open_ = whole[rows].any(0).nonzero()[:, 0].tolist()
+        if open_ and not mask.free:
+            assert (start, stop) == (open_[0], open_[-1] + 1)  # and no key more
 
 
 def test_what_is_not_a_mask() -> None:
@@ -170,6 +174,15 @@ def test_tokens_folded_by_group_come_back_in_their_order(ids: list[int]) -> None
     assert torch.equal(fold.unfold(fold.query(vectors)), vectors)
 
 
+def test_folding_pays_up_to_two_places_a_token() -> None:
+    """Four groups filled up to five are twenty places: too many for eight tokens, not for ten."""
+    cpu = torch.device("cpu")
+    assert folded(torch.tensor([0] * 5 + [1, 2, 3]), torch.tensor([0] * 5 + [1, 2, 3]), cpu) is None
+    assert folded(torch.tensor([0] * 5 + [1, 2, 3, 1, 2]), torch.tensor([0] * 5 + [1, 2, 3, 1, 2]), cpu) is not None
+    few, many = torch.tensor([0, 1, 2, 3]), torch.tensor([0] * 5 + [1, 2, 3])
+    assert folded(few, many, cpu) is folded(many, few, cpu) is None  # keys count as queries do
+
+
 @pytest.mark.parametrize(("queries", "keys"), [
     ([0] * 20 + list(range(1, 21)), [0] * 20 + list(range(1, 21))),  # twenty groups of one filled up to twenty
     ([0, 0, 1, 1], [0, 0, 2, 2]),  # queries of group 1 have no key
@@ -177,3 +190,20 @@ def test_tokens_folded_by_group_come_back_in_their_order(ids: list[int]) -> None
 ])  # fmt: skip
 def test_groups_that_are_not_folded(queries: list, keys: list) -> None:
     assert folded(torch.tensor(queries), torch.tensor(keys), torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_keys_are_kept_by_the_numbers_of_keys_where_queries_are_others(batch: tuple[int, ...]) -> None:
+    """Four queries and six keys in two groups: what is mixed group by group is what the mask says, pair by pair."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, n, 3, generator=generator, dtype=torch.float64) for n in (4, 6, 6))
+    query_ids, key_ids = torch.tensor([0, 0, 1, 1]), torch.tensor([1, 0, 1, 0, 1, 0])
+    key_keep = torch.rand(*batch, 6, generator=generator) > 0.3
+    mask = Mask(groups=(query_ids, key_ids), key_keep=key_keep)
+    assert fold_of(mask, query.device) is not None
+    queries, keys = (Tokens(tuple(map(str, range(n))), stream=s) for n, s in ((4, "here"), (6, "there")))
+    call = AttentionCall("cross", 0, Softmax(), query, key, value, queries, keys, mask=mask)
+    open_ = (query_ids[:, None] == key_ids) & key_keep[..., None, None, :]
+    exponentials = (query @ key.transpose(-1, -2)).exp() * open_
+    expected = exponentials @ value / exponentials.sum(-1, keepdim=True).clamp_min(1e-300)
+    torch.testing.assert_close(call.rule.mix(call), expected)

@@ -1,16 +1,18 @@
 """Measures of heads against plain loops in float64, and against the reference numbers of even attention."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
-from attnviz.attention import VARIANTS
+from attnviz.attention import VARIANTS, Softmax
 from attnviz.measures import heads as measures
 from attnviz.measures import pairs
 from attnviz.models.vit import ViT, ViTConfig
-from attnviz.types import Mask, Tokens
+from attnviz.types import AttentionCall, Mask, Tokens
 
 
 def random_weights(tokens: Tokens, heads: int = 3, seed: int = 0) -> torch.Tensor:
@@ -175,8 +177,6 @@ def test_value_weighted_rows_are_weights_times_what_is_handed_over(trace):
 
 
 def test_a_key_without_value_gets_no_value_weighted_attention(trace):
-    from dataclasses import replace
-
     value = trace.calls[0].value.clone()
     value[:, 5] = 0
     call = replace(trace.calls[0], value=value)
@@ -237,16 +237,12 @@ def test_stages_lead_from_dot_products_to_weights(trace):
     np.testing.assert_allclose(found["scaled"], found["raw"] * call.scale, rtol=1e-5)
     exponential = np.exp(found["scaled"].astype(np.float64))
     np.testing.assert_allclose(found["weights"], exponential / exponential.sum(-1, keepdims=True), rtol=1e-4)
-    from dataclasses import replace
-
     masked = replace(call, mask=Mask(causal=True))
     assert list(pairs.stages(masked, 0)) == ["raw", "scaled", "masked", "weights"]
     assert np.isneginf(pairs.stages(masked, 0)["masked"][0, 1:]).all()
 
 
 def test_cosine_forgets_lengths_and_the_dot_product_does_not(trace):
-    from dataclasses import replace
-
     call = trace.calls[0]
     longer = replace(call, key=call.key * 3)
     np.testing.assert_allclose(pairs.cosines(longer, 0), pairs.cosines(call, 0), atol=1e-6)
@@ -295,3 +291,151 @@ def test_colours_of_tokens_tell_places_and_pixels():
     assert by_pixel[1:-1].max() == 0
     grey = pairs.pixel_colours(np.full((4, 6), 9, np.uint8), tokens)
     assert (grey[1:] == 9).all()
+
+
+def test_shares_are_printed_as_shares():
+    units = {name: measure.unit for name, measure in measures.MEASURES.items()}
+    assert units == {"distance": "patches", "entropy": "", "prefix": "%", "self": "%", "neighbours": "%"}
+
+
+def test_what_lies_on_registers_is_said_to():
+    """The share counts registers too, so its name and its button name them beside CLS."""
+    tokens = Tokens.patches(2, 2, ("CLS", "REG 1"))
+    weights = torch.zeros(1, 6, 6, dtype=torch.float64)
+    weights[..., 0], weights[..., 1], weights[..., 3] = 0.25, 0.5, 0.25
+    assert measures.prefix_mass(weights, tokens).item() == 0.75
+    for said in (measures.MEASURES["prefix"].title, measures.MEASURES["prefix"].high):
+        assert "CLS and registers" in said
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_value_weighted_rows_of_heads_that_share_values(projected):
+    """Heads 0 and 1 read the first value head, 2 and 3 the second; a projection changes how long values are."""
+    tokens, generator = Tokens.patches(2, 3), torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(h, 6, 4, generator=generator, dtype=torch.float64) for h in (4, 2, 2))
+    value[1] *= torch.arange(1, 7)[:, None]
+    projection = torch.randn(4, 4, 5, generator=generator, dtype=torch.float64) if projected else None
+    call = AttentionCall("x", 0, Softmax(), query, key, value, tokens, tokens, 0.5, projection=projection)
+    heads, rows = [3, 0, 1], [5, 2]
+    found = measures.value_weighted(call, heads, rows)
+    for place, head in enumerate(heads):
+        kv = head // 2
+        handed = value[kv] if projection is None else value[kv] @ projection[head]
+        for at, row in enumerate(rows):
+            expected = (query[head, row] @ key[kv].T * 0.5).softmax(-1) * handed.norm(dim=-1)
+            torch.testing.assert_close(found[place, at], expected / expected.sum())
+
+
+def test_keys_are_aligned_around_nothing():
+    """Their mean is taken off; queries keep theirs. Any other shift of the keys changes no weight either."""
+    generator = torch.Generator().manual_seed(1)
+    query, key = (torch.randn(9, 4, generator=generator, dtype=torch.float64) + shift for shift in (1.0, -2.0))
+    moved_query, moved_key = pairs.aligned(query, key)
+    assert moved_key.mean(0).abs().max() < 1e-12
+    torch.testing.assert_close(moved_query / moved_query.norm() * query.norm(), query)
+
+
+def test_t_sne_looks_at_a_third_of_the_points_and_at_most_at_thirty(monkeypatch):
+    import sklearn.manifold
+
+    asked = []
+
+    class Fake:
+        def __init__(self, components, **options):
+            asked.append((components, options["perplexity"], options["random_state"], options["init"]))
+
+        def fit_transform(self, points):
+            return points[:, :2]
+
+    monkeypatch.setattr(sklearn.manifold, "TSNE", Fake)
+    for count in (2, 5, 45, 46, 200):
+        pairs.joint_map(torch.randn(count, 4), torch.randn(count, 4), "t-SNE")
+    assert asked == [(2, min(30, (2 * count - 1) / 3), 0, "pca") for count in (2, 5, 45, 46, 200)]
+    with pytest.raises(ValueError, match="known: PCA, t-SNE"):
+        pairs.joint_map(torch.randn(3, 4), torch.randn(3, 4), "pca")
+
+
+def test_the_joint_map_is_that_of_scikit_learn():
+    """Queries and keys around their common mean; each axis is turned so that its numbers sum to more than zero."""
+    generator = torch.Generator().manual_seed(4)
+    query, key = torch.randn(11, 5, generator=generator) + 2, torch.randn(7, 5, generator=generator)
+    both = torch.cat(pairs.aligned(query, key)).double().numpy()
+    oracle = PCA(2).fit(both)
+    expected = oracle.transform(both) * np.sign(oracle.components_.sum(1))
+    queries, keys = pairs.joint_map(query, key)
+    np.testing.assert_allclose(np.concatenate([queries, keys]), expected, atol=1e-4)
+    assert (len(queries), len(keys)) == (11, 7)
+
+
+def test_colours_of_places_by_hand():
+    """Corners of a grid: red grows downwards and blue to the right, both from 40 to 240, while green falls."""
+    tokens = Tokens.patches(3, 5, ("CLS",))
+    found = pairs.position_colours(tokens).tolist()
+    assert found[0] == [128] * 3
+    corners = {1: (40, 150, 40), 5: (40, 120, 240), 11: (240, 120, 40), 15: (240, 90, 240), 8: (140, 120, 140)}
+    assert {place: tuple(found[place]) for place in corners} == corners
+    assert pairs.position_colours(Tokens(("a", "b", "c"))).tolist() == [[40, 150, 40], [40, 135, 140], [40, 120, 240]]
+    assert pairs.position_colours(Tokens.patches(1, 1)).tolist() == [[40, 150, 40]]
+
+
+def test_colours_of_patches_are_means_of_their_pixels():
+    """Of 3 x 2 patches of a picture whose last row and column are left over."""
+    picture = np.random.default_rng(0).integers(0, 256, (10, 7, 3), np.uint8)
+    assert pairs.pixel_colours(picture, Tokens.patches(3, 2, ("CLS", "REG 1")))[:2].tolist() == [[128] * 3] * 2
+    found = pairs.pixel_colours(picture, Tokens.patches(3, 2))
+    for row in range(3):
+        for column in range(2):
+            cut = picture[3 * row : 3 * row + 3, 3 * column : 3 * column + 3].reshape(-1, 3).astype(float)
+            assert found[2 * row + column].tolist() == cut.mean(0).round().tolist()
+    with pytest.raises(ValueError, match="no patch grid"):
+        pairs.pixel_colours(picture, Tokens(("a", "b")))
+
+
+def test_a_weight_is_plain_up_to_rounding(trace):
+    """A thousandth of the weight, or a hundred-thousandth where it is small."""
+    found = pairs.pair(trace.calls[0], 0, 9, 4)._replace(score=math.log(0.5), total=1.0)
+    for weight, plain in ((0.5, True), (0.5004, True), (0.4996, True), (0.502, False), (0.498, False)):
+        assert found._replace(weight=weight).plain is plain
+    small = found._replace(score=math.log(1e-3))
+    assert small._replace(weight=1e-3 + 1.05e-5).plain
+    assert not small._replace(weight=1e-3 + 2e-5).plain
+    assert not found._replace(total=math.inf, weight=0.5).plain
+    assert not found._replace(total=0.0, weight=0.5).plain
+
+
+def test_a_pair_whose_scores_are_beyond_numbers_has_an_endless_total(trace):
+    call = trace.calls[0]
+    for factor, endless in ((1.0, False), (1e4, True)):
+        found = pairs.pair(replace(call, query=call.query.abs() * factor, key=call.key.abs()), 1, 9, 4)
+        assert (found.total == math.inf) is endless
+    scores = call.scores([1], [9])[0, 0].double()
+    found = pairs.pair(call, 1, 9, 4)
+    assert found.total == pytest.approx(scores.exp().sum().item())
+    assert found.place == 1 + sum(score > scores[4] for score in scores)
+    best = pairs.pair(call, 1, 9, int(scores.argmax()))
+    assert (best.place, best.open) == (1, len(scores))
+    assert found.scale == call.scale
+    by_head = replace(call, scale=torch.tensor([1.0, 2.0, 3.0]))
+    assert pairs.pair(by_head, 1, 9, 4).scale == 2
+
+
+def test_distances_in_a_row_are_steps():
+    """Tokens without a grid lie in a line, also behind a prefix; a patch of a column has two neighbours at most."""
+    tokens = Tokens(("CLS", "a", "b", "c"), None, 1)
+    weights = torch.tensor([[[1, 0, 0, 0], [0, 0.5, 0, 0.5], [0.5, 0.25, 0, 0.25], [0, 0, 0, 1]]]).double()
+    assert measures.attention_distance(weights, tokens).item() == pytest.approx((1 + 1 + 0) / 3)
+    assert measures.neighbour_mass(weights, tokens).item() == pytest.approx((0 + 0.5 + 0) / 3)
+    assert measures.uniform_distance((1, 3)) == pytest.approx((1 + 2 + 1 + 1 + 2 + 1) / 9)
+
+
+def test_tables_of_layers_with_different_heads():
+    tokens, generator = Tokens.patches(2, 2), torch.Generator().manual_seed(0)
+    calls = []
+    for layer, heads in enumerate((1, 3)):
+        query, key, value = torch.randn(3, heads, 4, 4, generator=generator)
+        calls.append(AttentionCall("x", layer, Softmax(), query, key, value, tokens, tokens))
+    for name, values in measures.measure_heads(calls).items():
+        assert values.shape == (2, 3)
+        assert np.isnan(values).tolist() == [[False, True, True], [False] * 3], name
+        assert measures.ranking(values)[0] in [(0, 0), (1, 0), (1, 1), (1, 2)]
+        assert len(measures.ranking(values)) == 4

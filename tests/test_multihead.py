@@ -138,8 +138,52 @@ def test_cost_in_numbers(kv_heads: int, parameters: int, multiply_adds: int) -> 
     assert cost.state_bytes == 4 * 2 * 1024 * kv_heads * 32
 
 
+@pytest.mark.parametrize(("talking", "times"), [("", 0), ("before", 1), ("after", 1), ("both", 2)])
+def test_talking_costs_a_product_of_heads_for_each_pair(talking: str, times: int) -> None:
+    plain, talks = MultiHead(WIDTH, HEADS).cost(3, 8), MultiHead(WIDTH, HEADS, talking=talking).cost(3, 8)
+    assert talks.multiply_adds - plain.multiply_adds == times * HEADS**2 * 3 * 8
+    assert talks.parameters - plain.parameters == times * HEADS**2
+    normed = MultiHead(WIDTH, HEADS, qk_norm=True, sink="score").cost(3, 8)
+    assert normed.parameters - plain.parameters == 2 * WIDTH // HEADS + HEADS
+
+
 def test_sizes_that_do_not_divide() -> None:
     with pytest.raises(ValueError, match="width 25 does not split into 4 heads"):
         MultiHead(25, 4)
     with pytest.raises(ValueError, match="4 heads do not share 3 key-value heads"):
         MultiHead(24, 4, kv_heads=3)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_normalised_queries_and_keys_of_any_size(size: float) -> None:
+    """Their root mean square is one, whether they come large or small."""
+    module = MultiHead(WIDTH, HEADS, qk_norm=True, bias=False).double()
+    assert [tuple(norm.weight.shape) for norm in module.norms] == [(WIDTH // HEADS,)] * 2
+    for part in (module.query, module.key):
+        part.weight.data = torch.eye(WIDTH, dtype=torch.float64)
+    spread = noise(COUNT, WIDTH, dtype=torch.float64).unflatten(-1, (HEADS, -1))
+    x = (spread / spread.square().mean(-1, keepdim=True).sqrt()).flatten(-2) * size
+    _, (call,) = module(x, queries=tokens(COUNT))
+    for vectors in (call.query, call.key):
+        lengths = vectors.square().mean(-1).sqrt()
+        # 1e-6 is added to the mean square: at 1e-3 that is as much as is there
+        torch.testing.assert_close(lengths, torch.full_like(lengths, size / math.sqrt(size**2 + 1e-6)))
+
+
+def test_cost_of_two_lengths() -> None:
+    """Three queries and eight keys; keys and values of two heads of six features are kept of the eight."""
+    cost = MultiHead(WIDTH, HEADS, kv_heads=2).cost(3, 8)
+    assert cost.parameters == 2 * WIDTH * WIDTH + 2 * WIDTH * 12 + 2 * WIDTH + 2 * 12
+    assert cost.multiply_adds == 2 * 3 * WIDTH**2 + 2 * 8 * WIDTH * 12 + 2 * 3 * 8 * WIDTH
+    assert cost.map_bytes == 4 * HEADS * 3 * 8
+    assert cost.state_bytes == 4 * 2 * 8 * 12
+
+
+def test_learned_options_are_read_anew_in_every_pass() -> None:
+    """Other parameters for one pass, as averages of training have them, are those the pass goes by."""
+    module, x = MultiHead(WIDTH, HEADS, sink="score"), noise(COUNT, WIDTH)
+    usual, _ = module(x, queries=tokens(COUNT))
+    given = {"sharing.sink": torch.full((HEADS,), 50.0)}
+    drained, _ = torch.func.functional_call(module, given, (x,), {"queries": tokens(COUNT)})
+    torch.testing.assert_close(drained, module.out.bias.expand_as(drained))
+    assert not torch.allclose(usual, drained)

@@ -16,7 +16,7 @@ from attnviz.attention import OPTIONS as OFFERED
 from attnviz.attention import VARIANTS, MultiHead, Softmax, Variant
 from attnviz.attention.cosine import Cosine
 from attnviz.attention.multihead import GroupedQuery, MultiQuery
-from attnviz.attention.normalisers import entmax, mixed
+from attnviz.attention.normalisers import NORMALISERS, entmax, mixed
 from attnviz.attention.options import named
 from attnviz.types import Mask, Tokens
 
@@ -283,3 +283,15 @@ def test_other_variants_take_no_options(kind: type[Variant]) -> None:
 def test_options_have_names() -> None:
     assert named({"normaliser": "entmax15", "qk_norm": True}) == "entmax 1.5, QK-norm"
     assert named({"normaliser": "softmax", "sink": ""}) == ""
+
+
+def test_top_is_of_eight_keys_where_nobody_chose() -> None:
+    patches = Tokens.patches(3, 4)
+    for options, count in (({}, 8), ({"top": 3}, 3), ({"top": 12}, 12), ({"top": 99}, 12)):
+        _, (call,) = MultiHead(WIDTH, HEADS, normaliser="top", **options)(noise(12, WIDTH).float(), queries=patches)
+        assert ((call.token_map() > 0).sum(-1) == count).all()
+    scores = noise(2, 5, 12)
+    torch.testing.assert_close(NORMALISERS["top"](scores, None)[0], NORMALISERS["top"](scores, None, count=8)[0])
+    plain = MultiHead(WIDTH, HEADS)
+    assert not plain.sharing.chosen
+    assert plain.sharing.rule() == Softmax()

@@ -145,6 +145,7 @@ def test_the_product_is_not_quite_stochastic_and_says_so() -> None:
     assert 1e-4 < (call.token_map().sum(-1) - 1).abs().max() < 0.02
     assert (call.token_map() < 0).any()
     assert (call.rule.kind, call.rule.stochastic, call.rule.exact) == ("effective", False, True)
+    assert call.rule.axes == ("head", "query", "key")
     assert "CLS" in call.rule.caveat
     found = call.maps()
     assert {name: (m.kind, m.stochastic) for name, m in found.items()} == {
@@ -152,6 +153,9 @@ def test_the_product_is_not_quite_stochastic_and_says_so() -> None:
         "inverse between landmarks": ("landmarks", False),
         "landmarks to keys": ("landmarks", True),
     }
+    assert [m.axes for m in found.values()] == [
+        ("head", "query", "landmark"), ("head", "landmark", "landmark"), ("head", "landmark", "key")
+    ]  # fmt: skip
     first, middle, last = (m.array for m in found.values())
     torch.testing.assert_close(first @ middle @ last, call.token_map())
     assert call.weights(rows=[2]).shape == call.scores(rows=[2]).shape == (HEADS, 1, 16)
@@ -193,6 +197,7 @@ def test_cost_in_numbers() -> None:
     assert cost.parameters == 262_144
     assert cost.multiply_adds == 4 * 1024 * 256**2 + 4 * 1024 * 64 * 256 + 2 * 64**2 * 256 + 24 * 8 * 64**3
     assert cost.map_bytes == 4 * 8 * (2 * 1024 * 64 + 64**2)
+    assert cost.state_bytes == 0
     network, x = made(), features(COUNT)
     inside = 4 * COUNT * 4 * WIDTH  # scores and mixing of the outer factors, in the fused kernel
     counted = multiply_adds(lambda: network(x, queries=plain(COUNT)))

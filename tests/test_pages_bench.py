@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from attnviz.attention import VARIANTS
+from attnviz.measures.heads import MEASURES
 from attnviz.models import IMAGES, TEXTS, store
 from attnviz.ui import bench, cache
 from tests import made_up_bench
@@ -100,8 +101,9 @@ def test_a_model_without_cls_has_no_share_on_it():
     turned(at, "heads")
     said = " ".join(m.value for m in at.markdown)
     assert "Share on neighbours" in said
-    assert "Share on CLS" not in said
-    assert "Share on CLS" not in at.selectbox(key="order").options
+    title = MEASURES["prefix"].title
+    assert title not in said
+    assert title not in at.selectbox(key="order").options
 
 
 def test_the_models_are_those_shipped_then_those_of_the_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from attnviz.attention import POSITIONS
 from attnviz.attention.positions import no_positions, resize_table, sine_cosine, sine_cosine_2d
@@ -117,3 +119,35 @@ def test_resizing_keeps_prefix_and_neighbourhood(grid: tuple[int, int]) -> None:
     rows = resize_table(ramp, 0, (4, 4), grid).unflatten(0, grid)[..., 0]
     assert (rows.diff(dim=0) > 0).all()
     assert rows.diff(dim=1).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("old", "new"), [((8, 8), (3, 3)), ((4, 6), (7, 3)), ((3, 5), (9, 9)), ((9, 4), (2, 4))])
+def test_resizing_is_that_of_pillow(old: tuple[int, int], new: tuple[int, int]) -> None:
+    """A bicubic filter as wide as the step: where a table shrinks it is smoothed first."""
+    table = torch.randn(1 + old[0] * old[1], 2, generator=torch.Generator().manual_seed(0))
+    found = resize_table(table, 1, old, new)
+    for feature in range(2):
+        grid = Image.fromarray(table[1:, feature].unflatten(0, old).numpy())
+        expected = np.asarray(grid.resize(new[::-1], Image.Resampling.BICUBIC))
+        np.testing.assert_allclose(found[1:, feature].unflatten(0, new).numpy(), expected, atol=1e-5)
+
+
+def test_a_checkerboard_shrinks_to_nothing() -> None:
+    board = torch.tensor([[(-1.0) ** (i + j)] for i in range(8) for j in range(8)])
+    assert resize_table(board, 0, (8, 8), (3, 3)).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("name", [name for name, scheme in POSITIONS.items() if not scheme.learned])
+def test_waves_are_of_base_ten_thousand_where_nobody_chose(name: str) -> None:
+    table = POSITIONS[name].table
+    torch.testing.assert_close(table(GRID, 16), table(GRID, 16, 1e4))
+    if table is not no_positions:
+        assert not torch.allclose(table(GRID, 16), table(GRID, 16, 9e3))
+
+
+def test_what_a_scheme_is() -> None:
+    """Learned tables start from one; those of rows and columns need a grid; what tells distances has no table."""
+    kinds = {n: (s.learned, s.grid, s.relative is not None) for n, s in POSITIONS.items()}
+    assert {n for n, (learned, _, _) in kinds.items() if learned} == {"learned", "learned1d", "learned2d"}
+    assert {n for n, (_, grid, _) in kinds.items() if grid} == {"learned2d", "sine2d"}
+    assert {n for n, (_, _, relative) in kinds.items() if relative} == {"rotary", "alibi", "shaw", "t5"}

@@ -171,9 +171,22 @@ def test_patches_that_have_lost_their_place_are_refused() -> None:
 
 
 def test_decoding_on_a_grid_knows_the_places_of_new_patches() -> None:
-    layer, grid = Proximity(WIDTH, HEADS, sigma=1.0).double(), Tokens.patches(2, 3)
-    x = noise(6, WIDTH)
-    whole, _ = layer(x, queries=grid, mask=Mask(causal=True))
-    _, _, past = layer.decode(x[:3], queries=Tokens.patches(1, 3), keys=Tokens.patches(1, 3))
-    y, _, _ = layer.decode(x[3:], past, queries=Tokens.patches(1, 3), keys=grid)
-    torch.testing.assert_close(y, whole[3:])
+    layer, grid = Proximity(WIDTH, HEADS, sigma=1.0).double(), Tokens.patches(4, 2)
+    x = noise(8, WIDTH)
+    whole, (call,) = layer(x, queries=grid, mask=Mask(causal=True))
+    _, _, past = layer.decode(x[:2], queries=Tokens.patches(1, 2), keys=Tokens.patches(1, 2))
+    y, (new,), _ = layer.decode(x[2:], past, queries=Tokens.patches(3, 2), keys=grid)
+    torch.testing.assert_close(y, whole[2:])
+    torch.testing.assert_close(new.token_map(), call.token_map()[:, 2:])
+
+
+def test_cost_of_two_lengths() -> None:
+    """Two projections; a curve mixes n_q x n_k pairs, and where there is no curve all queries share one mean."""
+    for bias in (False, True):
+        parameters = 2 * WIDTH**2 + 2 * WIDTH * bias
+        curve, even = Proximity(WIDTH, HEADS, bias=bias).cost(3, 8), Uniform(WIDTH, HEADS, bias=bias).cost(3, 8)
+        assert curve.parameters == even.parameters == parameters
+        assert curve.multiply_adds == (3 + 8) * WIDTH**2 + 3 * 8 * WIDTH
+        assert even.multiply_adds == (3 + 8) * WIDTH**2 + 8 * WIDTH
+        for cost in (curve, even):
+            assert (cost.map_bytes, cost.state_bytes) == (4 * HEADS * 3 * 8, 4 * 8 * WIDTH)

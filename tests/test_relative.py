@@ -96,6 +96,23 @@ def test_order_counts_and_a_prefix_has_no_place(scheme: str) -> None:
         answer(x, "mine")
 
 
+@pytest.mark.parametrize("scheme", [name for name in MADE if name != "rotary"])
+def test_pairs_of_a_prefix_are_left_as_they_are(scheme: str) -> None:
+    """CLS as query and as key: nothing is added to its scores, and no vector of a distance to what it gives or gets."""
+    network = made(scheme, tokens=GRID)
+    _, (call,) = network(noise(13, WIDTH), queries=GRID)
+    added = call.scores(stage="biased") - call.scores(stage="scaled")
+    assert not added[:, 0].any()
+    assert not added[:, :, 0].any()
+    assert (added[:, 1:, 1:].abs().amax((-1, -2)) > 1e-3).all()
+    torch.testing.assert_close(call.output[:, 0], (call.token_map() @ call.value)[:, 0])
+    if scheme == "shaw values":
+        none = torch.zeros(13, dtype=torch.bool)
+        none[0] = True  # who sees CLS alone gets its value as it is
+        _, (alone,) = network(noise(13, WIDTH), queries=GRID, mask=Mask(key_keep=none))
+        torch.testing.assert_close(alone.output, alone.value[:, :1].expand_as(alone.output))
+
+
 def test_with_normalisers_and_silenced_heads() -> None:
     """Sinks, talking heads and other normalisers see the same biases; a silenced head keeps no vectors of distances."""
     for scheme in MADE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
+from inspect import signature
 from itertools import product
 from typing import Any
 
@@ -217,6 +218,29 @@ def test_shaw_of_hugging_face() -> None:
     torch.testing.assert_close(network(x, queries=row(12))[0], twin(x)[0])
 
 
+@pytest.mark.parametrize(
+    ("kind", "chosen"),
+    [(Rotary, {"base": 1e4}), (Alibi, {"strength": 1.0}), (Shaw, {"clip": 16, "values": False}),
+     (T5Buckets, {"buckets": 32, "longest": 128, "causal": False})],
+)  # fmt: skip
+def test_what_nobody_chose(kind: type[Relative], chosen: dict[str, float]) -> None:
+    """The numbers of the papers."""
+    parameters = signature(kind.__init__).parameters.values()
+    assert {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "tokens"} == chosen
+    offsets = torch.arange(-300, 300)
+    assert torch.equal(t5_bucket(offsets), t5_bucket(offsets, 32, 128, causal=False))
+
+
+def test_tables_of_distances_start_small() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shaw, buckets = Shaw(HEADS, 64, clip=500, values=True), T5Buckets(64, DIM, buckets=500)
+    assert shaw.key_table.shape == shaw.value_table.shape == (1001, 64)  # type: ignore[union-attr]
+    assert buckets.table.shape == (64, 500)
+    for table in (shaw.key_table, shaw.value_table, buckets.table):
+        assert table.std().item() == pytest.approx(0.02, rel=0.03)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_shaw_by_double_loop(causal: bool) -> None:
     """Keys and values with their vectors written out; the gradient of the map is autograd's."""
@@ -237,3 +261,6 @@ def test_shaw_by_double_loop(causal: bool) -> None:
     (expected,) = torch.autograd.grad((output * noise(*output.shape, seed=7)).sum(), weights)
     expected = expected.tril() if causal else expected
     torch.testing.assert_close(call.map_gradient(noise(*output.shape, seed=7)), expected)
+    gate = noise(HEADS, 1, 1, seed=8)
+    torch.testing.assert_close(replace(call, gate=gate).rule.mix(replace(call, gate=gate)), gate * output.detach())
+    torch.testing.assert_close(replace(call, gate=gate).map_gradient(noise(*output.shape, seed=7)), gate * expected)

@@ -98,3 +98,18 @@ def test_products_spread_like_the_root_of_the_dimension_until_they_are_scaled():
     np.testing.assert_allclose(found["spread"], np.sqrt(dims), rtol=0.08)
     assert found["plain"][-1] > 0.9
     assert abs(found["scaled"][-1] - found["scaled"][1]) < 0.05
+
+
+def test_scaled_products_are_alike_at_every_dimension():
+    """Divided by the root: at 4 and 1,024 dimensions the largest of sixteen weights is as large. By d it would fall."""
+    found = reweigh.spread_of_products(np.array([4, 1024]))["scaled"]
+    wide = np.random.default_rng(1).normal(size=(20_000, 16))  # what the scores tend to: standard normal numbers
+    largest = (np.exp(wide) / np.exp(wide).sum(-1, keepdims=True)).max(-1).mean()
+    np.testing.assert_allclose(found, largest, atol=0.03)
+
+
+def test_what_nobody_chose() -> None:
+    usual, said = reweigh.spread_of_products(np.array([4])), reweigh.spread_of_products(np.array([4]), 16, 400, 0)
+    assert {name: values.tolist() for name, values in usual.items()} == {n: v.tolist() for n, v in said.items()}
+    assert list(usual) == ["spread", "plain", "scaled"]
+    np.testing.assert_array_equal(reweigh.softmax(E), reweigh.softmax(E, -1))

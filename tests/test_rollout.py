@@ -231,6 +231,19 @@ def test_ties_stay_together():
     assert thin(entries, ~every, 0.9).tolist() == entries.tolist()
 
 
+def test_shares_are_of_what_may_go_and_counted_in_whole_entries():
+    """Zeros of a mask are none of the entries; 0.29 of a hundred is 29, though .29 * 100 is 28.999..."""
+    row = torch.tensor([0.0, 0.0, 0.2, 0.3, 0.5], dtype=torch.float64)
+    hundred = torch.arange(1.0, 101, dtype=torch.float64) / 100
+    for batch in (row[None], row.expand(2, -1)):  # one row is selected from, several are sorted
+        found = thin(batch, torch.ones(5, dtype=torch.bool), 0.5)
+        assert found.tolist() == [[0, 0, 0, 0.3, 0.5]] * len(batch)
+    for batch in (hundred[None], hundred.expand(2, -1)):
+        for share in range(100):
+            gone = (thin(batch, torch.ones(100, dtype=torch.bool), share / 100) == 0).sum(-1)
+            assert gone.tolist() == [share] * len(batch)
+
+
 def test_uniform_attention_is_not_thinned():
     """Nothing is smaller than anything else, so no place in the picture may be favoured."""
     tokens = Tokens.patches(3, 7, ("CLS",))
@@ -393,6 +406,40 @@ def test_raw_attention_is_one_layers_row():
         raw.attention(trace, layer=3)
 
 
+def test_raw_attention_of_a_token_with_nothing_to_attend_to_stays():
+    none = torch.zeros(17, dtype=torch.bool)
+    trace = random_trace(mask=Mask(key_keep=none))
+    assert torch.equal(raw.attention(trace), trace.readout["main"])
+    one = torch.ones(1, 17, 17, dtype=torch.bool)
+    one[:, 4] = False
+    trace = random_trace(mask=Mask(keep=one))
+    expected = trace.readout["main"] @ trace.calls[-1].token_map().mean(0)
+    expected[4] += trace.readout["main"][4]
+    assert torch.allclose(raw.attention(trace), expected)
+
+
+DEFAULTS = {
+    "rollout": {"start": "readout", "fusion": "mean", "alpha": 0.5, "discard": 0.0, "by_row": False, "first": 0,
+                "last": None},
+    "raw attention": {"start": "readout", "fusion": "mean", "layer": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_method_without_options_has_the_usual_ones(name):
+    """The numbers without options are those of every default written out, and each option is heard."""
+    model = Fake(random_trace(1, (3, 7)))
+    usual = attnviz.explain(name, model, model.sample)
+    assert torch.equal(usual, attnviz.explain(name, model, model.sample, **DEFAULTS[name]))
+    other = {"start": 3, "fusion": "max", "alpha": 0.4, "discard": 0.5, "first": 1, "last": 1, "layer": 1}
+    for option in DEFAULTS[name].keys() & other.keys():
+        found = attnviz.explain(name, model, model.sample, **{option: other[option]})
+        assert not torch.allclose(usual, found), option
+    if name == "rollout":
+        expected = model.trace.readout["main"].numpy() @ reference(model.trace, 0.5)
+        assert np.allclose(usual, expected, atol=1e-12)
+
+
 class Sizes(TorchDispatchMode):
     """Notes the shape of every tensor that any operation creates."""
 
@@ -507,3 +554,26 @@ def test_special_tokens_of_a_text_are_no_words():
     assert one_row(alone, "mean", torch.zeros(1)).tolist() == [1]
     call = AttentionCall("layer 1", 0, Softmax(), *torch.randn(3, 1, 4, 8), queries=tokens, keys=tokens)
     assert droppable(call, [0, 1, 2, 3]).nonzero().tolist() == [[1, 2], [2, 1]]
+
+
+def test_residual_norms_of_a_stage_whose_layers_count_on():
+    """Layers three and four are the first two of their stage; lengths are means over tokens."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = Tokens.patches(1, 3, stream="stage 2")
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    calls, projection = [], torch.randn(2, 5, 7, generator=generator, dtype=torch.float64)
+    for layer in (3, 4):
+        query, key, value, output = draw(2, 3, 4), draw(2, 3, 4), draw(2, 3, 5), draw(2, 3, 5)
+        calls.append(AttentionCall("x", layer, Softmax(), query, key, value, tokens, tokens, output=output,
+                                   projection=projection))  # fmt: skip
+    residuals = tuple(draw(3, 7) for _ in range(3))
+    trace = replace(trace_of(calls, torch.ones(3), "stage 2"), residuals={"stage 2": residuals})
+    before, added = residual_norms(trace, "stage 2")
+    assert before.shape == added.shape == (2,)
+    for at, call in enumerate(calls):
+        wide = call.output[0] @ projection[0] + call.output[1] @ projection[1]
+        assert torch.allclose(before[at], residuals[at].square().sum(-1).sqrt().mean(-1))
+        assert torch.allclose(added[at], wide.square().sum(-1).sqrt().mean(-1))

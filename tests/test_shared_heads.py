@@ -128,3 +128,11 @@ def test_the_cache_holds_what_is_shared() -> None:
     _, _, past = network.decode(noise(COUNT, WIDTH), queries=ROW, keys=ROW)
     assert [tuple(part.shape) for part in past] == [(1, COUNT, 6), (1, COUNT, 6)]
     assert sum(4 * part.numel() for part in past) == network.cost(COUNT, COUNT).state_bytes
+
+
+@pytest.mark.parametrize(("made", "shared_by"), [(MultiHead, 4), (GroupedQuery, 2), (MultiQuery, 1)])
+def test_the_cache_grows_with_the_keys_and_not_with_the_queries(made: type[MultiHead], shared_by: int) -> None:
+    network = made(WIDTH, HEADS)
+    for n_q, n_k in ((3, 8), (8, 3), (1, 5)):
+        assert network.cost(n_q, n_k).state_bytes == 4 * 2 * n_k * shared_by * 6
+        assert network.cost(n_q, n_k).map_bytes == 4 * HEADS * n_q * n_k

@@ -203,6 +203,18 @@ def test_swin(shift: int) -> None:
     torch.testing.assert_close(x + y, expected, atol=1e-5, rtol=0)
 
 
+def test_pairs_beyond_the_tile_have_no_offset() -> None:
+    """What is drawn of the scores before the mask: a number for each offset of the table, nothing for farther pairs."""
+    module = randomised(Window2d(WIDTH, HEADS, tile=(2, 3)))
+    _, (call,) = module(features(24), queries=GRID)
+    added = (call.scores(stage="biased") - call.scores(stage="scaled")).detach()
+    cells = list(itertools.product(range(4), range(6)))
+    for (i, (r, c)), (j, (s, d)) in itertools.product(enumerate(cells), repeat=2):
+        inside = abs(s - r) < 2 and abs(d - c) < 3
+        expected = module.offsets[:, s - r + 1, d - c + 2].detach() if inside else torch.zeros(HEADS).double()
+        torch.testing.assert_close(added[:, i, j], expected, atol=1e-12, rtol=0)
+
+
 # Costs and refusals
 
 
@@ -225,6 +237,14 @@ def test_cost_in_numbers() -> None:
     shared = Window(256, 8, radius=31, kv_heads=2, bias=False)  # keys and values of two heads of 32 features
     assert shared.cost(1024, 1024).state_bytes == 4 * 2 * 32 * 2 * 32
     assert Window(256, 8, radius=2000, bias=False).cost(1024, 1024) == MultiHead(256, 8, bias=False).cost(1024, 1024)
+
+
+def test_offsets_start_small() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        table = Window2d(64, 64, tile=(8, 6)).offsets
+    assert table.shape == (64, 15, 11)
+    assert table.std().item() == pytest.approx(0.02, rel=0.03)
 
 
 def test_sizes_that_make_no_sense() -> None:

@@ -59,6 +59,20 @@ def test_a_word_is_masked_where_all_of_it_is():
                                [False] * 4]  # fmt: skip
 
 
+def test_a_word_is_open_where_one_of_its_pieces_is():
+    tokens = Tokens(("a", "b", "…c"), None, 0, "main", (0, 1, 1))
+    words = grouping(tokens, whole_words=True)
+    one_key = np.array([[False, True, False]] * 3)
+    one_query = one_key.T
+    assert not grouped_mask(one_key, words, words).any()
+    assert not grouped_mask(one_query, words, words).any()
+    assert grouped_mask(one_key | np.array([False, False, True]), words, words).tolist() == [[False, True]] * 2
+    assert grouped_mask(one_query | np.array([[False], [False], [True]]), words, words).tolist() == [
+        [False] * 2,
+        [True] * 2,
+    ]
+
+
 def test_tokens_without_words_are_refused():
     with pytest.raises(ValueError, match="no pieces"):
         grouping(Tokens(("a", "b")))

@@ -1,4 +1,4 @@
-"""Numbers about attention heads: how far they look, how sharply, and how much goes to CLS, to themselves, next door.
+"""Numbers about attention heads: how far they look, how sharply, and how much goes to CLS and registers or near by.
 
 Every measure is a mean over patch queries; the rows of CLS and registers are not counted. Where tokens have no grid,
 the distance is in positions of the sequence. To add a measure: one function of rows and one line in MEASURES.
@@ -115,7 +115,7 @@ def neighbour_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
 MEASURES: dict[str, Measure] = {
     "distance": Measure("Mean attention distance", "patches", "Most local", "Most global", distance_rows),
     "entropy": Measure("Entropy / log n", "", "Sharpest", "", entropy_rows),
-    "prefix": Measure("Share on CLS", "%", "", "Most on CLS", prefix_rows),
+    "prefix": Measure("Share on CLS and registers", "%", "", "Most on CLS and registers", prefix_rows),
     "self": Measure("Share on itself", "%", "", "", self_rows),
     "neighbours": Measure("Share on neighbours", "%", "", "", neighbour_rows),
 }
