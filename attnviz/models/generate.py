@@ -119,7 +119,7 @@ def continued(model: TextModel, sample: Sample, ids: Sequence[int]) -> Sample:
         said = "" if id < len(SPECIAL) else codecs.decode(model.subwords.bytes_of(id), "utf-8", errors="replace")
         inside = before.isalnum() and said[:1].isalnum()
         labels.append(model.subwords.label(id, inside=inside))
-        numbers.append(-1 if id < len(SPECIAL) else max(0, *numbers) + (not inside))
+        numbers.append(-1 if id < len(SPECIAL) else max(numbers, default=-1) + (not inside))
         before = said[-1:] or before
     everything = torch.cat([sample.inputs["main"], torch.tensor(ids, dtype=torch.long)])
     named = Tokens(tuple(labels), None, tokens.prefix, tokens.stream, tuple(numbers))
