@@ -55,7 +55,56 @@ def test_the_rate_rises_holds_and_falls():
     falling = text_run.TextRecipe(steps=100, rate=2.0, warmup=10)
     assert max(range(100), key=falling.rate_at) in (9, 10)
     short = text_run.TextRecipe(steps=6, rate=2.0)  # a warmup longer than the training does not eat it
-    assert max(short.rate_at(step) for step in range(6)) == 2.0
+    assert [short.rate_at(step) for step in range(6)] == pytest.approx([2 / 3, 4 / 3, 2.0, 2.0, 1.5, 0.5])
+    assert short.last == 6
+    assert [replace(short, until=until).last for until in (4, 6, 9)] == [4, 6, 6]
+
+
+def test_what_a_training_does_unless_its_recipe_says_otherwise():
+    """The shipped networks were trained with these numbers, which their cards do not say."""
+    recipe = text_run.TextRecipe(steps=1)
+    assert (recipe.warmup, recipe.hold, recipe.decay, recipe.clip) == (150, 0.0, 0.05, 1.0)
+    assert (recipe.batch, recipe.rate, recipe.average, recipe.seed) == (4096, 2e-3, 0.998, 0)
+
+
+def test_every_step_of_every_seed_draws_its_own_texts():
+    drawn: list[float] = []
+
+    def draw(network: Small, progress: float, random: np.random.Generator) -> torch.Tensor:
+        drawn.append(random.random())
+        return loss(network, progress, random)
+
+    for seed in (0, 1, 2):
+        run = text_run.TextRun(small(), replace(RECIPE, seed=seed), draw, CPU)
+        for _ in range(3):
+            run.advance()
+    assert len(set(drawn)) == 9, "nor is step 1 of seed 0 step 0 of seed 1"
+
+
+def test_a_gradient_is_clipped_before_it_is_followed(monkeypatch: pytest.MonkeyPatch):
+    run, norms = text_run.TextRun(small(), replace(RECIPE, clip=0.25), lambda *given: 1000 * loss(*given), CPU), []
+    step = run.optimisers[0].step
+
+    def looked_at() -> None:
+        norms.append(torch.cat([p.grad.flatten() for p in run.network.parameters() if p.grad is not None]).norm())
+        step()
+
+    monkeypatch.setattr(run.optimisers[0], "step", looked_at)
+    run.advance()
+    assert norms[0].item() == pytest.approx(0.25, rel=1e-3)
+
+
+def test_seconds_add_up_and_losses_are_means(monkeypatch: pytest.MonkeyPatch):
+    """By a clock that moves on by a second whenever it is read, and losses that count."""
+    ticks, losses, seen = iter(range(100)), iter(range(1, 100)), list[text_run.Stand]()
+    monkeypatch.setattr(text_run.time, "perf_counter", lambda: next(ticks))
+
+    def counted(network: Small, progress: float, random: np.random.Generator) -> torch.Tensor:
+        return network.last.bias.sum() * 0 + next(losses)
+
+    _, seconds = text_run.trained(small(), RECIPE, counted, CPU, seen.append, every=4)
+    assert seconds == 6
+    assert [(stand.share, stand.loss, stand.seconds) for stand in seen] == [(4 / 6, 2.5, 4), (1, 5.5, 6)]
 
 
 def test_a_longer_schedule_goes_on_from_where_the_rate_was_held(tmp_path: Path):
@@ -113,6 +162,20 @@ def test_a_shelf_draws_texts_of_one_length_and_every_token_alike():
     assert np.allclose(share, tokens, atol=0.12)
 
 
+def test_the_first_text_of_a_shelf_is_drawn_no_more_often_than_the_last():
+    random = np.random.default_rng(0)
+    shelf = text_run.Shelf([1, 1], random)
+    found = np.bincount([int(shelf.draw(1, random, among=1)[0]) for _ in range(400)])
+    assert found.tolist() == pytest.approx([200, 200], abs=50)
+
+
+def test_texts_meet_other_neighbours_each_time():
+    shelf = text_run.Shelf([5] * 64, np.random.default_rng(0))
+    drawn = [frozenset(shelf.draw(20, np.random.default_rng(seed)).tolist()) for seed in range(300)]
+    met = {other for texts in drawn if 7 in texts for other in texts}
+    assert len(met) > 20, "not only those beside it on the shelf"
+
+
 def test_padding():
     ids, keep = text_run.padded([[5, 6, 7], [8]], CPU)
     assert ids.tolist() == [[5, 6, 7], [8, PAD, PAD]]
@@ -123,7 +186,9 @@ def test_padding():
 
 
 def test_matrices_inside_go_to_muon_and_the_rest_to_adamw():
-    muon, plain = text_run.text_optimisers(small(), RECIPE)
+    muon, plain = text_run.text_optimisers(small(), replace(RECIPE, decay=0.07))
+    assert [group["weight_decay"] for group in (*muon.param_groups, *plain.param_groups)] == [0.07, 0.0]
+    assert plain.param_groups[0]["betas"] == (0.9, 0.98)
     assert [p.shape for group in muon.param_groups for p in group["params"]] == [(4, 4)]
     assert len([p for group in plain.param_groups for p in group["params"]]) == 3
 
