@@ -86,6 +86,13 @@ def test_the_loss_in_parts_is_the_cross_entropy_with_its_gradients(tokens: int):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_of_no_piece_the_loss_is_none_and_of_an_unlikely_one_finite():
+    none = next_piece_loss(torch.zeros(0, 8), torch.zeros(30, 8), torch.zeros(30), torch.zeros(0, dtype=torch.long))
+    assert none.item() == 0
+    bias = torch.tensor([0.0, 40.0])
+    assert next_piece_loss(torch.zeros(1, 8), torch.zeros(2, 8), bias, torch.tensor([0])).item() == pytest.approx(40)
+
+
 def test_a_training_writes_weights_that_open_and_a_card_with_its_facts(data: Path, tmp_path: Path):
     card = stories.run_stories(tmp_path / "out", CPU, silent, size=SIZE)
     facts = json.loads((tmp_path / "out" / "config.json").read_text())["facts"]
