@@ -39,8 +39,10 @@ def test_every_variant_fits_the_bench(name: str) -> None:
 def test_equal_parameters_are_equal(name: str) -> None:
     goal = bench.parameters(bench.SHAPE)
     assert bench.needs_equal(name) == (abs(bench.parameters(bench.recipe_of(name).config) / goal - 1) > 0.1)
-    equal = bench.parameters(bench.recipe_of(name, bench.EQUAL).config)
+    recipe = bench.recipe_of(name, bench.EQUAL).config
+    equal, feature = bench.parameters(recipe), recipe.layers * (2 * recipe.width + 1)
     assert abs(equal / goal - 1) < 0.005
+    assert goal - feature < equal <= goal, "one more hidden feature would be too many"
 
 
 def test_no_mlp_makes_up_for_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +94,7 @@ def test_what_is_written_is_what_was_measured(tmp_path: Path) -> None:
     model = open_vit(tmp_path / "mha")
     found = evaluate(model, DATA["digits"]("val"), removed=False)
     assert found["top1"] == row["top1"]
+    assert "top1_with_patches" not in row, "no network of the bench has learned to do without some"
     assert row["interval"] == interval(row["top1"], 450)
     assert str(row["top1"]) in (tmp_path / "mha" / "card.md").read_text()
 

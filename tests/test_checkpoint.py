@@ -158,3 +158,48 @@ def test_a_fingerprint_hangs_on_names_and_numbers_only() -> None:
     next(iter(changed.values())).view(-1)[0] += 1
     assert fingerprint(TINY, changed) != fingerprint(TINY, first)
     assert fingerprint(replace(TINY, decay=0.1)) != fingerprint(TINY)
+
+
+def test_a_fingerprint_hangs_on_shapes_and_on_which_parameter_is_which() -> None:
+    one, other = torch.arange(6.0), torch.arange(6.0, 12.0)
+    found = {
+        fingerprint({"a": one, "b": other}),
+        fingerprint({"a": other, "b": one}),
+        fingerprint({"a": one, "c": other}),
+        fingerprint({"a": one.reshape(2, 3), "b": other}),
+        fingerprint({"a": one.reshape(3, 2), "b": other}),
+    }
+    assert len(found) == 5
+
+
+def test_a_state_keeps_the_seconds_that_were_spent(tmp_path: Path) -> None:
+    kept = text_run.TextRun(Small(), TEXT, loss, CPU)
+    kept.seconds = 1234.5
+    kept.save(tmp_path / "state.pt")
+    later = text_run.TextRun(Small(), TEXT, loss, CPU)
+    later.load(tmp_path / "state.pt")
+    assert later.seconds == 1234.5
+
+
+def test_pictures_go_on_from_the_seconds_that_were_spent(digits: Pictures, tmp_path: Path) -> None:
+    run = Run(TINY, digits, CPU)
+    run.seconds = 1000.0
+    run.save(tmp_path / "state.pt")
+    later = Run(TINY, digits, CPU)
+    later.load(tmp_path / "state.pt")
+    assert later.elapsed() >= 1000
+
+
+def test_a_cut_while_writing_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, path = text_run.TextRun(Small(), TEXT, loss, CPU), tmp_path / "state.pt"
+    run.save(path)
+    before = path.read_bytes()
+
+    def cut(state: object, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run.save(path)
+    assert path.read_bytes() == before

@@ -200,7 +200,9 @@ def test_every_variant_has_costs_at_every_size(name):
 
 def test_numbers_are_written_for_people():
     assert [costs.counted(v) for v in (12, 66_048, 5_242_880)] == ["12", "66\u00a0k", "5.24\u00a0M"]
+    assert [costs.counted(v) for v in (999, 1000, 999_999, 2e9)] == ["999", "1\u00a0k", "1000\u00a0k", "2\u00a0G"]
     assert [costs.memory(v) for v in (12, 65_536, 2**21)] == ["12\u00a0B", "64\u00a0kB", "2\u00a0MB"]
+    assert [costs.memory(v) for v in (1023, 1024, 1_030_000)] == ["1023\u00a0B", "1\u00a0kB", "1010\u00a0kB"]
     assert [costs.factor(a, 4) for a in (1, 4, 100)] == ["0.25 x", "1 x", "25 x"]
 
 

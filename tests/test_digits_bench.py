@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from attnviz.models.nets import built
 from attnviz.training import __main__ as command
 from attnviz.training import digits
+from attnviz.training.data import DATA
 from attnviz.training.digits import BASE, NETWORKS, RESULTS, interval, recipe_of, results, run_digits, table
 
-pytestmark = pytest.mark.trains
+LEARNS = pytest.mark.trains
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +31,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, "".join(printed)
 
 
+@LEARNS
 def test_the_command_writes_a_row_for_each_network(written: tuple[Path, str]) -> None:
     rows = json.loads((written[0] / RESULTS).read_text())
     assert [row["name"] for row in rows] == list(NETWORKS)
@@ -43,6 +47,7 @@ def test_the_command_writes_a_row_for_each_network(written: tuple[Path, str]) ->
     assert list(written[0].iterdir()) == [written[0] / RESULTS]
 
 
+@LEARNS
 def test_the_command_prints_a_table(written: tuple[Path, str]) -> None:
     folder, printed = written
     rows = json.loads((folder / RESULTS).read_text())
@@ -54,6 +59,7 @@ def test_the_command_prints_a_table(written: tuple[Path, str]) -> None:
     assert "1,347 pictures to learn from, 450 held out, one of which makes 0.22 %" in printed
 
 
+@LEARNS
 def test_what_was_written_is_read_again(written: tuple[Path, str], tmp_path: Path) -> None:
     assert table(results(written[0])) == written[1]
     assert results(tmp_path) == []
@@ -73,6 +79,24 @@ def test_the_interval_is_students() -> None:
     assert interval([95, 95, 96, 97, 97]) == [96 - 1.24, 96 + 1.24]
     assert interval([96.0, 96.0, 96.0]) == [96, 96]
     assert interval([90.0, 100.0]) == [31.47, 100.0]
+    assert interval([0.0, 10.0]) == [0.0, 68.53]
+    assert interval([96.0]) is None
+
+
+def test_a_network_is_judged_by_its_first_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = DATA["digits"]("val")
+    network = built(replace(BASE.config, layers=1))
+    monkeypatch.setattr(digits, "train", lambda recipe, **given: (network, 1.23))
+    monkeypatch.setattr(digits, "evaluate", lambda model, held, removed: {"top1": 91.0, "top5": 99.0})
+    assert digits.trained(BASE, held, held, torch.device("cpu"), lambda name, progress: None) == (91.0, 1.2)
+
+
+def test_what_is_shipped_is_the_table_of_these_networks_and_seeds() -> None:
+    rows = results()
+    assert [row["name"] for row in rows] == list(NETWORKS)
+    for row in rows:
+        assert row["seeds"] == [*range(digits.SEEDS)] == [0, 1, 2, 3, 4]
+        assert row["interval"] == interval(row["accuracy"])
 
 
 def test_all_networks_follow_one_recipe() -> None:
@@ -83,6 +107,7 @@ def test_all_networks_follow_one_recipe() -> None:
         assert recipe.config.size == 8
 
 
+@LEARNS
 def test_what_is_done_is_not_trained_again(written: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, before = written[0], results(written[0])
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from attnviz.attention import VARIANTS
-from attnviz.models.generate import Settings, continued, drawn, expected, left, steps, text_of, words
+from attnviz.models.generate import Settings, begins_word, continued, drawn, expected, left, steps, text_of, words
 from attnviz.models.subwords import BOS, EOS, MASK, SPECIAL, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TextModel
@@ -124,6 +124,25 @@ def test_temperature_top_k_and_top_p_by_hand():
     assert (left(chances, Settings(temperature=1.0, top_k=2, top_p=0.5)) > 0).tolist() == [False, True, False, False]
 
 
+def test_of_equally_likely_pieces_the_first_stay_and_no_more_than_reach_the_share():
+    alike = torch.full((8,), 0.125, dtype=torch.float64)
+    halves = ({"top_k": 4, "top_p": 1.0}, {"top_p": 0.5})  # the first four together reach a half
+    for half in halves:
+        assert left(alike, Settings(temperature=1.0, **half)).tolist() == [0.25] * 4 + [0] * 4
+    assert left(alike, Settings(temperature=0)).tolist() == [1] + [0] * 7
+    assert left(alike, Settings(temperature=1.0, top_k=99, top_p=1.0)).tolist() == alike.tolist()
+
+
+def test_what_was_impossible_stays_impossible():
+    chances = torch.tensor([0.0, 0.75, 0.25, 0.0], dtype=torch.float64)
+    for settings in (Settings(temperature=5.0, top_p=1.0), Settings(temperature=5.0, top_k=4)):
+        assert (left(chances, settings) > 0).tolist() == [False, True, True, False]
+
+
+def test_unless_told_otherwise_it_draws_a_little_colder_than_it_expects():
+    assert Settings() == Settings(temperature=0.7, top_k=0, top_p=0.95, seed=0)
+
+
 @pytest.mark.parametrize("wrong", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5}])
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ValueError, match="top-p"):
@@ -137,6 +156,15 @@ def test_draws_follow_the_probabilities_and_depend_on_seed_and_place_alone():
     assert 0.6 < found.count(1) / 400 < 0.8
     assert found.count(0) == 0
     assert len({tuple(drawn(torch.full((50,), 0.02), seed, place) for place in range(5)) for seed in range(20)}) == 20
+
+
+def test_seed_and_place_are_no_one_number():
+    """Else the text of one seed would be that of the next, a piece later; and no seed is too large."""
+    chances = torch.full((10_000,), 1e-4)
+    assert len({drawn(chances, seed, 10 - seed) for seed in range(5)}) == 5
+    assert len({drawn(chances, 0, place) for place in range(600)}) > 550
+    assert len({drawn(chances, seed, 0) for seed in range(600)}) > 550
+    assert drawn(chances, 2**70, 1) != drawn(chances, 2**70, 2)
 
 
 def test_the_same_beginning_settings_and_seed_give_the_same_text(model: TextModel):
@@ -159,6 +187,8 @@ def test_steps_say_what_was_expected_and_what_was_left(model: TextModel):
     torch.testing.assert_close(step.expected, expected(logits), atol=1e-6, rtol=1e-4)
     assert (step.left > 0).sum() == 5
     assert step.left[step.id] > 0
+    assert step.id == drawn(step.left, 0, len(ids))
+    assert step.expected.dtype == torch.float64  # so that rounding decides no draw
     assert step.expected.sum() == pytest.approx(1)
     assert step.left.sum() == pytest.approx(1)
     assert step.expected[[id for id in range(len(SPECIAL)) if id != EOS]].sum() == 0
@@ -180,6 +210,8 @@ def test_a_word_ends_before_the_next_one_begins(model: TextModel):
         found = words(model, ids, Settings(seed=count), count)
         starts = [model.subwords.bytes_of(id).startswith(b" ") for id in found if id != EOS]
         assert sum(starts[1:]) + 1 == count
+    assert begins_word(model.subwords, EOS)
+    assert [begins_word(model.subwords, model.subwords.ids(text)[-1]) for text in ("a dog", "dog,")] == [True, False]
 
 
 @pytest.mark.parametrize("text", ["é", "👩‍🚀", "犬", "שלום"])
@@ -210,11 +242,12 @@ def test_no_piece_of_the_vocabulary_is_called_by_something_unseen(model: TextMod
 def test_a_text_written_on_reads_as_if_it_had_been_typed(model: TextModel):
     text = "The little dog was running home, and the extraordinary cat wasn't."
     whole = model.prepare(text)
-    for cut in range(1, len(whole.inputs["main"]) - 1):
+    for cut in range(len(whole.inputs["main"]) - 1):
         begin = model.prepare(text_of(model.subwords, whole.inputs["main"][: cut + 1].tolist()))
         if len(begin.inputs["main"]) != cut + 1:
             continue  # cut inside a word, the beginning falls into other pieces
         on = continued(model, begin, whole.inputs["main"][cut + 1 :].tolist())
         assert torch.equal(on.inputs["main"], whole.inputs["main"])
         assert on.tokens["main"].labels == whole.tokens["main"].labels
+        assert on.tokens["main"].words == whole.tokens["main"].words
         assert on.digest != begin.digest

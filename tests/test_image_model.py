@@ -11,7 +11,7 @@ from PIL import Image
 
 import attnviz
 from attnviz.models import IMAGES, MIDDLE, Framing, ImageModel, Preparation
-from attnviz.models.image import made_small
+from attnviz.models.image import jpeg_coded, made_small
 from attnviz.training.data import DATA, coded, halved
 
 COLOUR = Preparation(8, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
@@ -82,6 +82,8 @@ def test_dark_ink_on_light_paper_is_turned_round() -> None:
     ink.paste(0, (3, 3, 5, 5))
     turned = np.asarray(GREY.picture(ink))
     assert (turned[0, 0], turned[4, 4]) == (0, 255)
+    greys = [np.asarray(GREY.picture(Image.new("L", (8, 8), grey))).max() for grey in (100, 127, 128, 200)]
+    assert greys == [100, 127, 127, 55], "light is more than half of white"
     already = Image.fromarray(turned)
     assert np.array_equal(np.asarray(GREY.picture(already)), turned)
 
@@ -93,6 +95,9 @@ def test_jpeg_traces_are_put_on_every_picture() -> None:
     assert np.array_equal(clean, np.asarray(noise))
     assert not np.array_equal(traced, clean)
     assert traced.shape == clean.shape
+    far, near = (abs(np.asarray(jpeg_coded(noise, quality)).astype(int) - clean).mean() for quality in (10, 90))
+    assert far > near + 10
+    assert jpeg_coded(noise.convert("L"), 85).mode == "L"
 
 
 def test_a_picture_is_made_small_as_the_training_pictures_were() -> None:
@@ -101,6 +106,20 @@ def test_a_picture_is_made_small_as_the_training_pictures_were() -> None:
     small = np.asarray(made_small(Image.fromarray(tile[0]), 64)).astype(int)
     assert abs(small - halved(tile)[0]).max() <= 1
     assert np.array_equal(np.asarray(made_small(Image.fromarray(tile[0]), 128)), tile[0])
+
+
+def test_a_picture_made_small_is_sharp_and_one_made_large_is_smooth() -> None:
+    """An edge is overshot on the way down, also just above the size of the network; on the way up it is bridged."""
+    for side in (300, 96):
+        darkest = []
+        for place in range(side // 2, side // 2 + 8):
+            edge = Image.new("L", (side, side), 100)
+            edge.paste(150, (place, 0, side, side))
+            darkest.append(np.asarray(made_small(edge, 64)).min())
+        assert min(darkest) < 100
+    edge = Image.new("L", (8, 8), 100)
+    edge.paste(150, (4, 0, 8, 8))
+    assert len(set(np.asarray(made_small(edge, 32))[16])) > 4
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -126,6 +145,8 @@ def test_a_sample_says_what_it_is(model: ImageModel, digit: Image.Image) -> None
     assert sample.image.size == (8, 8)
     assert sample.crop == (0, 0, 8, 8)
     assert sample.tokens["main"].grid == (4, 4)
+    wide = Image.new("L", (30, 10))
+    assert model.prepare(wide, Framing(zoom=2, across=1, down=0)).crop == (25, 0, 30, 5)
 
 
 def test_a_trace_through_the_models_interface(model: ImageModel, digit: Image.Image) -> None:

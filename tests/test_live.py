@@ -17,6 +17,7 @@ from attnviz.attention import VARIANTS
 from attnviz.models import ImageModel
 from attnviz.training import live
 from attnviz.training.live import EPOCH, Diverged, Plan, Race
+from attnviz.training.recipes import RECIPES
 from attnviz.training.track import FAILED, Track
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ MHA = VARIANTS["mha"].title
 
 BOTH = Plan(("mha", "uniform"), epochs=1)
 
-pytestmark = pytest.mark.trains
+LEARNS = pytest.mark.trains
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -76,6 +77,7 @@ def learned() -> Race:
 # ---- learning
 
 
+@LEARNS
 def test_a_short_run_learns_to_read(learned: Race):
     assert (learned.state, learned.notice) == ("done", "")
     accuracies = [moment.accuracy for moment in learned.lanes[0].moments]
@@ -90,6 +92,7 @@ def test_an_epoch_is_one_pass_over_the_digits():
     assert 10 * smallest // live.BATCH == EPOCH
 
 
+@LEARNS
 def test_the_maps_of_every_epoch_are_kept(learned: Race):
     assert live.watched().labels.tolist() == list(range(10))
     maps = [moment.maps[-1].array for moment in learned.lanes[0].moments]
@@ -98,6 +101,7 @@ def test_the_maps_of_every_epoch_are_kept(learned: Race):
     assert abs(maps[0] - maps[-1]).max() > 0.1
 
 
+@LEARNS
 def test_stop_and_resume_is_an_unbroken_run():
     track, whole, broken = Track(away=1000), Race(BOTH), Race(BOTH)
     while whole.step < whole.steps:
@@ -115,6 +119,23 @@ def test_stop_and_resume_is_an_unbroken_run():
         assert one.losses == other.losses
         for a, b in zip(one.network.parameters(), other.network.parameters(), strict=True):
             assert torch.equal(a, b)
+
+
+def test_a_plan_is_the_recipe_of_the_digits_made_short():
+    plan = Plan(("mha", "mha"), epochs=3, seed=4, options=(("sink", "key"),))
+    first, plain = plan.recipe(0), plan.recipe(1)
+    assert (first.steps, first.batch, first.rate, first.average, first.seed) == (60, 64, 8e-3, 0.9, 4)
+    assert (first.config.options, plain.config.options) == ({"sink": "key"}, {})
+    assert (first.config.pooling, first.config.prefix) == ("mean", ())
+    assert Plan.positions == RECIPES["vit-digits"].config.positions
+    assert plan.whole_title(1) == f"{MHA}, seed 4"
+    assert Plan(("mha",)).whole_title(0) == MHA
+    assert "positions: " in Plan(("mha",), positions="sine2d").whole_title(0)
+
+
+def test_a_race_that_nobody_can_run_has_no_epochs():
+    race = Race(Plan(()))
+    assert (race.state, race.epoch, race.step) == ("failed", 0, 0)
 
 
 def test_racers_see_the_same_pictures():
@@ -154,6 +175,7 @@ def test_the_seed_decides_and_the_process_is_left_alone():
     assert not torch.equal(same, other)
 
 
+@LEARNS
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_takes_a_step_or_says_why_not(variant: str):
     race = Race(Plan((variant,), epochs=1))
@@ -187,6 +209,7 @@ def test_a_variant_that_refuses_leaves_the_race_to_the_other(monkeypatch: pytest
 # ---- the model that comes out
 
 
+@LEARNS
 def test_what_was_trained_is_a_model_of_its_own(learned: Race):
     lane = learned.lanes[0]
     model = live.opened(lane, "Trained here: it")

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnviz.methods.rollout import relevance
 from attnviz.models.convolutions import InvertedResidual, round_channels, to_map, to_tokens
-from attnviz.models.mobilevit import MOBILEVITS, Hybrid, MobileViT, MobileViTConfig
+from attnviz.models.mobilevit import MOBILEVITS, Hybrid, MobileViT, MobileViTConfig, stage_tokens
 from attnviz.models.mobilevit2 import JointNorm, MobileViT2, mobilevit2
 from tests.mobilevit_twins import KINDS, LAYER_1, LAYER_2, hugging_face_twin, made, noise, their_state
 
@@ -201,6 +201,33 @@ def test_dropout_only_while_training() -> None:
     assert not torch.equal(network(pixels).logits["class"], network(pixels).logits["class"])
 
 
+def test_dropout_takes_away_what_a_branch_adds() -> None:
+    layer = made("v1", **SMALL).float().stages[0].blocks[0].train()
+    layer.dropout.p = 1.0
+    x = noise(256, 64).float()
+    assert torch.equal(layer(x, queries=stage_tokens(16, 16, "stage 3"))[0], x)
+    assert MobileViTConfig().dropout == 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_starts_calm_and_unsure(kind: str) -> None:
+    network, config = KINDS[kind]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        fresh = network(replace(config, **{**SMALL, "classes": 50}))
+    stem, mlp = fresh.stem.convolution.weight, fresh.stages[2].blocks[0].mlp[0].weight
+    assert stem.std().item() == pytest.approx((2 / (16 * 9)) ** 0.5, rel=0.15)
+    assert mlp.std().item() == pytest.approx(config.widths[2] ** -0.5, rel=0.1)
+    assert fresh.classify.weight.std().item() == pytest.approx(0.1 * fresh.classify.in_features**-0.5, rel=0.1)
+
+
+def test_channels_of_the_stem_have_bounds_and_hidden_features_a_step() -> None:
+    assert [mobilevit2(alpha).channels[0] for alpha in (0.25, 0.5, 2.0, 3.0)] == [16, 16, 64, 64]
+    with torch.device("meta"):
+        stages = MobileViT2(mobilevit2(0.5, mlp=1.25, **SMALL)).stages
+    assert [stage.blocks[0].mlp[0].out_features for stage in stages] == [80, 112, 160]  # of 80, 120 and 160
+
+
 def test_strides_change_no_parameter() -> None:
     """So a network trained on large pictures can be opened for small ones."""
     made("v1", strides=(1, 1, 2, 2, 2, 1), size=64).load_state_dict(made("v1").state_dict())
@@ -220,6 +247,7 @@ def test_channel_counts_and_layouts() -> None:
     assert torch.equal(to_tokens(x)[1, 7], x[1, :, 1, 3])
     assert torch.equal(to_map(to_tokens(x), (3, 4)), x)
     assert InvertedResidual(8, 8).adds
+    assert InvertedResidual(8, 8).expand.convolution.out_channels == 32
     assert not InvertedResidual(8, 16).adds
     assert not InvertedResidual(8, 8, stride=2).adds
 

@@ -63,6 +63,21 @@ def test_steps_are_those_of_torch_up_to_its_bfloat16():
         assert way > 0.01
 
 
+def test_a_step_is_as_long_however_small_the_gradient(exact):
+    """By 0.2 times the root of the larger side, and a momentum of 0.95 unless told otherwise."""
+    torch.testing.assert_close(
+        orthogonal(1e-5 * matrices(1, 6, 9)), orthogonal(matrices(1, 6, 9)), atol=1e-4, rtol=1e-3
+    )
+    matrix = torch.nn.Parameter(matrices(6, 9))
+    optimiser = Muon([matrix], lr=0.1)
+    matrix.grad = 1e-5 * matrices(6, 9)
+    optimiser.step()
+    moved = (matrices(6, 9) - matrix.detach()) / (0.1 * 0.2 * 3)
+    torch.testing.assert_close(moved, orthogonal(matrices(1, 6, 9))[0], atol=1e-3, rtol=1e-3)
+    assert optimiser.param_groups[0]["momentum"] == 0.95
+    assert optimiser.param_groups[0]["weight_decay"] == 0
+
+
 def test_a_matrix_without_a_gradient_stays():
     still, moving = (torch.nn.Parameter(matrices(3, 3)) for _ in range(2))
     moving.grad = matrices(3, 3)

@@ -292,6 +292,27 @@ def test_a_shape_knows_its_network() -> None:
     assert isinstance(opened_model(recipe_of("vit-mqa"), network, DATA["digits"]("val")), ImageModel)
 
 
+@pytest.mark.parametrize(("name", "parameters"), [("botnet", 58_202), ("axialnet", 67_610)])
+def test_it_starts_calm_and_unsure(name: str, parameters: int) -> None:
+    """Convolutions by their outputs, matrices at 1/root(inputs), the answer a tenth of that."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = built(NETS[name])
+        stem = built(replace(NETS[name], channels=3, width=64)).stem.convolution.weight
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert stem.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
+    assert network.blocks[0].attention.out.weight.std().item() == pytest.approx(32**-0.5, rel=0.1)
+    assert network.classify.weight.std().item() == pytest.approx(0.1 * 48**-0.5, rel=0.1)
+
+
+def test_a_stem_with_a_stride_leaves_every_other_cell() -> None:
+    network = made("botnet", stride=2)
+    assert network.config.patch == 2
+    trace = network(noise(1, 8, 8))
+    assert trace.calls[0].queries.grid == (4, 4)
+    assert trace.residuals["main"][0].shape == (16, 48)
+
+
 def test_a_mask_reaches_the_attention() -> None:
     """Keys may be hidden inside one bottleneck, for methods that look inside, though no cell leaves the network."""
     network, keep = made("botnet"), torch.arange(64) < 40

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from attnviz.attention import VARIANTS
-from attnviz.models.layers import LayerConfig
-from attnviz.models.pieces import numbered
-from attnviz.models.text import Reader, ReaderConfig
+from attnviz.models.layers import Layer, LayerConfig, norm_of, start
+from attnviz.models.pieces import Pieces, numbered
+from attnviz.models.text import Reader, ReaderConfig, Translator, TranslatorConfig
 
 SHAPE = ReaderConfig(vocabulary=50, width=24, layers=2, heads=3, positions="learned1d", longest=12, prefix=1,
                      outputs={"sentiment": 2, "tag": 5})  # fmt: skip
@@ -134,6 +134,95 @@ def test_gradients_reach_embeddings():
     ours(IDS[0], embeddings=content).logits["sentiment"][0, 1].backward()
     assert content.grad is not None
     assert content.grad.abs().sum() > 0
+
+
+def test_relative_positions_can_be_taken_away():
+    """Without them the order of tokens says nothing, also where a layer is what turns queries and keys."""
+    ours = network(positions="rotary", prefix=0)
+    order = torch.tensor([5, 2, 0, 4, 1, 3])
+    own, blind, moved = (ours(ids, positions=how).logits["word"] for ids, how in (
+        (IDS[0], "own"), (IDS[0], "none"), (IDS[0, order], "none")))  # fmt: skip
+    assert torch.allclose(moved, blind[order], atol=1e-10)
+    assert not torch.allclose(own, blind)
+
+
+def test_places_without_a_sentence_keep_their_rows_wherever_reading_begins():
+    torch.manual_seed(0)
+    pieces = Pieces(SHAPE, prefix=2)
+    table = pieces.positions
+    assert torch.equal(pieces.position(4, "none"), torch.cat([table[:2], torch.zeros(2, 24)]))
+    assert torch.equal(pieces.position(3, "none", begin=1), torch.cat([table[1:2], torch.zeros(2, 24)]))
+    assert not pieces.position(3, "none", begin=2).any()
+    assert torch.equal(pieces.position(9, "shuffled")[:2], table[:2])
+    assert torch.equal(pieces.position(9, "shuffled"), pieces.position(9, "shuffled"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"causal": True, "prefix": 0}, [0, 0, 0, 0, 0, 1]),
+        ({"pooling": "cls"}, [1, 0, 0, 0, 0, 0]),
+        ({"pooling": "mean"}, [1 / 6] * 6),  # CLS is one of them
+    ],
+)
+def test_one_answer_comes_from_the_first_the_last_or_all_tokens(changes: dict[str, Any], wanted: list[float]):
+    ours = network(**changes)
+    trace = ours(IDS)
+    assert trace.readout["main"].tolist() == [pytest.approx(wanted)] * 2
+    last = ours.norm(trace.residuals["main"][-1])
+    answer = ours.outputs["sentiment"](torch.tensor(wanted).double() @ last)
+    assert trace.logits["sentiment"].shape == (2, 1, 2)
+    assert torch.allclose(trace.logits["sentiment"][:, 0], answer, atol=1e-7)
+
+
+# ---- where training starts
+
+
+def spread(weight: torch.Tensor) -> float:
+    """The deviation of numbers that were drawn."""
+    return float(weight.detach().std())
+
+
+@pytest.mark.parametrize(("gated", "cross", "writers"), [(False, False, 8), (True, False, 8), (False, True, 12)])
+def test_what_writes_into_the_residual_starts_smaller_than_what_reads_it(gated: bool, cross: bool, writers: int):
+    """At 1/root(inputs), and that over the root of all that write: depth then starts calm."""
+    torch.manual_seed(0)
+    config = LayerConfig(width=64, heads=2, mlp=3, gated=gated)
+    layers = [Layer(config, numbered(4), index, cross=cross) for index in range(4)]
+    start(layers)
+    for layer in layers:
+        into, out = (layer.mlp.gate, layer.mlp.down) if gated else (layer.mlp[0], layer.mlp[2])
+        small = [layer.attention.out, out, *([layer.cross.out] if cross else [])]
+        plain = [layer.attention.query, layer.attention.value, into, *([layer.cross.value] if cross else [])]
+        for linear in small:
+            assert spread(linear.weight) == pytest.approx(linear.in_features**-0.5 * writers**-0.5, rel=0.1)
+        for linear in plain:
+            assert spread(linear.weight) == pytest.approx(linear.in_features**-0.5, rel=0.1)
+        assert not any(linear.bias.any() for linear in (*small, *plain) if linear.bias is not None)
+
+
+def test_both_sides_of_a_translator_start_so():
+    torch.manual_seed(0)
+    ours = Translator(TranslatorConfig(vocabulary=50, width=64, layers=2, heads=2))
+    for layers, writers in ((ours.encoder, 4), (ours.decoder, 6)):
+        for layer in layers:
+            assert spread(layer.attention.out.weight) == pytest.approx(64**-0.5 * writers**-0.5, rel=0.1)
+
+
+def test_tables_and_answers_start_small():
+    torch.manual_seed(0)
+    ours = Reader(ReaderConfig(vocabulary=200, width=64, layers=1, heads=2, outputs={"tag": 50}))
+    assert spread(ours.pieces.table) == pytest.approx(64**-0.5, rel=0.1)
+    assert spread(ours.outputs["tag"].weight) == pytest.approx(0.1 * (3 * 64) ** -0.5, rel=0.1)  # of torch's own
+    assert not ours.pieces.bias.any()
+    assert "pieces.positions" not in ours.state_dict(), "sines and cosines are not shipped"
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_small_features_are_normalised_too(norm: Any):
+    x = 0.03 * torch.randn(5, 24, generator=torch.Generator().manual_seed(0))
+    found = norm_of(LayerConfig(width=24, norm=norm))(x)
+    assert found.square().mean(-1).sqrt().tolist() == pytest.approx([1] * 5, abs=0.01)
 
 
 @pytest.mark.parametrize("name", [name for name, kind in VARIANTS.items() if not kind.needs])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from attnviz.attention.additive import Additive
 from attnviz.models.seq2seq import CROSS, Seq2Seq, Seq2SeqConfig
+from attnviz.models.store import load_translator
 from attnviz.models.text import WORD
 
 WIDTH, HIDDEN, COMPARED, SOURCE, TARGET = 12, 8, 6, 7, 5
@@ -125,6 +126,17 @@ def test_learning_reaches_every_parameter():
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_the_last_token_answers_and_the_small_network_starts_small():
+    trace = network()(ids(SOURCE, 0), ids(TARGET, 1))
+    assert trace.readout["target"].tolist() == [0, 0, 0, 0, 1]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        fresh = Seq2Seq(Seq2SeqConfig(width=64, compared=100, vocabulary=90))
+    assert 0.08 < fresh.vector.abs().max() <= 0.1  # 1/root(100)
+    assert fresh.table.std().item() == pytest.approx(1 / 8, rel=0.1)
+    assert load_translator("seq2seq").config == Seq2SeqConfig(), "what is shipped has the shape it has by itself"
 
 
 def test_a_second_layer_or_head_is_refused():

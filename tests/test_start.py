@@ -65,6 +65,14 @@ def test_a_run_starts_as_its_recipe_says():
     assert torch.equal(block.attention.key.weight, block.attention.query.weight)
 
 
+def test_a_run_goes_on_but_for_what_its_recipe_starts_anew():
+    recipe = replace(RECIPES["vit-digits"], anew=("positions",))
+    before = {name: torch.full_like(tensor, 0.5) for name, tensor in load("vit-digits").network.state_dict().items()}
+    run = Run(recipe, DATA["digits"]("train"), torch.device("cpu"), before)
+    changed = [name for name, tensor in run.network.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert changed == ["positions"]
+
+
 def test_all_but_what_is_new_is_taken_over():
     first, second = network(), network()
     for parameter in first.parameters():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from attnviz.models import (
 )
 from attnviz.models.guess import load_guesser
 from attnviz.models.image import digest_of
-from attnviz.models.store import ASSETS, open_vit
+from attnviz.models.store import ASSETS, BENCH, TEXT_BENCH, as_shipped, halved, open_vit
 from attnviz.models.words import load_words
 from attnviz.types import Model
 
@@ -111,8 +113,6 @@ def test_a_pickle_is_refused(folder: Path) -> None:
 
 
 def test_a_file_that_is_no_safetensors_but_matches_its_checksum(folder: Path) -> None:
-    import hashlib
-
     raw = b"not tensors"
     (folder / "model.safetensors").write_bytes(raw)
     config = json.loads((folder / "config.json").read_text())
@@ -187,6 +187,40 @@ def test_digest_follows_the_parameters(model: ImageModel) -> None:
     assert digest_of(model.network) != before
 
 
+def test_digest_follows_names_and_shape_and_is_that_of_the_file(model: ImageModel, folder: Path) -> None:
+    """Variants may share every parameter; what is opened is known by the checksum of its file."""
+    one, other = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2)}), torch.nn.ModuleDict({"b": torch.nn.Linear(2, 2)})
+    other["b"].load_state_dict(one["a"].state_dict())
+    assert digest_of(one) != digest_of(other)
+    near = ViT(replace(CONFIG, variant="window", options={"radius": 1}))
+    near.load_state_dict(model.network.state_dict())
+    assert digest_of(near) != digest_of(model.network)
+    assert open_vit(folder).digest == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_what_counts_is_not_rounded_and_what_is_tested_is_what_is_shipped(model: ImageModel) -> None:
+    assert halved(torch.tensor(70_001)).item() == 70_001
+    assert halved(torch.tensor(1 / 3)).dtype == torch.float16
+    with torch.no_grad():
+        model.network.classify.bias.fill_(1 / 3)
+    as_shipped(model.network)
+    assert model.network.classify.bias[0].item() == torch.tensor(1 / 3).half().item() != 1 / 3
+
+
+@pytest.mark.parametrize(
+    ("folder", "place", "name"),
+    [(ASSETS / "vit", "vit", "vit"), (BENCH / "mha", "bench/mha", "bench"),
+     (TEXT_BENCH / "mha", "text-bench/mha", "text-bench")],
+)  # fmt: skip
+def test_a_damaged_model_says_where_it_is_and_what_trains_it(folder: Path, place: str, name: str) -> None:
+    said = str(DamagedModel(folder, "config.json", "is missing"))
+    assert f"assets/models/{place}/config.json is missing" in said
+    assert f"git checkout -- assets/models/{place}`" in said
+    assert f"make train NAME={name}`" in said
+
+
 def test_classes_must_match_the_network(model: ImageModel) -> None:
     with pytest.raises(ValueError, match="3 outputs but 2 classes"):
         ImageModel("tiny", model.network, model.preparation, ("a", "b"), ("g", "g"))
+    with pytest.raises(ValueError, match="3 classes and 2 groups"):
+        ImageModel("tiny", model.network, model.preparation, ("a", "b", "c"), ("g", "g"))

@@ -15,12 +15,14 @@ import torch
 import torch.nn.functional as F
 
 import attnviz
+from attnviz.models.store import ASSETS
 from attnviz.models.subwords import BOS, EOS, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.training import blimp, corpus, stories
+from attnviz.training.evaluate import interval
 from attnviz.training.next_piece import CHUNK, next_piece_loss
 from attnviz.training.skipgram import Stand
-from attnviz.training.text_run import TextRecipe
+from attnviz.training.text_run import TextRecipe, padded
 
 SHAPE = ReaderConfig(width=16, layers=2, heads=2, variant="gqa", options={"groups": 1, "bias": False}, norm="rms",
                      gated=True, mlp=2, positions="rotary", longest=24, causal=True)  # fmt: skip
@@ -84,6 +86,13 @@ def test_the_loss_in_parts_is_the_cross_entropy_with_its_gradients(tokens: int):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_of_no_piece_the_loss_is_none_and_of_an_unlikely_one_finite():
+    none = next_piece_loss(torch.zeros(0, 8), torch.zeros(30, 8), torch.zeros(30), torch.zeros(0, dtype=torch.long))
+    assert none.item() == 0
+    bias = torch.tensor([0.0, 40.0])
+    assert next_piece_loss(torch.zeros(1, 8), torch.zeros(2, 8), bias, torch.tensor([0])).item() == pytest.approx(40)
+
+
 def test_a_training_writes_weights_that_open_and_a_card_with_its_facts(data: Path, tmp_path: Path):
     card = stories.run_stories(tmp_path / "out", CPU, silent, size=SIZE)
     facts = json.loads((tmp_path / "out" / "config.json").read_text())["facts"]
@@ -91,7 +100,9 @@ def test_a_training_writes_weights_that_open_and_a_card_with_its_facts(data: Pat
     assert (model.config, facts["steps"], facts["schedule"]) == (SHAPE, 6, 6)
     assert "6 of the 6 steps of its schedule" in card
     assert (facts["blimp_pairs"], set(facts["blimp_by_term"])) == (4, {"heads", "places"})
-    assert len(facts["samples"]) == 3
+    assert list(facts["samples"]) == ["0", "1", "2"]
+    assert (facts["blimp_each"], facts["held_out_words"]) == ("all", 2 * len(TALE.split()))
+    assert f"seeds 0, 1 and 2, {stories.SAMPLE} pieces" in card
     assert all(text.startswith("Once upon a time") for text in facts["samples"].values())
     assert all("\ufffd" not in text for text in facts["samples"].values())
 
@@ -123,6 +134,55 @@ def test_what_is_shipped_goes_on_from_its_weights_and_the_card_tells_both(
     assert "| before that | 6 steps of 64 pieces, seed 0, " in card
     first, later = (attnviz.load("stories", folder=tmp_path / name).network.state_dict() for name in ("out", "more"))
     assert all(torch.equal(first[name], later[name]) for name in first)
+
+
+def test_the_shipped_network_is_the_one_that_is_trained_here():
+    shipped = attnviz.load("stories")
+    assert shipped.config == stories.SHAPE
+    assert stories.SIZES["more"].pairs == shipped.facts["blimp_each"] == 300
+    card = (ASSETS / "stories" / "card.md").read_text(encoding="utf-8")
+    assert f'After "{stories.BEGIN}"' in card
+    assert f"{stories.SAMPLE} pieces, nothing chosen" in card
+
+
+def test_the_loss_is_that_of_every_next_piece(data: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of texts of two lengths: what fills up the shorter one is neither read nor asked for."""
+    told, network = stories.Told(SIZE, load_subwords(), CPU), reader()
+    texts = [np.array([BOS, 30, 31, 32, EOS]), np.array([BOS, 40, EOS])]
+    monkeypatch.setattr(told, "texts", lambda at_last, random: texts)
+    total, count = 0.0, 0
+    for row in map(torch.from_numpy, texts):
+        logits = network(row[:-1]).logits["word"].log_softmax(-1)
+        total -= float(logits.gather(-1, row[1:, None]).sum())
+        count += len(row) - 1
+    assert float(told.loss(network, 0.0, np.random.default_rng(0))) == pytest.approx(total / count, rel=1e-5)
+
+
+def test_a_batch_holds_as_many_stretches_as_have_room(data: Path):
+    told = stories.Told(SIZE, load_subwords(), CPU)
+    lengths = [len(row) - 1 for seed in range(800) for row in told.texts(False, np.random.default_rng(seed))
+               if row[-1] != EOS or len(row) > 20]  # fmt: skip
+    assert set(lengths) <= {6, 12, 24}
+    batches = [told.texts(False, np.random.default_rng(seed)) for seed in range(200)]
+    stretches = [batch for batch in batches if len({len(row) for row in batch}) == 1 and batch[0][-1] != EOS]
+    assert {(len(batch), len(batch[0]) - 1) for batch in stretches} >= {(10, 6), (5, 12), (2, 24)}
+    often = [sum(len(batch[0]) == 1 + length for batch in stretches) / len(stretches) for length in (6, 12, 24)]
+    assert often == pytest.approx([0.5, 0.25, 0.25], abs=0.1)
+
+
+def test_a_row_hardly_longer_than_a_stretch_is_read(data: Path):
+    told = stories.Told(SIZE, load_subwords(), CPU)
+    told.rows["tales"], told.shares = np.arange(100, 103, dtype=np.int16), {"tales": 1.0}
+    for seed in range(5):
+        assert {tuple(row) for row in told.texts(False, np.random.default_rng(seed))} == {(BOS, 100, 101)}
+
+
+def test_a_long_sentence_fills_the_network_and_ends(data: Path):
+    with gzip.open(data / "captions_en.txt.gz", "wt", encoding="utf-8") as file:
+        file.write("held out\n" + "dog " * 60)
+    (row,) = stories.Told(SIZE, load_subwords(), CPU).short["captions"]
+    assert len(row) == SHAPE.longest + 1
+    assert (row[0], row[-1]) == (BOS, EOS)
 
 
 @pytest.mark.parametrize("at_last", [False, True])
@@ -218,8 +278,33 @@ def test_perplexity_is_that_of_one_piece_after_another(data: Path):
         total -= logits[-1].double().log_softmax(-1)[ids[place]].item()
     facts = blimp.perplexity(network, subwords, [["The dog", "saw a ball."]])
     assert facts["perplexity_piece"] == pytest.approx(math.exp(total / (len(ids) - 1)), abs=0.01)
-    assert facts["perplexity_word"] == pytest.approx(math.exp(total / 5), rel=1e-4)
+    assert facts["perplexity_word"] == pytest.approx(math.exp(total / 5), abs=0.01)
+    assert (facts["window"], facts["stride"]) == (24, 12)
     assert (facts["held_out_words"], facts["held_out_pieces"]) == (5, len(ids) - 1)
+
+
+@pytest.mark.parametrize("stride", [None, 5, 24])
+def test_a_long_story_is_read_in_windows_that_begin_with_bos(stride: int | None, data: Path):
+    """Each piece has longest - stride pieces of the story before it, or all there are."""
+    network, subwords = reader(), load_subwords()
+    row, moved, total = subwords.ids(" ".join([TALE] * 3)), stride or 12, 0.0
+    for place, piece in enumerate(row):
+        window = 0 if place < 24 else moved * math.ceil((place - 23) / moved)
+        ids = torch.tensor([BOS, *row[window:place]])
+        total -= network(ids).logits["word"][-1].double().log_softmax(-1)[piece].item()
+    facts = blimp.perplexity(network, subwords, [[" ".join([TALE] * 3)]], stride)
+    assert facts["held_out_pieces"] == len(row) > 50
+    assert facts["perplexity_piece"] == pytest.approx(math.exp(total / len(row)), rel=1e-4)
+
+
+def test_what_fills_up_a_text_has_no_probability():
+    network = reader()
+    ids, said = padded([[BOS, 30, 31, 32], [BOS, 40]], CPU)
+    found = blimp.log_probabilities(network, ids, said)
+    assert found.shape == (2, 3)
+    assert found[1, 1:].tolist() == [0, 0]
+    alone = blimp.log_probabilities(network, ids[1:, :2], said[1:, :2])
+    torch.testing.assert_close(found[1, :1], alone[0])
 
 
 def test_sentences_judged_together_score_as_they_do_alone():
@@ -235,11 +320,33 @@ def test_sentences_judged_together_score_as_they_do_alone():
 def test_minimal_pairs_are_counted_where_the_good_sentence_is_likelier(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(blimp, "sentence_scores", lambda *_: np.array([-1, -2, -2, -1, -1, -2, -1, -2]))
     facts = blimp.blimp(reader(), load_subwords())
-    assert (facts["blimp"], facts["blimp_each"]) == (75.0, "all")
-    assert facts["blimp_by_paradigm"]["agreement"][0] == 50.0
-    assert facts["blimp_by_term"]["places"][0] == 100.0
-    assert facts["blimp_interval"][0] < 75 < facts["blimp_interval"][1]
+    assert (facts["blimp"], facts["blimp_each"], facts["blimp_pairs"]) == (75.0, "all", 4)
+    assert facts["blimp_interval"] == interval(75.0, 4)
+    half, whole = [50.0, *interval(50.0, 2)], [100.0, *interval(100.0, 2)]
+    assert facts["blimp_by_paradigm"] == {"agreement": half, "order": whole}
+    assert facts["blimp_by_term"] == {"heads": half, "places": whole}
+    assert facts["blimp_by_field"] == {"syntax": [75.0, *interval(75.0, 4)]}
     assert [pair.paradigm for pair in blimp.pairs(1)] == ["agreement", "order"]
+
+
+def test_a_pair_that_is_equally_likely_is_not_right(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(blimp, "sentence_scores", lambda *_: np.full(8, -1.0))
+    assert blimp.blimp(reader(), load_subwords())["blimp"] == 0.0
+
+
+def test_a_tale_is_as_long_as_allowed_and_no_longer(data: Path):
+    story = [TALE, TALE]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "TALE", 2 * len(TALE))
+        assert [*corpus.stories("val", "tales")] == [story]
+        assert not [*corpus.stories("val", "novels")]
+        patch.setattr(corpus, "TALE", 2 * len(TALE) - 1)
+        assert [*corpus.stories("val", "novels")] == [story]
+
+
+def test_captions_are_dealt_to_one_split_or_the_other(data: Path):
+    assert [*corpus.captions("val")] == ["A dog with a ball."]
+    assert [*corpus.captions("train")] == ["A red ball.", "Two dogs run."]
 
 
 def test_the_command_names_what_was_changed():

@@ -11,12 +11,15 @@ from attnviz.models.store import DamagedModel
 from attnviz.models.subwords import (
     MASK,
     SPECIAL,
+    VOCABULARY,
     Subwords,
     byte_alphabet,
     first_pieces,
     learned_subwords,
     load_subwords,
 )
+from attnviz.training import corpus
+from attnviz.training import subwords as training
 from attnviz.types import GOES_ON
 from attnviz.typography import clean
 
@@ -96,6 +99,38 @@ def test_a_vocabulary_is_learned_from_texts():
     assert learned.text(learned.ids("zebra 😀")) == "zebra 😀"
 
 
+def test_a_vocabulary_is_learned_from_what_is_there_to_train_on(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """One paragraph in three of the stories; pieces for a word are counted on held-out text."""
+    rows = {
+        "story_paragraphs": {"train": [f"story {i}" for i in range(7)]},
+        "captions": {"train": ["a caption"], "val": ["a dog runs"]},
+        "translations": {"train": [("go", "va")], "val": [("stop now", "arrêtez")]},
+        "reviews": {"train": [(0, "it 's dull")]},
+        "treebank": {"train": [corpus.Sentence("a tree", ())]},
+    }
+    for name, splits in rows.items():
+        monkeypatch.setattr(corpus, name, lambda split, splits=splits: iter(splits[split]))
+    assert [*training.texts()] == ["story 0", "story 3", "story 6", "a caption", "go", "va", "It's dull", "a tree"]
+    card = training.run_subwords(tmp_path, torch.device("cpu"), lambda stand: None)
+    learned = load_subwords(tmp_path)
+    english = sum(len(learned.ids(text)) for text in ("a dog runs", "stop now")) / 5
+    assert f"| pieces for a word of held-out English | {english:.2f} |" in card
+    assert f"| pieces for a word of held-out French | {len(learned.ids('arrêtez')):.2f} |" in card
+    assert (tmp_path / "card.md").read_text(encoding="utf-8") == card
+
+
+def test_the_shipped_vocabulary_is_as_large_as_networks_expect(subwords: Subwords):
+    assert len(subwords) == VOCABULARY == 8000
+
+
+def test_words_without_a_piece_of_their_own_share_one(subwords: Subwords):
+    """An empty word stands where it begins; one behind all pieces has the last."""
+    text = "A dog runs."
+    pieces = subwords.pieces(text)
+    assert first_pieces(text, pieces, [(2, 2), (3, 5), (10, 11), (11, 11), (99, 100)]) == [1, 1, 3, 3, 3]
+    assert first_pieces(text, pieces, [(1, 2)]) == [1], "the space before a piece belongs to it"
+
+
 def test_a_missing_or_damaged_vocabulary_names_itself(tmp_path):
     with pytest.raises(DamagedModel, match=r"tokenizer\.json is missing"):
         load_subwords(tmp_path)
@@ -129,3 +164,10 @@ def test_a_pair_has_separators():
     long = model.prepare(("dog " * 400, "cat " * 400))
     assert len(long.tokens["main"]) == model.config.longest
     assert long.tokens["main"].labels.count("SEP") == 2
+    assert model.prepare(("dog", "cat " * 400)).cut.startswith("cat")
+
+
+@pytest.mark.parametrize("name", TEXTS_KNOWN)
+def test_no_more_than_twenty_thousand_characters_are_looked_at(name: str):
+    sample = load_text(name).prepare("dog " * 9000)
+    assert len(f"{sample.text} {sample.cut}") == 19_999  # the last space has no picture

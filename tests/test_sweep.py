@@ -55,3 +55,8 @@ def test_what_is_shipped_was_measured_on_every_held_out_digit():
         assert row["nearest"] == [
             sweep.nearest(sweep.some_of(DATA["digits"]("train"), count, s), held) for s in row["seeds"]
         ]
+
+
+def test_a_row_says_the_mean_and_between_what_it_lies():
+    rows = [{"pictures": 1000, "vit": [90.0, 80.0, 85.0], "nearest": [50.0]}]
+    assert sweep.table(rows).splitlines()[2] == "| 1,000 | 85.00 (80.00 to 90.00) | 50.00 (50.00 to 50.00) |"

@@ -13,7 +13,7 @@ import attnviz
 from attnviz.attention import VARIANTS
 from attnviz.models import store
 from attnviz.models.subwords import load_subwords
-from attnviz.models.text import Reader
+from attnviz.models.text import Reader, ReaderConfig
 from attnviz.training import corpus, text_bench
 from attnviz.training.sentences import Tasks
 from attnviz.types import UnsupportedMask
@@ -97,6 +97,31 @@ def test_what_was_trained_otherwise_is_not_done(few: None, tmp_path: Path):
                                            checkpoints=tmp_path / "runs")  # fmt: skip
         assert (row["steps"], row["batch"]) == (recipe.steps, recipe.batch)
     assert len(told) == 3
+
+
+def test_what_is_shipped_has_the_shapes_of_the_bench():
+    rows = store.bench_results(store.TEXT_BENCH)
+    assert {"mha", "window", "linformer"} <= {row["variant"] for row in rows} <= set(text_bench.READ)
+    for row in rows:
+        assert (row["steps"], row["batch"]) == (text_bench.RECIPE.steps, text_bench.RECIPE.batch)
+        shape = ReaderConfig(**store.read_config(store.TEXT_BENCH / row["name"])["network"])
+        assert shape == text_bench.config_of(row["variant"])
+    assert text_bench.PLAN.longest == text_bench.SHAPE.longest - 2, "CLS and SEP have room"
+
+
+def test_a_network_is_judged_as_shipped_by_reviews_as_a_person_writes_them(monkeypatch: pytest.MonkeyPatch):
+    told = {"sst2_held_out": 4, "sst2": 75.0, "sst2_lower": 50.0, "sst2_interval": [1.0, 2.0]}
+    asked = list[bool]()
+
+    def praise(network: Reader, subwords: object) -> dict:
+        asked.append(all(torch.equal(p, p.half().float()) for p in network.parameters()))
+        return told
+
+    monkeypatch.setattr(text_bench, "praise", praise)
+    monkeypatch.setattr(text_bench, "kinds", lambda network, subwords: {"upos": 90.0})
+    found = text_bench.facts_of(network_of("mha"), load_subwords(), RECIPE, CPU, 90.0)
+    assert (found["top1"], found["interval"], found["upos"], found["minutes"]) == (75.0, [1.0, 2.0], 90.0, 1.5)
+    assert asked == [True]
 
 
 def test_both_questions_are_asked_and_no_hidden_word(few: None):

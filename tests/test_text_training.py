@@ -15,10 +15,11 @@ from attnviz.models.store import load_text
 from attnviz.models.subwords import CLS, MASK, PAD, SEP, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS
-from attnviz.training import card, corpus, sentences, text_run
+from attnviz.training import card, corpus, judge, sentences, text_run
+from attnviz.training.evaluate import interval
 from attnviz.training.judge import parsed
 from attnviz.training.tagged import around, flat, tagged
-from tests.small_training import Small, loss
+from tests.small_training import Small, Told, loss
 
 CPU = torch.device("cpu")
 RECIPE = text_run.TextRecipe(steps=6, batch=64, rate=1e-2)
@@ -54,7 +55,56 @@ def test_the_rate_rises_holds_and_falls():
     falling = text_run.TextRecipe(steps=100, rate=2.0, warmup=10)
     assert max(range(100), key=falling.rate_at) in (9, 10)
     short = text_run.TextRecipe(steps=6, rate=2.0)  # a warmup longer than the training does not eat it
-    assert max(short.rate_at(step) for step in range(6)) == 2.0
+    assert [short.rate_at(step) for step in range(6)] == pytest.approx([2 / 3, 4 / 3, 2.0, 2.0, 1.5, 0.5])
+    assert short.last == 6
+    assert [replace(short, until=until).last for until in (4, 6, 9)] == [4, 6, 6]
+
+
+def test_what_a_training_does_unless_its_recipe_says_otherwise():
+    """The shipped networks were trained with these numbers, which their cards do not say."""
+    recipe = text_run.TextRecipe(steps=1)
+    assert (recipe.warmup, recipe.hold, recipe.decay, recipe.clip) == (150, 0.0, 0.05, 1.0)
+    assert (recipe.batch, recipe.rate, recipe.average, recipe.seed) == (4096, 2e-3, 0.998, 0)
+
+
+def test_every_step_of_every_seed_draws_its_own_texts():
+    drawn: list[float] = []
+
+    def draw(network: Small, progress: float, random: np.random.Generator) -> torch.Tensor:
+        drawn.append(random.random())
+        return loss(network, progress, random)
+
+    for seed in (0, 1, 2):
+        run = text_run.TextRun(small(), replace(RECIPE, seed=seed), draw, CPU)
+        for _ in range(3):
+            run.advance()
+    assert len(set(drawn)) == 9, "nor is step 1 of seed 0 step 0 of seed 1"
+
+
+def test_a_gradient_is_clipped_before_it_is_followed(monkeypatch: pytest.MonkeyPatch):
+    run, norms = text_run.TextRun(small(), replace(RECIPE, clip=0.25), lambda *given: 1000 * loss(*given), CPU), []
+    step = run.optimisers[0].step
+
+    def looked_at() -> None:
+        norms.append(torch.cat([p.grad.flatten() for p in run.network.parameters() if p.grad is not None]).norm())
+        step()
+
+    monkeypatch.setattr(run.optimisers[0], "step", looked_at)
+    run.advance()
+    assert norms[0].item() == pytest.approx(0.25, rel=1e-3)
+
+
+def test_seconds_add_up_and_losses_are_means(monkeypatch: pytest.MonkeyPatch):
+    """By a clock that moves on by a second whenever it is read, and losses that count."""
+    ticks, losses, seen = iter(range(100)), iter(range(1, 100)), list[text_run.Stand]()
+    monkeypatch.setattr(text_run.time, "perf_counter", lambda: next(ticks))
+
+    def counted(network: Small, progress: float, random: np.random.Generator) -> torch.Tensor:
+        return network.last.bias.sum() * 0 + next(losses)
+
+    _, seconds = text_run.trained(small(), RECIPE, counted, CPU, seen.append, every=4)
+    assert seconds == 6
+    assert [(stand.share, stand.loss, stand.seconds) for stand in seen] == [(4 / 6, 2.5, 4), (1, 5.5, 6)]
 
 
 def test_a_longer_schedule_goes_on_from_where_the_rate_was_held(tmp_path: Path):
@@ -112,6 +162,20 @@ def test_a_shelf_draws_texts_of_one_length_and_every_token_alike():
     assert np.allclose(share, tokens, atol=0.12)
 
 
+def test_the_first_text_of_a_shelf_is_drawn_no_more_often_than_the_last():
+    random = np.random.default_rng(0)
+    shelf = text_run.Shelf([1, 1], random)
+    found = np.bincount([int(shelf.draw(1, random, among=1)[0]) for _ in range(400)])
+    assert found.tolist() == pytest.approx([200, 200], abs=50)
+
+
+def test_texts_meet_other_neighbours_each_time():
+    shelf = text_run.Shelf([5] * 64, np.random.default_rng(0))
+    drawn = [frozenset(shelf.draw(20, np.random.default_rng(seed)).tolist()) for seed in range(300)]
+    met = {other for texts in drawn if 7 in texts for other in texts}
+    assert len(met) > 20, "not only those beside it on the shelf"
+
+
 def test_padding():
     ids, keep = text_run.padded([[5, 6, 7], [8]], CPU)
     assert ids.tolist() == [[5, 6, 7], [8, PAD, PAD]]
@@ -122,7 +186,9 @@ def test_padding():
 
 
 def test_matrices_inside_go_to_muon_and_the_rest_to_adamw():
-    muon, plain = text_run.text_optimisers(small(), RECIPE)
+    muon, plain = text_run.text_optimisers(small(), replace(RECIPE, decay=0.07))
+    assert [group["weight_decay"] for group in (*muon.param_groups, *plain.param_groups)] == [0.07, 0.0]
+    assert plain.param_groups[0]["betas"] == (0.9, 0.98)
     assert [p.shape for group in muon.param_groups for p in group["params"]] == [(4, 4)]
     assert len([p for group in plain.param_groups for p in group["params"]]) == 3
 
@@ -140,7 +206,10 @@ def test_treebank_sentences_as_the_encoder_reads_them():
     assert [TAGS[t] for t in tags] == ["PRON", "AUX", "PART", "VERB", "PUNCT"]
     assert heads == [row.first[3]] * 3 + [0] + [row.first[3]]
     assert around([9], [8, 7]) == [CLS, 9, SEP, 8, 7, SEP]
-    assert not tagged(subwords, [corpus.Sentence("She didn't go.", words)], 2)
+    pieces = len(subwords.ids("She didn't go."))
+    for longest, kept in ((pieces, 1), (pieces - 1, 0)):
+        assert len(tagged(subwords, [corpus.Sentence("She didn't go.", words)], longest)) == kept
+    assert not tagged(subwords, [corpus.Sentence("", ())], 20)
 
 
 def test_reviews_as_a_person_writes_them():
@@ -177,6 +246,109 @@ def test_every_question_makes_a_gradient(monkeypatch: pytest.MonkeyPatch):
     rows = tasks.bank[:3]
     tags, hits = parsed(network.eval(), rows)
     assert len(tags) == hits.shape[-1] == sum(len(row.first) for row in rows)
+
+
+# ---- how the encoder is judged: by answers that are given
+
+SENTENCE = corpus.Sentence("A dog didn't run.", (
+    corpus.Word(0, 1, "DET", 1), corpus.Word(2, 5, "NOUN", 4), corpus.Word(6, 9, "AUX", 4),
+    corpus.Word(9, 12, "PART", 4), corpus.Word(13, 16, "VERB", -1), corpus.Word(16, 17, "PUNCT", 4)))  # fmt: skip
+
+
+def only(text: str, given: list[Any], monkeypatch: pytest.MonkeyPatch, split: str = "test") -> None:
+    """A corpus that has these rows in this split, and no other split."""
+    monkeypatch.setattr(corpus, text, lambda asked: iter({split: given}[asked]))
+
+
+def test_reviews_that_praise_or_blame_are_counted_as_written_and_as_the_treebank_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    only("reviews", [(0, "a bore ."), (1, "weak"), (2, "a film"), (3, "fine"), (4, "it 's great")], monkeypatch)
+    asked, said = list[list[str]](), iter(([False, False, True, False], [True, False, True, False]))
+    monkeypatch.setattr(
+        judge, "said_praise", lambda network, subwords, texts: asked.append(texts) or np.array(next(said))
+    )
+    found = judge.praise(Told(), load_subwords())
+    assert asked == [["A bore.", "Weak", "Fine", "It's great"], ["a bore .", "weak", "fine", "it 's great"]]
+    assert found == {"sst2_held_out": 4, "sst2": 75.0, "sst2_lower": 50.0, "sst2_interval": interval(75.0, 4)}
+
+
+@pytest.mark.parametrize(("logits", "praised"), [([0.0, 0.1], True), ([0.1, 0.0], False), ([0.1, 0.1], False)])
+def test_praise_is_what_scores_higher(logits: list[float], praised: bool):
+    network = Told({"sentiment": torch.tensor([logits])})
+    texts = ["a " * 90, "a", "a b c"]
+    assert judge.said_praise(network, load_subwords(), texts).tolist() == [praised] * 3
+    (read,) = network.seen
+    assert read.shape == (3, 64), "as much as the network has room for"
+
+
+def told_heads() -> Told:
+    """Every word gets its tag at the piece it begins with; head 2 finds each word's head beside the word itself."""
+    (row,) = tagged(load_subwords(), [SENTENCE], 62)
+    count = len(row.ids)
+    weights, tags = torch.full((2, count, count), 1e-6), torch.zeros(count, len(TAGS))
+    for token, tag, head in zip(*flat([row]), strict=True):
+        tags[token, tag] = 1
+        weights[:, token, token] = 0.6
+        weights[1, token, head] = 0.35
+        weights[0, token, count - 1] = 0.5  # SEP is no word and counts for nothing
+        weights[0, token, 1] += 0.2
+    return Told({"tag": tags}, [weights / weights.sum(-1, keepdim=True)])
+
+
+def test_a_head_finds_a_word_where_its_row_is_largest_beside_the_word_itself():
+    network = told_heads()
+    rows = tagged(load_subwords(), [SENTENCE], 62)
+    tags, hits = parsed(network, rows)
+    assert [TAGS[tag] for tag in tags] == [word.tag for word in SENTENCE.words]
+    assert hits.tolist() == [[[False] * 6, [True] * 6]]
+    assert judge.tags_of(network, rows).tolist() == tags.tolist()
+
+
+def test_parts_of_speech_are_asked_of_held_out_words(monkeypatch: pytest.MonkeyPatch):
+    only("treebank", [SENTENCE], monkeypatch)
+    network = told_heads()
+    network.logits["tag"][1] = 0  # the first word is now called the first of all tags
+    assert judge.kinds(network, load_subwords()) == {"words_held_out": 6, "upos": 83.33}
+
+
+def test_heads_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch):
+    only("treebank", [SENTENCE], monkeypatch)
+    tags = np.array([TAGS.index(word.tag) for word in SENTENCE.words])
+    hits = np.zeros((2, 2, 6), dtype=bool)
+    hits[1, 0, :5], hits[0, 1, :3], hits[1, 1, 0] = True, True, True
+    monkeypatch.setattr(judge, "parsed", lambda network, rows: (np.where(tags == tags[0], 0, tags), hits))
+    found = judge.parts(Told(), load_subwords(), (1, 0))
+    assert (found["words_held_out"], found["upos"]) == (6, 83.33)
+    assert (found["uas"], found["uas_no_punct"]) == (83.33, 100.0)
+    assert found["uas_other"] == "layer 1, head 2: 50.00"
+    assert found["uas_by_head"] == [[0.0, 50.0], [83.33, 16.67]]
+    assert (found["uas_before"], found["uas_after"]) == (16.67, 33.33)  # the stop; the article and n't
+
+
+def test_what_is_no_word_is_left_out_of_some_figures():
+    assert [TAGS[tag] for tag in judge.PUNCTUATION] == ["PUNCT", "SYM"]
+
+
+def test_a_seventh_of_the_pieces_of_held_out_texts_is_hidden_and_guessed(monkeypatch: pytest.MonkeyPatch):
+    """All texts are alike, so the places say what is hidden; dog is the first guess, cat the fifth, ball the sixth."""
+    subwords, text = load_subwords(), " ".join(["dog cat ball"] * 4)
+    dog, cat, ball = subwords.ids("dog cat ball")
+    only("captions", [text] * 2000, monkeypatch, "val")
+    only("translations", [(text, "")] * 1500, monkeypatch, "val")
+    only("story_paragraphs", [text] * 700, monkeypatch, "val")
+    network = Told(pieces={dog: 9, 50: 8, 51: 7, 52: 6, cat: 5, ball: 4})
+    found = judge.hidden(network, subwords, 62)
+    read = torch.cat(network.seen)
+    away = read == MASK
+    assert read.shape == (4000, 14), "no more texts than that"
+    assert (read[:, 0] == CLS).all()
+    assert (read[:, -1] == SEP).all()
+    assert found["masked_held_out"] == away.sum()
+    assert away[:, 1:-1].double().mean().item() == pytest.approx(0.15, abs=0.01)
+    at = [int(away[:, 1 + word : 13 : 3].sum()) for word in range(3)]
+    assert found["masked1"] == pytest.approx(100 * at[0] / sum(at), abs=0.005)
+    assert found["masked5"] == pytest.approx(100 * (at[0] + at[1]) / sum(at), abs=0.005)
 
 
 @pytest.mark.data

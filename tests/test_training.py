@@ -15,12 +15,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from attnviz.models import IMAGES, load
 from attnviz.models.vit import group_loss_of
+from attnviz.training import data, loop
 from attnviz.training.augment import Augmentation, augment
 from attnviz.training.card import card_text
 from attnviz.training.data import (
     DATA,
-    SOFT,
+    JPEG,
     NoData,
     Pictures,
     cut,
@@ -32,8 +34,8 @@ from attnviz.training.data import (
     softened,
 )
 from attnviz.training.evaluate import evaluate, opened_model
-from attnviz.training.loop import Progress, Run, balanced, cosine, pick_device, train, windows
-from attnviz.training.recipes import RECIPES
+from attnviz.training.loop import Progress, Run, balanced, circumstances, cosine, pick_device, train, windows
+from attnviz.training.recipes import RECIPES, Recipe
 from attnviz.types import Trace
 
 CPU = torch.device("cpu")
@@ -44,6 +46,9 @@ TINY = replace(
     batch=32,
     visible=((0.0, 0.5), (0.5, 1.0)),
 )
+
+
+STILL = Augmentation(area=1.0, stretch=1.0, mirror=False, light=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +223,9 @@ def test_patch_dropout_is_annealed(digits: Pictures) -> None:
 
 def test_the_learning_rate_rises_and_falls() -> None:
     rates = [cosine(progress / 100, 0.1) for progress in range(101)]
-    assert rates[0] < 0.02
+    assert 0 < rates[0] < 0.02  # the first step is a step
+    assert rates[5] == pytest.approx(0.5, abs=0.01)
+    assert rates[55] == pytest.approx(0.5)
     assert max(rates) == rates[10] == 1
     assert rates == [*sorted(rates[:11]), *sorted(rates[11:], reverse=True)]
     assert rates[-1] == pytest.approx(0, abs=1e-9)
@@ -232,6 +239,64 @@ def test_the_average_follows_the_network(digits: Pictures) -> None:
     second = run.network.classify.bias.detach()
     expected = TINY.average * first + (1 - TINY.average) * second
     torch.testing.assert_close(run.shipped.classify.bias, nn.Parameter(expected))
+
+
+def test_the_loss_of_a_step_is_smoothed_and_partly_asks_for_the_group(
+    digits: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand from one pass over the whole batch, though it is computed in parts, the last one smaller."""
+    monkeypatch.setattr(loop, "PART", 15)
+    recipe = replace(TINY, kin=0.3, smoothing=0.2, visible=((0.0, 1.0),), augmentation=STILL, half=False)
+    run = Run(recipe, replace(digits, groups=GROUPS), CPU)
+    run.network.classify.weight.data.normal_()
+    first = balanced(run.labels, torch.Generator().manual_seed(recipe.seed))[:32]
+    pixels = (run.images[first].permute(0, 3, 1, 2).float() / 255 - run.mean) / run.deviation
+    with torch.no_grad():
+        trace, labels = run.network(pixels), run.labels[first]
+        plain = nn.functional.cross_entropy(trace.logits["class"][:, 0], labels, label_smoothing=0.2)
+        wanted = 0.7 * plain + 0.3 * group_loss_of(trace, labels, numbered(GROUPS))
+    torch.testing.assert_close(run.advance(), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_matrices_decay_and_the_rest_does_not(digits: Pictures) -> None:
+    muon, plain = Run(replace(TINY, decay=0.03), digits, CPU).optimisers
+    assert [group["weight_decay"] for group in (*muon.param_groups, *plain.param_groups)] == [0.03, 0.0]
+    assert plain.param_groups[0]["betas"] == (0.9, 0.98)
+
+
+def test_another_seed_is_another_training(digits: Pictures) -> None:
+    """Other parameters to start with, other pictures first; what is reported is the mean since the last report."""
+    told: list[Progress] = []
+    one, other, again = (
+        train(replace(TINY, steps=2, seed=seed, warmup=0.9), device=CPU, pictures=digits, report=told.append, every=2)[
+            0
+        ]
+        for seed in (1, 2, 1)
+    )
+    assert torch.equal(one.embed.weight, again.embed.weight)
+    assert (one.embed.weight - other.embed.weight).abs().max() > 0.1
+    assert [progress.step for progress in told] == [2, 2, 2]
+    assert all(progress.loss == pytest.approx(math.log(10), abs=0.3) for progress in told)
+    first, second = (Run(replace(TINY, seed=seed), digits, CPU).batch() for seed in (1, 2))
+    assert not torch.equal(first, second)
+
+
+def test_a_card_says_how_a_training_was_run() -> None:
+    found = circumstances(replace(TINY, seed=4), CPU, 90.0)
+    assert found == {"steps": 12, "batch": 32, "seed": 4, "minutes": 1.5, "device": "cpu", "threads": 1}
+
+
+def test_what_a_training_does_unless_its_recipe_says_otherwise() -> None:
+    """The shipped networks were trained with these numbers, which their cards do not say."""
+    recipe = Recipe("", "", TINY.config, "digits", steps=1)
+    assert (recipe.rate, recipe.warmup, recipe.decay, recipe.smoothing) == (2e-3, 0.08, 0.05, 0.1)
+    assert (recipe.batch, recipe.kin, recipe.clip, recipe.average, recipe.half) == (256, 0.0, 1.0, 0.998, True)
+    assert (recipe.visible, recipe.windows, recipe.seed, recipe.start) == (((0.0, 1.0),), 0.0, 0, "random")
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_shape_of_a_recipe_is_that_of_the_shipped_network(name: str) -> None:
+    assert load(name).config == RECIPES[name].config
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -266,9 +331,8 @@ def test_augmentation_keeps_the_shape_and_is_seeded(name: str) -> None:
 
 def test_no_augmentation_is_the_identity() -> None:
     pixels = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
-    still = Augmentation(area=1.0, stretch=1.0, mirror=False, light=0.0)
-    torch.testing.assert_close(augment(pixels, still, torch.Generator()), pixels)
-    mirrored = augment(pixels.repeat(20, 1, 1, 1), replace(still, mirror=True), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(augment(pixels, STILL, torch.Generator()), pixels)
+    mirrored = augment(pixels.repeat(20, 1, 1, 1), replace(STILL, mirror=True), torch.Generator().manual_seed(0))
     turned = [not torch.allclose(m, p, atol=1e-5) for m, p in zip(mirrored, pixels.repeat(20, 1, 1, 1), strict=True)]
     assert 10 < sum(turned) < 30
     assert any(torch.allclose(mirrored[0 if turned[0] else turned.index(True)], p.flip(-1), atol=1e-5) for p in pixels)
@@ -276,9 +340,8 @@ def test_no_augmentation_is_the_identity() -> None:
 
 def test_softness_mixes_in_the_mean_of_the_neighbours() -> None:
     """A step becomes less or more steep by at most what is asked for; flat ground and the brightness stay."""
-    still = Augmentation(area=1.0, stretch=1.0, mirror=False, light=0.0, soft=0.6)
     step = torch.cat([torch.zeros(64, 1, 8, 4), torch.ones(64, 1, 8, 4)], -1)
-    changed = augment(step, still, torch.Generator().manual_seed(0))
+    changed = augment(step, replace(STILL, soft=0.6), torch.Generator().manual_seed(0))
     amount = 3 * changed[:, 0, 4, 3]  # a third of the pixels around lies beyond the step
     assert -0.3 <= amount.min() < -0.2
     assert 0.5 < amount.max() <= 0.6
@@ -290,7 +353,7 @@ def test_softening_takes_a_share_of_each_neighbour() -> None:
     point = np.zeros((1, 5, 5, 3), dtype=np.uint8)
     point[0, 2, 2] = 200
     soft = softened(point)[0, :, :, 1].astype(float) / 200
-    line = np.array([0, SOFT, 1 - 2 * SOFT, SOFT, 0])
+    line = np.array([0, 0.05, 0.9, 0.05, 0])
     np.testing.assert_allclose(soft, line[:, None] * line, atol=0.5 / 200)
 
 
@@ -307,6 +370,8 @@ def test_contact_sheets_are_cut_in_raster_order() -> None:
 def test_halving_takes_the_mean_of_four() -> None:
     images = np.array([[0, 2, 10, 10], [4, 6, 10, 11]], dtype=np.uint8)[None, :, :, None].repeat(3, -1)
     assert halved(images)[0, 0, :, 0].tolist() == [3, 10]
+    assert halved(images + np.array([0, 0, 0, 2], dtype=np.uint8)[:, None])[0, 0, :, 0].tolist() == [3, 11]  # 11.25
+    assert halved(np.array([[1, 0], [1, 1]], dtype=np.uint8)[None, :, :, None].repeat(3, -1)).max() == 1  # 0.75
 
 
 def archive(path: Path, tile: int, names: dict[str, tuple[str, str]], level: int) -> None:
@@ -343,6 +408,54 @@ def test_two_archives_become_one_data_set(tmp_path: Path, monkeypatch: pytest.Mo
         assert (pictures.labels == label).sum() == 12
 
 
+def test_sources_are_made_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sharper is softened, what is larger is halved, and all come out of a JPEG file of one quality."""
+    noise = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), dtype=np.uint8)
+    sheets = {"tinyimagenet120_64.tar": noise[:, :64, :64], "imagenette_128.tar": noise}
+    entry = {"wnid": "n1", "name": "one", "coarse": "thing"}
+    monkeypatch.setattr(data, "data_folder", Path)
+    monkeypatch.setattr(data, "read_sheets", lambda path, split: (sheets[path.name], np.zeros(1, dtype=int), [entry]))
+    small, large = photos("train").images
+    assert np.array_equal(small, jpeg_of(softened(noise[:, :64, :64])[0]))
+    assert np.array_equal(large, jpeg_of(halved(noise)[0]))
+    assert load("vit").preparation.jpeg == JPEG == 85
+
+
+def jpeg_of(pixels: np.ndarray) -> np.ndarray:
+    """A picture written as JPEG and read again."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=85)
+    return np.asarray(Image.open(file))
+
+
+def test_of_a_sheet_the_first_tiles_are_used(tmp_path: Path) -> None:
+    """A last row that is not full is filled up with nothing."""
+    sheet = Image.new("RGB", (80, 16))
+    sheet.paste("white", (0, 0, 80, 8))
+    sheet.paste("white", (0, 8, 16, 16))
+    index = {"tile": 8, "sheets": {"val/n1_0.png": 12}, "classes": [{"wnid": "n1", "name": "", "coarse": ""}]}
+    with tarfile.open(tmp_path / "sheets.tar", "w") as tar:
+        for name, raw in (("val/n1_0.png", png(sheet)), ("index.json", json.dumps(index).encode())):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(raw)
+            tar.addfile(entry, io.BytesIO(raw))
+    tiles, labels, _ = read_sheets(tmp_path / "sheets.tar", "val")
+    assert tiles.shape == (12, 8, 8, 3)
+    assert tiles.min() == 255
+    assert labels.tolist() == [0] * 12
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture as a file."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_groups_are_numbered_in_the_order_they_come() -> None:
+    assert numbered(("b", "a", "b", "c")).tolist() == [0, 1, 0, 2]
+
+
 def test_missing_data_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTNVIZ_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(NoData, match="set ATTNVIZ_DATA"):
@@ -358,6 +471,9 @@ def test_digits_are_split_once_and_for_all(digits: Pictures) -> None:
     assert sum(image.tobytes() in rows for image in held.images) <= 1, "one digit occurs twice in the source"
     assert digits.images.dtype == np.uint8
     assert digits.images.max() == 255
+    assert held.labels[:12].tolist() == [2, 0, 4, 9, 4, 1, 2, 4, 6, 7, 9, 1], "what is held out is held out for ever"
+    shares = [np.bincount(part.labels) / len(part) for part in (digits, held)]
+    np.testing.assert_allclose(*shares, atol=0.002)  # as often in both
 
 
 @pytest.mark.data

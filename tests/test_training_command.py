@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
+from attnviz.models import ViT
 from attnviz.training import __main__ as command
-from attnviz.training import corpus, treebank
+from attnviz.training import corpus, digits, sweep, treebank
+from attnviz.training.data import NoData
+from attnviz.training.loop import Progress
+from attnviz.training.recipes import RECIPES, Recipe
+from attnviz.training.skipgram import Stand
 
 VALUES = {"steps": ["3"], "seed": ["1"], "fresh": [], "until": ["2"], "only": ["mha"], "seeds": ["2"], "size": ["gpu"]}
 
@@ -52,3 +60,62 @@ def test_the_treebank_is_written_where_it_is_asked_for(tmp_path: Path, monkeypat
     assert len(json.loads((tmp_path / "out" / treebank.FILE).read_text())) == treebank.COUNT
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (treebank.FOLDER / treebank.FILE).is_file(), "where it goes by itself is where the app looks"
+
+
+def test_the_treebank_is_drawn_from_held_out_sentences_that_read_like_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of 6 to 14 words, with a capital first, a stop last, and no address."""
+
+    def sentence(text: str, words: int = 6) -> corpus.Sentence:
+        return corpus.Sentence(text, tuple(corpus.Word(i, i + 1, "X", -1) for i in range(words)))
+
+    fit = [sentence("She runs."), sentence("Does she?", 14), sentence("Run!")]
+    unfit = [
+        sentence("she runs."),
+        sentence("She runs"),
+        sentence("Ask me@home."),
+        sentence("She.", 5),
+        sentence("She.", 15),
+    ]
+    splits: list[str] = []
+    monkeypatch.setattr(corpus, "treebank", lambda split: splits.append(split) or [*fit, *unfit])
+    monkeypatch.setattr(treebank, "COUNT", 3)
+    treebank.run_treebank(tmp_path, torch.device("cpu"), lambda stand: None)
+    rows = json.loads((tmp_path / treebank.FILE).read_text())
+    assert [row["text"] for row in rows] == ["She runs.", "Does she?", "Run!"]
+    assert splits == ["test"]
+
+
+def test_time_left_is_what_is_left_to_do(capsys: pytest.CaptureFixture[str]):
+    command.show(Progress(25, 100, 1.5, 600.0, ViT(RECIPES["vit-digits"].config)))
+    assert "25/100  loss 1.500  30.0 min left" in capsys.readouterr().err
+    command.show_text("mha", Stand(0.25, 1.5, 600.0))
+    assert "25%  loss 1.500  30.0 min left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "seed"), [([], 6), (["--seed", "0"], 0), (["--seed", "3"], 3)])
+def test_a_seed_of_nought_is_a_seed(given: list[str], seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A recipe may have another one by itself."""
+    trained: list[Recipe] = []
+
+    def train(recipe: Recipe, **rest: object) -> None:
+        trained.append(recipe)
+        raise NoData("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(RECIPES, "vit-digits", replace(RECIPES["vit-digits"], seed=6))
+    monkeypatch.setattr(command, "train", train)
+    monkeypatch.setattr(sys, "argv", ["training", "vit-digits", "--device", "cpu", *given])
+    assert command.main() == 2
+    assert [recipe.seed for recipe in trained] == [seed]
+
+
+@pytest.mark.parametrize(("name", "module", "seeds"), [("digits", digits, 5), ("sweep", sweep, 3)])
+def test_as_many_seeds_as_are_shipped(name: str, module: ModuleType, seeds: int, monkeypatch: pytest.MonkeyPatch):
+    asked: list[list[int]] = []
+    monkeypatch.setattr(module, f"run_{name}", lambda folder, device, report, *, seeds, steps: asked.append([*seeds]))
+    monkeypatch.setattr(module, "table", lambda rows: "")
+    monkeypatch.setattr(sys, "argv", ["training", name, "--device", "cpu"])
+    assert command.main() == 0
+    assert asked == [[*range(seeds)]]

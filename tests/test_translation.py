@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnviz.models.beam import PENALTY, Beam, beam_search
+from attnviz.models.beam import Beam, beam_search
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from attnviz.models.store import DamagedModel
 from attnviz.models.subwords import BOS, EOS, SPECIAL, load_subwords
@@ -160,8 +160,48 @@ def test_a_beam_wide_enough_finds_the_best_of_all(seed: int):
     assert narrow[0].ids == tuple(greedy)
 
 
+def in_loops(chain: Chain, width: int, limit: int) -> list[Beam]:
+    """The search once more, over lists of texts."""
+    going, ended = [Beam((), 0.0)], list[Beam]()
+    for _ in range(limit):
+        longer = [
+            Beam((*beam.ids, piece), beam.total + float(chain.said[(beam.ids or (BOS,))[-1], piece]))
+            for beam in going
+            for piece in (EOS, 6, 7, 8)
+        ]
+        ranked = sorted(longer, key=lambda beam: -beam.total)
+        ended += [beam for beam in ranked[:width] if beam.ids[-1] == EOS]
+        going = [beam for beam in ranked if beam.ids[-1] != EOS][:width]
+        if len(ended) >= width:
+            break
+    else:
+        ended += going[: width - len(ended)]
+    return sorted(ended, key=lambda beam: -beam.score)[:width]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("width", [1, 2, 3, 6])
+@pytest.mark.parametrize("limit", [1, 2, 7])
+def test_a_narrow_beam_keeps_and_ends_what_lists_would(seed: int, width: int, limit: int):
+    """Several end at once, some never begin, and what the limit cuts off only fills the places that are left."""
+    chain = Chain(seed)
+    wanted = in_loops(chain, width, limit)
+    for found in beam_search(chain, torch.tensor([[1, 2], [3, 4]]), width=width, limit=limit):
+        assert [beam.ids for beam in found] == [beam.ids for beam in wanted]
+        assert [beam.total for beam in found] == pytest.approx([beam.total for beam in wanted], abs=1e-4)
+
+
 def test_longer_texts_are_not_punished_for_their_length():
-    assert Beam((1,) * 7, -2.0).score == pytest.approx(-2 / 2**PENALTY)
+    """total / ((5 + length) / 6)^0.6: of 7 pieces, the root is taken of 2."""
+    assert Beam((1,) * 7, -2.0).score == pytest.approx(-2 / 2**0.6)
+    assert Beam((1,), -2.0).score == -2.0
+
+
+def test_a_translation_may_be_twice_as_long_and_ten_pieces_more():
+    model = opened("seq2seq")
+    assert [model.limit(count) for count in (1, 5, 26, 27, 64)] == [12, 20, 62, 63, 63]
+    sample = model.prepare(SENTENCES[0])
+    assert model.beams(sample) == model.beams(sample, 4)
 
 
 @pytest.mark.parametrize("width", [0, 9])
@@ -206,9 +246,11 @@ def test_a_trace_names_both_streams_and_its_steps():
     assert trace.sample.tokens["target"].words == (-1, 0, 1, 2, 3)
     assert trace.sample.inputs["target"].tolist() == [BOS, *written[:-1]]
     assert trace.sample.digest != sample.digest
+    assert trace.readout["target"].tolist() == [0, 0, 0, 0, 1]
     cross = [call for call in trace.calls if call.name.endswith("cross")]
     assert [call.keys.stream for call in cross] == ["source"] * 2
     assert [call.queries.stream for call in cross] == ["target"] * 2
+    assert [call.layer for call in cross] == [0, 1]
     with pytest.raises(ValueError, match="0 pieces"):
         model.trace(sample, ())
 
@@ -226,6 +268,16 @@ def test_pieces_of_a_word_go_together():
         spelled = [model.subwords.text(word).strip() for _, word in sorted(words.items())]
         assert "".join(spelled) == text.replace(" ", "")
         assert list(words) == list(range(len(words)))
+
+
+def test_letters_digits_and_other_signs_are_words_of_their_own():
+    model = opened("translator")
+    pieces = model.subwords.ids("Il a 24% de 7h!")
+    words: dict[int, list[int]] = {}
+    for piece, word in zip(pieces, model.named(pieces).words or (), strict=True):
+        words.setdefault(word, []).append(piece)
+    spelled = [model.subwords.text(word).strip() for _, word in sorted(words.items())]
+    assert spelled == ["Il", "a", "24", "%", "de", "7", "h", "!"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnviz.models.beam import Beam
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from attnviz.models.store import ASSETS, load_translator
 from attnviz.models.subwords import BOS, EOS, load_subwords
@@ -21,6 +22,7 @@ from attnviz.training import bleu, corpus, seq2seq, translate
 from attnviz.training.data import NoData
 from attnviz.training.text_run import TextRecipe, TextRun
 from attnviz.training.translate import Pairs, Size, run_pairs
+from attnviz.types import Sample
 
 FEW = [("I sleep.", "Je dors."), ("You sleep.", "Tu dors."), ("The dog sleeps.", "Le chien dort."), ("Go!", "Va !"),
        ("The cat eats the fish.", "Le chat mange le poisson."), ("Go!", "Allez !")]  # fmt: skip
@@ -104,6 +106,60 @@ def test_training_writes_weights_figures_and_card(kind: str, tmp_path: Path):
     assert again == card  # nothing is left to train
 
 
+def test_pairs_are_learned_up_to_sixty_pieces_and_drawn_by_both_lengths():
+    subwords = load_subwords()
+    rows = [(" ".join(["dog"] * english), " ".join(["dog"] * french)) for english, french in
+            ((59, 1), (1, 59), (60, 1), (1, 60), (3, 4))]  # fmt: skip
+    assert len(subwords.ids(rows[0][0])) == 59
+    pairs = Pairs(rows, subwords, CPU)
+    assert [(len(s), len(t)) for s, t in zip(pairs.source, pairs.target, strict=True)] == [(60, 3), (2, 61), (4, 6)]
+    assert sorted(pairs.shelf.lengths.tolist()) == [10, 63, 63]
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_loss_is_that_of_the_next_piece_smoothed(kind: str):
+    """A tenth of the answer lies on all pieces alike; what fills up the shorter pair counts for nothing."""
+    learning, pairs = run(kind), Pairs(FEW[:3], load_subwords(), CPU)
+    network, total, count = learning.network.eval(), 0.0, 0
+    with torch.no_grad():
+        for source, target in zip(pairs.source, pairs.target, strict=True):
+            said = network(*(torch.from_numpy(row.astype(np.int64)) for row in (source, target[:-1]))).logits["word"]
+            shares, wanted = said.log_softmax(-1), torch.from_numpy(target[1:].astype(np.int64))
+            total -= float(0.9 * shares.gather(-1, wanted[:, None]).sum() + 0.1 * shares.mean(-1).sum())
+            count += len(wanted)
+        found = pairs.loss(network, 0.0, np.random.default_rng(0), tokens=1000)
+    assert float(found) == pytest.approx(total / count, rel=1e-4)
+
+
+def test_every_test_is_asked_of_its_own_split_and_of_the_best_beam(monkeypatch: pytest.MonkeyPatch):
+    asked: list[tuple[str, str, int]] = []
+    for name in ("translations", "captions_translated"):
+        monkeypatch.setattr(corpus, name, lambda split, name=name: iter([(f"{name} {split}", "un")]))
+    model = TranslationModel("seq2seq", NETWORKS["seq2seq"](), load_subwords())
+
+    def batch(samples: list[Sample], width: int) -> list[list[Beam]]:
+        asked.extend((sample.text, "", width) for sample in samples)
+        return [[Beam((*model.subwords.ids("un"), EOS), -1.0), Beam((*model.subwords.ids("deux"), EOS), -2.0)]]
+
+    monkeypatch.setattr(model, "batch", batch)
+    losses: list[list[tuple[str, str]]] = []
+    monkeypatch.setattr(bleu, "held_out_loss", lambda model, pairs: losses.append(pairs) or 2.5)
+    found = bleu.measured(model)
+    assert losses == [[("translations val", "un")]]
+    assert (found["loss"], found["perplexity"], found["held_out"]) == (2.5, 12.18, 1)
+    assert [(text, width) for text, _, width in asked] == [
+        ("translations test", 1), ("translations test", 4), ("captions_translated test", 1),
+        ("captions_translated test", 4)]  # fmt: skip
+    assert [(test["name"], test["decoding"], test["exact"]) for test in found["tests"]] == [
+        (name, how, 100.0) for name in ("Tatoeba test", "Multi30k test captions") for how in ("greedy", "beam 4")
+    ]
+
+
+def test_the_shipped_translator_is_the_one_that_is_trained_here():
+    assert load_translator("translator").config == translate.SHAPE
+    assert {test["decoding"] for test in load_translator("translator").facts["tests"]} == set(bleu.DECODINGS)
+
+
 def test_both_commands_know_both_sizes():
     assert set(translate.SIZES) == set(seq2seq.SIZES) == {"cpu", "gpu"}
     assert translate.SIZES["cpu"].recipe == translate.CPU
@@ -114,12 +170,15 @@ def test_a_sentence_is_compared_with_all_its_translations():
     assert groups["Go!"] == ["Va !", "Allez !"]
     right = bleu.scores(["Je dors.", "Tu dors.", "Le chien dort.", "Allez !", "Le chat mange le poisson."],
                         [*groups.values()])  # fmt: skip
-    assert right["bleu"] == pytest.approx(100)
+    assert right["bleu"] == right["chrf"] == pytest.approx(100)
     assert right["exact"] == 100
     assert (right["sentences"], right["references"]) == (5, 6)
     wrong = bleu.scores(["Non."] * 5, [*groups.values()])
     assert wrong["bleu"] < 5
     assert wrong["exact"] == 0
+    near = bleu.scores(["Je dorts.", "Tu dors."], [["Je dors."], ["Tu dors."]])
+    assert near["exact"] == 50.0
+    assert near["chrf"] > near["bleu"] + 10  # letters are right where words are not
 
 
 def test_the_held_out_loss_is_the_mean_over_pieces():
@@ -127,13 +186,14 @@ def test_the_held_out_loss_is_the_mean_over_pieces():
     subwords = load_subwords()
     model = TranslationModel("seq2seq", NETWORKS["seq2seq"](), subwords)
     total, count = 0.0, 0
-    for english, french in FEW:
-        ids = [*subwords.ids(french), EOS]
+    pairs = [*FEW, ("dog " * 80, "un " * 80)]  # cut at what the network reads
+    for english, french in pairs:
+        ids = [*subwords.ids(french)[: model.config.longest - 1], EOS]
         with torch.no_grad():
             said = model.trace(model.prepare(english), ids).logits["word"].log_softmax(-1)
         total -= sum(float(row[piece]) for row, piece in zip(said, ids, strict=True))
         count += len(ids)
-    assert bleu.held_out_loss(model, FEW) == pytest.approx(total / count, abs=1e-4)
+    assert bleu.held_out_loss(model, pairs) == pytest.approx(total / count, abs=1e-4)
 
 
 def test_without_the_library_that_scores_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch):

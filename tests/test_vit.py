@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnviz.attention import POSITIONS, VARIANTS
-from attnviz.models.vit import ViT, ViTConfig, patchify, unpatchify
+from attnviz.models.vit import ViT, ViTConfig, group_loss_of, loss_of, patchify, unpatchify
 from attnviz.types import Trace, UnsupportedMask
 
 SMALL = ViTConfig(size=16, patch=4, width=24, layers=2, heads=4, mlp=2, classes=5)
@@ -137,6 +137,50 @@ def test_pooling() -> None:
     cls, mean = made(replace(SMALL, registers=1)), made(replace(SMALL, pooling="mean", registers=1))
     assert cls(picture(3, 16, 16)).readout["main"].tolist() == [1.0] + [0.0] * 17
     assert mean(picture(3, 16, 16)).readout["main"].tolist() == [0.0, 0.0] + [1 / 16] * 16
+
+
+def test_a_share_is_exact_in_half_precision_too() -> None:
+    network = made(replace(SMALL, pooling="mean", cls=False, size=12))
+    tokens = network(picture(3, 12, 12)).calls[0].queries
+    share = network.readout(tokens, torch.zeros(9, 24, dtype=torch.bfloat16))
+    assert share.tolist() == pytest.approx([1 / 9] * 9, abs=1e-7)
+
+
+def test_the_prefix_is_named_and_the_mlp_rounded() -> None:
+    assert ViTConfig(registers=2).prefix == ("CLS", "REG 1", "REG 2")
+    assert ViTConfig(cls=False, pooling="mean").prefix == ()
+    assert ViT(replace(SMALL, mlp=2.7)).blocks[0].mlp[0].out_features == 65  # 64.8
+
+
+def test_it_starts_calm_and_unsure() -> None:
+    """Matrices at 1/root(inputs), what writes into the residual smaller, prefix and answer smaller still."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ViT(replace(SMALL, width=64, layers=3, registers=99, classes=50))
+    spread = {name: float(parameter.detach().std()) for name, parameter in network.named_parameters()}
+    plain, writers = 64**-0.5, 6**-0.5
+    for layer in range(3):
+        assert spread[f"blocks.{layer}.attention.value.weight"] == pytest.approx(plain, rel=0.1)
+        assert spread[f"blocks.{layer}.attention.out.weight"] == pytest.approx(plain * writers, rel=0.1)
+        assert spread[f"blocks.{layer}.mlp.2.weight"] == pytest.approx(128**-0.5 * writers, rel=0.1)
+    assert spread["embed.weight"] == pytest.approx(48**-0.5, rel=0.1)
+    assert spread["classify.weight"] == pytest.approx(0.1 * plain, rel=0.1)
+    assert spread["prefix"] == pytest.approx(0.02, rel=0.1)
+    assert not any(parameter.any() for name, parameter in network.named_parameters() if name.endswith("e.bias"))
+
+
+def test_the_loss_by_hand() -> None:
+    """With smoothing, a share of the answer lies on all classes alike; of a group, its probabilities add up."""
+    shares = torch.tensor([[0.5, 0.2, 0.2, 0.1], [0.1, 0.3, 0.4, 0.2]])
+    labels, groups = torch.tensor([1, 0]), torch.tensor([0, 1, 1, 0])
+    logits = shares.log() + torch.tensor([[3.0], [-2.0]])  # logits are not normalised
+    trace = Trace(None, {}, {}, (), {}, {}, {"class": logits[:, None]})
+    plain = -(torch.tensor(0.2).log() + torch.tensor(0.1).log()) / 2
+    even = -shares.log().mean()
+    torch.testing.assert_close(loss_of(trace, labels), plain)
+    torch.testing.assert_close(loss_of(trace, labels, 0.3), 0.7 * plain + 0.3 * even)
+    together = -(torch.tensor(0.4).log() + torch.tensor(0.3).log()) / 2
+    torch.testing.assert_close(group_loss_of(trace, labels, groups), together)
 
 
 def test_pictures_that_are_not_square() -> None:

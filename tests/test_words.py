@@ -39,6 +39,12 @@ def test_words_of_a_text_in_any_script_and_nothing_else():
     assert words_of("") == words_of(" .,!?\n'\"") == []
 
 
+def test_unless_told_otherwise_it_reads_as_much_as_the_block_over_it():
+    assert len(SMALL.read("dog " * 30).words) == GuessConfig(words=1).longest == 24
+    many = WordVectors(tuple("abcdefghij"), torch.randn(10, 4))
+    assert len(many.near(many.vectors[0])) == 8
+
+
 def test_reading_says_what_it_leaves_out():
     reading = SMALL.read("The zebra! A dog runs, the Zebra runs", longest=3)
     assert reading.words == ("the", "dog", "runs")
@@ -200,6 +206,11 @@ def test_vocabulary_and_numbers(text_folder: Path):
     words, counts = corpus.vocabulary(found, least=2)
     assert words[:2] == ["dog", "number"]
     assert counts[0] == 100
+    assert "number" in words
+    rare = corpus.vocabulary([["a", "b", "a", "b", "b", "c"]], least=2)
+    assert (rare[0], rare[1].tolist()) == (["b", "a"], [3, 2])
+    card = (ASSETS / NAME / "card.md").read_text(encoding="utf-8")
+    assert f"fewer than {corpus.LEAST} times" in card
     assert corpus.numbered([["dog", "zebra", "number"]], words)[0].tolist() == [0, 1]
 
 
@@ -213,6 +224,8 @@ def test_sentences_are_cut_and_kept_only_if_every_word_is_known(text_folder: Pat
     words = WordVectors(("the", "dog", "cat", "runs", "too"), torch.eye(5))
     found = guess.sentences("train", words, 24)
     assert {length: rows.tolist() for length, rows in found.items()} == {4: [[0, 2, 3, 4]]}
+    assert guess.sentences("train", words, 4).keys() == {4}
+    assert not guess.sentences("train", words, 3)
 
 
 # ---- the block
@@ -258,6 +271,24 @@ def test_content_is_the_row_times_the_root_of_the_width():
         trace.residuals["main"][0], network.content(torch.tensor([5, 6])) + network.positions[:2]
     )
     assert trace.calls[0].queries.labels == ("a", "b")
+    assert trace.readout["main"].tolist() == [0.5, 0.5]
+    last = trace.residuals["main"][-1]
+    wanted = network.back(network.norm(last)) @ network.table.T * 4 + network.bias
+    torch.testing.assert_close(trace.logits["word"], wanted)
+
+
+def test_guesses_are_the_likeliest_words_with_their_probabilities():
+    network, ids = made(), [1, 2, 3, 4]
+    shares = network(torch.tensor(ids), torch.arange(4) == 2).logits["word"][2].softmax(-1)
+    found = guesses(network, ids, 2)
+    assert [word for word, _ in found] == shares.argsort(descending=True)[:5].tolist()
+    assert [share for _, share in found] == pytest.approx(sorted(shares.tolist(), reverse=True)[:5])
+
+
+def test_the_vector_of_a_hidden_word_starts_as_long_as_those_of_words():
+    torch.manual_seed(0)
+    network = Guesser(GuessConfig(words=3, width=400, heads=2), torch.randn(3, 400))
+    assert float(network.hidden.detach().norm()) == pytest.approx(1, abs=0.15)
 
 
 def test_it_learns_what_stands_beside_what_and_survives_the_disk(tmp_path: Path):

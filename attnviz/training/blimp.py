@@ -115,7 +115,9 @@ def perplexity(
     """Perplexity per piece and per word of whole stories, none shortened.
 
     A story longer than the network reads is read in windows that move on by `stride` (half of what it reads, if not
-    given); in each only what is new counts, so that, but for its beginning, every piece has at least as much before it.
+    given), BOS before each. A window counts only what no window before it has judged. So a piece is judged with at
+    least `longest - stride` pieces of the story before it; in the first window, which counts as a whole, with all
+    there are.
     """
     longest, device = network.config.longest, network.pieces.table.device
     stride = stride or longest // 2
@@ -142,6 +144,6 @@ def windows(count: int, longest: int, stride: int) -> list[tuple[int, int]]:
     found, new, begin = list[tuple[int, int]](), 0, 0
     while new < count:
         found.append((begin, new))
-        new = min(count, begin + longest)
+        new = begin + longest
         begin = new - longest + stride
     return found

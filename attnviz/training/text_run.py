@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -215,8 +215,3 @@ def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """`size` items at a time."""
     for begin in range(0, len(items), size):
         yield items[begin : begin + size]
-
-
-def mean_of(losses: Float[Tensor, "..."], weight: Float[Tensor, "..."]) -> Float[Tensor, ""]:
-    """A weighted mean."""
-    return (losses * weight).sum() / weight.sum().clamp_min(1e-9)

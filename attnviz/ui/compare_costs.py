@@ -43,7 +43,7 @@ def counted(value: float) -> str:
     """A count with three digits: 66,048 as "66.0 k"."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:.3g}\u00a0{letter}"
+            return f"{three_digits(value / size)}\u00a0{letter}"
     return f"{value:.0f}"
 
 
@@ -51,8 +51,13 @@ def memory(count: int) -> str:
     """Bytes for people."""
     for size, letter in ((2**30, "GB"), (2**20, "MB"), (2**10, "kB")):
         if count >= size:
-            return f"{count / size:.3g}\u00a0{letter}"
+            return f"{three_digits(count / size)}\u00a0{letter}"
     return f"{count}\u00a0B"
+
+
+def three_digits(value: float) -> str:
+    """A number below 1,024, rounded to three digits: 1,006 as "1010", where the format alone would say 1.01e+03."""
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def state_words(name: str, cost: Cost) -> str:

@@ -1,0 +1,161 @@
+"""What pages say in words and numbers: units, ends of ranges, ties, and tokens that do not lie on the grid."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import attnviz
+from attnviz.measures.heads import MEASURES
+from attnviz.models import ImageModel, TextModel
+from attnviz.models.subwords import BOS, EOS, MASK
+from attnviz.models.text import WORD
+from attnviz.types import Tokens, Trace
+from attnviz.ui import answers, compare_numbers, device, generate, heads, patches, places, read_answers, state
+from attnviz.ui import queries_keys as pairs
+from attnviz.ui.read_pairs import strongest as strongest_piece
+from attnviz.ui.translate import likely
+
+GRID = Tokens.patches(3, 4, ("CLS", "REG 1"))
+TEXT = Tokens(("CLS", "a", "b", "SEP"), None, 1, "main", (-1, 0, 1, -1))
+
+
+@pytest.fixture(scope="module")
+def model() -> ImageModel:
+    """The small shipped model, with coarse groups."""
+    one = attnviz.load("vit-digits")
+    assert isinstance(one, ImageModel)
+    groups = ("round", "straight", "round", "other", "straight", "other", "round", "straight", "round", "round")
+    return ImageModel("grouped", one.network, one.preparation, one.classes, groups)
+
+
+def said(**logits: torch.Tensor) -> Trace:
+    """A trace of nothing but answers."""
+    return Trace(None, {}, {}, (), {}, {}, logits)
+
+
+def test_answers_are_the_likeliest_first_with_their_groups(model: ImageModel):
+    shares = torch.tensor([0.1, 0.2, 0.15, 0.05, 0.2, 0.04, 0.1, 0.01, 0.1, 0.05])
+    trace = said(**{"class": (shares.log() + 3)[None]})
+    best = answers.best(model, trace)
+    assert [name for name, _ in best[2:3]] == ["round: 2"]
+    assert {name for name, _ in best[:2]} == {"straight: 1", "straight: 4"}
+    assert [share for _, share in best] == pytest.approx([0.2, 0.2, 0.15, 0.1, 0.1])
+    assert len(answers.best(model, trace, 99)) == 10
+    group, share = answers.by_group(model, trace)
+    assert (group, share) == ("round", pytest.approx(0.5))
+    plain = attnviz.load("vit-digits")
+    assert isinstance(plain, ImageModel)
+    assert answers.class_name(plain, 7) == "7"
+
+
+def test_shares_are_said_in_percent():
+    assert answers.percent(0.1234) == "12.3\u00a0%"
+    assert places.percent(0.1234) == "12.3 %"
+    assert compare_numbers.spread([0.42, 0.076, 0.9]) == "8 to 90\u00a0%"
+    assert compare_numbers.spread([]) == compare_numbers.NONE
+    assert heads.number("self", 0.1234) == "12.3\u00a0%"
+    assert heads.number("entropy", 0.1234) == "0.12"
+    assert heads.number("distance", 5.2, 4) == "5.20\u00a0patches (21\u00a0px)"
+    assert heads.number("distance", 5.2) == "5.20\u00a0patches"
+    assert {heads.number(name, math.nan) for name in MEASURES} == {"not defined"}
+
+
+def test_what_is_unlikely_is_said_as_one_in_so_many():
+    assert likely(math.log(0.25)) == "25.0\u00a0%"
+    assert likely(math.log(0.001)) == "0.1\u00a0%"
+    assert likely(math.log(0.0009)) == "1 in 1,111"
+    assert likely(math.log(2e-9)) == "1 in 500,000,000"
+    assert likely(-1e9) == "less than 1 in a billion"
+
+
+@pytest.mark.parametrize(
+    ("number", "sign", "tex"),
+    [(0.0, "-", "0"), (2.345, "-", "2.35"), (-2.345, "+", "-2.35"), (2.345, "+", "+2.35"), (2010.4, "-", "2{,}010"),
+     (123456.0, "-", "123{,}000"), (12345678.0, "-", r"1.23 \times 10^{7}"), (1.2e-7, "-", r"1.2 \times 10^{-7}")],
+)  # fmt: skip
+def test_numbers_in_formulas(number: float, sign: Any, tex: str):
+    assert pairs.in_tex(number, sign) == tex
+
+
+def test_signs_and_bytes():
+    assert (patches.signed(0.1234), patches.signed(-0.1234)) == ("+0.123", "−0.123")
+    assert device.megabytes(3 * 2**20 + 2**19) == "3.5 MB"
+    assert device.megabytes(100 * 2**20) == "100 MB"
+    assert device.megabytes(5000 * 2**20) == "5,000 MB"
+
+
+def test_patches_are_named_by_row_and_column_from_one():
+    assert [state.token_name(GRID, i) for i in (0, 1, 2, 13)] == ["CLS", "REG 1", "row 1, column 1", "row 3, column 4"]
+    assert len(state.token_names(GRID)) == 14
+    assert [places.cell_of(GRID, i) for i in (1, 2, 7)] == [None, (0, 0), (1, 1)]
+    assert all(places.cell_of(GRID, places.patch_at(GRID, row, column)) == (row, column)
+               for row in range(3) for column in range(4))  # fmt: skip
+    assert places.row_ticks(GRID) == {2: "row 1", 6: "row 2", 10: "row 3"}
+    assert places.row_ticks(GRID, 2) == {2: "row 1", 10: "row 3"}
+    header, rows = places.table_file(GRID, np.arange(28.0).reshape(14, 2))
+    assert header == ["token", "feature 1", "feature 2"]
+    assert rows[2] == ["row 1, column 1", 4.0, 5.0]
+    with pytest.raises(ValueError, match="no patch grid"):
+        places.cell_of(TEXT, 2)
+
+
+def test_a_page_starts_in_the_middle():
+    assert heads.middle(GRID) == patches.middle(GRID) == places.patch_at(GRID, 1, 2)
+    assert heads.middle(TEXT) == 2
+    assert heads.said(GRID, [7]) == "where row 2, column 2 looks"
+    assert heads.said(TEXT, [1]) == "where “a” looks"
+    assert heads.said(TEXT, [0]) == "where CLS looks"
+    assert heads.said(GRID, [7, 8]) == "where 2 picked tokens look, summed"
+
+
+def test_the_strongest_key_is_no_special_token_where_there_is_another():
+    weights = np.zeros((14, 14))
+    weights[5, [0, 3, 9]] = 0.5, 0.2, 0.3
+    assert pairs.strongest(weights, 5, GRID.prefix) == 9
+    assert pairs.strongest(weights, 5, 0) == 0
+    rows = np.array([[0.5, 0.2, 0.2, 0.1]] * 4)
+    assert strongest_piece(rows, 1, (-1, 0, 1, -1)) == 1  # the first of two that are equally strong
+    assert strongest_piece(rows, 1, (-1, -1, -1, -1)) == 0
+
+
+def test_what_stands_in_an_address_is_read_with_care():
+    assert state.numbers("3,04,x,-1,1.5,,7") == (3, 4, 7)
+    assert state.numbers("999999,1000000") == (999_999,)
+    assert len(state.numbers(",".join("1" * 99))) == 64
+    assert state.below(4, [0, 3, 4, -1]) == (0, 3)
+    assert state.below(4, 4) == ()
+    ids = (700, 8, 7999, EOS)
+    assert generate.decoded(generate.encoded(ids), 8000) == ids
+    assert generate.encoded((35, 36)) == "z.10"
+    assert generate.decoded(f"{generate.encoded((700, EOS, 8))}", 8000) == (700, EOS), "nothing after an end"
+    assert generate.decoded(generate.encoded((700, 8000, 8)), 8000) == (700,)
+    for text in ("", "j g", "J", "zzzzz", generate.encoded((BOS, 700)), generate.encoded((MASK, 700))):
+        assert generate.decoded(text, 8000) == ()
+
+
+def test_praise_and_blame_are_equally_sure_at_a_half():
+    def trace(share: float) -> Trace:
+        return said(sentiment=torch.tensor([[1 - share, share]]).log())
+
+    assert read_answers.praise(trace(0.7)) == pytest.approx(0.7)
+    assert read_answers.sentiment(trace(0.7)) == ("praise", pytest.approx(0.7))
+    assert read_answers.sentiment(trace(0.2)) == ("blame", pytest.approx(0.8))
+    assert read_answers.sentiment(said(sentiment=torch.zeros(1, 2))) == ("praise", 0.5)
+    assert [read_answers.article(noun) for noun in ("adverb", "noun", "other")] == ["an adverb", "a noun", "other"]
+
+
+def test_special_pieces_are_no_answer_but_an_end_is():
+    reader = attnviz.load("stories")
+    assert isinstance(reader, TextModel)
+    scores = torch.full((2, 8000), -20.0)
+    scores[1, :6] = 9.0
+    scores[1, 700] = 9.5
+    (first, _), (second, share), *rest = read_answers.likeliest(reader, said(**{WORD: scores}), 1)
+    assert (first, second) == (reader.subwords.label(700), "EOS")
+    assert share == pytest.approx(1 / (1 + math.exp(0.5)))
+    assert len(rest) == 3
