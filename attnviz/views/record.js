@@ -150,6 +150,11 @@ function bestKey(record, map, queries, values, drop) {
   return values[best] === values[best] && best >= 0 ? best : strongest(values);
 }
 
+// The same as Python has worked it out for the tokens it knows as picked, or null where something else is shown.
+function bestNamed({data, maps, index}, queries) {
+  return maps === data.maps && index === data.index && String(queries) === String(data.tokens) ? data.best : null;
+}
+
 function strongest(values) {
   let best = -1;
   for (let i = 0; i < values.length; i++) if (values[i] === values[i] && !(values[i] <= values[best])) best = i;

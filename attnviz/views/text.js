@@ -114,7 +114,7 @@ const textView = {
       name: data.scale, colours: data.colours, drop, fixed, stretched: data.stretched,
     });
     const over = own(record) ? hovered(record.keys) : null, key = tokenAt(record.keys, shared.hover?.key);
-    const words = shown && rowWords(record, index, queries, drop, record.square ? key : over);
+    const words = shown && rowWords(record, index, queries, drop, record.square ? key : over, bestNamed(view, queries));
     this.drawWords(view, record, boxes.places, seen, row);
     markText(view, record, boxes.places, words?.best, key);
     if (!shown) return {sentence: "Point at a word to see where it looks", note: maskNote(record, index)};
