@@ -25,6 +25,7 @@ def ask(expressions: str | Sequence[str], *records: bytes, **names: Any) -> Any:
     given = {
         "library": "\n".join((bus.HERE / name).read_text() for name in bus.LIBRARY) + "\nconst of = recordOf;",
         "bus": (bus.HERE / "bus.js").read_text(),
+        "view": (bus.HERE / "view.js").read_text(),
         "look": bus._look(),
         "records": [base64.b64encode(record).decode() for record in records],
         "ask": [_filled(expression, names) for expression in several],

@@ -1,5 +1,5 @@
 // A page without a browser: the library of the views in node, records as the bus brings them, and a canvas that remembers
-// what is drawn on it. Reads {library, bus, look, records, ask} as JSON; writes what each expression of `ask` is.
+// what is drawn on it. Reads {library, bus, view, look, records, ask} as JSON; writes what each expression of `ask` is.
 "use strict";
 const vm = require("node:vm"), fs = require("node:fs");
 
@@ -41,9 +41,10 @@ function load(source, name) {
 const plain = (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value instanceof Map ? [...value] : value);
 
 async function main() {
-  const {library, bus, look, records, ask} = JSON.parse(fs.readFileSync(0, "utf8")), parentElement = {host: null};
+  const {library, bus, view, look, records, ask} = JSON.parse(fs.readFileSync(0, "utf8")), parentElement = {host: null};
   load(library, "openLibrary");
   load(bus, "bring");
+  load(view, "openView");
   page.openLibrary({data: look, parentElement});
   for (const record of records) page.bring({data: new Uint8Array(Buffer.from(record, "base64")), parentElement});
   await Promise.all([...page.__attnviz.records.values()].map((record) => record.opening));
