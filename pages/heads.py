@@ -33,18 +33,19 @@ def page() -> None:
         several = st.toggle("Pick several", key="several", bind="query-params", help=heads.WHY_SEVERAL)
         look = ui.display()
     table = heads.measured(visit)
-    chosen = ui.chosen_tokens("token", len(tokens), (middle,))
-    chosen = chosen if several else chosen[-1:]
+    chosen = ui.chosen_tokens("token", len(tokens), (middle,))[0 if several else -1 :]
     drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours}
     slot, index = heads.send_opened(visit, layer, head)
     opened = f"{ui.call_names(visit.trace)[layer]}, {ui.head_name(head).lower()}"
+    row = heads.shown_row(calls[layer], head, chosen, leave_out=look.drop_prefix)
 
     large, grid = st.columns(2, gap="medium")
     with large:
-        st.markdown(f"**{opened}:** {heads.said(tokens, chosen)}")
+        st.markdown(f"**{opened}:** {heads.said(tokens, chosen, shares=calls[layer].rule.stochastic)}")
         views.picture_view("large", picture="picture", maps=slot, index=index, tokens=chosen, several=several,
                            drop_prefix=look.drop_prefix, network=look.network, on_pick=pick, height=520, follows="all",
-                           label=f"Your picture with the attention of {opened.lower()}", **drawn)  # fmt: skip
+                           label=f"Your picture with the attention of {opened.lower()}", best=heads.best_key(row),
+                           **drawn)  # fmt: skip
         heads.facts(visit, table, layer, head, side)
     with grid:
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -76,7 +77,6 @@ def page() -> None:
                                on_pick=pick, label="Weights times the length of each value", **drawn)  # fmt: skip
         else:
             st.markdown("**Most weight:** the keys that add most in the same row")
-        row = heads.exact_row(calls[layer], head, chosen)
         heads.strongest(row, ui.token_names(calls[layer].keys), shares=calls[layer].rule.stochastic)
 
     if table:
@@ -87,7 +87,7 @@ def page() -> None:
         st.caption(f"One dot per head, {on}; the line is their mean, the ring the opened head.")
         head_charts.head_table(visit, over, measure)
     ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
-                 lambda: heads.row_table(row, ui.token_names(calls[layer].keys)), f"heads-{visit.source}")  # fmt: skip
+                 lambda: heads.exact_table(calls[layer], head, chosen), f"heads-{visit.source}")  # fmt: skip
 
 
 page()

@@ -30,6 +30,18 @@ def unpack(blob: bytes) -> tuple[dict, bytes]:
     return json.loads(blob[4 : 4 + size]), zlib.decompress(blob[4 + size :])
 
 
+def opened(blob: bytes) -> tuple[dict, dict[str, np.ndarray]]:
+    """The head of a record of maps, and its arrays by name: of each row, then of each cell."""
+    head, payload = unpack(blob)
+    shape, at, found = head["shape"][:-1], 0, {}
+    names = {"peaks": "f4", "aside_peaks": "f4", "sums": "f4", "rests": "f4", "best": "u2", "best_rest": "u2"}
+    for name, kind in names.items():
+        found[name] = np.frombuffer(payload, kind, int(np.prod(shape)), at).reshape(shape)
+        at += found[name].nbytes
+    kind = "u1" if len(shape) == 2 else "f4"
+    return head, found | {"cells": np.frombuffer(payload, kind, offset=at).reshape(head["shape"])}
+
+
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Rows that sum to one."""
     grown = np.exp(scores - scores.max(-1, keepdims=True))
@@ -73,31 +85,32 @@ def test_negative_numbers_need_signed():
 
 def test_record_carries_what_the_browser_needs(numbers):
     weights = softmax(numbers.normal(size=(2, 13, 13)))
-    head, payload = unpack(records.pack_maps("layer 0", weights, titles=["Head 1", "Head 2"], keys=TOKENS))
-    rows = 2 * 13
-    peaks, sums, prefix = np.frombuffer(payload[: 12 * rows], np.float32).reshape(3, 2, 13)
+    head, found = opened(records.pack_maps("layer 0", weights, titles=["Head 1", "Head 2"], keys=TOKENS))
     assert head["shape"] == [2, 13, 13]
     assert head["keys"] == {"count": 13, "labels": ["CLS"], "grid": [3, 4], "prefix": 1, "stream": "main"}
-    np.testing.assert_array_equal(peaks, weights.max(-1))
-    np.testing.assert_allclose(sums, 1, rtol=1e-5)
-    np.testing.assert_allclose(prefix, weights[..., 0], rtol=1e-6)
-    assert len(payload) == 12 * rows + weights.size
+    np.testing.assert_array_equal(found["peaks"], weights[..., 1:].max(-1))
+    np.testing.assert_array_equal(found["aside_peaks"], weights[..., 0])
+    np.testing.assert_allclose(found["sums"], 1, rtol=1e-5)
+    np.testing.assert_allclose(found["rests"], weights[..., 1:].sum(-1), rtol=1e-6)
+    np.testing.assert_array_equal(found["best"], weights.argmax(-1))
+    np.testing.assert_array_equal(found["best_rest"], 1 + weights[..., 1:].argmax(-1))
+    assert found["cells"].nbytes == weights.size
 
 
 def test_one_number_a_token_and_words_as_tokens():
     words = Tokens(("the", "cat", "sat"))
     row = np.array([[0.99, 0.0061, 0.0039], [1, 0, 0]], np.float32)
-    head, payload = unpack(records.pack_maps("r", row, titles=["a", "b"], keys=words))
+    head, found = opened(records.pack_maps("r", row, titles=["a", "b"], keys=words))
     assert head["shape"] == [2, 3]
     assert head["keys"]["labels"] == ["the", "cat", "sat"]
-    np.testing.assert_array_equal(np.frombuffer(payload[3 * 2 * 4 :], np.float32).reshape(2, 3), row)
+    np.testing.assert_array_equal(found["cells"], row)
 
 
 def test_masked_entries_of_a_single_row_travel_as_nan():
     words = Tokens(("the", "cat", "sat"))
     scores = np.array([[1.5, -np.inf, -2]], np.float32)
-    _, payload = unpack(records.pack_maps("r", scores, titles=["a"], keys=words, signed=True))
-    np.testing.assert_array_equal(np.frombuffer(payload[12:], np.float32), [1.5, np.nan, -2])
+    _, found = opened(records.pack_maps("r", scores, titles=["a"], keys=words, signed=True))
+    np.testing.assert_array_equal(found["cells"], [[1.5, np.nan, -2]])
 
 
 def test_wrong_shapes_name_both_sides():
@@ -232,14 +245,13 @@ def test_a_mask_travels_in_the_cells_for_all_maps_or_for_each(numbers, each):
     masked = np.stack([hidden, hidden]) if each else hidden
     if each:
         masked[1, 4, 0], weights[1, 4, 0] = True, 0
-    head, payload = unpack(records.pack_maps("m", weights, titles=["a", "b"], keys=WORDS, masked=masked))
-    cells = np.frombuffer(payload[12 * 10 :], np.uint8).reshape(2, 5, 5)
+    head, found = opened(records.pack_maps("m", weights, titles=["a", "b"], keys=WORDS, masked=masked))
     assert head["masked"] is True
-    np.testing.assert_array_equal(cells == 0, np.broadcast_to(masked, cells.shape))
-    sums, apart = np.frombuffer(payload[4 * 10 : 12 * 10], np.float32).reshape(2, 2, 5)
+    np.testing.assert_array_equal(found["cells"] == 0, np.broadcast_to(masked, weights.shape))
     shown = np.where(masked, 0, weights)
-    np.testing.assert_allclose(sums, shown.sum(-1), rtol=1e-5)
-    np.testing.assert_allclose(apart, shown[..., [0, 4]].sum(-1), rtol=1e-5)  # CLS and SEP
+    np.testing.assert_allclose(found["sums"], shown.sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(found["rests"], shown[..., 1:4].sum(-1), rtol=1e-5)  # without CLS and SEP
+    np.testing.assert_array_equal(found["best"], shown.argmax(-1))
 
 
 def test_a_mask_that_hides_nothing_costs_nothing(numbers):
@@ -250,11 +262,11 @@ def test_a_mask_that_hides_nothing_costs_nothing(numbers):
 
 def test_masked_scores_and_masked_single_rows(numbers):
     scores = numbers.normal(size=(1, 5, 5)).astype(np.float32)  # raw scores stand under the mask too
-    _, payload = unpack(records.pack_maps("m", scores, titles=["a"], keys=WORDS, signed=True, masked=causal(5)))
-    np.testing.assert_array_equal(np.frombuffer(payload[12 * 5 :], np.uint8).reshape(5, 5) == 0, causal(5))
+    _, found = opened(records.pack_maps("m", scores, titles=["a"], keys=WORDS, signed=True, masked=causal(5)))
+    np.testing.assert_array_equal(found["cells"][0] == 0, causal(5))
     row, hidden = np.array([[0.5, 0.5, 0, 0, 0]], np.float32), np.array([False, False, False, True, True])
-    _, payload = unpack(records.pack_maps("r", row, titles=["a"], keys=WORDS, masked=hidden))
-    np.testing.assert_array_equal(np.frombuffer(payload[12:], np.float32), [0.5, 0.5, 0, np.nan, np.nan])
+    _, found = opened(records.pack_maps("r", row, titles=["a"], keys=WORDS, masked=hidden))
+    np.testing.assert_array_equal(found["cells"], [[0.5, 0.5, 0, np.nan, np.nan]])
 
 
 def test_a_mask_turned_round_is_refused(numbers):
@@ -267,11 +279,30 @@ def test_a_mask_turned_round_is_refused(numbers):
 
 def test_words_travel_and_special_pieces_stand_aside():
     row = np.array([[0.5, 0.2, 0.1, 0.1, 0.1]], np.float32)
-    head, payload = unpack(records.pack_maps("r", row, titles=["a"], keys=WORDS))
+    head, found = opened(records.pack_maps("r", row, titles=["a"], keys=WORDS))
     assert head["keys"]["words"] == [-1, 0, 0, 1, -1]
     assert records.aside(WORDS).tolist() == [True, False, False, False, True]
     assert records.aside(TOKENS).tolist() == [True, *[False] * 12]  # a prefix, as before
-    np.testing.assert_allclose(np.frombuffer(payload[8:12], np.float32), [0.6])
+    np.testing.assert_allclose(found["rests"], [0.4])
+    np.testing.assert_allclose(found["sums"], [1])
+
+
+@pytest.mark.parametrize("scale", [1, 1e-3, 1e-30])
+def test_what_stays_is_kept_as_finely_where_nearly_all_is_left_out(numbers, scale):
+    weights = softmax(numbers.normal(size=(1, 13, 13)) * 2)
+    weights[..., 1:] *= scale
+    weights[..., 0] = 1 - weights[..., 1:].sum(-1)
+    _, found = opened(records.pack_maps("m", weights, titles=["a"], keys=TOKENS))
+    back = records.restore(found["cells"][..., 1:], found["peaks"])
+    shown, true = (rows / rows.sum(-1, keepdims=True) for rows in (back, weights[..., 1:]))
+    assert np.abs(back / found["rests"][..., None] - true).max() < 0.01
+    assert np.abs(shown - true).max() < 0.01
+
+
+def test_a_row_has_at_most_as_many_keys_as_two_bytes_count():
+    tokens = Tokens(tuple(map(str, range(records.MOST_KEYS + 1))))
+    with pytest.raises(ValueError, match="65,537 keys, expected at most 65,536"):
+        records.pack_maps("m", np.zeros((1, len(tokens))), titles=["a"], keys=tokens)
 
 
 def test_views_of_text_reserve_their_height(mounted):

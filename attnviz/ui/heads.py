@@ -13,7 +13,7 @@ from attnviz.measures.heads import MEASURES, Measure, drop_prefix, measure_heads
 from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.display import kind_words, masked_of, mean_of, unit_of
-from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, spoken_name
+from attnviz.ui.state import call_labels, call_names, go, head_name, keep_inside, spoken_name, token_names
 from attnviz.ui.subject import Subject
 
 ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
@@ -184,20 +184,40 @@ def facts(visit: Subject, table: Table, layer: int, head: int, patch: int | None
 
 
 def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> Row:
-    """The exact numbers behind the picture: weights of the picked tokens (their sum), and what shares become."""
-    rows = call.token_map([head], list(tokens))[0]
-    weights = rows.sum(0)
+    """The exact numbers behind the picture: weights of the picked tokens, and what shares become."""
+    row = shown_row(call, head, tokens)
     if not call.rule.stochastic:
-        return {"weight": weights.numpy()}
-    moved = value_weighted(call, [head], list(tokens))[0].sum(0)
-    prefix = call.keys.prefix
-    kept = np.concatenate([np.full(prefix, np.nan), drop_prefix(rows, prefix)[0].sum(0).numpy()])
-    return {"weight": weights.numpy(), "without prefix": kept, "weighted by value": moved.numpy()}
+        return row
+    kept = shown_row(call, head, tokens, leave_out=True)["weight"]
+    return {"weight": row["weight"], "without prefix": kept, "weighted by value": row["weighted by value"]}
+
+
+def shown_row(call: AttentionCall, head: int, tokens: Sequence[int], *, leave_out: bool = False) -> Row:
+    """The same numbers as views show them: what is left out is NaN, and shares of the rest sum to one again."""
+    shares, prefix = call.rule.stochastic, call.keys.prefix if leave_out else 0
+    rows = {"weight": call.token_map([head], list(tokens))[0]}
+    if shares:
+        rows["weighted by value"] = value_weighted(call, [head], list(tokens))[0]
+    found = {name: (drop_prefix(one, prefix)[0] if shares else one[:, prefix:]) for name, one in rows.items()}
+    return {name: together(np.pad(one.float().numpy(), ((0, 0), (prefix, 0)), constant_values=np.nan), shares=shares)
+            for name, one in found.items()}  # fmt: skip
+
+
+def together(rows: Float[np.ndarray, "query key"], *, shares: bool) -> Float[np.ndarray, " key"]:
+    """Rows of several picked tokens as views put them together: shares add up, other numbers are averaged."""
+    return rows.sum(0) if shares else rows.mean(0)
+
+
+def best_key(row: Row) -> int | None:
+    """The key that gets most; the first of several, None where there is none."""
+    weights = row["weight"]
+    return None if np.isnan(weights).all() else int(np.nanargmax(weights))
 
 
 def strongest(row: Row, names: Sequence[str], *, shares: bool, count: int = 6) -> None:
     """The keys that get most, with exact numbers: percent where rows are shares of one."""
-    best = np.argsort(-row["weight"], kind="stable")[:count]
+    order = np.argsort(-row["weight"], kind="stable")  # what is left out comes last
+    best = order[: min(count, np.isfinite(row["weight"]).sum())]
     scale, form = (100, "%.2f %%") if shares else (1, "%.3f")
     share = st.column_config.NumberColumn(format=form)
     data = {"Looks at": [names[i] for i in best]}
@@ -205,8 +225,13 @@ def strongest(row: Row, names: Sequence[str], *, shares: bool, count: int = 6) -
     st.dataframe(data, hide_index=True, column_config={"Weight": share, "Weighted by value": share})
 
 
+def exact_table(call: AttentionCall, head: int, tokens: Sequence[int]) -> tuple[list[str], list[list]]:
+    """The exact numbers of every key of picked tokens, also of those that views leave out, for a CSV."""
+    return row_table(exact_row(call, head, tokens), token_names(call.keys))
+
+
 def row_table(row: Row, names: Sequence[str]) -> tuple[list[str], list[list]]:
-    """The same numbers of every key, for a CSV."""
+    """Numbers of every key, for a CSV."""
     return ["key", *row], [[name, *values] for name, *values in zip(names, *row.values(), strict=True)]
 
 
@@ -216,8 +241,8 @@ def middle(tokens: Tokens) -> int:
     return tokens.prefix + rows // 2 * columns + columns // 2
 
 
-def said(tokens: Tokens, chosen: Sequence[int]) -> str:
+def said(tokens: Tokens, chosen: Sequence[int], *, shares: bool = True) -> str:
     """Whose attention is shown, in words."""
     if len(chosen) == 1:
         return f"where {spoken_name(tokens, chosen[0])} looks"
-    return f"where {len(chosen)} picked tokens look, summed"
+    return f"where {len(chosen)} picked tokens look, {'summed' if shares else 'averaged'}"

@@ -18,7 +18,7 @@ from attnviz.types import AttentionCall
 from attnviz.ui import assets
 from attnviz.ui.cache import forward, open_text_model
 from attnviz.ui.display import masked_of, mean_of
-from attnviz.ui.heads import Row, Table, place
+from attnviz.ui.heads import Row, Table, place, together
 from attnviz.ui.read_look import Look, send
 from attnviz.ui.reading import Reading, prepared_text
 from attnviz.ui.samples import FOLDER
@@ -93,11 +93,11 @@ def shares(about: Reading) -> bool:
 def exact_row(call: AttentionCall, head: int, look: Look, chosen: Sequence[int]) -> Row:
     """The exact numbers behind the picture, of what is shown: a word gives its pieces' mean, and gets their sum."""
     shares = call.rule.stochastic
-    row = {"weight": look.maps(call.token_map([head]).float().numpy(), shares=shares)}
+    found = {"weight": call.token_map([head])}
     if shares:
-        moved = value_weighted(call, [head], range(len(call.queries)))
-        row["weighted by value"] = look.maps(moved.float().numpy(), shares=False)
-    return {name: one[0, list(chosen)].sum(0) for name, one in row.items()}
+        found["weighted by value"] = value_weighted(call, [head], range(len(call.queries)))
+    rows = {name: look.maps(one.float().numpy(), shares=shares)[0, list(chosen)] for name, one in found.items()}
+    return {name: together(one, shares=shares) for name, one in rows.items()}
 
 
 def even(call: AttentionCall) -> float:

@@ -39,6 +39,7 @@ def picture_view(
     several: bool = False,
     shared: bool = False,
     stretched: bool = False,
+    best: int | None = None,
     follows: str | None = None,
     label: str = "",
     height: int | None = None,
@@ -48,14 +49,15 @@ def picture_view(
 
     `shared`: one range of colours for all maps of the record. Without it `stretched` lets the range of the shown row
     begin at its least number instead of at zero; signed maps stay centred at zero. `several`: a click adds a token to
-    those that are picked, or takes it away.
+    those that are picked, or takes it away. `best`: the key that gets most from the picked tokens, where exact numbers
+    were looked at; bytes may take another one that gets almost as much from several of them.
 
     `follows`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
     fit = _plane(picture, network)
     _mount(key, "picture", height or 480, fit, on_pick, tokens, picture=picture, maps=maps, index=index, scale=scale,
            colours=colours, drop_prefix=drop_prefix, network=network, overlay=overlay, outline=outline,
-           several=several, shared=shared, stretched=stretched, label=label, **_led(follows))  # fmt: skip
+           several=several, shared=shared, stretched=stretched, best=best, label=label, **_led(follows))  # fmt: skip
 
 
 def tiles_view(
@@ -138,6 +140,7 @@ def text_view(
     several: bool = False,
     shared: bool = False,
     stretched: bool = False,
+    best: int | None = None,
     follows: str | None = None,
     back: str | None = None,
     label: str = "",
@@ -148,12 +151,13 @@ def text_view(
 
     The words are the keys. Where they are of another stream than the queries (cross-attention) pointing only reads
     them, and nothing is picked. `drop_special`: CLS, SEP and their like are left out and the rest is rescaled. A text
-    of more than `height` pixels (560) scrolls. `shared`, `stretched` and `follows`: as in `picture_view`. `back`: maps
-    from these words to another text; while a word of that one is pointed at, these are coloured by what they give it.
+    of more than `height` pixels (560) scrolls. `shared`, `stretched`, `best` and `follows`: as in `picture_view`.
+    `back`: maps from these words to another text; while a word of that one is pointed at, these are coloured by what
+    they give it.
     """
     fit = {"shape": "text", "letters": known(maps).get("text", 0)}
     _mount(key, "text", height or 560, fit, on_pick, tokens, maps=maps, index=index, scale=scale, colours=colours,
-           drop_prefix=drop_special, several=several, shared=shared, stretched=stretched, back=back,
+           drop_prefix=drop_special, several=several, shared=shared, stretched=stretched, best=best, back=back,
            label=label, **_led(follows))  # fmt: skip
 
 

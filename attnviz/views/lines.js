@@ -97,9 +97,8 @@ const linesView = {
 
   // What a query gives to a key; nothing where that is masked or left out.
   weight({data}, record, head, query, key) {
-    if (data.drop_prefix && record.keys.aside[key]) return 0;
     const row = rowIndex(record, head, query);
-    return valueOf(record, row, key, factorOf(record, row, data.drop_prefix)) || 0;
+    return valueOf(record, row, key, unitsOf(record, row, data.drop_prefix)) || 0;
   },
 
   draw({context, data}, {left, right, heightOf}, heads, lines, {queries, key}, seen) {

@@ -104,7 +104,7 @@ const pictureView = {
     const colour = (index) => (row.index[index] < 0 ? null : css(row.table[row.index[index]]));
     drawPrefix(view, boxes, colour, (index) => row.index[index] === -1);
     const key = tokenAt(maps.keys, shared.hover?.key);
-    const words = rowWords(maps, view.index, queries, drop, maps.square ? key : over);
+    const words = rowWords(maps, view.index, queries, drop, maps.square ? key : over, bestNamed(view, queries));
     markTokens(view, boxes, {best: data.outline && maps.square ? words.best : null, keys: maps.keys});
     const range = data.shared ? "one range for all" : "";
     const note = [range, gapsNote(maps, view.index, queries, drop)].filter(Boolean).join("; ");

@@ -28,11 +28,12 @@ async function openRecord(record) {
 const READERS = {
   maps(record, buffer) {
     const rows = record.shape.slice(0, -1).reduce((a, b) => a * b, 1);
-    record.peaks = new Float32Array(buffer, 0, rows);
-    record.sums = new Float32Array(buffer, 4 * rows, rows);
-    record.shares = new Float32Array(buffer, 8 * rows, rows); // of what stands aside
+    const floats = (at) => new Float32Array(buffer, 4 * at * rows, rows);
+    record.peaks = [floats(0), floats(1)]; // of the keys that stay, and of those that stand aside
+    [record.sums, record.rests] = [floats(2), floats(3)]; // of all keys, and of those that stay
+    record.best = [0, 1].map((at) => new Uint16Array(buffer, (16 + 2 * at) * rows, rows)); // likewise
     record.square = record.shape.length === 3; // [map query key] in bytes, else [map key] as they are
-    record.cells = record.square ? new Uint8Array(buffer, 12 * rows) : new Float32Array(buffer, 12 * rows);
+    record.cells = record.square ? new Uint8Array(buffer, 20 * rows) : new Float32Array(buffer, 20 * rows);
     record.holes = record.signed || record.masked; // then byte 0 is masked
     record.zero = record.signed ? 128 : record.holes ? 1 : 0; // the byte that stands for 0, and `top` above it for a peak
     record.top = record.signed ? 127 : 255 - record.zero;
@@ -42,7 +43,7 @@ const READERS = {
   },
   tiles(record, buffer) {
     const count = record.shape[0] * record.shape[1];
-    record.peaks = new Float32Array(buffer, 0, count);
+    record.peaks = [new Float32Array(buffer, 0, count)];
     record.cells = new Uint8Array(buffer, 4 * count);
     Object.assign(record, {zero: 0, top: 255}); // as of maps
   },
@@ -88,15 +89,20 @@ function isShare({keys, unit, signed, kind}) {
 // What a row is multiplied by once what stands aside is dropped: the rest takes over the whole.
 function factorOf(record, row, drop) {
   if (!drop || !isShare(record)) return 1;
-  const rest = record.sums[row] - record.shares[row];
-  return rest > 1e-9 ? record.sums[row] / rest : 0;
+  return record.rests[row] > 1e-12 ? record.sums[row] / record.rests[row] : 0;
 }
 
-// One cell of a square map as the number it stands for; NaN where masked.
-function valueOf(record, row, key, factor = 1) {
+// What one step of a byte stands for in a row: among the keys that stay, and among those aside (0 if they are dropped).
+function unitsOf(record, row, drop) {
+  const [stay, aside] = record.peaks, {top} = record;
+  return [(stay[row] / top) * factorOf(record, row, drop), drop ? 0 : aside[row] / top];
+}
+
+// One cell of a square map as the number it stands for; NaN where masked. `units`: of its row.
+function valueOf(record, row, key, units) {
   const cell = record.cells[row * record.shape.at(-1) + key];
   if (record.holes && !cell) return NaN;
-  return (((cell - record.zero) * record.peaks[row]) / record.top) * factor;
+  return (cell - record.zero) * units[record.keys.aside[key]];
 }
 
 // How rows of several picked tokens are put together: shares add up, other numbers are averaged.
@@ -106,7 +112,7 @@ function togetherWord(record) {
 
 // Some rows of one map put together, as numbers [key]; NaN where dropped, or masked for all of the rows.
 function togetherRow(record, map, queries, drop) {
-  const count = record.shape.at(-1), total = new Float32Array(count), {cells, holes, zero} = record;
+  const count = record.shape.at(-1), total = new Float32Array(count), {cells, holes, zero, keys: {aside}} = record;
   if (!record.square) {
     const factor = factorOf(record, map, drop);
     for (let key = 0; key < count; key++) total[key] = record.cells[map * count + key] * factor;
@@ -115,10 +121,10 @@ function togetherRow(record, map, queries, drop) {
   }
   const known = new Uint16Array(count); // rows that may look at a key
   for (const query of queries) {
-    const row = rowIndex(record, map, query), unit = (record.peaks[row] / record.top) * factorOf(record, row, drop);
+    const row = rowIndex(record, map, query), units = unitsOf(record, row, drop);
     for (let key = 0, at = row * count; key < count; key++, at++) {
       if (holes && cells[at] === 0) continue;
-      total[key] += (cells[at] - zero) * unit;
+      total[key] += (cells[at] - zero) * units[aside[key]];
       known[key]++;
     }
   }
@@ -133,8 +139,20 @@ function droppedShare(record, map, queries) {
   if (!isShare(record)) return null;
   const rows = record.square ? queries.map((query) => rowIndex(record, map, query)) : [map];
   if (!rows.length) return null;
-  const share = rows.map((row) => (record.sums[row] > 0 ? record.shares[row] / record.sums[row] : 0));
+  const share = rows.map((row) => (record.sums[row] > 0 ? 1 - record.rests[row] / record.sums[row] : 0));
   return share.reduce((a, b) => a + b, 0) / rows.length;
+}
+
+// The key with most in some rows put together, of `values` as togetherRow gives them; -1 where there is none. Of one row
+// Python has said which it is: bytes cannot tell two apart that are almost alike.
+function bestKey(record, map, queries, values, drop) {
+  const best = record.square && queries.length === 1 ? record.best[drop ? 1 : 0][rowIndex(record, map, queries[0])] : -1;
+  return values[best] === values[best] && best >= 0 ? best : strongest(values);
+}
+
+// The same as Python has worked it out for the tokens it knows as picked, or null where something else is shown.
+function bestNamed({data, maps, index}, queries) {
+  return maps === data.maps && index === data.index && String(queries) === String(data.tokens) ? data.best : null;
 }
 
 function strongest(values) {

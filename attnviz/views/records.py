@@ -1,8 +1,11 @@
-"""What crosses the wire: arrays packed small, with the true peak of every row beside them.
+"""What crosses the wire: arrays packed small, with the true peaks of every row beside them.
 
-A record is `uint32 head length | JSON head | zlib(payload)`, little-endian. Each row of a square map is scaled by its
-own largest value and kept in one byte a cell, so an error is at most peak / 510; the float32 peak of every row travels
-along, and the browser shows true weights. Maps of a single row are few numbers and travel as float32.
+A record is `uint32 head length | JSON head | zlib(payload)`, little-endian. A row of a square map is kept in one byte
+a cell, in two parts: the keys that can be left out (CLS, registers, special tokens) and the others, each scaled by its
+own largest value. The browser multiplies back by that peak, so a cell is off by at most half a step: peak / 510, or
+peak / 508 where one byte marks what is masked, or peak / 254 around zero. Where keys are left out, the rest and its
+error grow by the same factor. Which key is the largest is said apart, because two may share a byte. Maps of a single
+row are few numbers and travel as float32.
 To add a kind of record, write one function here and one branch in record.js.
 """
 
@@ -21,6 +24,7 @@ from PIL import Image
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 BUDGET = 2_000_000  # bytes of one message
+MOST_KEYS = 1 << 16  # of a row: which of them is the largest is said in two bytes
 LONGEST = 1024  # pixels of the longer side of a picture that is sent
 AROUND = 1.6  # of a picture much larger than what the network sees, only this much around that is shown
 SMALL = 128  # pixels of the longer side below which a picture is sent as it is: JPEG would blur what little there is
@@ -57,14 +61,14 @@ def quantise(
     if not signed:
         if not finite.all() or (values < 0).any():
             raise ValueError("maps hold negative or non-finite numbers; pass signed=True")
-        peaks = values.max(-1)
+        peaks = values.max(-1, initial=0)
         if masked is None:
-            return np.rint(values * _inverse(peaks, 255)[..., None]).astype(np.uint8), peaks
-        cells = np.rint(values * _inverse(peaks, 254)[..., None]) + 1
+            return np.rint(255 * _scaled(values, peaks)).astype(np.uint8), peaks
+        cells = np.rint(254 * _scaled(values, peaks)) + 1
         return np.where(masked, 0, cells).astype(np.uint8), peaks
     known = np.where(finite, values, 0)
-    peaks = np.abs(known).max(-1)
-    cells = np.rint(known * _inverse(peaks, 127)[..., None]) + 128
+    peaks = np.abs(known).max(-1, initial=0)
+    cells = np.rint(127 * _scaled(known, peaks)) + 128
     return np.where(finite, cells, 0).astype(np.uint8), peaks
 
 
@@ -82,9 +86,10 @@ def restore(
     return np.where(cells == 0, np.nan, values)
 
 
-def _inverse(peaks: np.ndarray, top: int) -> np.ndarray:
-    """top / peak, and 0 where the peak is 0."""
-    return np.divide(top, peaks, out=np.zeros_like(peaks), where=peaks > 0)
+def _scaled(values: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+    """Values as fractions of the peak of their row; 0 where that is 0."""
+    below = peaks[..., None]
+    return np.divide(values, below, out=np.zeros_like(values), where=below > 0)
 
 
 def block_means(weights: Num[np.ndarray, "*map n n"], size: int = 32) -> Float32[np.ndarray, "*map t t"]:
@@ -123,20 +128,37 @@ def pack_maps(
     shape = (len(titles), len(keys.labels)) if maps.ndim == 2 else (len(titles), len(queries.labels), len(keys.labels))
     if maps.shape != shape:
         raise ValueError(f"maps are {maps.shape} but titles, queries and keys ask for {shape}")
+    if maps.shape[-1] > MOST_KEYS:
+        raise ValueError(f"maps have {maps.shape[-1]:,} keys, expected at most {MOST_KEYS:,}: send a part of them")
     hidden = None if masked is None else _hidden(masked, maps, signed)
-    cells, peaks = quantise(maps, signed, hidden)  # refuses what the browser could not show, single rows too
     known = np.isfinite(maps) if hidden is None else np.isfinite(maps) & ~hidden
-    if maps.ndim == 2:  # exact: one outlier, such as CLS, would leave only a few steps to the rest
+    cells, *peaks = _in_parts(maps, aside(keys), signed, hidden)  # refuses what could not be shown, single rows too
+    if maps.ndim == 2:  # exact: one outlier would leave only a few steps to the rest
         cells = np.where(known, maps, np.float32(np.nan))
-    shown = np.where(known, maps, 0)
-    sums, apart = shown.sum(-1), shown[..., aside(keys)].sum(-1)
+    counted = (known, known & ~aside(keys))  # all keys, and those that cannot be left out
+    sums = [np.where(part, maps, 0).sum(-1) for part in counted]
+    best = [np.where(part, maps, -np.inf).argmax(-1).astype("uint16") for part in counted]
     head = {
         "slot": slot, "type": "maps", "shape": list(maps.shape), "titles": list(titles), "signed": signed,
         "kind": kind, "unit": unit, "keys": describe(keys), "queries": describe(queries), "masked": hidden is not None,
     }  # fmt: skip
     if axes is not None:
         head["axes"] = list(axes)
-    return pack(head, peaks, sums, apart, cells)
+    return pack(head, *peaks, *sums, *best, cells)
+
+
+def _in_parts(
+    maps: np.ndarray, out: np.ndarray, signed: bool, hidden: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells as bytes, the peaks of the keys that stay and those of the keys that can be left out, each part by its own.
+
+    With one peak for both, a row that gives nearly all to CLS would leave no steps to the rest.
+    """
+    cells, peaks = np.empty(maps.shape, dtype=np.uint8), []
+    for part in (~out, out):
+        cells[..., part], peak = quantise(maps[..., part], signed, None if hidden is None else hidden[..., part])
+        peaks.append(peak)
+    return cells, peaks[0], peaks[1]
 
 
 def _hidden(masked: np.ndarray, maps: np.ndarray, signed: bool) -> np.ndarray | None:

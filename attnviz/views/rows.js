@@ -12,10 +12,10 @@ function paintRow(record, map, queries, {name, colours, drop, fixed, stretched})
     const scale = fixed ?? makeScale(name, ofNumbers(total, record.signed), record.signed, stretched);
     return {scale, table, index: stepsOf(total, scale).map(unlessDropped)};
   }
-  const row = rowIndex(record, map, queries[0]), factor = factorOf(record, row, drop);
-  const scale = fixed ?? rowScale(record, row, factor, drop, name);
-  const of = stepsOfBytes(record, row, factor, scale), start = row * count;
-  const index = Int16Array.from({length: count}, (_, k) => unlessDropped(of(record.cells[start + k]), k));
+  const row = rowIndex(record, map, queries[0]), units = unitsOf(record, row, drop);
+  const scale = fixed ?? rowScale(record, row, units, drop, name);
+  const of = stepsOfBytes(record, units, scale), start = row * count;
+  const index = Int16Array.from({length: count}, (_, k) => unlessDropped(of(record.cells[start + k], aside[k]), k));
   return {scale, table, index};
 }
 
@@ -24,12 +24,14 @@ function stepsOf(values, scale) {
   return Int16Array.from(values, (value) => (value === value ? Math.round(scale.t(value) * 255) : -1));
 }
 
-// byte -> step of the colour table, for one row; -1 for a hole. Few of the 256 bytes stand in a row, so each waits until met.
-function stepsOfBytes({peaks, top, zero, holes}, row, factor, scale) {
-  const steps = new Int16Array(256).fill(UNMET), unit = (peaks[row] / top) * factor;
-  if (holes) steps[0] = -1;
-  return (byte) => {
-    if (steps[byte] === UNMET) steps[byte] = Math.round(scale.t((byte - zero) * unit) * 255);
-    return steps[byte];
+// (byte, 1 for a key aside) -> step of the colour table, for a row of these units; -1 for a hole. Few of the 256 bytes
+// stand in a row, so each waits until met.
+function stepsOfBytes({zero, holes}, units, scale) {
+  const steps = units.map(() => new Int16Array(256).fill(UNMET));
+  if (holes) for (const own of steps) own[0] = -1;
+  return (byte, part = 0) => {
+    const own = steps[part];
+    if (own[byte] === UNMET) own[byte] = Math.round(scale.t((byte - zero) * units[part]) * 255);
+    return own[byte];
   };
 }

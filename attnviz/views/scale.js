@@ -8,23 +8,14 @@ function ofNumbers(values, signed) {
   return ofSample(values.length, (i) => values[i], max, signed);
 }
 
-// The same of a whole map, from its bytes. `out` [key]: 1 where a key does not count; `skip`: how many of them come first.
-function ofMap(record, map, drop, skip, out) {
-  const [, rows, columns] = record.shape, wide = columns - skip, {cells, zero, holes} = record;
-  const factors = Float64Array.from({length: rows}, (_, q) => factorOf(record, rowIndex(record, map, q), drop));
-  let max = 0;
-  for (let q = 0; q < rows; q++) {
-    const row = rowIndex(record, map, q);
-    let most = 0;
-    for (let k = skip, at = row * columns + skip; k < columns; k++, at++) {
-      const far = Math.abs(cells[at] - zero);
-      if (far > most && !out[k] && !(holes && cells[at] === 0)) most = far;
-    }
-    max = Math.max(max, ((most * record.peaks[row]) / record.top) * factors[q]);
-  }
+// The same of a whole map, from its bytes and from its peaks. `skip`: how many keys come first that are dropped.
+function ofMap(record, map, drop, skip) {
+  const [, rows, columns] = record.shape, wide = columns - skip, {top, keys: {aside}} = record;
+  const units = Array.from({length: rows}, (_, q) => unitsOf(record, rowIndex(record, map, q), drop));
+  const max = top * units.reduce((most, [stay, out]) => Math.max(most, stay, out), 0); // each part of a row has its peak
   const value = (at) => {
     const q = Math.floor(at / wide), k = skip + (at % wide);
-    return out[k] ? NaN : valueOf(record, rowIndex(record, map, q), k, factors[q]);
+    return drop && aside[k] ? NaN : valueOf(record, rowIndex(record, map, q), k, units[q]);
   };
   return ofSample(rows * wide, value, Math.fround(max), record.signed); // rounded as the sample is
 }
@@ -38,15 +29,7 @@ function ofSample(length, value, max, signed) {
     if (taken === taken) sample[count++] = signed ? Math.abs(taken) : taken;
   }
   const sorted = sample.subarray(0, count).sort();
-  const below = (v) => {
-    let left = 0, right = count;
-    while (left < right) {
-      const middle = (left + right) >> 1;
-      if (sorted[middle] < v) left = middle + 1;
-      else right = middle;
-    }
-    return left;
-  };
+  const below = (v) => countBelow(sorted, Math.fround(v)); // rounded as the sample is, else a number lies above itself
   const first = below(1e-30);
   return {
     max,
@@ -57,28 +40,44 @@ function ofSample(length, value, max, signed) {
   };
 }
 
-// The same from one row of bytes, by counting: 144 rows in well under a millisecond. `zero` and `holes`: of a record;
-// `skip` [cell]: 1 where a cell does not count.
-function ofBytes(cells, start, end, unit, {zero = 0, holes = false, skip = null} = {}) {
-  const counts = new Uint32Array(256);
-  let total = 0;
-  for (let i = start; i < end; i++) {
-    if ((holes && cells[i] === 0) || skip?.[i - start]) continue;
-    counts[Math.abs(cells[i] - zero)]++;
-    total++;
+// How many of some numbers, smallest first, are smaller than one.
+function countBelow(sorted, v) {
+  let left = 0, right = sorted.length;
+  while (left < right) {
+    const middle = (left + right) >> 1;
+    if (sorted[middle] < v) left = middle + 1;
+    else right = middle;
   }
-  const until = new Uint32Array(257);
-  for (let i = 0; i < 256; i++) until[i + 1] = until[i] + counts[i];
-  let top = 255, low = 1;
-  while (top > 0 && !counts[top]) top--;
-  while (low < top && !counts[low]) low++;
+  return left;
+}
+
+// The same from one row of bytes, by counting: 144 rows in about a millisecond. `units`: what a step stands for in either
+// part of the row; `aside` [cell]: in which part it is, the first if null; `zero`, `holes`: of a record.
+function ofBytes(cells, start, end, units, {zero = 0, holes = false, aside = null, drop = false} = {}) {
+  const counts = units.map(() => new Uint32Array(256));
+  for (let i = start; i < end; i++) {
+    const part = aside ? aside[i - start] : 0;
+    if (!(holes && cells[i] === 0) && !(drop && part)) counts[part][Math.abs(cells[i] - zero)]++;
+  }
+  const {levels, until} = ladder(counts, units), total = until.at(-1), last = levels.length - 1;
   const quantile = (q) => {
     let i = 0;
-    while (i < top && until[i + 1] <= q * total) i++;
-    return i * unit;
+    while (i < last && until[i + 1] <= q * total) i++;
+    return levels[i] ?? 0;
   };
-  const rank = (v) => (v > 0 && total > 1 ? Math.min(1, until[Math.min(255, Math.round(v / unit))] / (total - 1)) : 0);
-  return {max: top * unit, low: low * unit, quantile, rank};
+  const rank = (v) => (v > 0 && total > 1 ? Math.min(1, until[countBelow(levels, v)] / (total - 1)) : 0);
+  return {max: levels[last] ?? 0, low: levels.find((level) => level > 0) ?? 0, quantile, rank};
+}
+
+// The numbers that bytes counted in one or two parts stand for, smallest first, and how many lie below each.
+function ladder([stay, out], [unit, other]) {
+  const levels = [], until = [0];
+  const climb = (level, count) => count && until.push(until[levels.push(level) - 1] + count);
+  for (let a = 0, b = out ? 0 : 256; a < 256 || b < 256; ) {
+    if (b > 255 || (a < 256 && a * unit <= b * other)) climb(a * unit, stay[a++]);
+    else climb(b * other, out[b++]);
+  }
+  return {levels, until};
 }
 
 // Scales: how far along the colour table a magnitude lies, which value lies half way, and what the legend says.
@@ -132,10 +131,9 @@ function tableOf(name, signed) {
 const LOOKS = 2; // scales and colours in which the painted maps of a record are kept
 const MASKED = 0x40808080; // a see-through grey: nothing to see here, as opposed to little
 
-function rowScale(record, row, factor, drop, name) {
-  const count = record.shape.at(-1), start = row * count, {zero, holes, keys, signed} = record;
-  const unit = (record.peaks[row] / record.top) * factor || 1e-30, how = {zero, holes, skip: drop ? keys.aside : null};
-  return makeScale(name, ofBytes(record.cells, start, start + count, unit, how), signed);
+function rowScale(record, row, units, drop, name) {
+  const count = record.shape.at(-1), start = row * count, {zero, holes, keys: {aside}, signed} = record;
+  return makeScale(name, ofBytes(record.cells, start, start + count, units, {zero, holes, aside, drop}), signed);
 }
 
 // One scale for the shown rows of all maps of some records: what makes panels comparable.
@@ -165,15 +163,15 @@ function imagesOf({images}, look) {
 function matrixImage(record, map, name, colours, drop, kept = false) {
   const images = imagesOf(record, [name, colours, drop, record.signed && shared.dark].join());
   if (images.has(map) || kept) return images.get(map) ?? null;
-  const [, rows, columns] = record.shape, skip = drop ? record.keys.lead : 0, out = drop ? record.keys.aside : [];
-  const scale = makeScale(name, ofMap(record, map, drop, skip, out), record.signed);
+  const [, rows, columns] = record.shape, {aside, lead} = record.keys, skip = drop ? lead : 0;
+  const scale = makeScale(name, ofMap(record, map, drop, skip), record.signed);
   const table = tableOf(colours, record.signed);
   const image = pixels(columns - skip, rows, (pixel) => {
     for (let q = 0, at = 0; q < rows; q++) {
-      const row = rowIndex(record, map, q), of = stepsOfBytes(record, row, factorOf(record, row, drop), scale);
+      const row = rowIndex(record, map, q), of = stepsOfBytes(record, unitsOf(record, row, drop), scale);
       for (let k = skip; k < columns; k++) {
-        const step = of(record.cells[row * columns + k]);
-        pixel[at++] = out[k] ? MASKED : step < 0 ? 0 : table[step];
+        const step = of(record.cells[row * columns + k], aside[k]);
+        pixel[at++] = drop && aside[k] ? MASKED : step < 0 ? 0 : table[step];
       }
     }
   });

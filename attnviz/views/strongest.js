@@ -2,39 +2,40 @@
 // drawn.
 
 const BINS = 65536;
-const counted = new Uint32Array(256); // how often each byte stands in a row; used again for every row
+const counted = [new Uint32Array(256), new Uint32Array(256)]; // how often each byte stands in either part of a row
 
 // Every entry that the limits let through, weakest first, as [weight, query, key, head]: at most `count`, and how many
 // there are. `queries`: all if empty; `key`: only this one. Limits: `least` weight, `most` keys of a row (0: all), the
 // share `mass` of a row that its shown keys together reach, and `drop`: without what stands aside, the rest rescaled.
 function strongestOf(record, heads, {queries = [], key = null}, limits, count) {
-  const rows = rowsOf(record, heads, queries, limits.drop), out = limits.drop ? record.keys.aside : [];
-  const top = rows.reduce((most, {unit}) => Math.max(most, unit), 0) * record.top, bins = new Uint32Array(BINS);
-  const binOf = (byte, unit) => Math.min(BINS - 1, Math.floor((((byte - record.zero) * unit) / top) * BINS));
+  const rows = rowsOf(record, heads, queries, limits.drop), {cells, zero, keys: {aside, count: keys}} = record;
+  const top = rows.reduce((most, {units}) => Math.max(most, ...units), 0) * record.top, bins = new Uint32Array(BINS);
+  const binOf = (byte, unit) => Math.min(BINS - 1, Math.floor((((byte - zero) * unit) / top) * BINS));
   let total = 0, bin = BINS - 1, above = 0; // the bin of the weakest that are shown, and how many lie above it
   for (const row of rows) {
-    Object.assign(row, cutOf(record, row, limits, out));
-    if (key != null) onlyKey(record, row, key, out);
-    for (let byte = row.byte; byte < 256; byte++) {
-      if (!counted[byte]) continue;
-      const many = byte === row.byte ? Math.min(counted[byte], row.ties) : counted[byte];
-      bins[binOf(byte, row.unit)] += many;
-      total += many;
+    row.cuts = cutsOf(record, row, limits);
+    if (key != null) onlyKey(record, row, key);
+    for (const [part, cut] of row.cuts.entries()) {
+      for (let {byte} = cut; byte < 256; byte++) {
+        if (!counted[part][byte]) continue;
+        const many = byte === cut.byte ? Math.min(counted[part][byte], cut.ties) : counted[part][byte];
+        bins[binOf(byte, row.units[part])] += many;
+        total += many;
+      }
     }
   }
   while (bin > 0 && above + bins[bin] < count) above += bins[bin--];
   let rest = count - above; // that bin may hold more than fit, where many weights are the same
-  const shown = [];
-  const {cells, zero, keys} = record, least = (bin / BINS) * top;
-  for (const {start, unit, head, query, byte: cut, ties: equal} of rows) {
-    if (binOf(255, unit) < bin) continue;
-    const byte = Math.max(cut, Math.floor(least / unit) + zero); // no byte below it reaches the bin
-    let ties = byte > cut ? Infinity : equal;
-    for (let k = 0; k < keys.count; k++) {
-      const cell = cells[start + k];
-      if (cell < byte || out[k] || (cell === byte && ties-- <= 0) || (key != null && k !== key)) continue;
-      const own = binOf(cell, unit);
-      if (own > bin || (own === bin && rest-- > 0)) shown.push([(cell - zero) * unit, query, k, head]);
+  const shown = [], least = (bin / BINS) * top;
+  for (const {start, units, head, query, cuts} of rows) {
+    if (binOf(255, Math.max(...units)) < bin) continue;
+    const lows = cuts.map(({byte}, part) => (byte > 255 ? byte : Math.max(byte, Math.floor(least / units[part]) + zero)));
+    const ties = cuts.map((cut, part) => (lows[part] > cut.byte ? Infinity : cut.ties));
+    for (let k = 0; k < keys; k++) {
+      const cell = cells[start + k], part = aside[k];
+      if (cell < lows[part] || (cell === lows[part] && ties[part]-- <= 0) || (key != null && k !== key)) continue;
+      const own = binOf(cell, units[part]);
+      if (own > bin || (own === bin && rest-- > 0)) shown.push([(cell - zero) * units[part], query, k, head]);
     }
   }
   shown.sort((a, b) => a[0] - b[0]);
@@ -51,40 +52,62 @@ function keptStrongest(view, record, heads, asked, limits, count) {
   return view.kept[name];
 }
 
-// The rows that are asked about and hold anything: where each starts, and the weight of one step of a byte.
+// The rows that are asked about and hold anything: where each starts, and the weight of one step of a byte in each part.
 function rowsOf(record, heads, queries, drop) {
   const asked = queries.length ? queries : Array.from({length: record.queries.count}, (_, i) => i), rows = [];
   for (const head of heads) {
     for (const query of asked) {
-      const row = rowIndex(record, head, query), unit = (record.peaks[row] / record.top) * factorOf(record, row, drop);
-      if (unit > 0) rows.push({row, head, query, unit, start: row * record.keys.count});
+      const row = rowIndex(record, head, query), units = unitsOf(record, row, drop);
+      if (Math.max(...units) > 0) rows.push({row, head, query, units, start: row * record.keys.count});
     }
   }
   return rows;
 }
 
-// The smallest byte of a row that is shown, and how many keys with just that byte: the first ones. Leaves the counts.
-function cutOf({cells, keys, zero, sums}, {row, unit, start}, {least, most, mass}, out) {
-  counted.fill(0);
-  for (let k = 0; k < keys.count; k++) if (!out[k]) counted[cells[start + k]]++;
-  const byte = Math.max(zero + 1, Math.ceil(least / unit - 1e-4) + zero);
-  if (!most && mass >= 1) return {byte, ties: Infinity};
-  let room = most || Infinity, share = mass < 1 ? mass * sums[row] : Infinity;
-  for (let at = 255; at >= byte; at--) {
-    if (!counted[at]) continue;
-    const weight = (at - zero) * unit, take = Math.min(counted[at], room, Math.ceil(share / weight - 1e-4));
+// For each part of a row the smallest byte that is shown, and how many keys with just that byte: the first ones. Leaves
+// the counts.
+function cutsOf(record, row, {least, most, mass}) {
+  const {cells, keys: {aside, count}, zero} = record, {units, start} = row;
+  for (const part of counted) part.fill(0);
+  for (let k = 0; k < count; k++) counted[aside[k]][cells[start + k]]++;
+  const lowest = (unit) => (unit > 0 ? Math.max(zero + 1, Math.ceil(least / unit - 1e-4) + zero) : 256);
+  const cuts = units.map((unit) => ({byte: lowest(unit), ties: Infinity}));
+  let room = most || Infinity, share = mass < 1 ? mass * record.sums[row.row] : Infinity;
+  const at = [255, 255]; // down both parts at once, the larger weight first
+  while (room < Infinity || share < Infinity) {
+    const weights = at.map((byte, part) => {
+      while (byte >= cuts[part].byte && !counted[part][byte]) byte--;
+      at[part] = byte;
+      return byte >= cuts[part].byte ? (byte - zero) * units[part] : 0;
+    });
+    const weight = Math.max(...weights), level = weights.map((own) => own === weight); // seldom both parts
+    if (!weight) break;
+    const many = at.reduce((sum, byte, part) => sum + (level[part] ? counted[part][byte] : 0), 0);
+    const take = Math.min(many, room, Math.ceil(share / weight - 1e-4));
     room -= take;
     share -= take * weight;
-    if (take < counted[at] || room <= 0 || share <= 1e-9) return {byte: at, ties: take};
+    if (take < many || room <= 0 || share <= 1e-9) return lastTaken(record, start, at, level, take);
+    for (const part of [0, 1]) if (level[part]) at[part]--;
   }
-  return {byte, ties: Infinity};
+  return cuts;
+}
+
+// The cuts where only the first `take` of the keys that are level with the last weight are shown.
+function lastTaken({cells, keys: {aside, count}}, start, at, level, take) {
+  const ties = [0, 0];
+  for (let k = 0, left = take; k < count && left > 0; k++) {
+    if (!level[aside[k]] || cells[start + k] !== at[aside[k]]) continue;
+    ties[aside[k]]++;
+    left--;
+  }
+  return at.map((byte, part) => (level[part] ? {byte, ties: ties[part]} : {byte: byte + 1, ties: Infinity}));
 }
 
 // Of the counts of a row, those of one key.
-function onlyKey({cells}, {start, byte, ties}, key, out) {
-  const cell = cells[start + key];
+function onlyKey({cells, keys: {aside}}, {start, cuts}, key) {
+  const cell = cells[start + key], part = aside[key], {byte, ties} = cuts[part];
   let before = 0;
-  for (let k = 0; k < key; k++) if (cells[start + k] === byte && !out[k]) before++;
-  counted.fill(0);
-  if (!out[key] && (cell > byte || (cell === byte && before < ties))) counted[cell] = 1;
+  for (let k = 0; k < key; k++) if (cells[start + k] === byte && aside[k] === part) before++;
+  for (const counts of counted) counts.fill(0);
+  if (cell > byte || (cell === byte && before < ties)) counted[part][cell] = 1;
 }

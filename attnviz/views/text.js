@@ -83,7 +83,8 @@ const textView = {
 
   // The words on the colour of what each gives to that one.
   paintLooks(view, record, {places}, seen, {maps, key}) {
-    const given = Float32Array.from({length: maps.queries.count}, (_, query) => valueOf(maps, rowIndex(maps, 0, query), key));
+    const units = (row) => unitsOf(maps, row, false), row = (query) => rowIndex(maps, 0, query);
+    const given = Float32Array.from({length: maps.queries.count}, (_, q) => valueOf(maps, row(q), key, units(row(q))));
     const scale = makeScale(view.data.scale, ofNumbers(given, false), false), table = tableOf(view.data.colours, false);
     const best = strongest(given), [who, whom] = [nameOf(maps.queries, best), nameOf(maps.keys, key)];
     this.drawWords(view, record, places, seen, {table, index: stepsOf(given, scale)});
@@ -113,7 +114,7 @@ const textView = {
       name: data.scale, colours: data.colours, drop, fixed, stretched: data.stretched,
     });
     const over = own(record) ? hovered(record.keys) : null, key = tokenAt(record.keys, shared.hover?.key);
-    const words = shown && rowWords(record, index, queries, drop, record.square ? key : over);
+    const words = shown && rowWords(record, index, queries, drop, record.square ? key : over, bestNamed(view, queries));
     this.drawWords(view, record, boxes.places, seen, row);
     markText(view, record, boxes.places, words?.best, key);
     if (!shown) return {sentence: "Point at a word to see where it looks", note: maskNote(record, index)};

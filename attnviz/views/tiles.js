@@ -275,9 +275,9 @@ function paintOverview(record, tiles, name, table) {
   const image = pixels(wide, layers * size, (out) => {
     for (let at = 0; at < layers * heads; at++) {
       const start = at * cells, part = [(at % heads) * size, Math.floor(at / heads) * size, size, size];
-      const unit = record.peaks[at] / record.top || 1e-30;
-      const scale = makeScale(name, ofBytes(record.cells, start, start + cells, unit), false);
-      const of = stepsOfBytes(record, at, 1, scale);
+      const units = [record.peaks[0][at] / record.top];
+      const scale = makeScale(name, ofBytes(record.cells, start, start + cells, units), false);
+      const of = stepsOfBytes(record, units, scale);
       for (let i = 0; i < cells; i++) {
         out[(part[1] + Math.floor(i / size)) * wide + part[0] + (i % size)] = table[of(record.cells[start + i])];
       }

@@ -98,8 +98,8 @@ function maskNote(record, map = null) {
 }
 
 // The row in words: who gives most to whom, and what the pointer is on.
-function rowWords(record, map, queries, drop, over) {
-  const values = togetherRow(record, map, queries, drop), best = strongest(values);
+function rowWords(record, map, queries, drop, over, named = null) {
+  const values = togetherRow(record, map, queries, drop), best = named ?? bestKey(record, map, queries, values, drop);
   if (best < 0) return {values, best: null, sentence: "Nothing to attend to here"};
   const leave = over != null && values[over] !== values[over]; // masked, or left out
   if (leave && drop && record.keys.aside[over]) return {values, best, sentence: `${nameOf(record.keys, over)} is left out`};

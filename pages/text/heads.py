@@ -30,18 +30,18 @@ def page() -> None:
     slot = read_heads.slots(about)[layer] if exact else read_heads.send_layer(about, look, layer)
     table, opened = read_heads.measured(about), heads.place(about, layer, head)
     chosen = look.picked(read_look.middle(tokens), several=several)
+    row = read_heads.exact_row(calls[layer], head, look, chosen)
     drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours, "tokens": chosen}
 
     large, grid = st.columns(2, gap="medium")
     with large:
-        st.markdown(f"**{opened}:** {heads.said(look.tokens, chosen)}")
-        views.text_view("large", maps=slot, index=head, several=several, on_pick=look.pick, follows="all",
-                        label=f"Your text with the attention of {opened.lower()}", **drawn)  # fmt: skip
+        st.markdown(f"**{opened}:** {heads.said(look.tokens, chosen, shares=read_heads.shares(about))}")
+        views.text_view("large", maps=slot, index=head, several=several, best=heads.best_key(row), on_pick=look.pick,
+                        follows="all", label=f"Your text with the attention of {opened.lower()}", **drawn)  # fmt: skip
         one = calls[layer].token_map([head]).float().numpy()
         if said := look.left_out(one, shares=read_heads.shares(about)):
             st.caption(said)
         heads.facts(about, table, layer, head)
-        row = read_heads.exact_row(calls[layer], head, look, chosen)
         heads.strongest(row, look.tokens.labels, shares=calls[layer].rule.stochastic)
     with grid:
         with st.container(horizontal=True, vertical_alignment="bottom"):

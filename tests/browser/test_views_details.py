@@ -63,8 +63,9 @@ COMING = f"""async () => {{
   const {{views: {{matrix_view, picture_view}}, records, signals, draws}} = __attnviz, {{canvas}} = matrix_view;
   const shown = () => [matrix_view.maps, canvas.toDataURL(), matrix_view.sentence.textContent];
   const tell = (name, detail) => signals.dispatchEvent(new CustomEvent(name, {{detail}}));
-  const {{peaks, sums, shares, cells, ...known}} = records.get("layer 1");
-  const deflate = new Blob([peaks, sums, shares, cells]).stream().pipeThrough(new CompressionStream("deflate"));
+  const {{peaks, sums, rests, best, cells, ...known}} = records.get("layer 1");
+  const payload = new Blob([...peaks, sums, rests, ...best, cells]).stream();
+  const deflate = payload.pipeThrough(new CompressionStream("deflate"));
   const packed = new Uint8Array(await new Response(deflate).arrayBuffer());
   const before = shown(), record = {{...known, slot: "coming", packed, ready: false, opening: null}};
   records.set("coming", record);

@@ -94,14 +94,14 @@ def lines(demo: Seen) -> dict[tuple[int, int, int], float]:
 
 def weights(demo: Seen, slot: str = "all") -> np.ndarray:
     """What the browser knows of the maps [head query key]; masked is NaN."""
-    cells, peaks, shape, zero, top, holes = demo.page.evaluate(
+    cells, peaks, aside, shape, zero, top, holes = demo.page.evaluate(
         """slot => {
-      const {cells, peaks, shape, zero, top, holes} = __attnviz.records.get(slot);
-      return [[...cells], [...peaks], shape, zero, top, holes] }""",
+      const {cells, peaks, keys: {aside}, shape, zero, top, holes} = __attnviz.records.get(slot);
+      return [[...cells], peaks.map((part) => [...part]), [...aside], shape, zero, top, holes] }""",
         slot,
     )
     cells = np.array(cells, float).reshape(shape)
-    values = (cells - zero) * np.array(peaks).reshape(*shape[:2], 1) / top
+    values = (cells - zero) * np.array(peaks).reshape(2, *shape[:2]).transpose(1, 2, 0)[..., aside] / top
     return np.where(holes & (cells == 0), np.nan, values)
 
 

