@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import struct
 from collections import Counter
+from collections.abc import Callable
 
 FORMATS = {  # what PIL calls a format -> how the names of its files end; no other decoder ever runs
     "PNG": ("png", "apng"),
@@ -109,10 +110,13 @@ def check_size(width: int, height: int) -> None:
         raise BadImage(f"{size}. The model sees the square in its middle, here a sliver. Crop it and try again.")
 
 
-def check_work(raw: bytes) -> None:
-    """Count what a decoder would have to go through. Raises TooMuchWork."""
-    if walk := WALKS.get(content_of(raw)):
-        walk(raw)
+def check_work(raw: bytes) -> int | None:
+    """Count what a decoder would have to go through; of a JPEG without an end, how many bytes are whole parts.
+
+    Raises TooMuchWork, BadImage.
+    """
+    walk = WALKS.get(content_of(raw))
+    return walk(raw) if walk else None
 
 
 def at_most(limit: int, found: int, what: str) -> None:
@@ -199,7 +203,7 @@ def walk_boxes(raw: bytes) -> None:
                 spans.append((inner + WITHIN[kind], at))
 
 
-WALKS = {
+WALKS: dict[str, Callable[[bytes], int | None]] = {
     "a JPEG picture": walk_jpeg,
     "a PNG picture": walk_png,
     "a WebP picture": walk_webp,

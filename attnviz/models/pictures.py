@@ -29,7 +29,6 @@ from attnviz.models.picture_files import (
     check_size,
     check_work,
     content_of,
-    walk_jpeg,
 )
 
 MAX_SIDE = 2048  # what is kept
@@ -119,8 +118,7 @@ def decode(raw: bytes) -> Image.Image:
         raise BadImage(f"This file is empty. Choose a {KNOWN_AS} picture.")
     if len(raw) > MAX_BYTES:
         raise BadImage(f"This file has {len(raw) / 1e6:.1f} MB; the limit is {MAX_BYTES // 10**6} MB. Save it smaller.")
-    check_work(raw)
-    whole = walk_jpeg(raw) if content_of(raw) == "a JPEG picture" else None
+    whole = check_work(raw)
     try:
         with calm():
             return read(raw) if whole is None else read(raw[:whole] + END, cut=True)
