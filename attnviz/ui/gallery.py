@@ -38,9 +38,7 @@ def gallery(visit: Visit, key: str = "gallery") -> None:
     _gallery(key=key, data=data, on_name_change=picked)
 
 
-@st.cache_resource(
-    max_entries=64, show_spinner=False
-)  # a text, so it can be shared; cache_data wants a server at import
+@st.cache_resource(max_entries=64, show_spinner=False)  # cache_data wants a server, which is not there at import
 def thumbnail(model: str, name: str) -> str:
     """A small square of a sample picture, as a data address."""
     return address_of(open_sample(model, name).image)

@@ -123,7 +123,9 @@ class KnownHosts:
 
 
 def same_origin(scope: Scope, host: str) -> list[tuple[bytes, bytes]]:
-    """The headers of a request from a page of ours, as if it had come under the name it was opened by: a proxy may have
-    changed one of the two, and of two names of this server Streamlit would know one only."""
+    """The headers of a request from a page of ours, as if that had been opened under the name the request is for.
+
+    A proxy may have changed one of the two, and of two names of this server Streamlit would know one only.
+    """
     origin = f"http://{host}".encode("latin-1")
     return [(name, origin if name == b"origin" else value) for name, value in scope["headers"]]

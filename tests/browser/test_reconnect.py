@@ -103,19 +103,20 @@ def test_a_click_after_a_restart_is_followed(at_once: bool, tab: Page, mortal: S
 
 
 @pytest.mark.parametrize(
-    ("address", "group", "label"),
+    ("address", "group", "label", "said"),
     [
-        ("compare?model=vit&variants=mha,linear&sample=cat&layer=1", "Layer", "3"),
-        ("heads?model=sentences&layer=2&head=3", "Head", "1"),
+        ("compare?model=vit&variants=mha,linear&sample=cat&layer=1", "Layer", "3", "layer 3, head"),
+        ("heads?model=sentences&layer=2&head=3", "Head", "1", "Layer 2, head 1:"),
     ],
     ids=["compare", "text"],
 )
-def test_other_pages_come_back_too(address: str, group: str, label: str, tab: Page, mortal: Server):
+def test_other_pages_come_back_too(address: str, group: str, label: str, said: str, tab: Page, mortal: Server):
     show(tab, f"{mortal.address}/{address}")
     canvas = tab.locator("canvas").first
     before = pixels(canvas)
     restart(tab, mortal)
     choose(tab, group, label)
+    expect(tab.get_by_text(said).first).to_be_visible()
     expect_new_pixels(tab, canvas, before)
 
 
@@ -131,6 +132,5 @@ def test_an_upload_that_is_gone_is_said_and_a_sample_takes_its_place(tab: Page, 
     conftest.settle(tab)
     expect(tab.get_by_test_id("stAlert")).to_have_count(1)
     expect(tab.get_by_test_id("stAlert")).to_contain_text(GONE)
-    tab.screenshot(path="/tmp/wt-server-upload.png")
     choose(tab, "Head", "4")
     expect(tab.get_by_text("Layer 1, head 4:")).to_be_visible()
