@@ -132,6 +132,5 @@ def test_an_upload_that_is_gone_is_said_and_a_sample_takes_its_place(tab: Page, 
     conftest.settle(tab)
     expect(tab.get_by_test_id("stAlert")).to_have_count(1)
     expect(tab.get_by_test_id("stAlert")).to_contain_text(GONE)
-    tab.screenshot(path="/tmp/wt-server-upload.png")
     choose(tab, "Head", "4")
     expect(tab.get_by_text("Layer 1, head 4:")).to_be_visible()
