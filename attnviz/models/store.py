@@ -88,10 +88,11 @@ def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None =
     entries = {**MODELS, **VECTORS}
     if name in entries:
         return entries[name].open(folder or ASSETS / name).to(device)
-    if name not in (known := [*picture_bench(), *text_bench()]):
-        raise ValueError(f"no model is called {name!r}; known: {', '.join([*entries, *known])}")
-    opened = load_text if reads_text(name) else load_image
-    return opened(name, device=device, folder=folder)
+    if reads_text(name):
+        return load_text(name, device=device, folder=folder)
+    if name not in (known := picture_bench()):
+        raise ValueError(f"no model is called {name!r}; known: {', '.join([*entries, *known, *text_bench()])}")
+    return load_image(name, device=device, folder=folder)
 
 
 def load_text(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> TextModel:
