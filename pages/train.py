@@ -3,12 +3,13 @@
 import streamlit as st
 
 from attnviz import ui
-from attnviz.ui import train
+from attnviz.ui import train, train_choices
 from attnviz.ui.prose import section
 
 ui.header("train")
-plan = train.choose()
+plan = train_choices.chosen()
 race = train.race_of(plan)
+train.remark(race, plan)
 train.buttons(race, plan)
 active = race.active
 

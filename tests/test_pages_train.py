@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from attnviz.attention import VARIANTS
 from attnviz.training import live
 from attnviz.training.live import Plan, Race
-from attnviz.ui import train
+from attnviz.ui import train, train_choices
 from attnviz.ui.cache import TRAINED
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +88,7 @@ def test_choices_come_from_the_address():
 
 
 def test_options_cross_with_a_variant_and_race_against_its_plain_self():
-    app = opened(normaliser="Entmax 1.5", talking="Both", rival=train.PLAIN)
+    app = opened(normaliser="Entmax 1.5", talking="Both", rival=train_choices.PLAIN)
     assert race_of(app).plan == Plan(("mha", "mha"), options=(("normaliser", "entmax15"), ("talking", "both")))
     assert f"**{MHA} (entmax 1.5, talking heads)** says" in said(app)
     assert f"**{MHA}** says" in said(app)
@@ -168,6 +168,46 @@ def test_stop_and_resume_by_their_buttons():
         button(app, "resume").click().run()
         button(app, "stop").click().run()
         assert race.step >= reached
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["address kept", "address emptied"])
+def test_who_comes_back_finds_the_choices_of_the_race(emptied: bool):
+    asked = {"variant": "Uniform", "rival": VARIANTS["mha"].title, "epochs": "5", "seed": "7", "places": "none"}
+    app = opened(**asked)
+    plan = race_of(app).plan
+    assert (plan.epochs, plan.seed) == (5, 7)
+    button(app, "race").click().run()
+    button(app, "stop").click().run()
+    until_step(race_of(app))
+    race_of(app).lanes[0].losses[:] = race_of(app).lanes[1].losses[:] = [2.3]  # however far it came, it has begun
+    app.segmented_control(key="epochs").set_value(20).run()
+    assert "for the next race" in said(app)
+    assert "5 epochs" in said(app)
+    app.switch_page("../pages/start.py").run()
+    if emptied:  # as the browser's back button finds it
+        for name in asked:
+            app.query_params.pop(name, None)
+    app.switch_page("../pages/train.py").run()
+    assert app.segmented_control(key="epochs").value == 5
+    assert "for the next race" not in said(app)
+    assert button(app, "again").label == "Start again"
+    app.segmented_control(key="epochs").set_value(40).run()  # and may choose anew
+    assert app.segmented_control(key="epochs").value == 40
+    assert race_of(app).plan == plan
+
+
+@pytest.mark.parametrize("plan", [
+    Plan(("mha",)), Plan(("uniform", "mha"), 40, 3, "none"),
+    Plan(("mha", "mha"), options=(("normaliser", "entmax15"), ("talking", "both"))),
+])  # fmt: skip
+def test_choices_ask_for_the_plan_they_were_made_of(plan: Plan):
+    app, race = opened("start"), Race(plan)
+    for lane in race.lanes:
+        lane.losses.append(2.3)  # it has begun
+    app.session_state[train.RACE] = race
+    app.switch_page("../pages/train.py").run()
+    assert button(app, "again").label == "Start again"
+    assert race_of(app) is race
 
 
 def until_step(race: Race) -> None:

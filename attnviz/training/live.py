@@ -181,6 +181,11 @@ class Race:
         return self.state in ("waiting", "running")
 
     @property
+    def fresh(self) -> bool:
+        """Whether it has not begun."""
+        return self.step == 0 and not self.active
+
+    @property
     def step(self) -> int:
         """Steps that every network has made."""
         return min((len(lane.losses) for lane in self.lanes), default=0)

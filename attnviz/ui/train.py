@@ -10,7 +10,6 @@ import streamlit as st
 from PIL import Image
 
 from attnviz import views
-from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.plots import lines
 from attnviz.training import digits, live
 from attnviz.training.recipes import RECIPES
@@ -20,25 +19,14 @@ from attnviz.ui.answers import percent
 from attnviz.ui.cache import cores, trained_here
 from attnviz.ui.display import Display
 from attnviz.ui.guard import fragment, guard
-from attnviz.ui.options import choose_options
 from attnviz.ui.output import dark, plot
 from attnviz.ui.prose import section
 from attnviz.ui.samples import TRAINED_HERE
-from attnviz.ui.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens, whole_number
+from attnviz.ui.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens
+from attnviz.ui.train_choices import RACE, arrive
 
-RACE = "attnviz:race"  # session key: what this visitor trains
 EVERY = 1.5  # seconds between two looks at a race that learns
-NOBODY, PLAIN = "nobody", "the same without options"
-EPOCHS = (5, 10, 20, 40)
 ALIKE = 8  # models with one title that a visitor may keep, of several seeds, say; the last gives way
-HELP = {
-    "variant": "The kind of attention in every layer; all else is the same network.",
-    "rival": "A second network beside it: same seed, same pictures in the same order, same optimiser, same steps. "
-    "Options do not change it.",
-    "positions": "How the network is told where a patch lies.",
-    "epochs": "How often nearly every picture is seen.",
-    "seed": "Where the random numbers start: first parameters, order and changes of the pictures.",
-}
 
 
 @st.cache_resource(show_spinner=False)
@@ -48,32 +36,12 @@ def track() -> Track:
     return Track()
 
 
-def title_of(variant: str) -> str:
-    """What a variant is called on screen."""
-    return VARIANTS[variant].title if variant in VARIANTS else variant
-
-
-def choose() -> live.Plan:
-    """What the next race is to be; every choice is in the URL."""
-    row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-    keep_inside("variant", VARIANTS)
-    variant = row.selectbox("Train", list(VARIANTS), key="variant", bind="query-params", format_func=title_of,
-                            help=HELP["variant"], width=230)  # fmt: skip
-    with row:
-        options = choose_options(variant)
-    itself = [PLAIN] if options else []
-    rivals = [NOBODY, *itself, *(name for name in VARIANTS if name != variant)]
-    keep_inside("rival", rivals)
-    rival = row.selectbox("Against", rivals, key="rival", bind="query-params", format_func=title_of,
-                          help=HELP["rival"], width=230)  # fmt: skip
-    keep_inside("places", POSITIONS)
-    positions = row.selectbox("Positions", list(POSITIONS), key="places", bind="query-params", width=230,
-                              format_func=lambda name: POSITIONS[name].title, help=HELP["positions"])  # fmt: skip
-    keep_inside("epochs", EPOCHS)
-    epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=row, help=HELP["epochs"])
-    seed = whole_number("Seed", 999, key="seed", where=row, help=HELP["seed"], width=120)
-    others = {NOBODY: (), PLAIN: (variant,)}.get(rival, (rival,))
-    return live.Plan((variant, *others), epochs, seed, positions, options)
+def remark(race: live.Race, plan: live.Plan) -> None:
+    """Where the choices are not those of the race below, what that one is."""
+    with st.empty():  # always there, so that what follows keeps its place and its state
+        if not race.fresh and race.plan != plan:
+            names = " against ".join(race.plan.whole_title(number) for number in range(len(race.plan.variants)))
+            st.caption(f"The choices are for the next race. This one: {names}, {race.plan.epochs} epochs.")
 
 
 def seeds_table() -> None:
@@ -87,7 +55,7 @@ def seeds_table() -> None:
 def race_of(plan: live.Plan) -> live.Race:
     """This visitor's race; one that has not begun follows the choices."""
     race = st.session_state.get(RACE)
-    if race is None or (race.step == 0 and not race.active and race.plan != plan):
+    if race is None or (race.fresh and race.plan != plan):
         race = st.session_state[RACE] = live.Race(plan)
     return race
 
@@ -165,6 +133,7 @@ def watch() -> live.Race | None:
 
 def beat(page: str) -> None:
     """On every run of every page: somebody still watches; beside other pages, the sidebar says how far it is."""
+    arrive(page)
     race = watch()
     if race is not None and race.active and page != "train":
         with st.sidebar:
