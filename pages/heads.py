@@ -35,7 +35,7 @@ def page() -> None:
     table = heads.measured(visit)
     chosen = ui.chosen_tokens("token", len(tokens), (middle,))[0 if several else -1 :]
     drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours}
-    slot, index = heads.send_opened(visit, layer, head)
+    slot, index = heads.send_opened(visit, layer, head, leave_out=look.drop_prefix)
     opened = f"{ui.call_names(visit.trace)[layer]}, {ui.head_name(head).lower()}"
     row = heads.shown_row(calls[layer], head, chosen, leave_out=look.drop_prefix)
 

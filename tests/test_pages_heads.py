@@ -8,6 +8,9 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+import attnviz
+from attnviz.ui import heads as heads_page
+from attnviz.ui.samples import open_sample
 from tests.pages import open_page
 
 
@@ -165,3 +168,27 @@ def test_the_joint_map_holds_every_query_and_key(chosen):
     assert len(named) == 2
     count = len(views_of(at)["query"]["tokens"]) and 17  # 16 patches and CLS
     assert [len(trace["customdata"]) for trace in named] == [count, count]
+
+
+@pytest.mark.parametrize("drop", [True, False])
+def test_an_overview_of_blocks_leaves_out_what_the_views_leave_out(drop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, np.ndarray] = {}
+    monkeypatch.setattr(heads_page, "ALL_CELLS", 1)
+    monkeypatch.setattr(heads_page.views, "send_tiles", lambda slot, tiles: sent.update({slot: tiles}))
+    open_page("heads", model="vit", sample="cat", drop=str(drop).lower())
+    model = attnviz.load("vit")
+    maps = (
+        model(model.prepare(open_sample("vit", "cat").image))
+        .calls[5]
+        .token_map()
+        .float()
+        .detach()
+        .numpy()
+        .astype(float)
+    )
+    kept = maps[..., 1:] / maps[..., 1:].sum(-1, keepdims=True) if drop else maps
+    rows, columns = (np.linspace(0, n, 33).round().astype(int) for n in kept.shape[1:])
+    assert sent["heads:tiles"].shape == (6, 6, 32, 32)
+    for row, column in ((0, 0), (31, 31), (7, 0), (20, 13)):
+        block = kept[:, rows[row] : rows[row + 1], columns[column] : columns[column + 1]]
+        np.testing.assert_allclose(sent["heads:tiles"][5, :, row, column], block.mean((1, 2)), rtol=1e-4)

@@ -68,15 +68,28 @@ def _signed(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCal
 
 
 def send_overview(visit: Subject) -> None:
-    """Give the browser every layer exact where they fit together, else block means of all heads. Raises NoTokenMap."""
+    """Give the browser every layer exact where they fit together. Raises NoTokenMap where there is no overview."""
     if resident(visit):
         for layer in range(len(visit.trace.calls)):
             send_layer(visit, layer)
     elif signed(visit):
         raise NoTokenMap("its maps are signed, and too large to be sent as a whole")
-    else:
-        blocks = [views.block_means(call.token_map().float().numpy()) for call in visit.trace.calls]
-        views.send_tiles("heads:tiles", np.stack(blocks))
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def blocks(
+    model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall], leave_out: bool
+) -> Float[np.ndarray, "layer head t t"]:
+    """Every head as means of blocks, where its maps are too many to be sent; with or without the prefix as keys.
+
+    What is left out has to be so before: a mean cannot be divided by the rest of rows it has mixed.
+    """
+    found = []
+    for call in _calls:
+        maps, prefix = call.token_map().float(), call.keys.prefix if leave_out else 0
+        kept = drop_prefix(maps, prefix)[0] if call.rule.stochastic else maps[..., prefix:]
+        found.append(views.block_means(kept.numpy()))
+    return np.stack(found)
 
 
 def send_mean(visit: Subject) -> tuple[str, str | None, str]:
@@ -91,15 +104,17 @@ def send_mean(visit: Subject) -> tuple[str, str | None, str]:
     return title, "start", ""
 
 
-def send_opened(visit: Subject, layer: int, head: int) -> tuple[str, int]:
-    """Make sure that one head is in the browser exact: its slot and its index there."""
+def send_opened(visit: Subject, layer: int, head: int, *, leave_out: bool) -> tuple[str, int]:
+    """Make sure that one head is in the browser exact, and all of them at a glance: its slot and its index there."""
     call = visit.trace.calls[layer]
-    if not resident(visit) and entries(call) <= LAYER_CELLS:
+    if resident(visit):
+        return f"heads:{layer}", head
+    views.send_tiles("heads:tiles", blocks(visit.model.digest, visit.sample.digest, visit.trace.calls, leave_out))
+    if entries(call) <= LAYER_CELLS:
         send_layer(visit, layer)
-    elif not resident(visit):
-        send_layer(visit, layer, "heads:one", [head])
-        return "heads:one", 0
-    return f"heads:{layer}", head
+        return f"heads:{layer}", head
+    send_layer(visit, layer, "heads:one", [head])
+    return "heads:one", 0
 
 
 def send_moved(visit: Subject, layer: int, head: int) -> str:

@@ -92,8 +92,8 @@ def _scaled(values: np.ndarray, peaks: np.ndarray) -> np.ndarray:
     return np.divide(values, below, out=np.zeros_like(values), where=below > 0)
 
 
-def block_means(weights: Num[np.ndarray, "*map n n"], size: int = 32) -> Float32[np.ndarray, "*map t t"]:
-    """Square maps [.. n n] as the means of at most size x size blocks: the overview of a big map."""
+def block_means(weights: Num[np.ndarray, "*map query key"], size: int = 32) -> Float32[np.ndarray, "*map t s"]:
+    """Maps [.. query key] as the means of at most size x size blocks: the overview of a big map."""
     weights = np.asarray(weights, dtype=np.float32)
     for axis in (-2, -1):
         count = weights.shape[axis]
