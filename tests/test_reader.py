@@ -155,6 +155,9 @@ def test_places_without_a_sentence_keep_their_rows_wherever_reading_begins():
     assert not pieces.position(3, "none", begin=2).any()
     assert torch.equal(pieces.position(9, "shuffled")[:2], table[:2])
     assert torch.equal(pieces.position(9, "shuffled"), pieces.position(9, "shuffled"))
+    order = (pieces.position(12, "shuffled")[2:, None] == table[None, 2:12]).all(-1).int().argmax(-1)
+    assert sorted(order.tolist()) == [*range(10)]
+    assert (order.diff().abs() == 1).sum() < 4, "hardly any two stay neighbours, as they would when turned round"
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,8 @@ def test_shuffled_positions_are_the_same_rows() -> None:
     assert torch.equal(shuffled[0], network.positions[0])
     assert torch.equal(shuffled, network.position(4, 4, "shuffled"))
     assert torch.equal(shuffled[1:].sort(0).values, network.positions[1:].sort(0).values)
+    order = (shuffled[1:, None] == network.positions[None, 1:]).all(-1).int().argmax(-1)
+    assert (order.diff().abs() == 1).sum() < 4, "hardly any two stay neighbours, as they would when turned round"
 
 
 def test_zeroed_branches_leave_the_residual_alone() -> None:
