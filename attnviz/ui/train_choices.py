@@ -53,10 +53,11 @@ def choose() -> live.Plan:
 
 def choices_of(plan: live.Plan) -> dict[str, object]:
     """The choices that ask for a plan, by their names in the URL."""
-    rival = plan.variants[1] if len(plan.variants) > 1 else NOBODY
+    first, *others = plan.variants
+    rival = others[0] if others else NOBODY
     values = {name: option.plain for name, option in OPTIONS.items()} | dict(plan.options)
     options = {name: OPTIONS[name].values[value] for name, value in values.items()}
-    return {"variant": plan.variants[0], "rival": PLAIN if rival == plan.variants[0] else rival, **options,
+    return {"variant": first, "rival": PLAIN if rival == first else rival, **options,
             "places": plan.positions, "epochs": plan.epochs, "seed": plan.seed}  # fmt: skip
 
 
