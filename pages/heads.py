@@ -55,10 +55,9 @@ def page() -> None:
         views.tiles_view("all", picture="picture", maps=heads.slots(visit), tokens=chosen,
                          order=heads.order(table, measure), rows=ui.call_names(visit.trace),
                          selected=(layer, head), buttons=("layer", "head"),
-                         columns=[ui.head_name(i) for i in range(across)],
-                         tile=min(96, 580 // across), mode="rows" if mode == "One patch" else "matrix",
-                         drop_prefix=look.drop_prefix, on_pick=open_head,
-                         tiles=None if heads.resident(visit) else "heads:tiles",
+                         columns=[ui.head_name(i) for i in range(across)], tile=min(96, 580 // across),
+                         mode="rows" if mode == "One patch" else "matrix", drop_prefix=look.drop_prefix,
+                         tiles=None if heads.resident(visit) else "heads:tiles", on_pick=open_head,
                          label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
     if table:
         heads.find_buttons(visit, table)
@@ -73,8 +72,9 @@ def page() -> None:
         if table:
             st.markdown("**Weighted by value:** the same row, counting how much each key hands over")
             views.picture_view("moved", picture="picture", maps=heads.send_moved(visit, layer, head), tokens=chosen,
-                               several=several, drop_prefix=look.drop_prefix, network=look.network, height=300,
-                               on_pick=pick, label="Weights times the length of each value", **drawn)  # fmt: skip
+                               drop_prefix=look.drop_prefix, network=look.network, height=300, several=several,
+                               label="Weights times the length of each value", on_pick=pick,
+                               best=heads.best_key(row, "weighted by value"), **drawn)  # fmt: skip
         else:
             st.markdown("**Most weight:** the keys that add most in the same row")
         heads.strongest(row, ui.token_names(calls[layer].keys), shares=calls[layer].rule.stochastic)

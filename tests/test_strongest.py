@@ -115,6 +115,8 @@ def test_the_table_shows_what_the_picture_shows(drop: str, token: str):
     assert found["Looks at"][0] == token_name(call.keys, marked)
     assert f"{found['Weight'][0]:.1f} %" in sentence
     assert ("CLS" in found["Looks at"]) is (drop == "false")
+    best = views_of(at)["moved"]["best"]
+    assert found["Looks at"][int(np.argmax(found["Weighted by value"]))] == token_name(call.keys, best)
     assert found["Weight"] == sorted(found["Weight"], reverse=True)
     rows = maps[0, large["tokens"]].astype(float)
     kept = rows[:, 1:] / rows[:, 1:].sum(-1, keepdims=True) if drop == "true" else rows

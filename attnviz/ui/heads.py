@@ -223,16 +223,19 @@ def together(rows: Float[np.ndarray, "query key"], *, shares: bool) -> Float[np.
     return rows.sum(0) if shares else rows.mean(0)
 
 
-def best_key(row: Row) -> int | None:
+def best_key(row: Row, name: str = "weight") -> int | None:
     """The key that gets most; the first of several, None where there is none."""
-    weights = row["weight"]
-    return None if np.isnan(weights).all() else int(np.nanargmax(weights))
+    return None if np.isnan(row[name]).all() else int(np.nanargmax(row[name]))
 
 
 def strongest(row: Row, names: Sequence[str], *, shares: bool, count: int = 6) -> None:
     """The keys that get most, with exact numbers: percent where rows are shares of one."""
     order = np.argsort(-row["weight"], kind="stable")  # what is left out comes last
     best = order[: min(count, np.isfinite(row["weight"]).sum())]
+    moved = best_key(row, "weighted by value") if "weighted by value" in row else None
+    if moved is not None and moved not in best:  # what the view of these names has to be found here as well
+        best[-1] = moved
+    st.caption("Sorted by weight.")
     scale, form = (100, "%.2f %%") if shares else (1, "%.3f")
     share = st.column_config.NumberColumn(format=form)
     data = {"Looks at": [names[i] for i in best]}
