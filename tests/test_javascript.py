@@ -57,6 +57,8 @@ CASES: dict[str, dict[str, Any]] = {
                          "signed": True, "unit": "number"},
     "numbers": {"maps": random(4).random((2, 14, 14)) * 9, "keys": PATCHES, "unit": "number"},
     "received": {"maps": share_maps(PATCHES), "keys": PATCHES, "kind": "received weights"},
+    "difference": {"maps": share_maps(PATCHES) - share_maps(PATCHES)[::-1], "keys": PATCHES, "kind": "difference",
+                   "signed": True},
 }  # fmt: skip
 NAMES = pytest.mark.parametrize("name", CASES)
 DROPS = pytest.mark.parametrize("drop", [False, True])
@@ -230,7 +232,10 @@ def test_lines_are_the_strongest_of_each_row(name: str, drop: bool) -> None:
     blob, shown, _ = case(name, drop)
     whole = np.nansum(CASES[name]["maps"], -1)
     asked = [([0, 1, 2], [], None), ([2], [1, 3], None), ([0, 2], [], 2), ([1], [], 0)]
-    every = list(itertools.product(asked, LIMITS))
+    near = np.sort(shown[shown > 0.05])[::7]  # limits a little above and below a weight
+    every = list(
+        itertools.product(asked, [*LIMITS, *((by * float(one), 0, 1) for one in near for by in (0.998, 1.002))])
+    )
     script = """$every.map(([[heads, queries, key], [least, most, mass]]) =>
       strongestOf(of("m"), heads, {queries, key}, {least, most, mass, drop: $drop}, 1e6))"""
     answers = ask(script, blob, every=every, drop=drop)
