@@ -276,11 +276,11 @@ def test_at_most_so_many_lines_are_drawn(name: str, count: int) -> None:
 
 def test_lines_are_remembered_for_what_was_asked() -> None:
     blob, shown, _ = case("patches", False)
-    asked = """[[[0], 5, null, 0], [[0], 5, null, 0], [[0], 5, null, 0.2], [[1], 5, null, 0.2], [[0], 6, null, 0]]
-      .map(([heads, query, key, least]) => keptStrongest(kept, of("m"), heads, {queries: [query], key},
-        {least, most: 0, mass: 1, drop: false}, 99).shown.map(([, q, k, head]) => [q, k, head]))"""
-    found = ask(f"((kept) => {asked})({{}})", blob)
-    expected = [(0, 5, 0), (0, 5, 0), (0, 5, 0.2), (1, 5, 0.2), (0, 6, 0)]
-    for entries, (head, query, least) in zip(found, expected, strict=True):
+    asked = [(0, 5, 0), (0, 5, 0), (0, 5, 0.2), (1, 5, 0.2), (0, 6, 0), (0, 7, 0)]
+    script = """((kept) => $asked.map(([head, query, least]) => {
+      const limits = {least, most: 0, mass: 1, drop: false};
+      const {shown} = keptStrongest(kept, of("m"), [head], {queries: [query], key: null}, limits, 99);
+      return shown.map(([, q, k, of]) => [q, k, of]); }))({})"""
+    for entries, (head, query, least) in zip(ask(script, blob, asked=asked), asked, strict=True):
         keys = {(query, k, head) for k in range(14) if shown[head, query, k] >= max(least, 1e-12)}
         assert {tuple(one) for one in entries} == keys
