@@ -57,6 +57,8 @@ CASES: dict[str, dict[str, Any]] = {
                          "signed": True, "unit": "number"},
     "numbers": {"maps": random(4).random((2, 14, 14)) * 9, "keys": PATCHES, "unit": "number"},
     "received": {"maps": share_maps(PATCHES), "keys": PATCHES, "kind": "received weights"},
+    "difference": {"maps": share_maps(PATCHES) - share_maps(PATCHES)[::-1], "keys": PATCHES, "kind": "difference",
+                   "signed": True},
 }  # fmt: skip
 NAMES = pytest.mark.parametrize("name", CASES)
 DROPS = pytest.mark.parametrize("drop", [False, True])
@@ -230,7 +232,10 @@ def test_lines_are_the_strongest_of_each_row(name: str, drop: bool) -> None:
     blob, shown, _ = case(name, drop)
     whole = np.nansum(CASES[name]["maps"], -1)
     asked = [([0, 1, 2], [], None), ([2], [1, 3], None), ([0, 2], [], 2), ([1], [], 0)]
-    every = list(itertools.product(asked, LIMITS))
+    near = np.sort(shown[shown > 0.05])[::7]  # limits a little above and below a weight
+    every = list(
+        itertools.product(asked, [*LIMITS, *((by * float(one), 0, 1) for one in near for by in (0.998, 1.002))])
+    )
     script = """$every.map(([[heads, queries, key], [least, most, mass]]) =>
       strongestOf(of("m"), heads, {queries, key}, {least, most, mass, drop: $drop}, 1e6))"""
     answers = ask(script, blob, every=every, drop=drop)
@@ -271,11 +276,11 @@ def test_at_most_so_many_lines_are_drawn(name: str, count: int) -> None:
 
 def test_lines_are_remembered_for_what_was_asked() -> None:
     blob, shown, _ = case("patches", False)
-    asked = """[[[0], 5, null, 0], [[0], 5, null, 0], [[0], 5, null, 0.2], [[1], 5, null, 0.2], [[0], 6, null, 0]]
-      .map(([heads, query, key, least]) => keptStrongest(kept, of("m"), heads, {queries: [query], key},
-        {least, most: 0, mass: 1, drop: false}, 99).shown.map(([, q, k, head]) => [q, k, head]))"""
-    found = ask(f"((kept) => {asked})({{}})", blob)
-    expected = [(0, 5, 0), (0, 5, 0), (0, 5, 0.2), (1, 5, 0.2), (0, 6, 0)]
-    for entries, (head, query, least) in zip(found, expected, strict=True):
+    asked = [(0, 5, 0), (0, 5, 0), (0, 5, 0.2), (1, 5, 0.2), (0, 6, 0), (0, 7, 0)]
+    script = """((kept) => $asked.map(([head, query, least]) => {
+      const limits = {least, most: 0, mass: 1, drop: false};
+      const {shown} = keptStrongest(kept, of("m"), [head], {queries: [query], key: null}, limits, 99);
+      return shown.map(([, q, k, of]) => [q, k, of]); }))({})"""
+    for entries, (head, query, least) in zip(ask(script, blob, asked=asked), asked, strict=True):
         keys = {(query, k, head) for k in range(14) if shown[head, query, k] >= max(least, 1e-12)}
         assert {tuple(one) for one in entries} == keys
