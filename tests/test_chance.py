@@ -30,10 +30,18 @@ def test_the_generator_of_the_process_is_left_as_it_was():
 
 
 def test_one_seed_inside_another_goes_back_to_the_outer_one():
-    with seeded(1):
-        begin = torch.randn(2).tolist()
-        drawn(2)
-        assert [*begin, *torch.randn(2).tolist()] == drawn(1)
+    found: list[bool] = []
+
+    def draw() -> None:
+        with seeded(1):
+            begin = torch.randn(2).tolist()
+            drawn(2)
+            found.append([*begin, *torch.randn(2).tolist()] == drawn(1))
+
+    inside = threading.Thread(target=draw, daemon=True)
+    inside.start()
+    inside.join(10)
+    assert found == [True], "a thread waits for itself, or goes on with other numbers"
 
 
 def test_another_thread_waits_until_all_is_drawn():

@@ -320,6 +320,7 @@ def test_the_shipped_block_says_what_its_card_says(shipped: WordVectors):
     card = (ASSETS / "one-block" / "card.md").read_text(encoding="utf-8")
     assert f"| the hidden word is the first guess | {facts['top1']} % |" in card
     assert guess.card_of(facts, network.config) == card
+    assert network.config == GuessConfig(words=len(shipped.words)), "it has the shape a block has by itself"
     assert facts["top1"] > 2 * facts["most_frequent"]
 
 
