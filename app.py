@@ -11,11 +11,11 @@ from starlette.formparsers import MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from attnviz.ui.addresses import KnownPages, page_names
-from attnviz.ui.reconnect import WholePageFirst
-from attnviz.ui.security import KnownHosts, SecurityHeaders
-from attnviz.ui.upload_limit import bound_uploads
-from attnviz.ui.warm import warm
+from attnviz.ui.shell.addresses import KnownPages, page_names
+from attnviz.ui.shell.reconnect import WholePageFirst
+from attnviz.ui.shell.security import KnownHosts, SecurityHeaders
+from attnviz.ui.shell.upload_limit import bound_uploads
+from attnviz.ui.shell.warmup import warm
 
 MultiPartParser.spool_max_size = 16 * 2**20  # no upload is larger (.streamlit/config.toml), so none goes to the disk
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import addresses, reconnect, train, warm
+from attnviz.ui.shell import addresses, reconnect, warmup
+from attnviz.ui.train import runs
 
 PAGES = {  # file in pages/ and address: title, icon, what it shows
     "start": ("Start", "home", "A picture, what the model thinks of it, and where it looks"),
@@ -38,7 +39,7 @@ addresses.say_redirected(page.title)
 ui.say_what_failed()
 with ui.guard():
     ui.sidebar()
-    train.beat(page.url_path)
+    runs.beat(page.url_path)
     page.run()
-warm.set_modules_aside()
+warmup.set_modules_aside()
 views.mount()  # last, since it is invisible and would push the page down

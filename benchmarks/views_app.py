@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, so 
 
 from attnviz import views
 from attnviz.types import Tokens
-from attnviz.ui.warm import set_modules_aside
+from attnviz.ui.shell.warmup import set_modules_aside
 from benchmarks.tensors import GRIDS, attention
 
 count = int(st.query_params.get("tokens", "64"))

@@ -3,37 +3,40 @@
 import streamlit as st
 
 from attnviz import ui
-from attnviz.ui import compare, compare_charts, compare_costs, compare_live, compare_panels, compare_show
-from attnviz.ui import compare_numbers as numbers
-from attnviz.ui.compare_explain import explain
-from attnviz.ui.compare_ground import Look, Panel
-from attnviz.ui.prose import section
+from attnviz.ui.compare import charts, costs, drawing, numbers, timing
+from attnviz.ui.compare import choice as compare_choice
+from attnviz.ui.compare import panels as compare_panels
+from attnviz.ui.compare.domain import Look, Panel
+from attnviz.ui.compare.formulas import explain
+from attnviz.ui.shell.prose import section
 
-ground = compare.ground()
+ground = compare_choice.ground()
 ui.header(ground.page)
 
 
-def side_by_side(choice: compare.Choice, look: Look, panels: list[Panel]) -> tuple[list[numbers.Cell], tuple[int, ...]]:
+def side_by_side(
+    choice: compare_choice.Choice, look: Look, panels: list[Panel]
+) -> tuple[list[numbers.Cell], tuple[int, ...]]:
     """The panels in the heads that were chosen; which heads and which token are returned for what stands below."""
     shown = [panel for panel in panels if panel.trace is not None]
     if not shown:
-        compare_show.draw(choice, look, [numbers.Cell(panel, 0, 0) for panel in panels], ())
+        drawing.draw(choice, look, [numbers.Cell(panel, 0, 0) for panel in panels], ())
         return [], ()
     picked = look.picked(shown[0].tokens)
-    if choice.shown == compare.ROLLOUT:
-        compare_show.start_choice(choice, shown[0], look.token(picked))
+    if choice.shown == compare_choice.ROLLOUT:
+        drawing.start_choice(choice, shown[0], look.token(picked))
         cells = [numbers.Cell(panel, 0, 0) for panel in panels]
     else:
-        cells = numbers.cells_of(panels, *compare.heads_choice(shown[0], choice.mode))
-    compare_show.draw(choice, look, cells, picked)
-    return [] if choice.shown == compare.ROLLOUT else cells, picked
+        cells = numbers.cells_of(panels, *compare_choice.heads_choice(shown[0], choice.mode))
+    drawing.draw(choice, look, cells, picked)
+    return [] if choice.shown == compare_choice.ROLLOUT else cells, picked
 
 
 @ui.fragment
 def page() -> None:
-    choice = compare.choose(ground)
-    compare.trained_words(choice)
-    if not compare.enough(choice):
+    choice = compare_choice.choose(ground)
+    compare_choice.trained_words(choice)
+    if not compare_choice.enough(choice):
         return
     panels = compare_panels.panels(ground, choice.variants, choice.mode, choice.found)
     shown = [panel for panel in panels if panel.trace is not None]
@@ -42,10 +45,10 @@ def page() -> None:
     cells, picked = side_by_side(choice, look, panels)
 
     section(ground.page, "Gains and losses")
-    size = compare_costs.size_choice(ground)
-    compare_costs.verdicts(choice, size)
+    size = costs.size_choice(ground)
+    costs.verdicts(choice, size)
     if cells:
-        compare_show.draw_difference(choice, look, cells, picked)
+        drawing.draw_difference(choice, look, cells, picked)
     if choice.mode == compare_panels.SAME:
         section(ground.page, "Error against softmax")
         numbers.errors_table(panels, compare_panels.lender(ground, choice.found))
@@ -54,14 +57,14 @@ def page() -> None:
         numbers.numbers_table(ground, panels)
 
     section(ground.page, "What it costs")
-    compare_costs.cost_table(choice, size)
-    compare_live.charts(choice)
-    compare_charts.accuracy_chart(choice)
+    costs.cost_table(choice, size)
+    timing.charts(choice)
+    charts.accuracy_chart(choice)
     words, chart = st.columns([1, 1], gap="large")
     with words:
         section(ground.page, "Heads that share keys")
     with chart:
-        compare_charts.sharing_panel(ground)
+        charts.sharing_panel(ground)
     section(ground.page, "What each one computes")
     explain(choice)
 

@@ -3,9 +3,9 @@
 import streamlit as st
 
 from attnviz import plots, ui, views
-from attnviz.ui import patches
-from attnviz.ui.display import network_choice
-from attnviz.ui.prose import section
+from attnviz.ui.embeddings import image
+from attnviz.ui.shell.prose import section
+from attnviz.ui.widgets.display import network_choice
 
 ui.header("embeddings")
 visit = ui.visit()
@@ -18,28 +18,28 @@ def picked(chosen: tuple[int, ...]) -> None:
         ui.set_tokens("token", chosen[:1])
 
 
-def story(patch: patches.Patch) -> None:
+def story(patch: image.Patch) -> None:
     """One patch from pixels to vector: enlarged, flattened, projected, placed."""
     st.markdown(patch.sentence)
     if patch.picture is not None:
-        st.image(plots.mosaic(patches.enlarged(patch.picture), columns=4, tile=96, gap=12))
+        st.image(plots.mosaic(image.enlarged(patch.picture), columns=4, tile=96, gap=12))
     alt = f"Bars: the numbers of {patch.name}, from pixels to the vector that enters layer 1"
-    ui.plot(patches.steps_figure(visit, patch), "story", alt=alt)
+    ui.plot(image.steps_figure(visit, patch), "story", alt=alt)
 
 
-def one_number(patch: patches.Patch) -> None:
+def one_number(patch: image.Patch) -> None:
     """One number of the content as pixels times weights."""
     st.subheader("One number of the content")
     width = visit.model.config.width
     ui.keep_inside("number", range(1, width + 1))
     number = st.slider("Number", 1, width, 1, key="number", bind="query-params")
-    found = patches.feature_of(visit, patch, number - 1)
+    found = image.feature_of(visit, patch, number - 1)
     left, right = st.columns([2, 5], gap="large")
     with left:
         st.image(plots.mosaic(found.tiles, columns=2, tile=128, gap=12), caption="The patch · row of the projection")
     with right:
         alt = f"Bars: the products of pixels and weights that make number {number}"
-        ui.plot(patches.products_figure(visit, found), "products", alt=alt)
+        ui.plot(image.products_figure(visit, found), "products", alt=alt)
         st.markdown(found.sentence)
     section("embeddings", "One number of the content", title=False)
 
@@ -47,12 +47,12 @@ def one_number(patch: patches.Patch) -> None:
 def alike(token: int) -> None:
     """Which patches have vectors like the chosen one's, at any stage."""
     st.subheader("Which patches are alike")
-    stages = patches.stages(visit)
+    stages = image.stages(visit)
     ui.keep_inside("stage", stages)
     name = st.select_slider("Vectors", stages, key="stage", bind="query-params")
     stage = stages.index(name)
-    rgb, shares = patches.colours(visit, stage)
-    views.send_maps("cosines", patches.cosines(visit, stage)[None], titles=[f"{name}, cosine"], keys=tokens,
+    rgb, shares = image.colours(visit, stage)
+    views.send_maps("cosines", image.cosines(visit, stage)[None], titles=[f"{name}, cosine"], keys=tokens,
                     signed=True, kind="cosine", unit="number")  # fmt: skip
     views.send_colours("components", rgb[None], titles=[f"{name}, principal components"], keys=tokens)
     left, right = st.columns(2, gap="large")
@@ -66,15 +66,15 @@ def alike(token: int) -> None:
         st.caption(" · ".join(f"{c} {100 * s:.1f} %" for c, s in zip(("Red", "green", "blue"), shares, strict=False))
                    + " of the variance between patches")  # fmt: skip
     section("embeddings", "Which patches are alike", title=False)
-    ui.downloads(lambda: {"vectors": patches.vectors_at(visit, stage), "cosine": patches.cosines(visit, stage),
-                          "colours": rgb}, patches.patch_of(visit, token).rows, "embeddings")  # fmt: skip
+    ui.downloads(lambda: {"vectors": image.vectors_at(visit, stage), "cosine": image.cosines(visit, stage),
+                          "colours": rgb}, image.patch_of(visit, token).rows, "embeddings")  # fmt: skip
 
 
 @ui.fragment
 def body() -> None:
     """Everything that follows the chosen patch."""
-    token = ui.chosen_token("token", len(tokens), patches.middle(tokens))
-    patch = patches.patch_of(visit, token)
+    token = ui.chosen_token("token", len(tokens), image.middle(tokens))
+    patch = image.patch_of(visit, token)
     left, right = st.columns([3, 2], gap="large")
     with left:
         views.picture_view("embeddings:patches", picture="picture", tokens=(token,), network=network, height=480,
@@ -92,9 +92,9 @@ network = network_choice()
 ui.share_picture(visit)
 body()
 section("embeddings", "What the projection looks for")
-tiles, shares = patches.filters_of(visit)
+tiles, shares = image.filters_of(visit)
 left, right = st.columns([3, 2], gap="large")
 left.image(plots.mosaic(tiles, columns=7, tile=72, gap=8))
 with right:
-    ui.plot(patches.shares_figure(shares), "shares", alt="Bars: share of variance by principal component")
+    ui.plot(image.shares_figure(shares), "shares", alt="Bars: share of variance by principal component")
 ui.footer("embeddings")

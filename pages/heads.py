@@ -5,16 +5,16 @@ from typing import Any
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import head_charts, heads
-from attnviz.ui.prose import section
+from attnviz.ui.heads import charts, overview
+from attnviz.ui.shell.prose import section
 
 visit = ui.visit()
 calls, tokens, side = visit.trace.calls, visit.sample.tokens["main"], visit.model.config.patch
-middle = heads.middle(tokens)
+middle = overview.middle(tokens)
 
 ui.header("heads")
 ui.share_picture(visit)
-heads.send_overview(visit)
+overview.send_overview(visit)
 
 
 def pick(chosen: tuple[int, ...]) -> None:
@@ -30,37 +30,37 @@ def open_head(cell: tuple[int, ...]) -> None:
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         head = ui.head_choice(calls[layer := ui.call_choice(visit.trace)])
-        several = st.toggle("Pick several", key="several", bind="query-params", help=heads.WHY_SEVERAL)
+        several = st.toggle("Pick several", key="several", bind="query-params", help=overview.WHY_SEVERAL)
         look = ui.display()
-    table = heads.measured(visit)
+    table = overview.measured(visit)
     chosen = ui.chosen_tokens("token", len(tokens), (middle,))[0 if several else -1 :]
     drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours}
-    slot, index = heads.send_opened(visit, layer, head, leave_out=look.drop_prefix)
+    slot, index = overview.send_opened(visit, layer, head, leave_out=look.drop_prefix)
     opened = f"{ui.call_names(visit.trace)[layer]}, {ui.head_name(head).lower()}"
-    row = heads.shown_row(calls[layer], head, chosen, leave_out=look.drop_prefix)
+    row = overview.shown_row(calls[layer], head, chosen, leave_out=look.drop_prefix)
 
     large, grid = st.columns(2, gap="medium")
     with large:
-        st.markdown(f"**{opened}:** {heads.said(tokens, chosen, shares=calls[layer].rule.stochastic)}")
+        st.markdown(f"**{opened}:** {overview.said(tokens, chosen, shares=calls[layer].rule.stochastic)}")
         views.picture_view("large", picture="picture", maps=slot, index=index, tokens=chosen, several=several,
                            drop_prefix=look.drop_prefix, network=look.network, on_pick=pick, height=520, follows="all",
-                           label=f"Your picture with the attention of {opened.lower()}", best=heads.best_key(row),
+                           label=f"Your picture with the attention of {opened.lower()}", best=overview.best_key(row),
                            **drawn)  # fmt: skip
-        heads.facts(visit, table, layer, head, side)
+        overview.facts(visit, table, layer, head, side)
     with grid:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             mode = ui.one_of("All heads", ["One patch", "Matrices"], default="One patch", key="grid")
-            measure = heads.order_choice(table)
+            measure = overview.order_choice(table)
         across = max(call.heads for call in calls)
-        views.tiles_view("all", picture="picture", maps=heads.slots(visit), tokens=chosen,
-                         order=heads.order(table, measure), rows=ui.call_names(visit.trace),
+        views.tiles_view("all", picture="picture", maps=overview.slots(visit), tokens=chosen,
+                         order=overview.order(table, measure), rows=ui.call_names(visit.trace),
                          selected=(layer, head), buttons=("layer", "head"),
                          columns=[ui.head_name(i) for i in range(across)], tile=min(96, 580 // across),
                          mode="rows" if mode == "One patch" else "matrix", drop_prefix=look.drop_prefix,
-                         tiles=None if heads.resident(visit) else "heads:tiles", on_pick=open_head,
+                         tiles=None if overview.resident(visit) else "heads:tiles", on_pick=open_head,
                          label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
     if table:
-        heads.find_buttons(visit, table)
+        overview.find_buttons(visit, table)
 
     matrix, check = st.columns(2, gap="medium")
     with matrix:
@@ -71,23 +71,23 @@ def page() -> None:
     with check:
         if table:
             st.markdown("**Weighted by value:** the same row, counting how much each key hands over")
-            views.picture_view("moved", picture="picture", maps=heads.send_moved(visit, layer, head), tokens=chosen,
+            views.picture_view("moved", picture="picture", maps=overview.send_moved(visit, layer, head), tokens=chosen,
                                drop_prefix=look.drop_prefix, network=look.network, height=300, several=several,
                                label="Weights times the length of each value", on_pick=pick,
-                               best=heads.best_key(row, "weighted by value"), **drawn)  # fmt: skip
+                               best=overview.best_key(row, "weighted by value"), **drawn)  # fmt: skip
         else:
             st.markdown("**Most weight:** the keys that add most in the same row")
-        heads.strongest(row, ui.token_names(calls[layer].keys), shares=calls[layer].rule.stochastic)
+        overview.strongest(row, ui.token_names(calls[layer].keys), shares=calls[layer].rule.stochastic)
 
     if table:
         section("heads", "What the heads do, layer by layer")
-        over, count = head_charts.over_choice(visit)
-        head_charts.depth_charts(visit, over, layer, head, count)
-        on = head_charts.pictures(count)
+        over, count = charts.over_choice(visit)
+        charts.depth_charts(visit, over, layer, head, count)
+        on = charts.pictures(count)
         st.caption(f"One dot per head, {on}; the line is their mean, the ring the opened head.")
-        head_charts.head_table(visit, over, measure)
+        charts.head_table(visit, over, measure)
     ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
-                 lambda: heads.exact_table(calls[layer], head, chosen), f"heads-{visit.source}")  # fmt: skip
+                 lambda: overview.exact_table(calls[layer], head, chosen), f"heads-{visit.source}")  # fmt: skip
 
 
 page()

@@ -3,9 +3,9 @@
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import places, schemes
-from attnviz.ui.patches import grid_of, middle
-from attnviz.ui.prose import section
+from attnviz.ui.embeddings.image import grid_of, middle
+from attnviz.ui.positions import image, schemes
+from attnviz.ui.shell.prose import section
 
 ui.header("positions")
 visit = ui.visit()
@@ -21,47 +21,47 @@ def picked(chosen: tuple[int, ...]) -> None:
 
 def own(token: int, how: str, show: ui.Display) -> None:
     """The model's own table: one small map per place, and the table itself; or in words that it has none."""
-    whose = places.origin(visit)
-    if whose in places.TABLELESS:
+    whose = image.origin(visit)
+    if whose in image.TABLELESS:
         section("positions", whose, title=False)
         return
-    table, alike = places.table_of(visit), places.similarity(places.table_of(visit), how)
+    table, alike = image.table_of(visit), image.similarity(image.table_of(visit), how)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        views.tiles_view("positions:tiles", maps=places.send_alike(tokens, alike, how), scale=show.scale,
+        views.tiles_view("positions:tiles", maps=image.send_alike(tokens, alike, how), scale=show.scale,
                          rows=[str(r + 1) for r in range(rows)], columns=[str(c + 1) for c in range(columns)],
-                         tile=560 // rows - 3, selected=places.cell_of(tokens, token),
-                         on_pick=lambda cell: picked((places.patch_at(tokens, *cell),)),
+                         tile=560 // rows - 3, selected=image.cell_of(tokens, token),
+                         on_pick=lambda cell: picked((image.patch_at(tokens, *cell),)),
                          label=f"{how.capitalize()} of position vectors")  # fmt: skip
         for part in (whose, f"Started as {visit.model.config.positions}", how.capitalize()):
             section("positions", part, title=False, optional=part.startswith("Started"))
     with right:
         alt = "The position table, one row per token and one column per feature"
-        ui.plot(places.table_figure(tokens, table), "table", alt=alt)
+        ui.plot(image.table_figure(tokens, table), "table", alt=alt)
         section("positions", "The table itself", title=False)
-    ui.downloads(lambda: {"table": table, how: alike}, lambda: places.table_file(tokens, table), "positions")
+    ui.downloads(lambda: {"table": table, how: alike}, lambda: image.table_file(tokens, table), "positions")
 
 
 def without(token: int, show: ui.Display) -> None:
     """The real model with its positions removed or shuffled, beside itself."""
     section("positions", "Take positions away")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        how = ui.one_of("Positions", list(places.CHANGES), default="Removed", key="change")
+        how = ui.one_of("Positions", list(image.CHANGES), default="Removed", key="change")
         one = ui.head_choice(visit.trace.calls[at := ui.call_choice(visit.trace)])
-    changed = ui.trace(visit.name, visit.sample, positions=places.CHANGES[how])
-    answer = places.change_of(visit, changed)
+    changed = ui.trace(visit.name, visit.sample, positions=image.CHANGES[how])
+    answer = image.change_of(visit, changed)
     st.markdown(answer.sentence)
     ui.plot(answer.figure(how), "answers", alt=f"Bars: {answer.sentence}")
     calls = {"Own": visit.trace.calls[at], how: changed.calls[at]}
-    titles = places.send_weights(calls)
+    titles = image.send_weights(calls)
     for column, name in zip(st.columns(2, gap="large"), calls, strict=True):
         with column:
             views.picture_view(f"positions:{name}", picture="picture", maps=f"weights {name}", index=one, height=380,
                                tokens=(token,), scale=show.scale, colours=show.colours, drop_prefix=show.drop_prefix,
                                network=show.network, on_pick=picked, label=titles[name][one])  # fmt: skip
-    st.markdown(places.moved_sentence(calls["Own"], calls[how], one, token))
+    st.markdown(image.moved_sentence(calls["Own"], calls[how], one, token))
     ui.downloads(lambda: {name: call.token_map().numpy() for name, call in calls.items()},
-                 lambda: places.row_file(calls, one, token), "positions-maps")  # fmt: skip
+                 lambda: image.row_file(calls, one, token), "positions-maps")  # fmt: skip
 
 
 @ui.fragment
@@ -69,7 +69,7 @@ def body() -> None:
     """Everything that follows the chosen patch."""
     token = ui.chosen_token("token", len(tokens), middle(tokens))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        how = ui.one_of("Similarity", places.SIMILARITIES, default=places.SIMILARITIES[0], key="similarity",
+        how = ui.one_of("Similarity", image.SIMILARITIES, default=image.SIMILARITIES[0], key="similarity",
                         format_func=str.capitalize)  # fmt: skip
         show = ui.display()
     own(token, how, show)

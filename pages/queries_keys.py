@@ -5,13 +5,13 @@ from typing import Any
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import heads
-from attnviz.ui import queries_keys as pairs
-from attnviz.ui.prose import section
+from attnviz.ui.heads import overview
+from attnviz.ui.queries_keys import pairs
+from attnviz.ui.shell.prose import section
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
-middle = heads.middle(tokens)
+middle = overview.middle(tokens)
 
 ui.header("queries_keys")
 ui.share_picture(visit)

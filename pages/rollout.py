@@ -3,8 +3,8 @@
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import rollout
-from attnviz.ui.prose import section
+from attnviz.ui.rollout import steps
+from attnviz.ui.shell.prose import section
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
@@ -13,7 +13,7 @@ ui.header("rollout")
 
 
 def pick(chosen: tuple[int, ...]) -> None:
-    rollout.pick(visit, chosen)
+    steps.pick(visit, chosen)
 
 
 def start_from(cell: tuple[int, ...]) -> None:
@@ -22,42 +22,42 @@ def start_from(cell: tuple[int, ...]) -> None:
 
 @ui.fragment
 def page() -> None:
-    st.markdown(rollout.answer_words(visit))
-    choice, look, common = rollout.choose(visit, ui.display)
-    result = rollout.work_out(visit, choice)
-    chosen = (choice.token,) if choice.target == rollout.PATCH else ()
+    st.markdown(steps.answer_words(visit))
+    choice, look, common = steps.choose(visit, ui.display)
+    result = steps.work_out(visit, choice)
+    chosen = (choice.token,) if choice.target == steps.PATCH else ()
     name, labels, last = choice.name(tokens), choice.labels(tokens), choice.depth
 
     large, beside = st.columns([1.5, 1], gap="medium")
     with st.container(gap=None):
         ui.share_picture(visit)
-        rollout.send(visit, choice, result)
-    drawn = {"picture": "picture", "maps": rollout.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours,
+        steps.send(visit, choice, result)
+    drawn = {"picture": "picture", "maps": steps.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours,
              "drop_prefix": look.drop_prefix, "shared": common, "stretched": not common}  # fmt: skip
     both = {**drawn, "network": look.network, "on_pick": pick}
     with large:
-        st.markdown(f"**Rollout** of {name}, {choice.span}  \n{rollout.small(labels)}")
+        st.markdown(f"**Rollout** of {name}, {choice.span}  \n{steps.small(labels)}")
         views.picture_view("large", index=choice.first, height=520, **both,
-                           label=f"Your picture with the rollout of {name}: {rollout.in_line(labels)}")  # fmt: skip
-        st.markdown(rollout.prefix_words(tokens, choice, result))
-        st.caption(rollout.caveats(visit, common))
+                           label=f"Your picture with the rollout of {name}: {steps.in_line(labels)}")  # fmt: skip
+        st.markdown(steps.prefix_words(tokens, choice, result))
+        st.caption(steps.caveats(visit, common))
     with beside:
-        st.markdown(f"**Raw attention**, layer {last} alone  \n{rollout.small(rollout.raw_labels(choice, tokens))}")
+        st.markdown(f"**Raw attention**, layer {last} alone  \n{steps.small(steps.raw_labels(choice, tokens))}")
         views.picture_view("raw", index=last, height=340, **both,
                            label=f"Your picture with raw attention of {name}, layer {last}")  # fmt: skip
-        rollout.top_patches(tokens, choice, result)
+        steps.top_patches(tokens, choice, result)
 
     section("rollout", "Layer by layer")
     views.tiles_view("steps", rows=[""], columns=[f"From layer {i + 1}" for i in range(last)], tile=236,
                      selected=(0, choice.first), on_pick=start_from, label="Rollout from each layer on",
-                     **{**drawn, "maps": [rollout.SLOT]})  # fmt: skip
+                     **{**drawn, "maps": [steps.SLOT]})  # fmt: skip
     words, chart = st.columns([1, 1], gap="large")
     with words:
         section("rollout", "How it is computed")
     with chart:
         section("rollout", "How much does the residual path carry?")
-        rollout.residual_chart(visit, choice)
-    ui.downloads(lambda: rollout.arrays(visit, choice, result, name), lambda: rollout.rows(visit, choice, result, name),
+        steps.residual_chart(visit, choice)
+    ui.downloads(lambda: steps.arrays(visit, choice, result, name), lambda: steps.rows(visit, choice, result, name),
                  f"rollout-{visit.source}")  # fmt: skip
 
 

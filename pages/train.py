@@ -3,21 +3,21 @@
 import streamlit as st
 
 from attnviz import ui
-from attnviz.ui import train, train_choices
-from attnviz.ui.prose import section
+from attnviz.ui.shell.prose import section
+from attnviz.ui.train import choices, runs
 
 ui.header("train")
-plan = train_choices.chosen()
-race = train.race_of(plan)
-train.remark(race, plan)
-train.buttons(race, plan)
+plan = choices.chosen()
+race = runs.race_of(plan)
+runs.remark(race, plan)
+runs.buttons(race, plan)
 active = race.active
 
 
 def body() -> None:
-    train.status(race, train.track().look(race))
+    runs.status(race, runs.track().look(race))
     if race.lanes:
-        train.curves(race)
+        runs.curves(race)
         replay()
     if active and not race.active:
         st.rerun()  # it has ended: other buttons, and no more looking every second
@@ -26,15 +26,15 @@ def body() -> None:
 def replay() -> None:
     st.subheader("What it looks at, epoch by epoch", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        epoch, digit = train.moment_choice(race), train.digit_choice()
+        epoch, digit = runs.moment_choice(race), runs.digit_choice()
         look = ui.display(small=False)
-    train.send_picture(digit)
+    runs.send_picture(digit)
     for number, place in enumerate(st.columns(len(race.lanes), gap="large")):
         with place:
-            train.lane_view(race, number, epoch, digit, look)
+            runs.lane_view(race, number, epoch, digit, look)
 
 
-ui.fragment(body, run_every=train.EVERY if active else None)()
+ui.fragment(body, run_every=runs.EVERY if active else None)()
 section("train", "How it learns")
-train.seeds_table()
+runs.seeds_table()
 ui.footer("train")

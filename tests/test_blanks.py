@@ -85,12 +85,12 @@ def test_sliders_of_one_key_have_one_range() -> None:
 
 
 def test_one_of_is_the_only_row_of_buttons() -> None:
-    files: list[Path] = [*ROOT.glob("pages/**/*.py"), *ROOT.glob("attnviz/ui/*.py")]
+    files: list[Path] = [*ROOT.glob("pages/**/*.py"), *ROOT.glob("attnviz/ui/**/*.py")]
     found = [path.name for path in files if ".segmented_control(" in path.read_text(encoding="utf-8")]
     assert not found, f"{found} would fail on an empty address: use ui.one_of"
 
 
 def test_whole_number_is_the_only_field_for_numbers() -> None:
-    files: list[Path] = [*ROOT.glob("pages/**/*.py"), *ROOT.glob("attnviz/ui/*.py")]
+    files: list[Path] = [*ROOT.glob("pages/**/*.py"), *ROOT.glob("attnviz/ui/**/*.py")]
     found = [path.name for path in files if ".number_input(" in path.read_text(encoding="utf-8")]
     assert found == ["state.py"], f"{found} would fail on an address that says inf: use whole_number"

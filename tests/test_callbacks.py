@@ -13,10 +13,12 @@ from streamlit.testing.v1 import AppTest
 from attnviz.models import DamagedModel
 from attnviz.models.store import ASSETS
 from attnviz.types import NoTokenMap
-from attnviz.ui import callbacks, framing, generate_show
-from attnviz.ui.guard import WRONG
-from attnviz.ui.text import section
-from attnviz.ui.uploads import BadImage
+from attnviz.ui.generate import drawing
+from attnviz.ui.inputs import crop
+from attnviz.ui.inputs.uploads import BadImage
+from attnviz.ui.shell import callbacks
+from attnviz.ui.shell.errors import WRONG
+from attnviz.ui.shell.page import section
 from tests.pages import open_page
 
 ERRORS = [
@@ -44,7 +46,7 @@ def is_whole(at: AppTest, page: str) -> bool:
 
 @pytest.mark.parametrize(("error", "sentence"), ERRORS, ids=lambda value: type(value).__name__)
 def test_a_failed_click_is_said_once(monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str) -> None:
-    monkeypatch.setattr(framing, "go", failing(error))
+    monkeypatch.setattr(crop, "go", failing(error))
     at = open_page("start", model="vit-digits")
     next(b for b in at.sidebar.button if b.label == "Back to the middle").click().run()
     assert is_whole(at, "start")
@@ -56,7 +58,7 @@ def test_a_failed_click_is_said_once(monkeypatch: pytest.MonkeyPatch, error: Exc
 
 
 def test_so_it_is_within_a_fragment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate_show, "wish", failing(RuntimeError("a bug")))
+    monkeypatch.setattr(drawing, "wish", failing(RuntimeError("a bug")))
     at = open_page("generate")
     next(b for b in at.button if b.label == "Write one word").click().run()
     assert is_whole(at, "generate")
@@ -74,7 +76,7 @@ def test_so_it_is_for_a_component() -> None:
 
 
 def test_a_map_that_does_not_exist_is_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "go", failing(NoTokenMap("it attends over channels")))
+    monkeypatch.setattr(crop, "go", failing(NoTokenMap("it attends over channels")))
     at = open_page("start", model="vit-digits")
     next(b for b in at.sidebar.button if b.label == "Back to the middle").click().run()
     assert not at.error

@@ -16,12 +16,12 @@ from attnviz.plots.intervals import intervals
 from attnviz.plots.sharing import sharing
 from attnviz.training.bench import EQUAL, SAME, SHAPE
 from attnviz.types import NoTokenMap
-from attnviz.ui import compare_costs as costs
-from attnviz.ui import compare_explain, compare_maps, compare_numbers
-from attnviz.ui.bench import Bench
-from attnviz.ui.compare import PICTURES
-from attnviz.ui.compare_panels import Panel, borrowed, fitted, transplanted
-from attnviz.ui.display import KINDS
+from attnviz.ui.compare import costs, formulas, numbers
+from attnviz.ui.compare import maps as compare_maps
+from attnviz.ui.compare.choice import PICTURES
+from attnviz.ui.compare.panels import Panel, borrowed, fitted, transplanted
+from attnviz.ui.core.bench import Bench
+from attnviz.ui.widgets.display import KINDS
 from tests.made_up_bench import PIXELS
 
 SMALL = replace(SHAPE, width=32, layers=2, classes=5)
@@ -137,16 +137,16 @@ def test_native_maps_of_one_head(model, sample):
 def test_a_head_is_matched_to_itself(model, sample):
     own = panel(model, sample, "mha")
     goal = compare_maps.effective(own).maps[1, 2]
-    cell = compare_numbers.best_match(own, goal, sample.tokens["main"])
+    cell = numbers.best_match(own, goal, sample.tokens["main"])
     assert (cell.layer, cell.head) == (1, 2)
     assert cell.alike == pytest.approx(1, abs=1e-5)
 
 
 def test_errors_are_none_for_softmax_itself(model, sample):
     own, lent = panel(model, sample, "mha"), panel(model, sample, "performer")
-    exact = compare_numbers.errors(own, own.trace)
+    exact = numbers.errors(own, own.trace)
     assert max(*exact[0], *exact[1]) == 0
-    maps, outputs = compare_numbers.errors(lent, own.trace)
+    maps, outputs = numbers.errors(lent, own.trace)
     assert len(maps) == len(outputs) == 2
     assert min(*maps, *outputs) > 0.01
     by_rule = lent.trace.calls[0].under(Softmax()).output
@@ -154,17 +154,17 @@ def test_errors_are_none_for_softmax_itself(model, sample):
 
 
 def test_only_estimates_say_how_far_they_are_off(model, sample):
-    cells = {name: compare_numbers.Cell(panel(model, sample, name), 1, 0) for name in ("mha", "linear", "performer")}
-    said = {name: compare_numbers.estimate_words(cell) for name, cell in cells.items()}
+    cells = {name: numbers.Cell(panel(model, sample, name), 1, 0) for name in ("mha", "linear", "performer")}
+    said = {name: numbers.estimate_words(cell) for name, cell in cells.items()}
     assert (said["mha"], said["linear"]) == ("", "")
     assert said["performer"].startswith("Off the softmax of its own queries and keys by ")
 
 
 def test_numbers_that_a_map_does_not_have_are_not_defined(model, sample):
-    none = compare_numbers.NONE
-    assert compare_numbers.numbers(PICTURES, panel(model, sample, "xca"))[1:] == [none] * 4
-    assert compare_numbers.numbers(PICTURES, panel(model, sample, "linformer"))[1:3] == [none, none]
-    uniform = compare_numbers.numbers(PICTURES, panel(model, sample, "uniform"))
+    none = numbers.NONE
+    assert numbers.numbers(PICTURES, panel(model, sample, "xca"))[1:] == [none] * 4
+    assert numbers.numbers(PICTURES, panel(model, sample, "linformer"))[1:3] == [none, none]
+    uniform = numbers.numbers(PICTURES, panel(model, sample, "uniform"))
     assert uniform[1:] == ["1.00", "4.14", "1.0", "0.00"]
 
 
@@ -208,10 +208,10 @@ def test_numbers_are_written_for_people():
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_formulas_keep_their_braces(name):
-    formula = compare_explain.roles(VARIANTS[name].formula)
+    formula = formulas.roles(VARIANTS[name].formula)
     assert formula.count("{") == formula.count("}")
     assert r"\hat \textcolor" not in formula
-    assert compare_explain.paragraph(PICTURES, name).count("Source:") == 1
+    assert formulas.paragraph(PICTURES, name).count("Source:") == 1
 
 
 # Charts --------------------------------------------------------------------------------------------------------------

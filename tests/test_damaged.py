@@ -13,7 +13,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from attnviz.models import subwords
-from attnviz.ui import read_heads, text
+from attnviz.ui.heads import text as heads_text
+from attnviz.ui.shell import page as shell_page
 from tests.pages import MAIN, ROOT
 
 PAGES = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout", "compare", "translate", "generate",
@@ -21,8 +22,8 @@ PAGES = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout",
 OF_TEXTS = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout")
 PICTURES = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout")
 CACHES: Sequence[Callable[[], None]] = (
-    st.cache_resource.clear, st.cache_data.clear, subwords.load_subwords.cache_clear, text.sections.cache_clear,
-    read_heads.treebank.cache_clear,
+    st.cache_resource.clear, st.cache_data.clear, subwords.load_subwords.cache_clear, shell_page.sections.cache_clear,
+    heads_text.treebank.cache_clear,
 )  # fmt: skip
 
 

@@ -16,9 +16,10 @@ from PIL import Image
 
 from attnviz.models import pictures
 from attnviz.models.picture_files import BadImage, TooMuchWork
-from attnviz.ui import cache, decoding, uploads
-from attnviz.ui.cache import Busy
-from attnviz.ui.decoding import Decoders
+from attnviz.ui.core import cache
+from attnviz.ui.core.cache import Busy
+from attnviz.ui.inputs import decoding, uploads
+from attnviz.ui.inputs.decoding import Decoders
 from tests.test_uploads import empty_png, quarters, saved
 
 PNG = saved(quarters())
@@ -192,7 +193,7 @@ def test_every_upload_goes_this_way(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_limits_of_the_process_are_set_where_there_are_any(monkeypatch: pytest.MonkeyPatch):
-    from attnviz.ui import decoding_worker
+    from attnviz.ui.inputs import decoding_worker
 
     decoding_worker.limit("RLIMIT_OF_NO_SYSTEM", 1)
     monkeypatch.setattr(decoding_worker, "resource", None)

@@ -16,7 +16,7 @@ from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.models.vit import ViT
 from attnviz.training.bench import SHAPE
 from attnviz.types import AttentionCall, unchanged
-from attnviz.ui.cache import moved
+from attnviz.ui.core.cache import moved
 
 RELATIVE = [name for name, scheme in POSITIONS.items() if scheme.relative]
 

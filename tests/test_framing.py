@@ -10,10 +10,10 @@ from streamlit.testing.v1 import AppTest
 
 import attnviz
 from attnviz.models import Framing, load
-from attnviz.ui import cache
-from attnviz.ui.answers import best, percent
-from attnviz.ui.framing import WHOLE
-from attnviz.ui.samples import open_sample
+from attnviz.ui.core import cache
+from attnviz.ui.inputs.crop import WHOLE
+from attnviz.ui.inputs.samples import open_sample
+from attnviz.ui.widgets.answers import best, percent
 from tests.pages import open_page
 
 CORNER = {"zoom": "2.5", "across": "0", "down": "100"}

@@ -15,10 +15,16 @@ from attnviz.models import ImageModel, TextModel
 from attnviz.models.subwords import BOS, EOS, MASK
 from attnviz.models.text import WORD
 from attnviz.types import Tokens, Trace
-from attnviz.ui import answers, compare_numbers, device, generate, heads, patches, places, read_answers, state
-from attnviz.ui import queries_keys as pairs
-from attnviz.ui.read_pairs import strongest as strongest_piece
-from attnviz.ui.translate import likely
+from attnviz.ui.compare import numbers
+from attnviz.ui.core import device, state
+from attnviz.ui.embeddings import image
+from attnviz.ui.generate import writing
+from attnviz.ui.heads import overview
+from attnviz.ui.positions import image as positions_image
+from attnviz.ui.queries_keys import pairs
+from attnviz.ui.queries_keys.text import strongest as strongest_piece
+from attnviz.ui.translate.scene import likely
+from attnviz.ui.widgets import answers, text_answers
 
 GRID = Tokens.patches(3, 4, ("CLS", "REG 1"))
 TEXT = Tokens(("CLS", "a", "b", "SEP"), None, 1, "main", (-1, 0, 1, -1))
@@ -55,14 +61,14 @@ def test_answers_are_the_likeliest_first_with_their_groups(model: ImageModel):
 
 def test_shares_are_said_in_percent():
     assert answers.percent(0.1234) == "12.3\u00a0%"
-    assert places.percent(0.1234) == "12.3 %"
-    assert compare_numbers.spread([0.42, 0.076, 0.9]) == "8 to 90\u00a0%"
-    assert compare_numbers.spread([]) == compare_numbers.NONE
-    assert heads.number("self", 0.1234) == "12.3\u00a0%"
-    assert heads.number("entropy", 0.1234) == "0.12"
-    assert heads.number("distance", 5.2, 4) == "5.20\u00a0patches (21\u00a0px)"
-    assert heads.number("distance", 5.2) == "5.20\u00a0patches"
-    assert {heads.number(name, math.nan) for name in MEASURES} == {"not defined"}
+    assert positions_image.percent(0.1234) == "12.3 %"
+    assert numbers.spread([0.42, 0.076, 0.9]) == "8 to 90\u00a0%"
+    assert numbers.spread([]) == numbers.NONE
+    assert overview.number("self", 0.1234) == "12.3\u00a0%"
+    assert overview.number("entropy", 0.1234) == "0.12"
+    assert overview.number("distance", 5.2, 4) == "5.20\u00a0patches (21\u00a0px)"
+    assert overview.number("distance", 5.2) == "5.20\u00a0patches"
+    assert {overview.number(name, math.nan) for name in MEASURES} == {"not defined"}
 
 
 def test_what_is_unlikely_is_said_as_one_in_so_many():
@@ -83,7 +89,7 @@ def test_numbers_in_formulas(number: float, sign: Any, tex: str):
 
 
 def test_signs_and_bytes():
-    assert (patches.signed(0.1234), patches.signed(-0.1234)) == ("+0.123", "−0.123")
+    assert (image.signed(0.1234), image.signed(-0.1234)) == ("+0.123", "−0.123")
     assert device.megabytes(3 * 2**20 + 2**19) == "3.5 MB"
     assert device.megabytes(100 * 2**20) == "100 MB"
     assert device.megabytes(5000 * 2**20) == "5,000 MB"
@@ -92,25 +98,25 @@ def test_signs_and_bytes():
 def test_patches_are_named_by_row_and_column_from_one():
     assert [state.token_name(GRID, i) for i in (0, 1, 2, 13)] == ["CLS", "REG 1", "row 1, column 1", "row 3, column 4"]
     assert len(state.token_names(GRID)) == 14
-    assert [places.cell_of(GRID, i) for i in (1, 2, 7)] == [None, (0, 0), (1, 1)]
-    assert all(places.cell_of(GRID, places.patch_at(GRID, row, column)) == (row, column)
+    assert [positions_image.cell_of(GRID, i) for i in (1, 2, 7)] == [None, (0, 0), (1, 1)]
+    assert all(positions_image.cell_of(GRID, positions_image.patch_at(GRID, row, column)) == (row, column)
                for row in range(3) for column in range(4))  # fmt: skip
-    assert places.row_ticks(GRID) == {2: "row 1", 6: "row 2", 10: "row 3"}
-    assert places.row_ticks(GRID, 2) == {2: "row 1", 10: "row 3"}
-    header, rows = places.table_file(GRID, np.arange(28.0).reshape(14, 2))
+    assert positions_image.row_ticks(GRID) == {2: "row 1", 6: "row 2", 10: "row 3"}
+    assert positions_image.row_ticks(GRID, 2) == {2: "row 1", 10: "row 3"}
+    header, rows = positions_image.table_file(GRID, np.arange(28.0).reshape(14, 2))
     assert header == ["token", "feature 1", "feature 2"]
     assert rows[2] == ["row 1, column 1", 4.0, 5.0]
     with pytest.raises(ValueError, match="no patch grid"):
-        places.cell_of(TEXT, 2)
+        positions_image.cell_of(TEXT, 2)
 
 
 def test_a_page_starts_in_the_middle():
-    assert heads.middle(GRID) == patches.middle(GRID) == places.patch_at(GRID, 1, 2)
-    assert heads.middle(TEXT) == 2
-    assert heads.said(GRID, [7]) == "where row 2, column 2 looks"
-    assert heads.said(TEXT, [1]) == "where “a” looks"
-    assert heads.said(TEXT, [0]) == "where CLS looks"
-    assert heads.said(GRID, [7, 8]) == "where 2 picked tokens look, summed"
+    assert overview.middle(GRID) == image.middle(GRID) == positions_image.patch_at(GRID, 1, 2)
+    assert overview.middle(TEXT) == 2
+    assert overview.said(GRID, [7]) == "where row 2, column 2 looks"
+    assert overview.said(TEXT, [1]) == "where “a” looks"
+    assert overview.said(TEXT, [0]) == "where CLS looks"
+    assert overview.said(GRID, [7, 8]) == "where 2 picked tokens look, summed"
 
 
 def test_the_strongest_key_is_no_special_token_where_there_is_another():
@@ -130,23 +136,23 @@ def test_what_stands_in_an_address_is_read_with_care():
     assert state.below(4, [0, 3, 4, -1]) == (0, 3)
     assert state.below(4, 4) == ()
     ids = (700, 8, 7999, EOS)
-    assert generate.decoded(generate.encoded(ids), 8000) == ids
-    assert generate.encoded((35, 36)) == "z.10"
-    assert generate.decoded(f"{generate.encoded((700, EOS, 8))}", 8000) == (700, EOS), "nothing after an end"
-    assert generate.decoded(generate.encoded((700, 8000, 8)), 8000) == (700,)
-    for text in ("", "j g", "J", "zzzzz", generate.encoded((BOS, 700)), generate.encoded((MASK, 700))):
-        assert generate.decoded(text, 8000) == ()
+    assert writing.decoded(writing.encoded(ids), 8000) == ids
+    assert writing.encoded((35, 36)) == "z.10"
+    assert writing.decoded(f"{writing.encoded((700, EOS, 8))}", 8000) == (700, EOS), "nothing after an end"
+    assert writing.decoded(writing.encoded((700, 8000, 8)), 8000) == (700,)
+    for text in ("", "j g", "J", "zzzzz", writing.encoded((BOS, 700)), writing.encoded((MASK, 700))):
+        assert writing.decoded(text, 8000) == ()
 
 
 def test_praise_and_blame_are_equally_sure_at_a_half():
     def trace(share: float) -> Trace:
         return said(sentiment=torch.tensor([[1 - share, share]]).log())
 
-    assert read_answers.praise(trace(0.7)) == pytest.approx(0.7)
-    assert read_answers.sentiment(trace(0.7)) == ("praise", pytest.approx(0.7))
-    assert read_answers.sentiment(trace(0.2)) == ("blame", pytest.approx(0.8))
-    assert read_answers.sentiment(said(sentiment=torch.zeros(1, 2))) == ("praise", 0.5)
-    assert [read_answers.article(noun) for noun in ("adverb", "noun", "other")] == ["an adverb", "a noun", "other"]
+    assert text_answers.praise(trace(0.7)) == pytest.approx(0.7)
+    assert text_answers.sentiment(trace(0.7)) == ("praise", pytest.approx(0.7))
+    assert text_answers.sentiment(trace(0.2)) == ("blame", pytest.approx(0.8))
+    assert text_answers.sentiment(said(sentiment=torch.zeros(1, 2))) == ("praise", 0.5)
+    assert [text_answers.article(noun) for noun in ("adverb", "noun", "other")] == ["an adverb", "a noun", "other"]
 
 
 def test_special_pieces_are_no_answer_but_an_end_is():
@@ -155,7 +161,7 @@ def test_special_pieces_are_no_answer_but_an_end_is():
     scores = torch.full((2, 8000), -20.0)
     scores[1, :6] = 9.0
     scores[1, 700] = 9.5
-    (first, _), (second, share), *rest = read_answers.likeliest(reader, said(**{WORD: scores}), 1)
+    (first, _), (second, share), *rest = text_answers.likeliest(reader, said(**{WORD: scores}), 1)
     assert (first, second) == (reader.subwords.label(700), "EOS")
     assert share == pytest.approx(1 / (1 + math.exp(0.5)))
     assert len(rest) == 3

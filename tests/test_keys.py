@@ -6,9 +6,9 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 
-from attnviz.ui.text import PAGES
+from attnviz.ui.shell.page import PAGES
 
-SOURCES = [*PAGES.rglob("*.py"), *(PAGES.parent / "attnviz" / "ui").glob("*.py")]
+SOURCES = [*PAGES.rglob("*.py"), *(PAGES.parent / "attnviz" / "ui").rglob("*.py")]
 PICKS = {"chosen_token", "chosen_tokens", "set_tokens"}
 
 

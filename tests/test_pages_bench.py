@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from attnviz.attention import VARIANTS
 from attnviz.measures.heads import MEASURES
 from attnviz.models import IMAGES, TEXTS, store
-from attnviz.ui import bench, cache
+from attnviz.ui.core import bench, cache
 from tests import made_up_bench
 
 ROOT = Path(__file__).parents[1]

@@ -15,9 +15,10 @@ from streamlit.testing.v1 import AppTest
 from attnviz.attention import VARIANTS
 from attnviz.measures.cost import Row, Step
 from attnviz.models import store
-from attnviz.ui import cache, compare_live
-from attnviz.ui.compare import LOOKS, NATIVE, ROLLOUT
-from attnviz.ui.compare_panels import OWN, SAME
+from attnviz.ui.compare import timing
+from attnviz.ui.compare.choice import LOOKS, NATIVE, ROLLOUT
+from attnviz.ui.compare.panels import OWN, SAME
+from attnviz.ui.core import cache
 from tests import made_up_bench, pages
 
 open_page = partial(pages.open_page, "compare")
@@ -286,7 +287,7 @@ def made_up_steps(subjects, sizes, setting):
 
 
 def test_measuring_draws_what_came_and_says_what_did_not(bench, monkeypatch):
-    monkeypatch.setattr(compare_live, "measure", made_up_steps)
+    monkeypatch.setattr(timing, "measure", made_up_steps)
     at = open_page(variants="mha,linear")
     assert "Nothing has been measured yet" in spoken(at)
     at.button(key="measure").click().run()
@@ -300,9 +301,9 @@ def test_measuring_draws_what_came_and_says_what_did_not(bench, monkeypatch):
 
 
 def test_two_visitors_do_not_measure_at_once(bench, monkeypatch):
-    monkeypatch.setattr(compare_live, "measure", made_up_steps)
+    monkeypatch.setattr(timing, "measure", made_up_steps)
     at = open_page(variants="mha,linear")
-    with compare_live.stopwatch():
+    with timing.stopwatch():
         at.button(key="measure").click().run()
     assert "Somebody is measuring right now" in spoken(at)
 

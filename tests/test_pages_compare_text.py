@@ -15,12 +15,13 @@ from attnviz.measures.heads import attention_distance
 from attnviz.models import load_text, store
 from attnviz.training.text_bench import READ, config_of
 from attnviz.types import Tokens
-from attnviz.ui import cache, compare_live, compare_maps, compare_numbers
-from attnviz.ui.compare import LOOKS, NATIVE, ROLLOUT, TEXTS
-from attnviz.ui.compare_ground import Panel
-from attnviz.ui.compare_panels import OWN, SAME, borrowed, transplanted
-from attnviz.ui.compare_texts import FLAT, WordLook
-from attnviz.ui.read_look import Look, grouping
+from attnviz.ui.compare import maps, numbers, timing
+from attnviz.ui.compare.choice import LOOKS, NATIVE, ROLLOUT, TEXTS
+from attnviz.ui.compare.domain import Panel
+from attnviz.ui.compare.panels import OWN, SAME, borrowed, transplanted
+from attnviz.ui.compare.text import FLAT, WordLook
+from attnviz.ui.core import cache
+from attnviz.ui.widgets.text_display import Look, grouping
 from tests import made_up_text_bench, pages
 from tests.test_pages_compare import made_up_steps, spoken, table, tried, views_of
 
@@ -200,10 +201,10 @@ def test_words_in_a_line_are_as_far_apart_as_their_places():
 def test_numbers_count_neither_rows_of_special_tokens_nor_ways_to_them():
     weights = torch.zeros(1, 5, 5)
     weights[0, :, 3] = 1  # everybody looks at the last word
-    even, far = compare_numbers.measured(TEXTS, weights, TOKENS)
+    even, far = numbers.measured(TEXTS, weights, TOKENS)
     assert even == 0
     assert far == pytest.approx((2 + 1 + 0) / 3)
-    nothing = compare_numbers.measured(TEXTS, weights[:, :2, :2], Tokens(("CLS", "SEP"), words=(-1, -1)))
+    nothing = numbers.measured(TEXTS, weights[:, :2, :2], Tokens(("CLS", "SEP"), words=(-1, -1)))
     assert np.isnan(nothing).all()
 
 
@@ -221,7 +222,7 @@ def test_a_borrowed_layer_makes_the_queries_of_the_lender(name: str):
     assert lent.logits["sentiment"].shape == (1, 2)
     panel = Panel(name, model, sample, lent)
     own = Panel("mha", model, sample, trace)
-    assert not torch.allclose(compare_maps.effective(panel).maps, compare_maps.effective(own).maps, atol=1e-3)
+    assert not torch.allclose(maps.effective(panel).maps, maps.effective(own).maps, atol=1e-3)
 
 
 def test_same_weights_scores_only_approximations(bench):
@@ -361,7 +362,7 @@ def test_measuring_is_kept_apart_from_pictures(bench, monkeypatch):
         asked.extend(subjects)
         return made_up_steps(subjects, sizes, setting)
 
-    monkeypatch.setattr(compare_live, "measure", steps)
+    monkeypatch.setattr(timing, "measure", steps)
     at = open_page(variants="mha,window")
     at.button(key="measure").click().run()
     assert not at.error

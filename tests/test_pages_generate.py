@@ -15,9 +15,10 @@ from attnviz.models import TEXTS
 from attnviz.models.generate import Settings, text_of, words
 from attnviz.models.subwords import EOS, MASK
 from attnviz.models.text_model import TextModel
-from attnviz.ui import cache, generate, generate_show
-from attnviz.ui.parts import Part
-from attnviz.ui.text import experiments, section, sections
+from attnviz.ui.core import cache
+from attnviz.ui.generate import drawing, writing
+from attnviz.ui.shell.page import experiments, section, sections
+from attnviz.ui.widgets.layer_head import Part
 from tests import pages
 from tests.test_generate import opened
 
@@ -32,7 +33,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextModel]:
     """A small untrained network, so that the page is quick and whatever is shipped does not matter."""
     small = opened()
     small.facts = dict(FACTS)
-    monkeypatch.setitem(TEXTS, generate.NAME, replace(TEXTS[generate.NAME], open=lambda folder: small))
+    monkeypatch.setitem(TEXTS, writing.NAME, replace(TEXTS[writing.NAME], open=lambda folder: small))
     cache.shipped_text.clear()
     yield small
     cache.shipped_text.clear()
@@ -65,7 +66,7 @@ def address(at: AppTest) -> dict[str, str]:
 
 def written(at: AppTest, model: TextModel) -> str:
     """The text in the address."""
-    return text_of(model.subwords, generate.decoded(address(at).get("said", ""), len(model.subwords)))
+    return text_of(model.subwords, writing.decoded(address(at).get("said", ""), len(model.subwords)))
 
 
 def test_a_visitor_sees_what_comes_next_and_where_the_last_word_looks():
@@ -75,29 +76,29 @@ def test_a_visitor_sees_what_comes_next_and_where_the_last_word_looks():
     assert "61.25 a word" in said(at)
     assert "66.4 % (95 % interval 66.0 to 66.8" in said(at)
     figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
-    assert [trace["name"] for trace in figures[0]["data"]] == [generate_show.LEFT, generate_show.EXPECTS]
+    assert [trace["name"] for trace in figures[0]["data"]] == [drawing.LEFT, drawing.EXPECTS]
 
 
 def test_words_are_written_stepped_back_over_and_come_again(model: TextModel):
     at = press(show(begin=BEGIN), "Write ten words")
     ids = model.prepare(BEGIN).inputs["main"].tolist()
     expected = words(model, ids, Settings(), 10)
-    assert generate.decoded(address(at)["said"], 8000) == tuple(expected)
+    assert writing.decoded(address(at)["said"], 8000) == tuple(expected)
     assert at.slider(key="pieces").value == len(expected)
     press(at, "Back")
     assert at.slider(key="pieces").value == len(expected) - 1
-    assert generate.decoded(address(at)["said"], 8000) == tuple(expected)
+    assert writing.decoded(address(at)["said"], 8000) == tuple(expected)
     press(at, "On")
     assert at.slider(key="pieces").value == len(expected)
     press(at, "To the beginning")
     assert at.slider(key="pieces").value == 0
     press(at, "Write one word")
-    assert generate.decoded(address(at)["said"], 8000) == tuple(words(model, ids, Settings(), 1))
+    assert writing.decoded(address(at)["said"], 8000) == tuple(words(model, ids, Settings(), 1))
 
 
 def test_a_link_brings_the_text_the_step_and_the_settings(model: TextModel):
     ids = model.subwords.ids("It was red and it ran")
-    at = show(begin=BEGIN, said=generate.encoded(ids), pieces="2", temperature="1.5", topk="7", topp="0.5", dice="9")
+    at = show(begin=BEGIN, said=writing.encoded(ids), pieces="2", temperature="1.5", topk="7", topp="0.5", dice="9")
     assert written(at, model) == "It was red and it ran"
     assert at.slider(key="pieces").value == 2
     assert (at.slider(key="temperature").value, at.slider(key="topk").value) == (1.5, 7)
@@ -106,11 +107,11 @@ def test_a_link_brings_the_text_the_step_and_the_settings(model: TextModel):
     press(at, "Write one word")
     begun = [*model.prepare(BEGIN).inputs["main"].tolist(), *ids[:2]]
     new = words(model, begun, Settings(1.5, 7, 0.5, 9), 1)
-    assert generate.decoded(address(at)["said"], 8000) == (*ids[:2], *new)
+    assert writing.decoded(address(at)["said"], 8000) == (*ids[:2], *new)
 
 
 @pytest.mark.parametrize(
-    "wrong", ["zzzz", "4.x.y", "-1", "....", "<script>", generate.encoded([MASK]), "7v." * 3000, "٣"]
+    "wrong", ["zzzz", "4.x.y", "-1", "....", "<script>", writing.encoded([MASK]), "7v." * 3000, "٣"]
 )
 def test_a_broken_link_is_read_as_far_as_it_makes_sense(wrong: str):
     at = show(begin=BEGIN, said=wrong, pieces="7000", of_layer="9", of_head="x", asks="5000", temperature="99")
@@ -120,7 +121,7 @@ def test_a_broken_link_is_read_as_far_as_it_makes_sense(wrong: str):
 def test_a_word_is_chosen(model: TextModel):
     at = show(begin=BEGIN)
     at.button(key="generate:choose:3").click().run()
-    (chosen,) = generate.decoded(address(at)["said"], 8000)
+    (chosen,) = writing.decoded(address(at)["said"], 8000)
     logits = model.network(model.prepare(BEGIN).inputs["main"]).logits["word"][-1]
     logits[:EOS] = logits[EOS + 1 : 6] = float("-inf")
     assert chosen == int(logits.topk(4).indices[-1])
@@ -170,7 +171,7 @@ def test_a_full_context_is_said_and_stepping_back_opens_it(model: TextModel):
 
 
 def test_a_text_that_ends_says_so():
-    at = show(begin=BEGIN, said=generate.encoded([EOS]))
+    at = show(begin=BEGIN, said=writing.encoded([EOS]))
     assert "ended its text here" in said(at)
     assert "What comes next" not in said(at)
 
@@ -186,7 +187,7 @@ def test_the_cache_is_that_of_this_network(model: TextModel):
 
 @pytest.mark.parametrize(("layer", "head"), [("All", "3"), ("2", "All"), ("3", "6")])
 def test_shares_of_attention_sum_to_one(model: TextModel, layer: str, head: str):
-    at = show(begin=BEGIN, said=generate.encoded(model.subwords.ids("It was red")), of_layer=layer, of_head=head)
+    at = show(begin=BEGIN, said=writing.encoded(model.subwords.ids("It was red")), of_layer=layer, of_head=head)
     assert f"{'mean of all layers' if layer == 'All' else f'layer {layer}'}, " in said(at)
     assert ("mean of all heads" if head == "All" else f"head {head}") in said(at)
     figure = json.loads(at.get("plotly_chart")[1].proto.spec)
@@ -195,7 +196,7 @@ def test_shares_of_attention_sum_to_one(model: TextModel, layer: str, head: str)
 
 def test_the_map_is_the_one_of_the_whole_pass(model: TextModel):
     begin = model.prepare(BEGIN)
-    here = generate.Scene(model, begin, (), 0, Settings(), begin, model(begin))
+    here = writing.Scene(model, begin, (), 0, Settings(), begin, model(begin))
     torch.testing.assert_close(
         torch.from_numpy(Part(1, 4).map_of(here.trace.calls)), here.trace.calls[1].weights()[4], atol=1e-6, rtol=1e-5
     )
@@ -205,9 +206,9 @@ def test_the_map_is_the_one_of_the_whole_pass(model: TextModel):
 
 def test_pieces_travel_in_an_address_and_nothing_else_does():
     ids = [6, 35, 36, 7999, EOS]
-    assert generate.decoded(generate.encoded(ids), 8000) == tuple(ids)
-    assert generate.decoded(generate.encoded([6, EOS, 7]), 8000) == (6, EOS)
-    assert generate.decoded(generate.encoded([6, 8000, 7]), 8000) == (6,)
+    assert writing.decoded(writing.encoded(ids), 8000) == tuple(ids)
+    assert writing.decoded(writing.encoded([6, EOS, 7]), 8000) == (6, EOS)
+    assert writing.decoded(writing.encoded([6, 8000, 7]), 8000) == (6,)
 
 
 def test_there_are_three_things_to_try_and_they_lead_somewhere():

@@ -9,8 +9,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import attnviz
-from attnviz.ui import heads as heads_page
-from attnviz.ui.samples import open_sample
+from attnviz.ui.heads import overview as heads_page
+from attnviz.ui.inputs.samples import open_sample
 from tests.pages import open_page
 
 

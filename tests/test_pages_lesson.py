@@ -11,10 +11,10 @@ from streamlit.testing.v1 import AppTest
 
 from attnviz.measures import reweigh
 from attnviz.models.words import load_words
-from attnviz.ui.lesson import SENTENCE
-from attnviz.ui.lesson_steps import STEPS
-from attnviz.ui.sentences import WIDE
-from attnviz.ui.text import sections
+from attnviz.ui.inputs.sentences import WIDE
+from attnviz.ui.lesson.scene import SENTENCE
+from attnviz.ui.lesson.steps import STEPS
+from attnviz.ui.shell.page import sections
 from tests import pages
 
 opened = partial(pages.open_page, "lesson")

@@ -11,8 +11,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import attnviz
-from attnviz.ui import rollout
-from attnviz.ui.output import npz
+from attnviz.ui.rollout import steps
+from attnviz.ui.widgets.output import npz
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,7 +65,7 @@ def test_every_choice_changes_the_labels():
     at.slider(key="from").set_value(3)
     at.toggle(key="rows").set_value(True)
     at.session_state["fusion"] = "Maximum"
-    at.session_state["target"] = rollout.PATCH
+    at.session_state["target"] = steps.PATCH
     at.session_state["token"] = (6,)
     said = words(at.run())
     assert "heads max · residual weight 0.25 · discard smallest 90 % of each row · layers 3 alone" in said
@@ -74,7 +74,7 @@ def test_every_choice_changes_the_labels():
 
 
 def test_a_deep_link_shows_its_choices_and_unknown_values_fall_back():
-    said = words(opened(target=rollout.MEAN, fusion="Minimum", alpha="70", discard="40"))
+    said = words(opened(target=steps.MEAN, fusion="Minimum", alpha="70", discard="40"))
     assert "heads min · residual weight 0.70 · discard smallest 40 % of each layer" in said
     assert "of all patches" in said
     said = words(opened(target="Everything", fusion="Sum", alpha="700", token="999999"))
@@ -110,28 +110,28 @@ def visit() -> object:
     model = attnviz.load("vit-digits")
     picture = Image.open(io.BytesIO(png((40, 40), 3))).convert("RGB")
     sample = model.prepare(picture)
-    from attnviz.ui.visit import Visit
+    from attnviz.ui.inputs.image_run import Visit
 
     return Visit(model=model, name="vit-digits", picture=picture, sample=sample, trace=model(sample), source="noise")
 
 
 CHOICES = [
-    rollout.Choice(rollout.ANSWER, 5, depth=3),
-    rollout.Choice(rollout.MEAN, 5, "max", 0.3, 0.5, False, 1, 3),
-    rollout.Choice(rollout.PATCH, 7, "min", 0.6, 0.7, True, 0, 3),
+    steps.Choice(steps.ANSWER, 5, depth=3),
+    steps.Choice(steps.MEAN, 5, "max", 0.3, 0.5, False, 1, 3),
+    steps.Choice(steps.PATCH, 7, "min", 0.6, 0.7, True, 0, 3),
 ]
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_the_maps_are_those_of_the_methods(visit, choice):
-    result = rollout.work_out(visit, choice)
+    result = steps.work_out(visit, choice)
     options = {"fusion": choice.fusion, "alpha": choice.alpha, "discard": choice.discard, "by_row": choice.by_row}
     for first in range(choice.depth):
         row = attnviz.explain("rollout", visit.model, visit.sample, start=choice.start, first=first, **options)
         assert np.allclose(result.steps[first], row, atol=1e-6)
     row = attnviz.explain("raw attention", visit.model, visit.sample, start=choice.start, fusion=choice.fusion)
     assert np.allclose(result.raw, row, atol=1e-6)
-    if choice.target == rollout.PATCH:
+    if choice.target == steps.PATCH:
         assert result.every.shape == (4, 17, 17)
         assert np.array_equal(result.every[choice.first, choice.token], result.steps[choice.first])
     assert np.allclose(result.steps.sum(-1), 1, atol=1e-5)
@@ -139,10 +139,10 @@ def test_the_maps_are_those_of_the_methods(visit, choice):
 
 def test_held_maps_change_nothing(visit, monkeypatch):
     choice = CHOICES[2]
-    kept = rollout.work_out(visit, choice)
-    monkeypatch.setattr(rollout, "HELD", 0)
-    monkeypatch.setattr(rollout, "SENT", 0)
-    again = rollout.work_out(visit, choice)
+    kept = steps.work_out(visit, choice)
+    monkeypatch.setattr(steps, "HELD", 0)
+    monkeypatch.setattr(steps, "SENT", 0)
+    again = steps.work_out(visit, choice)
     assert again.every is None
     assert np.allclose(kept.steps, again.steps, atol=1e-6)
     assert np.allclose(kept.raw, again.raw, atol=1e-6)
@@ -150,13 +150,13 @@ def test_held_maps_change_nothing(visit, monkeypatch):
 
 def test_downloads_hold_the_exact_numbers_with_their_labels(visit):
     choice = CHOICES[1]
-    result = rollout.work_out(visit, choice)
-    with np.load(io.BytesIO(npz(rollout.arrays(visit, choice, result, "the cat")))) as file:
+    result = steps.work_out(visit, choice)
+    with np.load(io.BytesIO(npz(steps.arrays(visit, choice, result, "the cat")))) as file:
         assert np.array_equal(file["rollout"], result.steps[1])
         assert "target: the cat" in file["labels"]
         assert "residual weight: 0.30" in file["labels"]
         assert "discard: smallest 50 % of each layer" in file["labels"]
-    header, table = rollout.rows(visit, choice, result, "the cat")
+    header, table = steps.rows(visit, choice, result, "the cat")
     assert header[:3] == ["token", "rollout", "raw attention"]
     assert {row[header.index("target")] for row in table} == {"the cat"}
     assert len(table) == 17
@@ -165,11 +165,11 @@ def test_downloads_hold_the_exact_numbers_with_their_labels(visit):
 
 def test_a_click_chooses_the_target(visit, monkeypatch):
     made = {}
-    monkeypatch.setattr(rollout, "go", lambda **choices: made.update(choices))
-    rollout.pick(visit, (4, 9))
-    assert made == {"target": rollout.PATCH, "token": (9,)}
-    rollout.pick(visit, ())
-    assert made["target"] == rollout.ANSWER
+    monkeypatch.setattr(steps, "go", lambda **choices: made.update(choices))
+    steps.pick(visit, (4, 9))
+    assert made == {"target": steps.PATCH, "token": (9,)}
+    steps.pick(visit, ())
+    assert made["target"] == steps.ANSWER
     made.clear()
-    rollout.pick(visit, (0,))  # the answer is read from CLS
-    assert made == {"target": rollout.ANSWER}
+    steps.pick(visit, (0,))  # the answer is read from CLS
+    assert made == {"target": steps.ANSWER}

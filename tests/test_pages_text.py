@@ -11,10 +11,13 @@ from streamlit.testing.v1 import AppTest
 
 from attnviz.measures.words import grouping
 from attnviz.models import TEXTS, load_text
-from attnviz.ui import read_heads, read_look, read_rollout, rollout
-from attnviz.ui.read_look import Look
-from attnviz.ui.sentences import PAIRS, SENTENCES
-from attnviz.ui.text import FOLDER, PAGES, experiments, section, sections
+from attnviz.ui.heads import text as heads_text
+from attnviz.ui.inputs.sentences import PAIRS, SENTENCES
+from attnviz.ui.rollout import steps
+from attnviz.ui.rollout import text as rollout_text
+from attnviz.ui.shell.page import FOLDER, PAGES, experiments, section, sections
+from attnviz.ui.widgets import text_display
+from attnviz.ui.widgets.text_display import Look
 from tests.pages import open_page
 
 OWN = sorted(path.stem for path in (PAGES / "text").glob("*.py"))
@@ -75,7 +78,7 @@ def test_even_attention_of_a_decoder_stays_below_one():
     call = model(model.prepare("The old man")).calls[0]
     count = len(call.keys)
     even = [math.log(seen) / math.log(count) for seen in range(2, count + 1)]  # BOS is not counted
-    assert read_heads.even(call) == pytest.approx(sum(even) / len(even))
+    assert heads_text.even(call) == pytest.approx(sum(even) / len(even))
 
 
 def test_pictures_and_texts_leave_out_tokens_each_by_a_choice_of_its_own():
@@ -155,7 +158,7 @@ def test_samples_and_pairs_are_read():
     at.button(key="sample:0").click().run()
     assert not at.session_state["second"]
     at.button(key="treebank:0").click().run()
-    assert at.session_state["text"] in read_heads.treebank()
+    assert at.session_state["text"] in heads_text.treebank()
     assert not at.error
 
 
@@ -174,7 +177,7 @@ def test_signs_among_the_pieces_are_shown_as_they_are():
     at = open_page("start", model="stories", text=text, token=str(star))
     assert "After **…\\*** it expected:" in said(at)
     assert "After **…\\*** the model expects" in said(open_page("rollout", model="stories", text=text))
-    at = AppTest.from_string("from attnviz.ui.read_answers import bars; bars([('*', 0.5)])").run()
+    at = AppTest.from_string("from attnviz.ui.widgets.text_answers import bars; bars([('*', 0.5)])").run()
     assert at.get("progress")[0].proto.text.startswith("\\* · ")
 
 
@@ -209,7 +212,7 @@ def test_the_numbers_of_a_whole_word_are_those_of_its_picture(special: bool):
     chosen = [i for i, label in enumerate(look.tokens.labels) if label in ("unbelievably", "tiny")]
     assert len(look.groups.groups[chosen[0]]) > 1
     drawn = look.maps(call.token_map([2]).detach().numpy())[0]
-    found = read_heads.exact_row(call, 2, look, chosen)
+    found = heads_text.exact_row(call, 2, look, chosen)
     np.testing.assert_allclose(found["weight"], drawn[chosen].sum(0), atol=1e-6)
     assert len(found["weighted by value"]) == len(look.tokens)
 
@@ -223,13 +226,13 @@ def test_arcs_show_the_picked_word_alone_also_the_one_in_the_middle():
 
     assert shown() == []
     tokens = load_text("sentences").prepare(SENTENCES["sentences"][0]).tokens["main"]
-    at.session_state["token"] = (read_look.middle(tokens),)
+    at.session_state["token"] = (text_display.middle(tokens),)
     at.run()
     assert len(shown()) == 1
 
 
 def test_only_a_network_with_a_trained_head_says_that_one_was_trained():
-    text = next(iter(read_heads.treebank()))
+    text = next(iter(heads_text.treebank()))
     assert "One head of this network was trained" in said(open_page("heads", model="sentences", view="Arcs", text=text))
     at = open_page("heads", model="stories", view="Arcs", text=text)
     assert "linguists have marked it" in said(at)
@@ -243,7 +246,7 @@ def test_what_enters_a_network_without_a_table_of_places_is_not_called_with_posi
 
 
 def test_a_stored_sentence_has_gold_arcs_and_others_do_not():
-    at = open_page("heads", model="sentences", view="Arcs", text=next(iter(read_heads.treebank())))
+    at = open_page("heads", model="sentences", view="Arcs", text=next(iter(heads_text.treebank())))
     assert "linguists have marked it" in said(at)
     assert "linguists have marked it" not in said(open_page("heads", model="sentences", view="Arcs"))
 
@@ -269,12 +272,12 @@ def test_a_rollout_of_a_whole_word_is_that_of_all_its_pieces():
     pieces = load_text("sentences").prepare(text).tokens["main"]
     word = [i for i, number in enumerate(pieces.words or ()) if number == 1]
     assert len(word) > 1
-    choice = rollout.Choice(rollout.PATCH, word[-1], depth=2)
+    choice = steps.Choice(steps.PATCH, word[-1], depth=2)
     rows = np.random.default_rng(0).dirichlet(np.ones(len(pieces)), (3, len(pieces))).astype(np.float32)
-    result = rollout.Result(rows[:-1, word[-1]], rows[-1, word[-1]], rows)
+    result = steps.Result(rows[:-1, word[-1]], rows[-1, word[-1]], rows)
     look = Look(grouping(pieces, whole_words=True, special=False), pieces, special=False)
-    group = read_rollout.group_of(choice, look)
-    whole = read_rollout.of_word(result, look, group)
+    group = rollout_text.group_of(choice, look)
+    whole = rollout_text.of_word(result, look, group)
     assert group is not None
     np.testing.assert_allclose(whole.raw, rows[-1, word].mean(0), rtol=1e-6)
     assert look.tokens.labels[group] == "unbelievably"

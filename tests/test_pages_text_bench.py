@@ -10,9 +10,9 @@ from streamlit.testing.v1 import AppTest
 from attnviz.attention import VARIANTS
 from attnviz.models import MODELS, TEXTS, store
 from attnviz.training.text_bench import READ
-from attnviz.ui import cache
-from attnviz.ui.reading import reads_text
-from attnviz.ui.sentences import SENTENCES
+from attnviz.ui.core import cache
+from attnviz.ui.inputs.sentences import SENTENCES
+from attnviz.ui.inputs.text_run import reads_text
 from tests import made_up_text_bench
 from tests.pages import open_page
 

@@ -12,8 +12,8 @@ from streamlit.testing.v1 import AppTest
 from attnviz.attention import VARIANTS
 from attnviz.training import live
 from attnviz.training.live import Plan, Race
-from attnviz.ui import train, train_choices
-from attnviz.ui.cache import TRAINED
+from attnviz.ui.core.cache import TRAINED
+from attnviz.ui.train import choices, runs
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout")
@@ -52,7 +52,7 @@ def charts(app: AppTest) -> dict[str, dict[str, list]]:
 
 def race_of(app: AppTest) -> Race:
     """What this visitor trains."""
-    return app.session_state[train.RACE]
+    return app.session_state[runs.RACE]
 
 
 def button(app: AppTest, key: str):
@@ -66,7 +66,7 @@ def trained(app: AppTest) -> AppTest:
     for _ in range(1200):
         if not race_of(app).active:
             return app.run()
-        train.track().look(race_of(app))
+        runs.track().look(race_of(app))
         time.sleep(0.1)
     raise AssertionError("it did not end")
 
@@ -88,7 +88,7 @@ def test_choices_come_from_the_address():
 
 
 def test_options_cross_with_a_variant_and_race_against_its_plain_self():
-    app = opened(normaliser="Entmax 1.5", talking="Both", rival=train_choices.PLAIN)
+    app = opened(normaliser="Entmax 1.5", talking="Both", rival=choices.PLAIN)
     assert race_of(app).plan == Plan(("mha", "mha"), options=(("normaliser", "entmax15"), ("talking", "both")))
     assert f"**{MHA} (entmax 1.5, talking heads)** says" in said(app)
     assert f"**{MHA}** says" in said(app)
@@ -204,7 +204,7 @@ def test_choices_ask_for_the_plan_they_were_made_of(plan: Plan):
     app, race = opened("start"), Race(plan)
     for lane in race.lanes:
         lane.losses.append(2.3)  # it has begun
-    app.session_state[train.RACE] = race
+    app.session_state[runs.RACE] = race
     app.switch_page("../pages/train.py").run()
     assert button(app, "again").label == "Start again"
     assert race_of(app) is race
@@ -217,7 +217,7 @@ def until_step(race: Race) -> None:
 
 
 def test_the_third_is_told_to_wait(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(train.track(), "room", 0)
+    monkeypatch.setattr(runs.track(), "room", 0)
     app = opened()
     button(app, "race").click().run()
     assert race_of(app).state == "waiting"
@@ -275,7 +275,7 @@ def test_the_table_over_seeds_is_shown_where_it_was_measured(monkeypatch: pytest
     row = {"title": "A network", "parameters": 7, "accuracy": [97.0, 98.0], "mean": 97.5, "interval": [91.1, 100.0],
            "seconds": [1.0, 3.0], "steps": 4, "batch": 5, "device": "cpu", "threads": 1, "trained_on": 6,
            "held_out": 450}  # fmt: skip
-    monkeypatch.setattr(train.digits, "results", lambda: [row])
+    monkeypatch.setattr(runs.digits, "results", lambda: [row])
     assert "| A network | 7 | 97.00, 98.00 | 97.50 | 91.1 to 100.0 | 2.0 |" in said(opened())
-    monkeypatch.setattr(train.digits, "results", lambda: [])
+    monkeypatch.setattr(runs.digits, "results", lambda: [])
     assert "five seeds" not in said(opened())

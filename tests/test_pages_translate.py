@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 from attnviz import ui
 from attnviz.models.store import ASSETS, DamagedModel
 from attnviz.models.translation import TranslationModel
-from attnviz.ui import translate, translate_show
-from attnviz.ui.text import sections
+from attnviz.ui.shell.page import sections
+from attnviz.ui.translate import drawing, scene
 from tests import pages
 from tests.test_translation import ODD, opened
 
@@ -25,13 +25,13 @@ CAT = "The cat sleeps."
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both translators as small untrained networks, so that the page is quick whatever is shipped."""
-    models = {name: opened(name) for name in (translate.TRANSFORMER, translate.RECURRENT)}
+    models = {name: opened(name) for name in (scene.TRANSFORMER, scene.RECURRENT)}
     models["translator"].facts = {"longest": 40, "parameters": 1234, "steps": 700, "minutes": 21.9, "tests": [
         {"name": "Tatoeba test", "decoding": "beam 4", "bleu": 31.26, "sentences": 1219}]}  # fmt: skip
 
-    monkeypatch.setattr(translate, "load_translator", models.__getitem__)
+    monkeypatch.setattr(scene, "load_translator", models.__getitem__)
     monkeypatch.setattr(TranslationModel, "limit", lambda model, source: 6)  # untrained ones find no end
-    for cache in (translate.translator, translate.searches):
+    for cache in (scene.translator, scene.searches):
         cache.clear()
 
 
@@ -47,16 +47,16 @@ def views(at: AppTest) -> list[str]:
     return [data["name"] for data in found if isinstance(data, dict) and "view" in data]
 
 
-def best(text: str = CAT, width: int = translate.BEAM) -> tuple[TranslationModel, tuple[int, ...], str]:
+def best(text: str = CAT, width: int = scene.BEAM) -> tuple[TranslationModel, tuple[int, ...], str]:
     """What the page should show."""
-    model = translate.load_translator(translate.TRANSFORMER)
+    model = scene.load_translator(scene.TRANSFORMER)
     beam = model.beams(model.prepare(text), width)[0]
     return model, beam.ids, model.text(beam.ids)
 
 
 def test_a_visitor_sees_a_translation_at_once():
     at = show()
-    assert at.text_area(key="english").value == translate.TIRED
+    assert at.text_area(key="english").value == scene.TIRED
     assert {"translate:french", "translate:keys", "translate:lines"} <= set(views(at))
     assert {"translate:translator:matrix", "translate:seq2seq:matrix"} <= set(views(at))
     assert at.radio(key="translate:choice").value == 0
@@ -124,14 +124,14 @@ def test_playing_walks_to_the_end_and_stops(monkeypatch: pytest.MonkeyPatch):
     at = show(english=CAT)
     count = len(best()[1])
     at.button(key="translate:play").click().run()
-    assert at.session_state[translate.PLAYING]
+    assert at.session_state[scene.PLAYING]
     seen = [int(at.session_state["translate:written"])]
-    while at.session_state[translate.PLAYING] and len(seen) < 2 * count:
+    while at.session_state[scene.PLAYING] and len(seen) < 2 * count:
         at.run()
         seen.append(int(at.session_state["translate:written"]))
     assert seen[-1] == count
     assert seen == sorted(seen)
-    assert not at.session_state[translate.PLAYING]
+    assert not at.session_state[scene.PLAYING]
 
 
 def test_the_step_shows_what_the_network_expected():
@@ -139,7 +139,7 @@ def test_the_step_shows_what_the_network_expected():
     at = show(english=CAT, written="1")
     said_next = model.trace(model.prepare(CAT), ids).logits["word"][0].softmax(-1)
     label = model.named([ids[0]]).labels[0]
-    assert f"it wrote **{translate.plain(label)}**, {100 * float(said_next[ids[0]]):.1f} % likely" in said(at)
+    assert f"it wrote **{scene.plain(label)}**, {100 * float(said_next[ids[0]]):.1f} % likely" in said(at)
     figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
     assert len(figures) == 1
 
@@ -160,18 +160,18 @@ def test_another_translation_is_chosen_and_forgotten_with_the_sentence():
     options = at.radio(key="translate:choice").options
     assert len(options) > 1
     at.radio(key="translate:choice").set_value(1).run()
-    model = translate.load_translator(translate.TRANSFORMER)
-    second = model.beams(model.prepare(CAT), translate.BEAM)[1]
+    model = scene.load_translator(scene.TRANSFORMER)
+    second = model.beams(model.prepare(CAT), scene.BEAM)[1]
     assert at.slider(key="translate:written").max == len(second.ids)
-    assert translate.plain(model.text(second.ids)) in said(at)
+    assert scene.plain(model.text(second.ids)) in said(at)
     linked = show(english=CAT, choice="1")
     assert linked.radio(key="translate:choice").value == 1
-    assert translate.plain(model.text(second.ids)) in said(linked)
+    assert scene.plain(model.text(second.ids)) in said(linked)
     at.button(key="translate:sample:keys").click().run()
-    assert at.text_area(key="english").value == translate.SAMPLES["keys"]
+    assert at.text_area(key="english").value == scene.SAMPLES["keys"]
     assert at.radio(key="translate:choice").value == 0
     linked.button(key="translate:try:0").click().run()
-    assert linked.text_area(key="english").value == translate.WIDE
+    assert linked.text_area(key="english").value == scene.WIDE
     assert linked.radio(key="translate:choice").value == 0
 
 
@@ -182,15 +182,15 @@ def test_a_beam_of_any_width(width: int):
 
 
 def test_without_the_recurrent_network_the_page_still_works(monkeypatch: pytest.MonkeyPatch):
-    whole = translate.load_translator
+    whole = scene.load_translator
 
     def only_one(name: str) -> TranslationModel:
-        if name == translate.RECURRENT:
+        if name == scene.RECURRENT:
             raise DamagedModel(ASSETS / name, "config.json", "is missing")
         return whole(name)
 
-    monkeypatch.setattr(translate, "load_translator", only_one)
-    translate.translator.clear()
+    monkeypatch.setattr(scene, "load_translator", only_one)
+    scene.translator.clear()
     at = AppTest.from_file(pages.MAIN, default_timeout=300).run()
     at.switch_page("../pages/translate.py").run()
     assert any("assets/models/seq2seq/config.json is missing" in error.value for error in at.error)
@@ -198,7 +198,7 @@ def test_without_the_recurrent_network_the_page_still_works(monkeypatch: pytest.
 
 
 def test_there_are_three_things_to_try_and_they_lead_somewhere():
-    from attnviz.ui.text import experiments, section
+    from attnviz.ui.shell.page import experiments, section
 
     tries = experiments(section("translate", "What to try"))
     assert len(tries) == 3
@@ -209,37 +209,37 @@ def test_there_are_three_things_to_try_and_they_lead_somewhere():
 
 @pytest.mark.parametrize("text", ["a*b_c", "[x](http://y.z)", "<b>", "$a$", ":red[x]", "`code`", "# title", "1. one"])
 def test_markdown_of_a_visitor_is_text(text: str):
-    escaped = translate.plain(text)
+    escaped = scene.plain(text)
     assert escaped.replace("\\", "") == text
     assert not any(sign in escaped.replace("\\" + sign, "") for sign in "*_`[]<$#:" if sign in text)
 
 
 def test_chances_are_said_in_words():
-    assert translate.likely(0.0) == "100.0\u00a0%"
-    assert translate.likely(-6.907755) == "0.1\u00a0%"
-    assert translate.likely(-9.21034) == "1 in 10,000"
-    assert translate.likely(-80.0) == "less than 1 in a billion"
+    assert scene.likely(0.0) == "100.0\u00a0%"
+    assert scene.likely(-6.907755) == "0.1\u00a0%"
+    assert scene.likely(-9.21034) == "1 in 10,000"
+    assert scene.likely(-80.0) == "less than 1 in a billion"
 
 
 @pytest.mark.parametrize("whole", ["false", "true"])
 def test_the_maps_of_both_networks_are_over_pieces_or_words(whole: str, monkeypatch: pytest.MonkeyPatch):
     sent: dict[str, tuple] = {}
-    real = translate_show.views.send_maps
+    real = drawing.views.send_maps
 
     def watched(slot: str, maps: np.ndarray, **told: Any) -> None:
         sent[slot] = (maps[0], told["queries"] or told["keys"], told["keys"]) if "queries" in told else ()
         real(slot, maps, **told)
 
-    monkeypatch.setattr(translate_show.views, "send_maps", watched)
+    monkeypatch.setattr(drawing.views, "send_maps", watched)
     show(english="The uncharacteristic cat sleeps.", words=whole)
-    for name in (translate.TRANSFORMER, translate.RECURRENT):
+    for name in (scene.TRANSFORMER, scene.RECURRENT):
         shown, french, english = sent[f"translate:{name}"]
         assert shown.shape == (len(french), len(english))
         assert shown.sum(-1) == pytest.approx(np.ones(len(french)), abs=1e-3)
         assert ("uncharacteristic" in english.labels) == (whole == "true")
         for words, of in ((french, sent["translate:map"][1]), (english, sent["translate:map"][2])):
             assert words.stream.endswith(": words") == (whole == "true")  # else hovering mixes up two numberings
-            assert name == translate.RECURRENT or (words.stream == of.stream) == (whole == "false")
+            assert name == scene.RECURRENT or (words.stream == of.stream) == (whole == "false")
 
 
 @pytest.mark.parametrize(("look", "picked"), [("Across", {"at": "1"}), ("Within English", {"at": "1", "asking": "3"})])
@@ -248,7 +248,7 @@ def test_the_table_holds_the_row_that_is_shown(look: str, picked: dict[str, str]
     monkeypatch.setattr(ui, "downloads", lambda maps, row, name: rows.append(row()))
     at = show(english=CAT, look=look, **picked)
     (asking, _), shares = rows[-1]
-    assert f"coloured by the attention of **{translate.plain(asking)}**" in said(at)
+    assert f"coloured by the attention of **{scene.plain(asking)}**" in said(at)
     assert sum(share for _, share in shares) == pytest.approx(1, abs=1e-3)
     model, ids, _ = best()
     sample = model.prepare(CAT)

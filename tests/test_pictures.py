@@ -19,8 +19,8 @@ import attnviz
 from attnviz.models import picture_files, pictures
 from attnviz.models.picture_files import BadImage, TooMuchWork
 from attnviz.models.pictures import decode, picture_from
-from attnviz.ui import uploads
-from attnviz.ui.samples import FOLDER
+from attnviz.ui.inputs import uploads
+from attnviz.ui.inputs.samples import FOLDER
 from tests.test_uploads import BLUE, GREEN, RED, WHITE, corners, near, quarters, saved
 
 # ---- files of every kind

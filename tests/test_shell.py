@@ -24,12 +24,15 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz import ui
 from attnviz.models import IMAGES, MODELS, TEXTS, store
-from attnviz.ui import cache, samples, security, state, text, uploads, warm
-from attnviz.ui.cache import on_processor, traces
-from attnviz.ui.output import npz, table
-from attnviz.ui.queries_keys import in_tex
-from attnviz.ui.shelf import Shelf, bytes_of
-from attnviz.ui.visit import GONE, OWN
+from attnviz.ui.core import cache, state
+from attnviz.ui.core.cache import on_processor, traces
+from attnviz.ui.core.sized_cache import Shelf, bytes_of
+from attnviz.ui.inputs import samples, uploads
+from attnviz.ui.inputs.image_run import GONE, OWN
+from attnviz.ui.queries_keys.pairs import in_tex
+from attnviz.ui.shell import page as shell_page
+from attnviz.ui.shell import security, warmup
+from attnviz.ui.widgets.output import npz, table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -371,15 +374,15 @@ def test_a_damaged_default_model_does_not_end_the_server(
     def damaged(name: str, device: str) -> None:
         raise store.DamagedModel(store.ASSETS / name, "config.json", "is missing")
 
-    warm.default_model.clear()
-    monkeypatch.setattr(warm, "shipped", damaged)
-    warm.warm()
+    warmup.default_model.clear()
+    monkeypatch.setattr(warmup, "shipped", damaged)
+    warmup.warm()
     assert "config.json is missing" in caplog.text
 
 
 def test_the_first_visitor_finds_the_default_model_open(monkeypatch: pytest.MonkeyPatch):
     st.cache_resource.clear()
-    warm.warm()
+    warmup.warm()
     monkeypatch.setattr(cache, "load_image", None)  # not to be called
     assert cache.open_model(next(iter(IMAGES))).name == next(iter(IMAGES))
     st.cache_resource.clear()
@@ -387,14 +390,14 @@ def test_the_first_visitor_finds_the_default_model_open(monkeypatch: pytest.Monk
 
 def test_the_garbage_collector_passes_over_imported_modules(monkeypatch: pytest.MonkeyPatch):
     frozen: list[int] = []
-    monkeypatch.setattr(warm, "_aside", 0)
-    monkeypatch.setattr(warm.gc, "freeze", lambda: frozen.append(len(sys.modules)))
+    monkeypatch.setattr(warmup, "_aside", 0)
+    monkeypatch.setattr(warmup.gc, "freeze", lambda: frozen.append(len(sys.modules)))
     opened().run()
     assert frozen == [len(sys.modules)]  # once, after the page had imported what it needs
-    warm.set_modules_aside()
+    warmup.set_modules_aside()
     assert len(frozen) == 1
     monkeypatch.setitem(sys.modules, "one_more", sys)
-    warm.set_modules_aside()
+    warmup.set_modules_aside()
     assert len(frozen) == 2
 
 
@@ -425,27 +428,27 @@ def test_without_memory_a_sentence_is_shown(monkeypatch: pytest.MonkeyPatch, err
 
 def test_a_page_text_is_parsed():
     line = "- [Look here](heads?layer=3&drop=false&tokens=3,4&scale=Log&share=0.5) Because."
-    label, page, choices, why = text.experiments(line)[0]
+    label, page, choices, why = shell_page.experiments(line)[0]
     assert (label, page, why) == ("Look here", "heads", "Because.")
     assert choices == {"layer": 3, "drop": False, "tokens": (3, 4), "scale": "Log", "share": 0.5}
 
 
 @pytest.mark.parametrize("page", sorted(path.stem for path in (ROOT / "pages").glob("*.py")))
 def test_every_page_says_what_to_try_and_what_it_does_not_tell(page: str):
-    tries = text.experiments(text.section(page, "What to try"))
+    tries = shell_page.experiments(shell_page.section(page, "What to try"))
     assert len(tries) == 3
     assert all((ROOT / "pages" / f"{t.page}.py").exists() for t in tries)
-    assert len(text.section(page, "What this does not tell you")) > 100
-    assert not re.search(r"\w!", "".join(text.sections(page).values()))  # "\\!" is a space in formulas
+    assert len(shell_page.section(page, "What this does not tell you")) > 100
+    assert not re.search(r"\w!", "".join(shell_page.sections(page).values()))  # "\\!" is a space in formulas
 
 
 def test_the_questions_lead_to_pages():
-    questions = text.experiments(text.section("start", "Questions"))
+    questions = shell_page.experiments(shell_page.section("start", "Questions"))
     assert len(questions) == 3
     for question in questions:
         app = opened()
         app.button(key=f"question:{question.page}").click().run()
-        assert app.title[0].value == text.section(question.page, "title")
+        assert app.title[0].value == shell_page.section(question.page, "title")
 
 
 # ---- downloads, samples, headers

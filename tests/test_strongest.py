@@ -8,12 +8,12 @@ import pytest
 import attnviz
 from attnviz.measures.words import grouping
 from attnviz.types import AttentionCall, Tokens
-from attnviz.ui import heads, read_heads
-from attnviz.ui.display import masked_of
-from attnviz.ui.read_look import Look
-from attnviz.ui.samples import SAMPLES, open_sample
-from attnviz.ui.sentences import SENTENCES
-from attnviz.ui.state import token_name
+from attnviz.ui.core.state import token_name
+from attnviz.ui.heads import overview, text
+from attnviz.ui.inputs.samples import SAMPLES, open_sample
+from attnviz.ui.inputs.sentences import SENTENCES
+from attnviz.ui.widgets.display import masked_of
+from attnviz.ui.widgets.text_display import Look
 from attnviz.views import records
 from tests.node import ask, numbers
 from tests.pages import open_page
@@ -65,9 +65,9 @@ def test_of_several_patches_the_exact_sum_decides(name: str, drop: bool):
         asked, rows = [], []
         for head in range(call.heads):
             for tokens in picks(len(call.queries), True):
-                row = heads.shown_row(call, head, tokens, leave_out=drop)
+                row = overview.shown_row(call, head, tokens, leave_out=drop)
                 rows.append(row["weight"])
-                asked.append({"map": head, "tokens": tokens, "drop": drop, "best": heads.best_key(row)})
+                asked.append({"map": head, "tokens": tokens, "drop": drop, "best": overview.best_key(row)})
         for one, row, (marked, sentence) in zip(asked, rows, ask(SAY, blob, asked=asked), strict=True):
             kept = np.delete(maps[one["map"], one["tokens"]], range(call.keys.prefix if drop else 0), -1).astype(float)
             exact = (kept / kept.sum(-1, keepdims=True)).sum(0)
@@ -87,7 +87,7 @@ def test_hovering_a_word_marks_the_key_it_gives_most(name: str, special: bool):
         said = ask(SAY, blob, asked=[{"map": h, "tokens": t, "drop": False, "best": None} for h, t in asked])
         assert [marked for marked, _ in said] == [int(maps[head, token].argmax()) for head, (token,) in asked]
         for (head, tokens), (marked, _) in list(zip(asked, said, strict=True))[::17]:
-            assert heads.best_key(read_heads.exact_row(call, head, look, tokens)) == marked
+            assert overview.best_key(text.exact_row(call, head, look, tokens)) == marked
 
 
 def table(at) -> dict[str, list]:
@@ -128,5 +128,5 @@ def test_several_rows_are_put_together_as_views_do(shares: bool):
     tokens, rows = Tokens.patches(2, 2, ["CLS"]), np.random.default_rng(0).random((1, 5, 5), dtype=np.float32)
     blob = records.pack_maps("m", rows, titles=["a"], keys=tokens, unit="percent" if shares else "number")
     shown = numbers(ask("togetherRow(of('m'), 0, [1, 2, 4], false)", blob))
-    np.testing.assert_allclose(shown, heads.together(rows[0, [1, 2, 4]], shares=shares), atol=3 / 510)
-    assert f"{'summed' if shares else 'averaged'}" in heads.said(tokens, [1, 2, 4], shares=shares)
+    np.testing.assert_allclose(shown, overview.together(rows[0, [1, 2, 4]], shares=shares), atol=3 / 510)
+    assert f"{'summed' if shares else 'averaged'}" in overview.said(tokens, [1, 2, 4], shares=shares)

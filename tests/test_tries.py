@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attnviz.ui.state import SEEN
-from attnviz.ui.text import FOLDER, PAGES, experiments, section
+from attnviz.ui.core.state import SEEN
+from attnviz.ui.shell.page import FOLDER, PAGES, experiments, section
 from tests.pages import open_page
 
 LINKS = [

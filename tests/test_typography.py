@@ -16,8 +16,8 @@ from attnviz.models.subwords import BOS, MASK, SPECIAL, Piece, Subwords, learned
 from attnviz.models.words import words_of
 from attnviz.types import GOES_ON
 from attnviz.typography import BYTE, UNSEEN, clean, hidden_bytes, one_line, plain_text, shown
-from attnviz.ui.samples import FOLDER
-from attnviz.ui.sentences import SENTENCES
+from attnviz.ui.inputs.samples import FOLDER
+from attnviz.ui.inputs.sentences import SENTENCES
 
 SAME = (  # typed, and the plain sentence it is read as
     ("It isn’t a good film.", "It isn't a good film."),

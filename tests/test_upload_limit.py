@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 from streamlit.runtime import Runtime
 
-from attnviz.ui import upload_limit
-from attnviz.ui.upload_limit import BYTES, FILES, BoundedFiles
+from attnviz.ui.shell import upload_limit
+from attnviz.ui.shell.upload_limit import BYTES, FILES, BoundedFiles
 
 SIZE = 1_000_000
 

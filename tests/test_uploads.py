@@ -16,7 +16,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from attnviz.models import pictures
-from attnviz.ui.uploads import BadImage, decode
+from attnviz.ui.inputs.uploads import BadImage, decode
 
 RED, GREEN, BLUE, WHITE = (220, 30, 30), (30, 160, 30), (30, 30, 220), (255, 255, 255)
 

@@ -1,7 +1,7 @@
 """Pictures from outside: whatever comes in becomes an upright sRGB picture in RGB, here and nowhere else.
 
-Scripts come here through `Model.prepare`, the app through a process of its own (`ui/decoding.py`); therefore nothing of
-torch is imported. Nothing is written to disk.
+Scripts come here through `Model.prepare`, the app through a process of its own (`ui/inputs/decoding.py`); therefore
+nothing of torch is imported. Nothing is written to disk.
 """
 
 from __future__ import annotations

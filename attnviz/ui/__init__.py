@@ -1,15 +1,8 @@
 """Streamlit glue, called by the pages as `ui.something`: what was chosen, what it computes, how it is shown."""
 
-from attnviz.ui.answers import best, by_group, class_name, knows, percent, predictions, record
-from attnviz.ui.cache import Busy, core, open_model, trace
-from attnviz.ui.callbacks import say_what_failed, watch_callbacks
-from attnviz.ui.display import Display, display
-from attnviz.ui.gallery import gallery
-from attnviz.ui.guard import fragment, guard
-from attnviz.ui.output import dark, downloads, plot, share_picture
-from attnviz.ui.reading import Reading, reading, reads_text, remarks
-from attnviz.ui.shelf import Shelf
-from attnviz.ui.state import (
+from attnviz.ui.core.cache import Busy, core, open_model, trace
+from attnviz.ui.core.sized_cache import Shelf
+from attnviz.ui.core.state import (
     call_choice,
     call_labels,
     call_names,
@@ -27,10 +20,17 @@ from attnviz.ui.state import (
     token_name,
     token_names,
 )
-from attnviz.ui.subject import Subject
-from attnviz.ui.text import experiments, footer, header, offer, page_file, section
-from attnviz.ui.uploads import BadImage, decode
-from attnviz.ui.visit import Visit, bring_picture, sidebar, visit
+from attnviz.ui.inputs.gallery import gallery
+from attnviz.ui.inputs.image_run import Visit, bring_picture, sidebar, visit
+from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.inputs.text_run import Reading, reading, reads_text, remarks
+from attnviz.ui.inputs.uploads import BadImage, decode
+from attnviz.ui.shell.callbacks import say_what_failed, watch_callbacks
+from attnviz.ui.shell.errors import fragment, guard
+from attnviz.ui.shell.page import experiments, footer, header, offer, page_file, section
+from attnviz.ui.widgets.answers import best, by_group, class_name, knows, percent, predictions, record
+from attnviz.ui.widgets.display import Display, display
+from attnviz.ui.widgets.output import dark, downloads, plot, share_picture
 
 __all__ = [
     "BadImage",

@@ -3,10 +3,11 @@
 import streamlit as st
 
 from attnviz import plots, ui, views
-from attnviz.ui import read_look, read_words
-from attnviz.ui.prose import section
-from attnviz.ui.sentences import WIDE
-from attnviz.ui.state import plain
+from attnviz.ui.core.state import plain
+from attnviz.ui.embeddings import text
+from attnviz.ui.inputs.sentences import WIDE
+from attnviz.ui.shell.prose import section
+from attnviz.ui.widgets import text_display
 
 ui.header("text/embeddings")
 about = ui.reading()
@@ -20,19 +21,19 @@ def picked(chosen: tuple[int, ...]) -> None:
         ui.set_tokens("token", chosen[:1])
 
 
-def story(token: int) -> read_words.Word:
+def story(token: int) -> text.Word:
     """One token from its number to the vector that enters layer 1, and its neighbours in the table."""
-    word = read_words.word_of(about, token)
+    word = text.word_of(about, token)
     st.markdown(word.sentence)
     steps, near = st.columns([3, 2], gap="large")
     with steps:
-        ui.plot(read_words.steps_figure(word), "story", alt=f"Bars: the numbers of {word.label}")
+        ui.plot(text.steps_figure(word), "story", alt=f"Bars: the numbers of {word.label}")
         st.table(word.table(), border="horizontal", hide_index=True)
         section("text/embeddings", "From a word to a vector", title=False)
     with near:
         st.markdown(f"**Nearest to {plain(word.label)}** in the table")
-        found = read_words.neighbours(about, word.id)
-        ui.plot(read_words.neighbour_figure(found), "near",
+        found = text.neighbours(about, word.id)
+        ui.plot(text.neighbour_figure(found), "near",
                 alt="Cosines of the nearest rows: " + ", ".join(f"{a} {b:.2f}" for a, b in found))  # fmt: skip
         section("text/embeddings", "Neighbours in the table", title=False)
     return word
@@ -40,7 +41,7 @@ def story(token: int) -> read_words.Word:
 
 def alike(token: int, stage: int, name: str) -> None:
     """Which words have vectors like the chosen one's, at any stage."""
-    cosines = read_words.measures.cosine(read_words.vectors_at(about, stage))
+    cosines = text.measures.cosine(text.vectors_at(about, stage))
     views.send_maps("cosines", cosines[None], titles=[f"{name}, cosine"], keys=tokens, signed=True, kind="cosine",
                     unit="number")  # fmt: skip
     left, right = st.columns(2, gap="large")
@@ -49,7 +50,7 @@ def alike(token: int, stage: int, name: str) -> None:
                         label="Cosine to the chosen word")  # fmt: skip
         section("text/embeddings", "Which words are alike", title=False)
     with right:
-        figure, share = read_words.plane_figure(about, stage, token)
+        figure, share = text.plane_figure(about, stage, token)
         ui.plot(figure, "plane", alt=f"The words in a plane of principal components, {name.lower()}")
         st.caption(f"The plane holds {ui.percent(share)} of the variance between the words.")
 
@@ -57,7 +58,7 @@ def alike(token: int, stage: int, name: str) -> None:
 def contexts(token: int) -> None:
     """The same word in two contexts, stage by stage."""
     other = st.text_input("Another sentence with the same word", WIDE, max_chars=400, key="other", bind="query-params")
-    found = read_words.twin(about, token, other or "")
+    found = text.twin(about, token, other or "")
     if found is None:
         label = plain(tokens.labels[token])
         st.info(f"“{label}” stands neither a second time in your text nor in the other sentence. Type one with it.",
@@ -65,7 +66,7 @@ def contexts(token: int) -> None:
         return
     where, curve = found
     st.markdown(f"{where}: cosine **{curve[0]:.2f}** in the table, **{curve[-1]:.2f}** after the last layer.")
-    figure = plots.bars(curve, labels=read_words.stages(about), form=".2f", shown=True, most_ticks=20,
+    figure = plots.bars(curve, labels=text.stages(about), form=".2f", shown=True, most_ticks=20,
                         y_title="Cosine", dark=ui.dark(), height=300)  # fmt: skip
     ui.plot(figure, "contexts", alt=f"Cosine of {where}, by stage")
 
@@ -73,8 +74,8 @@ def contexts(token: int) -> None:
 @ui.fragment
 def body() -> None:
     """Everything that follows the chosen word."""
-    token = ui.chosen_token("token", len(tokens), read_look.middle(tokens))
-    names = read_words.stages(about)
+    token = ui.chosen_token("token", len(tokens), text_display.middle(tokens))
+    names = text.stages(about)
     ui.keep_inside("stage", names)
     name = st.select_slider("Vectors", names, key="stage", bind="query-params")
     alike(token, names.index(name), name)
@@ -82,9 +83,9 @@ def body() -> None:
     section("text/embeddings", "One word, two contexts")
     contexts(token)
     with st.expander("Every piece and its number"):
-        st.dataframe(read_words.pieces_table(about), hide_index=True)
+        st.dataframe(text.pieces_table(about), hide_index=True)
     stage = names.index(name)
-    ui.downloads(lambda: {"vectors": read_words.vectors_at(about, stage)}, section_word.rows, "embeddings-text")
+    ui.downloads(lambda: {"vectors": text.vectors_at(about, stage)}, section_word.rows, "embeddings-text")
 
 
 body()

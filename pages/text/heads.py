@@ -5,9 +5,10 @@ from typing import Any
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import head_charts, heads, read_heads, read_look
-from attnviz.ui.prose import section
-from attnviz.ui.state import of_text
+from attnviz.ui.core.state import of_text
+from attnviz.ui.heads import charts, overview, text
+from attnviz.ui.shell.prose import section
+from attnviz.ui.widgets import text_display
 
 about = ui.reading()
 calls, tokens = about.trace.calls, about.sample.tokens["main"]
@@ -24,43 +25,43 @@ def open_head(cell: tuple[int, ...]) -> None:
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         head = ui.head_choice(calls[layer := ui.call_choice(about.trace)])
-        several = st.toggle("Pick several", key="several", bind="query-params", help=of_text(heads.WHY_SEVERAL))
-        look = read_look.look_at(tokens)
-    exact = read_heads.send_all(about, look)
-    slot = read_heads.slots(about)[layer] if exact else read_heads.send_layer(about, look, layer)
-    table, opened = read_heads.measured(about), heads.place(about, layer, head)
-    chosen = look.picked(read_look.middle(tokens), several=several)
-    row = read_heads.exact_row(calls[layer], head, look, chosen)
+        several = st.toggle("Pick several", key="several", bind="query-params", help=of_text(overview.WHY_SEVERAL))
+        look = text_display.look_at(tokens)
+    exact = text.send_all(about, look)
+    slot = text.slots(about)[layer] if exact else text.send_layer(about, look, layer)
+    table, opened = text.measured(about), overview.place(about, layer, head)
+    chosen = look.picked(text_display.middle(tokens), several=several)
+    row = text.exact_row(calls[layer], head, look, chosen)
     drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours, "tokens": chosen}
 
     large, grid = st.columns(2, gap="medium")
     with large:
-        st.markdown(f"**{opened}:** {heads.said(look.tokens, chosen, shares=read_heads.shares(about))}")
-        views.text_view("large", maps=slot, index=head, several=several, best=heads.best_key(row), on_pick=look.pick,
+        st.markdown(f"**{opened}:** {overview.said(look.tokens, chosen, shares=text.shares(about))}")
+        views.text_view("large", maps=slot, index=head, several=several, best=overview.best_key(row), on_pick=look.pick,
                         follows="all", label=f"Your text with the attention of {opened.lower()}", **drawn)  # fmt: skip
         one = calls[layer].token_map([head]).float().numpy()
-        if said := look.left_out(one, shares=read_heads.shares(about)):
+        if said := look.left_out(one, shares=text.shares(about)):
             st.caption(said)
-        heads.facts(about, table, layer, head)
-        heads.strongest(row, look.tokens.labels, shares=calls[layer].rule.stochastic)
+        overview.facts(about, table, layer, head)
+        overview.strongest(row, look.tokens.labels, shares=calls[layer].rule.stochastic)
     with grid:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             mode = ui.one_of("All heads", ["One word", "Matrices"], default="Matrices", key="grid")
-            measure = heads.order_choice(table)
+            measure = overview.order_choice(table)
         across = max(call.heads for call in calls)
-        views.tiles_view("all", maps=read_heads.slots(about), order=heads.order(table, measure),
+        views.tiles_view("all", maps=text.slots(about), order=overview.order(table, measure),
                          rows=ui.call_names(about.trace), selected=(layer, head), buttons=("layer", "head"),
                          columns=[ui.head_name(i) for i in range(across)], tile=min(96, 580 // across),
                          mode="rows" if mode == "One word" and exact else "matrix", on_pick=open_head,
                          tiles=None if exact else "read:tiles", drop_prefix=False,
                          label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
-    heads.find_buttons(about, table)
+    overview.find_buttons(about, table)
 
-    ways = read_heads.VIEWS if read_heads.shares(about) else ("Matrix",)
+    ways = text.VIEWS if text.shares(about) else ("Matrix",)
     ui.keep_inside("view", ways)
     show = ui.one_of("Show", ways, default=ways[0], key="view")
     if show == "Lines":
-        others, least, most, mass = read_heads.lines_choice(calls[layer].heads, head)
+        others, least, most, mass = text.lines_choice(calls[layer].heads, head)
         views.lines_view("lines", maps=slot, index=head, heads=others, tokens=chosen, least=least, most=most,
                          mass=mass, several=several, on_pick=look.pick, follows="all",
                          label=f"Lines of {opened.lower()}")  # fmt: skip
@@ -68,7 +69,7 @@ def page() -> None:
         views.matrix_view("matrix", maps=slot, index=head, several=several, on_pick=look.pick, height=620,
                           follows="all", label=f"All weights of {opened.lower()}", **drawn)  # fmt: skip
     else:
-        arcs = read_heads.gold(about, look)
+        arcs = text.gold(about, look)
         alone = chosen if st.session_state.get("token") else ()  # the whole tree until a word is picked
         views.arcs_view("arcs", maps=slot, index=head, tokens=alone, gold=arcs, on_pick=look.pick, follows="all",
                         label=f"Arcs of {opened.lower()}")  # fmt: skip
@@ -77,11 +78,11 @@ def page() -> None:
             section("text/heads", "Arcs, where one head was trained", title=False)
 
     section("text/heads", "What the heads do, layer by layer")
-    even = {"even attention": read_heads.even(calls[0])}
-    head_charts.measure_charts(about, table, {"reach": {}, "spread": even, "first": {}}, layer, head, "on this text")
-    head_charts.head_table(about, table, measure)
+    even = {"even attention": text.even(calls[0])}
+    charts.measure_charts(about, table, {"reach": {}, "spread": even, "first": {}}, layer, head, "on this text")
+    charts.head_table(about, table, measure)
     ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
-                 lambda: heads.row_table(row, look.tokens.labels), "heads-text")  # fmt: skip
+                 lambda: overview.row_table(row, look.tokens.labels), "heads-text")  # fmt: skip
 
 
 page()

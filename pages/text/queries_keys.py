@@ -5,9 +5,9 @@ from typing import Any
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import queries_keys as pairs
-from attnviz.ui import read_look, read_pairs
-from attnviz.ui.prose import section
+from attnviz.ui.queries_keys import pairs, text
+from attnviz.ui.shell.prose import section
+from attnviz.ui.widgets import text_display
 
 about = ui.reading()
 tokens = about.sample.tokens["main"]
@@ -22,9 +22,9 @@ def page() -> None:
         call = about.trace.calls[layer := ui.call_choice(about.trace)]
         head = ui.head_choice(call)
         maps = pairs.maps_of(call, head)
-        stage, look = pairs.stage_choice(maps), read_look.look_at(tokens, grouped=False)
-    query = ui.chosen_token("token", len(tokens), read_look.middle(tokens))
-    key = ui.chosen_token("key", len(tokens), read_pairs.strongest(maps["weights"], query, tokens.words or ()))
+        stage, look = pairs.stage_choice(maps), text_display.look_at(tokens, grouped=False)
+    query = ui.chosen_token("token", len(tokens), text_display.middle(tokens))
+    key = ui.chosen_token("key", len(tokens), text.strongest(maps["weights"], query, tokens.words or ()))
     pairs.send_stages(call, maps)
     received = pairs.send_received(call, maps, stage)
     drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours}
@@ -52,13 +52,13 @@ def page() -> None:
         section("text/queries_keys", "Turned by place", title=False)
 
     section("text/queries_keys", "From dot products to weights")
-    read_pairs.stage_views(maps, (query,), pairs.keep("token"), **drawn)
+    text.stage_views(maps, (query,), pairs.keep("token"), **drawn)
 
     section("text/queries_keys", "All queries and all keys")
     pairs.whole_map(call, head, maps, stage, query, key, height=560, **drawn)
 
     section("text/queries_keys", "Queries and keys in one plane")
-    read_pairs.joint_plane(about, layer, head, query, key)
+    text.joint_plane(about, layer, head, query, key)
     ui.downloads(lambda: maps, lambda: pairs.row_table(tokens, maps, query), "queries-keys-text")
 
 

@@ -5,9 +5,11 @@ from functools import partial
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import read_answers, read_look, read_rollout, rollout
-from attnviz.ui.prose import section
-from attnviz.ui.state import plain
+from attnviz.ui.core.state import plain
+from attnviz.ui.rollout import steps
+from attnviz.ui.rollout import text as rollout_text
+from attnviz.ui.shell.prose import section
+from attnviz.ui.widgets import text_answers, text_display
 
 about = ui.reading()
 tokens = about.sample.tokens["main"]
@@ -18,27 +20,27 @@ ui.remarks(about)
 
 @ui.fragment
 def page() -> None:
-    st.markdown(read_answers.answer_words(about))
-    choice, look, common = rollout.choose(about, partial(read_look.look_at, tokens))
-    group = read_rollout.group_of(choice, look)
-    result = read_rollout.of_word(rollout.work_out(about, choice), look, group)
+    st.markdown(text_answers.answer_words(about))
+    choice, look, common = steps.choose(about, partial(text_display.look_at, tokens))
+    group = rollout_text.group_of(choice, look)
+    result = rollout_text.of_word(steps.work_out(about, choice), look, group)
     chosen = () if group is None else (group,)
     target = choice.name(tokens) if group is None else look.tokens.labels[group]
     name, last = plain(target), choice.depth
-    read_rollout.send(choice, result, look)
-    drawn = {"maps": rollout.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours, "shared": common,
-             "stretched": not common, "on_pick": lambda picked: read_rollout.pick(about, look, picked)}  # fmt: skip
+    rollout_text.send(choice, result, look)
+    drawn = {"maps": steps.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours, "shared": common,
+             "stretched": not common, "on_pick": lambda picked: rollout_text.pick(about, look, picked)}  # fmt: skip
 
     large, beside = st.columns([1.5, 1], gap="medium")
     with large:
-        st.markdown(f"**Rollout** of {name}, {choice.span}  \n{rollout.small(choice.labels(tokens))}")
+        st.markdown(f"**Rollout** of {name}, {choice.span}  \n{steps.small(choice.labels(tokens))}")
         views.text_view("large", index=choice.first, label=f"Your text with the rollout of {target}", **drawn)
-        st.markdown(read_rollout.special_words(tokens, choice, result))
-        st.caption(rollout.caveats(about, common))
+        st.markdown(rollout_text.special_words(tokens, choice, result))
+        st.caption(steps.caveats(about, common))
     with beside:
-        st.markdown(f"**Raw attention**, layer {last} alone  \n{rollout.small(rollout.raw_labels(choice, tokens))}")
+        st.markdown(f"**Raw attention**, layer {last} alone  \n{steps.small(steps.raw_labels(choice, tokens))}")
         views.text_view("raw", index=last, label=f"Your text with raw attention of {target}", **drawn)
-        read_rollout.top_words(choice, result, look)
+        rollout_text.top_words(choice, result, look)
 
     section("text/rollout", "Layer by layer")
     for first in range(last):
@@ -52,9 +54,9 @@ def page() -> None:
         section("text/rollout", "How it is computed")
     with chart:
         section("text/rollout", "How much does the residual path carry?")
-        rollout.residual_chart(about, choice)
-    ui.downloads(lambda: rollout.arrays(about, choice, result, target),
-                 lambda: rollout.rows(about, choice, result, target), "rollout-text")  # fmt: skip
+        steps.residual_chart(about, choice)
+    ui.downloads(lambda: steps.arrays(about, choice, result, target),
+                 lambda: steps.rows(about, choice, result, target), "rollout-text")  # fmt: skip
 
 
 page()

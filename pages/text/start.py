@@ -3,9 +3,10 @@
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui import read_answers, read_heads, read_look
-from attnviz.ui.reading import use
-from attnviz.ui.sentences import sentences_of
+from attnviz.ui.heads import text as heads_text
+from attnviz.ui.inputs.sentences import sentences_of
+from attnviz.ui.inputs.text_run import use
+from attnviz.ui.widgets import text_answers, text_display
 
 SHOWN = 2  # sentences beside each other; the others wait in a popover
 
@@ -21,15 +22,15 @@ with st.container(horizontal=True):
             st.button(text, key=f"sample:{SHOWN + number}", on_click=use, args=(about.name, text), type="tertiary")
     st.button("Look at a picture", icon=":material/image:", on_click=ui.go, kwargs={"model": "vit"})
     with st.popover("A treebank sentence", icon=":material/account_tree:"), ui.guard():
-        for number, text in enumerate(read_heads.treebank()):
+        for number, text in enumerate(heads_text.treebank()):
             st.button(text, key=f"treebank:{number}", on_click=use, args=(about.name, text), type="tertiary")
 ui.remarks(about)
 
 text, answer = st.columns([2, 1], gap="large")
 with text:
-    look = read_look.look_at(tokens)
-    chosen = look.picked(read_look.middle(tokens))
-    title, slot, reason = read_heads.send_mean(about, look)
+    look = text_display.look_at(tokens)
+    chosen = look.picked(text_display.middle(tokens))
+    title, slot, reason = heads_text.send_mean(about, look)
     if slot is None:
         st.markdown(reason)
     else:
@@ -38,8 +39,8 @@ with text:
                         on_pick=look.pick)  # fmt: skip
 with answer:
     st.subheader("What the model makes of it", anchor=False)
-    read_answers.answers(about, look.groups.first(chosen[0]))
-    st.caption(read_answers.record(model))
+    text_answers.answers(about, look.groups.first(chosen[0]))
+    st.caption(text_answers.record(model))
 
 for column, question in zip(st.columns(3), ui.experiments(ui.section("text/start", "Questions")), strict=True):
     with column.container(border=True, height="stretch"):

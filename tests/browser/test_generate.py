@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from attnviz.models.store import ASSETS
 from attnviz.models.subwords import EOS
-from attnviz.ui.generate import NAME, decoded
+from attnviz.ui.generate.writing import NAME, decoded
 from tests.browser.reading import chosen, sentence, view
 
 pytestmark = [

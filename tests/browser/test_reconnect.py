@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
-from attnviz.ui.visit import GONE
+from attnviz.ui.inputs.image_run import GONE
 from tests.browser import conftest
 from tests.browser.reading import expect_chosen, view, wait_for
 from tests.test_shell import png

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
-from attnviz.ui.addresses import NO_PAGE
+from attnviz.ui.shell.addresses import NO_PAGE
 from tests.browser import conftest
 from tests.browser.reading import expect_chosen, until
 

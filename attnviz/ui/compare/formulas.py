@@ -1,0 +1,43 @@
+"""What is said beside each variant on the Compare page: formula, what it does, what its map means, where it is from."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import streamlit as st
+
+from attnviz.attention import VARIANTS
+from attnviz.ui.compare.choice import Choice
+from attnviz.ui.compare.costs import words_of
+from attnviz.ui.compare.domain import Ground
+from attnviz.ui.shell.prose import coloured
+
+ROLES = {"q": "query", "k": "key", "v": "value"}
+LETTER = re.compile(r"(?<![A-Za-z\\])([QKVqkv])(?![A-Za-z])")  # not inside a command or a word
+ACCENT = re.compile(r"\\(hat|tilde|bar|widetilde|sqrt) ([A-Za-z])")
+
+
+def explain(choice: Choice) -> None:
+    """One row for each variant: the formula on the left, words on the right."""
+    for name in choice.variants:
+        formula, words = st.columns([1, 1.3], gap="medium", vertical_alignment="center")
+        with formula:
+            st.markdown(f"**{VARIANTS[name].title}**")
+            st.markdown(coloured(f"$$\n{roles(VARIANTS[name].formula)}\n$$", st.context.theme.type == "dark"))
+        words.markdown(paragraph(choice.ground, name))
+
+
+def roles(formula: str) -> str:
+    """A formula with its queries, keys and values in the colours they have everywhere."""
+    braced = ACCENT.sub(r"\\\1{\2}", formula)  # a command without braces would take the colour for its letter
+    return LETTER.sub(lambda m: rf"\textcolor{{{ROLES[m[1].lower()]}}}{{{m[1]}}}", braced)
+
+
+def paragraph(ground: Ground, name: str) -> str:
+    """What a variant does, what its map means, what may be asked of it, and its paper."""
+    kind = VARIANTS[name]
+    does = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
+    needs = "".join(f" It needs {ground.needs[need]}." for need in sorted(kind.needs))
+    served = words_of(kind.serves) or "nothing but the whole input"
+    return f"{does} {kind.meaning}\n\n:small[Serves: {served}.{needs} Source: {kind.paper}]"

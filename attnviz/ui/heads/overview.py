@@ -1,0 +1,266 @@
+"""What the Heads page is made of: maps of every layer in the browser, measures of every head, ways to find one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+from jaxtyping import Float
+
+from attnviz import views
+from attnviz.measures.heads import MEASURES, Measure, drop_prefix, measure_heads, ranking, value_weighted
+from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
+from attnviz.types import AttentionCall, NoTokenMap, Tokens
+from attnviz.ui.core.state import call_labels, call_names, go, head_name, keep_inside, spoken_name, token_names
+from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.widgets.display import kind_words, masked_of, mean_of, unit_of
+
+ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
+LAYER_CELLS = 2_200_000  # entries of one layer's maps that keep its message below the budget of 2 MB
+Table = dict[str, Float[np.ndarray, "layer head"]]  # measure -> one number per head
+KNOWN: dict[str, Measure] = {**MEASURES, **TEXT_MEASURES, "syntax": SYNTAX}  # of pictures and of texts
+Row = dict[str, Float[np.ndarray, " key"]]  # what is known of every key of a row, by its name
+NETWORK_ORDER = "Layer"
+SIGNED = "These maps are signed: an entry below zero, blue, takes away."
+NO_SHARES = "Rows of these maps do not sum to one."
+WHY_SEVERAL = "A click adds a patch or takes it away again; what the picked ones look at is summed."
+UNMEASURED = "Distance, entropy and shares are defined for shares of one and are not given here."
+
+
+def entries(call: AttentionCall) -> int:
+    """How many entries the maps of one call have."""
+    return call.heads * len(call.queries) * len(call.keys)
+
+
+def resident(visit: Subject) -> bool:
+    """Whether the exact maps of all layers are in the browser, so that no change of layer or head sends any."""
+    return sum(entries(call) for call in visit.trace.calls) <= ALL_CELLS
+
+
+def place(visit: Subject, layer: int, head: int) -> str:
+    """A head in words: "Layer 2, head 3"; layers count attention calls where a layer has several."""
+    return f"{call_names(visit.trace)[layer]}, {head_name(head).lower()}"
+
+
+def slots(visit: Subject) -> list[str]:
+    """The name of each layer's maps in the browser."""
+    return [f"heads:{layer}" for layer in range(len(visit.trace.calls))]
+
+
+def send_layer(visit: Subject, layer: int, slot: str = "", heads: Sequence[int] | None = None) -> None:
+    """Give the browser the exact maps of one layer, or of some of its heads under a name of their own."""
+    call = visit.trace.calls[layer]
+    titles = [place(visit, layer, head) for head in (range(call.heads) if heads is None else heads)]
+    views.send_maps(slot or f"heads:{layer}", call.token_map(heads).float().numpy(), titles=titles, keys=call.keys,
+                    queries=call.queries, kind=call.rule.kind, signed=signed(visit), unit=unit_of(call),
+                    masked=masked_of(call))  # fmt: skip
+
+
+def signed(visit: Subject) -> bool:
+    """Whether some entry of some map is below zero. Raises NoTokenMap."""
+    return _signed(visit.model.digest, visit.sample.digest, visit.trace.calls)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _signed(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> bool:
+    return any(not call.rule.stochastic and bool((call.token_map() < 0).any()) for call in _calls)
+
+
+def send_overview(visit: Subject) -> None:
+    """Give the browser every layer exact where they fit together. Raises NoTokenMap where there is no overview."""
+    if resident(visit):
+        for layer in range(len(visit.trace.calls)):
+            send_layer(visit, layer)
+    elif signed(visit):
+        raise NoTokenMap("its maps are signed, and too large to be sent as a whole")
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def blocks(
+    model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall], leave_out: bool
+) -> Float[np.ndarray, "layer head t t"]:
+    """Every head as means of blocks, where its maps are too many to be sent; with or without the prefix as keys.
+
+    What is left out has to be so before: a mean cannot be divided by the rest of rows it has mixed.
+    """
+    found = []
+    for call in _calls:
+        maps, prefix = call.token_map().float(), call.keys.prefix if leave_out else 0
+        kept = drop_prefix(maps, prefix)[0] if call.rule.stochastic else maps[..., prefix:]
+        found.append(views.block_means(kept.numpy()))
+    return np.stack(found)
+
+
+def send_mean(visit: Subject) -> tuple[str, str | None, str]:
+    """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
+    call = visit.trace.calls[-1]
+    mean, reason = mean_of(call)
+    if mean is None:
+        return "Your picture", None, reason
+    title = f"{call_names(visit.trace)[-1]}, mean of {call.heads} heads"
+    views.send_maps("start", mean, titles=[title], keys=call.keys, queries=call.queries, signed=signed(visit),
+                    kind=call.rule.kind, unit=unit_of(call), masked=masked_of(call))  # fmt: skip
+    return title, "start", ""
+
+
+def send_opened(visit: Subject, layer: int, head: int, *, leave_out: bool) -> tuple[str, int]:
+    """Make sure that one head is in the browser exact, and all of them at a glance: its slot and its index there."""
+    call = visit.trace.calls[layer]
+    if resident(visit):
+        return f"heads:{layer}", head
+    views.send_tiles("heads:tiles", blocks(visit.model.digest, visit.sample.digest, visit.trace.calls, leave_out))
+    if entries(call) <= LAYER_CELLS:
+        send_layer(visit, layer)
+        return f"heads:{layer}", head
+    send_layer(visit, layer, "heads:one", [head])
+    return "heads:one", 0
+
+
+def send_moved(visit: Subject, layer: int, head: int) -> str:
+    """Give the browser one head's weights times the length of what each key hands over."""
+    call = visit.trace.calls[layer]
+    moved = value_weighted(call, [head], range(len(call.queries))).float().numpy()
+    title = f"{place(visit, layer, head)}, weighted by value"
+    views.send_maps("heads:moved", moved, titles=[title], keys=call.keys, queries=call.queries, kind="effective",
+                    masked=masked_of(call))  # fmt: skip
+    return "heads:moved"
+
+
+def measured(visit: Subject) -> Table:
+    """Every measure of every head on this picture; none where rows are no shares of one."""
+    return measured_calls(visit.model.digest, visit.sample.digest, visit.trace.calls)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def measured_calls(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> Table:
+    """The same of any calls, kept by the digests of what they were computed by and from."""
+    if not all(call.rule.stochastic for call in _calls):
+        return {}
+    table = measure_heads(_calls)
+    return table if _calls[0].keys.prefix else {name: table[name] for name in table if name != "prefix"}
+
+
+def number(name: str, value: float, patch: int | None = None) -> str:
+    """A measure in words: "5.2 patches (21 px)", "12.4 %", "0.83"."""
+    unit = KNOWN[name].unit
+    if np.isnan(value):
+        return "not defined"
+    if unit == "%":
+        return f"{100 * value:.1f}\u00a0%"
+    if unit:
+        return f"{value:.2f}\u00a0{unit}" + (f" ({value * patch:.0f}\u00a0px)" if patch else "")
+    return f"{value:.2f}"
+
+
+def find_buttons(visit: Subject, table: Table) -> None:
+    """One click to the head that is most local, most global, sharpest, and so on."""
+    if not table:
+        return
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption("Open the head that is", width="content")
+        for name, measure in known(table).items():
+            for label, descending in ((measure.low, False), (measure.high, True)):
+                order = ranking(table[name], descending) if label else []
+                if not order:
+                    continue
+                layer, head = order[0]
+                what = f"{place(visit, layer, head)}: {measure.title.lower()} "
+                st.button(label, key=f"find:{name}:{descending}", on_click=go,
+                          kwargs={"layer": call_labels(visit.trace)[layer], "head": head + 1},
+                          help=what + number(name, table[name][layer, head]))  # fmt: skip
+
+
+def known(table: Table) -> dict[str, Measure]:
+    """The measures of a table, by name."""
+    return {name: KNOWN[name] for name in table}
+
+
+def order_choice(table: Table) -> str | None:
+    """Which measure sorts the heads, by its name in MEASURES; None keeps the network's own order."""
+    titles = {measure.title: name for name, measure in known(table).items()}
+    keep_inside("order", [NETWORK_ORDER, *titles])
+    chosen = st.selectbox("Order heads by", [NETWORK_ORDER, *titles], key="order", bind="query-params",
+                          width=200)  # fmt: skip
+    return titles.get(chosen)
+
+
+def order(table: Table, measure: str | None) -> list[tuple[int, int]] | None:
+    """The heads in order of a measure: distance and entropy from the smallest, shares from the largest."""
+    return None if measure is None else ranking(table[measure], KNOWN[measure].unit == "%")
+
+
+def facts(visit: Subject, table: Table, layer: int, head: int, patch: int | None = None) -> None:
+    """The measures of the opened head in one quiet line, or why there are none."""
+    parts = [f"{m.title} **{number(name, table[name][layer, head], patch)}**" for name, m in known(table).items()]
+    st.markdown(" · ".join(parts) or f":small[{SIGNED if signed(visit) else NO_SHARES} {UNMEASURED}]")
+    if said := kind_words(visit.trace.calls[layer]):
+        st.caption(said)
+
+
+def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> Row:
+    """The exact numbers behind the picture: weights of the picked tokens, and what shares become."""
+    row = shown_row(call, head, tokens)
+    if not call.rule.stochastic:
+        return row
+    kept = shown_row(call, head, tokens, leave_out=True)["weight"]
+    return {"weight": row["weight"], "without prefix": kept, "weighted by value": row["weighted by value"]}
+
+
+def shown_row(call: AttentionCall, head: int, tokens: Sequence[int], *, leave_out: bool = False) -> Row:
+    """The same numbers as views show them: what is left out is NaN, and shares of the rest sum to one again."""
+    shares, prefix = call.rule.stochastic, call.keys.prefix if leave_out else 0
+    rows = {"weight": call.token_map([head], list(tokens))[0]}
+    if shares:
+        rows["weighted by value"] = value_weighted(call, [head], list(tokens))[0]
+    found = {name: (drop_prefix(one, prefix)[0] if shares else one[:, prefix:]) for name, one in rows.items()}
+    return {name: together(np.pad(one.float().numpy(), ((0, 0), (prefix, 0)), constant_values=np.nan), shares=shares)
+            for name, one in found.items()}  # fmt: skip
+
+
+def together(rows: Float[np.ndarray, "query key"], *, shares: bool) -> Float[np.ndarray, " key"]:
+    """Rows of several picked tokens as views put them together: shares add up, other numbers are averaged."""
+    return rows.sum(0) if shares else rows.mean(0)
+
+
+def best_key(row: Row, name: str = "weight") -> int | None:
+    """The key that gets most; the first of several, None where there is none."""
+    return None if np.isnan(row[name]).all() else int(np.nanargmax(row[name]))
+
+
+def strongest(row: Row, names: Sequence[str], *, shares: bool, count: int = 6) -> None:
+    """The keys that get most, with exact numbers: percent where rows are shares of one."""
+    order = np.argsort(-row["weight"], kind="stable")  # what is left out comes last
+    best = order[: min(count, np.isfinite(row["weight"]).sum())]
+    moved = best_key(row, "weighted by value") if "weighted by value" in row else None
+    if moved is not None and moved not in best:  # what the view of these names has to be found here as well
+        best[-1] = moved
+    st.caption("Sorted by weight.")
+    scale, form = (100, "%.2f %%") if shares else (1, "%.3f")
+    share = st.column_config.NumberColumn(format=form)
+    data = {"Looks at": [names[i] for i in best]}
+    data |= {name.capitalize(): scale * row[name][best] for name in ("weight", "weighted by value") if name in row}
+    st.dataframe(data, hide_index=True, column_config={"Weight": share, "Weighted by value": share})
+
+
+def exact_table(call: AttentionCall, head: int, tokens: Sequence[int]) -> tuple[list[str], list[list]]:
+    """The exact numbers of every key of picked tokens, also of those that views leave out, for a CSV."""
+    return row_table(exact_row(call, head, tokens), token_names(call.keys))
+
+
+def row_table(row: Row, names: Sequence[str]) -> tuple[list[str], list[list]]:
+    """Numbers of every key, for a CSV."""
+    return ["key", *row], [[name, *values] for name, *values in zip(names, *row.values(), strict=True)]
+
+
+def middle(tokens: Tokens) -> int:
+    """The patch in the middle of the picture, where a page starts."""
+    rows, columns = tokens.grid or (1, len(tokens) - tokens.prefix)
+    return tokens.prefix + rows // 2 * columns + columns // 2
+
+
+def said(tokens: Tokens, chosen: Sequence[int], *, shares: bool = True) -> str:
+    """Whose attention is shown, in words."""
+    if len(chosen) == 1:
+        return f"where {spoken_name(tokens, chosen[0])} looks"
+    return f"where {len(chosen)} picked tokens look, {'summed' if shares else 'averaged'}"

@@ -1,0 +1,158 @@
+"""What the Heads page of a text is made of: maps of every layer in the browser, measures, lines, arcs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import streamlit as st
+
+from attnviz import views
+from attnviz.measures.heads import value_weighted
+from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_text_heads, real
+from attnviz.models import TextModel
+from attnviz.models.subwords import first_pieces
+from attnviz.types import AttentionCall
+from attnviz.ui.core import assets
+from attnviz.ui.core.cache import forward, open_text_model
+from attnviz.ui.core.state import call_names, head_name
+from attnviz.ui.heads.overview import Row, Table, place, together
+from attnviz.ui.inputs.samples import FOLDER
+from attnviz.ui.inputs.text_run import Reading, prepared_text
+from attnviz.ui.widgets.display import masked_of, mean_of
+from attnviz.ui.widgets.text_display import Look, send
+
+VIEWS = ("Lines", "Matrix", "Arcs")
+MOST_TILES = 128  # tokens up to which every head of every layer travels exact
+
+
+@lru_cache(maxsize=1)
+def treebank() -> dict[str, list[tuple[int, int, str, int]]]:
+    """The stored sentences of a treebank: each word with its place, part of speech and head. Raises DamagedFile."""
+    path = FOLDER / "treebank.json"
+    with assets.reading(path):
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {row["text"]: [(start, stop, part, head) for start, stop, part, head in row["words"]] for row in rows}
+
+
+def parsed(model: TextModel, text: str) -> Parsed | None:
+    """The words of a stored sentence and the words they depend on; None for any other text."""
+    words = treebank().get(text)
+    if words is None:
+        return None
+    spans = [(start, stop) for start, stop, _, _ in words]
+    first = first_pieces(text, model.subwords.pieces(text), spans)
+    return Parsed(text, tuple(1 + i for i in first), tuple(head for *_, head in words))
+
+
+def gold(about: Reading, look: Look) -> list[tuple[int, int]]:
+    """The treebank's dependencies among what is shown; none for a text it does not hold."""
+    found = parsed(about.model, about.sample.text)
+    if found is None or about.sample.text != st.session_state.get("text"):
+        return []
+    pairs = [(look.groups.shown(a), look.groups.shown(b)) for a, b in gold_arcs(found)]
+    return [(a, b) for a, b in pairs if a is not None and b is not None and a != b]
+
+
+@st.cache_data(max_entries=8, show_spinner="Holding every head against the treebank")
+def syntax(name: str, model_digest: str) -> np.ndarray:
+    """[layer head]: how often each head looks most at the word a word depends on, over the stored sentences."""
+    model = open_text_model(name)
+    hits = []
+    for text in treebank():
+        found = parsed(model, text)
+        sample = prepared_text(model.digest, text, model, text)
+        if found is not None:
+            hits.append(np.stack([found_heads(call, found) for call in forward(name, sample).calls]))
+    return np.concatenate(hits, -1).mean(-1)
+
+
+def measured(about: Reading) -> Table:
+    """Every measure of every head on this text, and how each head does on the stored treebank sentences.
+
+    Empty where rows are no shares of one.
+    """
+    if not shares(about):
+        return {}
+    table = dict(_measured(about.model.digest, about.sample.digest, about.trace.calls))
+    return {**table, "syntax": syntax(about.name, about.model.digest)}
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _measured(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> Table:
+    return measure_text_heads(_calls)
+
+
+def shares(about: Reading) -> bool:
+    """Whether the rows of all maps are shares of one, so that there are measures, lines and arcs."""
+    return all(call.rule.stochastic for call in about.trace.calls)
+
+
+def exact_row(call: AttentionCall, head: int, look: Look, chosen: Sequence[int]) -> Row:
+    """The exact numbers behind the picture, of what is shown: a word gives its pieces' mean, and gets their sum."""
+    shares = call.rule.stochastic
+    found = {"weight": call.token_map([head])}
+    if shares:
+        found["weighted by value"] = value_weighted(call, [head], range(len(call.queries)))
+    rows = {name: look.maps(one.float().numpy(), shares=shares)[0, list(chosen)] for name, one in found.items()}
+    return {name: together(one, shares=shares) for name, one in rows.items()}
+
+
+def even(call: AttentionCall) -> float:
+    """Entropy / log n of a head that looks alike at all it may look at: 1, or less where a mask hides some of it."""
+    hidden, count = masked_of(call), len(call.keys)
+    if hidden is None or count < 2:
+        return 1.0
+    rows = real(call.keys).numpy()
+    return float(np.log((~hidden).sum(-1)[rows]).mean() / np.log(count)) if rows.any() else 1.0
+
+
+def send_mean(about: Reading, look: Look) -> tuple[str, str | None, str]:
+    """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
+    call = about.trace.calls[-1]
+    mean, reason = mean_of(call)
+    if mean is None:
+        return "Your text", None, reason
+    title = f"{call_names(about.trace)[-1]}, mean of {call.heads} heads"
+    return title, send("start", call, look, [title], mean), ""
+
+
+def slots(about: Reading) -> list[str]:
+    """The name of each layer's maps in the browser."""
+    return [f"read:{layer}" for layer in range(len(about.trace.calls))]
+
+
+def send_all(about: Reading, look: Look) -> bool:
+    """Give the browser every layer exact where that is little; whether it was."""
+    if len(look.tokens) > MOST_TILES:
+        blocks = [views.block_means(look.maps(call.token_map().float().numpy())) for call in about.trace.calls]
+        views.send_tiles("read:tiles", np.stack(blocks))
+        return False
+    for layer in range(len(about.trace.calls)):
+        send_layer(about, look, layer)
+    return True
+
+
+def send_layer(about: Reading, look: Look, layer: int) -> str:
+    """Give the browser the exact maps of one layer, as they are shown."""
+    call = about.trace.calls[layer]
+    return send(f"read:{layer}", call, look, [place(about, layer, head) for head in range(call.heads)])
+
+
+def lines_choice(heads: int, opened: int) -> tuple[list[int], float, int, float]:
+    """Heads with lines beside the opened one, and which lines: least weight, most keys a word, share of a row."""
+    names = [head_name(i) for i in range(heads)]
+    others = [name for name in names if name != head_name(opened)]
+    if head_name(opened) in (kept := st.session_state.get("beside") or ()):
+        st.session_state["beside"] = [name for name in kept if name in others]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        chosen = st.pills("Add lines of other heads", others, selection_mode="multi", key="beside",
+                          bind="query-params")  # fmt: skip
+        with st.popover("Fewer lines", icon=":material/filter_alt:"):
+            least = st.slider("At least this weight", 0, 50, 2, format="%d %%", key="least", bind="query-params")
+            most = st.slider("At most so many keys a word (0: any)", 0, 10, 0, key="most", bind="query-params")
+            mass = st.slider("The strongest that hold together", 10, 100, 100, 5, format="%d %%", key="mass",
+                             bind="query-params")  # fmt: skip
+    return [names.index(name) for name in chosen or []], least / 100, most, mass / 100

@@ -1,0 +1,64 @@
+"""The sample pictures as a row of buttons: one click and the whole app shows another picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import streamlit as st
+from PIL import Image
+from streamlit.components.v2 import component
+
+from attnviz.models import MIDDLE, DamagedFile
+from attnviz.ui.inputs.image_run import Visit, own_pictures
+from attnviz.ui.inputs.samples import open_sample, samples_of
+
+SIDE = 96  # pixels of a thumbnail
+HERE = Path(__file__).parent
+
+_gallery = component(
+    "attnviz_gallery",
+    html='<div class="gallery" role="group" aria-label="Sample pictures"></div>',
+    css=(HERE / "gallery.css").read_text(),
+    js=(HERE / "gallery.js").read_text(),
+)
+
+
+def gallery(visit: Visit, key: str = "gallery") -> None:
+    """Show the pictures to choose from; the chosen one is marked, and one that cannot be opened is named."""
+    pictures, lacking = [], []
+    for name in samples_of(visit.name):
+        try:
+            pictures.append((name, thumbnail(visit.name, name)))
+        except DamagedFile as error:
+            lacking.append(str(error))
+    pictures += [(kind, address_of(picture.image)) for kind, picture in own_pictures().items()]
+
+    def picked() -> None:
+        if name := st.session_state[key].get("name"):
+            st.session_state["sample"] = name
+
+    data = {"pictures": [{"name": name, "address": address} for name, address in pictures], "chosen": visit.source}
+    _gallery(key=key, data=data, on_name_change=picked)
+    for sentence in lacking:
+        st.caption(sentence)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)  # cache_data wants a server, which is not there at import
+def thumbnail(model: str, name: str) -> str:
+    """A small square of a sample picture, as a data address. Raises DamagedFile."""
+    return address_of(open_sample(model, name).image)
+
+
+def address_of(image: Image.Image) -> str:
+    """The middle square of a picture as a small data address; tiny pictures keep their pixels."""
+    side = min(image.size)
+    square = image.crop(MIDDLE.box(*image.size))
+    file = io.BytesIO()
+    if side > SIDE:
+        square.resize((SIDE * 2, SIDE * 2), Image.Resampling.LANCZOS).save(file, "JPEG", quality=80)
+    else:
+        square.resize((SIDE * 2, SIDE * 2), Image.Resampling.NEAREST).save(file, "PNG")
+    kind = "jpeg" if side > SIDE else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

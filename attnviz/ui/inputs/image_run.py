@@ -1,0 +1,192 @@
+"""What this visitor looks at: the choices shared by all pages, and the record of them that pages read."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+import streamlit as st
+from PIL import Image
+
+from attnviz.models import MIDDLE, MODELS, DamagedFile, Framing, ImageModel, store
+from attnviz.models.picture_files import EXTENSIONS
+from attnviz.types import Sample
+from attnviz.ui.core.cache import Busy, model_names, open_any, open_model, open_text_model, trace
+from attnviz.ui.core.device import device_line
+from attnviz.ui.core.state import PAGE
+from attnviz.ui.inputs.crop import choose_framing, framing
+from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.inputs.samples import open_sample, samples_of
+from attnviz.ui.inputs.text_run import choose_text
+from attnviz.ui.inputs.uploads import BadImage, Picture, decode
+
+WHICH = "Which network to look into. Those of the bench are small, and differ in nothing but their attention."
+NO_ROOM = "There was not enough memory for this picture. Make it smaller and try again."
+ALONE = {  # pages that do not ask which model is chosen, and what they look into
+    "translate": "both translators",
+    "generate": "`stories`",
+    "lesson": "word vectors and one small block",
+    "train": "networks you train here",
+}
+GONE = (
+    "The picture this address names was kept in memory only, and it is gone. Choose it again under Your own picture; "
+    "until then you see a sample."
+)
+UPLOAD, CAMERA = "upload", "camera"  # in the address, in the place of a sample
+OWN, LAST = "attnviz:own", "attnviz:last"  # keys of the session
+BROUGHT, PROBLEM = "attnviz:brought", "attnviz:problem"  # a file that waits to be read; a sentence: of what, and where
+ASIDE, TAKEN = "attnviz:aside", "attnviz:taken"  # a picture just removed; whether this run was caused by `take`
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Visit(Subject):
+    """One model, one picture, and everything the model computed for it."""
+
+    model: ImageModel
+    picture: Image.Image  # the visitor's picture, upright RGB
+
+
+def own_pictures() -> dict[str, Picture]:
+    """The pictures this visitor brought: by "upload" and "camera". They live as long as the session."""
+    return st.session_state.setdefault(OWN, {})
+
+
+def sidebar() -> None:
+    """Draw the choices shared by all pages: model, picture or text.
+
+    What a damaged file does not let it say is left out: the page that needs the file says which one it is.
+    """
+    problem = st.empty()  # always there, so that what follows keeps its place and its state
+    with problem:
+        read_brought()
+    with st.sidebar:
+        name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
+        about = st.empty()
+        if store.reads_text(name):
+            with suppress(DamagedFile):
+                choose_text(name)
+        else:
+            choose_picture(name)
+            with suppress(DamagedFile):
+                choose_framing(chosen_picture())
+            bring_picture("image")
+        device = st.empty()
+    if sentence := problem_here():
+        problem.warning(sentence, icon=":material/image_not_supported:")
+    alone = ALONE.get(st.session_state.get(PAGE, ""))
+    if alone:
+        about.caption(f"This page looks into {alone}; the choice here is for the others.")
+    with suppress(DamagedFile):
+        device.caption(device_line(open_any(name)))
+        if not alone:
+            about.caption(said_of(name))
+
+
+def said_of(name: str) -> str:
+    """What kind of network a model is, in a few words. Raises DamagedModel."""
+    if name in MODELS:
+        return MODELS[name].title
+    if store.reads_text(name):
+        return f"{open_text_model(name).title}, English sentences: praise, parts of speech"
+    model = open_model(name)
+    return f"{model.title}, photographs, {len(model.classes)} classes" if name.startswith("bench/") else model.title
+
+
+def choose_picture(model: str) -> str:
+    """The list of sample pictures, and of the visitor's own; each model remembers its last one."""
+    gone = OWN not in st.session_state and st.query_params.get("sample") in (UPLOAD, CAMERA)  # of an earlier session
+    options = [*samples_of(model), *own_pictures()]
+    last = st.session_state.setdefault(LAST, {})
+    if st.session_state.get("sample", options[0]) not in options:
+        st.session_state["sample"] = last.get(model, options[0])
+    chosen = st.selectbox("Picture", options, key="sample", bind="query-params")
+    if chosen not in own_pictures():
+        last[model] = chosen
+    if gone:
+        st.session_state[PROBLEM] = ("", GONE, None)
+    return chosen
+
+
+def chosen_picture() -> Picture:
+    """The picture that is chosen: the visitor's own, or a sample of the model in the sidebar."""
+    source = st.session_state["sample"]
+    return own_pictures().get(source) or open_sample(st.session_state["model"], source)
+
+
+def bring_picture(key: str) -> None:
+    """Ways to bring a picture. The camera is opened on demand, so that no permission is asked for by itself."""
+    taken = partial(take, key, UPLOAD)
+    st.file_uploader("Your own picture", type=EXTENSIONS, key=key, max_upload_size=10, on_change=taken)
+    if st.toggle("Use the camera", key=f"{key}:camera:on", help="The picture stays in this app's memory"):
+        st.camera_input("Photo", key=f"{key}:camera", on_change=partial(take, f"{key}:camera", CAMERA))
+
+
+def take(key: str, kind: str) -> None:
+    """Note what a visitor brought; it is read when the page is drawn, which can show that it takes its time.
+
+    A browser removes a file before it sends the one that replaces it, so what is removed is set aside for a moment.
+    """
+    state = st.session_state
+    refused = state.pop(PROBLEM, ("",))[0] == kind  # then the picture is not the file that is removed now
+    state.pop(BROUGHT, None)
+    state[TAKEN] = True
+    file = state.get(key)
+    if file is not None:
+        state[BROUGHT] = (kind, file.getvalue())
+    elif not refused and (removed := own_pictures().pop(kind, None)):
+        state[ASIDE] = (kind, removed, state.get("sample") == kind)
+
+
+def read_brought() -> None:
+    """A file somebody brought becomes the picture; one that cannot be used leaves a sentence, and the picture stays."""
+    state = st.session_state
+    if not state.pop(TAKEN, False):
+        state.pop(ASIDE, None)  # who goes on after removing a picture meant to remove it
+    if BROUGHT not in state:
+        return
+    with st.spinner("Reading the picture"):
+        kind, raw = state[BROUGHT]
+        try:
+            own_pictures()[kind] = decode(raw)
+            state["sample"] = kind
+        except (BadImage, Busy, MemoryError) as error:
+            state[PROBLEM] = (kind, NO_ROOM if isinstance(error, MemoryError) else str(error), None)
+            bring_back(kind)
+        finally:
+            del state[BROUGHT]
+            state.pop(ASIDE, None)
+
+
+def bring_back(kind: str) -> None:
+    """The picture that was to be replaced is there again, and chosen if it was."""
+    earlier, picture, chosen = st.session_state.get(ASIDE, ("", None, False))
+    if picture is not None and earlier == kind:
+        own_pictures()[kind] = picture
+        if chosen:
+            st.session_state["sample"] = kind
+
+
+def problem_here() -> str:
+    """The sentence about a file that cannot be used, on the page and beside the picture where it was said first."""
+    kind, sentence, where = st.session_state.get(PROBLEM, ("", "", None))
+    place = (st.session_state.get(PAGE), st.session_state.get("sample"))
+    if sentence and where is None:
+        st.session_state[PROBLEM] = (kind, sentence, place)
+    return sentence if where in (None, place) else ""
+
+
+def visit() -> Visit:
+    """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
+    name, source, picture = st.session_state["model"], st.session_state["sample"], chosen_picture()
+    model = open_model(name)
+    sample = prepared(model.digest, picture.digest, model, picture.image, framing())
+    return Visit(model=model, name=name, picture=picture.image, sample=sample, trace=trace(name, sample), source=source)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def prepared(
+    model_digest: str, picture_digest: str, _model: ImageModel, _picture: Image.Image, framing: Framing = MIDDLE
+) -> Sample:
+    """A picture made ready for a model."""
+    return _model.prepare(_picture, framing)

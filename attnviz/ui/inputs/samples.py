@@ -1,0 +1,46 @@
+"""Pictures to start from: assets/samples/MODEL/NAME and .jpg or .png, their origin in assets/samples/LICENSES.md.
+
+To add one: put the file there, its origin in LICENSES.md, its name in SAMPLES. The first is what a visitor sees first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from attnviz.models.pictures import picture_from
+from attnviz.ui.core.assets import reading
+from attnviz.ui.inputs.uploads import Picture, picture_of
+
+FOLDER = Path(__file__).resolve().parents[2] / "assets" / "samples"
+KINDS = {"vit": "jpg", "vit-digits": "png"}  # model -> how the names of its files end
+SAMPLES: dict[str, tuple[str, ...]] = {  # model -> names
+    "vit": ("coffee", "cat", "rocket", "palace", "astronaut", "flower", "motorcycle"),
+    "vit-digits": ("three", "eight", "zero", "two", "five", "seven", "nine", "drawn"),
+}
+TRAINED_HERE = "Trained here: "  # how the names of models begin that a visitor trained, all of them on digits
+
+
+def samples_of(model: str) -> tuple[str, ...]:
+    """The names of the sample pictures for a model."""
+    return SAMPLES[shelf_of(model)]
+
+
+def shelf_of(model: str) -> str:
+    """Whose sample pictures a model gets: its own, those of the digits, or of the first model."""
+    if model.startswith(TRAINED_HERE):
+        return "vit-digits"
+    return model if model in SAMPLES else next(iter(SAMPLES))
+
+
+def open_sample(model: str, name: str) -> Picture:
+    """One sample picture. Raises DamagedFile."""
+    return _open(shelf_of(model), name)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _open(shelf: str, name: str) -> Picture:
+    path = FOLDER / shelf / f"{name}.{KINDS[shelf]}"
+    with reading(path):
+        return picture_of(picture_from(path))

@@ -1,0 +1,89 @@
+"""The text a visitor gives a model, and the record of it that pages read."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import streamlit as st
+
+from attnviz.models import TextModel, store
+from attnviz.types import Sample
+from attnviz.ui.core.cache import model_names, open_text_model, trace
+from attnviz.ui.core.state import go, plain
+from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.inputs.sentences import PAIRS, SENTENCES, sentences_of
+
+KEPT = "attnviz:texts"  # session key: what was typed last, by field
+READER = "attnviz:reader"  # session key: the model that read it
+LETTERS = 4000  # that may be typed; far more than any model here reads, and still short enough for an address
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reading(Subject):
+    """One model, one text or two, and everything the model computed for it."""
+
+    model: TextModel
+
+
+def reads_text() -> bool:
+    """Whether the chosen model reads text. Also before the sidebar is drawn: then the address says it."""
+    name = st.session_state.get("model", st.query_params.get("model", ""))
+    return store.reads_text(name) and name in model_names()
+
+
+def choose_text(name: str) -> None:
+    """The visitor's text, and a second one for a model that compares two; both in the address."""
+    own, kept = sentences_of(name), st.session_state.setdefault(KEPT, {})
+    for key, text in kept.items():  # a page without these fields makes them forget
+        st.session_state.setdefault(key, text)
+    samples = {text for texts in SENTENCES.values() for text in texts}
+    if st.session_state.get(READER, name) != name and st.session_state.get("text") in samples - {*own}:
+        st.session_state["text"] = own[0]  # the sample of the model before, which nobody typed
+    st.session_state[READER] = name
+    kept["text"] = st.text_area("Your text", own[0], max_chars=LETTERS, key="text", bind="query-params", height=110)
+    config = open_text_model(name).config
+    if not config.causal:  # pairs were met where hidden words were guessed
+        met = "as pairs of sentences did while the model learned" if config.word else "where this model never met one"
+        kept["second"] = st.text_input("A second sentence", max_chars=LETTERS, key="second", bind="query-params",
+                                       help=f"It stands behind [SEP], {met}.")  # fmt: skip
+    st.caption(f"The text is read as typed; {name} reads at most {config.longest} pieces.")
+
+
+def use(name: str, text: str) -> None:
+    """Read a sample; of a pair the second sentence too."""
+    go(text=text, second=PAIRS.get(text, ""))
+
+
+def reading() -> Reading:
+    """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
+    name = st.session_state["model"]
+    model = open_text_model(name)
+    sample = read_by(model, pair=not model.config.causal)
+    return Reading(model=model, name=name, sample=sample, trace=trace(name, sample), source="text")
+
+
+def read_by(model: TextModel, *, pair: bool) -> Sample:
+    """The visitor's text as a model reads it; the second one too, if there is one and it is asked for."""
+    texts = (st.session_state.get("text") or "", st.session_state.get("second") or "")
+    given = texts if pair and texts[1].strip() else texts[0]
+    return prepared_text(model.digest, hashlib.sha256(repr(given).encode()).hexdigest(), model, given)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def prepared_text(model_digest: str, text_digest: str, _model: TextModel, _text: str | tuple[str, str]) -> Sample:
+    """A text made ready for a model."""
+    return _model.prepare(_text)
+
+
+def remarks(about: Reading) -> None:
+    """What was not read, and where the cut lies."""
+    sample = about.sample
+    if sample.cut:
+        last = plain(sample.text.split()[-1][-30:]) if sample.text.split() else ""
+        words = len(sample.cut.split())
+        st.caption(f"The model reads {about.model.config.longest} pieces: up to “{last}”. The {words:,} words after it "
+                   "were left out.")  # fmt: skip
+    if not sample.text:
+        st.info("Type a sentence in the sidebar; until then there are only special tokens to look at.",
+                icon=":material/info:")  # fmt: skip

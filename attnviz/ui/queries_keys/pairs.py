@@ -1,0 +1,258 @@
+"""What the Queries and keys page is made of: the stages of one head as maps, one pair in numbers, all in one plane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import streamlit as st
+
+from attnviz import views
+from attnviz.attention.additive import Additive
+from attnviz.measures.pairs import (
+    Pair,
+    cosines,
+    joint_map,
+    lengths,
+    pair,
+    pixel_colours,
+    position_colours,
+    stages,
+)
+from attnviz.plots import scatter, stacked_bars
+from attnviz.plots.theme import colour
+from attnviz.types import AttentionCall, NoTokenMap, Tokens
+from attnviz.ui.core.state import one_of, plain, set_tokens, token_name, token_names
+from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.widgets.display import masked_of
+from attnviz.ui.widgets.output import dark, plot
+
+STAGES = {  # name on screen -> stage
+    "Dot products": "raw",
+    "Scaled": "scaled",
+    "With biases": "biased",
+    "Masked": "masked",
+    "Weights": "weights",
+    "Cosine": "cosine",
+}
+SAYS = {
+    "raw": "query · key, as it comes",
+    "scaled": "times one number, most often 1 over the root of the head's dimension",
+    "biased": "with what the position adds",
+    "masked": "with forbidden keys taken out",
+    "weights": "after softmax: every row sums to one",
+    "cosine": "the angle alone, both lengths taken away",
+}
+WORDS = {  # stage -> one number of it, in words
+    "raw": "dot product",
+    "scaled": "scaled score",
+    "biased": "score with biases",
+    "masked": "masked score",
+    "weights": "weights",
+    "cosine": "cosine",
+}
+TURNED = {"Rows are queries": False, "Columns are queries": True}
+TURN_SAYS = {
+    False: "Every row is one query; its weights sum to one along the row.",
+    True: "The picture is turned, the numbers are the same: every column is one query, as in lectures that draw "
+    "key · query; its weights sum to one down the column. Softmax down the columns of the unturned matrix would be "
+    "another operation.",
+}
+
+
+def maps_of(call: AttentionCall, head: int) -> dict[str, np.ndarray]:
+    """Every stage of one head [query key], and the cosines, in the order they are computed. Raises NoTokenMap."""
+    if call.query.shape[-1] < 2:
+        raise NoTokenMap("its queries and keys have no numbers to compare, or a single one")
+    if isinstance(call.rule, Additive):
+        raise NoTokenMap("compares query and key by a small network, not by products of their numbers")
+    if not call.rule.stochastic:
+        raise NoTokenMap("its map is not made from the scores of one query and one key at a time")
+    found = stages(call, head)
+    return {**found, "cosine": cosines(call, head)}
+
+
+def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
+    """Give the browser one slot per stage."""
+    for stage, values in maps.items():
+        signed = stage != "weights"
+        views.send_maps(f"pairs:{stage}", values[None], titles=[name_of(stage)], keys=call.keys, queries=call.queries,
+                        signed=signed, kind=WORDS[stage], unit="number" if signed else "percent",
+                        masked=masked_of(call) if stage in ("masked", "weights") else None)  # fmt: skip
+
+
+def send_received(call: AttentionCall, maps: dict[str, np.ndarray], stage: str) -> str:
+    """Give the browser the same numbers seen from the keys: row k holds what every query has for key k."""
+    signed, hidden = stage != "weights", masked_of(call)
+    views.send_maps("pairs:received", maps[stage].T[None], titles=["Seen from the key"], keys=call.queries,
+                    queries=call.keys, signed=signed, kind=f"received {WORDS[stage]}",
+                    unit="number" if signed else "percent",
+                    masked=None if signed or hidden is None else hidden.T)  # fmt: skip
+    return "pairs:received"
+
+
+def name_of(stage: str) -> str:
+    """What a stage is called on screen."""
+    return next(name for name, own in STAGES.items() if own == stage)
+
+
+def stage_choice(maps: dict[str, np.ndarray]) -> str:
+    """Which stage the large pictures show."""
+    names = [name for name, stage in STAGES.items() if stage in maps]
+    chosen = one_of("Show", names, default="Weights", key="stage")
+    return STAGES[chosen]
+
+
+def strongest(weights: np.ndarray, query: int, prefix: int) -> int:
+    """The patch this query looks at most, which is the key shown until one is picked."""
+    return prefix + int(weights[query, prefix:].argmax())
+
+
+def headings(stage: str, query: str, key: str) -> tuple[str, str]:
+    """What stands over the picture of the query and over that of the key."""
+    query, key = plain(query), plain(key)
+    if stage == "weights":
+        return f":blue[**Query** {query}]: the weights it gives", f":orange[**Key** {key}]: the weights it gets"
+    what = f"its {WORDS[stage]} with every"
+    return f":blue[**Query** {query}]: {what} key", f":orange[**Key** {key}]: {what} query"
+
+
+def keep(name: str) -> Callable[[tuple[int, ...]], None]:
+    """What a pick does: it is kept in the address under this name; letting go keeps the last one."""
+
+    def picked(chosen: tuple[int, ...]) -> None:
+        if chosen:
+            set_tokens(name, chosen)
+
+    return picked
+
+
+def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick, **drawn) -> None:
+    """Every stage of the query's row as a small picture, in the order they are computed."""
+    shown = ["raw", "scaled", *(s for s in ("biased", "masked") if s in maps), "weights", "cosine"]
+    row = st.container(horizontal=True, gap="medium")
+    for stage in shown:
+        with row.container(width=330):  # four in a row on a wide screen, two and two on a narrow one
+            st.markdown(f"**{name_of(stage)}**")
+            views.picture_view(f"stage:{stage}", picture="picture", maps=f"pairs:{stage}", tokens=tokens, height=260,
+                               label=f"{name_of(stage)} of the query with every key", drop_prefix=False, network=True,
+                               on_pick=on_pick, **drawn)  # fmt: skip
+            st.caption(SAYS[stage])
+
+
+def pair_bars(found: Pair) -> None:
+    """Query, key and their product, number by number."""
+    agree = [colour("value" if p > 0 else "muted", dark()) for p in found.product]
+    figure = stacked_bars({"Query": found.query, "Key": found.key, "Query × key": found.product},
+                          colours={"Query": "query", "Key": "key", "Query × key": agree}, shared=("Query", "Key"),
+                          dark=dark(), height=390)  # fmt: skip
+    alt = f"Query, key and product over {len(found.query)} dimensions; the products sum to {found.dot:.3g}"
+    plot(figure, "products", alt=alt)
+
+
+def pair_steps(call: AttentionCall, head: int, query: int, key: int) -> Pair:
+    """How one dot product becomes one weight, line by line."""
+    found = pair(call, head, query, key)
+    q, k = (f"\\textcolor{{{colour(role, dark())}}}{{{letter}}}" for role, letter in (("query", "q"), ("key", "k")))
+    dim, share = len(found.query), f"{found.weight:.2%}".replace("%", "\\,\\%")
+    times = f"/\\sqrt{{{dim}}}" if np.isclose(found.scale, dim**-0.5) else f"\\times {in_tex(found.scale)}"
+    st.latex(f"{q}\\cdot{k} = \\textstyle\\sum_i {q}_i\\,{k}_i = {in_tex(found.dot)}")
+    st.latex(f"{q}\\cdot{k}\\,{times} = {in_tex(found.scaled)}")
+    if call.biases:
+        added = found.biased - found.scaled
+        st.latex(f"{in_tex(found.scaled)} {in_tex(added, '+')}\\;\\text{{(position)}} = {in_tex(found.biased)}")
+    masked, weight = found.score == float("-inf"), "\\text{weight}"
+    if masked:
+        st.caption("This key is masked: the query may not look at it, so its score becomes minus infinity.")
+    elif found.plain:  # no other normaliser, no sink, no heads that talk, and numbers that can be written out
+        above, below = in_tex(np.exp(found.score)), in_tex(found.total)
+        weight = f"\\frac{{e^{{{in_tex(found.score)}}}}}{{\\sum_j e^{{s_j}}}} = \\frac{{{above}}}{{{below}}}"
+    st.latex(f"{weight} = {share}")
+    st.latex(f"\\cos({q},{k}) = \\frac{{{in_tex(found.dot)}}}{{{in_tex(np.linalg.norm(found.query))} \\times "
+             f"{in_tex(np.linalg.norm(found.key))}}} = {in_tex(found.cosine)}")  # fmt: skip
+    if not masked:
+        may = "" if found.open == len(call.keys) else " that it may look at"
+        st.caption(f"Of {found.open} keys{may} this one is number {found.place} for this query.")
+    return found
+
+
+def in_tex(number: float | np.floating, sign: Literal["-", "+"] = "-") -> str:
+    """Three digits of a number as one writes it in a formula: 2,010 and 1.2 x 10^7, not 2.01e+03; "+" to add it."""
+    short = f"{number:{sign}.3g}"
+    mantissa, _, exponent = short.partition("e")
+    if not exponent:
+        return short
+    if 0 < int(exponent) < 6:
+        return f"{float(short):{sign},.0f}".replace(",", "{,}")
+    return f"{mantissa} \\times 10^{{{int(exponent)}}}"
+
+
+def whole_map(
+    call: AttentionCall, head: int, maps: dict[str, np.ndarray], stage: str, query: int, key: int, *, height: int,
+    **drawn: Any,
+) -> None:  # fmt: skip
+    """All queries and all keys as a matrix that can be turned, and beside it how much lengths matter."""
+    matrix, off = st.columns([1.3, 1], gap="medium")
+    with matrix:
+        turn = one_of("Picture", list(TURNED), default="Rows are queries", key="picture")
+        views.matrix_view("matrix", maps=f"pairs:{stage}", tokens=(query,), transposed=TURNED[turn], height=height,
+                          on_pick=keep("token"), label=f"{name_of(stage)} of one head", **drawn)  # fmt: skip
+        st.caption(TURN_SAYS[TURNED[turn]])
+    with off:
+        st.markdown("**Dot product against cosine**, one point per key of this query")
+        lengths_plot(call, head, query, key)
+        st.caption("Keys of one length would lie on a straight line; a longer key lies farther from zero than it.")
+
+
+def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
+    """Dot product against cosine, one point per key: what lies off the line is a long or a short key."""
+    scaled = call.scores([head], [query], "scaled")[0, 0].float().numpy()
+    points = np.stack([cosines(call, head)[query], scaled], -1)
+    names = token_names(call.keys)
+    figure = scatter(points, colours=lengths(call, head)[1], value="length of key", names=names, chosen=(key,), size=6,
+                     x_title="Cosine", y_title="Scaled dot product", square=False, dark=dark(), height=380)  # fmt: skip
+    plot(figure, "lengths", alt="Scaled dot product against cosine, one point per key, coloured by the key's length")
+
+
+def joint_plane(visit: Subject, layer: int, head: int, query: int, key: int) -> None:
+    """All queries and keys of a head in one plane, and beside it what their colours mean."""
+    plane, legend = st.columns([1.9, 1], gap="medium")
+    tokens = visit.sample.tokens["main"]
+    with legend:
+        method = one_of("Map", ["PCA", "t-SNE"], default="PCA", key="map")
+        paint = one_of("Coloured by", ["Position", "Pixels", "Kind"], default="Position", key="paint")
+        colours = token_colours(visit, paint)
+        if colours is not None:
+            views.send_colours("pairs:colours", colours[None], titles=[f"Colours by {paint.lower()}"], keys=tokens)
+            views.colour_view("joint colours", colours="pairs:colours", tokens=(query,), height=240,
+                              label=f"The colour of every patch in the plane, by {paint.lower()}")  # fmt: skip
+    call = visit.trace.calls[layer]
+    points = np.concatenate(joint_points(visit.model.digest, visit.sample.digest, layer, head, method, call))
+    names = [f"{kind}, {token_name(tokens, i)}" for kind in ("query", "key") for i in range(len(tokens))]
+    figure = scatter(points, names=names, dark=dark(), height=520, square=method == "PCA", size=9,
+                     colours=None if colours is None else np.concatenate([colours, colours]),
+                     groups=["query"] * len(tokens) + ["key"] * len(tokens), chosen=(query, len(tokens) + key),
+                     group_colours={"query": "query", "key": "key"} if colours is None else None)  # fmt: skip
+    with plane:
+        plot(figure, "joint", alt=f"Queries and keys of one head in a plane by {method}, coloured by {paint.lower()}")
+
+
+def token_colours(visit: Subject, paint: str) -> np.ndarray | None:
+    """A colour per token, by where it lies or by its mean pixel; None where query and key alone are told apart."""
+    tokens = visit.sample.tokens["main"]
+    if paint == "Kind":
+        return None
+    return position_colours(tokens) if paint == "Position" else pixel_colours(np.asarray(visit.sample.image), tokens)
+
+
+@st.cache_data(max_entries=64, show_spinner="Placing queries and keys in one plane")
+def joint_points(model_digest: str, sample_digest: str, layer: int, head: int, method: str, _call: AttentionCall):
+    """Queries and keys of a head in the plane."""
+    return joint_map(_call.query[head], _call.key[_call.kv_heads_of([head])[0]], method)
+
+
+def row_table(tokens: Tokens, maps: dict[str, np.ndarray], query: int) -> tuple[list[str], list[list]]:
+    """Every stage of one query's row, for a CSV."""
+    names = token_names(tokens)
+    return ["key", *maps], [[name, *(float(m[query, i]) for m in maps.values())] for i, name in enumerate(names)]

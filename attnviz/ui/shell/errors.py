@@ -1,0 +1,62 @@
+"""Where an error becomes a calm sentence. Nothing else in the app catches what it does not understand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Literal
+
+import streamlit as st
+
+from attnviz.models import DamagedFile
+from attnviz.training.track import out_of_memory
+from attnviz.types import NoTokenMap, UnsupportedMask
+from attnviz.ui.core.cache import Busy
+from attnviz.ui.inputs.uploads import BadImage
+
+CALM = (DamagedFile, BadImage, UnsupportedMask, Busy)  # errors whose message is for the visitor
+NO_MEMORY = "There was not enough memory for this. Try again in a moment, or open the smaller model."
+WRONG = "Something went wrong on our side; it has been logged. Reload the page to start again."
+ELSE = "Choose another model in the sidebar, or see what this one has on the Compare page."
+Tone = Literal["info", "calm", "wrong"]
+log = logging.getLogger("attnviz")
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Run a page body: what a visitor or a damaged file caused is said in a sentence, a bug is logged."""
+    try:
+        yield
+    except Exception as error:
+        say(*told(error))
+
+
+def told(error: Exception) -> tuple[Tone, str]:
+    """What a visitor is told of an error; what nobody foresaw is logged."""
+    if isinstance(error, NoTokenMap):
+        return "info", f"This page has no true picture of this model. The reason: {str(error).rstrip('.')}. {ELSE}"
+    if isinstance(error, CALM):
+        return "calm", str(error)
+    log.error("a page failed", exc_info=error)
+    return "wrong", NO_MEMORY if out_of_memory(error) else WRONG
+
+
+def say(tone: Tone, sentence: str) -> None:
+    """Show a sentence about something that went wrong."""
+    if tone == "info":
+        st.info(sentence)
+    else:
+        st.error(sentence, icon=":material/info:" if tone == "calm" else None)
+
+
+def fragment(body: Callable[..., Any], run_every: float | None = None) -> Callable[..., Any]:
+    """A part of a page that runs again by itself, under the same guard: `@ui.fragment`; also every so many seconds."""
+
+    @wraps(body)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        with guard():
+            return body(*args, **kwargs)
+
+    return st.fragment(guarded, run_every=run_every)

@@ -1,0 +1,85 @@
+"""What a race on the Train page is to be: the choices, and how they return with a race that has begun."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from attnviz.attention import OPTIONS, POSITIONS, VARIANTS
+from attnviz.training import live
+from attnviz.ui.core.state import go, keep_inside, one_of, whole_number
+from attnviz.ui.widgets.options import choose_options
+
+RACE = "attnviz:race"  # session key: what this visitor trains
+BEFORE, BACK = "attnviz:train:before", "attnviz:train:back"  # session keys: the page before; whether it was another one
+NOBODY, PLAIN = "nobody", "the same without options"
+EPOCHS = (5, 10, 20, 40)
+HELP = {
+    "variant": "The kind of attention in every layer; all else is the same network.",
+    "rival": "A second network beside it: same seed, same pictures in the same order, same optimiser, same steps. "
+    "Options do not change it.",
+    "positions": "How the network is told where a patch lies.",
+    "epochs": "How often nearly every picture is seen.",
+    "seed": "Where the random numbers start: first parameters, order and changes of the pictures.",
+}
+
+
+def title_of(variant: str) -> str:
+    """What a variant is called on screen."""
+    return VARIANTS[variant].title if variant in VARIANTS else variant
+
+
+def choose() -> live.Plan:
+    """What the next race is to be; every choice is in the URL."""
+    row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    keep_inside("variant", VARIANTS)
+    variant = row.selectbox("Train", list(VARIANTS), key="variant", bind="query-params", format_func=title_of,
+                            help=HELP["variant"], width=230)  # fmt: skip
+    with row:
+        options = choose_options(variant)
+    itself = [PLAIN] if options else []
+    rivals = [NOBODY, *itself, *(name for name in VARIANTS if name != variant)]
+    keep_inside("rival", rivals)
+    rival = row.selectbox("Against", rivals, key="rival", bind="query-params", format_func=title_of,
+                          help=HELP["rival"], width=230)  # fmt: skip
+    keep_inside("places", POSITIONS)
+    positions = row.selectbox("Positions", list(POSITIONS), key="places", bind="query-params", width=230,
+                              format_func=lambda name: POSITIONS[name].title, help=HELP["positions"])  # fmt: skip
+    keep_inside("epochs", EPOCHS)
+    epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=row, help=HELP["epochs"])
+    seed = whole_number("Seed", 999, key="seed", where=row, help=HELP["seed"], width=120)
+    others = {NOBODY: (), PLAIN: (variant,)}.get(rival, (rival,))
+    return live.Plan((variant, *others), epochs, seed, positions, options)
+
+
+def choices_of(plan: live.Plan) -> dict[str, object]:
+    """The choices that ask for a plan, by their names in the URL."""
+    first, *others = plan.variants
+    rival = others[0] if others else NOBODY
+    values = {name: option.plain for name, option in OPTIONS.items()} | dict(plan.options)
+    options = {name: OPTIONS[name].values[value] for name, value in values.items()}
+    return {"variant": first, "rival": PLAIN if rival == first else rival, **options,
+            "places": plan.positions, "epochs": plan.epochs, "seed": plan.seed}  # fmt: skip
+
+
+def chosen() -> live.Plan:
+    """What the choices ask for; whoever comes back to a race that has begun finds those it was begun with.
+
+    Streamlit leaves an address without choices behind with every change of page, where the browser's back button leads,
+    and in the run after that button it lets the address have the last word: so the page is run once more.
+    """
+    race, back = st.session_state.get(RACE), st.session_state.pop(BACK, False)
+    if not back or race is None or race.fresh:
+        return choose()
+    go(**choices_of(race.plan))
+    plan = choose()
+    if plan != race.plan and back != "again":
+        st.session_state[BACK] = "again"
+        st.rerun()
+    return plan
+
+
+def arrive(page: str) -> None:
+    """On every run of every page: note when the visitor comes to Train from another one."""
+    if page == "train" and st.session_state.get(BEFORE, page) != page:
+        st.session_state[BACK] = True
+    st.session_state[BEFORE] = page

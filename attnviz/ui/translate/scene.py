@@ -1,0 +1,238 @@
+"""What the Translate page is about: a sentence, two networks that translate it, what they wrote, the step shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+import torch
+
+from attnviz.models import TranslationModel, load_translator
+from attnviz.models.beam import Beam
+from attnviz.types import Sample, Tokens, Trace
+from attnviz.ui.core.cache import core, traces
+from attnviz.ui.core.sized_cache import Shelf
+from attnviz.ui.core.state import buttons, chosen_token, go, plain, set_tokens
+from attnviz.ui.inputs.sentences import TIRED, WIDE
+from attnviz.ui.widgets.answers import percent
+
+TRANSFORMER, RECURRENT = "translator", "seq2seq"
+SAMPLES = {
+    "too tired": TIRED,
+    "too wide": WIDE,
+    "red shirt": "A man in a red shirt is playing the guitar on the street.",
+    "keys": "I don't know where my keys are.",
+    "she told him": "She told him that she would come back the next day.",
+    "black dogs": "Two black dogs are running through the snow.",
+    "how long": "How long have you been waiting for me?",
+    "if I had": "If I had more time, I would learn to play the piano.",
+}
+LETTERS = 4000  # that may be typed; far more than the networks read
+WIDTHS = (1, 2, 4, 8)  # of the beam
+BEAM = 4  # to begin with
+PACE = 0.7  # seconds between two steps that play by themselves
+PLAYING = "translate:playing"
+
+
+@st.cache_resource(max_entries=4, show_spinner="Opening the translator")
+def translator(name: str) -> TranslationModel:
+    """A shipped translator, on the processor: a sentence is little work. Raises DamagedModel."""
+    return load_translator(name)
+
+
+@st.cache_resource(show_spinner=False)
+def searches() -> Shelf[list[Beam]]:
+    """What beam searches found lately."""
+    return Shelf(entries=512, size=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What one network made of the sentence."""
+
+    model: TranslationModel
+    sample: Sample
+    beam: Beam
+    trace: Trace
+
+    @property
+    def text(self) -> str:
+        """The same in words."""
+        return self.model.text(self.beam.ids)
+
+    @property
+    def tokens(self) -> Tokens:
+        """The pieces that were written, one for each step."""
+        return self.model.named(self.beam.ids, stream=f"{self.model.name}: written")
+
+    @property
+    def chances(self) -> list[float]:
+        """How likely each piece was at its step."""
+        said = self.trace.logits["word"].softmax(-1)
+        return [float(row[piece]) for row, piece in zip(said, self.beam.ids, strict=True)]
+
+
+def sentence() -> str:
+    """The visitor's English, in the URL."""
+    text = st.text_area("English", TIRED, max_chars=LETTERS, key="english", bind="query-params", height=68,
+                        on_change=restart)  # fmt: skip
+    with st.container(horizontal=True, gap="small"):
+        for name, sample in SAMPLES.items():
+            st.button(name, key=f"translate:sample:{name}", help=sample, on_click=use, args=(sample,))
+    return text or ""
+
+
+def use(sample: str) -> None:
+    """Translate a sample."""
+    restart()
+    go(english=sample)
+
+
+def restart() -> None:
+    """Another sentence: forget what was chosen of the last one."""
+    set_tokens("asking", ())
+    restart_search()
+
+
+def restart_search() -> None:
+    """Another search: its best translation is shown, all of it."""
+    set_tokens("choice", ())
+    restart_steps()
+
+
+def restart_steps() -> None:
+    """Another translation: all of it is shown."""
+    set_tokens("written", ())
+    set_tokens("at", ())
+    st.session_state[PLAYING] = False
+
+
+def found(name: str, sample: Sample, width: int) -> tuple[Beam, ...]:
+    """What a search of this width finds, the best first. Raises DamagedModel, Busy."""
+    model = translator(name)
+
+    def search() -> list[Beam]:
+        with st.spinner("Translating"), core():
+            return model.beams(sample, width)
+
+    return tuple(searches().get((model.digest, sample.digest, str(width)), search))
+
+
+def written(name: str, sample: Sample, beam: Beam) -> Written:
+    """One translation and everything computed for it. Raises DamagedModel, Busy."""
+    model = translator(name)
+
+    def trace() -> Trace:
+        with core(), torch.no_grad():
+            return model.trace(sample, beam.ids)
+
+    return Written(model, sample, beam, traces().get((model.digest, sample.digest, repr(beam.ids)), trace))
+
+
+def recurrent(sample: Sample, width: int) -> Written:
+    """The best translation of the recurrent network, which reads the same pieces. Raises DamagedModel, Busy."""
+    return written(RECURRENT, sample, found(RECURRENT, sample, width)[0])
+
+
+def remarks(sample: Sample, model: TranslationModel) -> list[str]:
+    """What was not read, and what is longer than anything the network has learned from."""
+    said, count = [], len(sample.inputs["source"])
+    if sample.cut:
+        last = plain(sample.text.split()[-1][-30:])
+        words = len(sample.cut.split())
+        said.append(f"The network reads {model.config.longest} pieces: up to “{last}”. The {words:,} words after it "
+                    "were left out.")  # fmt: skip
+    longest = model.facts.get("longest")
+    if longest and count > longest:
+        said.append(f"This text has {count} pieces. The network learned from sentences of at most {longest}, so expect "
+                    "little of a longer one: give it sentence by sentence.")  # fmt: skip
+    return said
+
+
+# The step ------------------------------------------------------------------------------------------------------------
+def playing() -> bool:
+    """Whether steps follow each other by themselves."""
+    return bool(st.session_state.get(PLAYING))
+
+
+def step_choice(here: Written) -> int:
+    """How many pieces are written so far: a slider, buttons, or by itself; all of them to begin with."""
+    count, key = len(here.beam.ids), "translate:written"
+    now = written_so_far(count)
+    if playing():
+        move(now + 1)
+        now = written_so_far(count)
+        if now == count:
+            st.session_state[PLAYING] = False
+            st.rerun()  # the whole page, so that the clock stops
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if count > 1:
+            st.session_state[key] = now  # a link, the slider and another sentence all go through one choice
+            st.slider("Pieces written", 1, count, key=key, on_change=lambda: move(st.session_state[key]))
+        st.button("Back", icon=":material/arrow_back:", disabled=now == 1, on_click=move, args=(now - 1,))
+        st.button("On", icon=":material/arrow_forward:", disabled=now == count, on_click=move, args=(now + 1,))
+        on, begin = playing(), 1 if now == count else now
+        pressed = st.button("Pause" if on else "Play", icon=":material/pause:" if on else ":material/play_arrow:",
+                            disabled=count == 1, on_click=play, args=(begin, not on), key="translate:play")  # fmt: skip
+    if pressed:
+        st.rerun()  # the whole page, so that the clock starts or stops
+    return now
+
+
+def written_so_far(count: int) -> int:
+    """How many of so many pieces are written, in the URL."""
+    return max(1, chosen_token("written", count + 1, count))
+
+
+def move(step: int) -> None:
+    """Show another step; its last piece is looked at, not the one that was picked."""
+    set_tokens("written", (step,))
+    set_tokens("at", ())
+
+
+def play(step: int, on: bool) -> None:
+    """Start from a step, or stop there."""
+    move(step)
+    st.session_state[PLAYING] = on
+
+
+def piece_choice(here: Written, step: int) -> int:
+    """The written piece that is looked at: the picked one, else the last, or one in the middle when all is written."""
+    count = len(here.beam.ids)
+    return chosen_token("at", step, step - 1 if step < count else count // 2)
+
+
+def pick(tokens: Sequence[int]) -> None:
+    """Look at a piece; letting go looks at the last one."""
+    set_tokens("at", tokens[-1:])
+
+
+def beam_choice() -> int:
+    """How many translations are kept while searching."""
+    return WIDTHS[buttons("Beam width", WIDTHS, "beam", at=WIDTHS.index(BEAM), on_change=restart_search)]
+
+
+def alternative(model: TranslationModel, beams: Sequence[Beam]) -> Beam:
+    """One of the translations the search has found; the best to begin with."""
+    at, key = chosen_token("choice", len(beams)), "translate:choice"
+    texts = [plain(model.text(beam.ids)) or "*nothing*" for beam in beams]
+    captions = [f"probability {likely(beam.total)}, score {beam.score:.2f}".replace("-", "−") for beam in beams]
+
+    def choose() -> None:
+        restart_steps()
+        set_tokens("choice", [st.session_state[key]])
+
+    st.session_state[key] = at  # a link, the radio and another sentence all go through one choice
+    st.radio("Translations found", range(len(beams)), format_func=texts.__getitem__, captions=captions, key=key,
+             on_change=choose)  # fmt: skip
+    return beams[at]
+
+
+def likely(total: float) -> str:
+    """A log-probability in words: as a share, or as one in so many where it is small."""
+    share = math.exp(total)
+    if share < 1e-9:
+        return "less than 1 in a billion"
+    return percent(share) if share >= 1e-3 - 1e-9 else f"1 in {round(1 / share):,}"

@@ -1,0 +1,62 @@
+"""What pages show in common: charts, exact numbers to download, the picture for the views."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from attnviz import views
+from attnviz.ui.inputs.image_run import Visit
+
+Row = Callable[[], tuple[Sequence[str], Iterable[Sequence[Any]]]]
+
+
+def dark() -> bool:
+    """Whether the visitor sees the dark theme."""
+    return st.context.theme.type == "dark"
+
+
+def plot(figure: Any, key: str, *, alt: str | None = None) -> None:
+    """Show a plotly figure as it was themed by plots; `alt` says what is seen."""
+    config = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
+    st.plotly_chart(figure, theme=None, key=key, alt=alt, config=config)
+
+
+def share_picture(visit: Visit, slot: str = "picture") -> None:
+    """Send the visitor's picture, and the small one the network sees, to the views on this page."""
+    sample, picture = visit.sample, visit.picture
+    crop = sample.crop or (0, 0, *picture.size)
+    views.send_picture(slot, picture, sample.image or picture, crop, sample.tokens["main"])
+
+
+def downloads(maps: Callable[[], dict[str, np.ndarray]], row: Row | None, name: str) -> None:
+    """Buttons for the exact numbers: NPZ of the maps, CSV of one row. The files are made on click."""
+    with st.container(horizontal=True):
+        st.download_button(
+            "Maps as NPZ", lambda: npz(maps()), f"{name}.npz", "application/octet-stream",
+            key=f"{name}:npz", on_click="ignore", icon=":material/download:", type="tertiary",
+        )  # fmt: skip
+        if row is not None:
+            st.download_button(
+                "This row as CSV", lambda: table(*row()), f"{name}.csv", "text/csv",
+                key=f"{name}:csv", on_click="ignore", icon=":material/download:", type="tertiary",
+            )  # fmt: skip
+
+
+def npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """Named arrays as one compressed NPZ file."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **{name: np.asarray(array) for name, array in arrays.items()})
+    return file.getvalue()
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """A table as CSV, with the byte order mark without which Excel reads "…ing" as something else."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    return file.getvalue().encode("utf-8-sig")

@@ -1,0 +1,153 @@
+"""What a model of texts makes of one: praise, parts of speech, hidden and next words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import streamlit as st
+
+from attnviz.measures.words import grouping
+from attnviz.models import TextModel
+from attnviz.models.subwords import BOS, CLS, MASK, SEP, SPECIAL
+from attnviz.models.text import WORD
+from attnviz.types import Trace
+from attnviz.ui.core.cache import forward
+from attnviz.ui.core.state import plain
+from attnviz.ui.inputs.text_run import Reading
+from attnviz.ui.widgets.answers import percent
+
+NAMES = {  # parts of speech, written out
+    "ADJ": "adjective", "ADP": "preposition", "ADV": "adverb", "AUX": "auxiliary", "CCONJ": "conjunction",
+    "DET": "determiner", "INTJ": "interjection", "NOUN": "noun", "NUM": "number", "PART": "particle", "PRON": "pronoun",
+    "PROPN": "name", "PUNCT": "punctuation", "SCONJ": "subordinator", "SYM": "symbol", "VERB": "verb", "X": "other",
+}  # fmt: skip
+Guess = tuple[str, float]  # a piece and its probability
+
+
+def likeliest(model: TextModel, trace: Trace, row: int, count: int = 5) -> list[Guess]:
+    """The likeliest pieces at (or, for a decoder, after) one token; special pieces are no answer."""
+    scores = trace.logits[WORD][row].float().clone()
+    scores[[SPECIAL.index(name) for name in ("[PAD]", "[BOS]", "[CLS]", "[SEP]", "[MASK]")]] = float("-inf")
+    best = scores.softmax(-1).topk(count)
+    return [(model.subwords.label(int(i)), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
+
+
+def hidden_guesses(about: Reading, token: int, count: int = 5) -> list[Guess]:
+    """What the encoder expects in the place of one token, which is hidden from it."""
+    ids = about.sample.inputs["main"].clone()
+    ids[token] = MASK
+    sample = replace(about.sample, inputs={"main": ids}, digest=f"{about.sample.digest}:{token}")
+    return likeliest(about.model, forward(about.name, sample), token, count)
+
+
+def bars(guesses: Sequence[Guess]) -> None:
+    """Pieces with their probabilities."""
+    for name, probability in guesses:
+        st.progress(probability, f"{plain(name)} · {percent(probability)}")
+
+
+def answers(about: Reading, token: int) -> None:
+    """Everything the model says of the text and of one token."""
+    if about.model.config.causal:
+        decoder_answers(about, token)
+        return
+    logits = about.trace.logits
+    if "sentiment" in logits:
+        share = praise(about.trace)
+        st.progress(share, f"Praise {percent(share)} · blame {percent(1 - share)}")
+        st.caption(f"How much it reads like praise, as a review of a film would; read from {read_from(about.model)}.")
+    label = plain(about.sample.tokens["main"].labels[token])
+    if int(about.sample.inputs["main"][token]) in (CLS, SEP, BOS):
+        st.caption(f"{label} is a special token. Pick a word to see what the model makes of it.")
+        return
+    if word := tag_words(about.model, about.trace, token):
+        st.markdown(f"{word}.")
+    if WORD in logits:
+        st.markdown(f"With **{label}** hidden, the model expects in its place:")
+        bars(hidden_guesses(about, token))
+
+
+def praise(trace: Trace) -> float:
+    """How much a text reads like praise, from 0 to 1."""
+    return float(trace.logits["sentiment"][0].float().softmax(-1)[1])
+
+
+def sentiment(trace: Trace) -> tuple[str, float]:
+    """Praise or blame, and how sure that is."""
+    share = praise(trace)
+    return ("praise", share) if share >= 0.5 else ("blame", 1 - share)
+
+
+def tag_words(model: TextModel, trace: Trace, token: int) -> str:
+    """Which part of speech the word of a token is; empty for special tokens, and where that was not learned.
+
+    It is read from the first piece of the word, as the network learned it.
+    """
+    tokens = trace.calls[0].queries
+    if "tag" not in trace.logits or tokens.words is None or tokens.words[token] < 0:
+        return ""
+    whole = grouping(tokens, whole_words=True)
+    at = whole.shown(token) or 0
+    probabilities = trace.logits["tag"][whole.first(at)].float().softmax(-1)
+    best = int(probabilities.argmax())
+    tag = model.labels("tag")[best]
+    said = f"{article(NAMES[tag])} ({tag}, {percent(float(probabilities[best]))})"
+    return f"**{plain(whole.tokens.labels[at])}** is {said}"
+
+
+def decoder_answers(about: Reading, token: int) -> None:
+    """What comes next, after the whole text and after one token."""
+    tokens = about.sample.tokens["main"]
+    last = len(tokens) - 1
+    st.markdown("After the whole text, the model expects next:")
+    bars(likeliest(about.model, about.trace, last))
+    if token != last:
+        st.markdown(f"After **{plain(tokens.labels[token])}** it expected:")
+        bars(likeliest(about.model, about.trace, token, 3))
+
+
+def article(noun: str) -> str:
+    """A noun with its article."""
+    if noun in ("punctuation", "other"):
+        return noun
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def answer_words(about: Reading) -> str:
+    """What the model says, and where its answer is read from, in a sentence."""
+    tokens = about.sample.tokens["main"]
+    if about.model.config.causal:
+        (name, probability), *_ = likeliest(about.model, about.trace, len(tokens) - 1, 1)
+        said = f"After **{plain(tokens.labels[-1])}** the model expects **{plain(name)}** ({percent(probability)})."
+        return f"{said} The last token says so."
+    said, how_sure = sentiment(about.trace)
+    return f"The model takes this for **{said}** ({percent(how_sure)}), read from {read_from(about.model)}."
+
+
+def read_from(model: TextModel) -> str:
+    """What an answer about the whole text is read from."""
+    return "CLS" if model.config.pooling == "cls" else "the mean of all tokens"
+
+
+def record(model: TextModel) -> str:
+    """How well the model does on text it has never seen, in words; empty where nobody has measured it."""
+    facts = model.facts
+    if {"upos", "top1"} <= facts.keys():
+        return (f"On text it had never seen: praise or blame of {facts['held_out']:,} sentences about films right for "
+                f"{facts['top1']} %; the part of speech of {facts['words_held_out']:,} words for "
+                f"{facts['upos']} %.")  # fmt: skip
+    if "sst2" in facts:
+        layer, head = facts["syntax"]
+        parts = (
+            f"praise or blame of {facts['sst2_held_out']:,} sentences about films right for {facts['sst2']} %",
+            f"the part of speech of {facts['words_held_out']:,} words for {facts['upos']} %",
+            f"the word each depends on, by layer {layer + 1}, head {head + 1} alone, for {facts['uas']} %",
+            f"a hidden piece for {facts['masked1']} %, among five guesses for {facts['masked5']} %",
+        )
+        return f"On text it had never seen: {'; '.join(parts)}."
+    if "perplexity_piece" in facts:
+        unsure = f"as unsure, at each piece, as among {facts['perplexity_piece']:.0f} equally likely ones"
+        pairs = f"of two sentences of which one is bad English it finds the good one likelier in {facts['blimp']} %"
+        return f"On stories it had never read it is {unsure}; {pairs} of {facts['blimp_pairs']:,} pairs."
+    return ""
