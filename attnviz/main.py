@@ -5,8 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.shell import addresses, reconnect, warmup
-from attnviz.ui.train import runs
+from attnviz.ui.shell import addresses, reconnect, training_status, warmup
 
 PAGES = {  # file in pages/ and address: title, icon, what it shows
     "start": ("Start", "home", "A picture, what the model thinks of it, and where it looks"),
@@ -39,7 +38,7 @@ addresses.say_redirected(page.title)
 ui.say_what_failed()
 with ui.guard():
     ui.sidebar()
-    runs.beat(page.url_path)
+    training_status.beat(page.url_path)
     page.run()
 warmup.set_modules_aside()
 views.mount()  # last, since it is invisible and would push the page down

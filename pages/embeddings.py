@@ -3,6 +3,7 @@
 import streamlit as st
 
 from attnviz import plots, ui, views
+from attnviz.ui.core.recorded import middle
 from attnviz.ui.embeddings import image
 from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets.display import network_choice
@@ -73,7 +74,7 @@ def alike(token: int) -> None:
 @ui.fragment
 def body() -> None:
     """Everything that follows the chosen patch."""
-    token = ui.chosen_token("token", len(tokens), image.middle(tokens))
+    token = ui.chosen_token("token", len(tokens), middle(tokens))
     patch = image.patch_of(visit, token)
     left, right = st.columns([3, 2], gap="large")
     with left:

@@ -5,12 +5,11 @@ from typing import Any
 import streamlit as st
 
 from attnviz import ui, views
+from attnviz.ui.core.recorded import middle
 from attnviz.ui.heads import charts, overview
-from attnviz.ui.shell.prose import section
 
 visit = ui.visit()
 calls, tokens, side = visit.trace.calls, visit.sample.tokens["main"], visit.model.config.patch
-middle = overview.middle(tokens)
 
 ui.header("heads")
 ui.share_picture(visit)
@@ -33,7 +32,7 @@ def page() -> None:
         several = st.toggle("Pick several", key="several", bind="query-params", help=overview.WHY_SEVERAL)
         look = ui.display()
     table = overview.measured(visit)
-    chosen = ui.chosen_tokens("token", len(tokens), (middle,))[0 if several else -1 :]
+    chosen = ui.chosen_tokens("token", len(tokens), (middle(tokens),))[0 if several else -1 :]
     drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours}
     slot, index = overview.send_opened(visit, layer, head, leave_out=look.drop_prefix)
     opened = f"{ui.call_names(visit.trace)[layer]}, {ui.head_name(head).lower()}"
@@ -79,13 +78,7 @@ def page() -> None:
             st.markdown("**Most weight:** the keys that add most in the same row")
         overview.strongest(row, ui.token_names(calls[layer].keys), shares=calls[layer].rule.stochastic)
 
-    if table:
-        section("heads", "What the heads do, layer by layer")
-        over, count = charts.over_choice(visit)
-        charts.depth_charts(visit, over, layer, head, count)
-        on = charts.pictures(count)
-        st.caption(f"One dot per head, {on}; the line is their mean, the ring the opened head.")
-        charts.head_table(visit, over, measure)
+    charts.depth_section(visit, table, layer, head, measure)
     ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
                  lambda: overview.exact_table(calls[layer], head, chosen), f"heads-{visit.source}")  # fmt: skip
 

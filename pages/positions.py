@@ -3,7 +3,7 @@
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.embeddings.image import grid_of, middle
+from attnviz.ui.core.recorded import grid_of, middle
 from attnviz.ui.positions import image, schemes
 from attnviz.ui.shell.prose import section
 

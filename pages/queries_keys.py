@@ -5,13 +5,12 @@ from typing import Any
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.heads import overview
+from attnviz.ui.core.recorded import middle
 from attnviz.ui.queries_keys import pairs
 from attnviz.ui.shell.prose import section
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
-middle = overview.middle(tokens)
 
 ui.header("queries_keys")
 ui.share_picture(visit)
@@ -24,7 +23,7 @@ def page() -> None:
         head = ui.head_choice(call)
         maps = pairs.maps_of(call, head)
         stage, look = pairs.stage_choice(maps), ui.display()
-    query = ui.chosen_token("token", len(tokens), middle)
+    query = ui.chosen_token("token", len(tokens), middle(tokens))
     key = ui.chosen_token("key", len(tokens), pairs.strongest(maps["weights"], query, tokens.prefix))
     pairs.send_stages(call, maps)
     received = pairs.send_received(call, maps, stage)

@@ -3,7 +3,8 @@
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.heads import overview
+from attnviz.ui.core.recorded import middle
+from attnviz.ui.widgets import mean_map
 from attnviz.ui.widgets.display import kind_words, network_choice
 
 ui.header("start")
@@ -24,9 +25,9 @@ with picture:
 with below:
     network = network_choice()
 with view:
-    picked = ui.chosen_tokens("token", len(tokens), (0 if tokens.prefix else overview.middle(tokens),))
+    picked = ui.chosen_tokens("token", len(tokens), (0 if tokens.prefix else middle(tokens),))
     ui.share_picture(visit)
-    title, maps, reason = overview.send_mean(visit)
+    title, maps, reason = mean_map.send_mean(visit)
     views.picture_view(
         "start:view", picture="picture", maps=maps, tokens=picked, label=title, height=480, overlay=0.6,
         network=network, on_pick=lambda chosen: ui.set_tokens("token", chosen),

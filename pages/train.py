@@ -3,6 +3,7 @@
 import streamlit as st
 
 from attnviz import ui
+from attnviz.ui.shell import training_status
 from attnviz.ui.shell.prose import section
 from attnviz.ui.train import choices, runs
 
@@ -15,7 +16,7 @@ active = race.active
 
 
 def body() -> None:
-    runs.status(race, runs.track().look(race))
+    runs.status(race, training_status.track().look(race))
     if race.lanes:
         runs.curves(race)
         replay()
@@ -34,7 +35,7 @@ def replay() -> None:
             runs.lane_view(race, number, epoch, digit, look)
 
 
-ui.fragment(body, run_every=runs.EVERY if active else None)()
+ui.fragment(body, run_every=training_status.EVERY if active else None)()
 section("train", "How it learns")
 runs.seeds_table()
 ui.footer("train")

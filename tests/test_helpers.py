@@ -17,6 +17,7 @@ from attnviz.models.text import WORD
 from attnviz.types import Tokens, Trace
 from attnviz.ui.compare import numbers
 from attnviz.ui.core import device, state
+from attnviz.ui.core.recorded import middle
 from attnviz.ui.embeddings import image
 from attnviz.ui.generate import writing
 from attnviz.ui.heads import overview
@@ -111,8 +112,8 @@ def test_patches_are_named_by_row_and_column_from_one():
 
 
 def test_a_page_starts_in_the_middle():
-    assert overview.middle(GRID) == image.middle(GRID) == positions_image.patch_at(GRID, 1, 2)
-    assert overview.middle(TEXT) == 2
+    assert middle(GRID) == middle(GRID) == positions_image.patch_at(GRID, 1, 2)
+    assert middle(TEXT) == 2
     assert overview.said(GRID, [7]) == "where row 2, column 2 looks"
     assert overview.said(TEXT, [1]) == "where “a” looks"
     assert overview.said(TEXT, [0]) == "where CLS looks"

@@ -52,7 +52,7 @@ def charts(app: AppTest) -> dict[str, dict[str, list]]:
 
 def race_of(app: AppTest) -> Race:
     """What this visitor trains."""
-    return app.session_state[runs.RACE]
+    return app.session_state[training_status.RACE]
 
 
 def button(app: AppTest, key: str):
@@ -66,7 +66,7 @@ def trained(app: AppTest) -> AppTest:
     for _ in range(1200):
         if not race_of(app).active:
             return app.run()
-        runs.track().look(race_of(app))
+        training_status.track().look(race_of(app))
         time.sleep(0.1)
     raise AssertionError("it did not end")
 
@@ -204,7 +204,7 @@ def test_choices_ask_for_the_plan_they_were_made_of(plan: Plan):
     app, race = opened("start"), Race(plan)
     for lane in race.lanes:
         lane.losses.append(2.3)  # it has begun
-    app.session_state[runs.RACE] = race
+    app.session_state[training_status.RACE] = race
     app.switch_page("../pages/train.py").run()
     assert button(app, "again").label == "Start again"
     assert race_of(app) is race
@@ -217,7 +217,7 @@ def until_step(race: Race) -> None:
 
 
 def test_the_third_is_told_to_wait(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runs.track(), "room", 0)
+    monkeypatch.setattr(training_status.track(), "room", 0)
     app = opened()
     button(app, "race").click().run()
     assert race_of(app).state == "waiting"

@@ -3,10 +3,10 @@
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.heads import text as heads_text
+from attnviz.ui.inputs import treebank
 from attnviz.ui.inputs.sentences import sentences_of
 from attnviz.ui.inputs.text_run import use
-from attnviz.ui.widgets import text_answers, text_display
+from attnviz.ui.widgets import mean_map, text_answers, text_display
 
 SHOWN = 2  # sentences beside each other; the others wait in a popover
 
@@ -22,7 +22,7 @@ with st.container(horizontal=True):
             st.button(text, key=f"sample:{SHOWN + number}", on_click=use, args=(about.name, text), type="tertiary")
     st.button("Look at a picture", icon=":material/image:", on_click=ui.go, kwargs={"model": "vit"})
     with st.popover("A treebank sentence", icon=":material/account_tree:"), ui.guard():
-        for number, text in enumerate(heads_text.treebank()):
+        for number, text in enumerate(treebank.treebank()):
             st.button(text, key=f"treebank:{number}", on_click=use, args=(about.name, text), type="tertiary")
 ui.remarks(about)
 
@@ -30,7 +30,7 @@ text, answer = st.columns([2, 1], gap="large")
 with text:
     look = text_display.look_at(tokens)
     chosen = look.picked(text_display.middle(tokens))
-    title, slot, reason = heads_text.send_mean(about, look)
+    title, slot, reason = mean_map.send_text_mean(about, look)
     if slot is None:
         st.markdown(reason)
     else:

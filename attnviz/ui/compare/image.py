@@ -17,8 +17,8 @@ from attnviz.types import Sample, Tokens
 from attnviz.ui.compare.domain import Ground, Look, Panel, Slot
 from attnviz.ui.compare.maps import grid_name
 from attnviz.ui.core.bench import PICTURES, Bench, Row, accuracy, bench
+from attnviz.ui.core.recorded import middle
 from attnviz.ui.core.state import chosen_tokens, set_tokens
-from attnviz.ui.heads.overview import middle
 from attnviz.ui.inputs.crop import framing
 from attnviz.ui.inputs.image_run import Visit, chosen_picture, prepared
 from attnviz.ui.widgets.answers import best, percent

@@ -19,7 +19,7 @@ from attnviz.ui.compare.costs import SIZES
 from attnviz.ui.compare.domain import Ground
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.device import best_device
-from attnviz.ui.train.runs import watch
+from attnviz.ui.shell.training_status import watch
 
 KEPT = "attnviz:measured"  # session key: (bench, variant, n) -> Row
 LIMITS = {"bytes_limit": 1e9, "seconds_limit": 30}  # a visitor waits, and others want the machine too

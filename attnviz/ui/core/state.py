@@ -15,6 +15,9 @@ from attnviz.types import AttentionCall, Tokens, Trace
 
 SEEN = "attnviz:seen"  # session key: what each parameter of our own said in the URL when we last looked
 PAGE = "attnviz:page"
+BELONGINGS = {  # what is forgotten with a choice of this name: picks of tokens, and whether steps play by themselves
+    "english": ("asking", "choice", "written", "at", "translate:playing"),
+}
 Option = TypeVar("Option")
 
 
@@ -177,3 +180,10 @@ def go(**choices: object) -> None:
     """Make several choices at once, by their names in the URL; for a button's on_click."""
     for name, value in choices.items():
         st.session_state[name] = value
+
+
+def forget_belongings(name: str, since: str = "") -> None:
+    """Forget what was chosen within a choice of this name, because another is made; `since`: from this one on."""
+    belongings = BELONGINGS.get(name, ())
+    for pick in belongings[belongings.index(since) if since else 0 :]:
+        set_tokens(pick, ())

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from attnviz import plots
 from attnviz.measures import embeddings as measures
 from attnviz.models.vit import patchify
-from attnviz.types import Tokens
+from attnviz.ui.core.recorded import grid_of, known
 from attnviz.ui.core.state import layer_name, token_name
 from attnviz.ui.inputs.image_run import Visit
 from attnviz.ui.widgets.output import dark
@@ -82,26 +81,6 @@ def patch_of(visit: Visit, token: int) -> Patch:
         picture = picture[..., None] if picture.ndim == 2 else picture
     content, position = known(visit.trace.content["main"]), known(visit.trace.position["main"])
     return Patch(token_name(tokens, token), picture, pixels, content[token], position[token])
-
-
-def known(tensor: Tensor | None) -> np.ndarray:
-    """A part every vision transformer records, as an array."""
-    if tensor is None:
-        raise ValueError("this model records no content or position vectors")
-    return tensor.detach().cpu().numpy()
-
-
-def grid_of(tokens: Tokens) -> tuple[int, int]:
-    """Rows and columns of the patch grid. Raises ValueError where there is none."""
-    if tokens.grid is None:
-        raise ValueError("these tokens have no patch grid")
-    return tokens.grid
-
-
-def middle(tokens: Tokens) -> int:
-    """The patch in the middle of the picture: a fair one to begin with."""
-    rows, columns = grid_of(tokens)
-    return tokens.prefix + rows // 2 * columns + columns // 2
 
 
 def enlarged(picture: np.ndarray) -> np.ndarray:

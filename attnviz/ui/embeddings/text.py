@@ -15,8 +15,9 @@ from attnviz.measures.words import joined
 from attnviz.models.subwords import SPECIAL
 from attnviz.plots import scatter
 from attnviz.ui.core.cache import open_text_model, trace
+from attnviz.ui.core.recorded import known
 from attnviz.ui.core.state import layer_name, plain
-from attnviz.ui.embeddings.image import CONTENT, POSITION, VECTOR, known, signed
+from attnviz.ui.embeddings.image import CONTENT, POSITION, VECTOR, signed
 from attnviz.ui.inputs.text_run import Reading, prepared_text
 from attnviz.ui.widgets.output import dark
 

@@ -13,6 +13,7 @@ from attnviz.ui.heads.overview import KNOWN, Table, known, measured, measured_ca
 from attnviz.ui.inputs.image_run import prepared
 from attnviz.ui.inputs.model_run import Subject
 from attnviz.ui.inputs.samples import open_sample, samples_of
+from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets.output import dark, plot
 
 
@@ -82,3 +83,14 @@ def head_table(visit: Subject, table: Table, measure: str | None) -> None:
 
     st.dataframe(columns, hide_index=True, height=280, key="head table", column_config=formats, on_select=open_row,
                  selection_mode="single-row")  # fmt: skip
+
+
+def depth_section(visit: Subject, table: Table, layer: int, head: int, measure: str | None) -> None:
+    """What the heads do, layer by layer; nothing where heads have no measures."""
+    if not table:
+        return
+    section("heads", "What the heads do, layer by layer")
+    over, count = over_choice(visit)
+    depth_charts(visit, over, layer, head, count)
+    st.caption(f"One dot per head, {pictures(count)}; the line is their mean, the ring the opened head.")
+    head_table(visit, over, measure)

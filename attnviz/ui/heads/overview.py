@@ -14,7 +14,8 @@ from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.core.state import call_labels, call_names, go, head_name, keep_inside, spoken_name, token_names
 from attnviz.ui.inputs.model_run import Subject
-from attnviz.ui.widgets.display import kind_words, masked_of, mean_of, unit_of
+from attnviz.ui.widgets.display import kind_words, masked_of, unit_of
+from attnviz.ui.widgets.mean_map import signed
 
 ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
 LAYER_CELLS = 2_200_000  # entries of one layer's maps that keep its message below the budget of 2 MB
@@ -57,16 +58,6 @@ def send_layer(visit: Subject, layer: int, slot: str = "", heads: Sequence[int] 
                     masked=masked_of(call))  # fmt: skip
 
 
-def signed(visit: Subject) -> bool:
-    """Whether some entry of some map is below zero. Raises NoTokenMap."""
-    return _signed(visit.model.digest, visit.sample.digest, visit.trace.calls)
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _signed(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> bool:
-    return any(not call.rule.stochastic and bool((call.token_map() < 0).any()) for call in _calls)
-
-
 def send_overview(visit: Subject) -> None:
     """Give the browser every layer exact where they fit together. Raises NoTokenMap where there is no overview."""
     if resident(visit):
@@ -90,18 +81,6 @@ def blocks(
         kept = drop_prefix(maps, prefix)[0] if call.rule.stochastic else maps[..., prefix:]
         found.append(views.block_means(kept.numpy()))
     return np.stack(found)
-
-
-def send_mean(visit: Subject) -> tuple[str, str | None, str]:
-    """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
-    call = visit.trace.calls[-1]
-    mean, reason = mean_of(call)
-    if mean is None:
-        return "Your picture", None, reason
-    title = f"{call_names(visit.trace)[-1]}, mean of {call.heads} heads"
-    views.send_maps("start", mean, titles=[title], keys=call.keys, queries=call.queries, signed=signed(visit),
-                    kind=call.rule.kind, unit=unit_of(call), masked=masked_of(call))  # fmt: skip
-    return title, "start", ""
 
 
 def send_opened(visit: Subject, layer: int, head: int, *, leave_out: bool) -> tuple[str, int]:
@@ -251,12 +230,6 @@ def exact_table(call: AttentionCall, head: int, tokens: Sequence[int]) -> tuple[
 def row_table(row: Row, names: Sequence[str]) -> tuple[list[str], list[list]]:
     """Numbers of every key, for a CSV."""
     return ["key", *row], [[name, *values] for name, *values in zip(names, *row.values(), strict=True)]
-
-
-def middle(tokens: Tokens) -> int:
-    """The patch in the middle of the picture, where a page starts."""
-    rows, columns = tokens.grid or (1, len(tokens) - tokens.prefix)
-    return tokens.prefix + rows // 2 * columns + columns // 2
 
 
 def said(tokens: Tokens, chosen: Sequence[int], *, shares: bool = True) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import streamlit as st
@@ -15,26 +13,16 @@ from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_
 from attnviz.models import TextModel
 from attnviz.models.subwords import first_pieces
 from attnviz.types import AttentionCall
-from attnviz.ui.core import assets
 from attnviz.ui.core.cache import forward, open_text_model
-from attnviz.ui.core.state import call_names, head_name
+from attnviz.ui.core.state import head_name
 from attnviz.ui.heads.overview import Row, Table, place, together
-from attnviz.ui.inputs.samples import FOLDER
 from attnviz.ui.inputs.text_run import Reading, prepared_text
-from attnviz.ui.widgets.display import masked_of, mean_of
+from attnviz.ui.inputs.treebank import treebank
+from attnviz.ui.widgets.display import masked_of
 from attnviz.ui.widgets.text_display import Look, send
 
 VIEWS = ("Lines", "Matrix", "Arcs")
 MOST_TILES = 128  # tokens up to which every head of every layer travels exact
-
-
-@lru_cache(maxsize=1)
-def treebank() -> dict[str, list[tuple[int, int, str, int]]]:
-    """The stored sentences of a treebank: each word with its place, part of speech and head. Raises DamagedFile."""
-    path = FOLDER / "treebank.json"
-    with assets.reading(path):
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return {row["text"]: [(start, stop, part, head) for start, stop, part, head in row["words"]] for row in rows}
 
 
 def parsed(model: TextModel, text: str) -> Parsed | None:
@@ -107,16 +95,6 @@ def even(call: AttentionCall) -> float:
         return 1.0
     rows = real(call.keys).numpy()
     return float(np.log((~hidden).sum(-1)[rows]).mean() / np.log(count)) if rows.any() else 1.0
-
-
-def send_mean(about: Reading, look: Look) -> tuple[str, str | None, str]:
-    """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
-    call = about.trace.calls[-1]
-    mean, reason = mean_of(call)
-    if mean is None:
-        return "Your text", None, reason
-    title = f"{call_names(about.trace)[-1]}, mean of {call.heads} heads"
-    return title, send("start", call, look, [title], mean), ""
 
 
 def slots(about: Reading) -> list[str]:

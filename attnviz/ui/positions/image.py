@@ -13,8 +13,8 @@ from attnviz import plots, views
 from attnviz.attention import POSITIONS
 from attnviz.measures import embeddings as measures
 from attnviz.types import AttentionCall, Tokens, Trace
+from attnviz.ui.core.recorded import grid_of, known
 from attnviz.ui.core.state import head_name, plain, token_name, token_names
-from attnviz.ui.embeddings.image import grid_of, known
 from attnviz.ui.inputs.image_run import Visit
 from attnviz.ui.widgets.answers import class_name
 from attnviz.ui.widgets.display import kind_words, masked_of, unit_of

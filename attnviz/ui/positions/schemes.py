@@ -12,8 +12,8 @@ from attnviz import plots
 from attnviz.attention import POSITIONS
 from attnviz.measures import embeddings as measures
 from attnviz.types import Tokens
+from attnviz.ui.core.recorded import known
 from attnviz.ui.core.state import keep_inside, one_of
-from attnviz.ui.embeddings.image import known
 from attnviz.ui.inputs.image_run import Visit
 from attnviz.ui.widgets.output import dark
 

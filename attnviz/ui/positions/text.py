@@ -15,8 +15,8 @@ from attnviz.attention.distances import alibi_slopes, frequencies, t5_bucket
 from attnviz.measures import embeddings as measures
 from attnviz.models.text import WORD
 from attnviz.types import Tokens, Trace
+from attnviz.ui.core.recorded import known
 from attnviz.ui.core.state import one_of
-from attnviz.ui.embeddings.image import known
 from attnviz.ui.inputs.text_run import Reading
 from attnviz.ui.positions.image import Change
 from attnviz.ui.widgets.output import dark, plot

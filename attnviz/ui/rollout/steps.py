@@ -20,9 +20,9 @@ from attnviz.methods.rollout import Open, factors, held, layers
 from attnviz.plots import bars
 from attnviz.types import Tokens
 from attnviz.ui.core.cache import core
+from attnviz.ui.core.recorded import middle
 from attnviz.ui.core.sized_cache import Shelf
 from attnviz.ui.core.state import chosen_token, go, keep_inside, layer_name, one_of, token_name, worded
-from attnviz.ui.heads.overview import middle
 from attnviz.ui.inputs.model_run import Subject
 from attnviz.ui.widgets.answers import best
 from attnviz.ui.widgets.output import dark, plot

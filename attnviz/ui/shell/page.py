@@ -25,10 +25,9 @@ import streamlit as st
 
 from attnviz.models import DamagedFile
 from attnviz.ui.core import assets
-from attnviz.ui.core.state import go
+from attnviz.ui.core.state import forget_belongings, go
 from attnviz.ui.inputs.sentences import PAIRS
 from attnviz.ui.inputs.text_run import reads_text
-from attnviz.ui.translate.scene import restart
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "text"
 PAGES = Path(__file__).resolve().parents[2] / "pages"
@@ -127,8 +126,8 @@ def follow(choices: dict[str, object]) -> None:
     """Make an experiment's choices. With another text, what belonged to the one before is let go of."""
     if "text" in choices:
         choices = {"second": PAIRS.get(str(choices["text"]), ""), **choices}
-    if "english" in choices:
-        restart()
+    for name in choices:
+        forget_belongings(name)
     go(**choices)
 
 

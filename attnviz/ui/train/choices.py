@@ -7,10 +7,9 @@ import streamlit as st
 from attnviz.attention import OPTIONS, POSITIONS, VARIANTS
 from attnviz.training import live
 from attnviz.ui.core.state import go, keep_inside, one_of, whole_number
+from attnviz.ui.shell.training_status import BACK, RACE
 from attnviz.ui.widgets.options import choose_options
 
-RACE = "attnviz:race"  # session key: what this visitor trains
-BEFORE, BACK = "attnviz:train:before", "attnviz:train:back"  # session keys: the page before; whether it was another one
 NOBODY, PLAIN = "nobody", "the same without options"
 EPOCHS = (5, 10, 20, 40)
 HELP = {
@@ -76,10 +75,3 @@ def chosen() -> live.Plan:
         st.session_state[BACK] = "again"
         st.rerun()
     return plan
-
-
-def arrive(page: str) -> None:
-    """On every run of every page: note when the visitor comes to Train from another one."""
-    if page == "train" and st.session_state.get(BEFORE, page) != page:
-        st.session_state[BACK] = True
-    st.session_state[BEFORE] = page

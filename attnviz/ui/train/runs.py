@@ -13,27 +13,19 @@ from attnviz import views
 from attnviz.plots import lines
 from attnviz.training import digits, live
 from attnviz.training.recipes import RECIPES
-from attnviz.training.track import ROOM, Track
+from attnviz.training.track import ROOM
 from attnviz.types import Tokens
-from attnviz.ui.core.cache import cores, trained_here
+from attnviz.ui.core.cache import trained_here
 from attnviz.ui.core.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens
 from attnviz.ui.inputs.samples import TRAINED_HERE
-from attnviz.ui.shell.errors import fragment, guard
+from attnviz.ui.shell.errors import guard
 from attnviz.ui.shell.prose import section
-from attnviz.ui.train.choices import RACE, arrive
+from attnviz.ui.shell.training_status import RACE, track
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.display import Display
 from attnviz.ui.widgets.output import dark, plot
 
-EVERY = 1.5  # seconds between two looks at a race that learns
 ALIKE = 8  # models with one title that a visitor may keep, of several seeds, say; the last gives way
-
-
-@st.cache_resource(show_spinner=False)
-def track() -> Track:
-    """The one track of this server; every race takes one thread of the processor."""
-    cores()
-    return Track()
 
 
 def remark(race: live.Race, plan: live.Plan) -> None:
@@ -121,32 +113,6 @@ def said(race: live.Race, place: int) -> str:
     if race.state == "ready":
         return "Nothing learned yet: below is what chance has made of the network. Press Start."
     return f"Stopped at {where[0].lower()}{where[1:]}" if race.state == "stopped" else where
-
-
-def watch() -> live.Race | None:
-    """Tell the track that this visitor's race, if there is one, is still watched."""
-    race = st.session_state.get(RACE)
-    if race is not None:
-        track().look(race)
-    return race
-
-
-def beat(page: str) -> None:
-    """On every run of every page: somebody still watches; beside other pages, the sidebar says how far it is."""
-    arrive(page)
-    race = watch()
-    if race is not None and race.active and page != "train":
-        with st.sidebar:
-            fragment(beside, run_every=2 * EVERY)(race)
-
-
-def beside(race: live.Race) -> None:
-    """How far the training is, in the sidebar of another page."""
-    place = track().look(race)
-    names = " and ".join(lane.title for lane in race.lanes)
-    st.progress(race.step / race.steps, f"Training {names}" if not place else f"Training: number {place} in line")
-    if not race.active:
-        st.rerun()
 
 
 def curves(race: live.Race) -> None:

@@ -14,7 +14,7 @@ from attnviz.models.beam import Beam
 from attnviz.types import Sample, Tokens, Trace
 from attnviz.ui.core.cache import core, traces
 from attnviz.ui.core.sized_cache import Shelf
-from attnviz.ui.core.state import buttons, chosen_token, go, plain, set_tokens
+from attnviz.ui.core.state import buttons, chosen_token, forget_belongings, go, plain, set_tokens
 from attnviz.ui.inputs.sentences import TIRED, WIDE
 from attnviz.ui.widgets.answers import percent
 
@@ -90,23 +90,9 @@ def use(sample: str) -> None:
     go(english=sample)
 
 
-def restart() -> None:
-    """Another sentence: forget what was chosen of the last one."""
-    set_tokens("asking", ())
-    restart_search()
-
-
-def restart_search() -> None:
-    """Another search: its best translation is shown, all of it."""
-    set_tokens("choice", ())
-    restart_steps()
-
-
-def restart_steps() -> None:
-    """Another translation: all of it is shown."""
-    set_tokens("written", ())
-    set_tokens("at", ())
-    st.session_state[PLAYING] = False
+def restart(since: str = "") -> None:
+    """Another sentence: forget what was chosen of the last one; `since`: of a search, of a translation."""
+    forget_belongings("english", since)
 
 
 def found(name: str, sample: Sample, width: int) -> tuple[Beam, ...]:
@@ -211,7 +197,7 @@ def pick(tokens: Sequence[int]) -> None:
 
 def beam_choice() -> int:
     """How many translations are kept while searching."""
-    return WIDTHS[buttons("Beam width", WIDTHS, "beam", at=WIDTHS.index(BEAM), on_change=restart_search)]
+    return WIDTHS[buttons("Beam width", WIDTHS, "beam", at=WIDTHS.index(BEAM), on_change=restart, args=("choice",))]
 
 
 def alternative(model: TranslationModel, beams: Sequence[Beam]) -> Beam:
@@ -221,7 +207,7 @@ def alternative(model: TranslationModel, beams: Sequence[Beam]) -> Beam:
     captions = [f"probability {likely(beam.total)}, score {beam.score:.2f}".replace("-", "−") for beam in beams]
 
     def choose() -> None:
-        restart_steps()
+        restart("written")
         set_tokens("choice", [st.session_state[key]])
 
     st.session_state[key] = at  # a link, the radio and another sentence all go through one choice

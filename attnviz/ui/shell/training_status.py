@@ -1,0 +1,54 @@
+"""The training of this visitor, on every page: that somebody still watches, and how far it is."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from attnviz.training import live
+from attnviz.training.track import Track
+from attnviz.ui.core.cache import cores
+from attnviz.ui.shell.errors import fragment
+
+RACE = "attnviz:race"  # session key: what this visitor trains
+BEFORE, BACK = "attnviz:train:before", "attnviz:train:back"  # session keys: the page before; whether it was another one
+EVERY = 1.5  # seconds between two looks at a race that learns
+
+
+@st.cache_resource(show_spinner=False)
+def track() -> Track:
+    """The one track of this server; every race takes one thread of the processor."""
+    cores()
+    return Track()
+
+
+def watch() -> live.Race | None:
+    """Tell the track that this visitor's race, if there is one, is still watched."""
+    race = st.session_state.get(RACE)
+    if race is not None:
+        track().look(race)
+    return race
+
+
+def beat(page: str) -> None:
+    """On every run of every page: somebody still watches; beside other pages, the sidebar says how far it is."""
+    arrive(page)
+    race = watch()
+    if race is not None and race.active and page != "train":
+        with st.sidebar:
+            fragment(beside, run_every=2 * EVERY)(race)
+
+
+def beside(race: live.Race) -> None:
+    """How far the training is, in the sidebar of another page."""
+    place = track().look(race)
+    names = " and ".join(lane.title for lane in race.lanes)
+    st.progress(race.step / race.steps, f"Training {names}" if not place else f"Training: number {place} in line")
+    if not race.active:
+        st.rerun()
+
+
+def arrive(page: str) -> None:
+    """On every run of every page: note when the visitor comes to Train from another one."""
+    if page == "train" and st.session_state.get(BEFORE, page) != page:
+        st.session_state[BACK] = True
+    st.session_state[BEFORE] = page

@@ -1,0 +1,47 @@
+"""The mean over heads of the last attention call: the one map that is shown before anybody has chosen a head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from attnviz import views
+from attnviz.types import AttentionCall
+from attnviz.ui.core.state import call_names
+from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.inputs.text_run import Reading
+from attnviz.ui.widgets.display import masked_of, mean_of, unit_of
+from attnviz.ui.widgets.text_display import Look, send
+
+
+def signed(visit: Subject) -> bool:
+    """Whether some entry of some map is below zero. Raises NoTokenMap."""
+    return _signed(visit.model.digest, visit.sample.digest, visit.trace.calls)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _signed(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> bool:
+    return any(not call.rule.stochastic and bool((call.token_map() < 0).any()) for call in _calls)
+
+
+def send_mean(visit: Subject) -> tuple[str, str | None, str]:
+    """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
+    call = visit.trace.calls[-1]
+    mean, reason = mean_of(call)
+    if mean is None:
+        return "Your picture", None, reason
+    title = f"{call_names(visit.trace)[-1]}, mean of {call.heads} heads"
+    views.send_maps("start", mean, titles=[title], keys=call.keys, queries=call.queries, signed=signed(visit),
+                    kind=call.rule.kind, unit=unit_of(call), masked=masked_of(call))  # fmt: skip
+    return title, "start", ""
+
+
+def send_text_mean(about: Reading, look: Look) -> tuple[str, str | None, str]:
+    """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
+    call = about.trace.calls[-1]
+    mean, reason = mean_of(call)
+    if mean is None:
+        return "Your text", None, reason
+    title = f"{call_names(about.trace)[-1]}, mean of {call.heads} heads"
+    return title, send("start", call, look, [title], mean), ""
