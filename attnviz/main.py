@@ -1,10 +1,9 @@
 """The router: the table of pages and the sidebar they share. To add a page: its file in pages/ and one line here."""
 
-from pathlib import Path
-
 import streamlit as st
 
 from attnviz import ui, views
+from attnviz.paths import ICON
 from attnviz.ui.shell import addresses, reconnect, training_status, warmup
 
 PAGES = {  # file in pages/ and address: title, icon, what it shows
@@ -20,8 +19,6 @@ PAGES = {  # file in pages/ and address: title, icon, what it shows
     "lesson": ("Lesson", "school", "Attention built up in twelve steps on a sentence of yours"),
     "train": ("Train", "model_training", "Watch a small network learn to read digits"),
 }
-
-ICON = Path(__file__).parents[1] / "assets" / "icon.png"  # a named icon would be fetched from another host
 
 st.set_page_config(page_title="attnviz", page_icon=str(ICON) if ICON.exists() else None, layout="wide")
 page = st.navigation(

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from attnviz.models.image import made_small
-from attnviz.training.data import NoData, coded, data_folder, halved, read_sheets, softened
+from attnviz.training.images.data import NoData, coded, data_folder, halved, read_sheets, softened
 
 COUNT = 3000  # pictures of each source
 BANDS = [2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 46]  # cycles per picture

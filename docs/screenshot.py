@@ -8,10 +8,10 @@ from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
+from attnviz.paths import ROOT
 from benchmarks.browser import FLAGS, chromium
 from benchmarks.server import serving
 
-ROOT = Path(__file__).resolve().parents[1]
 SETTLED = "[data-testid=stApp][data-test-connection-state=CONNECTED][data-test-script-state=notRunning]"
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from attnviz.training.data import NoData, data_folder
+from attnviz.training.images.data import NoData, data_folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,7 @@ from attnviz.attention import VARIANTS
 from attnviz.models import ImageModel, Preparation, ViT, save
 from attnviz.models.store import RESULTS
 from attnviz.models.text import Reader
-from attnviz.training.bench import EQUAL, SAME, SHAPE
+from attnviz.training.images.bench import EQUAL, SAME, SHAPE
 
 PIXELS = Preparation(64, (0.45, 0.44, 0.41), (0.27, 0.26, 0.28))
 

@@ -14,8 +14,8 @@ from attnviz.models.store import RESULTS
 from attnviz.models.subwords import load_subwords
 from attnviz.models.text import Reader
 from attnviz.models.text_model import TextModel
-from attnviz.training.bench import SAME
-from attnviz.training.text_bench import READ, config_of, name_of
+from attnviz.training.images.bench import SAME
+from attnviz.training.text.bench import READ, config_of, name_of
 from tests.made_up_bench import sharpen
 
 subwords = cache(load_subwords)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from streamlit.testing.v1 import AppTest
 
 from attnviz.models.store import reads_text
+from attnviz.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 MAIN = ROOT / "attnviz" / "main.py"
 
 

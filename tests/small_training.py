@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnviz.attention.softmax import Softmax
+from attnviz.attention.rules.softmax import Softmax
 from attnviz.models.pieces import numbered
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.types import AttentionCall, Trace

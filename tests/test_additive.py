@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnviz.attention.additive import SCORES, Additive, AdditiveAttention
-from attnviz.attention.multihead import MultiHead
+from attnviz.attention.variants.additive import SCORES, Additive, AdditiveAttention
+from attnviz.attention.variants.multihead import MultiHead
 from attnviz.types import AttentionCall, Mask, Tokens
 from tests.counting import largest
 
@@ -89,7 +89,7 @@ def test_double_loop_across_two_streams(score: str) -> None:
 def test_the_size_of_a_tile_changes_nothing(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     module, x = made(hidden=5), noise(2, COUNT, WIDTH)
     expected, _ = module(x, queries=plain(COUNT))
-    monkeypatch.setattr("attnviz.attention.additive.TILE", tile)
+    monkeypatch.setattr("attnviz.attention.variants.additive.TILE", tile)
     y, (call,) = module(x, queries=plain(COUNT))
     torch.testing.assert_close(y, expected, atol=1e-12, rtol=0)
     torch.testing.assert_close(call.token_map() @ call.value, call.output, atol=1e-12, rtol=0)
@@ -166,7 +166,7 @@ def test_decoding_in_steps(score: str) -> None:
 
 def test_memory_is_a_tile_and_not_the_square_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward and backward: 400 tokens have 480,000 weights and a hidden layer of 2,400,000 numbers."""
-    monkeypatch.setattr("attnviz.attention.additive.TILE", 2**17)
+    monkeypatch.setattr("attnviz.attention.variants.additive.TILE", 2**17)
     module, x = made(hidden=5), noise(400, WIDTH)
     assert largest(lambda: module(x, queries=plain(400))[0].sum().backward()) <= 2**17
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +13,16 @@ from PIL import Image
 
 import attnviz
 from attnviz.attention import VARIANTS
-from attnviz.attention.distances import Rotary, Shaw, T5Buckets, t5_bucket
+from attnviz.attention.positions.schemes import Rotary, Shaw, T5Buckets, t5_bucket
 from attnviz.methods import METHODS
 from attnviz.models import MODELS, ViT
 from attnviz.models.asked import heads_by_layer, kept_tokens, replaced
 from attnviz.models.mobilevit import MOBILEVITS, MobileViT
 from attnviz.models.nets import NETS, BottleneckNet
 from attnviz.models.vit import ViTConfig
+from attnviz.paths import ROOT
 from attnviz.types import Target
 
-ROOT = Path(__file__).resolve().parents[1]
 NAMED = {"heads_off": "heads_off", "keep": "keep", "embeddings": "embeddings", "positions": "positions",
          "sample": "expected", "explain": "sample", "target": "target", "prepare": "expected"}  # fmt: skip
 

@@ -16,11 +16,11 @@ from attnviz.attention import VARIANTS
 from attnviz.models import IMAGES, TEXTS, ImageModel
 from attnviz.models import load_image as load
 from attnviz.models.store import ASSETS, BENCH, bench_results
-from attnviz.training import bench
 from attnviz.training.card import card_text
-from attnviz.training.data import DATA, Pictures
-from attnviz.training.evaluate import evaluate
-from attnviz.training.recipes import RECIPES
+from attnviz.training.images import bench
+from attnviz.training.images.data import DATA, Pictures
+from attnviz.training.images.evaluate import evaluate
+from attnviz.training.images.recipes import RECIPES
 
 OTHERS = (*TEXTS, "word2vec", "one-block", "translator", "seq2seq")  # trained on text
 LEAST = {"vit": 38.0, "vit-digits": 95.0}  # top-1 in percent of the held-out pictures

@@ -7,9 +7,9 @@ import pytest
 
 from attnviz.models import TextModel, load_text
 from attnviz.models.store import ASSETS
-from attnviz.training import corpus, judge
-from attnviz.training.sentences import SHAPE, Plan
-from attnviz.training.tagged import flat, tagged
+from attnviz.training.text import corpus, judge
+from attnviz.training.text.sentences import SHAPE, Plan
+from attnviz.training.text.tagged import flat, tagged
 
 LEAST = {"sst2": 78, "upos": 90}  # percent
 

@@ -8,7 +8,7 @@ import pytest
 
 from attnviz.models import load_text
 from attnviz.models.store import TEXT_BENCH, bench_results
-from attnviz.training import judge, text_bench
+from attnviz.training.text import bench, judge
 
 NAMED = ("mha", "mqa", "gqa", "window", "linear", "performer", "linformer", "cosine", "additive")
 ROWS = {row["name"]: row for row in bench_results(TEXT_BENCH)}
@@ -24,11 +24,11 @@ def test_the_kinds_that_were_asked_for_are_there():
 @pytest.mark.parametrize("name", ROWS)
 def test_each_opens_as_the_recipe_makes_it(name: str):
     row, model = ROWS[name], load_text(f"text-bench/{name}")
-    assert model.config == text_bench.config_of(row["variant"])
+    assert model.config == bench.config_of(row["variant"])
     assert model.facts == row
-    assert (row["steps"], row["batch"]) == (text_bench.RECIPE.steps, text_bench.RECIPE.batch)
+    assert (row["steps"], row["batch"]) == (bench.RECIPE.steps, bench.RECIPE.batch)
     card = (TEXT_BENCH / name / "card.md").read_text(encoding="utf-8")
-    assert card == text_bench.card(row)
+    assert card == bench.card(row)
     for figure, least in CHANCE.items():
         assert row[figure] > least + 15, f"{name} has learned something"
     size = (TEXT_BENCH / name / "model.safetensors").stat().st_size

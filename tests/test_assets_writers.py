@@ -9,9 +9,9 @@ import pytest
 from attnviz.models import TextModel, load_text
 from attnviz.models.store import ASSETS, TRANSLATORS, load_translator
 from attnviz.models.translation import TranslationModel
-from attnviz.training import bleu, corpus
-from attnviz.training.blimp import blimp, perplexity
-from attnviz.training.stories import SHAPE
+from attnviz.training.text import bleu, corpus
+from attnviz.training.text.blimp import blimp, perplexity
+from attnviz.training.text.stories import SHAPE
 
 LEAST = {"translator": 30, "seq2seq": 40}  # BLEU on the Tatoeba test
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnviz.training.augment import Augmentation, augment
+from attnviz.training.images.augment import Augmentation, augment
 
 STILL = Augmentation(area=1.0, stretch=1.0, mirror=False, light=0.0)
 SIDE = 64

@@ -11,7 +11,7 @@ from axial_attention import AxialAttention
 from torch import Tensor, nn
 
 from attnviz.attention import MultiHead
-from attnviz.attention.axial import Axial
+from attnviz.attention.variants.axial import Axial
 from attnviz.methods.rollout import factors, relevance
 from attnviz.models import ViT, ViTConfig
 from attnviz.types import Mask, Tokens, UnsupportedMask

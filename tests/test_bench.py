@@ -12,10 +12,10 @@ import torch
 from attnviz.attention import VARIANTS
 from attnviz.models import ViT, ViTConfig
 from attnviz.models.store import RESULTS, open_vit
-from attnviz.training import bench
-from attnviz.training.augment import Augmentation
-from attnviz.training.data import DATA
-from attnviz.training.evaluate import evaluate, interval
+from attnviz.training.images import bench
+from attnviz.training.images.augment import Augmentation
+from attnviz.training.images.data import DATA
+from attnviz.training.images.evaluate import evaluate, interval
 
 SMALL = ViTConfig(
     size=8, patch=1, channels=1, width=16, layers=1, heads=4, mlp=2, classes=10, cls=False, pooling="mean"

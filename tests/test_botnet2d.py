@@ -10,8 +10,8 @@ from bottleneck_transformer_pytorch.bottleneck_transformer_pytorch import Attent
 from torch import Tensor
 
 from attnviz.attention import MultiHead
-from attnviz.attention.botnet2d import BotNet2d
-from attnviz.attention.relative import check_grid, offset_table
+from attnviz.attention.positions.relative import check_grid, offset_table
+from attnviz.attention.variants.botnet2d import BotNet2d
 from attnviz.types import Mask, Tokens, UnsupportedMask
 from tests.variants import GRID, HEADS, WIDTH, features, randomised
 

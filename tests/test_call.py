@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnviz.attention import VARIANTS, Softmax
-from attnviz.attention.distances import Shaw
+from attnviz.attention.positions.schemes import Shaw
 from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
 from tests.variants import HEADS, WIDTH, token_map, variant
 

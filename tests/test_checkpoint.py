@@ -13,11 +13,11 @@ from torch import Tensor
 
 from attnviz.models.nets import built
 from attnviz.training import __main__ as command
-from attnviz.training import text_run
 from attnviz.training.checkpoint import OtherTraining, fingerprint, load_state, save_state
-from attnviz.training.data import DATA, Pictures
-from attnviz.training.loop import Run, train
-from attnviz.training.recipes import RECIPES, Recipe
+from attnviz.training.images.data import DATA, Pictures
+from attnviz.training.images.loop import Run, train
+from attnviz.training.images.recipes import RECIPES, Recipe
+from attnviz.training.text import loop
 from tests.small_training import Small, loss
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ TINY = replace(
     steps=4,
     batch=32,
 )
-TEXT = text_run.TextRecipe(steps=4, batch=64, rate=1e-2, warmup=1, hold=0.5)
+TEXT = loop.TextRecipe(steps=4, batch=64, rate=1e-2, warmup=1, hold=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +101,9 @@ def test_the_command_says_it_in_a_sentence(
 # ---- texts
 
 
-def learned(recipe: text_run.TextRecipe, path: Path, also: object = None) -> None:
+def learned(recipe: loop.TextRecipe, path: Path, also: object = None) -> None:
     """A training of the small network that keeps its state."""
-    text_run.trained(Small(), recipe, loss, CPU, lambda stand: None, path, also=also)
+    loop.trained(Small(), recipe, loss, CPU, lambda stand: None, path, also=also)
 
 
 @pytest.mark.parametrize("change", [{"rate": 1e-3}, {"seed": 1}, {"average": 0.5}, {"batch": 65}], ids=str)
@@ -127,7 +127,7 @@ def test_so_is_one_that_was_asked_something_else_or_began_elsewhere(tmp_path: Pa
 def test_so_is_the_state_before_the_rate_fell(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     learned(TEXT, path)
-    with pytest.raises(OtherTraining, match=rf"{text_run.HELD} was kept by"):
+    with pytest.raises(OtherTraining, match=rf"{loop.HELD} was kept by"):
         learned(replace(TEXT, steps=8, rate=1e-3), path)
     learned(replace(TEXT, steps=8), path)
 
@@ -138,10 +138,10 @@ def test_so_is_the_state_before_the_rate_fell(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
 def test_what_is_read_goes_where_it_belongs(tmp_path: Path) -> None:
     """The meta device stands for a graphics card: momentum moves there, the steps that AdamW counts do not."""
-    kept = text_run.TextRun(Small(), TEXT, loss, CPU)
+    kept = loop.TextRun(Small(), TEXT, loss, CPU)
     kept.advance()
     save_state(kept, tmp_path / "state.pt", random=torch.Generator().get_state())
-    there = text_run.TextRun(Small(), TEXT, loss, torch.device("meta"))
+    there = loop.TextRun(Small(), TEXT, loss, torch.device("meta"))
     state = load_state(there, tmp_path / "state.pt")
     muon, plain = there.optimisers
     assert {entry["momentum"].device.type for entry in muon.state.values()} == {"meta"}
@@ -173,10 +173,10 @@ def test_a_fingerprint_hangs_on_shapes_and_on_which_parameter_is_which() -> None
 
 
 def test_a_state_keeps_the_seconds_that_were_spent(tmp_path: Path) -> None:
-    kept = text_run.TextRun(Small(), TEXT, loss, CPU)
+    kept = loop.TextRun(Small(), TEXT, loss, CPU)
     kept.seconds = 1234.5
     kept.save(tmp_path / "state.pt")
-    later = text_run.TextRun(Small(), TEXT, loss, CPU)
+    later = loop.TextRun(Small(), TEXT, loss, CPU)
     later.load(tmp_path / "state.pt")
     assert later.seconds == 1234.5
 
@@ -191,7 +191,7 @@ def test_pictures_go_on_from_the_seconds_that_were_spent(digits: Pictures, tmp_p
 
 
 def test_a_cut_while_writing_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, path = text_run.TextRun(Small(), TEXT, loss, CPU), tmp_path / "state.pt"
+    run, path = loop.TextRun(Small(), TEXT, loss, CPU), tmp_path / "state.pt"
     run.save(path)
     before = path.read_bytes()
 

@@ -14,7 +14,7 @@ from attnviz.models import ImageModel, ViT
 from attnviz.plots.growth import growth
 from attnviz.plots.intervals import intervals
 from attnviz.plots.sharing import sharing
-from attnviz.training.bench import EQUAL, SAME, SHAPE
+from attnviz.training.images.bench import EQUAL, SAME, SHAPE
 from attnviz.types import NoTokenMap
 from attnviz.ui.compare import costs, formulas, numbers
 from attnviz.ui.compare import maps as compare_maps

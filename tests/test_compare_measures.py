@@ -13,7 +13,7 @@ from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
 from attnviz.attention import VARIANTS
-from attnviz.attention.softmax import Softmax
+from attnviz.attention.rules.softmax import Softmax
 from attnviz.measures.compare import (
     assign_heads,
     describe,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attnviz.training import corpus
+from attnviz.training.text import corpus
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnviz.attention import MultiHead
-from attnviz.attention.cosine import Cosine
+from attnviz.attention.variants.cosine import Cosine
 from attnviz.types import Mask, Tokens
 
 WIDTH, HEADS, COUNT = 24, 4, 9

@@ -14,7 +14,7 @@ import torch
 
 from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.models.vit import ViT
-from attnviz.training.bench import SHAPE
+from attnviz.training.images.bench import SHAPE
 from attnviz.types import AttentionCall, unchanged
 from attnviz.ui.core.cache import moved
 

@@ -12,9 +12,9 @@ import torch
 
 from attnviz.models.nets import built
 from attnviz.training import __main__ as command
-from attnviz.training import digits
-from attnviz.training.data import DATA
-from attnviz.training.digits import BASE, NETWORKS, RESULTS, interval, recipe_of, results, run_digits, table
+from attnviz.training.images import digits
+from attnviz.training.images.data import DATA
+from attnviz.training.images.digits import BASE, NETWORKS, RESULTS, interval, recipe_of, results, run_digits, table
 
 LEARNS = pytest.mark.trains
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from attnviz.paths import ROOT
+
 ROOMS = {  # room: the rooms it may import from; its own is always open
     "masks": set(),
     "chance": set(),

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from attnviz.models import ImageModel, Preparation, ViT, ViTConfig
-from attnviz.training import evaluate as evaluation
-from attnviz.training.data import JPEG, Pictures
-from attnviz.training.evaluate import answers, evaluate, interval, opened_model, percent
-from attnviz.training.recipes import RECIPES
+from attnviz.training.images import evaluate as evaluation
+from attnviz.training.images.data import JPEG, Pictures
+from attnviz.training.images.evaluate import answers, evaluate, interval, opened_model, percent
+from attnviz.training.images.recipes import RECIPES
 
 NAMES = tuple(f"class {i}" for i in range(8))
 GROUPS = ("ball", "ball", "dog", "dog", "ball", "cup", "hat", "hat")  # four coarse groups

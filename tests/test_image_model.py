@@ -12,7 +12,7 @@ from PIL import Image
 import attnviz
 from attnviz.models import IMAGES, MIDDLE, Framing, ImageModel, Preparation
 from attnviz.models.image import jpeg_coded, made_small
-from attnviz.training.data import DATA, coded, halved
+from attnviz.training.images.data import DATA, coded, halved
 
 COLOUR = Preparation(8, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 GREY = Preparation(8, (0.3,), (0.4,), invert_light=True)

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnviz.attention import Softmax
-from attnviz.attention.kernel import EluKernel, RandomKernel, orthogonal_directions, softmax_error
-from attnviz.attention.linear import LinearAttention, Performer
+from attnviz.attention.rules.kernel import EluKernel, RandomKernel, orthogonal_directions, softmax_error
+from attnviz.attention.variants.linear import LinearAttention, Performer
 from attnviz.types import AttentionCall, Mask, Rule, Tokens, UnsupportedMask
 from tests.counting import largest, multiply_adds
 from tests.variants import features, plain, variant

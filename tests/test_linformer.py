@@ -11,7 +11,7 @@ import torch
 from linformer.linformer import LinformerSelfAttention
 from torch import Tensor
 
-from attnviz.attention.linformer import Linformer, LinformerAttention
+from attnviz.attention.variants.linformer import Linformer, LinformerAttention
 from attnviz.types import AttentionCall, Mask, UnsupportedMask
 from tests.counting import largest, multiply_adds
 from tests.variants import HEADS, WIDTH, features, plain, variant

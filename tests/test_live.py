@@ -8,19 +8,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 
 from attnviz.attention import VARIANTS
 from attnviz.models import ImageModel
-from attnviz.training import live
-from attnviz.training.live import EPOCH, Diverged, Plan, Race
-from attnviz.training.recipes import RECIPES
-from attnviz.training.track import FAILED, Track
+from attnviz.paths import ROOT
+from attnviz.training.images.recipes import RECIPES
+from attnviz.training.live import runs
+from attnviz.training.live.queue import FAILED, Track
+from attnviz.training.live.runs import EPOCH, Diverged, Plan, Race
 
-ROOT = Path(__file__).parents[1]
 MHA = VARIANTS["mha"].title
 
 BOTH = Plan(("mha", "uniform"), epochs=1)
@@ -88,13 +87,13 @@ def test_a_short_run_learns_to_read(learned: Race):
 
 
 def test_an_epoch_is_one_pass_over_the_digits():
-    smallest = min(torch.bincount(torch.from_numpy(live.pictures("train").labels)).tolist())
-    assert 10 * smallest // live.BATCH == EPOCH
+    smallest = min(torch.bincount(torch.from_numpy(runs.pictures("train").labels)).tolist())
+    assert 10 * smallest // runs.BATCH == EPOCH
 
 
 @LEARNS
 def test_the_maps_of_every_epoch_are_kept(learned: Race):
-    assert live.watched().labels.tolist() == list(range(10))
+    assert runs.watched().labels.tolist() == list(range(10))
     maps = [moment.maps[-1].array for moment in learned.lanes[0].moments]
     assert [m.shape for m in maps] == [(10, 4, 16, 16)] * 9
     assert all(abs(m.sum(-1) - 1).max() < 1e-5 for m in maps)
@@ -157,7 +156,7 @@ def test_options_change_the_first_network_and_nothing_of_its_plain_self():
         plain.advance()
     assert race.lanes[1].losses == plain.lanes[0].losses
     assert race.lanes[0].losses != plain.lanes[0].losses
-    assert live.opened(race.lanes[0], "it").config.options == {"normaliser": "entmax15", "sink": "key"}
+    assert runs.opened(race.lanes[0], "it").config.options == {"normaliser": "entmax15", "sink": "key"}
 
 
 def test_options_that_exclude_each_other_leave_the_race_to_the_other():
@@ -212,17 +211,17 @@ def test_a_variant_that_refuses_leaves_the_race_to_the_other(monkeypatch: pytest
 @LEARNS
 def test_what_was_trained_is_a_model_of_its_own(learned: Race):
     lane = learned.lanes[0]
-    model = live.opened(lane, "Trained here: it")
+    model = runs.opened(lane, "Trained here: it")
     assert isinstance(model, ImageModel)
     assert model.facts["top1"] == pytest.approx(100 * lane.moments[-1].accuracy, abs=0.01)
     assert not any(p.requires_grad for p in model.network.parameters())
     assert model.network is not lane.network
-    digests = {live.opened(race.lanes[0], "it").digest for race in (Race(Plan(("mha",))), Race(Plan(("mha",), seed=1)))}
+    digests = {runs.opened(race.lanes[0], "it").digest for race in (Race(Plan(("mha",))), Race(Plan(("mha",), seed=1)))}
     assert len({model.digest, *digests}) == 3
 
 
 def test_variants_of_equal_parameters_differ_in_digest():
-    one, other = (live.opened(lane, "it") for lane in Race(Plan(("mha", "window"))).lanes)
+    one, other = (runs.opened(lane, "it") for lane in Race(Plan(("mha", "window"))).lanes)
     assert one.digest != other.digest
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attnviz.attention import Softmax
-from attnviz.attention.groups import fold_of, folded
+from attnviz.attention.rules.groups import fold_of, folded
 from attnviz.types import AttentionCall, Mask, Tokens
 
 EVERY = list(range(4))

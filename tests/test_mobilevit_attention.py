@@ -11,7 +11,7 @@ from transformers import MobileViTConfig
 from transformers.models.mobilevit.modeling_mobilevit import MobileViTAttention, MobileViTLayer
 
 from attnviz.attention import MultiHead, Softmax
-from attnviz.attention.mobilevit import ContextScores, MobileViT2d, fold, phase_ids, unfold
+from attnviz.attention.variants.mobilevit import ContextScores, MobileViT2d, fold, phase_ids, unfold
 from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
 
 WIDTH, HEADS = 24, 4

@@ -13,8 +13,8 @@ from attnviz.models.generate import expected
 from attnviz.models.subwords import load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS
-from attnviz.training import blimp, corpus, sentences
-from attnviz.training.text_run import TextRecipe
+from attnviz.training.text import blimp, corpus, sentences
+from attnviz.training.text.loop import TextRecipe
 
 SHAPE = ReaderConfig(width=16, layers=1, heads=2, positions="learned1d", longest=24, prefix=1,
                      outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnviz.attention import MultiHead
-from attnviz.attention.softmax import Softmax
+from attnviz.attention.rules.softmax import Softmax
 from attnviz.types import AttentionCall, Mask, Tokens
 
 WIDTH, HEADS, COUNT = 24, 4, 7

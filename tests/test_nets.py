@@ -12,16 +12,16 @@ from bottleneck_transformer_pytorch.bottleneck_transformer_pytorch import Bottle
 from PIL import Image
 from torch import Tensor, nn
 
-from attnviz.attention.axial import ValueTerm
+from attnviz.attention.variants.axial import ValueTerm
 from attnviz.methods.rollout import relevance
 from attnviz.models import DamagedModel, ImageModel, ViT, save
 from attnviz.models.image import Classifier
 from attnviz.models.nets import NETS, SHAPES, Bottleneck, BottleneckConfig, BottleneckNet, Residual, built, pooled
 from attnviz.models.store import open_network, open_vit
-from attnviz.training.data import DATA, Pictures
-from attnviz.training.digits import NETWORKS, recipe_of
-from attnviz.training.evaluate import answers, evaluate, opened_model
-from attnviz.training.loop import Run, train
+from attnviz.training.images.data import DATA, Pictures
+from attnviz.training.images.digits import NETWORKS, recipe_of
+from attnviz.training.images.evaluate import answers, evaluate, opened_model
+from attnviz.training.images.loop import Run, train
 from attnviz.types import Mask, Tokens, UnsupportedMask
 
 CPU = torch.device("cpu")

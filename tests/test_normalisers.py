@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from attnviz.attention import OPTIONS as OFFERED
 from attnviz.attention import VARIANTS, MultiHead, Softmax, Variant
-from attnviz.attention.cosine import Cosine
-from attnviz.attention.multihead import GroupedQuery, MultiQuery
-from attnviz.attention.normalisers import NORMALISERS, entmax, mixed
-from attnviz.attention.options import named
+from attnviz.attention.rules.normalisers import NORMALISERS, entmax, mixed
+from attnviz.attention.rules.options import named
+from attnviz.attention.variants.cosine import Cosine
+from attnviz.attention.variants.multihead import GroupedQuery, MultiQuery
 from attnviz.types import Mask, Tokens
 
 WIDTH, HEADS, COUNT = 24, 4, 9

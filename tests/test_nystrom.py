@@ -11,7 +11,7 @@ from nystrom_attention import NystromAttention as Reference
 from torch import Tensor
 
 from attnviz.attention import Softmax
-from attnviz.attention.nystrom import Nystrom, NystromAttention, newton_inverse, segment_means
+from attnviz.attention.variants.nystrom import Nystrom, NystromAttention, newton_inverse, segment_means
 from attnviz.types import AttentionCall, Mask, Rule, Tokens, UnsupportedMask
 from tests.counting import largest, multiply_adds
 from tests.variants import HEADS, WIDTH, features, plain, variant

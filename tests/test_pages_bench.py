@@ -10,10 +10,10 @@ from streamlit.testing.v1 import AppTest
 from attnviz.attention import VARIANTS
 from attnviz.measures.heads import MEASURES
 from attnviz.models import IMAGES, TEXTS, store
+from attnviz.paths import ROOT
 from attnviz.ui.core import bench, cache
 from tests import made_up_bench
 
-ROOT = Path(__file__).parents[1]
 PAGES = ("embeddings", "positions", "queries_keys", "heads", "rollout")
 WHOLE = {"mha", "mqa", "gqa", "cosine"}  # softmax over products of query and key: nothing is refused
 

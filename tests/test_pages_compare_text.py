@@ -13,7 +13,7 @@ import torch
 from attnviz.attention import VARIANTS
 from attnviz.measures.heads import attention_distance
 from attnviz.models import load_text, store
-from attnviz.training.text_bench import READ, config_of
+from attnviz.training.text.bench import READ, config_of
 from attnviz.types import Tokens
 from attnviz.ui.compare import maps, numbers, timing
 from attnviz.ui.compare.choice import LOOKS, NATIVE, ROLLOUT, TEXTS

@@ -1,14 +1,13 @@
 """Embeddings and Positions, as a visitor sees them, with a picture of the visitor's own."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-ROOT = Path(__file__).resolve().parents[1]
+from attnviz.paths import ROOT
 
 
 def picture() -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +10,9 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import attnviz
+from attnviz.paths import ROOT
 from attnviz.ui.rollout import steps
 from attnviz.ui.widgets.output import npz
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def opened(**choices: str) -> AppTest:

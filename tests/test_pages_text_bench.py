@@ -9,7 +9,8 @@ from streamlit.testing.v1 import AppTest
 
 from attnviz.attention import VARIANTS
 from attnviz.models import MODELS, TEXTS, store
-from attnviz.training.text_bench import READ
+from attnviz.paths import ROOT
+from attnviz.training.text.bench import READ
 from attnviz.ui.core import cache
 from attnviz.ui.inputs.sentences import SENTENCES
 from attnviz.ui.inputs.text_run import reads_text
@@ -104,7 +105,7 @@ def test_the_models_are_those_shipped_then_those_of_the_bench():
 
 
 def test_an_unknown_network_of_the_bench_is_no_model_of_texts():
-    at = AppTest.from_file(Path(__file__).parents[1] / "attnviz/main.py", default_timeout=300)
+    at = AppTest.from_file(ROOT / "attnviz/main.py", default_timeout=300)
     at.query_params["model"] = "text-bench/nobody"
     at.run()
     assert not at.exception

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from attnviz.attention import VARIANTS
-from attnviz.training import live
-from attnviz.training.live import Plan, Race
+from attnviz.paths import ROOT
+from attnviz.training.live import runs as live_runs
+from attnviz.training.live.runs import Plan, Race
 from attnviz.ui.core.cache import TRAINED
 from attnviz.ui.train import choices, runs
 
-ROOT = Path(__file__).parents[1]
 PAGES = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout")
 
 
@@ -240,8 +239,8 @@ def test_an_error_is_said_in_a_sentence():
 
 def open_heads(app: AppTest, variant: str) -> None:
     """The Heads page with a network of this variant that the visitor has trained."""
-    lane = live.Lane(Plan((variant,)))
-    app.session_state[TRAINED] = {"Trained here: X": live.opened(lane, "Trained here: X")}
+    lane = live_runs.Lane(Plan((variant,)))
+    app.session_state[TRAINED] = {"Trained here: X": live_runs.opened(lane, "Trained here: X")}
     app.run()
     app.session_state["model"] = "Trained here: X"
     app.switch_page("../pages/heads.py").run()

@@ -18,7 +18,7 @@ import attnviz
 from attnviz.attention import OPTIONS, POSITIONS, VARIANTS
 from attnviz.models import MODELS, ViT
 from attnviz.models.vit import loss_of
-from attnviz.training.bench import SHAPE
+from attnviz.training.images.bench import SHAPE
 from attnviz.types import Trace
 
 ENGLISH = "The cat sleeps."

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from attnviz.attention import POSITIONS
-from attnviz.attention.positions import no_positions, resize_table, sine_cosine, sine_cosine_2d
+from attnviz.attention.positions.tables import no_positions, resize_table, sine_cosine, sine_cosine_2d
 from attnviz.types import Tokens
 
 GRID = Tokens.patches(3, 5, ("CLS", "REG 1"))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from attnviz.attention import MultiHead
-from attnviz.attention.proximity import Fixed, Proximity, Uniform, squared_distances
-from attnviz.attention.window import Window
+from attnviz.attention.variants.proximity import Fixed, Proximity, Uniform, squared_distances
+from attnviz.attention.variants.window import Window
 from attnviz.models import ViT, ViTConfig
 from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
 

@@ -13,18 +13,18 @@ import torch
 from PIL import Image
 
 from attnviz.attention import VARIANTS
-from attnviz.attention.base import Cost
-from attnviz.attention.projections import Projected
-from attnviz.attention.softmax import Softmax
+from attnviz.attention.rules.softmax import Softmax
+from attnviz.attention.variants.base import Cost
+from attnviz.attention.variants.projections import Projected
 from attnviz.methods import Method
 from attnviz.models import load
 from attnviz.models.nets import built
 from attnviz.models.store import Entry, open_vit
+from attnviz.paths import ROOT
 from attnviz.training.__main__ import commands
-from attnviz.training.recipes import CPU_VIT
+from attnviz.training.images.recipes import CPU_VIT
 from attnviz.types import Tokens
 
-ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/design.md")]
 NAMED = [pytest.param(path, id=path.name) for path in TEXTS]
 README = TEXTS[0].read_text(encoding="utf-8")

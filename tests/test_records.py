@@ -7,7 +7,6 @@ itself; only the maps of other rules than softmax are the rule's own (`tests/tes
 from __future__ import annotations
 
 from functools import reduce
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,15 +15,16 @@ import torch
 from PIL import Image
 
 import attnviz
-from attnviz.attention.additive import Additive
-from attnviz.attention.softmax import Softmax
+from attnviz.attention.rules.softmax import Softmax
+from attnviz.attention.variants.additive import Additive
 from attnviz.methods import NoRollout, raw
 from attnviz.methods.rollout import relevance
 from attnviz.models import MODELS
 from attnviz.models.store import BENCH, TEXT_BENCH, bench_results
+from attnviz.paths import ROOT
 from attnviz.types import AttentionCall, Sample, Trace, UnsupportedMask
 
-SAMPLES = Path(__file__).resolve().parents[1] / "assets" / "samples"
+SAMPLES = ROOT / "assets" / "samples"
 INPUTS = {"image": SAMPLES / "vit" / "cat.jpg", "digits": SAMPLES / "vit-digits" / "five.png"}
 ENGLISH = "I do not know what you want from me."
 BENCHES = [f"{folder.name}/{row['name']}" for folder in (BENCH, TEXT_BENCH) for row in bench_results(folder)]

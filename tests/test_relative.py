@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from attnviz.attention import POSITIONS, VARIANTS, MultiHead
-from attnviz.attention.cosine import Cosine
-from attnviz.attention.distances import Alibi, Shaw
-from attnviz.attention.multihead import GroupedQuery, MultiQuery
-from attnviz.attention.normalisers import mixed
+from attnviz.attention.positions.schemes import Alibi, Shaw
+from attnviz.attention.rules.normalisers import mixed
+from attnviz.attention.variants.cosine import Cosine
+from attnviz.attention.variants.multihead import GroupedQuery, MultiQuery
 from attnviz.models.vit import ViT, ViTConfig
 from attnviz.types import Mask, Tokens, UnsupportedMask
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.attention import MultiHead, Softmax
-from attnviz.attention.distances import Alibi, Relative, Rotary, Shaw, T5Buckets, alibi_slopes, t5_bucket
-from attnviz.attention.multihead import GroupedQuery
+from attnviz.attention.positions.schemes import Alibi, Relative, Rotary, Shaw, T5Buckets, alibi_slopes, t5_bucket
+from attnviz.attention.variants.multihead import GroupedQuery
 from attnviz.types import AttentionCall, Mask, Tokens
 
 WIDTH, HEADS, DIM, COUNT = 32, 4, 8, 10

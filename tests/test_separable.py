@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import MobileViTV2Config
 from transformers.models.mobilevitv2.modeling_mobilevitv2 import MobileViTV2LinearSelfAttention
 
-from attnviz.attention.mobilevit import Separable, phase_ids, unfold
+from attnviz.attention.variants.mobilevit import Separable, phase_ids, unfold
 from attnviz.types import Mask, Tokens, UnsupportedMask
 
 WIDTH = 24

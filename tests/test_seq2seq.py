@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnviz.attention.additive import Additive
+from attnviz.attention.variants.additive import Additive
 from attnviz.models.seq2seq import CROSS, Seq2Seq, Seq2SeqConfig
 from attnviz.models.store import load_translator
 from attnviz.models.text import WORD

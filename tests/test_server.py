@@ -23,10 +23,10 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from attnviz.paths import ROOT
 from attnviz.ui.shell import addresses, reconnect, security
 from tests.browser.conftest import start_server, stop_server
 
-ROOT = Path(__file__).resolve().parents[1]
 ASKED = "asked of a foreign host:"
 SPY = f"""
 import socket, sys

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnviz.attention import MultiHead, Variant
-from attnviz.attention.multihead import GroupedQuery, MultiQuery
+from attnviz.attention.variants.multihead import GroupedQuery, MultiQuery
 from attnviz.types import Mask, Tokens
 
 WIDTH, HEADS, COUNT = 24, 4, 7

@@ -24,6 +24,7 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz import ui
 from attnviz.models import IMAGES, MODELS, TEXTS, store
+from attnviz.paths import ROOT
 from attnviz.ui.core import cache, state
 from attnviz.ui.core.cache import on_processor, traces
 from attnviz.ui.core.sized_cache import Shelf, bytes_of
@@ -33,8 +34,6 @@ from attnviz.ui.queries_keys.pairs import in_tex
 from attnviz.ui.shell import page as shell_page
 from attnviz.ui.shell import security, warmup
 from attnviz.ui.widgets.output import npz, table
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def opened(page: str = "", **parameters: str) -> AppTest:

@@ -11,10 +11,10 @@ import torch
 
 from attnviz.models import ViT, ViTConfig, load
 from attnviz.training import __main__ as command
-from attnviz.training.data import DATA
-from attnviz.training.loop import Run
-from attnviz.training.recipes import RECIPES
-from attnviz.training.start import mimetic, take_over
+from attnviz.training.images.data import DATA
+from attnviz.training.images.loop import Run
+from attnviz.training.images.recipes import RECIPES
+from attnviz.training.images.start import mimetic, take_over
 
 SHAPE = ViTConfig(size=32, patch=4, width=64, layers=2, heads=2, classes=5, positions="learned2d")
 

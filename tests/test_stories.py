@@ -18,11 +18,11 @@ import attnviz
 from attnviz.models.store import ASSETS
 from attnviz.models.subwords import BOS, EOS, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
-from attnviz.training import blimp, corpus, stories
-from attnviz.training.evaluate import interval
-from attnviz.training.next_piece import CHUNK, next_piece_loss
-from attnviz.training.skipgram import Stand
-from attnviz.training.text_run import TextRecipe, padded
+from attnviz.training.images.evaluate import interval
+from attnviz.training.text import blimp, corpus, stories
+from attnviz.training.text.loop import TextRecipe, padded
+from attnviz.training.text.next_piece import CHUNK, next_piece_loss
+from attnviz.training.text.skipgram import Stand
 
 SHAPE = ReaderConfig(width=16, layers=2, heads=2, variant="gqa", options={"groups": 1, "bias": False}, norm="rms",
                      gated=True, mlp=2, positions="rotary", longest=24, causal=True)  # fmt: skip

@@ -18,8 +18,8 @@ from attnviz.models.subwords import (
     learned_subwords,
     load_subwords,
 )
-from attnviz.training import corpus
-from attnviz.training import subwords as training
+from attnviz.training.text import corpus
+from attnviz.training.text import subwords as training
 from attnviz.types import GOES_ON
 from attnviz.typography import clean
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from attnviz.training import sweep
-from attnviz.training.data import DATA
+from attnviz.training.images import sweep
+from attnviz.training.images.data import DATA
 
 
 def test_every_class_gets_as_many_and_seeds_differ():

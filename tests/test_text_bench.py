@@ -14,27 +14,27 @@ from attnviz.attention import VARIANTS
 from attnviz.models import store
 from attnviz.models.subwords import load_subwords
 from attnviz.models.text import Reader, ReaderConfig
-from attnviz.training import corpus, text_bench
-from attnviz.training.sentences import Tasks
+from attnviz.training.text import bench, corpus
+from attnviz.training.text.sentences import Tasks
 from attnviz.types import UnsupportedMask
 
 CPU = torch.device("cpu")
-RECIPE = replace(text_bench.RECIPE, steps=2, batch=200)
+RECIPE = replace(bench.RECIPE, steps=2, batch=200)
 NAMED = ("mha", "mqa", "gqa", "window", "linear", "performer", "linformer", "cosine", "additive")
 
 
 def network_of(variant: str) -> Reader:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Reader(text_bench.config_of(variant))
+        return Reader(bench.config_of(variant))
 
 
 def test_every_variant_that_needs_no_grid_is_on_the_bench():
-    assert set(NAMED) <= set(text_bench.READ) <= set(VARIANTS)
-    assert not {"window2d", "axial", "botnet2d", "mobilevit2d"} & set(text_bench.READ)
+    assert set(NAMED) <= set(bench.READ) <= set(VARIANTS)
+    assert not {"window2d", "axial", "botnet2d", "mobilevit2d"} & set(bench.READ)
 
 
-@pytest.mark.parametrize("variant", text_bench.READ)
+@pytest.mark.parametrize("variant", bench.READ)
 def test_it_reads_short_and_long_texts_and_padding_changes_nothing(variant: str):
     network = network_of(variant).eval()
     ids = torch.randint(8, 8000, (20,), generator=torch.Generator().manual_seed(1))
@@ -45,13 +45,13 @@ def test_it_reads_short_and_long_texts_and_padding_changes_nothing(variant: str)
     assert set(alone) == {"sentiment", "tag"}, "it never learns to say a piece"
     torch.testing.assert_close(among["sentiment"][0], alone["sentiment"], atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(among["tag"][0, :20], alone["tag"], atol=2e-4, rtol=1e-3)
-    assert network(torch.full((text_bench.SHAPE.longest,), 9)).logits["sentiment"].shape == (1, 2)
+    assert network(torch.full((bench.SHAPE.longest,), 9)).logits["sentiment"].shape == (1, 2)
     with pytest.raises((ValueError, UnsupportedMask)):
-        network(torch.full((text_bench.SHAPE.longest + 1,), 9))
+        network(torch.full((bench.SHAPE.longest + 1,), 9))
 
 
 def test_networks_differ_little_in_size():
-    sizes = {name: sum(p.numel() for p in network_of(name).parameters()) for name in text_bench.READ}
+    sizes = {name: sum(p.numel() for p in network_of(name).parameters()) for name in bench.READ}
     assert max(abs(size / sizes["mha"] - 1) for size in sizes.values()) < 0.1, "so one run of each is fair"
 
 
@@ -68,7 +68,7 @@ def test_a_run_writes_what_opens_again_and_skips_what_is_there(
 ):
     folder, told = tmp_path / "text-bench", list[str]()
     todo = [("mha", 0), ("linformer", 0), ("mha", 1)]
-    rows = text_bench.run_text_bench(todo, CPU, lambda name, stand: told.append(name), recipe=RECIPE, folder=folder)
+    rows = bench.run_text_bench(todo, CPU, lambda name, stand: told.append(name), recipe=RECIPE, folder=folder)
     assert [row["name"] for row in rows] == ["mha", "linformer", "mha-seed1"]
     assert set(told) == {"mha", "linformer", "mha-seed1"}
     monkeypatch.setattr(store, "TEXT_BENCH", folder)
@@ -81,9 +81,9 @@ def test_a_run_writes_what_opens_again_and_skips_what_is_there(
         row = next(row for row in rows if row["name"] == name)
         assert f"SST-2: {row['top1']} % of 16 held-out" in card
         assert f"part of speech: {row['upos']} % of {row['words_held_out']}" in card
-        assert name in text_bench.table(rows)
+        assert name in bench.table(rows)
     told.clear()
-    text_bench.run_text_bench(todo, CPU, lambda name, stand: told.append(name), recipe=RECIPE, folder=folder)
+    bench.run_text_bench(todo, CPU, lambda name, stand: told.append(name), recipe=RECIPE, folder=folder)
     assert not told
     with pytest.raises(ValueError, match="no model of texts is called"):
         attnviz.load("text-bench/nobody")
@@ -92,7 +92,7 @@ def test_a_run_writes_what_opens_again_and_skips_what_is_there(
 def test_what_was_trained_otherwise_is_not_done(few: None, tmp_path: Path):
     told = list[float]()
     for recipe in (RECIPE, replace(RECIPE, batch=100), replace(RECIPE, steps=1, batch=100)):
-        (row,) = text_bench.run_text_bench([("mha", 0)], CPU, lambda name, stand: told.append(stand.share),
+        (row,) = bench.run_text_bench([("mha", 0)], CPU, lambda name, stand: told.append(stand.share),
                                            recipe=recipe, folder=tmp_path / "bench",
                                            checkpoints=tmp_path / "runs")  # fmt: skip
         assert (row["steps"], row["batch"]) == (recipe.steps, recipe.batch)
@@ -101,12 +101,12 @@ def test_what_was_trained_otherwise_is_not_done(few: None, tmp_path: Path):
 
 def test_what_is_shipped_has_the_shapes_of_the_bench():
     rows = store.bench_results(store.TEXT_BENCH)
-    assert {"mha", "window", "linformer"} <= {row["variant"] for row in rows} <= set(text_bench.READ)
+    assert {"mha", "window", "linformer"} <= {row["variant"] for row in rows} <= set(bench.READ)
     for row in rows:
-        assert (row["steps"], row["batch"]) == (text_bench.RECIPE.steps, text_bench.RECIPE.batch)
+        assert (row["steps"], row["batch"]) == (bench.RECIPE.steps, bench.RECIPE.batch)
         shape = ReaderConfig(**store.read_config(store.TEXT_BENCH / row["name"])["network"])
-        assert shape == text_bench.config_of(row["variant"])
-    assert text_bench.PLAN.longest == text_bench.SHAPE.longest - 2, "CLS and SEP have room"
+        assert shape == bench.config_of(row["variant"])
+    assert bench.PLAN.longest == bench.SHAPE.longest - 2, "CLS and SEP have room"
 
 
 def test_a_network_is_judged_as_shipped_by_reviews_as_a_person_writes_them(monkeypatch: pytest.MonkeyPatch):
@@ -117,15 +117,15 @@ def test_a_network_is_judged_as_shipped_by_reviews_as_a_person_writes_them(monke
         asked.append(all(torch.equal(p, p.half().float()) for p in network.parameters()))
         return told
 
-    monkeypatch.setattr(text_bench, "praise", praise)
-    monkeypatch.setattr(text_bench, "kinds", lambda network, subwords: {"upos": 90.0})
-    found = text_bench.facts_of(network_of("mha"), load_subwords(), RECIPE, CPU, 90.0)
+    monkeypatch.setattr(bench, "praise", praise)
+    monkeypatch.setattr(bench, "kinds", lambda network, subwords: {"upos": 90.0})
+    found = bench.facts_of(network_of("mha"), load_subwords(), RECIPE, CPU, 90.0)
     assert (found["top1"], found["interval"], found["upos"], found["minutes"]) == (75.0, [1.0, 2.0], 90.0, 1.5)
     assert asked == [True]
 
 
 def test_both_questions_are_asked_and_no_hidden_word(few: None):
-    tasks = Tasks(text_bench.PLAN, RECIPE, load_subwords(), CPU)
+    tasks = Tasks(bench.PLAN, RECIPE, load_subwords(), CPU)
     network = network_of("mha")
     assert not tasks.plain
     asked = set()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnviz.attention.softmax import Softmax
+from attnviz.attention.rules.softmax import Softmax
 from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES, Parsed, found_heads, gold_arcs, measure_text_heads
 from attnviz.types import AttentionCall, Mask, Tokens
 

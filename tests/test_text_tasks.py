@@ -15,10 +15,10 @@ import torch
 
 from attnviz.models.subwords import CLS, MASK, SEP, SPECIAL, load_subwords
 from attnviz.models.text_model import TAGS
-from attnviz.training import corpus, sentences
-from attnviz.training.sentences import Plan, Tasks
-from attnviz.training.tagged import flat
-from attnviz.training.text_run import Shelf, TextRecipe
+from attnviz.training.text import corpus, sentences
+from attnviz.training.text.loop import Shelf, TextRecipe
+from attnviz.training.text.sentences import Plan, Tasks
+from attnviz.training.text.tagged import flat
 from tests.small_training import Told
 
 CPU = torch.device("cpu")

@@ -15,14 +15,15 @@ from attnviz.models.store import load_text
 from attnviz.models.subwords import CLS, MASK, PAD, SEP, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS
-from attnviz.training import card, corpus, judge, sentences, text_run
-from attnviz.training.evaluate import interval
-from attnviz.training.judge import parsed
-from attnviz.training.tagged import around, flat, tagged
+from attnviz.training import card
+from attnviz.training.images.evaluate import interval
+from attnviz.training.text import corpus, judge, loop, sentences
+from attnviz.training.text.judge import parsed
+from attnviz.training.text.tagged import around, flat, tagged
 from tests.small_training import Small, Told, loss
 
 CPU = torch.device("cpu")
-RECIPE = text_run.TextRecipe(steps=6, batch=64, rate=1e-2)
+RECIPE = loop.TextRecipe(steps=6, batch=64, rate=1e-2)
 SHAPE = ReaderConfig(vocabulary=8000, width=24, layers=2, heads=3, positions="learned1d", longest=64, prefix=1,
                      outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip
 
@@ -33,28 +34,28 @@ def small() -> Small:
 
 
 def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not(tmp_path: Path):
-    whole, _ = text_run.trained(small(), RECIPE, loss, CPU, lambda stand: None)
-    first = text_run.TextRun(small(), RECIPE, loss, CPU)
+    whole, _ = loop.trained(small(), RECIPE, loss, CPU, lambda stand: None)
+    first = loop.TextRun(small(), RECIPE, loss, CPU)
     for _ in range(3):
         first.advance()
     first.save(tmp_path / "state.pt")
     torch.manual_seed(99)  # nothing may hang on the global state
-    again, _ = text_run.trained(small(), RECIPE, loss, CPU, lambda stand: None, tmp_path / "state.pt")
+    again, _ = loop.trained(small(), RECIPE, loss, CPU, lambda stand: None, tmp_path / "state.pt")
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
 def test_the_rate_rises_holds_and_falls():
-    held = text_run.TextRecipe(steps=100, rate=2.0, warmup=10, hold=0.6)
+    held = loop.TextRecipe(steps=100, rate=2.0, warmup=10, hold=0.6)
     rates = [held.rate_at(step) for step in range(100)]
     assert rates[:3] == pytest.approx([0.2, 0.4, 0.6])
     assert rates[9:61] == pytest.approx([2.0] * 52)
     assert rates[80] == pytest.approx(1.0)
     assert rates[99] < 0.01
     assert rates[60:] == sorted(rates[60:], reverse=True)
-    falling = text_run.TextRecipe(steps=100, rate=2.0, warmup=10)
+    falling = loop.TextRecipe(steps=100, rate=2.0, warmup=10)
     assert max(range(100), key=falling.rate_at) in (9, 10)
-    short = text_run.TextRecipe(steps=6, rate=2.0)  # a warmup longer than the training does not eat it
+    short = loop.TextRecipe(steps=6, rate=2.0)  # a warmup longer than the training does not eat it
     assert [short.rate_at(step) for step in range(6)] == pytest.approx([2 / 3, 4 / 3, 2.0, 2.0, 1.5, 0.5])
     assert short.last == 6
     assert [replace(short, until=until).last for until in (4, 6, 9)] == [4, 6, 6]
@@ -62,7 +63,7 @@ def test_the_rate_rises_holds_and_falls():
 
 def test_what_a_training_does_unless_its_recipe_says_otherwise():
     """The shipped networks were trained with these numbers, which their cards do not say."""
-    recipe = text_run.TextRecipe(steps=1)
+    recipe = loop.TextRecipe(steps=1)
     assert (recipe.warmup, recipe.hold, recipe.decay, recipe.clip) == (150, 0.0, 0.05, 1.0)
     assert (recipe.batch, recipe.rate, recipe.average, recipe.seed) == (4096, 2e-3, 0.998, 0)
 
@@ -75,14 +76,14 @@ def test_every_step_of_every_seed_draws_its_own_texts():
         return loss(network, progress, random)
 
     for seed in (0, 1, 2):
-        run = text_run.TextRun(small(), replace(RECIPE, seed=seed), draw, CPU)
+        run = loop.TextRun(small(), replace(RECIPE, seed=seed), draw, CPU)
         for _ in range(3):
             run.advance()
     assert len(set(drawn)) == 9, "nor is step 1 of seed 0 step 0 of seed 1"
 
 
 def test_a_gradient_is_clipped_before_it_is_followed(monkeypatch: pytest.MonkeyPatch):
-    run, norms = text_run.TextRun(small(), replace(RECIPE, clip=0.25), lambda *given: 1000 * loss(*given), CPU), []
+    run, norms = loop.TextRun(small(), replace(RECIPE, clip=0.25), lambda *given: 1000 * loss(*given), CPU), []
     step = run.optimisers[0].step
 
     def looked_at() -> None:
@@ -96,51 +97,51 @@ def test_a_gradient_is_clipped_before_it_is_followed(monkeypatch: pytest.MonkeyP
 
 def test_seconds_add_up_and_losses_are_means(monkeypatch: pytest.MonkeyPatch):
     """By a clock that moves on by a second whenever it is read, and losses that count."""
-    ticks, losses, seen = iter(range(100)), iter(range(1, 100)), list[text_run.Stand]()
-    monkeypatch.setattr(text_run.time, "perf_counter", lambda: next(ticks))
+    ticks, losses, seen = iter(range(100)), iter(range(1, 100)), list[loop.Stand]()
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(ticks))
 
     def counted(network: Small, progress: float, random: np.random.Generator) -> torch.Tensor:
         return network.last.bias.sum() * 0 + next(losses)
 
-    _, seconds = text_run.trained(small(), RECIPE, counted, CPU, seen.append, every=4)
+    _, seconds = loop.trained(small(), RECIPE, counted, CPU, seen.append, every=4)
     assert seconds == 6
     assert [(stand.share, stand.loss, stand.seconds) for stand in seen] == [(4 / 6, 2.5, 4), (1, 5.5, 6)]
 
 
 def test_a_longer_schedule_goes_on_from_where_the_rate_was_held(tmp_path: Path):
-    short, long = (text_run.TextRecipe(steps=steps, batch=64, rate=1e-2, warmup=2, hold=0.5) for steps in (6, 12))
+    short, long = (loop.TextRecipe(steps=steps, batch=64, rate=1e-2, warmup=2, hold=0.5) for steps in (6, 12))
     kept = tmp_path / "checkpoint.pt"
-    text_run.trained(small(), short, loss, CPU, lambda stand: None, kept)
+    loop.trained(small(), short, loss, CPU, lambda stand: None, kept)
     assert torch.load(kept, weights_only=True)["step"] == 6
-    assert torch.load(tmp_path / text_run.HELD, weights_only=True)["step"] == 3
-    assert text_run.state_on_the_way(kept, long) == tmp_path / text_run.HELD
-    assert text_run.state_on_the_way(kept, short) == kept
-    later, _ = text_run.trained(small(), long, loss, CPU, lambda stand: None, kept)
-    once, _ = text_run.trained(small(), long, loss, CPU, lambda stand: None)
+    assert torch.load(tmp_path / loop.HELD, weights_only=True)["step"] == 3
+    assert loop.state_on_the_way(kept, long) == tmp_path / loop.HELD
+    assert loop.state_on_the_way(kept, short) == kept
+    later, _ = loop.trained(small(), long, loss, CPU, lambda stand: None, kept)
+    once, _ = loop.trained(small(), long, loss, CPU, lambda stand: None)
     assert all(torch.equal(tensor, later.state_dict()[name]) for name, tensor in once.state_dict().items())
 
 
 def test_a_schedule_may_end_sooner_than_planned_while_the_rate_is_held(tmp_path: Path):
-    long, short = (text_run.TextRecipe(steps=steps, batch=64, rate=1e-2, warmup=2, hold=0.5) for steps in (12, 10))
+    long, short = (loop.TextRecipe(steps=steps, batch=64, rate=1e-2, warmup=2, hold=0.5) for steps in (12, 10))
     kept = tmp_path / "checkpoint.pt"
-    text_run.trained(small(), replace(long, until=5), loss, CPU, lambda stand: None, kept)
-    later, _ = text_run.trained(small(), short, loss, CPU, lambda stand: None, kept)
-    assert torch.load(tmp_path / text_run.HELD, weights_only=True)["step"] == 5
-    once, _ = text_run.trained(small(), short, loss, CPU, lambda stand: None)
+    loop.trained(small(), replace(long, until=5), loss, CPU, lambda stand: None, kept)
+    later, _ = loop.trained(small(), short, loss, CPU, lambda stand: None, kept)
+    assert torch.load(tmp_path / loop.HELD, weights_only=True)["step"] == 5
+    once, _ = loop.trained(small(), short, loss, CPU, lambda stand: None)
     assert all(torch.equal(tensor, later.state_dict()[name]) for name, tensor in once.state_dict().items())
 
 
 def test_a_state_of_another_schedule_is_refused(tmp_path: Path):
     kept = tmp_path / "checkpoint.pt"
-    text_run.trained(small(), RECIPE, loss, CPU, lambda stand: None, kept)
+    loop.trained(small(), RECIPE, loss, CPU, lambda stand: None, kept)
     with pytest.raises(ValueError, match=r"has gone on to step 6 of 6; the recipe stops after 9 of 9\. Start"):
-        text_run.trained(small(), replace(RECIPE, steps=9), loss, CPU, lambda stand: None, kept)
+        loop.trained(small(), replace(RECIPE, steps=9), loss, CPU, lambda stand: None, kept)
 
 
 def test_it_learns_and_reports():
-    seen: list[text_run.Stand] = []
-    recipe = text_run.TextRecipe(steps=120, rate=2e-2, average=0.9)
-    network, seconds = text_run.trained(small(), recipe, loss, CPU, seen.append, every=20)
+    seen: list[loop.Stand] = []
+    recipe = loop.TextRecipe(steps=120, rate=2e-2, average=0.9)
+    network, seconds = loop.trained(small(), recipe, loss, CPU, seen.append, every=20)
     assert seen[-1].loss < 0.5 * seen[0].loss
     assert seen[-1].share == 1
     assert seconds > 0
@@ -150,7 +151,7 @@ def test_it_learns_and_reports():
 def test_a_shelf_draws_texts_of_one_length_and_every_token_alike():
     lengths = np.array([3] * 200 + [10] * 100 + [40] * 20)
     random = np.random.default_rng(0)
-    shelf = text_run.Shelf(lengths, random)
+    shelf = loop.Shelf(lengths, random)
     drawn = np.zeros(len(lengths))
     for _ in range(400):
         chosen = shelf.draw(80, random)
@@ -164,29 +165,29 @@ def test_a_shelf_draws_texts_of_one_length_and_every_token_alike():
 
 def test_the_first_text_of_a_shelf_is_drawn_no_more_often_than_the_last():
     random = np.random.default_rng(0)
-    shelf = text_run.Shelf([1, 1], random)
+    shelf = loop.Shelf([1, 1], random)
     found = np.bincount([int(shelf.draw(1, random, among=1)[0]) for _ in range(400)])
     assert found.tolist() == pytest.approx([200, 200], abs=50)
 
 
 def test_texts_meet_other_neighbours_each_time():
-    shelf = text_run.Shelf([5] * 64, np.random.default_rng(0))
+    shelf = loop.Shelf([5] * 64, np.random.default_rng(0))
     drawn = [frozenset(shelf.draw(20, np.random.default_rng(seed)).tolist()) for seed in range(300)]
     met = {other for texts in drawn if 7 in texts for other in texts}
     assert len(met) > 20, "not only those beside it on the shelf"
 
 
 def test_padding():
-    ids, keep = text_run.padded([[5, 6, 7], [8]], CPU)
+    ids, keep = loop.padded([[5, 6, 7], [8]], CPU)
     assert ids.tolist() == [[5, 6, 7], [8, PAD, PAD]]
     assert keep.tolist() == [[True] * 3, [True, False, False]]
-    assert text_run.kept_or_none(keep) is keep
-    assert text_run.kept_or_none(keep[:1]) is None
-    assert text_run.padded([[1]], CPU, length=4)[0].shape == (1, 4)
+    assert loop.kept_or_none(keep) is keep
+    assert loop.kept_or_none(keep[:1]) is None
+    assert loop.padded([[1]], CPU, length=4)[0].shape == (1, 4)
 
 
 def test_matrices_inside_go_to_muon_and_the_rest_to_adamw():
-    muon, plain = text_run.text_optimisers(small(), replace(RECIPE, decay=0.07))
+    muon, plain = loop.text_optimisers(small(), replace(RECIPE, decay=0.07))
     assert [group["weight_decay"] for group in (*muon.param_groups, *plain.param_groups)] == [0.07, 0.0]
     assert plain.param_groups[0]["betas"] == (0.9, 0.98)
     assert [p.shape for group in muon.param_groups for p in group["params"]] == [(4, 4)]
@@ -230,7 +231,7 @@ def test_every_question_makes_a_gradient(monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     network = Reader(SHAPE)
     plan = sentences.Plan(syntax=(1, 2), longest=40)
-    tasks = sentences.Tasks(plan, text_run.TextRecipe(steps=2, batch=400), load_subwords(), CPU)
+    tasks = sentences.Tasks(plan, loop.TextRecipe(steps=2, batch=400), load_subwords(), CPU)
     for ask, touched in ((tasks.guessing, "pieces.bias"), (tasks.praising, "outputs.sentiment.weight"),
                          (tasks.parsing, "outputs.tag.weight")):  # fmt: skip
         network.zero_grad()

@@ -17,10 +17,10 @@ from torch import nn
 
 from attnviz.models import IMAGES, load
 from attnviz.models.vit import group_loss_of
-from attnviz.training import data, loop
-from attnviz.training.augment import Augmentation, augment
 from attnviz.training.card import card_text
-from attnviz.training.data import (
+from attnviz.training.images import data, loop
+from attnviz.training.images.augment import Augmentation, augment
+from attnviz.training.images.data import (
     DATA,
     JPEG,
     NoData,
@@ -33,9 +33,9 @@ from attnviz.training.data import (
     read_sheets,
     softened,
 )
-from attnviz.training.evaluate import evaluate, opened_model
-from attnviz.training.loop import Progress, Run, balanced, circumstances, cosine, pick_device, train, windows
-from attnviz.training.recipes import RECIPES, Recipe
+from attnviz.training.images.evaluate import evaluate, opened_model
+from attnviz.training.images.loop import Progress, Run, balanced, circumstances, cosine, pick_device, train, windows
+from attnviz.training.images.recipes import RECIPES, Recipe
 from attnviz.types import Trace
 
 CPU = torch.device("cpu")

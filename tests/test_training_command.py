@@ -13,11 +13,12 @@ import torch
 
 from attnviz.models import ViT
 from attnviz.training import __main__ as command
-from attnviz.training import corpus, digits, sweep, treebank
-from attnviz.training.data import NoData
-from attnviz.training.loop import Progress
-from attnviz.training.recipes import RECIPES, Recipe
-from attnviz.training.skipgram import Stand
+from attnviz.training.images import digits, sweep
+from attnviz.training.images.data import NoData
+from attnviz.training.images.loop import Progress
+from attnviz.training.images.recipes import RECIPES, Recipe
+from attnviz.training.text import corpus, treebank
+from attnviz.training.text.skipgram import Stand
 
 VALUES = {"steps": ["3"], "seed": ["1"], "fresh": [], "until": ["2"], "only": ["mha"], "seeds": ["2"], "size": ["gpu"]}
 

@@ -18,10 +18,10 @@ from attnviz.models.store import ASSETS, load_translator
 from attnviz.models.subwords import BOS, EOS, load_subwords
 from attnviz.models.text import Translator, TranslatorConfig
 from attnviz.models.translation import TranslationModel
-from attnviz.training import bleu, corpus, seq2seq, translate
-from attnviz.training.data import NoData
-from attnviz.training.text_run import TextRecipe, TextRun
-from attnviz.training.translate import Pairs, Size, run_pairs
+from attnviz.training.images.data import NoData
+from attnviz.training.text import bleu, corpus, seq2seq, translate
+from attnviz.training.text.loop import TextRecipe, TextRun
+from attnviz.training.text.translate import Pairs, Size, run_pairs
 from attnviz.types import Sample
 
 FEW = [("I sleep.", "Je dors."), ("You sleep.", "Tu dors."), ("The dog sleeps.", "Le chien dort."), ("Go!", "Va !"),

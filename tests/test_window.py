@@ -13,7 +13,7 @@ from transformers import SwinConfig
 from transformers.models.swin.modeling_swin import SwinLayer
 
 from attnviz.attention import MultiHead
-from attnviz.attention.window import Window, Window2d, tiles
+from attnviz.attention.variants.window import Window, Window2d, tiles
 from attnviz.models import ViT, ViTConfig
 from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
 from tests.counting import Largest

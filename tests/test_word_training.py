@@ -11,7 +11,7 @@ import torch
 
 from attnviz.models.guess import GuessConfig, Guesser
 from attnviz.models.words import WordVectors, load_words
-from attnviz.training import guess, skipgram
+from attnviz.training.text import guess, skipgram
 
 SMALL = WordVectors(("the", "dog", "cat", "runs"), torch.tensor([[0.1, 0], [1, 0], [0.8, 0.6], [0, 2.0]]))
 

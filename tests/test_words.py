@@ -16,8 +16,8 @@ import torch
 from attnviz.models.guess import GuessConfig, Guesser, guesses, load_guesser, save_guesser
 from attnviz.models.store import ASSETS, DamagedModel
 from attnviz.models.words import NAME, WordVectors, load_words, words_of
-from attnviz.training import corpus, guess, skipgram
-from attnviz.training.data import NoData
+from attnviz.training.images.data import NoData
+from attnviz.training.text import corpus, guess, skipgram
 from attnviz.types import Mask
 
 SMALL = WordVectors(("the", "dog", "cat", "runs"), torch.tensor([[0.1, 0], [1, 0], [0.8, 0.6], [0, 2.0]]))

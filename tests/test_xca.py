@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnviz.attention.xca import Channel, CrossCovariance
+from attnviz.attention.variants.xca import Channel, CrossCovariance
 from attnviz.types import AttentionCall, Mask, NoTokenMap, Tokens, UnsupportedMask
 from tests.counting import largest, multiply_adds
 from tests.variants import HEADS, WIDTH, features, plain, variant

@@ -1,21 +1,21 @@
 """The mathematics of attention. To add a variant: one file and one line in VARIANTS; contract tests find it there."""
 
-from attnviz.attention.additive import AdditiveAttention
-from attnviz.attention.axial import Axial
-from attnviz.attention.base import Cost, Variant
-from attnviz.attention.botnet2d import BotNet2d
-from attnviz.attention.cosine import Cosine
-from attnviz.attention.linear import LinearAttention, Performer
-from attnviz.attention.linformer import LinformerAttention
-from attnviz.attention.mobilevit import MobileViT2d, Separable
-from attnviz.attention.multihead import GroupedQuery, MultiHead, MultiQuery
-from attnviz.attention.nystrom import NystromAttention
-from attnviz.attention.options import OPTIONS
-from attnviz.attention.positions import POSITIONS
-from attnviz.attention.proximity import Proximity, Uniform
-from attnviz.attention.softmax import Softmax
-from attnviz.attention.window import Window, Window2d
-from attnviz.attention.xca import CrossCovariance
+from attnviz.attention.positions.tables import POSITIONS
+from attnviz.attention.rules.options import OPTIONS
+from attnviz.attention.rules.softmax import Softmax
+from attnviz.attention.variants.additive import AdditiveAttention
+from attnviz.attention.variants.axial import Axial
+from attnviz.attention.variants.base import Cost, Variant
+from attnviz.attention.variants.botnet2d import BotNet2d
+from attnviz.attention.variants.cosine import Cosine
+from attnviz.attention.variants.linear import LinearAttention, Performer
+from attnviz.attention.variants.linformer import LinformerAttention
+from attnviz.attention.variants.mobilevit import MobileViT2d, Separable
+from attnviz.attention.variants.multihead import GroupedQuery, MultiHead, MultiQuery
+from attnviz.attention.variants.nystrom import NystromAttention
+from attnviz.attention.variants.proximity import Proximity, Uniform
+from attnviz.attention.variants.window import Window, Window2d
+from attnviz.attention.variants.xca import CrossCovariance
 
 VARIANTS: dict[str, type[Variant]] = {
     "mha": MultiHead,

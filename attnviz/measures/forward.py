@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from attnviz.chance import seeded
+from attnviz.paths import PACKAGE
 from attnviz.types import Tokens
 
 FORGETS = Path("/proc/self/clear_refs")  # where Linux is told to forget the most memory a process held
@@ -98,7 +99,7 @@ class Apart:
         asked = {"module": subject.kind.__module__, "kind": subject.kind.__qualname__, "options": dict(subject.options)}
         asked |= {"name": subject.name, "count": count, "threads": torch.get_num_threads(), "setting": vars(setting)}
         if self.process is None:
-            command, root = [sys.executable, "-m", "attnviz.measures.forward"], Path(__file__).resolve().parents[2]
+            command, root = [sys.executable, "-m", "attnviz.measures.forward"], PACKAGE.parent
             given: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": root}
             self.process = subprocess.Popen(command, **given, env={**os.environ, **RETURNED})
         process = self.process

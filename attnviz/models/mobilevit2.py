@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attnviz.attention.mobilevit import Separable
+from attnviz.attention.variants.mobilevit import Separable
 from attnviz.models.convolutions import round_channels
 from attnviz.models.mobilevit import Hybrid, HybridStage, MobileViTConfig, TransformerLayer
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from attnviz.attention.additive import Additive
+from attnviz.attention.variants.additive import Additive
 from attnviz.models.pieces import numbered
 from attnviz.models.subwords import VOCABULARY
 from attnviz.models.text import WORD

@@ -18,6 +18,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import nn
 
+from attnviz import paths
 from attnviz.chance import seeded
 from attnviz.models.image import Classifier, ImageModel, Preparation, opened_as
 from attnviz.models.nets import SHAPES, built, kind_of
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from attnviz.models.translation import TranslationModel
     from attnviz.models.words import WordVectors
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
+ASSETS = paths.MODELS
 BENCH, RESULTS = ASSETS / "bench", "bench.json"  # one folder for each trained entry, and a table of all
 TEXT_BENCH = ASSETS / "text-bench"  # the same of networks that read text
 

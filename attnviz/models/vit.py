@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS, VARIANTS
-from attnviz.attention.positions import resize_table
+from attnviz.attention.positions.tables import resize_table
 from attnviz.models.asked import heads_by_layer, kept_tokens, placed, replaced
 from attnviz.types import AttentionCall, Mask, Tokens, Trace
 

@@ -18,27 +18,16 @@ from pathlib import Path
 from attnviz.attention import VARIANTS
 from attnviz.models import load_image, save
 from attnviz.models.store import ASSETS, BENCH, TEXT_BENCH
-from attnviz.training import (
-    bench,
-    digits,
-    guess,
-    sentences,
-    seq2seq,
-    skipgram,
-    stories,
-    subwords,
-    sweep,
-    text_bench,
-    translate,
-    treebank,
-)
 from attnviz.training.card import TOLD, card_text, told
 from attnviz.training.checkpoint import OtherTraining
-from attnviz.training.data import DATA, NoData
-from attnviz.training.evaluate import evaluate, opened_model
-from attnviz.training.loop import Progress, circumstances, pick_device, train
-from attnviz.training.recipes import RECIPES
-from attnviz.training.text_run import HELD
+from attnviz.training.images import bench, digits, sweep
+from attnviz.training.images.data import DATA, NoData
+from attnviz.training.images.evaluate import evaluate, opened_model
+from attnviz.training.images.loop import Progress, circumstances, pick_device, train
+from attnviz.training.images.recipes import RECIPES
+from attnviz.training.text import bench as text_bench
+from attnviz.training.text import guess, sentences, seq2seq, skipgram, stories, subwords, translate, treebank
+from attnviz.training.text.loop import HELD
 
 RUNS = Path("runs")
 TEXT = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attnviz.models.image import Classifier
-from attnviz.training.recipes import Recipe
+from attnviz.training.images.recipes import Recipe
 
 
 def card_text(model: Classifier, recipe: Recipe, facts: dict[str, Any]) -> str:

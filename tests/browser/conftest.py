@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from attnviz.paths import ROOT
 from benchmarks.browser import FLAGS as BROWSER_FLAGS
 from benchmarks.browser import chromium
 
-ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
     *BROWSER_FLAGS,
     "--use-fake-device-for-media-stream",  # a camera that shows a moving pattern, and asks nobody

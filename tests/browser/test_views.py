@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
+from attnviz.paths import ROOT
 from benchmarks.server import serving
 from tests.browser.views_seen import Seen
 
@@ -292,7 +293,7 @@ def test_download_is_a_picture(seen, tmp_path: Path):
 
 
 def test_text_comes_only_by_text_content():
-    folder = Path(__file__).parents[2] / "attnviz" / "views"
+    folder = ROOT / "attnviz" / "views"
     for path in folder.glob("*.js"):
         text = path.read_text()
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", text), path.name

@@ -10,7 +10,7 @@ from attnviz.attention import VARIANTS, Cost
 from attnviz.plots.growth import growth
 from attnviz.plots.intervals import intervals
 from attnviz.plots.sharing import sharing
-from attnviz.training.bench import EQUAL, SAME
+from attnviz.training.images.bench import EQUAL, SAME
 from attnviz.ui.compare import costs
 from attnviz.ui.compare.choice import Choice, capital, title_of
 from attnviz.ui.compare.domain import Ground

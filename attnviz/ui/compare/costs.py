@@ -10,7 +10,7 @@ import streamlit as st
 
 from attnviz.attention import VARIANTS, Cost
 from attnviz.chance import seeded
-from attnviz.training.bench import SHAPE
+from attnviz.training.images.bench import SHAPE
 from attnviz.types import Tokens, UnsupportedMask
 from attnviz.ui.compare.choice import Choice, title_of
 from attnviz.ui.compare.domain import Ground

@@ -12,7 +12,7 @@ import torch
 from attnviz import views
 from attnviz.attention import VARIANTS
 from attnviz.measures.heads import MEASURES
-from attnviz.training.bench import APART, EQUAL, SAME, SHAPE, parameters
+from attnviz.training.images.bench import APART, EQUAL, SAME, SHAPE, parameters
 from attnviz.types import Sample, Tokens
 from attnviz.ui.compare.domain import Ground, Look, Panel, Slot
 from attnviz.ui.compare.maps import grid_name

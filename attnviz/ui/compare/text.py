@@ -17,7 +17,7 @@ from attnviz.chance import seeded
 from attnviz.measures.text_heads import TEXT_MEASURES, real
 from attnviz.measures.words import singly
 from attnviz.models.text import Reader
-from attnviz.training.text_bench import OPTIONS, READ, SHAPE, config_of
+from attnviz.training.text.bench import OPTIONS, READ, SHAPE, config_of
 from attnviz.types import AttentionCall, Sample, Tokens
 from attnviz.ui.compare.domain import Ground, Look, Panel, Shown, Slot
 from attnviz.ui.core.bench import TEXTS, Bench, Row, accuracy, bench

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from attnviz.models import DamagedFile
+from attnviz.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError)  # what readers of files raise
 
 

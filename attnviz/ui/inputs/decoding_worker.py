@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows sets no such limits
     resource = None
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[2]
 MEMORY = 3 * 2**30  # bytes: twice what the largest picture takes
 SECONDS = 60  # of the processor for one picture: the app ends it long before, this is for when the app is gone
 LENGTH = struct.Struct(">Q")  # before every file

@@ -5,15 +5,14 @@ To add one: put the file there, its origin in LICENSES.md, its name in SAMPLES. 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
+from attnviz import paths
 from attnviz.models.pictures import picture_from
 from attnviz.ui.core.assets import reading
 from attnviz.ui.inputs.uploads import Picture, picture_of
 
-FOLDER = Path(__file__).resolve().parents[2] / "assets" / "samples"
+FOLDER = paths.SAMPLES
 KINDS = {"vit": "jpg", "vit-digits": "png"}  # model -> how the names of its files end
 SAMPLES: dict[str, tuple[str, ...]] = {  # model -> names
     "vit": ("coffee", "cat", "rocket", "palace", "astronaut", "flower", "motorcycle"),

@@ -15,7 +15,7 @@ from attnviz.measures import reweigh
 from attnviz.measures.embeddings import dot_product
 from attnviz.models.guess import guesses
 from attnviz.plots.growth import growth
-from attnviz.training import sweep
+from attnviz.training.images import sweep
 from attnviz.types import AttentionCall, Mask, Tokens
 from attnviz.ui.core.state import buttons, go, head_name
 from attnviz.ui.lesson.scene import LONGEST, Scene, network, remarks, row_said, table, weights

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from attnviz import plots
 from attnviz.attention import POSITIONS
-from attnviz.attention.distances import alibi_slopes, frequencies, t5_bucket
+from attnviz.attention.positions.schemes import alibi_slopes, frequencies, t5_bucket
 from attnviz.measures import embeddings as measures
 from attnviz.models.text import WORD
 from attnviz.types import Tokens, Trace

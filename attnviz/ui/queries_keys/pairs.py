@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from attnviz import views
-from attnviz.attention.additive import Additive
+from attnviz.attention.variants.additive import Additive
 from attnviz.measures.pairs import (
     Pair,
     cosines,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
 import streamlit as st
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PAGES = Path(__file__).parents[2] / "pages"
+from attnviz.paths import PAGES
+
 REDIRECTED = "redirected"  # parameter of the address: another one was opened, and there is no page at that one
 NO_PAGE = "There is no page at the address you opened, so this is {title}. Every page is listed in the sidebar."
 

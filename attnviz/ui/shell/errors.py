@@ -11,7 +11,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from attnviz.models import DamagedFile
-from attnviz.training.track import out_of_memory
+from attnviz.training.live.queue import out_of_memory
 from attnviz.types import NoTokenMap, UnsupportedMask
 from attnviz.ui.core.cache import Busy
 from attnviz.ui.inputs.uploads import BadImage

@@ -17,20 +17,19 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import streamlit as st
 
 from attnviz.models import DamagedFile
+from attnviz.paths import PAGES, PROSE
 from attnviz.ui.core import assets
 from attnviz.ui.core.state import forget_belongings, go
 from attnviz.ui.inputs.sentences import PAIRS
 from attnviz.ui.inputs.text_run import reads_text
 
-FOLDER = Path(__file__).resolve().parents[2] / "assets" / "text"
-PAGES = Path(__file__).resolve().parents[2] / "pages"
+FOLDER = PROSE
 LINK = re.compile(r"^- \[(?P<label>[^\]]+)\]\((?P<address>[^)]*)\)\s*(?P<why>.*)$")
 
 

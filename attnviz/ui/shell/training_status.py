@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attnviz.training import live
-from attnviz.training.track import Track
+from attnviz.training.live import runs
+from attnviz.training.live.queue import Track
 from attnviz.ui.core.cache import cores
 from attnviz.ui.shell.errors import fragment
 
@@ -21,7 +21,7 @@ def track() -> Track:
     return Track()
 
 
-def watch() -> live.Race | None:
+def watch() -> runs.Race | None:
     """Tell the track that this visitor's race, if there is one, is still watched."""
     race = st.session_state.get(RACE)
     if race is not None:
@@ -38,7 +38,7 @@ def beat(page: str) -> None:
             fragment(beside, run_every=2 * EVERY)(race)
 
 
-def beside(race: live.Race) -> None:
+def beside(race: runs.Race) -> None:
     """How far the training is, in the sidebar of another page."""
     place = track().look(race)
     names = " and ".join(lane.title for lane in race.lanes)

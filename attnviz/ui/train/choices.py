@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from attnviz.attention import OPTIONS, POSITIONS, VARIANTS
-from attnviz.training import live
+from attnviz.training.live import runs
 from attnviz.ui.core.state import go, keep_inside, one_of, whole_number
 from attnviz.ui.shell.training_status import BACK, RACE
 from attnviz.ui.widgets.options import choose_options
@@ -27,7 +27,7 @@ def title_of(variant: str) -> str:
     return VARIANTS[variant].title if variant in VARIANTS else variant
 
 
-def choose() -> live.Plan:
+def choose() -> runs.Plan:
     """What the next race is to be; every choice is in the URL."""
     row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     keep_inside("variant", VARIANTS)
@@ -47,10 +47,10 @@ def choose() -> live.Plan:
     epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=row, help=HELP["epochs"])
     seed = whole_number("Seed", 999, key="seed", where=row, help=HELP["seed"], width=120)
     others = {NOBODY: (), PLAIN: (variant,)}.get(rival, (rival,))
-    return live.Plan((variant, *others), epochs, seed, positions, options)
+    return runs.Plan((variant, *others), epochs, seed, positions, options)
 
 
-def choices_of(plan: live.Plan) -> dict[str, object]:
+def choices_of(plan: runs.Plan) -> dict[str, object]:
     """The choices that ask for a plan, by their names in the URL."""
     first, *others = plan.variants
     rival = others[0] if others else NOBODY
@@ -60,7 +60,7 @@ def choices_of(plan: live.Plan) -> dict[str, object]:
             "places": plan.positions, "epochs": plan.epochs, "seed": plan.seed}  # fmt: skip
 
 
-def chosen() -> live.Plan:
+def chosen() -> runs.Plan:
     """What the choices ask for; whoever comes back to a race that has begun finds those it was begun with.
 
     Streamlit leaves an address without choices behind with every change of page, where the browser's back button leads,

@@ -11,9 +11,10 @@ from PIL import Image
 
 from attnviz import views
 from attnviz.plots import lines
-from attnviz.training import digits, live
-from attnviz.training.recipes import RECIPES
-from attnviz.training.track import ROOM
+from attnviz.training.images import digits
+from attnviz.training.images.recipes import RECIPES
+from attnviz.training.live import runs
+from attnviz.training.live.queue import ROOM
 from attnviz.types import Tokens
 from attnviz.ui.core.cache import trained_here
 from attnviz.ui.core.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens
@@ -28,7 +29,7 @@ from attnviz.ui.widgets.output import dark, plot
 ALIKE = 8  # models with one title that a visitor may keep, of several seeds, say; the last gives way
 
 
-def remark(race: live.Race, plan: live.Plan) -> None:
+def remark(race: runs.Race, plan: runs.Plan) -> None:
     """Where the choices are not those of the race below, what that one is."""
     with st.empty():  # always there, so that what follows keeps its place and its state
         if not race.fresh and race.plan != plan:
@@ -44,29 +45,29 @@ def seeds_table() -> None:
             st.markdown(digits.table(rows))
 
 
-def race_of(plan: live.Plan) -> live.Race:
+def race_of(plan: runs.Plan) -> runs.Race:
     """This visitor's race; one that has not begun follows the choices."""
     race = st.session_state.get(RACE)
     if race is None or (race.fresh and race.plan != plan):
-        race = st.session_state[RACE] = live.Race(plan)
+        race = st.session_state[RACE] = runs.Race(plan)
     return race
 
 
-def start(plan: live.Plan) -> None:
+def start(plan: runs.Plan) -> None:
     """Begin, or begin anew."""
     race = st.session_state.get(RACE)
     if race is None or race.step or race.plan != plan or race.state == "failed":
-        race = st.session_state[RACE] = live.Race(plan)
+        race = st.session_state[RACE] = runs.Race(plan)
     go_on(race)
 
 
-def go_on(race: live.Race) -> None:
+def go_on(race: runs.Race) -> None:
     """Let it learn from where it stands; the last epoch is shown again."""
     st.session_state.pop("epoch", None)
     track().enter(race)
 
 
-def buttons(race: live.Race, plan: live.Plan) -> None:
+def buttons(race: runs.Race, plan: runs.Plan) -> None:
     """Start, stop, resume, start again; and the way of what was trained to the other pages."""
     row = st.container(horizontal=True, vertical_alignment="center", gap="small")
     if race.active:
@@ -85,17 +86,17 @@ def buttons(race: live.Race, plan: live.Plan) -> None:
                 st.switch_page("../pages/heads.py", query_params={})
 
 
-def adopt(lane: live.Lane) -> None:
+def adopt(lane: runs.Lane) -> None:
     """Make what was trained a model that this visitor can choose on every page, and choose it."""
     kept, name = trained_here(), f"{TRAINED_HERE}{lane.whole_title}"
-    model = live.opened(lane, name)
+    model = runs.opened(lane, name)
     names = [name, *(f"{name} ({number})" for number in range(2, ALIKE + 1))]
     model.name = next((one for one in names if one not in kept or kept[one].digest == model.digest), names[-1])
     kept[model.name] = model
     go(model=model.name)
 
 
-def status(race: live.Race, place: int) -> None:
+def status(race: runs.Race, place: int) -> None:
     """Where it stands, in one line above a bar."""
     for sentence in race.refused:
         st.warning(sentence, icon=":material/info:")
@@ -104,7 +105,7 @@ def status(race: live.Race, place: int) -> None:
     st.progress(race.step / race.steps, said(race, place))
 
 
-def said(race: live.Race, place: int) -> str:
+def said(race: runs.Race, place: int) -> str:
     """The state of a race in words."""
     if race.state == "waiting":
         others = f"{ROOM} trainings run on this server, which is as many as it can take."
@@ -115,7 +116,7 @@ def said(race: live.Race, place: int) -> str:
     return f"Stopped at {where[0].lower()}{where[1:]}" if race.state == "stopped" else where
 
 
-def curves(race: live.Race) -> None:
+def curves(race: runs.Race) -> None:
     """Loss by step and accuracy by epoch, on axes that do not move."""
     steps, epochs = race.step, race.epoch + 1
     loss = {lane.title: lane.losses[:steps] for lane in race.lanes}
@@ -136,7 +137,7 @@ def curves(race: live.Race) -> None:
         plot(figure, "loss", alt=f"Loss by step, {steps} of {race.steps} steps")
 
 
-def moment_choice(race: live.Race) -> int:
+def moment_choice(race: runs.Race) -> int:
     """Which epoch is shown: the last one while it learns, else any that was recorded."""
     last = race.epoch
     if race.active or last == 0:
@@ -163,20 +164,20 @@ def tokens_of() -> Tokens:
 
 def send_picture(digit: int) -> None:
     """Give the browser the watched picture."""
-    picture = Image.fromarray(live.watched().images[digit, ..., 0])
+    picture = Image.fromarray(runs.watched().images[digit, ..., 0])
     views.send_picture("train:picture", picture, picture, (0, 0, *picture.size), tokens_of())
 
 
-def answer(lane: live.Lane, epoch: int, digit: int) -> None:
+def answer(lane: runs.Lane, epoch: int, digit: int) -> None:
     """What a network says about the picture, and how often it is right at all."""
     moment = lane.moments[epoch]
     guess = int(moment.answers[digit].argmax())
     mark = "green" if guess == digit else "red"
     st.markdown(f"**{lane.title}** says :{mark}[**{guess}**] with {percent(float(moment.answers[digit, guess]))} · "
-                f"{percent(moment.accuracy)} of {len(live.pictures('val').labels)} held-out digits right")  # fmt: skip
+                f"{percent(moment.accuracy)} of {len(runs.pictures('val').labels)} held-out digits right")  # fmt: skip
 
 
-def lane_view(race: live.Race, number: int, epoch: int, digit: int, look: Display) -> None:
+def lane_view(race: runs.Race, number: int, epoch: int, digit: int, look: Display) -> None:
     """One network after some epochs: its answer, one map large, and all maps."""
     lane, alone, tokens = race.lanes[number], len(race.lanes) == 1, tokens_of()
     maps = lane.moments[epoch].maps
@@ -211,7 +212,7 @@ def pick(name: str, chosen: tuple[int, ...]) -> None:
         set_tokens(name, chosen)
 
 
-def send_map(lane: live.Lane, number: int, row: int, epoch: int, digit: int) -> str:
+def send_map(lane: runs.Lane, number: int, row: int, epoch: int, digit: int) -> str:
     """Give the browser one map of one epoch, all heads, on one colour scale for all epochs; returns its slot."""
     one, slot = lane.moments[epoch].maps[row], f"train:{number}:{row}"
     array, tokens = one.array[digit], tokens_of()

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from attnviz.attention import OPTIONS, VARIANTS
-from attnviz.attention.options import Option
+from attnviz.attention.rules.options import Option
 from attnviz.ui.core.state import keep_inside, one_of
 
 

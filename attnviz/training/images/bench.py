@@ -1,0 +1,159 @@
+"""`python -m attnviz.training bench`: every variant through one recipe, so that they can be compared.
+
+Same pictures, steps, optimiser and shape: 64 patches of 8 px, width 128, 4 layers, 4 heads, mean readout. A variant
+whose network is more than a tenth larger or smaller than that of multi-head attention runs a second time at equal
+parameters, with a wider or narrower MLP (the rule of the Long Range Arena). No patches are dropped: a fixed length or a
+grid cannot do without any. What is done is skipped, so a run that was cut off goes on; results gather in
+assets/models/bench.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attnviz.attention import VARIANTS
+from attnviz.models import ViT, ViTConfig, save
+from attnviz.models.image import Classifier
+from attnviz.models.store import BENCH, RESULTS, bench_results, write_rows
+from attnviz.training.images.augment import Augmentation
+from attnviz.training.images.data import DATA, Pictures
+from attnviz.training.images.evaluate import evaluate, interval, opened_model
+from attnviz.training.images.loop import Progress, circumstances, train
+from attnviz.training.images.recipes import GENTLE, Recipe
+from attnviz.training.text.loop import TextRecipe
+
+SAME, EQUAL = "same shape", "equal parameters"
+APART = 0.10  # share of parameters by which networks may differ and still be called equal
+SHAPE = ViTConfig(patch=8, width=128, layers=4, heads=4, cls=False, pooling="mean", positions="sine2d")
+CPU_BENCH = Recipe(
+    name="bench",
+    title="Bench",
+    config=SHAPE,
+    data="photos",
+    steps=300,
+    batch=128,
+    average=0.98,
+    augmentation=GENTLE,
+)
+GPU_BENCH = replace(CPU_BENCH, config=replace(SHAPE, patch=4), steps=8000, batch=256, average=0.999,
+                    augmentation=Augmentation(soft=0.6))  # fmt: skip
+SIZES = {"cpu": CPU_BENCH, "gpu": GPU_BENCH}
+Report = Callable[[str, Progress], None]
+
+
+def recipe_of(variant: str, run: str = SAME, *, seed: int = 0, base: Recipe = CPU_BENCH) -> Recipe:
+    """What one entry of the bench trains. Raises ValueError where no MLP makes the parameters equal."""
+    config = replace(base.config, variant=variant)
+    if run == EQUAL:
+        config = replace(config, mlp=fitting_mlp(config))
+    name = "-".join([variant, *(["equal"] if run == EQUAL else []), *([f"seed{seed}"] if seed else [])])
+    return replace(base, name=name, title=VARIANTS[variant].title, config=config, seed=seed)
+
+
+def parameters(config: ViTConfig) -> int:
+    """How many numbers a network of this shape learns."""
+    with torch.random.fork_rng():
+        return sum(p.numel() for p in ViT(config).parameters())
+
+
+def needs_equal(variant: str, base: Recipe = CPU_BENCH) -> bool:
+    """Whether this variant's network differs by more than a tenth from that of multi-head attention."""
+    goal = parameters(replace(base.config, variant="mha"))
+    return abs(parameters(replace(base.config, variant=variant)) / goal - 1) > APART
+
+
+def fitting_mlp(config: ViTConfig) -> float:
+    """The MLP, as a multiple of width, with which a network has as many parameters as with multi-head attention."""
+    goal, own = parameters(replace(config, variant="mha")), parameters(config)
+    hidden = round(config.mlp * config.width) + (goal - own) / (config.layers * (2 * config.width + 1))
+    if hidden < 1:
+        raise ValueError(f"{config.variant} has {own - goal:,} parameters too many for any MLP to make up")
+    return math.floor(hidden) / config.width
+
+
+def entries(variants: Sequence[str], seeds: Sequence[int], base: Recipe = CPU_BENCH) -> list[tuple[str, str, int]]:
+    """(variant, run, seed) of everything the bench trains."""
+    same = [(variant, SAME, seed) for seed in seeds for variant in variants]
+    return same + [(v, EQUAL, seed) for seed in seeds for v in variants if needs_equal(v, base)]
+
+
+def run_bench(
+    todo: Sequence[tuple[str, str, int]], device: torch.device, report: Report, *, base: Recipe = CPU_BENCH,
+    folder: Path = BENCH, checkpoints: Path | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Train what is not there yet, save each, and gather the results in folder/bench.json, which is returned."""
+    held = pictures = None
+    for variant, run, seed in todo:
+        recipe = recipe_of(variant, run, seed=seed, base=base)
+        if done_by(recipe, recipe.name, folder):
+            continue
+        pictures, held = pictures or DATA[base.data]("train"), held or DATA[base.data]("val")
+        checkpoint = checkpoints / recipe.name / "checkpoint.pt" if checkpoints else None
+        network, seconds = train(recipe, device=device, checkpoint=checkpoint, pictures=pictures, every=50,
+                                 report=lambda progress, name=recipe.name: report(name, progress))  # fmt: skip
+        model = opened_model(recipe, network, held)
+        row = {"name": recipe.name, "variant": variant, "run": run, **facts_of(model, recipe, held, device, seconds)}
+        save(model, folder / recipe.name, card(recipe, row), row)
+        done = written(folder) | {recipe.name: row}  # read again: another process may train other variants
+        write_rows(folder, RESULTS, list(done.values()))
+        if checkpoint:
+            checkpoint.unlink(missing_ok=True)  # nothing is left to go on to, and another recipe would stumble over it
+    return list(written(folder).values())
+
+
+def written(folder: Path) -> dict[str, dict[str, Any]]:
+    """The rows of the results so far, by name."""
+    return {row["name"]: row for row in bench_results(folder)}
+
+
+def done_by(recipe: Recipe | TextRecipe, name: str, folder: Path) -> bool:
+    """Whether an entry has been trained for as many steps of as large a batch, and its weights are there."""
+    row = written(folder).get(name, {})
+    alike = (row.get("steps"), row.get("batch")) == (recipe.steps, recipe.batch)
+    return alike and (folder / name / "model.safetensors").is_file()
+
+
+def facts_of(model: Classifier, recipe: Recipe, held: Pictures, device: torch.device, seconds: float) -> dict[str, Any]:
+    """What is known of one trained entry: accuracy with its interval, and how it was made."""
+    found = evaluate(model, held, removed=False)
+    return {
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        **circumstances(recipe, device, seconds),
+        "data": held.source,
+        **found,
+        "interval": interval(found["top1"], found["held_out"]),
+    }
+
+
+def card(recipe: Recipe, row: dict[str, Any]) -> str:
+    """A short card: the page shows the table of all."""
+    low, high = row["interval"]
+    shape = recipe.config
+    return "\n".join([
+        f"# bench/{row['name']}: {recipe.title}, {row['run']}",
+        "",
+        "Printed by `python -m attnviz.training bench`.",
+        "",
+        f"- {shape.layers} layers, {shape.heads} heads, width {shape.width}, patches of {shape.patch} px, MLP x "
+        f"{shape.mlp:.3g}: {row['parameters']:,} parameters",
+        f"- {row['steps']:,} steps of {row['batch']}, seed {row['seed']}, {row['minutes']} minutes on {row['device']}, "
+        f"{row['threads']} threads",
+        f"- {row['held_out']:,} held-out pictures, 130 classes: top-1 {row['top1']} % (95 % interval of this one "
+        f"network over pictures: {low} to {high} %), top-5 {row['top5']} %",
+        f"- data: {row['data']}",
+        "",
+    ])  # fmt: skip
+
+
+def show(name: str, progress: Progress) -> None:
+    """One line for each report, so that a log can be read."""
+    left = progress.seconds / progress.step * (progress.steps - progress.step) / 60
+    sys.stderr.write(f"{name:24} {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {left:.1f} min left\n")
+    sys.stderr.flush()

@@ -1,0 +1,148 @@
+"""`python -m attnviz.training digits`: small networks on handwritten digits, each from several seeds.
+
+Vision transformers with multi-head and with multi-query attention, real patches of 2 x 2 px, and two residual networks
+that attend in a bottleneck. All follow the recipe of vit-digits: the same 1,347 pictures, steps, optimiser, clipping;
+evaluation without augmentation on the same 450. Their accuracies are written to digits.json, for pages to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import t as student
+
+from attnviz.models.nets import AXIALNET, BOTNET, Shape, built
+from attnviz.models.store import ASSETS, read_rows, write_rows
+from attnviz.training.images.data import DATA, Pictures
+from attnviz.training.images.evaluate import evaluate, opened_model
+from attnviz.training.images.loop import Progress, machine, train
+from attnviz.training.images.recipes import RECIPES, Recipe
+
+SEEDS = 5
+RESULTS = "digits.json"
+COLUMNS = {"title", "parameters", "accuracy", "mean", "interval", "seconds", "steps", "batch", "device", "threads",
+           "trained_on", "held_out"}  # fmt: skip
+BASE: Recipe = RECIPES["vit-digits"]
+NETWORKS: dict[str, tuple[str, Shape]] = {
+    "vit-mha": ("Vision transformer, multi-head attention", BASE.config),
+    "vit-mqa": ("Vision transformer, multi-query attention", replace(BASE.config, variant="mqa")),
+    "botnet": ("Residual network with relative positions in two dimensions (BoTNet)", BOTNET),
+    "axialnet": ("Residual network with axial attention, position terms q, k and v", AXIALNET),
+}
+Report = Callable[[str, Progress], None]
+
+
+def recipe_of(name: str, seed: int = 0, steps: int | None = None) -> Recipe:
+    """What one network of the table trains."""
+    title, config = NETWORKS[name]
+    return replace(BASE, name=name, title=title, config=config, seed=seed, steps=steps or BASE.steps)
+
+
+def run_digits(
+    folder: Path,
+    device: torch.device,
+    report: Report,
+    *,
+    seeds: Sequence[int] = range(SEEDS),
+    steps: int | None = None,
+    names: Sequence[str] = tuple(NETWORKS),
+) -> list[dict[str, Any]]:
+    """Train every network from every seed and write folder/digits.json, whose rows are returned.
+
+    It is written after each network; one that is there with the same seeds and steps is not trained again.
+    """
+    pictures, held = DATA[BASE.data]("train"), DATA[BASE.data]("val")
+    done, rows = {row["name"]: row for row in results(folder)}, []
+    for name in names:
+        recipes = [recipe_of(name, seed, steps) for seed in seeds]
+        row = done.get(name)
+        if row is None or (row["seeds"], row["steps"]) != (list(seeds), recipes[0].steps):
+            found = [trained(recipe, pictures, held, device, report) for recipe in recipes]
+            row = row_of(recipes[0], seeds, found, pictures, held, device)
+        rows.append(row)
+        write_rows(folder, RESULTS, rows)
+    return rows
+
+
+def results(folder: Path = ASSETS) -> list[dict[str, Any]]:
+    """The rows that `run_digits` wrote; none where it has not been run. Raises DamagedModel."""
+    return read_rows(folder, RESULTS, COLUMNS)
+
+
+def trained(
+    recipe: Recipe, pictures: Pictures, held: Pictures, device: torch.device, report: Report
+) -> tuple[float, float]:
+    """Percent of the held-out pictures named right, with parameters in half precision as if shipped; seconds."""
+    network, seconds = train(recipe, device=device, pictures=pictures,
+                             report=lambda progress: report(f"{recipe.name} seed {recipe.seed}", progress))  # fmt: skip
+    return evaluate(opened_model(recipe, network, held), held, removed=False)["top1"], round(seconds, 1)
+
+
+def row_of(
+    recipe: Recipe,
+    seeds: Sequence[int],
+    found: Sequence[tuple[float, float]],
+    pictures: Pictures,
+    held: Pictures,
+    device: torch.device,
+) -> dict[str, Any]:
+    """All that is known of one network: its size, how it was trained, and how well it did from each seed."""
+    accuracy, seconds = ([pair[i] for pair in found] for i in (0, 1))
+    with torch.random.fork_rng():
+        count = sum(p.numel() for p in built(recipe.config).parameters())
+    return {
+        "name": recipe.name,
+        "title": recipe.title,
+        "variant": recipe.config.variant,
+        "cells": (recipe.config.size // recipe.config.patch) ** 2,
+        "parameters": count,
+        "steps": recipe.steps,
+        "batch": recipe.batch,
+        "seeds": list(seeds),
+        "accuracy": accuracy,
+        "mean": round(float(np.mean(accuracy)), 2),
+        "interval": interval(accuracy),
+        "seconds": seconds,
+        **machine(device),
+        "trained_on": len(pictures),
+        "held_out": len(held),
+        "data": held.source,
+    }
+
+
+def interval(accuracy: Sequence[float]) -> list[float] | None:
+    """95 % interval of the mean over seeds (Student 1908), in percent, at most 100; None for a single seed.
+
+    It says how the mean would change with other seeds, on these pictures.
+    """
+    if len(accuracy) < 2:
+        return None
+    mean, error = float(np.mean(accuracy)), float(np.std(accuracy, ddof=1)) / len(accuracy) ** 0.5
+    half = float(student.ppf(0.975, len(accuracy) - 1)) * error
+    return [round(max(mean - half, 0.0), 2), round(min(mean + half, 100.0), 2)]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as Markdown, with what the interval means."""
+    lines = ["| network | parameters | each seed % | mean % | 95 % interval | seconds each |", "|---" * 6 + "|"]
+    for row in rows:
+        spread = "{} to {}".format(*row["interval"]) if row["interval"] else "none"
+        each = ", ".join(f"{value:.2f}" for value in row["accuracy"])
+        lines.append(
+            f"| {row['title']} | {row['parameters']:,} | {each} | {row['mean']:.2f} | {spread} "
+            f"| {np.mean(row['seconds']):.1f} |"
+        )
+    first = rows[0]
+    lines += [
+        "",
+        f"{first['steps']:,} steps of {first['batch']} on {first['device']}, {first['threads']} threads; "
+        f"{first['trained_on']:,} pictures to learn from, {first['held_out']} held out, one of which makes "
+        f"{100 / first['held_out']:.2f} %. The interval is that of the mean over seeds (Student's t).",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,111 @@
+"""What to train and how: `python -m attnviz.training NAME`. To add a model: one line in RECIPES."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+from attnviz.models.nets import Shape
+from attnviz.models.vit import ViTConfig
+from attnviz.training.images.augment import Augmentation
+from attnviz.training.images.start import Start
+
+AnyShape = TypeVar("AnyShape", bound=Shape)
+
+
+@dataclass(frozen=True)
+class Recipe(Generic[AnyShape]):
+    """Everything that decides what a training run does."""
+
+    name: str  # folder under assets/models
+    title: str
+    config: AnyShape  # of the network
+    data: str  # a name in DATA
+    steps: int
+    batch: int = 256
+    rate: float = 2e-3  # peak learning rate
+    warmup: float = 0.08  # share of the steps
+    decay: float = 0.05  # weight decay of the matrices
+    smoothing: float = 0.1  # label smoothing
+    kin: float = 0.0  # share of the loss that asks for the coarse group only
+    clip: float = 1.0  # largest norm of the gradient
+    average: float = 0.998  # of the moving average of the parameters that is shipped
+    visible: tuple[tuple[float, float], ...] = ((0.0, 1.0),)  # from this progress on, this share of patches is seen
+    windows: float = 0.0  # share of the pictures of which a window is seen instead of scattered patches
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    half: bool = True  # bfloat16 inside matrix products while training
+    seed: int = 0
+    start: Start = "random"
+    before: str = ""  # a shipped model to go on from, with a schedule of its own
+    anew: tuple[str, ...] = ()  # patterns of parameters that start anew all the same
+
+
+GENTLE = Augmentation(area=0.6, light=0.2, soft=0.6)  # for a few passes over the pictures: little is seen twice
+
+CPU_VIT = Recipe(
+    name="vit",
+    title="Vision transformer, 4 px patches",
+    config=ViTConfig(positions="learned2d"),
+    data="photos",
+    steps=3900,
+    batch=128,
+    average=0.997,
+    # Most of the schedule sees a quarter of the patches: it makes two cores enough, and makes removing patches
+    # something the model has seen before.
+    visible=((0.0, 0.25), (0.90, 0.5), (0.97, 1.0)),
+    windows=0.5,  # see Run.visible
+    augmentation=GENTLE,
+    start="mimetic",
+)
+
+WINDOWS = replace(CPU_VIT, steps=350, rate=1.2e-3, average=0.985, windows=0.75, before="vit")
+
+RECIPES: dict[str, Recipe] = {
+    "vit": CPU_VIT,
+    # The network shipped first hardly told places apart, and its first two layers looked everywhere alike.
+    "vit-again": replace(
+        CPU_VIT,
+        steps=1000,
+        windows=0.0,
+        augmentation=Augmentation(soft=0.6),
+        before="vit",
+        anew=("positions", "blocks.[01].attention.*"),
+    ),
+    # Windows show its heads whole neighbourhoods, and pictures are changed less: so short a training sees few twice.
+    "vit-windows": WINDOWS,
+    # The same for longer, each time with another seed, so that pictures come in another order.
+    # A dog of another breed is the better mistake: some of the loss asks for no more than the group. By now every
+    # picture has been seen some thirty times, so it is changed more, and the end sees more of it.
+    "vit-more": replace(
+        WINDOWS,
+        steps=5400,
+        rate=2e-3,
+        average=0.998,
+        kin=0.3,
+        visible=((0.0, 0.25), (0.85, 0.5), (0.95, 1.0)),
+        augmentation=Augmentation(area=0.4, soft=0.6),
+        seed=6,
+    ),
+    "vit-gpu": replace(
+        CPU_VIT,
+        config=ViTConfig(width=256, layers=8, heads=8, positions="learned2d"),
+        steps=27_000,  # 100 passes over the data
+        batch=256,
+        decay=0.1,
+        average=0.9995,
+        visible=((0.0, 0.5), (0.6, 0.75), (0.85, 1.0)),
+        augmentation=Augmentation(area=0.25, light=0.4, soft=0.6),
+    ),
+    "vit-digits": Recipe(
+        name="vit-digits",
+        title="Vision transformer on handwritten digits",
+        config=ViTConfig(size=8, patch=2, channels=1, width=48, layers=3, heads=4, mlp=2, classes=10),
+        data="digits",
+        steps=400,
+        batch=128,
+        rate=4e-3,
+        average=0.98,
+        augmentation=Augmentation(area=0.8, stretch=1.1, mirror=False, light=0.0, shift=0.06),
+        half=False,
+    ),
+}

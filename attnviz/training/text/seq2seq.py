@@ -1,0 +1,34 @@
+"""`python -m attnviz.training seq2seq`: a recurrent network with additive attention learns to translate.
+
+It learns from the pairs of the transformer, with the loss of the transformer; AdamW alone steps its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from attnviz.training.text.loop import TextRecipe
+from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.translate import Size, run_pairs
+
+SIZES = {
+    "cpu": Size(partial(Seq2Seq, Seq2SeqConfig()), TextRecipe(steps=2200, batch=4096, rate=2e-3, average=0.997)),
+    "gpu": Size(
+        partial(Seq2Seq, Seq2SeqConfig(width=512, hidden=1024, compared=512)),
+        TextRecipe(steps=12_000, batch=25_000, rate=5e-4, average=0.999),
+    ),
+}
+
+
+def run_seq2seq(
+    folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
+    size: str = "cpu", **changes: int,
+) -> str:  # fmt: skip
+    """Train, test on held-out sentences, write weights and card; `changes` of the recipe. Raises NoData."""
+    title = "English to French: recurrent, with additive attention"
+    return run_pairs("seq2seq", title, SIZES[size].changed(size, changes), folder, device, report, checkpoint)
