@@ -27,7 +27,7 @@ check: $(DEV) ## style, types, and who may import whom
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pyright
-	$(PYTHON) -m pytest -q tests/test_doors.py
+	$(PYTHON) -m pytest -q tests/test_imports.py
 
 format: $(DEV) ## put the code in house style
 	$(PYTHON) -m ruff check --fix .

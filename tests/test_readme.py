@@ -58,7 +58,7 @@ def test_every_file_that_is_named_exists(path: Path) -> None:
 
 def test_names_of_files_are_found_in_a_text():
     """Otherwise none of them would be looked for."""
-    assert {"models/vit.py", "training/muon.py", "ui/lesson/steps.py", "reweigh.py", "tests/test_doors.py", "pages/",
+    assert {"models/vit.py", "training/muon.py", "ui/lesson/steps.py", "reweigh.py", "tests/test_imports.py", "pages/",
             "attnviz/masks.py"} <= {name for name, _ in named_files(TEXTS[2].read_text(encoding="utf-8"))}  # fmt: skip
     (missing,) = named_files("`models/nobody.py` and `nn.Linear`, `a/b`")
     assert not any(place.exists() for place in missing[1])
@@ -126,7 +126,7 @@ def test_a_model_as_it_is_told_can_be_built():
         network = built(recipe.config)
     assert (recipe.name, network.config.width) == ("vit-wide", 256)
     assert entry.modality == "image"
-    assert re.search(r"^LEAST\b", (ROOT / "tests/test_assets.py").read_text(encoding="utf-8"), re.M)
+    assert re.search(r"^LEAST\b", (ROOT / "tests/assets/test_assets.py").read_text(encoding="utf-8"), re.M)
 
 
 def test_as_many_variants_as_it_says():

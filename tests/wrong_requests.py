@@ -1,4 +1,4 @@
-"""Asks every shipped model for what it cannot do, and prints what it says, as JSON: `test_asked.py` runs it.
+"""Asks every shipped model for what it cannot do, and prints what it says, as JSON: `models/test_asked.py` runs it.
 
 In a process of its own, because under test wrong types are refused before our own words come.
 """

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 from attnviz.ui.inputs.image_run import GONE
 from tests.browser import conftest
 from tests.browser.reading import expect_chosen, view, wait_for
-from tests.test_shell import png
+from tests.ui.test_app_frame import png
 
 pytestmark = pytest.mark.browser
 CONNECTED = "[data-testid=stApp][data-test-connection-state=CONNECTED]"

@@ -16,7 +16,7 @@ from streamlit.runtime.state.session_state import SessionState
 from attnviz.ui.shell.errors import say, told
 
 FAILED = "attnviz:failed"  # session key: what a callback left to be said, until it is
-PASS = "_run_callback_and_record_rerun"  # Streamlit's method; its version is pinned, and tests/test_callbacks.py
+PASS = "_run_callback_and_record_rerun"  # Streamlit's method; its version is pinned, and tests/ui/test_callbacks.py
 WATCHED = "attnviz_watched"
 
 

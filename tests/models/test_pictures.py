@@ -21,7 +21,7 @@ from attnviz.models.picture_files import BadImage, TooMuchWork
 from attnviz.models.pictures import decode, picture_from
 from attnviz.ui.inputs import uploads
 from attnviz.ui.inputs.samples import FOLDER
-from tests.test_uploads import BLUE, GREEN, RED, WHITE, corners, near, quarters, saved
+from tests.ui.test_uploads import BLUE, GREEN, RED, WHITE, corners, near, quarters, saved
 
 # ---- files of every kind
 

@@ -23,7 +23,7 @@ from attnviz.ui.compare.text import FLAT, WordLook
 from attnviz.ui.core import cache
 from attnviz.ui.widgets.text_display import Look, grouping
 from tests import made_up_text_bench, pages
-from tests.test_pages_compare import made_up_steps, spoken, table, tried, views_of
+from tests.ui.test_compare import made_up_steps, spoken, table, tried, views_of
 
 open_page = partial(pages.open_page, "compare", model="sentences")
 FIVES = [tuple(FLAT[start : start + 5]) for start in range(0, len(FLAT), 5)]

@@ -1,7 +1,7 @@
 """What the shipped networks record: branches, layers and streams, and what rollout and raw attention make of them.
 
 The references are dense products in float64, chained from what each architecture is, not from what a call says of
-itself; only the maps of other rules than softmax are the rule's own (`tests/test_contract.py` tests those).
+itself; only the maps of other rules than softmax are the rule's own (`tests/attention/test_contract.py` tests those).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from attnviz.ui.core import cache
 from attnviz.ui.core.cache import Busy
 from attnviz.ui.inputs import decoding, uploads
 from attnviz.ui.inputs.decoding import Decoders
-from tests.test_uploads import empty_png, quarters, saved
+from tests.ui.test_uploads import empty_png, quarters, saved
 
 PNG = saved(quarters())
 

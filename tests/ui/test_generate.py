@@ -20,7 +20,7 @@ from attnviz.ui.generate import drawing, writing
 from attnviz.ui.shell.page import experiments, section, sections
 from attnviz.ui.widgets.layer_head import Part
 from tests import pages
-from tests.test_generate import opened
+from tests.models.test_generate import opened
 
 show = partial(pages.open_page, "generate")
 BEGIN = "The old woman saw a fox."

@@ -12,7 +12,7 @@ from attnviz.plots import theme
 from attnviz.types import Tokens
 from attnviz.views import records
 from tests.node import ask, numbers
-from tests.test_javascript import CASES, DROPS, PATCHES, case, packed, random, softmax
+from tests.views.test_javascript import CASES, DROPS, PATCHES, case, packed, random, softmax
 
 NAMES = ["linear", "sqrt", "log", "rank"]
 SCALES = pytest.mark.parametrize("scale", NAMES)

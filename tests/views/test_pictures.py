@@ -9,7 +9,7 @@ from PIL import Image
 
 from attnviz.types import Tokens
 from attnviz.views import records
-from tests.test_views import unpack
+from tests.views.test_views import unpack
 
 TOKENS = Tokens.patches(3, 4, ["CLS"])
 

@@ -16,7 +16,7 @@ from attnviz.models.translation import TranslationModel
 from attnviz.ui.shell.page import sections
 from attnviz.ui.translate import drawing, scene
 from tests import pages
-from tests.test_translation import ODD, opened
+from tests.models.test_translation import ODD, opened
 
 show = partial(pages.open_page, "translate")
 CAT = "The cat sleeps."

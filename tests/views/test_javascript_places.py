@@ -8,7 +8,7 @@ import pytest
 from attnviz.plots import theme
 from attnviz.types import Tokens
 from tests.node import ask, numbers
-from tests.test_javascript import CASES, WORDS, case, packed, share_maps
+from tests.views.test_javascript import CASES, WORDS, case, packed, share_maps
 
 GRID, PLAIN = {"grid": [3, 4], "prefix": 2, "count": 14, "stream": "main"}, {"grid": None, "count": 5, "stream": "main"}
 ABOVE = {"data": {"height": 300}, "width": 900}  # wide and low: the prefix stands at the left; else above

@@ -17,7 +17,7 @@ from attnviz.ui.widgets.text_display import Look
 from attnviz.views import records
 from tests.node import ask, numbers
 from tests.pages import open_page
-from tests.test_pages_heads import views_of
+from tests.ui.test_heads import views_of
 
 TEXTS = ("sentences", "stories")
 # What a view says of some rows, and which key it marks: as picture.js and text.js ask for it.
