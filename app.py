@@ -11,6 +11,7 @@ from starlette.formparsers import MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
+from attnviz.paths import MAIN
 from attnviz.ui.shell.addresses import KnownPages, page_names
 from attnviz.ui.shell.reconnect import WholePageFirst
 from attnviz.ui.shell.security import KnownHosts, SecurityHeaders
@@ -29,7 +30,7 @@ async def lifespan(app: st.App) -> AsyncIterator[dict]:
 
 
 app = st.App(
-    "attnviz/main.py",
+    MAIN,
     lifespan=lifespan,
     middleware=[
         Middleware(SecurityHeaders),

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-ROOT = PACKAGE.parent if (PACKAGE.parent / "assets").is_dir() else PACKAGE
+BUNDLE = PACKAGE / "bundle"  # pyproject.toml puts there what a checkout has beside the package
+INSTALLED = BUNDLE.is_dir()
+ROOT = BUNDLE if INSTALLED else PACKAGE.parent
+APP = ROOT / "app.py"
 ASSETS = ROOT / "assets"
 MODELS = ASSETS / "models"
 SAMPLES = ASSETS / "samples"
 PROSE = ASSETS / "text"
 ICON = ASSETS / "icon.png"  # a named icon would be fetched from another host
 PAGES = ROOT / "pages"
+MAIN = PACKAGE / "main.py"

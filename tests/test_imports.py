@@ -42,7 +42,8 @@ ROOMS = {  # room: the rooms it may import from; its own is always open
     },
     "main": {"ui", "views", "plots", "attnviz", "paths"},
     "pages": {"ui", "views", "plots", "attnviz"},
-    "app": {"ui", "views", "plots", "attnviz"},
+    "app": {"ui", "views", "plots", "attnviz", "paths"},
+    "__main__": {"paths"},
 }
 FLOORS = {  # inside attnviz/ui: what pages share stands on what is named beside it; a page's folder on all four
     "core": set(),
@@ -51,7 +52,7 @@ FLOORS = {  # inside attnviz/ui: what pages share stands on what is named beside
     "shell": {"core", "inputs", "widgets"},
 }
 PACKAGES = {  # who may import a package; every other room may not
-    "streamlit": {"app", "pages", "main", "ui", "views"},
+    "streamlit": {"app", "pages", "main", "__main__", "ui", "views"},
     "starlette": {"app", "ui"},
     "plotly": {"plots"},
     "transformers": set(),

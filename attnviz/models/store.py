@@ -37,11 +37,13 @@ TEXT_BENCH = ASSETS / "text-bench"  # the same of networks that read text
 class DamagedFile(RuntimeError):
     """A file that comes with the app cannot be read; the message says which and how to restore it.
 
-    `place` is what git restores: the file itself, or the folder it belongs to. `else_` is another way, if there is one.
+    In a checkout, `place` is what git restores: the file itself, or the folder it belongs to; `else_` is another way.
     """
 
     def __init__(self, file: str, reason: str, place: str = "", else_: str = ""):
-        super().__init__(f"{file} {reason}. Restore it with `git checkout -- {place or file}`{else_}.")
+        again = "Restore it with `pip install --force-reinstall --no-deps attnviz`"
+        restore = again if paths.INSTALLED else f"Restore it with `git checkout -- {place or file}`{else_}"
+        super().__init__(f"{file} {reason}. {restore}.")
 
 
 class DamagedModel(DamagedFile):

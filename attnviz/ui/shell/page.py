@@ -133,4 +133,4 @@ def follow(choices: dict[str, object]) -> None:
 def page_file(page: str) -> str:
     """The script of a page: its own for models that read text where there is one, under the same address."""
     own = PAGES / "text" / f"{page}.py"
-    return f"../pages/text/{page}.py" if reads_text() and own.exists() else f"../pages/{page}.py"
+    return str(own if reads_text() and own.exists() else PAGES / f"{page}.py")

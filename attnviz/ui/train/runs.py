@@ -20,6 +20,7 @@ from attnviz.ui.core.cache import trained_here
 from attnviz.ui.core.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens
 from attnviz.ui.inputs.samples import TRAINED_HERE
 from attnviz.ui.shell.errors import guard
+from attnviz.ui.shell.page import page_file
 from attnviz.ui.shell.prose import section
 from attnviz.ui.shell.training_status import RACE, track
 from attnviz.ui.widgets.answers import percent
@@ -83,7 +84,7 @@ def buttons(race: runs.Race, plan: runs.Plan) -> None:
         for number, lane in enumerate(race.lanes):
             label = f"Open {lane.title} in Heads"
             if row.button(label, icon=":material/grid_view:", key=f"open:{number}", on_click=adopt, args=(lane,)):
-                st.switch_page("../pages/heads.py", query_params={})
+                st.switch_page(page_file("heads"), query_params={})
 
 
 def adopt(lane: runs.Lane) -> None:
