@@ -131,7 +131,7 @@ def test_nothing_grows_too_long(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in SCRIPTS])
 def test_no_script_grows_too_long(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 @pytest.mark.parametrize("path", NAMED)

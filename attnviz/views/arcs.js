@@ -1,6 +1,8 @@
 // A sentence on one line: an arc from each word to those it gives much to, and below it the arcs somebody else drew.
 
-const ARCS = 2000, LOW_ARC = 12; // arcs drawn at once; pixels the flattest rises
+// arcs drawn at once; pixels the flattest rises
+const ARCS = 2000;
+const LOW_ARC = 12;
 
 const arcsView = {
   clears: true,
@@ -16,7 +18,8 @@ const arcsView = {
     return record && view.context ? tokenIn(this.boxes(view, record).places, x, y) : null;
   },
   move(view, hit, [, right]) {
-    const record = this.record(view), from = hit?.token ?? view.tokens[0] ?? -1;
+    const record = this.record(view);
+    const from = hit?.token ?? view.tokens[0] ?? -1;
     return record && {token: Math.min(record.keys.count - 1, Math.max(0, from + right))};
   },
   places: (view, {token}) => ({query: placeOf(arcsView.record(view).keys, token), key: null}),
@@ -24,19 +27,32 @@ const arcsView = {
   where: (view, {token}) => arcsView.boxes(view, arcsView.record(view)).places[token],
 
   boxes(view, {keys}) {
-    const {height, gold} = view.data, below = gold.length ? Math.round(0.3 * height) : 8;
+    const {height, gold} = view.data;
+    const below = gold.length ? Math.round(0.3 * height) : 8;
     return textBoxes(view, keys, {width: Infinity, top: height - below - TALL});
   },
 
   paint(view) {
     const record = this.record(view);
     if (!record) return recordOf(view.maps) ? unfit(view, "Arcs are drawn over one text, for shares of one") : null;
-    const {data, index} = view, drop = data.drop_prefix, boxes = this.boxes(view, record), {places} = boxes;
-    const wide = Math.max(view.width, boxes.right + EDGE), seen = resize(view, data.height, wide);
-    const queries = active(view, record.queries), key = tokenAt(record.keys, shared.hover?.key);
+    const {data, index} = view;
+    const drop = data.drop_prefix;
+    const boxes = this.boxes(view, record);
+    const {places} = boxes;
+    const wide = Math.max(view.width, boxes.right + EDGE);
+    const seen = resize(view, data.height, wide);
+    const queries = active(view, record.queries);
+    const key = tokenAt(record.keys, shared.hover?.key);
     const alone = hovered(record.queries) == null && key != null; // only a key is pointed at: who looks at it
     const asked = alone ? {queries: [], key} : {queries, key: null};
-    const {shown, total} = keptStrongest(view, record, [index], asked, {least: data.least, most: 0, mass: 1, drop}, ARCS);
+    const {shown, total} = keptStrongest(
+      view,
+      record,
+      [index],
+      asked,
+      {least: data.least, most: 0, mass: 1, drop},
+      ARCS,
+    );
     const given = new Set(data.gold.map(([query, to]) => `${query}>${to}`));
     const about = alone ? [key] : queries;
     this.above(view, boxes, shown, given, seen);
@@ -51,13 +67,21 @@ const arcsView = {
 
   // The map's arcs, the weakest first; those that were drawn by others too come last, are green and carry a dot.
   above(view, {places, right}, shown, given, seen) {
-    const {context, ink} = view, room = places[0][1] - 22;
+    const {context, ink} = view;
+    const room = places[0][1] - 22;
     const isGiven = ([, query, key]) => given.has(`${query}>${key}`);
     for (const arc of [...shown.filter((one) => !isGiven(one)), ...shown.filter(isGiven)]) {
-      const [weight, query, key] = arc, agrees = isGiven(arc), strength = Math.min(1, weight / 0.6);
+      const [weight, query, key] = arc;
+      const agrees = isGiven(arc);
+      const strength = Math.min(1, weight / 0.6);
       context.globalAlpha = 0.3 + 0.7 * strength;
       const [x, y] = drawArc(context, places, query, key, {
-        up: -1, room, right, seen, colour: agrees ? ink.green : ink.query, line: 1 + 3 * strength,
+        up: -1,
+        room,
+        right,
+        seen,
+        colour: agrees ? ink.green : ink.query,
+        line: 1 + 3 * strength,
       });
       if (!agrees) continue;
       context.globalAlpha = 1;
@@ -69,7 +93,8 @@ const arcsView = {
   },
 
   below(view, {places, right}, about, seen) {
-    const {context, ink, data} = view, room = data.height - places[0][1] - TALL - 10;
+    const {context, ink, data} = view;
+    const room = data.height - places[0][1] - TALL - 10;
     for (const [query, key] of data.gold) {
       if (!places[query] || !places[key] || (about.length && !about.includes(query) && !about.includes(key))) continue;
       drawArc(context, places, query, key, {up: 1, room, right, seen, colour: ink.green, line: 1.5});
@@ -77,9 +102,11 @@ const arcsView = {
   },
 
   words(view, record, {words, about, given, shown, total, places}) {
-    const {least, gold} = view.data, found = shown.filter(([, query, key]) => given.has(`${query}>${key}`)).length;
+    const {least, gold} = view.data;
+    const found = shown.filter(([, query, key]) => given.has(`${query}>${key}`)).length;
     const of = gold.filter(([query, key]) => !about.length || about.includes(query) || about.includes(key)).length;
-    const few = total > shown.length ? `the ${ARCS.toLocaleString("en")} strongest of ${total.toLocaleString("en")}` : "";
+    const few =
+      total > shown.length ? `the ${ARCS.toLocaleString("en")} strongest of ${total.toLocaleString("en")}` : "";
     const left = view.data.drop_prefix && record.keys.aside.includes(1);
     const out = left ? `${asideWords(record.keys)} left out, rest rescaled` : "";
     const agreed = of ? `green: given arcs; ${found} of ${of} are also the map's (dots)` : "";
@@ -94,10 +121,15 @@ const arcsView = {
 
 // An arc that leaves one word and comes down on another, with a head; to itself, a loop. -> where it is highest.
 function drawArc(context, places, from, to, {up, room, right, seen, colour, line}) {
-  const middle = ([x, , w]) => x + w / 2, side = Math.sign(to - from) || 1;
-  const start = middle(places[from]) + side * (from === to ? -7 : 4), end = middle(places[to]) + (from === to ? 7 : -side * 4);
-  const foot = places[from][1] + (up > 0 ? TALL + 3 : -3), tip = foot + up * 5, far = Math.abs(end - start);
-  const rise = LOW_ARC + (room - LOW_ARC) * Math.sqrt(far / Math.max(far, right)), top = foot + up * rise;
+  const middle = ([x, , w]) => x + w / 2;
+  const side = Math.sign(to - from) || 1;
+  const start = middle(places[from]) + side * (from === to ? -7 : 4);
+  const end = middle(places[to]) + (from === to ? 7 : -side * 4);
+  const foot = places[from][1] + (up > 0 ? TALL + 3 : -3);
+  const tip = foot + up * 5;
+  const far = Math.abs(end - start);
+  const rise = LOW_ARC + (room - LOW_ARC) * Math.sqrt(far / Math.max(far, right));
+  const top = foot + up * rise;
   const high = [(start + end) / 2, foot + up * (0.75 * rise + 0.6)];
   if (Math.max(start, end) < seen.left || Math.min(start, end) > seen.right) return high;
   context.strokeStyle = context.fillStyle = colour;

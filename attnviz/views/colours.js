@@ -12,7 +12,8 @@ const coloursView = {
     return record && view.data.index < record.shape[0] ? record : null;
   },
   at(view, x, y) {
-    const record = this.record(view), token = record ? tokenUnder(this.boxes(view, record), x, y) : null;
+    const record = this.record(view);
+    const token = record ? tokenUnder(this.boxes(view, record), x, y) : null;
     return token == null ? null : {token};
   },
   move(view, hit, arrow) {
@@ -27,7 +28,9 @@ const coloursView = {
   paint(view) {
     const record = this.record(view);
     if (!record || (view.data.picture && !recordOf(view.data.picture))) return null;
-    const boxes = this.boxes(view, record), {context} = view, picture = recordOf(view.data.picture);
+    const boxes = this.boxes(view, record);
+    const {context} = view;
+    const picture = recordOf(view.data.picture);
     const start = view.data.index * record.keys.count;
     const at = (token) => record.rgb.subarray(3 * (start + token), 3 * (start + token) + 3);
     const [rows, columns] = record.keys.grid;
@@ -47,7 +50,8 @@ const coloursView = {
   },
 
   words(view, record) {
-    const [token] = active(view, record.keys), title = record.titles[view.data.index];
+    const [token] = active(view, record.keys);
+    const title = record.titles[view.data.index];
     const note = `${title}: like colours mean like vectors`;
     if (token == null) return {sentence: "Point at a patch to find it in every view", note};
     const name = capital(fullName(record.keys, token));

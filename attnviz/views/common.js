@@ -15,8 +15,10 @@ function placeOf(tokens, index) {
   if (index == null || index < 0 || index >= tokens.count) return null;
   if (!tokens.grid) return {stream: tokens.stream, token: index};
   if (index < tokens.prefix) return {stream: tokens.stream, prefix: index};
-  const [rows, columns] = tokens.grid, cell = index - tokens.prefix;
-  const row = Math.floor(cell / columns), column = cell % columns;
+  const [rows, columns] = tokens.grid;
+  const cell = index - tokens.prefix;
+  const row = Math.floor(cell / columns);
+  const column = cell % columns;
   return {stream: tokens.stream, u: (column + 0.5) / columns, v: (row + 0.5) / rows};
 }
 
@@ -30,7 +32,8 @@ function tokenAt(tokens, place) {
 }
 
 function cellOf(tokens, index) {
-  const cell = index - tokens.prefix, columns = tokens.grid[1];
+  const cell = index - tokens.prefix;
+  const columns = tokens.grid[1];
   return cell < 0 ? null : [Math.floor(cell / columns), cell % columns];
 }
 

@@ -1,12 +1,17 @@
 // A view as a PNG: all there is to see, scrolled into the window or not, with its sentence and its legend below.
 
-const PAD = 16, APART = 8; // pixels around the sheet, and between its parts
+// pixels around the sheet, and between its parts
+const PAD = 16;
+const APART = 8;
 
 function download(view) {
   const {scrolls} = kindOf(view);
   if (scrolls) paintAs(view, true);
-  const {ratio, ink, canvas} = view, width = canvas.width / ratio, height = canvas.height / ratio;
-  const sheet = document.createElement("canvas"), context = sheet.getContext("2d");
+  const {ratio, ink, canvas} = view;
+  const width = canvas.width / ratio;
+  const height = canvas.height / ratio;
+  const sheet = document.createElement("canvas");
+  const context = sheet.getContext("2d");
   const parts = [
     textPart(context, view.data.label, width, {weight: 600, size: 15, font: ink.font, colour: ink.text}),
     {tall: height, draw: (y) => context.drawImage(canvas, 0, y, width, height)},
@@ -41,7 +46,8 @@ function paintAs(view, whole) {
 
 // A text in as many lines as it needs.
 function textPart(context, text, room, {weight = 400, size, font, colour}) {
-  const type = `${weight} ${size}px ${font}`, line = size + 6;
+  const type = `${weight} ${size}px ${font}`;
+  const line = size + 6;
   context.font = type;
   const lines = wrapped(context, text, room);
   const draw = (y) => {

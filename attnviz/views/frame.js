@@ -61,7 +61,8 @@ function hear(view) {
 
 // Whether a view shows what is in a slot, by its own data or by the grid it follows.
 function reads({data}, slot) {
-  const leader = shared.views[data.follows], row = leader?.selected?.[0];
+  const leader = shared.views[data.follows];
+  const row = leader?.selected?.[0];
   return [...Object.values(data).flat(), leader?.data.maps[row], leader?.data.tiles].includes(slot);
 }
 
@@ -89,7 +90,8 @@ function leave(view) {
 function press(view, event) {
   if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own keys, such as back
   const arrows = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]};
-  const kind = kindOf(view), step = arrows[event.key];
+  const kind = kindOf(view);
+  const step = arrows[event.key];
   if (step) {
     view.cursor = kind.move(view, view.cursor ?? view.hit, step);
     if (view.cursor) pointAt(view, view.cursor, null);
@@ -150,7 +152,8 @@ function tell(view, {sentence = "", tip = "", tipAt = view.pointer, legend = nul
 
 // Linked views all have something to say at once: only the one in focus is heard.
 function speak(view) {
-  const {canvas, live, spoken} = view, said = canvas.getRootNode().activeElement === canvas ? spoken : "";
+  const {canvas, live, spoken} = view;
+  const said = canvas.getRootNode().activeElement === canvas ? spoken : "";
   view.speech = 0;
   if (live.textContent !== said) live.textContent = said;
 }
@@ -158,7 +161,8 @@ function speak(view) {
 // Beside the pointer, in the browser's top layer: it may hang out of the view, but not out of the window.
 function placeTip(view, [x, y]) {
   if (!view.tip.matches(":popover-open")) view.tip.showPopover();
-  const {offsetWidth: width, offsetHeight: height} = view.tip, box = view.pane.getBoundingClientRect();
+  const {offsetWidth: width, offsetHeight: height} = view.tip;
+  const box = view.pane.getBoundingClientRect();
   const left = box.left + x + 18 + width > globalThis.innerWidth - 8 ? box.left + x - 18 - width : box.left + x + 18;
   const top = box.top + y + 18 + height > globalThis.innerHeight - 8 ? box.top + y - 14 - height : box.top + y + 18;
   view.tip.style.transform = `translate(${Math.round(Math.max(8, left))}px, ${Math.round(Math.max(8, top))}px)`;
@@ -170,22 +174,29 @@ function drawLegend(view, {scale, unit, table, low, high}) {
   view.high.textContent = high ?? (scale.clipped ? "≥ " : "") + written(scale.high, unit);
   if (view.barTable === table) return;
   view.barTable = table;
-  const context = view.bar.getContext("2d"), data = context.createImageData(256, 1);
+  const context = view.bar.getContext("2d");
+  const data = context.createImageData(256, 1);
   new Uint32Array(data.data.buffer).set(table);
   context.putImageData(data, 0, 0);
 }
 
 function readInk(root) {
-  const style = getComputedStyle(root), read = (name) => style.getPropertyValue(name).trim();
+  const style = getComputedStyle(root);
+  const read = (name) => style.getPropertyValue(name).trim();
   const ground = read("--st-background-color") || "#ffffff";
   const probe = new OffscreenCanvas(1, 1).getContext("2d");
   probe.fillStyle = ground;
   probe.fillRect(0, 0, 1, 1);
-  const [r, g, b] = probe.getImageData(0, 0, 1, 1).data, dark = 0.3 * r + 0.6 * g + 0.1 * b < 128;
+  const [r, g, b] = probe.getImageData(0, 0, 1, 1).data;
+  const dark = 0.3 * r + 0.6 * g + 0.1 * b < 128;
   shared.dark = dark; // one theme for the whole page
   const roles = Object.fromEntries(Object.entries(shared.roles).map(([role, pair]) => [role, pair[dark ? 1 : 0]]));
   return {
-    ...roles, dark, ground, second: read("--st-secondary-background-color") || roles.grid,
-    text: read("--st-text-color") || roles.text, font: read("--st-font") || "sans-serif",
+    ...roles,
+    dark,
+    ground,
+    second: read("--st-secondary-background-color") || roles.grid,
+    text: read("--st-text-color") || roles.text,
+    font: read("--st-font") || "sans-serif",
   };
 }

@@ -1,17 +1,27 @@
 // Patches on a plane: where the picture, the crop, each patch and each prefix token lie; outlines; moving by arrows.
 
-const STRIP = 46, LOW = 24, GAP = 10, EDGE = 3; // pixels: a prefix box, its height, the gap to the picture, outlines
+// pixels: a prefix box, its height, the gap to the picture, outlines
+const STRIP = 46;
+const LOW = 24;
+const GAP = 10;
+const EDGE = 3;
 const PICKED = "#ffffff";
 
 // The boxes of a view whose picture has this aspect and whose grid fills `crop` (fractions of the picture). The prefix
 // goes to the left or above, wherever it leaves the picture larger.
 function gridBoxes(view, tokens, aspect, crop) {
-  const room = view.data.height - 2 * EDGE, wide = view.width - 2 * EDGE;
+  const room = view.data.height - 2 * EDGE;
+  const wide = view.width - 2 * EDGE;
   const fit = (left, top) => Math.min((wide - left) / aspect, room - top);
-  const side = fit(STRIP + GAP, 0), over = fit(0, LOW + GAP), above = tokens.prefix > 0 && over > side;
-  const left = !tokens.prefix || above ? 0 : STRIP + GAP, top = above ? LOW + GAP : 0, size = fit(left, top);
+  const side = fit(STRIP + GAP, 0);
+  const over = fit(0, LOW + GAP);
+  const above = tokens.prefix > 0 && over > side;
+  const left = !tokens.prefix || above ? 0 : STRIP + GAP;
+  const top = above ? LOW + GAP : 0;
+  const size = fit(left, top);
   const window = [left + EDGE, top + EDGE, Math.max(1, Math.round(size * aspect)), Math.max(1, Math.round(size))];
-  const [x, y, w, h] = window, [l, t, r, b] = crop;
+  const [x, y, w, h] = window;
+  const [l, t, r, b] = crop;
   return {tokens, above, window, crop: [x + l * w, y + t * h, (r - l) * w, (b - t) * h], bottom: y + h + EDGE};
 }
 
@@ -23,13 +33,16 @@ function boxOf({tokens, above, crop, window}, index) {
     if (above) return [window[0] + index * (Math.min(72, room) + 6), EDGE, Math.min(72, room), LOW];
     return [EDGE, window[1] + index * (Math.min(34, room) + 6), STRIP, Math.min(34, room)];
   }
-  const [rows, columns] = tokens.grid, [x, y, w, h] = crop;
+  const [rows, columns] = tokens.grid;
+  const [x, y, w, h] = crop;
   return [x + (cell[1] * w) / columns, y + (cell[0] * h) / rows, w / columns, h / rows];
 }
 
 function tokenUnder(boxes, x, y) {
-  const {tokens, crop} = boxes, [rows, columns] = tokens.grid;
-  const column = Math.floor(((x - crop[0]) / crop[2]) * columns), row = Math.floor(((y - crop[1]) / crop[3]) * rows);
+  const {tokens, crop} = boxes;
+  const [rows, columns] = tokens.grid;
+  const column = Math.floor(((x - crop[0]) / crop[2]) * columns);
+  const row = Math.floor(((y - crop[1]) / crop[3]) * rows);
   if (column >= 0 && column < columns && row >= 0 && row < rows) return tokens.prefix + row * columns + column;
   for (let index = 0; index < tokens.prefix; index++) {
     const [left, top, width, height] = boxOf(boxes, index);
@@ -41,12 +54,14 @@ function tokenUnder(boxes, x, y) {
 // One step by arrow key; beyond the first column, or above the first row, lies the prefix.
 function step({tokens, above}, index, [down, right]) {
   if (index == null) return Math.min(tokens.prefix, tokens.count - 1);
-  const [rows, columns] = tokens.grid, cell = cellOf(tokens, index);
+  const [rows, columns] = tokens.grid;
+  const cell = cellOf(tokens, index);
   if (!cell) {
     if ((above ? down : right) > 0) return tokens.prefix;
     return Math.min(tokens.prefix - 1, Math.max(0, index + (above ? right : down)));
   }
-  const [row, column] = [cell[0] + down, cell[1] + right], bound = (at, size) => Math.min(size - 1, Math.max(0, at));
+  const [row, column] = [cell[0] + down, cell[1] + right];
+  const bound = (at, size) => Math.min(size - 1, Math.max(0, at));
   if (tokens.prefix && (above ? row : column) < 0) return bound(above ? column : row, tokens.prefix);
   return tokens.prefix + bound(row, rows) * columns + bound(column, columns);
 }
@@ -65,7 +80,8 @@ function outline(context, [x, y, w, h], colour, line = 2.5) {
 
 function markTokens(view, boxes, {best = null, keys = boxes.tokens} = {}) {
   const {context, ink} = view;
-  const over = hovered(boxes.tokens), other = tokenAt(keys, shared.hover?.key);
+  const over = hovered(boxes.tokens);
+  const other = tokenAt(keys, shared.hover?.key);
   for (const token of view.tokens) if (token < boxes.tokens.count) outline(context, boxOf(boxes, token), PICKED);
   if (best != null) outline(context, boxOf(boxes, best), ink.key, 1.5);
   if (other != null && other !== over) outline(context, boxOf(boxes, other), ink.key);
@@ -79,7 +95,8 @@ function drawPrefix(view, boxes, fill, masked = () => false) {
   context.textBaseline = "middle";
   context.font = `600 12px ${ink.font}`;
   for (let index = 0; index < boxes.tokens.prefix; index++) {
-    const [x, y, w, h] = boxOf(boxes, index), colour = fill(index);
+    const [x, y, w, h] = boxOf(boxes, index);
+    const colour = fill(index);
     context.fillStyle = colour ?? ink.second;
     context.fillRect(x, y, w, h);
     if (masked(index)) drawHatch(view, [x, y, w, h]);
@@ -116,11 +133,12 @@ function drawHatch({context, ink}, ...boxes) {
 
 // The boxes of what is masked in a row whose cells fill a plane from `first` on: one for each stretch side by side.
 function maskedBoxes(index, {rows, columns, first}, [x, y, w, h]) {
-  const boxes = [], [wide, tall] = [w / columns, h / rows];
+  const boxes = [];
+  const [wide, tall] = [w / columns, h / rows];
   const masked = (row, column) => index[first + row * columns + column] === -1;
   for (let row = 0; row < rows; row++) {
     for (let from = 0, to; from < columns; from = to + 1) {
-      for (to = from; to < columns && masked(row, to); ) to++;
+      for (to = from; to < columns && masked(row, to);) to++;
       if (to > from) boxes.push([x + from * wide, y + row * tall, (to - from) * wide, tall]);
     }
   }
@@ -128,12 +146,14 @@ function maskedBoxes(index, {rows, columns, first}, [x, y, w, h]) {
 }
 
 function hatch(context, {muted, second}) {
-  const tile = new OffscreenCanvas(6, 6), lines = tile.getContext("2d");
+  const tile = new OffscreenCanvas(6, 6);
+  const lines = tile.getContext("2d");
   lines.fillStyle = second;
   lines.fillRect(0, 0, 6, 6);
   lines.strokeStyle = muted;
   lines.globalAlpha = 0.35;
-  for (const shift of [-6, 0, 6]) { // three, so that the corners meet
+  for (const shift of [-6, 0, 6]) {
+    // three, so that the corners meet
     lines.moveTo(shift - 1, 7);
     lines.lineTo(shift + 7, -1);
   }
@@ -143,7 +163,9 @@ function hatch(context, {muted, second}) {
 
 // Thin lines between patches.
 function drawLines(view, boxes, alpha) {
-  const {context} = view, [rows, columns] = boxes.tokens.grid, [x, y, w, h] = boxes.crop;
+  const {context} = view;
+  const [rows, columns] = boxes.tokens.grid;
+  const [x, y, w, h] = boxes.crop;
   context.strokeStyle = `rgb(255 255 255 / ${alpha})`;
   context.lineWidth = 1;
   context.beginPath();

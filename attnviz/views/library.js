@@ -1,6 +1,13 @@
 // Last part of the library: which views there are, and how they come and go.
-const KINDS = {picture: pictureView, tiles: tilesView, matrix: matrixView, colours: coloursView, lines: linesView,
-  text: textView, arcs: arcsView};
+const KINDS = {
+  picture: pictureView,
+  tiles: tilesView,
+  matrix: matrixView,
+  colours: coloursView,
+  lines: linesView,
+  text: textView,
+  arcs: arcsView,
+};
 
 function kindOf(view) {
   return KINDS[view.data.view];

@@ -1,18 +1,24 @@
 // Two columns of words: a line from each query to every key it looks at, one colour a head, thicker where it gives more.
 
-const LINE = 24, TOP = 24, MOST = 3000; // pixels a word, pixels above them; lines drawn at once while nothing is chosen
+// pixels a word, pixels above them; lines drawn at once while nothing is chosen
+const LINE = 24;
+const TOP = 24;
+const MOST = 3000;
 
 // Where both columns lie: words end at `left` and begin at `right`, boxes of the heads beside them.
 function columnBoxes(view, record) {
   const {context, ink} = view;
   context.font = `14px ${ink.font}`;
-  const room = view.width * 0.32, wide = (tokens) => (tokens.widest ??= tokens.labels.reduce((most, label) => {
-    return Math.max(most, context.measureText(label).width);
-  }, 0));
+  const room = view.width * 0.32;
+  const wide = (tokens) =>
+    (tokens.widest ??= tokens.labels.reduce((most, label) => {
+      return Math.max(most, context.measureText(label).width);
+    }, 0));
   const bars = Math.min(60, 8 * linesView.heads(view, record).length) + 8;
   const edge = (tokens) => Math.min(room, wide(tokens) + 8) + bars;
   const gap = Math.min(view.width - edge(record.queries) - edge(record.keys), 460);
-  const left = edge(record.queries), right = left + Math.max(60, gap);
+  const left = edge(record.queries);
+  const right = left + Math.max(60, gap);
   return {left, right, bars, room, end: right + edge(record.keys)};
 }
 
@@ -37,13 +43,15 @@ const linesView = {
     const record = recordOf(view.maps);
     return record?.square && !record.signed ? record : null;
   },
-  heads({index, data}, record) { // the one that is open, then the others
+  heads({index, data}, record) {
+    // the one that is open, then the others
     return [...new Set(index == null ? data.heads : [index, ...data.heads])].filter((head) => head < record.shape[0]);
   },
   at(view, x, y) {
     const record = this.record(view);
     if (!record || !view.context || y - view.stage.scrollTop < TOP - 4) return null; // the titles hide what is there
-    const {left, right} = columnBoxes(view, record), index = Math.floor((y - TOP) / LINE);
+    const {left, right} = columnBoxes(view, record);
+    const index = Math.floor((y - TOP) / LINE);
     const side = x < (left + right) / 2 ? "query" : "key";
     const count = side === "query" ? record.queries.count : record.keys.count;
     return index >= 0 && index < count ? {side, index} : null;
@@ -57,20 +65,23 @@ const linesView = {
     return {side, index: Math.min(count - 1, Math.max(0, from.index + down))};
   },
   places(view, {side, index}) {
-    const record = this.record(view), place = placeOf(side === "query" ? record.queries : record.keys, index);
+    const record = this.record(view);
+    const place = placeOf(side === "query" ? record.queries : record.keys, index);
     return side === "query" ? {query: place, key: null} : {query: null, key: place};
   },
   pick(view, {side, index}) {
     if (side === "query") toggle(view, index);
   },
-  where(view, {side, index}) { // the middle of a word
+  where(view, {side, index}) {
+    // the middle of a word
     const {left, right} = columnBoxes(view, this.record(view));
     return [side === "query" ? left - 20 : right + 20, heightOfLine(index)];
   },
 
   // Queries whose lines are shown, and the key they are asked about; without either, all.
   asked(view, record) {
-    const key = tokenAt(record.keys, shared.hover?.key), own = hovered(record.queries);
+    const key = tokenAt(record.keys, shared.hover?.key);
+    const own = hovered(record.queries);
     if (own == null && key != null) return {queries: [], key};
     return {queries: active(view, record.queries), key: null};
   },
@@ -78,7 +89,9 @@ const linesView = {
   paint(view) {
     const record = this.record(view);
     if (!record) return recordOf(view.maps) ? unfit(view, "Lines are drawn for shares of one only") : null;
-    const boxes = columnBoxes(view, record), heads = this.heads(view, record), asked = this.asked(view, record);
+    const boxes = columnBoxes(view, record);
+    const heads = this.heads(view, record);
+    const asked = this.asked(view, record);
     const seen = resize(view, TOP + LINE * Math.max(record.queries.count, record.keys.count) + 6);
     boxes.heightOf = pinned(asked, seen);
     const lines = this.lines(view, record, heads, asked);
@@ -136,61 +149,79 @@ const linesView = {
 
   // The words, and beside them how much each shown head gives: to the keys, or from the queries to one key.
   columns(view, record, boxes, heads, {queries, key}, seen) {
-    const {context, ink} = view, {left, right, bars, room} = boxes;
-    const first = Math.max(0, Math.floor((seen.top - TOP) / LINE)), last = Math.ceil((seen.bottom - TOP) / LINE);
+    const {context, ink} = view;
+    const {left, right, bars, room} = boxes;
+    const first = Math.max(0, Math.floor((seen.top - TOP) / LINE));
+    const last = Math.ceil((seen.bottom - TOP) / LINE);
     const word = (tokens, index, x, side, marked) => {
-      const y = boxes.heightOf(side, index), colour = side === "query" ? ink.query : ink.key;
+      const y = boxes.heightOf(side, index);
+      const colour = side === "query" ? ink.query : ink.key;
       context.font = `${marked ? "600 " : ""}14px ${ink.font}`;
       context.textAlign = side === "query" ? "right" : "left";
-      const text = fitted(context, tokens.labels[index], room), moved = y !== heightOfLine(index);
+      const text = fitted(context, tokens.labels[index], room);
+      const moved = y !== heightOfLine(index);
       context.fillStyle = ink.ground;
       if (moved) context.fillRect(side === "query" ? 0 : x - 2, y - LINE / 2, room + 4, LINE); // over the word that is there
       context.fillStyle = marked ? colour : ink.text;
       context.fillText(moved ? `${text} ${y > heightOfLine(index) ? "↑" : "↓"}` : text, x, y + 5);
     };
-    const given = (index) => heads.map((head) => {
-      if (key != null) return this.weight(view, record, head, index, key);
-      return queries.reduce((sum, query) => sum + this.weight(view, record, head, query, index), 0);
-    });
+    const given = (index) =>
+      heads.map((head) => {
+        if (key != null) return this.weight(view, record, head, index, key);
+        return queries.reduce((sum, query) => sum + this.weight(view, record, head, query, index), 0);
+      });
     const beside = key != null ? record.queries.count : queries.length ? record.keys.count : 0;
-    const table = Array.from({length: beside}, (_, i) => given(i)), most = Math.max(1e-9, ...table.flat());
+    const table = Array.from({length: beside}, (_, i) => given(i));
+    const most = Math.max(1e-9, ...table.flat());
     const wide = (bars - 8) / Math.max(1, heads.length);
-    table.forEach((row, index) => row.forEach((weight, at) => {
-      context.globalAlpha = Math.max(0, weight / most);
-      context.fillStyle = view.data.paint[heads[at]];
-      const x = key != null ? left - 4 - wide * (heads.length - at) : right + 4 + wide * at;
-      context.fillRect(x, TOP + index * LINE + 2, Math.max(1, wide - 1), LINE - 4);
-    }));
+    table.forEach((row, index) =>
+      row.forEach((weight, at) => {
+        context.globalAlpha = Math.max(0, weight / most);
+        context.fillStyle = view.data.paint[heads[at]];
+        const x = key != null ? left - 4 - wide * (heads.length - at) : right + 4 + wide * at;
+        context.fillRect(x, TOP + index * LINE + 2, Math.max(1, wide - 1), LINE - 4);
+      }),
+    );
     context.globalAlpha = 1;
     for (let i = first; i < Math.min(last, record.queries.count); i++) {
       word(record.queries, i, left - bars, "query", queries.includes(i));
     }
-    for (let i = first; i < Math.min(last, record.keys.count); i++) word(record.keys, i, right + bars, "key", i === key);
+    for (let i = first; i < Math.min(last, record.keys.count); i++)
+      word(record.keys, i, right + bars, "key", i === key);
     for (const query of queries) word(record.queries, query, left - bars, "query", true); // last, as they may be pinned
     if (key != null) word(record.keys, key, right + bars, "key", true);
     context.textAlign = "left";
   },
 
   words(view, record, heads, {queries, key}, hidden) {
-    const many = hidden ? `the ${MOST.toLocaleString("en")} strongest lines of ${(hidden + MOST).toLocaleString("en")}` : "";
-    const {least, most, mass, drop_prefix: drop} = view.data, out = drop && record.keys.aside.includes(1);
+    const many = hidden
+      ? `the ${MOST.toLocaleString("en")} strongest lines of ${(hidden + MOST).toLocaleString("en")}`
+      : "";
+    const {least, most, mass, drop_prefix: drop} = view.data;
+    const out = drop && record.keys.aside.includes(1);
     const cut = least > 0 && `lines below ${written(least, "percent")} left out`;
     const few = most > 0 && `the ${most} strongest of each query and head`;
     const share = mass < 1 && `the strongest that give ${Math.round(100 * mass)} % of a row`;
-    const note = [out && `${asideWords(record.keys)} left out, rest rescaled`, few, share, cut, many].filter(Boolean).join("; ");
+    const note = [out && `${asideWords(record.keys)} left out, rest rescaled`, few, share, cut, many]
+      .filter(Boolean)
+      .join("; ");
     if (!heads.length) return {sentence: "Choose a head", note};
     const named = (head) => record.titles[head];
     if (key != null) {
-      const each = heads.flatMap((head) => Array.from({length: record.queries.count}, (_, query) => {
-        return [this.weight(view, record, head, query, key), query, head];
-      }));
+      const each = heads.flatMap((head) =>
+        Array.from({length: record.queries.count}, (_, query) => {
+          return [this.weight(view, record, head, query, key), query, head];
+        }),
+      );
       const [weight, query, head] = each.reduce((a, b) => (b[0] > a[0] ? b : a));
       if (!weight) return {sentence: `Nobody looks at ${nameOf(record.keys, key)}`, note};
-      const amount = written(weight, record.unit), who = capital(nameOf(record.keys, key));
+      const amount = written(weight, record.unit);
+      const who = capital(nameOf(record.keys, key));
       const sentence = `${who} gets most, ${amount}, from ${nameOf(record.queries, query)} (${named(head).toLowerCase()})`;
       return {sentence, tip: sentence, note};
     }
-    if (!queries.length) return {sentence: "Point at a word to see where it looks; on the right, who looks at it", note};
+    if (!queries.length)
+      return {sentence: "Point at a word to see where it looks; on the right, who looks at it", note};
     const each = heads.map((head) => {
       const {best, values, sentence} = rowWords(record, head, queries, drop, null);
       return [values[best] ?? 0, `${named(head)}: ${sentence}`];

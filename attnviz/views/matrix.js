@@ -1,11 +1,15 @@
 // One whole map: rows are queries, columns are keys, and a crosshair that all other views follow.
 
 const AXIS = 24; // pixels for the names of the axes
-const LEGIBLE = 7, LABELLED = 64; // pixels a row at least, tokens at most, where every row has its word
+// pixels a row at least, tokens at most, where every row has its word
+const LEGIBLE = 7;
+const LABELLED = 64;
 
 function matrixBoxes(view, record) {
-  const skip = view.data.drop_prefix ? record.keys.lead : 0, {transposed} = view.data;
-  const queries = record.queries.count, keys = record.keys.count - skip;
+  const skip = view.data.drop_prefix ? record.keys.lead : 0;
+  const {transposed} = view.data;
+  const queries = record.queries.count;
+  const keys = record.keys.count - skip;
   const [columns, rows] = transposed ? [queries, keys] : [keys, queries];
   const [left, top] = [record.queries, record.keys].map((tokens) => AXIS + labelRoom(view, record, tokens));
   const [x, y] = transposed ? [top, left] : [left, top];
@@ -26,7 +30,8 @@ function labelRoom({context, ink}, record, tokens) {
 
 // The band of one query or one key across the plane: [x, y, width, height].
 function band({plane: [x, y, w, h], skip, columns, rows, transposed}, role, index) {
-  const across = (role === "query") === !transposed, at = role === "key" ? index - skip : index;
+  const across = (role === "query") === !transposed;
+  const at = role === "key" ? index - skip : index;
   return across ? [x, y + (at * h) / rows, w, h / rows] : [x + (at * w) / columns, y, w / columns, h];
 }
 
@@ -40,8 +45,10 @@ const matrixView = {
   at(view, px, py) {
     const record = this.record(view);
     if (!record || this.roughly(view)) return null;
-    const boxes = matrixBoxes(view, record), [x, y, w, h] = boxes.plane;
-    const column = Math.floor(((px - x) / w) * boxes.columns), row = Math.floor(((py - y) / h) * boxes.rows);
+    const boxes = matrixBoxes(view, record);
+    const [x, y, w, h] = boxes.plane;
+    const column = Math.floor(((px - x) / w) * boxes.columns);
+    const row = Math.floor(((py - y) / h) * boxes.rows);
     if (column < 0 || row < 0 || column >= boxes.columns || row >= boxes.rows) return null;
     const [query, key] = boxes.transposed ? [column, row] : [row, column];
     return {query, key: key + boxes.skip};
@@ -49,8 +56,10 @@ const matrixView = {
   move(view, hit, [down, right]) {
     const record = this.record(view);
     if (!record) return null;
-    const {skip, transposed} = matrixBoxes(view, record), [forth, side] = transposed ? [right, down] : [down, right];
-    const first = view.tokens[0] ?? 0, at = (from, by) => (hit ? hit[from] + by : first);
+    const {skip, transposed} = matrixBoxes(view, record);
+    const [forth, side] = transposed ? [right, down] : [down, right];
+    const first = view.tokens[0] ?? 0;
+    const at = (from, by) => (hit ? hit[from] + by : first);
     const bound = (value, low, {count}) => Math.min(count - 1, Math.max(low, value));
     return {query: bound(at("query", forth), 0, record.queries), key: bound(at("key", side), skip, record.keys)};
   },
@@ -70,7 +79,9 @@ const matrixView = {
   paint(view) {
     const record = this.record(view);
     if (!record) return null;
-    const {data, context} = view, boxes = matrixBoxes(view, record), rough = this.roughly(view);
+    const {data, context} = view;
+    const boxes = matrixBoxes(view, record);
+    const rough = this.roughly(view);
     const {image, part, scale} = rough ?? matrixImage(record, view.index, data.scale, data.colours, data.drop_prefix);
     const [x, y, w, h] = boxes.plane;
     resize(view, y + h + EDGE);
@@ -92,7 +103,9 @@ const matrixView = {
   },
 
   axes(view, record, boxes) {
-    const {context, ink} = view, [x, y, w, h] = boxes.plane, {transposed} = boxes;
+    const {context, ink} = view;
+    const [x, y, w, h] = boxes.plane;
+    const {transposed} = boxes;
     const turned = transposed ? " (picture turned)" : "";
     const [own, other] = record.axes ?? ["query: who looks", "key: who is looked at"];
     const name = (role) => (role === "query" ? `${own}${turned}` : other);
@@ -109,9 +122,13 @@ const matrixView = {
     context.restore();
     context.strokeStyle = ink.dark ? "rgb(255 255 255 / 0.7)" : "rgb(255 255 255 / 0.8)";
     context.lineWidth = 1;
-    for (const [role, tokens] of [["query", record.queries], ["key", record.keys]]) {
+    for (const [role, tokens] of [
+      ["query", record.queries],
+      ["key", record.keys],
+    ]) {
       if (!tokens.prefix || (role === "key" && boxes.skip)) continue;
-      const [bx, by] = band(boxes, role, tokens.prefix), across = (role === "query") === !transposed;
+      const [bx, by] = band(boxes, role, tokens.prefix);
+      const across = (role === "query") === !transposed;
       context.beginPath();
       context.moveTo(across ? x : Math.round(bx) + 0.5, across ? Math.round(by) + 0.5 : y);
       context.lineTo(across ? x + w : Math.round(bx) + 0.5, across ? Math.round(by) + 0.5 : y + h);
@@ -122,16 +139,22 @@ const matrixView = {
   // The words along both axes, by number, so that a word that comes twice has two places. Where rows are too low for
   // them, those of the picked and of the pointer's row and column only.
   labels(view, record, boxes) {
-    const {context, ink} = view, {transposed, cell, skip, plane} = boxes;
-    const sides = [["query", record.queries, hovered(record.queries)], ["key", record.keys, tokenAt(record.keys, shared.hover?.key)]];
+    const {context, ink} = view;
+    const {transposed, cell, skip, plane} = boxes;
+    const sides = [
+      ["query", record.queries, hovered(record.queries)],
+      ["key", record.keys, tokenAt(record.keys, shared.hover?.key)],
+    ];
     context.textBaseline = "middle";
     for (const [role, tokens, over] of sides) {
-      const room = labelRoom(view, record, tokens) - 6, left = (role === "query") === !transposed;
+      const room = labelRoom(view, record, tokens) - 6;
+      const left = (role === "query") === !transposed;
       const every = cell >= LEGIBLE && tokens.count <= LABELLED;
       for (let i = role === "key" ? skip : 0; room > 0 && i < tokens.count; i++) {
         const marked = i === over || (role === "query" && view.tokens.includes(i));
         if (!marked && !every) continue;
-        const [x, y, w, h] = band(boxes, role, i), size = every ? Math.min(13, Math.max(8, cell * 0.9)) : 12;
+        const [x, y, w, h] = band(boxes, role, i);
+        const size = every ? Math.min(13, Math.max(8, cell * 0.9)) : 12;
         context.save();
         context.translate(left ? plane[0] - 5 : x + w / 2, left ? y + h / 2 : plane[1] - 5);
         if (!left) context.rotate(-Math.PI / 2);
@@ -146,9 +169,12 @@ const matrixView = {
   },
 
   marks(view, record, boxes) {
-    const {context, ink} = view, query = hovered(record.queries), key = tokenAt(record.keys, shared.hover?.key);
+    const {context, ink} = view;
+    const query = hovered(record.queries);
+    const key = tokenAt(record.keys, shared.hover?.key);
     const frame = (role, index, colour, line) => {
-      const [x, y, w, h] = band(boxes, role, index), across = w > h;
+      const [x, y, w, h] = band(boxes, role, index);
+      const across = w > h;
       outline(context, across ? [x - 1, y - 2, w + 2, h + 4] : [x - 2, y - 1, w + 4, h + 2], colour, line);
     };
     for (const token of view.tokens) if (token < record.queries.count) frame("query", token, PICKED, 1.5);
@@ -157,9 +183,13 @@ const matrixView = {
   },
 
   words(view, record, boxes, scale) {
-    const {data} = view, queries = active(view, record.queries), key = tokenAt(record.keys, shared.hover?.key);
+    const {data} = view;
+    const queries = active(view, record.queries);
+    const key = tokenAt(record.keys, shared.hover?.key);
     const legend = {scale, table: tableOf(data.colours, record.signed), unit: record.unit};
-    legend.note = queries.length ? gapsNote(record, view.index, queries, data.drop_prefix) : maskNote(record, view.index);
+    legend.note = queries.length
+      ? gapsNote(record, view.index, queries, data.drop_prefix)
+      : maskNote(record, view.index);
     if (!queries.length) {
       const row = record.axes ? record.axes[0].split(":")[0] : "query";
       return {sentence: `Each ${data.transposed ? "column" : "row"} is one ${row}; point at a cell to read it`, legend};
@@ -171,7 +201,8 @@ const matrixView = {
 
   cursorAt(view, boxes) {
     if (!view.cursor) return null;
-    const query = band(boxes, "query", view.cursor.query), key = band(boxes, "key", view.cursor.key);
+    const query = band(boxes, "query", view.cursor.query);
+    const key = band(boxes, "key", view.cursor.key);
     return boxes.transposed ? [query[0], key[1]] : [key[0], query[1]];
   },
 };

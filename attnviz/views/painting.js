@@ -14,7 +14,8 @@ function turn({late, data}) {
 }
 
 function paintWaiting() {
-  const began = performance.now(), views = [...shared.waiting].sort((a, b) => turn(a) - turn(b));
+  const began = performance.now();
+  const views = [...shared.waiting].sort((a, b) => turn(a) - turn(b));
   shared.frame = 0;
   for (const view of views) {
     view.late = performance.now() - began > FRAME;
@@ -37,11 +38,13 @@ function scheduleFollowers({name}) {
 // or asked for by one of that grid's buttons.
 // `rough`: that one is not in the browser yet, but perhaps its small overview is.
 function opened({data, name}) {
-  const leader = shared.views[data.follows], named = {maps: data.maps, index: data.index, rough: null};
+  const leader = shared.views[data.follows];
+  const named = {maps: data.maps, index: data.index, rough: null};
   if (!leader?.selected) return named;
   const ahead = shared.ahead?.by === data.follows && !shared.ahead.answered.has(name);
   if (!ahead && leader.count <= data.led) return named;
-  const [row, column] = leader.selected, maps = leader.data.maps[row];
+  const [row, column] = leader.selected;
+  const maps = leader.data.maps[row];
   if (hasMap(recordOf(maps), column)) return {maps, index: column, rough: null};
   return {...named, rough: {tiles: leader.data.tiles, row, column}};
 }
@@ -51,7 +54,9 @@ function widthOf(view) {
 }
 
 function repaint(view) {
-  const {scrolls} = kindOf(view), before = view.width, next = opened(view);
+  const {scrolls} = kindOf(view);
+  const before = view.width;
+  const next = opened(view);
   view.stage.classList.toggle("scrolls", Boolean(scrolls));
   view.width = widthOf(view);
   if (!view.width || !view.root.isConnected) return; // hidden, or gone
@@ -73,7 +78,8 @@ function repaint(view) {
 // stays in the window while what it shows moves, so that it is never larger than what is seen. -> the part seen.
 function resize(view, height, wide = view.width) {
   if (view.whole) return unroll(view, Math.ceil(height), Math.ceil(wide));
-  const {canvas, context, ratio, width, stage, pane} = view, fit = Math.ceil(Math.min(height, view.data.height));
+  const {canvas, context, ratio, width, stage, pane} = view;
+  const fit = Math.ceil(Math.min(height, view.data.height));
   view.height = fit;
   const [w, h] = [Math.round(width * ratio), Math.round(fit * ratio)];
   if (canvas.width !== w || canvas.height !== h) {
@@ -83,7 +89,8 @@ function resize(view, height, wide = view.width) {
   const scrolls = stage.classList.contains("scrolls");
   stage.style.maxHeight = scrolls && height > fit ? `${fit}px` : "";
   Object.assign(pane.style, scrolls ? {width: `${wide}px`, height: `${Math.ceil(height)}px`} : {width: "", height: ""});
-  const left = stage.scrollLeft, top = stage.scrollTop;
+  const left = stage.scrollLeft;
+  const top = stage.scrollTop;
   context.setTransform(ratio, 0, 0, ratio, -left * ratio, -top * ratio);
   context.clearRect(left, top, width, fit);
   return {left, top, right: left + width, bottom: top + fit};
@@ -92,7 +99,8 @@ function resize(view, height, wide = view.width) {
 // An empty canvas that holds all of a view that scrolls, for a moment and for an export; less sharp where that would be
 // more than browsers draw on.
 function unroll(view, height, width) {
-  const {canvas, context} = view, ratio = (view.ratio = Math.min(view.ratio, LARGEST / Math.max(height, width)));
+  const {canvas, context} = view;
+  const ratio = (view.ratio = Math.min(view.ratio, LARGEST / Math.max(height, width)));
   Object.assign(canvas, {width: Math.round(width * ratio), height: Math.round(height * ratio)});
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   return {left: 0, top: 0, right: width, bottom: height};

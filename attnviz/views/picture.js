@@ -3,14 +3,17 @@
 const SHARP = 64; // pixels: a picture that is less wide is drawn as the squares it is made of
 
 function pictureBoxes(view, record) {
-  const {network} = view.data, [width, height] = record.size;
+  const {network} = view.data;
+  const [width, height] = record.size;
   return network ? gridBoxes(view, record.keys, 1, WHOLE) : gridBoxes(view, record.keys, width / height, record.crop);
 }
 
 // The base: full colour where nothing lies over it, grey under a map, so that colour means weight only.
 function drawPicture(view, record, boxes, {grey, network}) {
-  const {context, ink} = view, [x, y, w, h] = boxes.window;
-  const image = network ? record.network : record.picture, base = grey ? greyOf(record, image, network) : image;
+  const {context, ink} = view;
+  const [x, y, w, h] = boxes.window;
+  const image = network ? record.network : record.picture;
+  const base = grey ? greyOf(record, image, network) : image;
   context.imageSmoothingEnabled = !network && image.width >= SHARP;
   context.imageSmoothingQuality = "high";
   context.drawImage(base, x, y, w, h);
@@ -27,7 +30,8 @@ function drawPicture(view, record, boxes, {grey, network}) {
 function greyOf(record, image, network) {
   const name = network ? "greyNetwork" : "greyPicture";
   if (record[name]) return record[name];
-  const canvas = new OffscreenCanvas(image.width, image.height), context = canvas.getContext("2d");
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  const context = canvas.getContext("2d");
   context.drawImage(image, 0, 0);
   context.globalCompositeOperation = "saturation";
   context.fillStyle = "#808080";
@@ -38,7 +42,12 @@ function greyOf(record, image, network) {
 // The map over the picture: the less weight, the more the picture shines through. Hatched where the row `hides` what it
 // may not look at.
 function drawOverlay(view, boxes, {table, index, scale}, hides) {
-  const [rows, columns] = boxes.tokens.grid, {prefix} = boxes.tokens, {context, data: {overlay}} = view;
+  const [rows, columns] = boxes.tokens.grid;
+  const {prefix} = boxes.tokens;
+  const {
+    context,
+    data: {overlay},
+  } = view;
   const image = pixels(columns, rows, (out) => {
     for (let i = 0; i < out.length; i++) {
       const step = index[prefix + i];
@@ -80,8 +89,10 @@ const pictureView = {
   paint(view) {
     const record = recordOf(view.data.picture);
     if (!record) return null;
-    const boxes = pictureBoxes(view, record), maps = pictureMaps(view, record);
-    const queries = maps ? active(view, maps.queries) : [], shown = maps && (queries.length > 0 || !maps.square);
+    const boxes = pictureBoxes(view, record);
+    const maps = pictureMaps(view, record);
+    const queries = maps ? active(view, maps.queries) : [];
+    const shown = maps && (queries.length > 0 || !maps.square);
     resize(view, boxes.bottom);
     drawPicture(view, record, boxes, {grey: shown, network: view.data.network});
     if (!shown) {
@@ -94,10 +105,16 @@ const pictureView = {
   },
 
   overlay(view, boxes, maps, queries) {
-    const {data} = view, drop = data.drop_prefix, over = hovered(maps.keys);
+    const {data} = view;
+    const drop = data.drop_prefix;
+    const over = hovered(maps.keys);
     const fixed = data.shared ? commonScale([maps], queries, data.scale, drop) : null;
     const row = paintRow(maps, view.index, queries, {
-      name: data.scale, colours: data.colours, drop, fixed, stretched: data.stretched,
+      name: data.scale,
+      colours: data.colours,
+      drop,
+      fixed,
+      stretched: data.stretched,
     });
     drawOverlay(view, boxes, row, maps.hides);
     drawLines(view, boxes, 0.1);

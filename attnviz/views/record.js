@@ -51,7 +51,8 @@ const READERS = {
     record.rgb = new Uint8Array(buffer);
   },
   async picture(record, buffer) {
-    const [first, second] = record.parts, [own, seen] = record.types;
+    const [first, second] = record.parts;
+    const [own, seen] = record.types;
     const cut = (start, size, type) => createImageBitmap(new Blob([new Uint8Array(buffer, start, size)], {type}));
     record.picture = await cut(0, first, own);
     record.network = await cut(first, second, seen);
@@ -94,7 +95,8 @@ function factorOf(record, row, drop) {
 
 // What one step of a byte stands for in a row: among the keys that stay, and among those aside (0 if they are dropped).
 function unitsOf(record, row, drop) {
-  const [stay, aside] = record.peaks, {top} = record;
+  const [stay, aside] = record.peaks;
+  const {top} = record;
   return [(stay[row] / top) * factorOf(record, row, drop), drop ? 0 : aside[row] / top];
 }
 
@@ -112,7 +114,14 @@ function togetherWord(record) {
 
 // Some rows of one map put together, as numbers [key]; NaN where dropped, or masked for all of the rows.
 function togetherRow(record, map, queries, drop) {
-  const count = record.shape.at(-1), total = new Float32Array(count), {cells, holes, zero, keys: {aside}} = record;
+  const count = record.shape.at(-1);
+  const total = new Float32Array(count);
+  const {
+    cells,
+    holes,
+    zero,
+    keys: {aside},
+  } = record;
   if (!record.square) {
     const factor = factorOf(record, map, drop);
     for (let key = 0; key < count; key++) total[key] = record.cells[map * count + key] * factor;
@@ -121,7 +130,8 @@ function togetherRow(record, map, queries, drop) {
   }
   const known = new Uint16Array(count); // rows that may look at a key
   for (const query of queries) {
-    const row = rowIndex(record, map, query), units = unitsOf(record, row, drop);
+    const row = rowIndex(record, map, query);
+    const units = unitsOf(record, row, drop);
     for (let key = 0, at = row * count; key < count; key++, at++) {
       if (holes && cells[at] === 0) continue;
       total[key] += (cells[at] - zero) * units[aside[key]];
@@ -146,7 +156,8 @@ function droppedShare(record, map, queries) {
 // The key with most in some rows put together, of `values` as togetherRow gives them; -1 where there is none. Of one row
 // Python has said which it is: bytes cannot tell two apart that are almost alike.
 function bestKey(record, map, queries, values, drop) {
-  const best = record.square && queries.length === 1 ? record.best[drop ? 1 : 0][rowIndex(record, map, queries[0])] : -1;
+  const best =
+    record.square && queries.length === 1 ? record.best[drop ? 1 : 0][rowIndex(record, map, queries[0])] : -1;
   return values[best] === values[best] && best >= 0 ? best : strongest(values);
 }
 

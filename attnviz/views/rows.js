@@ -5,16 +5,20 @@ const UNMET = -3;
 // -> {scale, table, index [key]: 0..255, -1 where masked, -2 where dropped}. `fixed` is a scale shared by several panels;
 // `stretched` lets the row's own scale begin at its least value.
 function paintRow(record, map, queries, {name, colours, drop, fixed, stretched}) {
-  const table = tableOf(colours, record.signed), count = record.shape.at(-1);
-  const {aside} = record.keys, unlessDropped = (step, k) => (drop && aside[k] ? -2 : step);
+  const table = tableOf(colours, record.signed);
+  const count = record.shape.at(-1);
+  const {aside} = record.keys;
+  const unlessDropped = (step, k) => (drop && aside[k] ? -2 : step);
   if (!record.square || queries.length > 1 || (stretched && !fixed)) {
     const total = togetherRow(record, map, queries, drop);
     const scale = fixed ?? makeScale(name, ofNumbers(total, record.signed), record.signed, stretched);
     return {scale, table, index: stepsOf(total, scale).map(unlessDropped)};
   }
-  const row = rowIndex(record, map, queries[0]), units = unitsOf(record, row, drop);
+  const row = rowIndex(record, map, queries[0]);
+  const units = unitsOf(record, row, drop);
   const scale = fixed ?? rowScale(record, row, units, drop, name);
-  const of = stepsOfBytes(record, units, scale), start = row * count;
+  const of = stepsOfBytes(record, units, scale);
+  const start = row * count;
   const index = Int16Array.from({length: count}, (_, k) => unlessDropped(of(record.cells[start + k], aside[k]), k));
   return {scale, table, index};
 }

@@ -10,11 +10,17 @@ function ofNumbers(values, signed) {
 
 // The same of a whole map, from its bytes and from its peaks. `skip`: how many keys come first that are dropped.
 function ofMap(record, map, drop, skip) {
-  const [, rows, columns] = record.shape, wide = columns - skip, {top, keys: {aside}} = record;
+  const [, rows, columns] = record.shape;
+  const wide = columns - skip;
+  const {
+    top,
+    keys: {aside},
+  } = record;
   const units = Array.from({length: rows}, (_, q) => unitsOf(record, rowIndex(record, map, q), drop));
   const max = top * units.reduce((most, [stay, out]) => Math.max(most, stay, out), 0); // each part of a row has its peak
   const value = (at) => {
-    const q = Math.floor(at / wide), k = skip + (at % wide);
+    const q = Math.floor(at / wide);
+    const k = skip + (at % wide);
     return drop && aside[k] ? NaN : valueOf(record, rowIndex(record, map, q), k, units[q]);
   };
   return ofSample(rows * wide, value, Math.fround(max), record.signed); // rounded as the sample is
@@ -22,9 +28,11 @@ function ofMap(record, map, drop, skip) {
 
 // A distribution from at most 16,384 of `length` numbers: `value(i)` is one of them, `max` the largest magnitude of all.
 function ofSample(length, value, max, signed) {
-  const size = Math.min(length, 16384), sample = new Float32Array(size);
+  const size = Math.min(length, 16384);
+  const sample = new Float32Array(size);
   let count = 0;
-  for (let i = 0; i < size; i++) { // golden-ratio steps: even, and never in step with the rows of a matrix
+  for (let i = 0; i < size; i++) {
+    // golden-ratio steps: even, and never in step with the rows of a matrix
     const taken = value(size === length ? i : Math.floor(((i * 0.6180339887) % 1) * length));
     if (taken === taken) sample[count++] = signed ? Math.abs(taken) : taken;
   }
@@ -42,7 +50,8 @@ function ofSample(length, value, max, signed) {
 
 // How many of some numbers, smallest first, are smaller than one.
 function countBelow(sorted, v) {
-  let left = 0, right = sorted.length;
+  let left = 0;
+  let right = sorted.length;
   while (left < right) {
     const middle = (left + right) >> 1;
     if (sorted[middle] < v) left = middle + 1;
@@ -59,7 +68,9 @@ function ofBytes(cells, start, end, units, {zero = 0, holes = false, aside = nul
     const part = aside ? aside[i - start] : 0;
     if (!(holes && cells[i] === 0) && !(drop && part)) counts[part][Math.abs(cells[i] - zero)]++;
   }
-  const {levels, until} = ladder(counts, units), total = until.at(-1), last = levels.length - 1;
+  const {levels, until} = ladder(counts, units);
+  const total = until.at(-1);
+  const last = levels.length - 1;
   const quantile = (q) => {
     let i = 0;
     while (i < last && until[i + 1] <= q * total) i++;
@@ -71,9 +82,10 @@ function ofBytes(cells, start, end, units, {zero = 0, holes = false, aside = nul
 
 // The numbers that bytes counted in one or two parts stand for, smallest first, and how many lie below each.
 function ladder([stay, out], [unit, other]) {
-  const levels = [], until = [0];
+  const levels = [];
+  const until = [0];
   const climb = (level, count) => count && until.push(until[levels.push(level) - 1] + count);
-  for (let a = 0, b = out ? 0 : 256; a < 256 || b < 256; ) {
+  for (let a = 0, b = out ? 0 : 256; a < 256 || b < 256;) {
     if (b > 255 || (a < 256 && a * unit <= b * other)) climb(a * unit, stay[a++]);
     else climb(b * other, out[b++]);
   }
@@ -84,12 +96,14 @@ function ladder([stay, out], [unit, other]) {
 const SCALES = {
   linear: (d) => ({high: d.max, t: (v) => v / d.max, half: d.max / 2, words: "linear"}),
   sqrt(d) {
-    const clip = d.quantile(0.99), high = clip > 0 ? clip : d.max;
+    const clip = d.quantile(0.99);
+    const high = clip > 0 ? clip : d.max;
     const words = "square root, clipped at the 99th percentile";
     return {high, t: (v) => Math.sqrt(v / high), half: high / 4, words, clipped: high < d.max};
   },
   log(d) {
-    const low = Math.min(Math.max(d.low, d.max / 1e4), d.max / 2), span = Math.log(d.max / low);
+    const low = Math.min(Math.max(d.low, d.max / 1e4), d.max / 2);
+    const span = Math.log(d.max / low);
     return {high: d.max, low, t: (v) => Math.log(v / low) / span, half: Math.sqrt(low * d.max), words: "logarithmic"};
   },
   rank: (d) => ({high: d.max, t: d.rank, half: d.quantile(0.5), words: "by rank"}),
@@ -107,8 +121,16 @@ function makeScale(name, distribution, signed, stretched = false) {
 function fromLeast(name, {max, least, quantile, rank}) {
   const above = (q) => quantile(q) - least;
   const rest = {max: max - least, low: above(0.01), quantile: above, rank: (v) => rank(v + least)};
-  const scale = makeScale(name, rest, false), words = `${scale.words}, from the least on`;
-  return {...scale, low: least, half: scale.half + least, high: scale.high + least, t: (v) => scale.t(v - least), words};
+  const scale = makeScale(name, rest, false);
+  const words = `${scale.words}, from the least on`;
+  return {
+    ...scale,
+    low: least,
+    half: scale.half + least,
+    high: scale.high + least,
+    t: (v) => scale.t(v - least),
+    words,
+  };
 }
 
 // Colours -------------------------------------------------------------------------------------------------------------
@@ -132,7 +154,14 @@ const LOOKS = 2; // scales and colours in which the painted maps of a record are
 const MASKED = 0x40808080; // a see-through grey: nothing to see here, as opposed to little
 
 function rowScale(record, row, units, drop, name) {
-  const count = record.shape.at(-1), start = row * count, {zero, holes, keys: {aside}, signed} = record;
+  const count = record.shape.at(-1);
+  const start = row * count;
+  const {
+    zero,
+    holes,
+    keys: {aside},
+    signed,
+  } = record;
   return makeScale(name, ofBytes(record.cells, start, start + count, units, {zero, holes, aside, drop}), signed);
 }
 
@@ -163,12 +192,15 @@ function imagesOf({images}, look) {
 function matrixImage(record, map, name, colours, drop, kept = false) {
   const images = imagesOf(record, [name, colours, drop, record.signed && shared.dark].join());
   if (images.has(map) || kept) return images.get(map) ?? null;
-  const [, rows, columns] = record.shape, {aside, lead} = record.keys, skip = drop ? lead : 0;
+  const [, rows, columns] = record.shape;
+  const {aside, lead} = record.keys;
+  const skip = drop ? lead : 0;
   const scale = makeScale(name, ofMap(record, map, drop, skip), record.signed);
   const table = tableOf(colours, record.signed);
   const image = pixels(columns - skip, rows, (pixel) => {
     for (let q = 0, at = 0; q < rows; q++) {
-      const row = rowIndex(record, map, q), of = stepsOfBytes(record, unitsOf(record, row, drop), scale);
+      const row = rowIndex(record, map, q);
+      const of = stepsOfBytes(record, unitsOf(record, row, drop), scale);
       for (let k = skip; k < columns; k++) {
         const step = of(record.cells[row * columns + k], aside[k]);
         pixel[at++] = drop && aside[k] ? MASKED : step < 0 ? 0 : table[step];
@@ -182,7 +214,8 @@ function matrixImage(record, map, name, colours, drop, kept = false) {
 
 // A canvas of exactly columns x rows pixels, filled as RGBA numbers.
 function pixels(columns, rows, fill) {
-  const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d");
+  const canvas = new OffscreenCanvas(columns, rows);
+  const context = canvas.getContext("2d");
   const data = context.createImageData(columns, rows);
   fill(new Uint32Array(data.data.buffer));
   context.putImageData(data, 0, 0);

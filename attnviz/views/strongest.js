@@ -8,10 +8,19 @@ const counted = [new Uint32Array(256), new Uint32Array(256)]; // how often each 
 // there are. `queries`: all if empty; `key`: only this one. Limits: `least` weight, `most` keys of a row (0: all), the
 // share `mass` of a row that its shown keys together reach, and `drop`: without what stands aside, the rest rescaled.
 function strongestOf(record, heads, {queries = [], key = null}, limits, count) {
-  const rows = rowsOf(record, heads, queries, limits.drop), {cells, zero, keys: {aside, count: keys}} = record;
-  const top = rows.reduce((most, {units}) => Math.max(most, ...units), 0) * record.top, bins = new Uint32Array(BINS);
+  const rows = rowsOf(record, heads, queries, limits.drop);
+  const {
+    cells,
+    zero,
+    keys: {aside, count: keys},
+  } = record;
+  const top = rows.reduce((most, {units}) => Math.max(most, ...units), 0) * record.top;
+  const bins = new Uint32Array(BINS);
   const binOf = (byte, unit) => Math.min(BINS - 1, Math.floor((((byte - zero) * unit) / top) * BINS));
-  let total = 0, bin = BINS - 1, above = 0; // the bin of the weakest that are shown, and how many lie above it
+  // the bin of the weakest that are shown, and how many lie above it
+  let total = 0;
+  let bin = BINS - 1;
+  let above = 0;
   for (const row of rows) {
     row.cuts = cutsOf(record, row, limits);
     if (key != null) onlyKey(record, row, key);
@@ -26,13 +35,17 @@ function strongestOf(record, heads, {queries = [], key = null}, limits, count) {
   }
   while (bin > 0 && above + bins[bin] < count) above += bins[bin--];
   let rest = count - above; // that bin may hold more than fit, where many weights are the same
-  const shown = [], least = (bin / BINS) * top;
+  const shown = [];
+  const least = (bin / BINS) * top;
   for (const {start, units, head, query, cuts} of rows) {
     if (binOf(255, Math.max(...units)) < bin) continue;
-    const lows = cuts.map(({byte}, part) => (byte > 255 ? byte : Math.max(byte, Math.floor(least / units[part]) + zero)));
+    const lows = cuts.map(({byte}, part) =>
+      byte > 255 ? byte : Math.max(byte, Math.floor(least / units[part]) + zero),
+    );
     const ties = cuts.map((cut, part) => (lows[part] > cut.byte ? Infinity : cut.ties));
     for (let k = 0; k < keys; k++) {
-      const cell = cells[start + k], part = aside[k];
+      const cell = cells[start + k];
+      const part = aside[k];
       if (cell < lows[part] || (cell === lows[part] && ties[part]-- <= 0) || (key != null && k !== key)) continue;
       const own = binOf(cell, units[part]);
       if (own > bin || (own === bin && rest-- > 0)) shown.push([(cell - zero) * units[part], query, k, head]);
@@ -45,7 +58,8 @@ function strongestOf(record, heads, {queries = [], key = null}, limits, count) {
 // The same, remembered by a view for nothing chosen and for what it was asked last: a repaint must not look at every
 // cell again.
 function keptStrongest(view, record, heads, asked, limits, count) {
-  const stamp = [heads, ...Object.values(limits)].join("|"), which = `${asked.queries}|${asked.key}`;
+  const stamp = [heads, ...Object.values(limits)].join("|");
+  const which = `${asked.queries}|${asked.key}`;
   if (view.kept?.record !== record || view.kept.stamp !== stamp) view.kept = {record, stamp};
   const name = asked.queries.length || asked.key != null ? "asked" : "all";
   if (view.kept[name]?.which !== which) view.kept[name] = {which, ...strongestOf(record, heads, asked, limits, count)};
@@ -54,10 +68,12 @@ function keptStrongest(view, record, heads, asked, limits, count) {
 
 // The rows that are asked about and hold anything: where each starts, and the weight of one step of a byte in each part.
 function rowsOf(record, heads, queries, drop) {
-  const asked = queries.length ? queries : Array.from({length: record.queries.count}, (_, i) => i), rows = [];
+  const asked = queries.length ? queries : Array.from({length: record.queries.count}, (_, i) => i);
+  const rows = [];
   for (const head of heads) {
     for (const query of asked) {
-      const row = rowIndex(record, head, query), units = unitsOf(record, row, drop);
+      const row = rowIndex(record, head, query);
+      const units = unitsOf(record, row, drop);
       if (Math.max(...units) > 0) rows.push({row, head, query, units, start: row * record.keys.count});
     }
   }
@@ -67,12 +83,18 @@ function rowsOf(record, heads, queries, drop) {
 // For each part of a row the smallest byte that is shown, and how many keys with just that byte: the first ones. Leaves
 // the counts.
 function cutsOf(record, row, {least, most, mass}) {
-  const {cells, keys: {aside, count}, zero} = record, {units, start} = row;
+  const {
+    cells,
+    keys: {aside, count},
+    zero,
+  } = record;
+  const {units, start} = row;
   for (const part of counted) part.fill(0);
   for (let k = 0; k < count; k++) counted[aside[k]][cells[start + k]]++;
   const lowest = (unit) => (unit > 0 ? Math.max(zero + 1, Math.ceil(least / unit - 1e-4) + zero) : 256);
   const cuts = units.map((unit) => ({byte: lowest(unit), ties: Infinity}));
-  let room = most || Infinity, share = mass < 1 ? mass * record.sums[row.row] : Infinity;
+  let room = most || Infinity;
+  let share = mass < 1 ? mass * record.sums[row.row] : Infinity;
   const at = [255, 255]; // down both parts at once, the larger weight first
   while (room < Infinity || share < Infinity) {
     const weights = at.map((byte, part) => {
@@ -80,7 +102,8 @@ function cutsOf(record, row, {least, most, mass}) {
       at[part] = byte;
       return byte >= cuts[part].byte ? (byte - zero) * units[part] : 0;
     });
-    const weight = Math.max(...weights), level = weights.map((own) => own === weight); // seldom both parts
+    const weight = Math.max(...weights);
+    const level = weights.map((own) => own === weight); // seldom both parts
     if (!weight) break;
     const many = at.reduce((sum, byte, part) => sum + (level[part] ? counted[part][byte] : 0), 0);
     const take = Math.min(many, room, Math.ceil(share / weight - 1e-4));
@@ -105,7 +128,9 @@ function lastTaken({cells, keys: {aside, count}}, start, at, level, take) {
 
 // Of the counts of a row, those of one key.
 function onlyKey({cells, keys: {aside}}, {start, cuts}, key) {
-  const cell = cells[start + key], part = aside[key], {byte, ties} = cuts[part];
+  const cell = cells[start + key];
+  const part = aside[key];
+  const {byte, ties} = cuts[part];
   let before = 0;
   for (let k = 0; k < key; k++) if (cells[start + k] === byte && aside[k] === part) before++;
   for (const counts of counted) counts.fill(0);

@@ -1,18 +1,28 @@
 // A sentence as flowing text: every token on the colour that the row of the word under the pointer gives it.
 
-const LETTER = 17, ROW = 38, TALL = 28, BLANK = 5, INSIDE = 5; // pixels: type, a line, a token, between words, beside letters
+// pixels: type, a line, a token, between words, beside letters
+const LETTER = 17;
+const ROW = 38;
+const TALL = 28;
+const BLANK = 5;
+const INSIDE = 5;
 const CLOSING = /^[.,;:!?%)\]}…”’']/; // signs that stand close to the word before them
 
 // Where every token lies: [x, y, width, height], and where all ends. Pieces of one word touch and stay on one line where
 // they can. Kept until the text or the room for it changes.
 function textBoxes(view, tokens, {width = view.width, top = EDGE} = {}) {
-  const {ink, context} = view, kept = view.layout;
+  const {ink, context} = view;
+  const kept = view.layout;
   if (kept?.tokens === tokens && kept.width === width && kept.top === top && kept.font === ink.font) return kept;
   const most = Math.min(view.width - 2 * EDGE, 420);
-  const sizes = tokens.labels.map((_, i) => Math.min(most, tokenSize(context, tokens, i, ink.font))), places = [];
-  let x = EDGE, y = top, right = 0;
-  for (let start = 0; start < sizes.length; ) {
-    let stop = start + 1, long = sizes[start];
+  const sizes = tokens.labels.map((_, i) => Math.min(most, tokenSize(context, tokens, i, ink.font)));
+  const places = [];
+  let x = EDGE;
+  let y = top;
+  let right = 0;
+  for (let start = 0; start < sizes.length;) {
+    let stop = start + 1;
+    let long = sizes[start];
     while (stop < sizes.length && goesOn(tokens, stop)) long += sizes[stop++];
     if (start) x += CLOSING.test(tokens.labels[start]) ? 1 : BLANK;
     if (x > EDGE && x + long > width - EDGE) [x, y] = [EDGE, y + ROW];
@@ -59,14 +69,16 @@ const textView = {
   move(view, hit, [down, right]) {
     const record = this.record(view);
     if (!record) return null;
-    const {places} = textBoxes(view, record.keys), from = hit?.token ?? view.tokens[0] ?? -1;
+    const {places} = textBoxes(view, record.keys);
+    const from = hit?.token ?? view.tokens[0] ?? -1;
     if (!places[from]) return {token: 0};
     const to = down ? nearest(places, from, down) : from + right;
     return {token: Math.min(places.length - 1, Math.max(0, to))};
   },
   // Of another stream than the queries, a word is only looked at.
   places(view, {token}) {
-    const record = this.record(view), place = placeOf(record.keys, token);
+    const record = this.record(view);
+    const place = placeOf(record.keys, token);
     return own(record) ? {query: place, key: null} : {query: null, key: place};
   },
   pick(view, {token}) {
@@ -76,17 +88,21 @@ const textView = {
 
   // The word of another text that is pointed at, and the maps from these words to it, where `back` names them.
   lookedAt({data}, {keys}) {
-    const maps = recordOf(data.back), key = maps?.square && !shared.hover?.query ? tokenAt(maps.keys, shared.hover?.key) : null;
+    const maps = recordOf(data.back);
+    const key = maps?.square && !shared.hover?.query ? tokenAt(maps.keys, shared.hover?.key) : null;
     const theirs = key != null && maps.queries.stream === keys.stream && maps.queries.count === keys.count;
     return theirs && maps.keys.stream !== keys.stream ? {maps, key} : null;
   },
 
   // The words on the colour of what each gives to that one.
   paintLooks(view, record, {places}, seen, {maps, key}) {
-    const units = (row) => unitsOf(maps, row, false), row = (query) => rowIndex(maps, 0, query);
+    const units = (row) => unitsOf(maps, row, false);
+    const row = (query) => rowIndex(maps, 0, query);
     const given = Float32Array.from({length: maps.queries.count}, (_, q) => valueOf(maps, row(q), key, units(row(q))));
-    const scale = makeScale(view.data.scale, ofNumbers(given, false), false), table = tableOf(view.data.colours, false);
-    const best = strongest(given), [who, whom] = [nameOf(maps.queries, best), nameOf(maps.keys, key)];
+    const scale = makeScale(view.data.scale, ofNumbers(given, false), false);
+    const table = tableOf(view.data.colours, false);
+    const best = strongest(given);
+    const [who, whom] = [nameOf(maps.queries, best), nameOf(maps.keys, key)];
     this.drawWords(view, record, places, seen, {table, index: stepsOf(given, scale)});
     markText(view, record, places, null, best);
     return {
@@ -104,21 +120,33 @@ const textView = {
   paint(view) {
     const record = this.record(view);
     if (!record) return null;
-    const {data, index} = view, boxes = textBoxes(view, record.keys), drop = data.drop_prefix;
+    const {data, index} = view;
+    const boxes = textBoxes(view, record.keys);
+    const drop = data.drop_prefix;
     const seen = resize(view, Math.max(boxes.bottom, view.root.expected(view.width)));
-    const queries = record.square ? active(view, record.queries) : [], shown = !record.square || queries.length > 0;
+    const queries = record.square ? active(view, record.queries) : [];
+    const shown = !record.square || queries.length > 0;
     const looked = this.lookedAt(view, record);
     if (looked) return this.paintLooks(view, record, boxes, seen, looked);
     const fixed = data.shared && shown ? commonScale([record], queries, data.scale, drop) : null;
-    const row = shown && paintRow(record, index, queries, {
-      name: data.scale, colours: data.colours, drop, fixed, stretched: data.stretched,
-    });
-    const over = own(record) ? hovered(record.keys) : null, key = tokenAt(record.keys, shared.hover?.key);
+    const row =
+      shown &&
+      paintRow(record, index, queries, {
+        name: data.scale,
+        colours: data.colours,
+        drop,
+        fixed,
+        stretched: data.stretched,
+      });
+    const over = own(record) ? hovered(record.keys) : null;
+    const key = tokenAt(record.keys, shared.hover?.key);
     const words = shown && rowWords(record, index, queries, drop, record.square ? key : over, bestNamed(view, queries));
     this.drawWords(view, record, boxes.places, seen, row);
     markText(view, record, boxes.places, words?.best, key);
     if (!shown) return {sentence: "Point at a word to see where it looks", note: maskNote(record, index)};
-    const note = [data.shared && "one range for all", gapsNote(record, index, queries, drop)].filter(Boolean).join("; ");
+    const note = [data.shared && "one range for all", gapsNote(record, index, queries, drop)]
+      .filter(Boolean)
+      .join("; ");
     return {
       sentence: words.sentence,
       tip: words.sentence + received(view, record, over, drop),
@@ -141,9 +169,14 @@ function belowToken({cursor}, places) {
 
 // One token: its ground, hatched where masked, bare where left out or where no row is shown, and its letters.
 function drawToken(view, tokens, index, [x, y, w, h], row) {
-  const {context, ink} = view, step = row ? row.index[index] : -2, capsule = special(tokens, index);
-  const [top, tall] = capsule ? [y + 4, h - 8] : [y, h], before = goesOn(tokens, index), after = goesOn(tokens, index + 1);
-  const [start, end] = capsule ? [tall / 2, tall / 2] : [before ? 0 : 4, after ? 0 : 4], gap = before ? 0.5 : 0;
+  const {context, ink} = view;
+  const step = row ? row.index[index] : -2;
+  const capsule = special(tokens, index);
+  const [top, tall] = capsule ? [y + 4, h - 8] : [y, h];
+  const before = goesOn(tokens, index);
+  const after = goesOn(tokens, index + 1);
+  const [start, end] = capsule ? [tall / 2, tall / 2] : [before ? 0 : 4, after ? 0 : 4];
+  const gap = before ? 0.5 : 0;
   context.beginPath();
   context.roundRect(x + gap, top, w - gap - (after ? 0.5 : 0), tall, [start, end, end, start]);
   if (step >= 0) {
@@ -169,7 +202,8 @@ function drawToken(view, tokens, index, [x, y, w, h], row) {
 }
 
 function markText({context, ink, tokens}, record, places, best, key) {
-  const inside = (token) => token != null && token < places.length, over = own(record) ? hovered(record.keys) : null;
+  const inside = (token) => token != null && token < places.length;
+  const over = own(record) ? hovered(record.keys) : null;
   if (inside(best) && record.square) outline(context, places[best], ink.key, 1.5);
   if (own(record)) for (const token of tokens) if (inside(token)) outline(context, places[token], PICKED);
   if (inside(key) && key !== over) outline(context, places[key], ink.key);
@@ -183,7 +217,8 @@ function own(record) {
 
 // The token in the line above or below that lies closest.
 function nearest(places, from, down) {
-  const [x, y, w] = places[from], middle = x + w / 2;
+  const [x, y, w] = places[from];
+  const middle = x + w / 2;
   const line = places.map((place, i) => [Math.abs(place[0] + place[2] / 2 - middle), i, place[1]]);
   const there = line.filter(([, , top]) => top === y + down * ROW);
   return there.length ? there.reduce((a, b) => (b[0] < a[0] ? b : a))[1] : from;

@@ -1,11 +1,17 @@
 // A grid of small maps: every head of every layer at a glance, all for the same token.
 
-const BETWEEN = 6, TITLE = 18, HEADER = 22, BAR = 6, NARROW = 3; // pixels; BAR is the prefix, drawn left of
-// each tile, NARROW the least width of a word
+// pixels; BAR is the prefix, drawn left of each tile, NARROW the least width of a word
+const BETWEEN = 6;
+const TITLE = 18;
+const HEADER = 22;
+const BAR = 6;
+const NARROW = 3;
 
 function tileBoxes(view) {
-  const {data, context} = view, first = data.maps.map(recordOf).find(Boolean);
-  const across = data.columns?.length ?? first?.shape[0] ?? 1, ordered = Boolean(data.order);
+  const {data, context} = view;
+  const first = data.maps.map(recordOf).find(Boolean);
+  const across = data.columns?.length ?? first?.shape[0] ?? 1;
+  const ordered = Boolean(data.order);
   const titled = !data.columns || ordered;
   let left = 0;
   context.font = `12px ${view.ink.font}`;
@@ -40,12 +46,14 @@ function inRows(view, record) {
 // would be too narrow.
 function cellsOf({data}, keys, tile) {
   if (keys.grid) return {rows: keys.grid[0], columns: keys.grid[1], first: keys.prefix};
-  const first = data.drop_prefix ? keys.lead : 0, rows = Math.max(1, Math.ceil(((keys.count - first) * NARROW) / tile));
+  const first = data.drop_prefix ? keys.lead : 0;
+  const rows = Math.max(1, Math.ceil(((keys.count - first) * NARROW) / tile));
   return {rows, columns: Math.max(1, Math.ceil((keys.count - first) / rows)), first};
 }
 
 function cellName(view, {row, column}) {
-  const record = recordOf(view.data.maps[row]), title = record?.titles[column] ?? "";
+  const record = recordOf(view.data.maps[row]);
+  const title = record?.titles[column] ?? "";
   if (view.data.columns) return [view.data.rows[row], view.data.columns[column]].filter(Boolean).join(", ");
   return title || view.data.rows[row];
 }
@@ -54,17 +62,21 @@ const tilesView = {
   wide: true,
   at(view, px, py) {
     if (!view.context) return null;
-    const boxes = tileBoxes(view), {tile} = boxes;
+    const boxes = tileBoxes(view);
+    const {tile} = boxes;
     const at = boxes.cells.findIndex(({x, y}) => px >= x && px < x + tile && py >= y && py < y + tile);
     if (at < 0) return null;
-    const cell = boxes.cells[at], record = recordOf(view.data.maps[cell.row]);
+    const cell = boxes.cells[at];
+    const record = recordOf(view.data.maps[cell.row]);
     return {at, row: cell.row, column: cell.column, ...this.inside(view, boxes, cell, record, px, py)};
   },
 
   // Which token the pointer is on, inside a tile.
   inside(view, boxes, cell, record, px, py) {
     if (!record) return {};
-    const [x, y, w, h] = inner(view, boxes, cell, record), u = (px - x) / w, v = (py - y) / h;
+    const [x, y, w, h] = inner(view, boxes, cell, record);
+    const u = (px - x) / w;
+    const v = (py - y) / h;
     if (!inRows(view, record)) return {token: Math.floor(v * record.queries.count)};
     if (u < 0) return {token: Math.floor(v * record.keys.prefix)};
     const {rows, columns, first} = cellsOf(view, record.keys, boxes.tile);
@@ -73,16 +85,21 @@ const tilesView = {
   },
 
   move(view, hit, [down, right]) {
-    const boxes = tileBoxes(view), from = hit?.at ?? this.selectedAt(view, boxes);
+    const boxes = tileBoxes(view);
+    const from = hit?.at ?? this.selectedAt(view, boxes);
     const to = hit || view.selected ? from + right + down * boxes.across : from;
     const at = to >= 0 && to < boxes.cells.length ? to : from;
     return {at, row: boxes.cells[at].row, column: boxes.cells[at].column};
   },
   selectedAt(view, {cells}) {
-    return Math.max(0, cells.findIndex(({row, column}) => row === view.selected?.[0] && column === view.selected?.[1]));
+    return Math.max(
+      0,
+      cells.findIndex(({row, column}) => row === view.selected?.[0] && column === view.selected?.[1]),
+    );
   },
   places(view, {row, token}) {
-    const record = recordOf(view.data.maps[row]), tokens = record?.square ? record.queries : record?.keys;
+    const record = recordOf(view.data.maps[row]);
+    const tokens = record?.square ? record.queries : record?.keys;
     return {query: tokens ? placeOf(tokens, token) : null, key: null};
   },
   pick(view, {row, column}) {
@@ -99,8 +116,11 @@ const tilesView = {
   },
 
   paint(view) {
-    const {data} = view, boxes = tileBoxes(view), {first} = boxes;
-    const records = data.maps.map(recordOf), overview = recordOf(data.tiles);
+    const {data} = view;
+    const boxes = tileBoxes(view);
+    const {first} = boxes;
+    const records = data.maps.map(recordOf);
+    const overview = recordOf(data.tiles);
     if (!first && !overview) return null;
     const queries = first ? active(view, first.square ? first.queries : first.keys) : [];
     const shared = data.shared ?? (first ? !first.square : false);
@@ -125,7 +145,9 @@ const tilesView = {
 
   // A cell that shows a whole map, or nothing yet.
   whole(view, boxes, cell, record, options, overview) {
-    const {context, ink} = view, {tile} = boxes, {name, colours, drop} = options;
+    const {context, ink} = view;
+    const {tile} = boxes;
+    const {name, colours, drop} = options;
     const late = performance.now() - view.began > FRAME; // the others come with the next frames
     let whole = record && !inRows(view, record) ? matrixImage(record, cell.column, name, colours, drop, late) : null;
     if (late && record && !whole) schedule(view);
@@ -143,11 +165,14 @@ const tilesView = {
 
   // All cells that show a row, from one atlas: one upload to the canvas, however many heads.
   rows(view, boxes, records, atlas) {
-    const {context} = view, picture = recordOf(view.data.picture);
+    const {context} = view;
+    const picture = recordOf(view.data.picture);
     if (atlas) atlas.context.putImageData(atlas.data, 0, 0);
     for (const [at, cell] of boxes.cells.entries()) {
       if (!cell.painted) continue;
-      const record = records[cell.row], box = inner(view, boxes, cell, record), {prefix} = record.keys;
+      const record = records[cell.row];
+      const box = inner(view, boxes, cell, record);
+      const {prefix} = record.keys;
       const {table, index} = cell.painted;
       context.imageSmoothingEnabled = true;
       if (picture) context.drawImage(greyOf(picture, picture.network, true), ...box);
@@ -168,7 +193,8 @@ const tilesView = {
   },
 
   names(view, boxes) {
-    const {context, ink, data} = view, {tile} = boxes;
+    const {context, ink, data} = view;
+    const {tile} = boxes;
     context.font = `12px ${ink.font}`;
     context.fillStyle = ink.text;
     if (!boxes.titled) {
@@ -185,12 +211,15 @@ const tilesView = {
   },
 
   marks(view, boxes, records, queries) {
-    const {context, ink} = view, {tile} = boxes;
+    const {context, ink} = view;
+    const {tile} = boxes;
     for (const cell of boxes.cells) {
       const record = records[cell.row];
       if (!record) continue;
-      const box = inner(view, boxes, cell, record), rows = inRows(view, record);
-      const on = rows ? record.keys : record.queries, lying = rows ? cellsOf(view, on, tile) : null;
+      const box = inner(view, boxes, cell, record);
+      const rows = inRows(view, record);
+      const on = rows ? record.keys : record.queries;
+      const lying = rows ? cellsOf(view, on, tile) : null;
       for (const token of queries) markSmall(context, box, on, token, lying);
     }
     const frame = ({x, y}, colour) => outline(context, [x - 2, y - 2, tile + 4, tile + 4], colour, 2);
@@ -202,7 +231,8 @@ const tilesView = {
   },
 
   words(view, records, queries, {scale, fixed}) {
-    const {data, hit} = view, record = hit ? records[hit.row] : records.find(Boolean);
+    const {data, hit} = view;
+    const record = hit ? records[hit.row] : records.find(Boolean);
     const legend = record && scale ? {scale, unit: record.unit, table: tableOf(data.colours, record.signed)} : null;
     if (legend) {
       const range = fixed ? "one range for all" : "each tile on its own range";
@@ -222,19 +252,24 @@ const tilesView = {
   idle(view, record, queries) {
     if (!record) return "Loading the maps";
     if (!record.square || record.kind === "relevance") return view.data.label;
-    if (!queries.length) return view.data.mode === "matrix" ? "Every map whole: rows are queries, columns are keys"
-      : `Point at a ${record.keys.grid ? "patch" : "word"} to see where every head looks from there`;
+    if (!queries.length)
+      return view.data.mode === "matrix"
+        ? "Every map whole: rows are queries, columns are keys"
+        : `Point at a ${record.keys.grid ? "patch" : "word"} to see where every head looks from there`;
     const who = queries.length === 1 ? fullName(record.queries, queries[0]) : `${queries.length} picked tokens`;
-    return view.data.mode === "matrix" ? `The line marks ${who} as the query`
+    return view.data.mode === "matrix"
+      ? `The line marks ${who} as the query`
       : `Where each head looks from ${who}; click a tile to open it`;
   },
 };
 
 // A token inside a small tile: a dot where cells are `lying` as on a page, a line for a row of a matrix.
 function markSmall(context, [x, y, w, h], tokens, token, lying) {
-  const {rows, columns, first} = lying ?? {rows: tokens.count, columns: 1, first: 0}, at = token - first;
+  const {rows, columns, first} = lying ?? {rows: tokens.count, columns: 1, first: 0};
+  const at = token - first;
   if (at < 0 || token >= tokens.count) return;
-  const [tall, wide] = [h / rows, w / columns], [row, column] = [Math.floor(at / columns), at % columns];
+  const [tall, wide] = [h / rows, w / columns];
+  const [row, column] = [Math.floor(at / columns), at % columns];
   outline(context, [x + column * wide - 0.5, y + row * tall - 0.5, wide + 1, tall + 1], PICKED, 1);
 }
 
@@ -243,9 +278,11 @@ function atlasOf(view, {cells, across, tile}, records) {
   const keys = records.find(Boolean)?.keys;
   if (!keys) return null;
   const {rows, columns} = cellsOf(view, keys, tile);
-  const width = across * columns, height = Math.ceil(cells.length / across) * rows;
+  const width = across * columns;
+  const height = Math.ceil(cells.length / across) * rows;
   if (view.atlas?.canvas.width !== width || view.atlas.canvas.height !== height || view.atlas.columns !== columns) {
-    const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", {willReadFrequently: true});
+    const canvas = new OffscreenCanvas(width, height);
+    const context = canvas.getContext("2d", {willReadFrequently: true});
     const data = context.createImageData(width, height);
     const place = (at) => [(at % across) * columns, Math.floor(at / across) * rows, columns, rows];
     view.atlas = {canvas, context, data, out: new Uint32Array(data.data.buffer), place, columns, rows, width};
@@ -257,24 +294,29 @@ function atlasOf(view, {cells, across, tile}, records) {
 function fillCell({out, place, columns, rows, width}, at, {table, index}, first) {
   const [left, top] = place(at);
   for (let i = 0; i < rows * columns; i++) {
-    const step = index[first + i] ?? -1, empty = step === -2 ? MASKED : 0;
+    const step = index[first + i] ?? -1;
+    const empty = step === -2 ? MASKED : 0;
     out[(top + Math.floor(i / columns)) * width + left + (i % columns)] = step < 0 ? empty : table[step];
   }
 }
 
 // A block-mean tile of the overview: a part of one image of them all, kept with its record.
 function overviewImage(record, {row, column}, {name, colours}) {
-  const [layers, heads] = record.shape, tiles = imagesOf(record, [name, colours].join());
+  const [layers, heads] = record.shape;
+  const tiles = imagesOf(record, [name, colours].join());
   if (row >= layers || column >= heads) return null;
   if (!tiles.size) paintOverview(record, tiles, name, tableOf(colours, false));
   return tiles.get(row * heads + column);
 }
 
 function paintOverview(record, tiles, name, table) {
-  const [layers, heads, size] = record.shape, cells = size * size, wide = heads * size;
+  const [layers, heads, size] = record.shape;
+  const cells = size * size;
+  const wide = heads * size;
   const image = pixels(wide, layers * size, (out) => {
     for (let at = 0; at < layers * heads; at++) {
-      const start = at * cells, part = [(at % heads) * size, Math.floor(at / heads) * size, size, size];
+      const start = at * cells;
+      const part = [(at % heads) * size, Math.floor(at / heads) * size, size, size];
       const units = [record.peaks[0][at] / record.top];
       const scale = makeScale(name, ofBytes(record.cells, start, start + cells, units), false);
       const of = stepsOfBytes(record, units, scale);

@@ -17,7 +17,8 @@ const HEIGHTS = {
 
 export default function (component) {
   const shared = (globalThis.__attnviz ??= {records: new Map(), signals: new EventTarget(), draws: {}, views: {}});
-  const root = component.parentElement.querySelector(".view"), {data} = component;
+  const root = component.parentElement.querySelector(".view");
+  const {data} = component;
   root.component = component; // the newest call
   root.expected = (width) => (data.fit ? HEIGHTS[data.fit.shape](data, width) : data.height);
   const width = root.getRootNode().host.clientWidth;

@@ -26,7 +26,9 @@ function short(text) {
 function fitted(context, text, room) {
   if (text.length < 4 || context.measureText(text).width <= room) return text;
   const signs = [...text].slice(0, 200);
-  let few = 1, many = signs.length; // by halves: the longest beginning that fits
+  // by halves: the longest beginning that fits
+  let few = 1;
+  let many = signs.length;
   while (few < many) {
     const middle = (few + many + 1) >> 1;
     if (context.measureText(`${signs.slice(0, middle).join("")}…`).width <= room) few = middle;
@@ -69,7 +71,8 @@ function same(record, query, key) {
 }
 
 function relation(record, query, key, value) {
-  const from = capital(fullName(record.queries, query)), amount = written(value, record.unit);
+  const from = capital(fullName(record.queries, query));
+  const amount = written(value, record.unit);
   const to = same(record, query, key) ? "itself" : nameOf(record.keys, key);
   if (SAID[record.kind]) return SAID[record.kind](from, nameOf(record.keys, key), amount);
   if (record.unit !== "percent") return `${from} to ${to}: ${record.kind} ${amount}`;
@@ -85,33 +88,40 @@ function asideWords({labels, aside}) {
 
 // What the legend says about cells without a colour: those left out, those masked.
 function gapsNote(record, map, queries, drop) {
-  const share = droppedShare(record, map, queries), out = drop && record.keys.aside.includes(1);
+  const share = droppedShare(record, map, queries);
+  const out = drop && record.keys.aside.includes(1);
   const rest = share == null ? "" : ` (${written(share, "percent")}), rest rescaled`;
   return [out && `${asideWords(record.keys)} left out${rest}`, maskNote(record, map)].filter(Boolean).join("; ");
 }
 
 // Maps of one record may have masks of their own: what is said of one of them is read off its cells.
 function maskNote(record, map = null) {
-  const size = record.cells.length / record.titles.length, hole = record.square ? 0 : NaN;
+  const size = record.cells.length / record.titles.length;
+  const hole = record.square ? 0 : NaN;
   const hides = record.hides && (map == null || record.cells.subarray(map * size, (map + 1) * size).includes(hole));
   return hides ? "hatched: masked, may not be looked at" : "";
 }
 
 // The row in words: who gives most to whom, and what the pointer is on.
 function rowWords(record, map, queries, drop, over, named = null) {
-  const values = togetherRow(record, map, queries, drop), best = named ?? bestKey(record, map, queries, values, drop);
+  const values = togetherRow(record, map, queries, drop);
+  const best = named ?? bestKey(record, map, queries, values, drop);
   if (best < 0) return {values, best: null, sentence: "Nothing to attend to here"};
   const leave = over != null && values[over] !== values[over]; // masked, or left out
-  if (leave && drop && record.keys.aside[over]) return {values, best, sentence: `${nameOf(record.keys, over)} is left out`};
+  if (leave && drop && record.keys.aside[over])
+    return {values, best, sentence: `${nameOf(record.keys, over)} is left out`};
   if (leave && record.square) return {values, best, sentence: maskedWords(record, queries, over)};
-  const key = over ?? best, amount = written(values[key], record.unit), name = capital(fullName(record.keys, key));
+  const key = over ?? best;
+  const amount = written(values[key], record.unit);
+  const name = capital(fullName(record.keys, key));
   if (!record.square) {
     const rank = over == null ? "the highest" : rankWords(values, key);
     if (record.kind === "relevance") return {values, best, sentence: `${name} has ${amount} of the relevance, ${rank}`};
     return {values, best, sentence: `${name}: ${record.unit === "percent" ? "" : `${record.kind} `}${amount}, ${rank}`};
   }
   if (queries.length > 1) {
-    const rank = over == null ? "their strongest" : rankWords(values, key), to = nameOf(record.keys, key);
+    const rank = over == null ? "their strongest" : rankWords(values, key);
+    const to = nameOf(record.keys, key);
     const who = `${queries.length} picked tokens together`;
     return {values, best, sentence: `${who}: ${amount} to ${to}, ${rank} (${togetherWord(record)} of rows)`};
   }
@@ -136,7 +146,8 @@ function received(view, maps, over, drop) {
 }
 
 function rankWords(values, key) {
-  let above = 0, count = 0;
+  let above = 0;
+  let count = 0;
   for (const value of values) {
     if (value !== value) continue;
     count++;

@@ -1,11 +1,13 @@
 // A page without a browser: the library of the views in node, records as the bus brings them, and a canvas that remembers
 // what is drawn on it. Reads {library, bus, view, look, records, ask} as JSON; writes what each expression of `ask` is.
 "use strict";
-const vm = require("node:vm"), fs = require("node:fs");
+const vm = require("node:vm");
+const fs = require("node:fs");
 
 // What was drawn, as [name, ...arguments] and [name, "=", value]; a letter is 8 wide.
 function recorder() {
-  const drawn = [], kept = {drawn, measureText: (text) => ({width: 8 * text.length})};
+  const drawn = [];
+  const kept = {drawn, measureText: (text) => ({width: 8 * text.length})};
   kept.createImageData = (width, height) => ({width, height, data: new Uint8ClampedArray(4 * width * height)});
   kept.createPattern = () => "hatch";
   return new Proxy(kept, {
@@ -26,10 +28,26 @@ class OffscreenCanvas {
 }
 
 const page = vm.createContext({
-  EventTarget, CustomEvent, Event, Response, DecompressionStream, Blob, TextDecoder, console, performance, setTimeout,
-  OffscreenCanvas, recorder, createImageBitmap: async (blob) => ({blob}), requestAnimationFrame: () => 1,
-  document: {addEventListener() {}}, matchMedia: () => ({addEventListener() {}}), devicePixelRatio: 1,
-  CSSStyleSheet: class { replaceSync() {} },
+  EventTarget,
+  CustomEvent,
+  Event,
+  Response,
+  DecompressionStream,
+  Blob,
+  TextDecoder,
+  console,
+  performance,
+  setTimeout,
+  OffscreenCanvas,
+  recorder,
+  createImageBitmap: async (blob) => ({blob}),
+  requestAnimationFrame: () => 1,
+  document: {addEventListener() {}},
+  matchMedia: () => ({addEventListener() {}}),
+  devicePixelRatio: 1,
+  CSSStyleSheet: class {
+    replaceSync() {}
+  },
 });
 
 // A module of one default export, as a function of the page.
@@ -41,7 +59,8 @@ function load(source, name) {
 const plain = (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value instanceof Map ? [...value] : value);
 
 async function main() {
-  const {library, bus, view, look, records, ask} = JSON.parse(fs.readFileSync(0, "utf8")), parentElement = {host: null};
+  const {library, bus, view, look, records, ask} = JSON.parse(fs.readFileSync(0, "utf8"));
+  const parentElement = {host: null};
   load(library, "openLibrary");
   load(bus, "bring");
   load(view, "openView");

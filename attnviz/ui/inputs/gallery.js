@@ -1,5 +1,5 @@
 // The sample pictures: real buttons, so that keyboard and screen readers work by themselves.
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({data, parentElement, setTriggerValue}) {
   const gallery = parentElement.querySelector(".gallery");
   const shown = [...gallery.children].map((button) => button.dataset.name).join();
   if (shown !== data.pictures.map((picture) => picture.name).join()) {
@@ -15,7 +15,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
 }
 
-function buttonFor({ name }) {
+function buttonFor({name}) {
   const button = document.createElement("button");
   button.type = "button";
   button.dataset.name = name;
