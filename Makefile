@@ -5,6 +5,7 @@ PYTHON := .venv/bin/python
 RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 BROWSER := .venv/.browser
+SCRIPTS := 'attnviz/**/*.js' 'tests/javascript/*.js' # in quotes: oxfmt reads the patterns, not the shell
 SHARED := --numprocesses=auto --maxprocesses=8 --dist=loadfile # between the cores, since a test uses one
 
 .PHONY: run test test-fast test-all check format train screenshot clean
@@ -26,12 +27,15 @@ test-all: $(DEV) $(BROWSER) ## every test
 check: $(DEV) ## style, types, and who may import whom
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	.venv/bin/oxlint attnviz tests/javascript
+	.venv/bin/oxfmt --check $(SCRIPTS)
 	$(PYTHON) -m pyright
 	$(PYTHON) -m pytest -q tests/test_imports.py
 
 format: $(DEV) ## put the code in house style
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
+	.venv/bin/oxfmt $(SCRIPTS)
 
 train: $(RUNTIME) ## make train NAME=vit-digits
 	@test -n "$(NAME)" || { echo "Say which model: make train NAME=vit-digits"; exit 2; }

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sysconfig
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from attnviz.paths import ROOT
 from attnviz.types import Tokens
-from attnviz.views import records
+from attnviz.views import bus, records
 from tests.node import ask, made, numbers
 
 PATCHES = Tokens.patches(3, 4, ["CLS", "Register"])
@@ -284,3 +288,16 @@ def test_lines_are_remembered_for_what_was_asked() -> None:
     for entries, (head, query, least) in zip(ask(script, blob, asked=asked), asked, strict=True):
         keys = {(query, k, head) for k in range(14) if shown[head, query, k] >= max(least, 1e-12)}
         assert {tuple(one) for one in entries} == keys
+
+
+# ---- the library as one script
+
+
+@pytest.mark.parametrize("added", ["", "\nconst spare = 1;", "\nnobody();"])
+def test_every_name_in_the_library_is_defined_and_used(added: str, tmp_path: Path):
+    """The browser gets its files joined, so `make check`, which sees one at a time, cannot tell."""
+    joined = tmp_path / "library.js"
+    joined.write_text("\n".join((bus.HERE / name).read_text() for name in bus.LIBRARY) + added)
+    linter = Path(sysconfig.get_path("scripts")) / "oxlint"
+    done = subprocess.run([linter, "-c", ROOT / ".oxlintrc.json", joined], capture_output=True, text=True)
+    assert (done.returncode == 0) == (not added), done.stdout
