@@ -37,6 +37,7 @@ from attnviz.training.images.evaluate import evaluate, opened_model
 from attnviz.training.images.loop import Progress, Run, balanced, circumstances, cosine, pick_device, train, windows
 from attnviz.training.images.recipes import RECIPES, Recipe
 from attnviz.types import Trace
+from tests.conftest import pytest_runtest_setup
 
 CPU = torch.device("cpu")
 TINY = replace(
@@ -462,6 +463,21 @@ def test_missing_data_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.
         data_folder()
     with pytest.raises(NoData, match=r"imagenette_128\.tar is missing"):
         read_sheets(tmp_path / "imagenette_128.tar", "train")
+
+
+def test_missing_data_fails_in_ci_unless_it_is_absent_by_design(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    request.node.add_marker("data")
+    for place, ci, outcome in (
+        (str(tmp_path / "nowhere"), "true", NoData),
+        (str(tmp_path / "nowhere"), "", pytest.skip.Exception),
+        ("none", "true", pytest.skip.Exception),
+    ):
+        monkeypatch.setenv("ATTNVIZ_DATA", place)
+        monkeypatch.setenv("CI", ci)
+        with pytest.raises(outcome):
+            pytest_runtest_setup(request.node)
 
 
 def test_digits_are_split_once_and_for_all(digits: Pictures) -> None:
