@@ -155,6 +155,9 @@ def test_single_rows_travel_exact(drop: bool) -> None:
     kept = np.where(aside & drop | masked, np.nan, maps)
     factor = maps.sum(-1, keepdims=True) / np.nansum(kept, -1, keepdims=True)
     np.testing.assert_allclose(found, kept * factor, rtol=1e-6)
+    hides = ["of('m').hides", "maskNote(of('m'), 0) !== ''"]
+    assert ask(hides, blob) == [True, True]
+    assert ask(hides, packed(maps, WORDS)) == [False, False]  # a zero is nothing masked
 
 
 @NAMES

@@ -203,6 +203,17 @@ def test_the_image_of_a_map_has_a_row_for_each_query(name: str, drop: bool) -> N
         assert (off[expected < 0] == 0).all()
 
 
+def test_an_image_is_kept_for_what_it_was_made_with() -> None:
+    blob, *_ = case("scores", False)
+    made = "matrixImage(of('m'), 0, 'sqrt', 'viridis', false)"
+    assert ask(f"{made} === {made}", blob)
+    others = ["0, 'log', 'viridis', false", "0, 'sqrt', 'gray', false", "0, 'sqrt', 'viridis', true",
+              "1, 'sqrt', 'viridis', false"]  # fmt: skip
+    for other in others:
+        assert ask(f"({made}, matrixImage(of('m'), {other}, true))", blob) is None
+    assert ask(f"({made}, shared.dark = true, {made.replace('false)', 'false, true)')})", blob) is None
+
+
 def test_a_large_map_is_scaled_by_its_true_peak() -> None:
     tokens = Tokens.patches(16, 16, ["CLS"])
     maps = softmax(random().normal(size=(1, 257, 257)))
