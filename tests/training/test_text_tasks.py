@@ -7,14 +7,18 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from attnviz.models.store import load_text
 from attnviz.models.subwords import CLS, MASK, SEP, SPECIAL, load_subwords
+from attnviz.models.text import Reader
 from attnviz.models.text_model import TAGS
+from attnviz.training.images.data import NoData
 from attnviz.training.text import corpus, sentences
 from attnviz.training.text.loop import Shelf, TextRecipe
 from attnviz.training.text.sentences import Plan, Tasks
@@ -163,6 +167,23 @@ def test_kinds_of_batches_come_as_often_as_planned():
     assert plan.guesses
     assert Plan(alone=0, reviews=0.5, treebank=0.3).guesses
     assert not Plan(alone=0, reviews=0.5, treebank=0.5).guesses
+
+
+@pytest.mark.usefixtures("given")
+@pytest.mark.parametrize("size", ["cpu", "more"])
+def test_a_state_belongs_to_what_is_asked_and_to_the_weights_it_began_with(
+    size: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    started: list[Any] = []
+
+    def trained(network: Reader, *rest: Any, also: Any) -> None:
+        started.append(also)
+        raise NoData("enough")
+
+    monkeypatch.setattr(sentences, "trained", trained)
+    with pytest.raises(NoData, match="enough"):
+        sentences.run_sentences(tmp_path, CPU, lambda stand: None, size=size)
+    assert started == [(sentences.SIZES[size][2], load_text("sentences").digest if size == "more" else None)]
 
 
 def test_what_it_is_asked_unless_told_otherwise():
