@@ -30,9 +30,9 @@ page = st.navigation(
 )  # fmt: skip
 ui.watch_callbacks()
 ui.on_page(page.url_path)
+ui.say_what_failed()  # first, so that it stands on top
 reconnect.run_whole_on_reconnect()
 addresses.say_redirected(page.title)
-ui.say_what_failed()
 with ui.guard():
     ui.sidebar()
     training_status.beat(page.url_path)

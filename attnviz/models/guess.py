@@ -93,7 +93,7 @@ class Guesser(nn.Module):
         if (keep := kept_tokens(keep, count, content)) is not None:
             content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
             mask = Mask(key_keep=keep) & mask
-        position = placed(self.positions[:count], 0, positions).expand_as(content)
+        position = placed(self.positions[:count].to(content.dtype), 0, positions).expand_as(content)
         first, (off,) = content + position, heads_by_layer(heads_off, 1)
         last, calls = self.block(first, queries=tokens, mask=mask, name="layer 1", layer=0, heads_off=off)
         share = torch.ones(content.shape[:-1], device=ids.device) * (1 if keep is None else keep)
@@ -106,14 +106,15 @@ class Guesser(nn.Module):
         self, ids: Int[Tensor, "*batch token"], hidden: Bool[Tensor, "*batch token"] | None = None
     ) -> Float[Tensor, "*batch token feature"]:
         """Word vectors times the root of the width (Vaswani et al. 2017, section 3.4); one for all hidden words."""
-        vectors = self.table[ids]
+        vectors = self.table[ids].to(self.hidden.dtype)  # as precise as the parameters, also where that is double
         if hidden is not None:
             vectors = torch.where(hidden[..., None], self.hidden, vectors)
         return vectors * self.config.width**0.5
 
     def read(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token word"]:
         """Logits of every word at every place."""
-        return self.back(self.norm(residual)) @ self.table.T * self.config.width**0.5 + self.bias
+        final = self.back(self.norm(residual))
+        return final @ self.table.T.to(final.dtype) * self.config.width**0.5 + self.bias
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import attnviz
 from attnviz.attention.rules.softmax import Softmax
@@ -34,7 +33,7 @@ Matrix = np.ndarray
 def raw_input(model: Any) -> Any:
     """What this model is given in these tests."""
     if model.modality == "image":
-        return Image.open(INPUTS["digits" if model.name == "vit-digits" else "image"])
+        return INPUTS["digits" if model.name == "vit-digits" else "image"]
     return ENGLISH
 
 

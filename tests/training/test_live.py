@@ -340,7 +340,7 @@ def test_resuming_while_it_still_stops_loses_nothing():
 
 ALONE = """
 import os, sys, tempfile
-from attnviz.training.live import Lane, Plan
+from attnviz.training.live.runs import Lane, Plan
 
 def none():
     raise FileNotFoundError(2, "No usable temporary directory found")

@@ -202,7 +202,7 @@ def test_a_damaged_table_is_one_sentence(tmp_path, monkeypatch):
     use(tmp_path, monkeypatch)
     assert "cannot be read" in spoken(open_page(variants="mha,linear"))
     (tmp_path / store.RESULTS).write_text('"a word"')
-    assert "cannot be read" in spoken(open_page(variants="mha,linear"))
+    assert "is no table of results" in spoken(open_page(variants="mha,linear"))
 
 
 # The address ---------------------------------------------------------------------------------------------------------

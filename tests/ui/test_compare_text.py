@@ -271,7 +271,9 @@ def test_a_damaged_network_and_a_damaged_table_are_one_sentence(tmp_path, monkey
     assert "assets/models/text-bench/linear/model.safetensors is damaged" in spoken(at)
     assert "panel:mha" in views_of(at)
     (folder / store.RESULTS).write_text('"a word"')
-    assert "`make train NAME=text-bench` writes it again" in spoken(open_page(variants="mha,linear"))
+    said = spoken(open_page(variants="mha,linear"))
+    assert "is no table of results" in said
+    assert "`make train NAME=text-bench`" in said
 
 
 # The address and the text --------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from attnviz.paths import ROOT
 from attnviz.training.live import runs as live_runs
 from attnviz.training.live.runs import Plan, Race
 from attnviz.ui.core.cache import TRAINED
+from attnviz.ui.shell import training_status
 from attnviz.ui.train import choices, runs
 
 PAGES = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout")

@@ -51,7 +51,7 @@ def server() -> Iterator[Server]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "warm", lambda: None)
-        with TestClient(app.app) as client:
+        with TestClient(app.app, base_url="http://localhost") as client:
             patch.setattr(Runtime, "is_active_session", lambda self, session_id: True)
             yield Server(client)
 

@@ -53,8 +53,6 @@ def bench(recipe: str = PICTURES) -> Bench:
         rows = [row for row in bench_results(folder) if needed <= row.keys()]
     except DamagedModel as error:
         return Bench((), str(error), recipe)
-    except (AttributeError, TypeError):  # JSON, but no list of tables
-        return Bench((), f"The table of the bench cannot be read. `make train NAME={recipe}` writes it again.", recipe)
     return Bench(tuple(row for row in rows if row["variant"] in VARIANTS), "", recipe)
 
 
