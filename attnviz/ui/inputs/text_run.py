@@ -47,7 +47,7 @@ def choose_text(name: str) -> None:
         met = "as pairs of sentences did while the model learned" if config.word else "where this model never met one"
         kept["second"] = st.text_input("A second sentence", max_chars=LETTERS, key="second", bind="query-params",
                                        help=f"It stands behind [SEP], {met}.")  # fmt: skip
-    st.caption(f"The text is read as typed; {name} reads at most {config.longest} pieces.")
+    st.caption(f"The model `{name}` reads at most {config.longest} pieces.")
 
 
 def use(name: str, text: str) -> None:
