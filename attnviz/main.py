@@ -4,6 +4,7 @@ import streamlit as st
 
 from attnviz import ui, views
 from attnviz.paths import ICON
+from attnviz.ui.core.assets import as_data_address
 from attnviz.ui.shell import addresses, reconnect, training_status, warmup
 
 PAGES = {  # file in pages/ and address: title, icon, what it shows
@@ -20,7 +21,7 @@ PAGES = {  # file in pages/ and address: title, icon, what it shows
     "train": ("Train", "model_training", "Watch a small network learn to read digits"),
 }
 
-st.set_page_config(page_title="attnviz", page_icon=str(ICON) if ICON.exists() else None, layout="wide")
+st.set_page_config(page_title="attnviz", page_icon=as_data_address(ICON), layout="wide")
 page = st.navigation(
     [
         st.Page(ui.page_file(name), title=title, icon=f":material/{icon}:", help=about,

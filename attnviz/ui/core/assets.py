@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,3 +27,15 @@ def reading(path: Path) -> Iterator[None]:
 def name_of(path: Path) -> str:
     """What git calls a file; its whole path where it lies elsewhere."""
     return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()
+
+
+def as_data_address(path: Path) -> str | None:
+    """A small PNG as an address that holds the picture itself; None where the file is missing or cannot be read.
+
+    A picture that Streamlit serves is forgotten whenever a run is cut short before it asks for that picture again, and
+    the browser of a tab that has just come back to a new server then finds nothing under its address.
+    """
+    try:
+        return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    except OSError:
+        return None
