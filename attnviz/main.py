@@ -24,11 +24,17 @@ PAGES = {  # file in pages/ and address: title, icon, what it shows
 st.set_page_config(page_title="attnviz", page_icon=as_data_address(ICON), layout="wide")
 page = st.navigation(
     [
-        st.Page(ui.page_file(name), title=title, icon=f":material/{icon}:", help=about,
-                url_path=None if name == "start" else name, default=name == "start")
+        st.Page(
+            ui.page_file(name),
+            title=title,
+            icon=f":material/{icon}:",
+            help=about,
+            url_path=None if name == "start" else name,
+            default=name == "start",
+        )
         for name, (title, icon, about) in PAGES.items()
     ]
-)  # fmt: skip
+)
 ui.watch_callbacks()
 ui.on_page(page.url_path)
 ui.say_what_failed()  # first, so that it stands on top

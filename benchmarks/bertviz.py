@@ -85,9 +85,11 @@ def report(launch: Callable[[], Browser], scripts: dict[str, bytes], address: st
     for name, figures in list(rows.items())[1:]:
         ratios = {key: figures[key] / ours[key] for key in figures if figures[key] == figures[key]}
         lines.append(f"{name} against ours: " + ", ".join(f"{key} x {value:.1f}" for key, value in ratios.items()))
-    lines.append(f"ours: {ours['hover']:.0f} bytes during 40 hovers; another layer exact {ours['exact']:.2f} s; "
-                 f"in the grid {ours['grid']:.2f} s, exact {ours['grid exact']:.2f} s, "
-                 f"another head {ours['head']:.2f} s")  # fmt: skip
+    lines.append(
+        f"ours: {ours['hover']:.0f} bytes during 40 hovers; another layer exact {ours['exact']:.2f} s; "
+        f"in the grid {ours['grid']:.2f} s, exact {ours['grid exact']:.2f} s, "
+        f"another head {ours['head']:.2f} s"
+    )
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 
@@ -113,8 +115,17 @@ def measure_ours(browser: Browser, address: str, tokens: int) -> Figures:
     head = median([by_grid(page, 10, head) for head in (2, 5, 8)])["large"]
     hover = hover_bytes(page, received)
     page.close()
-    return {"bytes": wire, "drawn": drawn, "nodes": nodes, "hover": hover, "switch": button["large"],
-            "exact": button["exact"], "grid": grid["large"], "grid exact": grid["exact"], "head": head}  # fmt: skip
+    return {
+        "bytes": wire,
+        "drawn": drawn,
+        "nodes": nodes,
+        "hover": hover,
+        "switch": button["large"],
+        "exact": button["exact"],
+        "grid": grid["large"],
+        "grid exact": grid["exact"],
+        "head": head,
+    }
 
 
 def by_button(page: Page, layer: int, head: int) -> Figures:

@@ -102,15 +102,20 @@ def measure(size: int, repeats: int) -> None:
     weights = rule.array if isinstance(rule, Stored) and rule.array is not None else torch.empty(0)
     stored = LAYERS * HEADS * size * size * 4 / 2**30
     error = float((first - reference(weights, "mean", 0)[0]).abs().max())
-    print(f"\n{size} tokens: the reference stores {stored:.2f} GiB; our row from query and key added {grown:.0f} MB to "
-          f"the peak; largest difference {error:.0e}")  # fmt: skip
+    print(
+        f"\n{size} tokens: the reference stores {stored:.2f} GiB; our row from query and key added {grown:.0f} MB to "
+        f"the peak; largest difference {error:.0e}"
+    )
     for fusion, discard in (("mean", 0.0), ("max", 0.9)):
         dense = seconds(lambda f=fusion, d=discard: reference(weights, f, d), repeats)
         row = seconds(lambda f=fusion, d=discard: relevance(given, fusion=f, discard=d), repeats)
         blocks = seconds(lambda f=fusion, d=discard: relevance(bare, fusion=f, discard=d), repeats)
-        print(f"  {fusion:4} discard {discard:.1f}: reference {1e3 * dense:7.0f} ms | ours, weights given "
-              f"{1e3 * row:6.0f} ms ({dense / row:4.1f} x) | from query and key {1e3 * blocks:6.0f} ms "
-              f"({dense / blocks:4.1f} x)", flush=True)  # fmt: skip
+        print(
+            f"  {fusion:4} discard {discard:.1f}: reference {1e3 * dense:7.0f} ms | ours, weights given "
+            f"{1e3 * row:6.0f} ms ({dense / row:4.1f} x) | from query and key {1e3 * blocks:6.0f} ms "
+            f"({dense / blocks:4.1f} x)",
+            flush=True,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -74,8 +74,12 @@ def report(launch: Callable[[], Browser], address: str, tokens: int, layers: int
         "CircuitsVis heads": lambda browser: circuitsvis(browser, tokens, layers),
     }
     rows: dict[str, Figures] = {}
-    lines = [f"\n{tokens} tokens, {layers} layers x 12 heads, median of {runs}" if whole
-             else f"\n{tokens} tokens, 12 heads of one layer, median of {runs}", ""]  # fmt: skip
+    lines = [
+        f"\n{tokens} tokens, {layers} layers x 12 heads, median of {runs}"
+        if whole
+        else f"\n{tokens} tokens, 12 heads of one layer, median of {runs}",
+        "",
+    ]
     lines.append(f"| {'tool':20} | " + " | ".join(f"{name:>14}" for name in COLUMNS) + " |")
     lines.append("|" + "-" * 22 + ("|" + "-" * 16) * len(COLUMNS) + "|")
     for name, measure in tools.items():
@@ -97,8 +101,11 @@ def report(launch: Callable[[], Browser], address: str, tokens: int, layers: int
         )
     first, *peers = rows.items()
     for name, found in peers:
-        ratios = (f"{column.removesuffix(' s')} x {found[key] / first[1][key]:.1f}" for column, key in COLUMNS.items()
-                  if first[1][key])  # fmt: skip
+        ratios = (
+            f"{column.removesuffix(' s')} x {found[key] / first[1][key]:.1f}"
+            for column, key in COLUMNS.items()
+            if first[1][key]
+        )
         lines.append(f"{name} against ours: {', '.join(ratios)}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

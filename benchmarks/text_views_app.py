@@ -30,5 +30,12 @@ if st.session_state.get("shown"):
         views.lines_view("lines", maps="layer 0", heads=range(len(names)))
     with right:
         views.matrix_view("matrix", maps="layer 0", follows="grid")
-    views.tiles_view("grid", maps=[f"layer {i}" for i in range(layers)], rows=[f"Layer {i + 1}" for i in range(layers)],
-                     columns=names, mode="matrix", tile=48, tiles="overview" if layers > 1 else None)  # fmt: skip
+    views.tiles_view(
+        "grid",
+        maps=[f"layer {i}" for i in range(layers)],
+        rows=[f"Layer {i + 1}" for i in range(layers)],
+        columns=names,
+        mode="matrix",
+        tile=48,
+        tiles="overview" if layers > 1 else None,
+    )

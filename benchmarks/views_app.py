@@ -40,8 +40,18 @@ def body() -> None:
     views.send_maps(f"layer {layer}", weights[layer], titles=names, keys=tokens, queries=tokens)
     rows = [f"Layer {i + 1}" for i in range(layers)]
     maps = [f"layer {i}" for i in range(layers)]
-    views.tiles_view("grid", maps=maps, rows=rows, columns=names, tiles="overview", mode="matrix", tile=48,
-                     selected=(layer, head), buttons=("layer", "head"), on_pick=open_cell)  # fmt: skip
+    views.tiles_view(
+        "grid",
+        maps=maps,
+        rows=rows,
+        columns=names,
+        tiles="overview",
+        mode="matrix",
+        tile=48,
+        selected=(layer, head),
+        buttons=("layer", "head"),
+        on_pick=open_cell,
+    )
     views.matrix_view("matrix", maps=f"layer {layer}", index=head, follows="grid")
 
 

@@ -53,22 +53,49 @@ def alike(token: int) -> None:
     name = st.select_slider("Vectors", stages, key="stage", bind="query-params")
     stage = stages.index(name)
     rgb, shares = image.colours(visit, stage)
-    views.send_maps("cosines", image.cosines(visit, stage)[None], titles=[f"{name}, cosine"], keys=tokens,
-                    signed=True, kind="cosine", unit="number")  # fmt: skip
+    views.send_maps(
+        "cosines",
+        image.cosines(visit, stage)[None],
+        titles=[f"{name}, cosine"],
+        keys=tokens,
+        signed=True,
+        kind="cosine",
+        unit="number",
+    )
     views.send_colours("components", rgb[None], titles=[f"{name}, principal components"], keys=tokens)
     left, right = st.columns(2, gap="large")
     with left:
-        views.picture_view("embeddings:alike", picture="picture", maps="cosines", tokens=(token,), scale="linear",
-                           height=440, drop_prefix=False, network=network, on_pick=picked,
-                           label="Cosine to the chosen patch")  # fmt: skip
+        views.picture_view(
+            "embeddings:alike",
+            picture="picture",
+            maps="cosines",
+            tokens=(token,),
+            scale="linear",
+            height=440,
+            drop_prefix=False,
+            network=network,
+            on_pick=picked,
+            label="Cosine to the chosen patch",
+        )
     with right:
-        views.colour_view("embeddings:colours", colours="components", tokens=(token,), height=440, on_pick=picked,
-                          label="Principal components as red, green and blue")  # fmt: skip
-        st.caption(" · ".join(f"{c} {100 * s:.1f} %" for c, s in zip(("Red", "green", "blue"), shares, strict=False))
-                   + " of the variance between patches")  # fmt: skip
+        views.colour_view(
+            "embeddings:colours",
+            colours="components",
+            tokens=(token,),
+            height=440,
+            on_pick=picked,
+            label="Principal components as red, green and blue",
+        )
+        st.caption(
+            " · ".join(f"{c} {100 * s:.1f} %" for c, s in zip(("Red", "green", "blue"), shares, strict=False))
+            + " of the variance between patches"
+        )
     section("embeddings", "Which patches are alike", title=False)
-    ui.downloads(lambda: {"vectors": image.vectors_at(visit, stage), "cosine": image.cosines(visit, stage),
-                          "colours": rgb}, image.patch_of(visit, token).rows, "embeddings")  # fmt: skip
+    ui.downloads(
+        lambda: {"vectors": image.vectors_at(visit, stage), "cosine": image.cosines(visit, stage), "colours": rgb},
+        image.patch_of(visit, token).rows,
+        "embeddings",
+    )
 
 
 @ui.fragment
@@ -78,8 +105,15 @@ def body() -> None:
     patch = image.patch_of(visit, token)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        views.picture_view("embeddings:patches", picture="picture", tokens=(token,), network=network, height=480,
-                           label="The picture, cut into patches", on_pick=picked)  # fmt: skip
+        views.picture_view(
+            "embeddings:patches",
+            picture="picture",
+            tokens=(token,),
+            network=network,
+            height=480,
+            label="The picture, cut into patches",
+            on_pick=picked,
+        )
     with right:
         story(patch)
     st.table(patch.table(), border="horizontal", hide_index=True)

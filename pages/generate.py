@@ -46,8 +46,11 @@ def page() -> None:
     section("generate", "What it knows")
     if told := drawing.record(here):
         st.markdown(told)
-    ui.downloads(lambda: {call.name: call.token_map().numpy() for call in here.trace.calls},
-                 lambda: drawing.table(here), "generate")  # fmt: skip
+    ui.downloads(
+        lambda: {call.name: call.token_map().numpy() for call in here.trace.calls},
+        lambda: drawing.table(here),
+        "generate",
+    )
 
 
 page()

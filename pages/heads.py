@@ -41,46 +41,92 @@ def page() -> None:
     large, grid = st.columns(2, gap="medium")
     with large:
         st.markdown(f"**{opened}:** {overview.said(tokens, chosen, shares=calls[layer].rule.stochastic)}")
-        views.picture_view("large", picture="picture", maps=slot, index=index, tokens=chosen, several=several,
-                           drop_prefix=look.drop_prefix, network=look.network, on_pick=pick, height=520, follows="all",
-                           label=f"Your picture with the attention of {opened.lower()}", best=overview.best_key(row),
-                           **drawn)  # fmt: skip
+        views.picture_view(
+            "large",
+            picture="picture",
+            maps=slot,
+            index=index,
+            tokens=chosen,
+            several=several,
+            drop_prefix=look.drop_prefix,
+            network=look.network,
+            on_pick=pick,
+            height=520,
+            follows="all",
+            label=f"Your picture with the attention of {opened.lower()}",
+            best=overview.best_key(row),
+            **drawn,
+        )
         overview.facts(visit, table, layer, head, side)
     with grid:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             mode = ui.one_of("All heads", ["One patch", "Matrices"], default="One patch", key="grid")
             measure = overview.order_choice(table)
         across = max(call.heads for call in calls)
-        views.tiles_view("all", picture="picture", maps=overview.slots(visit), tokens=chosen,
-                         order=overview.order(table, measure), rows=ui.call_names(visit.trace),
-                         selected=(layer, head), buttons=("layer", "head"),
-                         columns=[ui.head_name(i) for i in range(across)], tile=min(96, 580 // across),
-                         mode="rows" if mode == "One patch" else "matrix", drop_prefix=look.drop_prefix,
-                         tiles=None if overview.resident(visit) else "heads:tiles", on_pick=open_head,
-                         label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
+        views.tiles_view(
+            "all",
+            picture="picture",
+            maps=overview.slots(visit),
+            tokens=chosen,
+            order=overview.order(table, measure),
+            rows=ui.call_names(visit.trace),
+            selected=(layer, head),
+            buttons=("layer", "head"),
+            columns=[ui.head_name(i) for i in range(across)],
+            tile=min(96, 580 // across),
+            mode="rows" if mode == "One patch" else "matrix",
+            drop_prefix=look.drop_prefix,
+            tiles=None if overview.resident(visit) else "heads:tiles",
+            on_pick=open_head,
+            label="Every head of every layer; click one to open it",
+            **drawn,
+        )
     if table:
         overview.find_buttons(visit, table)
 
     matrix, check = st.columns(2, gap="medium")
     with matrix:
         st.markdown("**The whole matrix:** rows are queries, columns are keys")
-        views.matrix_view("matrix", maps=slot, index=index, tokens=chosen, several=several, on_pick=pick, height=560,
-                          follows="all", drop_prefix=look.drop_prefix, label=f"All weights of {opened.lower()}",
-                          **drawn)  # fmt: skip
+        views.matrix_view(
+            "matrix",
+            maps=slot,
+            index=index,
+            tokens=chosen,
+            several=several,
+            on_pick=pick,
+            height=560,
+            follows="all",
+            drop_prefix=look.drop_prefix,
+            label=f"All weights of {opened.lower()}",
+            **drawn,
+        )
     with check:
         if table:
             st.markdown("**Weighted by value:** the same row, counting how much each key hands over")
-            views.picture_view("moved", picture="picture", maps=overview.send_moved(visit, layer, head), tokens=chosen,
-                               drop_prefix=look.drop_prefix, network=look.network, height=300, several=several,
-                               label="Weights times the length of each value", on_pick=pick,
-                               best=overview.best_key(row, "weighted by value"), **drawn)  # fmt: skip
+            views.picture_view(
+                "moved",
+                picture="picture",
+                maps=overview.send_moved(visit, layer, head),
+                tokens=chosen,
+                drop_prefix=look.drop_prefix,
+                network=look.network,
+                height=300,
+                several=several,
+                label="Weights times the length of each value",
+                on_pick=pick,
+                best=overview.best_key(row, "weighted by value"),
+                **drawn,
+            )
         else:
             st.markdown("**Most weight:** the keys that add most in the same row")
         overview.strongest(row, ui.token_names(calls[layer].keys), shares=calls[layer].rule.stochastic)
 
     charts.depth_section(visit, table, layer, head, measure)
-    ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
-                 lambda: overview.exact_table(calls[layer], head, chosen), f"heads-{visit.source}")  # fmt: skip
+    ui.downloads(
+        lambda: {"weights": calls[layer].token_map().numpy(), **table},
+        lambda: overview.exact_table(calls[layer], head, chosen),
+        f"heads-{visit.source}",
+    )
 
 
 page()

@@ -28,11 +28,17 @@ def own(token: int, how: str, show: ui.Display) -> None:
     table, alike = image.table_of(visit), image.similarity(image.table_of(visit), how)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        views.tiles_view("positions:tiles", maps=image.send_alike(tokens, alike, how), scale=show.scale,
-                         rows=[str(r + 1) for r in range(rows)], columns=[str(c + 1) for c in range(columns)],
-                         tile=560 // rows - 3, selected=image.cell_of(tokens, token),
-                         on_pick=lambda cell: picked((image.patch_at(tokens, *cell),)),
-                         label=f"{how.capitalize()} of position vectors")  # fmt: skip
+        views.tiles_view(
+            "positions:tiles",
+            maps=image.send_alike(tokens, alike, how),
+            scale=show.scale,
+            rows=[str(r + 1) for r in range(rows)],
+            columns=[str(c + 1) for c in range(columns)],
+            tile=560 // rows - 3,
+            selected=image.cell_of(tokens, token),
+            on_pick=lambda cell: picked((image.patch_at(tokens, *cell),)),
+            label=f"{how.capitalize()} of position vectors",
+        )
         for part in (whose, f"Started as {visit.model.config.positions}", how.capitalize()):
             section("positions", part, title=False, optional=part.startswith("Started"))
     with right:
@@ -56,12 +62,26 @@ def without(token: int, show: ui.Display) -> None:
     titles = image.send_weights(calls)
     for column, name in zip(st.columns(2, gap="large"), calls, strict=True):
         with column:
-            views.picture_view(f"positions:{name}", picture="picture", maps=f"weights {name}", index=one, height=380,
-                               tokens=(token,), scale=show.scale, colours=show.colours, drop_prefix=show.drop_prefix,
-                               network=show.network, on_pick=picked, label=titles[name][one])  # fmt: skip
+            views.picture_view(
+                f"positions:{name}",
+                picture="picture",
+                maps=f"weights {name}",
+                index=one,
+                height=380,
+                tokens=(token,),
+                scale=show.scale,
+                colours=show.colours,
+                drop_prefix=show.drop_prefix,
+                network=show.network,
+                on_pick=picked,
+                label=titles[name][one],
+            )
     st.markdown(image.moved_sentence(calls["Own"], calls[how], one, token))
-    ui.downloads(lambda: {name: call.token_map().numpy() for name, call in calls.items()},
-                 lambda: image.row_file(calls, one, token), "positions-maps")  # fmt: skip
+    ui.downloads(
+        lambda: {name: call.token_map().numpy() for name, call in calls.items()},
+        lambda: image.row_file(calls, one, token),
+        "positions-maps",
+    )
 
 
 @ui.fragment
@@ -69,8 +89,13 @@ def body() -> None:
     """Everything that follows the chosen patch."""
     token = ui.chosen_token("token", len(tokens), middle(tokens))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        how = ui.one_of("Similarity", image.SIMILARITIES, default=image.SIMILARITIES[0], key="similarity",
-                        format_func=str.capitalize)  # fmt: skip
+        how = ui.one_of(
+            "Similarity",
+            image.SIMILARITIES,
+            default=image.SIMILARITIES[0],
+            key="similarity",
+            format_func=str.capitalize,
+        )
         show = ui.display()
     own(token, how, show)
     without(token, show)

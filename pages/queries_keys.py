@@ -33,14 +33,32 @@ def page() -> None:
     asks, answers = st.columns([1.3, 1], gap="medium")
     with asks:
         st.markdown(over_query)
-        views.picture_view("query", picture="picture", maps=f"pairs:{stage}", tokens=(query,), height=480,
-                           drop_prefix=look.drop_prefix and stage == "weights", network=look.network,
-                           on_pick=pairs.keep("token"), label="Click the patch that asks", **drawn)  # fmt: skip
+        views.picture_view(
+            "query",
+            picture="picture",
+            maps=f"pairs:{stage}",
+            tokens=(query,),
+            height=480,
+            drop_prefix=look.drop_prefix and stage == "weights",
+            network=look.network,
+            on_pick=pairs.keep("token"),
+            label="Click the patch that asks",
+            **drawn,
+        )
     with answers:
         st.markdown(over_key)
-        views.picture_view("answer", picture="picture", maps=received, tokens=(key,), height=480, drop_prefix=False,
-                           network=look.network, on_pick=pairs.keep("key"), label="Click the patch that is looked at",
-                           **drawn)  # fmt: skip
+        views.picture_view(
+            "answer",
+            picture="picture",
+            maps=received,
+            tokens=(key,),
+            height=480,
+            drop_prefix=False,
+            network=look.network,
+            on_pick=pairs.keep("key"),
+            label="Click the patch that is looked at",
+            **drawn,
+        )
 
     section("queries_keys", "One pair, number by number")
     bars, steps = st.columns([1.3, 1], gap="medium")

@@ -32,33 +32,57 @@ def page() -> None:
     with st.container(gap=None):
         ui.share_picture(visit)
         steps.send(visit, choice, result)
-    drawn = {"picture": "picture", "maps": steps.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours,
-             "drop_prefix": look.drop_prefix, "shared": common, "stretched": not common}  # fmt: skip
+    drawn = {
+        "picture": "picture",
+        "maps": steps.SLOT,
+        "tokens": chosen,
+        "scale": look.scale,
+        "colours": look.colours,
+        "drop_prefix": look.drop_prefix,
+        "shared": common,
+        "stretched": not common,
+    }
     both = {**drawn, "network": look.network, "on_pick": pick}
     with large:
         st.markdown(f"**Rollout** of {name}, {choice.span}  \n{steps.small(labels)}")
-        views.picture_view("large", index=choice.first, height=520, **both,
-                           label=f"Your picture with the rollout of {name}: {steps.in_line(labels)}")  # fmt: skip
+        views.picture_view(
+            "large",
+            index=choice.first,
+            height=520,
+            **both,
+            label=f"Your picture with the rollout of {name}: {steps.in_line(labels)}",
+        )
         st.markdown(steps.prefix_words(tokens, choice, result))
         st.caption(steps.caveats(visit, common))
     with beside:
         st.markdown(f"**Raw attention**, layer {last} alone  \n{steps.small(steps.raw_labels(choice, tokens))}")
-        views.picture_view("raw", index=last, height=340, **both,
-                           label=f"Your picture with raw attention of {name}, layer {last}")  # fmt: skip
+        views.picture_view(
+            "raw", index=last, height=340, **both, label=f"Your picture with raw attention of {name}, layer {last}"
+        )
         steps.top_patches(tokens, choice, result)
 
     section("rollout", "Layer by layer")
-    views.tiles_view("steps", rows=[""], columns=[f"From layer {i + 1}" for i in range(last)], tile=236,
-                     selected=(0, choice.first), on_pick=start_from, label="Rollout from each layer on",
-                     **{**drawn, "maps": [steps.SLOT]})  # fmt: skip
+    views.tiles_view(
+        "steps",
+        rows=[""],
+        columns=[f"From layer {i + 1}" for i in range(last)],
+        tile=236,
+        selected=(0, choice.first),
+        on_pick=start_from,
+        label="Rollout from each layer on",
+        **{**drawn, "maps": [steps.SLOT]},
+    )
     words, chart = st.columns([1, 1], gap="large")
     with words:
         section("rollout", "How it is computed")
     with chart:
         section("rollout", "How much does the residual path carry?")
         steps.residual_chart(visit, choice)
-    ui.downloads(lambda: steps.arrays(visit, choice, result, name), lambda: steps.rows(visit, choice, result, name),
-                 f"rollout-{visit.source}")  # fmt: skip
+    ui.downloads(
+        lambda: steps.arrays(visit, choice, result, name),
+        lambda: steps.rows(visit, choice, result, name),
+        f"rollout-{visit.source}",
+    )
 
 
 page()

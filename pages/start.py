@@ -29,9 +29,16 @@ with view:
     ui.share_picture(visit)
     title, maps, reason = mean_map.send_mean(visit)
     views.picture_view(
-        "start:view", picture="picture", maps=maps, tokens=picked, label=title, height=480, overlay=0.6,
-        network=network, on_pick=lambda chosen: ui.set_tokens("token", chosen),
-    )  # fmt: skip
+        "start:view",
+        picture="picture",
+        maps=maps,
+        tokens=picked,
+        label=title,
+        height=480,
+        overlay=0.6,
+        network=network,
+        on_pick=lambda chosen: ui.set_tokens("token", chosen),
+    )
     if said := reason or kind_words(visit.trace.calls[-1]):
         st.caption(said)
 with answer:

@@ -24,8 +24,7 @@ def page() -> None:
     with beside:
         steps = st.container()
         width = scene.beam_choice()
-        here = scene.written(TRANSFORMER, sample, scene.alternative(
-            model, scene.found(TRANSFORMER, sample, width)))  # fmt: skip
+        here = scene.written(TRANSFORMER, sample, scene.alternative(model, scene.found(TRANSFORMER, sample, width)))
     with controls:
         step = scene.step_choice(here)
         look = drawing.look_choice(model)
@@ -39,8 +38,11 @@ def page() -> None:
 
     section("translate", "Two ways to look back")
     drawing.alignments(here, lambda: scene.recurrent(sample, width), look, at)
-    ui.downloads(lambda: {call.name: call.token_map().numpy() for call in here.trace.calls},
-                 lambda: drawing.row_table(here, look, row), "translate")  # fmt: skip
+    ui.downloads(
+        lambda: {call.name: call.token_map().numpy() for call in here.trace.calls},
+        lambda: drawing.row_table(here, look, row),
+        "translate",
+    )
 
 
 ui.fragment(page, run_every=scene.PACE if scene.playing() else None)()

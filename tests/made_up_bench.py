@@ -45,8 +45,20 @@ def entry(folder: Path, variant: str, seed: int, run: str, place: int) -> dict:
     classes = [f"thing {i}" for i in range(config.classes)]
     model = ImageModel(name, network, PIXELS, classes, ["things"] * len(classes), title=VARIANTS[variant].title)
     top1 = 40.0 - place + seed / 2
-    row = {"name": name, "variant": variant, "run": run, "parameters": sum(p.numel() for p in network.parameters()),
-           "steps": 1000, "batch": 256, "seed": seed, "device": "made up", "threads": 1, "held_out": 1000,
-           "top1": top1, "top5": top1 + 20, "interval": [top1 - 3, top1 + 3]}  # fmt: skip
+    row = {
+        "name": name,
+        "variant": variant,
+        "run": run,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "steps": 1000,
+        "batch": 256,
+        "seed": seed,
+        "device": "made up",
+        "threads": 1,
+        "held_out": 1000,
+        "top1": top1,
+        "top5": top1 + 20,
+        "interval": [top1 - 3, top1 + 3],
+    }
     save(model, folder / name, f"# {name}\n", row)
     return row

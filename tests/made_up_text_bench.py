@@ -38,10 +38,24 @@ def entry(folder: Path, variant: str, seed: int, place: int) -> dict:
     for output in network.outputs.values():  # as they start, all answers are alike
         output.weight.data *= 10
     name, top1 = name_of(variant, seed), 75.0 - place + seed / 2
-    row = {"name": name, "variant": variant, "run": SAME, "parameters": sum(p.numel() for p in network.parameters()),
-           "steps": 600, "batch": 4096, "seed": seed, "minutes": 1.0, "device": "made up", "threads": 1,
-           "held_out": 1821, "top1": top1, "interval": [top1 - 2, top1 + 2], "upos": 80.0 - place + seed / 2,
-           "words_held_out": 25093, "data": "made up"}  # fmt: skip
+    row = {
+        "name": name,
+        "variant": variant,
+        "run": SAME,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "steps": 600,
+        "batch": 4096,
+        "seed": seed,
+        "minutes": 1.0,
+        "device": "made up",
+        "threads": 1,
+        "held_out": 1821,
+        "top1": top1,
+        "interval": [top1 - 2, top1 + 2],
+        "upos": 80.0 - place + seed / 2,
+        "words_held_out": 25093,
+        "data": "made up",
+    }
     model = TextModel(name, network, subwords(), title=VARIANTS[variant].title)
     model.save(folder / name, f"# {name}\n", row)
     return row

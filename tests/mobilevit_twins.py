@@ -36,11 +36,19 @@ RENAMED = [  # ours -> Hugging Face's, in this order
     (r"\.attention_norm\.", ".layernorm_before."),
     (r"\.mlp_norm\.", ".layernorm_after."),
 ]
-LAYER_1 = {"attention.query": "attention.attention.query", "attention.key": "attention.attention.key",
-           "attention.value": "attention.attention.value", "attention.out": "attention.output.dense",
-           "mlp.0": "intermediate.dense", "mlp.2": "output.dense"}  # fmt: skip
-LAYER_2 = {"attention.out": "attention.out_proj.convolution", "mlp.0": "ffn.conv1.convolution",
-           "mlp.2": "ffn.conv2.convolution"}  # fmt: skip
+LAYER_1 = {
+    "attention.query": "attention.attention.query",
+    "attention.key": "attention.attention.key",
+    "attention.value": "attention.attention.value",
+    "attention.out": "attention.output.dense",
+    "mlp.0": "intermediate.dense",
+    "mlp.2": "output.dense",
+}
+LAYER_2 = {
+    "attention.out": "attention.out_proj.convolution",
+    "mlp.0": "ffn.conv1.convolution",
+    "mlp.2": "ffn.conv2.convolution",
+}
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -97,10 +105,13 @@ def hugging_face_twin(network: Hybrid) -> nn.Module:
         twin, prefix, names = MobileViTV2ForImageClassification(config), "mobilevitv2", LAYER_2
     else:
         config = TheirConfig(
-            hidden_sizes=list(shape.widths), neck_hidden_sizes=[*shape.channels, shape.final],
-            expand_ratio=float(shape.expansion), num_labels=shape.classes,
-            hidden_dropout_prob=0.0, classifier_dropout_prob=0.0,
-        )  # fmt: skip
+            hidden_sizes=list(shape.widths),
+            neck_hidden_sizes=[*shape.channels, shape.final],
+            expand_ratio=float(shape.expansion),
+            num_labels=shape.classes,
+            hidden_dropout_prob=0.0,
+            classifier_dropout_prob=0.0,
+        )
         twin, prefix, names = MobileViTForImageClassification(config), "mobilevit", LAYER_1
     twin = twin.double().eval()
     twin.load_state_dict(their_state(network, prefix, names))

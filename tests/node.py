@@ -48,8 +48,15 @@ def numbers(answer: Any) -> np.ndarray:
     return np.array(answer, dtype=np.float64)
 
 
-def made(weights: np.ndarray, keys: Any, masked: np.ndarray | None = None, *, signed: bool = False, out: bool = False,
-         share: bool = True) -> np.ndarray:  # fmt: skip
+def made(
+    weights: np.ndarray,
+    keys: Any,
+    masked: np.ndarray | None = None,
+    *,
+    signed: bool = False,
+    out: bool = False,
+    share: bool = True,
+) -> np.ndarray:
     """What the browser makes of maps [map query key], worked out in float64; masked and left out are NaN.
 
     `out`: keys that can be left out are, and where rows are shares of one (`share`) the rest takes over the whole.

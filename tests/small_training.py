@@ -57,9 +57,18 @@ class Told(Reader):
         tokens = numbered(ids.shape[-1])
         ground = torch.eye(len(tokens)).expand(len(ids), 2, -1, -1)
         calls = [
-            AttentionCall(f"layer {i + 1}", i, Softmax(), shares.log().expand(len(ids), -1, -1, -1), ground, ground,
-                          tokens, tokens) for i, shares in enumerate(self.weights)
-        ]  # fmt: skip
+            AttentionCall(
+                f"layer {i + 1}",
+                i,
+                Softmax(),
+                shares.log().expand(len(ids), -1, -1, -1),
+                ground,
+                ground,
+                tokens,
+                tokens,
+            )
+            for i, shares in enumerate(self.weights)
+        ]
         logits = {name: said.expand(len(ids), *said.shape) for name, said in self.logits.items()}
         last = torch.zeros(*ids.shape, self.config.width)
         return Trace(None, {}, {}, tuple(calls), {"main": (last,)}, {}, logits)

@@ -58,8 +58,15 @@ def test_every_file_that_is_named_exists(path: Path) -> None:
 
 def test_names_of_files_are_found_in_a_text():
     """Otherwise none of them would be looked for."""
-    assert {"models/vit.py", "training/muon.py", "ui/lesson/steps.py", "reweigh.py", "tests/test_imports.py", "pages/",
-            "attnviz/masks.py"} <= {name for name, _ in named_files(TEXTS[2].read_text(encoding="utf-8"))}  # fmt: skip
+    assert {
+        "models/vit.py",
+        "training/muon.py",
+        "ui/lesson/steps.py",
+        "reweigh.py",
+        "tests/test_imports.py",
+        "pages/",
+        "attnviz/masks.py",
+    } <= {name for name, _ in named_files(TEXTS[2].read_text(encoding="utf-8"))}
     (missing,) = named_files("`models/nobody.py` and `nn.Linear`, `a/b`")
     assert not any(place.exists() for place in missing[1])
 
@@ -120,8 +127,10 @@ def test_a_method_as_it_is_told_gives_one_number_a_token():
 
 def test_a_model_as_it_is_told_can_be_built():
     (code,) = [code for code in BLOCKS if '"vit-wide"' in code]
-    recipe, entry = (eval(f"{{{line}}}", {"replace": replace, "CPU_VIT": CPU_VIT, "Entry": Entry, "open_vit": open_vit})
-                     ["vit-wide"] for line in code.splitlines())  # fmt: skip
+    recipe, entry = (
+        eval(f"{{{line}}}", {"replace": replace, "CPU_VIT": CPU_VIT, "Entry": Entry, "open_vit": open_vit})["vit-wide"]
+        for line in code.splitlines()
+    )
     with torch.random.fork_rng():
         network = built(recipe.config)
     assert (recipe.name, network.config.width) == ("vit-wide", 256)

@@ -122,5 +122,6 @@ def continued(model: TextModel, sample: Sample, ids: Sequence[int]) -> Sample:
         numbers.append(word if id >= len(SPECIAL) else -1)
     everything = torch.cat([sample.inputs["main"], torch.tensor(ids, dtype=torch.long)])
     named = Tokens(tuple(labels), None, tokens.prefix, tokens.stream, tuple(numbers))
-    return replace(sample, digest=f"{sample.digest}+{'.'.join(map(str, ids))}", inputs={"main": everything},
-                   tokens={"main": named})  # fmt: skip
+    return replace(
+        sample, digest=f"{sample.digest}+{'.'.join(map(str, ids))}", inputs={"main": everything}, tokens={"main": named}
+    )

@@ -98,9 +98,15 @@ class Guesser(nn.Module):
         last, calls = self.block(first, queries=tokens, mask=mask, name="layer 1", layer=0, heads_off=off)
         share = torch.ones(content.shape[:-1], device=ids.device) * (1 if keep is None else keep)
         readout = share / share.sum(-1, keepdim=True).clamp_min(1)
-        return Trace(sample=None, content={"main": content}, position={"main": position}, calls=calls,
-                     residuals={"main": (first, last)}, readout={"main": readout},
-                     logits={"word": self.read(last)} if read else {})  # fmt: skip
+        return Trace(
+            sample=None,
+            content={"main": content},
+            position={"main": position},
+            calls=calls,
+            residuals={"main": (first, last)},
+            readout={"main": readout},
+            logits={"word": self.read(last)} if read else {},
+        )
 
     def content(
         self, ids: Int[Tensor, "*batch token"], hidden: Bool[Tensor, "*batch token"] | None = None
@@ -157,8 +163,16 @@ class GuessModel:
     heads = ("word",)
     modality = "words"
 
-    def __init__(self, name: str, network: Guesser, words: WordVectors, *, title: str = "", digest: str = "",
-                 facts: Mapping[str, Any] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        network: Guesser,
+        words: WordVectors,
+        *,
+        title: str = "",
+        digest: str = "",
+        facts: Mapping[str, Any] | None = None,
+    ):
         self.name, self.title, self.digest = name, title or name, digest or digest_of(network)
         self.network, self.words, self.facts = network.eval().requires_grad_(False), words, dict(facts or {})
 
@@ -209,8 +223,15 @@ class GuessModel:
         """One forward pass; `hidden`: True words are not shown to the network, which guesses them."""
         ids = input_of(sample).to(self.device)
         hidden = None if hidden is None else hidden.to(self.device)
-        trace = self.network(ids, hidden, labels=sample.tokens["main"].labels, embeddings=embeddings, keep=keep,
-                             positions=positions, heads_off=heads_off)  # fmt: skip
+        trace = self.network(
+            ids,
+            hidden,
+            labels=sample.tokens["main"].labels,
+            embeddings=embeddings,
+            keep=keep,
+            positions=positions,
+            heads_off=heads_off,
+        )
         return replace(trace, sample=sample)
 
     def read(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token word"]:

@@ -97,19 +97,40 @@ class Layer(nn.Module):
         positions: str = "own",
     ) -> tuple[Float[Tensor, "*batch token feature"], tuple[AttentionCall, ...]]:
         """The residual after this layer, and its attention calls: one, or two with a context."""
-        y, calls = self.attention(self.attention_norm(x), queries=queries, mask=mask, name=name, layer=layer,
-                                  heads_off=heads_off, positions=positions)  # fmt: skip
+        y, calls = self.attention(
+            self.attention_norm(x),
+            queries=queries,
+            mask=mask,
+            name=name,
+            layer=layer,
+            heads_off=heads_off,
+            positions=positions,
+        )
         x = x + y
         if context is not None:
-            y, looked = self.cross(self.cross_norm(x), context, queries=queries, keys=keys, mask=context_mask,
-                                   name=f"{name} cross", layer=layer, branch=1)  # fmt: skip
+            y, looked = self.cross(
+                self.cross_norm(x),
+                context,
+                queries=queries,
+                keys=keys,
+                mask=context_mask,
+                name=f"{name} cross",
+                layer=layer,
+                branch=1,
+            )
             x, calls = x + y, (*calls, *looked)
         return x + self.mlp(self.mlp_norm(x)), calls
 
     def decode(
-        self, x: Float[Tensor, "*batch token feature"], past: Past, *, queries: Tokens, keys: Tokens,
-        context: Float[Tensor, "*batch key feature"] | None = None, context_tokens: Tokens | None = None,
-    ) -> tuple[Float[Tensor, "*batch token feature"], Past]:  # fmt: skip
+        self,
+        x: Float[Tensor, "*batch token feature"],
+        past: Past,
+        *,
+        queries: Tokens,
+        keys: Tokens,
+        context: Float[Tensor, "*batch key feature"] | None = None,
+        context_tokens: Tokens | None = None,
+    ) -> tuple[Float[Tensor, "*batch token feature"], Past]:
         """New tokens after a cached past: the residual after this layer, and the past with them in it."""
         y, _, past = self.attention.decode(self.attention_norm(x), past, queries=queries, keys=keys)
         x = x + y

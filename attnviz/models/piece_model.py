@@ -56,8 +56,14 @@ class PieceModel(Generic[Net]):
         """Write half-precision weights, config.json with their checksum and that of the vocabulary, and card.md."""
         kind = next(kind for kind, (_, network) in self.kinds.items() if isinstance(self.network, network))
         shape: Any = self.network.config
-        config = {"name": self.name, "title": self.title, "kind": kind, "subwords": self.subwords.digest,
-                  "network": asdict(shape), "facts": dict(facts)}  # fmt: skip
+        config = {
+            "name": self.name,
+            "title": self.title,
+            "kind": kind,
+            "subwords": self.subwords.digest,
+            "network": asdict(shape),
+            "facts": dict(facts),
+        }
         write(folder, self.network.state_dict(), config, card)
 
     @classmethod
@@ -73,8 +79,9 @@ class PieceModel(Generic[Net]):
             with seeded(0):
                 network = kind(shape(**config["network"]))
             network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-            return cls(folder.name, network, subwords, title=config["title"], digest=config["sha256"],
-                       facts=config["facts"])  # fmt: skip
+            return cls(
+                folder.name, network, subwords, title=config["title"], digest=config["sha256"], facts=config["facts"]
+            )
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error
 

@@ -79,8 +79,10 @@ class Seq2Seq(nn.Module):
 
         `keep`: False tokens of the source are padding at its end. The logits are left out unless `read`.
         """
-        tokens = tokens or {"source": numbered(source.shape[-1], stream="source"),
-                            "target": numbered(target.shape[-1], stream="target")}  # fmt: skip
+        tokens = tokens or {
+            "source": numbered(source.shape[-1], stream="source"),
+            "target": numbered(target.shape[-1], stream="target"),
+        }
         memory, content = self.encode(source, keep), self.content(target)
         call = self.call(memory, tokens["source"], keep)
         # What a context does to all that follows can be asked only of something that was there before it, so a zero is
@@ -96,16 +98,24 @@ class Seq2Seq(nn.Module):
         context = torch.stack(contexts, -2)
         last = self.features(content, torch.stack(after, -2), context)
         recorded = replace(
-            call, query=self.from_query(torch.stack(asked, -2))[..., None, :, :], queries=tokens["target"],
-            output=context[..., None, :, :], graph=zeros if zeros.requires_grad else None,
+            call,
+            query=self.from_query(torch.stack(asked, -2))[..., None, :, :],
+            queries=tokens["target"],
+            output=context[..., None, :, :],
+            graph=zeros if zeros.requires_grad else None,
             arrange=one_head,
-        )  # fmt: skip
+        )
         share = last.new_zeros(last.shape[:-1])
         share[..., -1] = 1
-        return Trace(sample=None, content={"source": self.content(source), "target": content},
-                     position={"source": None, "target": None}, calls=(recorded,),
-                     residuals={"source": (self.content(source), memory), "target": (content, last)},
-                     readout={"target": share}, logits={WORD: self.read(last)} if read else {})  # fmt: skip
+        return Trace(
+            sample=None,
+            content={"source": self.content(source), "target": content},
+            position={"source": None, "target": None},
+            calls=(recorded,),
+            residuals={"source": (self.content(source), memory), "target": (content, last)},
+            readout={"target": share},
+            logits={WORD: self.read(last)} if read else {},
+        )
 
     def content(self, ids: Int[Tensor, "*batch token"]) -> Float[Tensor, "*batch token feature"]:
         """The rows of these pieces, times the root of the width."""
@@ -136,9 +146,18 @@ class Seq2Seq(nn.Module):
         value = memory[..., None, :, :]
         key = self.from_key(value)
         rule = Additive(from_query=None, from_key=None, vector=self.vector)
-        return AttentionCall(name=CROSS, layer=0, rule=rule, query=key[..., :0, :], key=key, value=value,
-                             queries=numbered(1, stream="target"), keys=keys, residual=False,
-                             mask=None if keep is None else Mask(key_keep=keep))  # fmt: skip
+        return AttentionCall(
+            name=CROSS,
+            layer=0,
+            rule=rule,
+            query=key[..., :0, :],
+            key=key,
+            value=value,
+            queries=numbered(1, stream="target"),
+            keys=keys,
+            residual=False,
+            mask=None if keep is None else Mask(key_keep=keep),
+        )
 
     def look(self, call: AttentionCall, state: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch feature"]:
         """The context: states of the encoder, mixed by how well each fits the decoder's state."""
@@ -158,9 +177,11 @@ class Seq2Seq(nn.Module):
         return residual @ self.table.T + self.bias
 
     def decode(
-        self, memory: Float[Tensor, "*batch source feature"], ids: Int[Tensor, "*batch token"],
+        self,
+        memory: Float[Tensor, "*batch source feature"],
+        ids: Int[Tensor, "*batch token"],
         past: Sequence[tuple[Tensor, ...]] = (),
-    ) -> tuple[Float[Tensor, "*batch piece"], list[tuple[Tensor, ...]]]:  # fmt: skip
+    ) -> tuple[Float[Tensor, "*batch piece"], list[tuple[Tensor, ...]]]:
         """Scores of the piece after new target tokens, and the state the decoder is in then."""
         call = self.call(memory, numbered(memory.shape[-2], stream="source"))
         state = past[0][0] if past else self.start(memory)

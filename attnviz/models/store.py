@@ -299,7 +299,7 @@ TRANSLATORS: dict[str, Entry] = {
     "seq2seq": Entry("English to French: recurrent, with additive attention", "translation", open_translator),
 }
 WORDS: dict[str, Entry] = {
-    "one-block": Entry("English words: one block that guesses a hidden one", "words", open_guesser),
+    "one-block": Entry("English words: one block that guesses a hidden one", "words", open_guesser)
 }
 MODELS: dict[str, Entry] = {**IMAGES, **TEXTS, **TRANSLATORS, **WORDS}
 VECTORS: dict[str, Entry] = {

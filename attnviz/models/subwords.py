@@ -122,8 +122,15 @@ class Subwords:
         """The text of pieces; special ones say nothing."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True).removeprefix(" ")
 
-    def tokens(self, pieces: Sequence[Piece], before: Sequence[int] = (), after: Sequence[int] = (), *,
-               prefix: int = 0, stream: str = "main") -> Tokens:  # fmt: skip
+    def tokens(
+        self,
+        pieces: Sequence[Piece],
+        before: Sequence[int] = (),
+        after: Sequence[int] = (),
+        *,
+        prefix: int = 0,
+        stream: str = "main",
+    ) -> Tokens:
         """Pieces between special ones as tokens; the first `prefix` have no place in the sentence."""
         labels = [LABELS[i] for i in before] + [p.label for p in pieces] + [LABELS[i] for i in after]
         words = [-1] * len(before) + [p.word for p in pieces] + [-1] * len(after)
@@ -171,9 +178,11 @@ def learned_subwords(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Subw
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
-    )  # fmt: skip
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return Subwords(tokenizer)
 

@@ -114,12 +114,25 @@ class Reader(nn.Module):
         return Mask(key_keep=keep, causal=self.config.causal)
 
     def layer(
-        self, index: int, residual: Float[Tensor, "*batch token feature"], *, tokens: Tokens, mask: Mask | None = None,
-        heads_off: Sequence[int] = (), positions: str = "own",
-    ) -> tuple[Float[Tensor, "*batch token feature"], tuple[AttentionCall, ...]]:  # fmt: skip
+        self,
+        index: int,
+        residual: Float[Tensor, "*batch token feature"],
+        *,
+        tokens: Tokens,
+        mask: Mask | None = None,
+        heads_off: Sequence[int] = (),
+        positions: str = "own",
+    ) -> tuple[Float[Tensor, "*batch token feature"], tuple[AttentionCall, ...]]:
         """One layer."""
-        return self.blocks[index](residual, queries=tokens, mask=mask, name=f"layer {index + 1}", layer=index,
-                                  heads_off=heads_off, positions=positions)  # fmt: skip
+        return self.blocks[index](
+            residual,
+            queries=tokens,
+            mask=mask,
+            name=f"layer {index + 1}",
+            layer=index,
+            heads_off=heads_off,
+            positions=positions,
+        )
 
     def readout(
         self, residual: Float[Tensor, "*batch token feature"], keep: Bool[Tensor, "*choices token"] | None = None
@@ -200,16 +213,19 @@ class Translator(nn.Module):
 
         `keep`: False tokens of the source (padding) are attended by nobody. The logits are left out unless `read`.
         """
-        tokens = tokens or {"source": numbered(source.shape[-1], stream="source"),
-                            "target": numbered(target.shape[-1], stream="target")}  # fmt: skip
+        tokens = tokens or {
+            "source": numbered(source.shape[-1], stream="source"),
+            "target": numbered(target.shape[-1], stream="target"),
+        }
         content = {"source": self.pieces.content(source), "target": self.pieces.content(target)}
         position = {name: self.pieces.position(x.shape[-2]).expand_as(x) for name, x in content.items()}
         mask = None if keep is None else Mask(key_keep=keep)
         residuals = {name: [content[name] + position[name]] for name in content}
         calls: list[AttentionCall] = []
         for index, layer in enumerate(self.encoder):
-            x, new = layer(residuals["source"][-1], queries=tokens["source"], mask=mask,
-                           name=f"encoder {index + 1}", layer=index)  # fmt: skip
+            x, new = layer(
+                residuals["source"][-1], queries=tokens["source"], mask=mask, name=f"encoder {index + 1}", layer=index
+            )
             residuals["source"].append(x)
             calls.extend(new)
         memory = self.encoder_norm(residuals["source"][-1])
@@ -220,18 +236,36 @@ class Translator(nn.Module):
         last = residuals["target"][-1]
         readout = last.new_zeros(last.shape[:-1])
         readout[..., -1] = 1
-        return Trace(sample=None, content=content, position=position, calls=tuple(calls),
-                     residuals={name: tuple(found) for name, found in residuals.items()},
-                     readout={"target": readout}, logits={WORD: self.read(last)} if read else {})  # fmt: skip
+        return Trace(
+            sample=None,
+            content=content,
+            position=position,
+            calls=tuple(calls),
+            residuals={name: tuple(found) for name, found in residuals.items()},
+            readout={"target": readout},
+            logits={WORD: self.read(last)} if read else {},
+        )
 
     def layer(
-        self, index: int, residual: Float[Tensor, "*batch target feature"], *, tokens: Mapping[str, Tokens],
-        memory: Float[Tensor, "*batch source feature"], mask: Mask | None = None,
-    ) -> tuple[Float[Tensor, "*batch target feature"], tuple[AttentionCall, ...]]:  # fmt: skip
+        self,
+        index: int,
+        residual: Float[Tensor, "*batch target feature"],
+        *,
+        tokens: Mapping[str, Tokens],
+        memory: Float[Tensor, "*batch source feature"],
+        mask: Mask | None = None,
+    ) -> tuple[Float[Tensor, "*batch target feature"], tuple[AttentionCall, ...]]:
         """One layer of the decoder; `memory` is what `encode` gives, `mask` which tokens of the source are kept."""
-        return self.decoder[index](residual, queries=tokens["target"], mask=Mask(causal=True), context=memory,
-                                   keys=tokens["source"], context_mask=mask, name=f"decoder {index + 1}",
-                                   layer=index)  # fmt: skip
+        return self.decoder[index](
+            residual,
+            queries=tokens["target"],
+            mask=Mask(causal=True),
+            context=memory,
+            keys=tokens["source"],
+            context_mask=mask,
+            name=f"decoder {index + 1}",
+            layer=index,
+        )
 
     def read(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
         """Scores of the piece that comes next, from a residual of the decoder."""
@@ -255,9 +289,8 @@ class Translator(nn.Module):
         return self.encoder_norm(x)
 
     def decode(
-        self, memory: Float[Tensor, "*batch source feature"], ids: Int[Tensor, "*batch token"],
-        past: Sequence[Any] = (),
-    ) -> tuple[Float[Tensor, "*batch piece"], list[Any]]:  # fmt: skip
+        self, memory: Float[Tensor, "*batch source feature"], ids: Int[Tensor, "*batch token"], past: Sequence[Any] = ()
+    ) -> tuple[Float[Tensor, "*batch piece"], list[Any]]:
         """Scores of the piece after new target tokens, and a new past: what each layer keeps, how many were read."""
         blocks = self.decoder
         found, read = taken_up(past, len(blocks), ids)
@@ -266,8 +299,9 @@ class Translator(nn.Module):
         source = numbered(memory.shape[-2], stream="source")
         x = self.pieces.content(ids) + self.pieces.position(ids.shape[-1], begin=begin)
         for index, block in enumerate(blocks):
-            x, found[index] = block.decode(x, found[index], queries=queries, keys=keys, context=memory,
-                                          context_tokens=source)  # fmt: skip
+            x, found[index] = block.decode(
+                x, found[index], queries=queries, keys=keys, context=memory, context_tokens=source
+            )
         return self.read(x[..., -1, :]), [*found, (read,)]
 
 

@@ -19,8 +19,25 @@ from attnviz.types import Sample, Tokens, Trace
 from attnviz.typography import one_line
 
 POSITIVE = ("negative", "positive")
-TAGS = ("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ",
-        "SYM", "VERB", "X")  # fmt: skip
+TAGS = (
+    "ADJ",
+    "ADP",
+    "ADV",
+    "AUX",
+    "CCONJ",
+    "DET",
+    "INTJ",
+    "NOUN",
+    "NUM",
+    "PART",
+    "PRON",
+    "PROPN",
+    "PUNCT",
+    "SCONJ",
+    "SYM",
+    "VERB",
+    "X",
+)
 LABELS: dict[str, Sequence[str]] = {"sentiment": POSITIVE, "tag": TAGS}  # of every output but "word"
 LONGEST_TEXT = 20_000  # characters that are looked at
 
@@ -103,8 +120,14 @@ class TextModel(PieceModel[Reader]):
     ) -> Trace:
         """One forward pass. Gradients flow only from `embeddings` that ask for them."""
         ids = input_of(sample).to(self.device)
-        trace = self.network(ids, tokens=sample.tokens["main"], embeddings=embeddings, keep=keep, positions=positions,
-                             heads_off=heads_off)  # fmt: skip
+        trace = self.network(
+            ids,
+            tokens=sample.tokens["main"],
+            embeddings=embeddings,
+            keep=keep,
+            positions=positions,
+            heads_off=heads_off,
+        )
         return replace(trace, sample=sample)
 
     def read(self, residual: Float[Tensor, "*batch token feature"], head: str = WORD) -> Tensor:

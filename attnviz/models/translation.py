@@ -127,12 +127,23 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
         return replace(trace, sample=replace(sample, digest=digest, inputs=inputs, tokens=tokens))
 
     def __call__(
-        self, sample: Sample, *, embeddings: Tensor | None = None, keep: Tensor | None = None, positions: str = "own",
+        self,
+        sample: Sample,
+        *,
+        embeddings: Tensor | None = None,
+        keep: Tensor | None = None,
+        positions: str = "own",
         heads_off: Sequence[tuple[int, int]] = (),
-    ) -> Trace:  # fmt: skip
+    ) -> Trace:
         """The trace of the greedy translation. The options of other models are refused in words: UnsupportedMask."""
-        refuse(self.title, "translates a whole sentence as it stands", embeddings=embeddings, keep=keep,
-               positions=positions, heads_off=heads_off)  # fmt: skip
+        refuse(
+            self.title,
+            "translates a whole sentence as it stands",
+            embeddings=embeddings,
+            keep=keep,
+            positions=positions,
+            heads_off=heads_off,
+        )
         return self.trace(sample, tuple(self.greedy(sample)))
 
     def read(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:

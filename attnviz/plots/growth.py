@@ -70,6 +70,11 @@ def guide(
     line = {"color": muted, "width": 1, "dash": "dot"}
     figure.add_scatter(x=places, y=heights, mode="lines", line=line, hoverinfo="skip", showlegend=False)
     figure.add_annotation(
-        x=math.log10(places[-1]), y=math.log10(heights[-1]), text=name, showarrow=False, xanchor="right",
-        yanchor="bottom", font_color=muted,
-    )  # fmt: skip
+        x=math.log10(places[-1]),
+        y=math.log10(heights[-1]),
+        text=name,
+        showarrow=False,
+        xanchor="right",
+        yanchor="bottom",
+        font_color=muted,
+    )

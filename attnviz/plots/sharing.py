@@ -31,11 +31,19 @@ def sharing(reads: Sequence[int], *, dark: bool = False, height: int = 190) -> g
             textfont={"color": "#ffffff"},
             marker={"size": 28, "symbol": symbol, "color": colours},
             customdata=[f"query head {i + 1} reads keys and values {reads[i] + 1}" for i in range(count)]
-            if y else [f"keys and values {k + 1}, read by {list(reads).count(k)}" for k in range(shared)],
+            if y
+            else [f"keys and values {k + 1}, read by {list(reads).count(k)}" for k in range(shared)],
             hovertemplate="%{customdata}<extra></extra>",
-        )  # fmt: skip
+        )
     frame.finish(figure, dark=dark, height=height)
     figure.update_xaxes(visible=False, range=[-0.7, count - 0.3])
-    figure.update_yaxes(tickmode="array", tickvals=[1, 0], ticktext=["queries", "keys, values"], range=[-0.5, 1.5],
-                        showgrid=False, zeroline=False, automargin=True)  # fmt: skip
+    figure.update_yaxes(
+        tickmode="array",
+        tickvals=[1, 0],
+        ticktext=["queries", "keys, values"],
+        range=[-0.5, 1.5],
+        showgrid=False,
+        zeroline=False,
+        automargin=True,
+    )
     return figure

@@ -80,14 +80,22 @@ def asked() -> argparse.Namespace:
     add = parser.add_argument
     add("name", choices=list(commands()))
     add("--device", default="auto", help="cuda, mps or cpu (default: the first of them that is there)")
-    add("--out", type=Path, help="folder to write to (default: assets/models, and in it the name of the model or of "
-        "the bench; of the treebank assets/samples; of digits and sweep assets/models itself)")  # fmt: skip
+    add(
+        "--out",
+        type=Path,
+        help="folder to write to (default: assets/models, and in it the name of the model or of "
+        "the bench; of the treebank assets/samples; of digits and sweep assets/models itself)",
+    )
     add("--steps", type=int, help="override the recipe's number of steps")
     add("--seed", type=int, help="override the recipe's random seed")
     add("--fresh", action="store_true", default=None, help="start again instead of going on where it was cut off")
     add("--until", type=int, help="stop after this step of the schedule, and ship what there is")
-    add("--only", nargs="+", choices=list(VARIANTS),
-        help="variants of a bench to train; text-bench leaves out what it cannot read")  # fmt: skip
+    add(
+        "--only",
+        nargs="+",
+        choices=list(VARIANTS),
+        help="variants of a bench to train; text-bench leaves out what it cannot read",
+    )
     add("--seeds", type=int, help="networks of each kind (default: 1 in a bench, 5 of the digits, 3 in the sweep)")
     add("--size", choices=list(bench.SIZES), help="which network and recipe (default: cpu)")
     options = parser.parse_args()
@@ -103,8 +111,10 @@ def heeded() -> list[str]:
     alike: dict[tuple[str, ...], list[str]] = {}
     for name, takes in commands().items():
         alike.setdefault(takes, []).append(name)
-    return [f"{', '.join(names)}: {', '.join(f'--{one}' for one in takes) or 'none but --device and --out'}"
-            for takes, names in alike.items()]  # fmt: skip
+    return [
+        f"{', '.join(names)}: {', '.join(f'--{one}' for one in takes) or 'none but --device and --out'}"
+        for takes, names in alike.items()
+    ]
 
 
 def main() -> int:
@@ -130,15 +140,18 @@ def train_bench(options: argparse.Namespace) -> int:
     base = replace(base, steps=options.steps or base.steps)
     todo = bench.entries(options.only or list(VARIANTS), range(options.seeds or 1), base)
     folder = options.out or BENCH
-    rows = bench.run_bench(todo, pick_device(options.device), bench.show, base=base, folder=folder,
-                           checkpoints=RUNS / "bench")  # fmt: skip
+    rows = bench.run_bench(
+        todo, pick_device(options.device), bench.show, base=base, folder=folder, checkpoints=RUNS / "bench"
+    )
     sys.stdout.write(
         "| network | parameters | top-1 % | 95 % interval | top-5 % | minutes |\n|---|---|---|---|---|---|\n"
     )
     for row in rows:
         low, high = row["interval"]
-        sys.stdout.write(f"| {row['name']} | {row['parameters']:,} | {row['top1']} | {low} to {high} | {row['top5']} "
-                         f"| {row['minutes']} |\n")  # fmt: skip
+        sys.stdout.write(
+            f"| {row['name']} | {row['parameters']:,} | {row['top1']} | {low} to {high} | {row['top5']} "
+            f"| {row['minutes']} |\n"
+        )
     return 0
 
 
@@ -147,8 +160,14 @@ def train_text_bench(options: argparse.Namespace) -> int:
     recipe = replace(text_bench.RECIPE, steps=options.steps or text_bench.RECIPE.steps)
     names = [name for name in options.only or text_bench.READ if name in text_bench.READ]
     todo = [(name, seed) for seed in range(options.seeds or 1) for name in names]
-    rows = text_bench.run_text_bench(todo, pick_device(options.device), show_text, recipe=recipe,
-                                     folder=options.out or TEXT_BENCH, checkpoints=RUNS / "text-bench")  # fmt: skip
+    rows = text_bench.run_text_bench(
+        todo,
+        pick_device(options.device),
+        show_text,
+        recipe=recipe,
+        folder=options.out or TEXT_BENCH,
+        checkpoints=RUNS / "text-bench",
+    )
     sys.stdout.write(text_bench.table(rows))
     return 0
 
@@ -192,8 +211,9 @@ def train_resumed(options: argparse.Namespace) -> int:
             kept.unlink(missing_ok=True)
     changes = {name: value for name in ("steps", "seed", "until") if (value := getattr(options, name)) is not None}
     name, size = options.name.removesuffix("-more"), "more" if options.name in MORE else options.size
-    card = RESUMED[name](options.out or ASSETS / name, pick_device(options.device), skipgram.show,
-                         checkpoint, size, **changes)  # fmt: skip
+    card = RESUMED[name](
+        options.out or ASSETS / name, pick_device(options.device), skipgram.show, checkpoint, size, **changes
+    )
     sys.stdout.write(card)
     return 0
 
@@ -210,8 +230,15 @@ def train_one(options: argparse.Namespace) -> int:
     device = pick_device(options.device)
     pictures = DATA[recipe.data]("train")
     shipped = load_image(recipe.before) if recipe.before else None
-    network, seconds = train(recipe, device=device, checkpoint=checkpoint, report=show, every=25, pictures=pictures,
-                             before=shipped and shipped.network.state_dict())  # fmt: skip
+    network, seconds = train(
+        recipe,
+        device=device,
+        checkpoint=checkpoint,
+        report=show,
+        every=25,
+        pictures=pictures,
+        before=shipped and shipped.network.state_dict(),
+    )
     held = DATA[recipe.data]("val")
     model = opened_model(recipe, network, held)
     facts = evaluate(model, held) | circumstances(recipe, device, seconds) | {"recipe": options.name}

@@ -21,14 +21,29 @@ from attnviz.views import records
 from attnviz.views.records import Box, TokensLike
 
 HERE = Path(__file__).parent
-LIBRARY = ("common.js", "record.js", "scale.js", "rows.js", "words.js", "frame.js", "painting.js", "export.js",
-           "grid.js", "picture.js", "colours.js", "tiles.js", "matrix.js", "strongest.js", "lines.js", "text.js",
-           "arcs.js", "library.js")  # fmt: skip
+LIBRARY = (
+    "common.js",
+    "record.js",
+    "scale.js",
+    "rows.js",
+    "words.js",
+    "frame.js",
+    "painting.js",
+    "export.js",
+    "grid.js",
+    "picture.js",
+    "colours.js",
+    "tiles.js",
+    "matrix.js",
+    "strongest.js",
+    "lines.js",
+    "text.js",
+    "arcs.js",
+    "library.js",
+)
 
 _library = component(
-    "attnviz_library",
-    html="<i hidden></i>",
-    js="\n".join((HERE / name).read_text() for name in LIBRARY),
+    "attnviz_library", html="<i hidden></i>", js="\n".join((HERE / name).read_text() for name in LIBRARY)
 )
 _bus = component("attnviz_bus", html="<i hidden></i>", js=(HERE / "bus.js").read_text())
 
@@ -76,8 +91,18 @@ def send_maps(
     maps or for each, True = the query may not look there (what a `Mask` keeps, turned round); such cells are drawn as
     masked, not as zero. Raises ValueError where a message would be over 2 MB, or where masked cells hold weights.
     """
-    blob = records.pack_maps(slot, maps, titles=titles, keys=keys, queries=queries, signed=signed, kind=kind, unit=unit,
-                             axes=axes, masked=masked)  # fmt: skip
+    blob = records.pack_maps(
+        slot,
+        maps,
+        titles=titles,
+        keys=keys,
+        queries=queries,
+        signed=signed,
+        kind=kind,
+        unit=unit,
+        axes=axes,
+        masked=masked,
+    )
     text = 0 if keys.grid else sum(len(label) + 2 for label in keys.labels)  # letters and gaps
     _send(slot, blob, maps=len(titles), rows=len((queries or keys).labels), columns=len(keys.labels), text=text)
 

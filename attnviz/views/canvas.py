@@ -55,9 +55,29 @@ def picture_view(
     `follows`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
     fit = _plane(picture, network)
-    _mount(key, "picture", height or 480, fit, on_pick, tokens, picture=picture, maps=maps, index=index, scale=scale,
-           colours=colours, drop_prefix=drop_prefix, network=network, overlay=overlay, outline=outline,
-           several=several, shared=shared, stretched=stretched, best=best, label=label, **_led(follows))  # fmt: skip
+    _mount(
+        key,
+        "picture",
+        height or 480,
+        fit,
+        on_pick,
+        tokens,
+        picture=picture,
+        maps=maps,
+        index=index,
+        scale=scale,
+        colours=colours,
+        drop_prefix=drop_prefix,
+        network=network,
+        overlay=overlay,
+        outline=outline,
+        several=several,
+        shared=shared,
+        stretched=stretched,
+        best=best,
+        label=label,
+        **_led(follows),
+    )
 
 
 def tiles_view(
@@ -93,11 +113,30 @@ def tiles_view(
     left = 0 if order is not None else 10 + 6 * max(map(len, rows), default=0)
     fit = {"shape": "tiles", "across": across, "down": down, "left": left, "title": title}
     height = down * (tile + 6 + title) + (2 if title else 20)
-    _mount(key, "tiles", height, fit, on_pick, tokens, picture=picture, maps=list(maps), rows=list(rows),
-           columns=None if columns is None else list(columns), scale=scale, colours=colours, drop_prefix=drop_prefix,
-           selected=None if selected is None else list(selected), buttons=buttons and list(buttons),
-           mode=mode, tiles=tiles, tile=tile, order=None if order is None else [list(cell) for cell in order],
-           shared=shared, stretched=stretched, label=label)  # fmt: skip
+    _mount(
+        key,
+        "tiles",
+        height,
+        fit,
+        on_pick,
+        tokens,
+        picture=picture,
+        maps=list(maps),
+        rows=list(rows),
+        columns=None if columns is None else list(columns),
+        scale=scale,
+        colours=colours,
+        drop_prefix=drop_prefix,
+        selected=None if selected is None else list(selected),
+        buttons=buttons and list(buttons),
+        mode=mode,
+        tiles=tiles,
+        tile=tile,
+        order=None if order is None else [list(cell) for cell in order],
+        shared=shared,
+        stretched=stretched,
+        label=label,
+    )
 
 
 def matrix_view(
@@ -123,9 +162,23 @@ def matrix_view(
     """
     rows = known(maps).get("rows", 0) if known(maps).get("text") else 0
     tall = min(640, 120 + 11 * rows) if rows <= 64 else 560  # words need more room than patches
-    _mount(key, "matrix", height or max(440, tall), {"shape": "matrix"}, on_pick, tokens, maps=maps, index=index,
-           scale=scale, colours=colours, drop_prefix=drop_prefix, transposed=transposed, several=several,
-           label=label, **_led(follows))  # fmt: skip
+    _mount(
+        key,
+        "matrix",
+        height or max(440, tall),
+        {"shape": "matrix"},
+        on_pick,
+        tokens,
+        maps=maps,
+        index=index,
+        scale=scale,
+        colours=colours,
+        drop_prefix=drop_prefix,
+        transposed=transposed,
+        several=several,
+        label=label,
+        **_led(follows),
+    )
 
 
 def text_view(
@@ -156,9 +209,26 @@ def text_view(
     they give it.
     """
     fit = {"shape": "text", "letters": known(maps).get("text", 0)}
-    _mount(key, "text", height or 560, fit, on_pick, tokens, maps=maps, index=index, scale=scale, colours=colours,
-           drop_prefix=drop_special, several=several, shared=shared, stretched=stretched, best=best, back=back,
-           label=label, **_led(follows))  # fmt: skip
+    _mount(
+        key,
+        "text",
+        height or 560,
+        fit,
+        on_pick,
+        tokens,
+        maps=maps,
+        index=index,
+        scale=scale,
+        colours=colours,
+        drop_prefix=drop_special,
+        several=several,
+        shared=shared,
+        stretched=stretched,
+        best=best,
+        back=back,
+        label=label,
+        **_led(follows),
+    )
 
 
 def lines_view(
@@ -188,9 +258,25 @@ def lines_view(
     shape, opened = known(maps), () if index is None else (index,)
     most_heads = max(shape.get("maps", 0), 1 + max((*heads, *opened), default=0))
     full = 30 + 24 * max(shape.get("rows", 0), shape.get("columns", 0))  # 24 is LINE in lines.js
-    _mount(key, "lines", max(min(full, height or 560), 120), None, on_pick, tokens, maps=maps, heads=list(heads),
-           index=index, least=least, most=most, mass=mass, drop_prefix=drop_special, several=several, label=label,
-           paint=[theme.head_colour(head) for head in range(most_heads)], **_led(follows))  # fmt: skip
+    _mount(
+        key,
+        "lines",
+        max(min(full, height or 560), 120),
+        None,
+        on_pick,
+        tokens,
+        maps=maps,
+        heads=list(heads),
+        index=index,
+        least=least,
+        most=most,
+        mass=mass,
+        drop_prefix=drop_special,
+        several=several,
+        label=label,
+        paint=[theme.head_colour(head) for head in range(most_heads)],
+        **_led(follows),
+    )
 
 
 def arcs_view(
@@ -216,8 +302,21 @@ def arcs_view(
     pairs, count = [[int(query), int(to)] for query, to in gold], known(maps).get("columns")
     if count is not None and any(not 0 <= token < count for pair in pairs for token in pair):
         raise ValueError(f"gold is {pairs} but {maps!r} has {count} tokens")
-    _mount(key, "arcs", height or (280 if gold else 200), None, on_pick, tokens, maps=maps, index=index, least=least,
-           gold=pairs, drop_prefix=drop_special, label=label, **_led(follows))  # fmt: skip
+    _mount(
+        key,
+        "arcs",
+        height or (280 if gold else 200),
+        None,
+        on_pick,
+        tokens,
+        maps=maps,
+        index=index,
+        least=least,
+        gold=pairs,
+        drop_prefix=drop_special,
+        label=label,
+        **_led(follows),
+    )
 
 
 def colour_view(
@@ -233,8 +332,9 @@ def colour_view(
 ) -> None:
     """One colour per token, on the patch grid or over the picture."""
     fit = _plane(picture or colours)
-    _mount(key, "colours", height or 360, fit, on_pick, tokens, source=colours, index=index, picture=picture,
-           label=label)  # fmt: skip
+    _mount(
+        key, "colours", height or 360, fit, on_pick, tokens, source=colours, index=index, picture=picture, label=label
+    )
 
 
 def _plane(slot: str, square: bool = False) -> dict[str, Any] | None:

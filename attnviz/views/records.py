@@ -139,9 +139,17 @@ def pack_maps(
     sums = [np.where(part, maps, 0).sum(-1) for part in counted]
     best = [np.where(part, maps, -np.inf).argmax(-1).astype("uint16") for part in counted]
     head = {
-        "slot": slot, "type": "maps", "shape": list(maps.shape), "titles": list(titles), "signed": signed,
-        "kind": kind, "unit": unit, "keys": describe(keys), "queries": describe(queries), "masked": hidden is not None,
-    }  # fmt: skip
+        "slot": slot,
+        "type": "maps",
+        "shape": list(maps.shape),
+        "titles": list(titles),
+        "signed": signed,
+        "kind": kind,
+        "unit": unit,
+        "keys": describe(keys),
+        "queries": describe(queries),
+        "masked": hidden is not None,
+    }
     if axes is not None:
         head["axes"] = list(axes)
     return pack(head, *peaks, *sums, *best, cells)
@@ -218,10 +226,14 @@ def pack_picture(slot: str, picture: Image.Image, network: Image.Image, crop: Bo
     own, seen = _encoded(large, form), _encoded(network.convert("RGB"), "PNG")
     left, top, right, bottom = crop
     head = {
-        "slot": slot, "type": "picture", "size": list(large.size), "keys": describe(tokens),
+        "slot": slot,
+        "type": "picture",
+        "size": list(large.size),
+        "keys": describe(tokens),
         "crop": [left / width, top / height, right / width, bottom / height],
-        "parts": [len(own), len(seen)], "types": [f"image/{form.lower()}", "image/png"],
-    }  # fmt: skip
+        "parts": [len(own), len(seen)],
+        "types": [f"image/{form.lower()}", "image/png"],
+    }
     return pack(head, own, seen, level=0)  # they are compressed already
 
 
@@ -236,8 +248,14 @@ def describe(tokens: TokensLike) -> dict[str, Any]:
     labels = tokens.labels[: tokens.prefix] if tokens.grid else tokens.labels
     grid = list(tokens.grid) if tokens.grid else None
     words = {} if tokens.words is None else {"words": list(tokens.words)}
-    return {"count": len(tokens.labels), "labels": list(labels), "grid": grid, "prefix": tokens.prefix,
-            "stream": tokens.stream, **words}  # fmt: skip
+    return {
+        "count": len(tokens.labels),
+        "labels": list(labels),
+        "grid": grid,
+        "prefix": tokens.prefix,
+        "stream": tokens.stream,
+        **words,
+    }
 
 
 def pack(head: dict[str, Any], *parts: np.ndarray | bytes, level: int = 6) -> bytes:

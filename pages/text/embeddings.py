@@ -33,8 +33,11 @@ def story(token: int) -> text.Word:
     with near:
         st.markdown(f"**Nearest to {plain(word.label)}** in the table")
         found = text.neighbours(about, word.id)
-        ui.plot(text.neighbour_figure(found), "near",
-                alt="Cosines of the nearest rows: " + ", ".join(f"{a} {b:.2f}" for a, b in found))  # fmt: skip
+        ui.plot(
+            text.neighbour_figure(found),
+            "near",
+            alt="Cosines of the nearest rows: " + ", ".join(f"{a} {b:.2f}" for a, b in found),
+        )
         section("text/embeddings", "Neighbours in the table", title=False)
     return word
 
@@ -42,12 +45,19 @@ def story(token: int) -> text.Word:
 def alike(token: int, stage: int, name: str) -> None:
     """Which words have vectors like the chosen one's, at any stage."""
     cosines = text.measures.cosine(text.vectors_at(about, stage))
-    views.send_maps("cosines", cosines[None], titles=[f"{name}, cosine"], keys=tokens, signed=True, kind="cosine",
-                    unit="number")  # fmt: skip
+    views.send_maps(
+        "cosines", cosines[None], titles=[f"{name}, cosine"], keys=tokens, signed=True, kind="cosine", unit="number"
+    )
     left, right = st.columns(2, gap="large")
     with left:
-        views.text_view("embeddings:alike", maps="cosines", tokens=(token,), scale="linear", on_pick=picked,
-                        label="Cosine to the chosen word")  # fmt: skip
+        views.text_view(
+            "embeddings:alike",
+            maps="cosines",
+            tokens=(token,),
+            scale="linear",
+            on_pick=picked,
+            label="Cosine to the chosen word",
+        )
         section("text/embeddings", "Which words are alike", title=False)
     with right:
         figure, share = text.plane_figure(about, stage, token)
@@ -61,13 +71,23 @@ def contexts(token: int) -> None:
     found = text.twin(about, token, other or "")
     if found is None:
         label = plain(tokens.labels[token])
-        st.info(f"“{label}” stands neither a second time in your text nor in the other sentence. Type one with it.",
-                icon=":material/info:")  # fmt: skip
+        st.info(
+            f"“{label}” stands neither a second time in your text nor in the other sentence. Type one with it.",
+            icon=":material/info:",
+        )
         return
     where, curve = found
     st.markdown(f"{where}: cosine **{curve[0]:.2f}** in the table, **{curve[-1]:.2f}** after the last layer.")
-    figure = plots.bars(curve, labels=text.stages(about), form=".2f", shown=True, most_ticks=20,
-                        y_title="Cosine", dark=ui.dark(), height=300)  # fmt: skip
+    figure = plots.bars(
+        curve,
+        labels=text.stages(about),
+        form=".2f",
+        shown=True,
+        most_ticks=20,
+        y_title="Cosine",
+        dark=ui.dark(),
+        height=300,
+    )
     ui.plot(figure, "contexts", alt=f"Cosine of {where}, by stage")
 
 

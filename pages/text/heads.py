@@ -37,8 +37,17 @@ def page() -> None:
     large, grid = st.columns(2, gap="medium")
     with large:
         st.markdown(f"**{opened}:** {overview.said(look.tokens, chosen, shares=text.shares(about))}")
-        views.text_view("large", maps=slot, index=head, several=several, best=overview.best_key(row), on_pick=look.pick,
-                        follows="all", label=f"Your text with the attention of {opened.lower()}", **drawn)  # fmt: skip
+        views.text_view(
+            "large",
+            maps=slot,
+            index=head,
+            several=several,
+            best=overview.best_key(row),
+            on_pick=look.pick,
+            follows="all",
+            label=f"Your text with the attention of {opened.lower()}",
+            **drawn,
+        )
         one = calls[layer].token_map([head]).float().numpy()
         if said := look.left_out(one, shares=text.shares(about)):
             st.caption(said)
@@ -49,12 +58,22 @@ def page() -> None:
             mode = ui.one_of("All heads", ["One word", "Matrices"], default="Matrices", key="grid")
             measure = overview.order_choice(table)
         across = max(call.heads for call in calls)
-        views.tiles_view("all", maps=text.slots(about), order=overview.order(table, measure),
-                         rows=ui.call_names(about.trace), selected=(layer, head), buttons=("layer", "head"),
-                         columns=[ui.head_name(i) for i in range(across)], tile=min(96, 580 // across),
-                         mode="rows" if mode == "One word" and exact else "matrix", on_pick=open_head,
-                         tiles=None if exact else "read:tiles", drop_prefix=False,
-                         label="Every head of every layer; click one to open it", **drawn)  # fmt: skip
+        views.tiles_view(
+            "all",
+            maps=text.slots(about),
+            order=overview.order(table, measure),
+            rows=ui.call_names(about.trace),
+            selected=(layer, head),
+            buttons=("layer", "head"),
+            columns=[ui.head_name(i) for i in range(across)],
+            tile=min(96, 580 // across),
+            mode="rows" if mode == "One word" and exact else "matrix",
+            on_pick=open_head,
+            tiles=None if exact else "read:tiles",
+            drop_prefix=False,
+            label="Every head of every layer; click one to open it",
+            **drawn,
+        )
     overview.find_buttons(about, table)
 
     ways = text.VIEWS if text.shares(about) else ("Matrix",)
@@ -62,17 +81,45 @@ def page() -> None:
     show = ui.one_of("Show", ways, default=ways[0], key="view")
     if show == "Lines":
         others, least, most, mass = text.lines_choice(calls[layer].heads, head)
-        views.lines_view("lines", maps=slot, index=head, heads=others, tokens=chosen, least=least, most=most,
-                         mass=mass, several=several, on_pick=look.pick, follows="all",
-                         label=f"Lines of {opened.lower()}")  # fmt: skip
+        views.lines_view(
+            "lines",
+            maps=slot,
+            index=head,
+            heads=others,
+            tokens=chosen,
+            least=least,
+            most=most,
+            mass=mass,
+            several=several,
+            on_pick=look.pick,
+            follows="all",
+            label=f"Lines of {opened.lower()}",
+        )
     elif show == "Matrix":
-        views.matrix_view("matrix", maps=slot, index=head, several=several, on_pick=look.pick, height=620,
-                          follows="all", label=f"All weights of {opened.lower()}", **drawn)  # fmt: skip
+        views.matrix_view(
+            "matrix",
+            maps=slot,
+            index=head,
+            several=several,
+            on_pick=look.pick,
+            height=620,
+            follows="all",
+            label=f"All weights of {opened.lower()}",
+            **drawn,
+        )
     else:
         arcs = text.gold(about, look)
         alone = chosen if st.session_state.get("token") else ()  # the whole tree until a word is picked
-        views.arcs_view("arcs", maps=slot, index=head, tokens=alone, gold=arcs, on_pick=look.pick, follows="all",
-                        label=f"Arcs of {opened.lower()}")  # fmt: skip
+        views.arcs_view(
+            "arcs",
+            maps=slot,
+            index=head,
+            tokens=alone,
+            gold=arcs,
+            on_pick=look.pick,
+            follows="all",
+            label=f"Arcs of {opened.lower()}",
+        )
         section("text/heads", "Arcs" if arcs else "Arcs without a treebank", title=False)
         if arcs and "syntax" in about.model.facts:
             section("text/heads", "Arcs, where one head was trained", title=False)
@@ -81,8 +128,11 @@ def page() -> None:
     even = {"even attention": text.even(calls[0])}
     charts.measure_charts(about, table, {"reach": {}, "spread": even, "first": {}}, layer, head, "on this text")
     charts.head_table(about, table, measure)
-    ui.downloads(lambda: {"weights": calls[layer].token_map().numpy(), **table},
-                 lambda: overview.row_table(row, look.tokens.labels), "heads-text")  # fmt: skip
+    ui.downloads(
+        lambda: {"weights": calls[layer].token_map().numpy(), **table},
+        lambda: overview.row_table(row, look.tokens.labels),
+        "heads-text",
+    )
 
 
 page()

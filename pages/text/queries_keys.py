@@ -33,12 +33,24 @@ def page() -> None:
     asks, answers = st.columns(2, gap="medium")
     with asks:
         st.markdown(over_query)
-        views.text_view("query", maps=f"pairs:{stage}", tokens=(query,), on_pick=pairs.keep("token"),
-                        label="Click the word that asks", **drawn)  # fmt: skip
+        views.text_view(
+            "query",
+            maps=f"pairs:{stage}",
+            tokens=(query,),
+            on_pick=pairs.keep("token"),
+            label="Click the word that asks",
+            **drawn,
+        )
     with answers:
         st.markdown(over_key)
-        views.text_view("answer", maps=received, tokens=(key,), on_pick=pairs.keep("key"),
-                        label="Click the word that is looked at", **drawn)  # fmt: skip
+        views.text_view(
+            "answer",
+            maps=received,
+            tokens=(key,),
+            on_pick=pairs.keep("key"),
+            label="Click the word that is looked at",
+            **drawn,
+        )
 
     section("text/queries_keys", "One pair, number by number")
     bars, steps = st.columns([1.3, 1], gap="medium")

@@ -28,8 +28,15 @@ def page() -> None:
     target = choice.name(tokens) if group is None else look.tokens.labels[group]
     name, last = plain(target), choice.depth
     rollout_text.send(choice, result, look)
-    drawn = {"maps": steps.SLOT, "tokens": chosen, "scale": look.scale, "colours": look.colours, "shared": common,
-             "stretched": not common, "on_pick": lambda picked: rollout_text.pick(about, look, picked)}  # fmt: skip
+    drawn = {
+        "maps": steps.SLOT,
+        "tokens": chosen,
+        "scale": look.scale,
+        "colours": look.colours,
+        "shared": common,
+        "stretched": not common,
+        "on_pick": lambda picked: rollout_text.pick(about, look, picked),
+    }
 
     large, beside = st.columns([1.5, 1], gap="medium")
     with large:
@@ -45,8 +52,13 @@ def page() -> None:
     section("text/rollout", "Layer by layer")
     for first in range(last):
         at, text = st.columns([1, 6], vertical_alignment="center")
-        at.button(f"From layer {first + 1}", key=f"from:{first}", on_click=ui.go, kwargs={"from": first + 1},
-                  type="primary" if first == choice.first else "secondary")  # fmt: skip
+        at.button(
+            f"From layer {first + 1}",
+            key=f"from:{first}",
+            on_click=ui.go,
+            kwargs={"from": first + 1},
+            type="primary" if first == choice.first else "secondary",
+        )
         with text:
             views.text_view(f"step:{first}", index=first, label=f"Rollout from layer {first + 1} on", **drawn)
     words, chart = st.columns([1, 1], gap="large")
@@ -55,8 +67,11 @@ def page() -> None:
     with chart:
         section("text/rollout", "How much does the residual path carry?")
         steps.residual_chart(about, choice)
-    ui.downloads(lambda: steps.arrays(about, choice, result, target),
-                 lambda: steps.rows(about, choice, result, target), "rollout-text")  # fmt: skip
+    ui.downloads(
+        lambda: steps.arrays(about, choice, result, target),
+        lambda: steps.rows(about, choice, result, target),
+        "rollout-text",
+    )
 
 
 page()

@@ -183,11 +183,14 @@ def test_folding_pays_up_to_two_places_a_token() -> None:
     assert folded(few, many, cpu) is folded(many, few, cpu) is None  # keys count as queries do
 
 
-@pytest.mark.parametrize(("queries", "keys"), [
-    ([0] * 20 + list(range(1, 21)), [0] * 20 + list(range(1, 21))),  # twenty groups of one filled up to twenty
-    ([0, 0, 1, 1], [0, 0, 2, 2]),  # queries of group 1 have no key
-    ([[0, 1], [1, 0]], [[0, 1], [1, 0]]),  # each head has its own groups
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("queries", "keys"),
+    [
+        ([0] * 20 + list(range(1, 21)), [0] * 20 + list(range(1, 21))),  # twenty groups of one filled up to twenty
+        ([0, 0, 1, 1], [0, 0, 2, 2]),  # queries of group 1 have no key
+        ([[0, 1], [1, 0]], [[0, 1], [1, 0]]),  # each head has its own groups
+    ],
+)
 def test_groups_that_are_not_folded(queries: list, keys: list) -> None:
     assert folded(torch.tensor(queries), torch.tensor(keys), torch.device("cpu")) is None
 

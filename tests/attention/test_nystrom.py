@@ -41,9 +41,13 @@ def random_call(heads: int, count: int, dim: int, rule: Rule) -> AttentionCall:
 def twin_of(network: NystromAttention) -> Reference:
     """The package's module with our parameters, without its convolution over the values."""
     twin = Reference(
-        WIDTH, dim_head=network.dim, heads=network.heads, num_landmarks=network.landmarks,
-        pinv_iterations=network.steps, residual=False,
-    ).double()  # fmt: skip
+        WIDTH,
+        dim_head=network.dim,
+        heads=network.heads,
+        num_landmarks=network.landmarks,
+        pinv_iterations=network.steps,
+        residual=False,
+    ).double()
     with torch.no_grad():
         twin.to_qkv.weight.copy_(torch.cat([p.weight for p in (network.query, network.key, network.value)]))
         twin.to_out[0].weight.copy_(network.out.weight)
@@ -154,8 +158,10 @@ def test_the_product_is_not_quite_stochastic_and_says_so() -> None:
         "landmarks to keys": ("landmarks", True),
     }
     assert [m.axes for m in found.values()] == [
-        ("head", "query", "landmark"), ("head", "landmark", "landmark"), ("head", "landmark", "key")
-    ]  # fmt: skip
+        ("head", "query", "landmark"),
+        ("head", "landmark", "landmark"),
+        ("head", "landmark", "key"),
+    ]
     first, middle, last = (m.array for m in found.values())
     torch.testing.assert_close(first @ middle @ last, call.token_map())
     assert call.weights(rows=[2]).shape == call.scores(rows=[2]).shape == (HEADS, 1, 16)

@@ -56,9 +56,10 @@ def random_call(relative: Relative, count: int = COUNT) -> AttentionCall:
     return with_scheme(relative, **{n: noise(HEADS, count, DIM, seed=s) for s, n in enumerate(names)})
 
 
-@pytest.mark.parametrize(("scheme", "silent"), [
-    (Alibi(HEADS, DIM, strength=0), None), (Shaw(HEADS, DIM, values=True), "zero"), (T5Buckets(HEADS, DIM), "zero"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("scheme", "silent"),
+    [(Alibi(HEADS, DIM, strength=0), None), (Shaw(HEADS, DIM, values=True), "zero"), (T5Buckets(HEADS, DIM), "zero")],
+)
 def test_a_scheme_at_zero_is_no_scheme(scheme: Relative, silent: str | None) -> None:
     for parameter in scheme.parameters():
         nn.init.zeros_(parameter)
@@ -108,12 +109,23 @@ def test_hugging_face_rotary_with_grouped_heads_and_norms() -> None:
 
     network = filled(Rotary(HEADS, DIM), GroupedQuery, groups=2, qk_norm=True, bias=False)
     config = Qwen3Config(
-        hidden_size=WIDTH, num_attention_heads=HEADS, num_key_value_heads=2, head_dim=DIM, attention_bias=False,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e4}, attn_implementation="eager",
-    )  # fmt: skip
+        hidden_size=WIDTH,
+        num_attention_heads=HEADS,
+        num_key_value_heads=2,
+        head_dim=DIM,
+        attention_bias=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+        attn_implementation="eager",
+    )
     twin = Qwen3Attention(config, 0).double().eval()
-    parts = {"q_proj": network.query, "k_proj": network.key, "v_proj": network.value, "o_proj": network.out,
-             "q_norm": network.norms[0], "k_norm": network.norms[1]}  # fmt: skip
+    parts = {
+        "q_proj": network.query,
+        "k_proj": network.key,
+        "v_proj": network.value,
+        "o_proj": network.out,
+        "q_norm": network.norms[0],
+        "k_norm": network.norms[1],
+    }
     for name, part in parts.items():
         getattr(twin, name).weight.data.copy_(part.weight)  # type: ignore[arg-type]
     x = noise(2, COUNT, WIDTH)
@@ -206,9 +218,13 @@ def test_shaw_of_hugging_face() -> None:
 
     network = filled(Shaw(HEADS, DIM, clip=4))
     config = Wav2Vec2BertConfig(
-        hidden_size=WIDTH, num_attention_heads=HEADS, position_embeddings_type="relative_key",
-        left_max_position_embeddings=4, right_max_position_embeddings=4, attn_implementation="eager",
-    )  # fmt: skip
+        hidden_size=WIDTH,
+        num_attention_heads=HEADS,
+        position_embeddings_type="relative_key",
+        left_max_position_embeddings=4,
+        right_max_position_embeddings=4,
+        attn_implementation="eager",
+    )
     twin = Wav2Vec2BertSelfAttention(config).double().eval()
     parts = {"linear_q": network.query, "linear_k": network.key, "linear_v": network.value, "linear_out": network.out}
     for name, part in parts.items():
@@ -220,9 +236,13 @@ def test_shaw_of_hugging_face() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "chosen"),
-    [(Rotary, {"base": 1e4}), (Alibi, {"strength": 1.0}), (Shaw, {"clip": 16, "values": False}),
-     (T5Buckets, {"buckets": 32, "longest": 128, "causal": False})],
-)  # fmt: skip
+    [
+        (Rotary, {"base": 1e4}),
+        (Alibi, {"strength": 1.0}),
+        (Shaw, {"clip": 16, "values": False}),
+        (T5Buckets, {"buckets": 32, "longest": 128, "causal": False}),
+    ],
+)
 def test_what_nobody_chose(kind: type[Relative], chosen: dict[str, float]) -> None:
     """The numbers of the papers."""
     parameters = signature(kind.__init__).parameters.values()

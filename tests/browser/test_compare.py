@@ -52,8 +52,13 @@ def point(canvas: Locator, x: float, y: float) -> dict[str, float]:
 
 def test_one_patch_moves_every_panel_and_a_click_is_kept(wide: Page, address: str, settle):
     frames: list[str] = []
-    wide.on("websocket", lambda socket: (socket.on("framesent", lambda _: frames.append("sent")),
-                                         socket.on("framereceived", lambda _: frames.append("received"))))  # fmt: skip
+    wide.on(
+        "websocket",
+        lambda socket: (
+            socket.on("framesent", lambda _: frames.append("sent")),
+            socket.on("framereceived", lambda _: frames.append("received")),
+        ),
+    )
     drawn(wide, f"{address}/compare?variants=mha,window2d,linear,linformer&sample=cat", settle)
     titles = ("Multi-head attention", "Window attention in tiles", "Linear attention", "Linformer")
     first, *others = (view(wide, f"{title}: your picture") for title in titles)
@@ -74,8 +79,10 @@ def test_one_patch_moves_every_panel_and_a_click_is_kept(wide: Page, address: st
 
 def test_panels_stand_side_by_side_and_do_not_overlap(wide: Page, address: str, settle):
     drawn(wide, f"{address}/compare?variants=mha,window2d,linear,linformer,xca,gqa&sample=cat", settle)
-    boxes = [view(wide, f"{title}: your picture").bounding_box() for title in
-             ("Multi-head attention", "Window attention in tiles", "Linear attention")]  # fmt: skip
+    boxes = [
+        view(wide, f"{title}: your picture").bounding_box()
+        for title in ("Multi-head attention", "Window attention in tiles", "Linear attention")
+    ]
     assert len({box["y"] for box in boxes if box}) == 1
     edges = [(box["x"], box["x"] + box["width"]) for box in boxes if box]
     assert all(left[1] <= right[0] for left, right in pairwise(edges))

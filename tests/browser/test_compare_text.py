@@ -56,8 +56,13 @@ def word(page: Page, variant: str, token: int) -> dict[str, float]:
 
 def test_one_word_moves_every_panel_and_a_click_is_kept(page: Page, address: str, settle):
     frames: list[str] = []
-    page.on("websocket", lambda socket: (socket.on("framesent", lambda _: frames.append("sent")),
-                                         socket.on("framereceived", lambda _: frames.append("received"))))  # fmt: skip
+    page.on(
+        "websocket",
+        lambda socket: (
+            socket.on("framesent", lambda _: frames.append("sent")),
+            socket.on("framereceived", lambda _: frames.append("received")),
+        ),
+    )
     first, *others = drawn(page, f"{address}/compare?{SHOWN}&text={quote('The dog saw a cat.')}&token=4", settle)
     for panel in (first, *others):
         expect(sentence(panel)).to_contain_text("“a” ")

@@ -33,8 +33,13 @@ def point(canvas: Locator, x: float, y: float) -> dict[str, float]:
 
 def test_hovering_a_patch_moves_every_view_and_sends_nothing(page: Page, server: str, settle):
     frames: list[str] = []
-    page.on("websocket", lambda socket: (socket.on("framesent", lambda _: frames.append("sent")),
-                                         socket.on("framereceived", lambda _: frames.append("received"))))  # fmt: skip
+    page.on(
+        "websocket",
+        lambda socket: (
+            socket.on("framesent", lambda _: frames.append("sent")),
+            socket.on("framereceived", lambda _: frames.append("received")),
+        ),
+    )
     drawn(page, f"{server}/heads?layer=3&head=2&sample=cat", settle)
     views = [
         view(page, "Your picture"),

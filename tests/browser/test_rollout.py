@@ -33,8 +33,13 @@ def point(canvas: Locator, x: float, y: float) -> dict[str, float]:
 
 def test_hovering_marks_the_same_patch_in_every_view_and_sends_nothing(page: Page, server: str, settle):
     frames: list[str] = []
-    page.on("websocket", lambda socket: (socket.on("framesent", lambda _: frames.append("sent")),
-                                         socket.on("framereceived", lambda _: frames.append("received"))))  # fmt: skip
+    page.on(
+        "websocket",
+        lambda socket: (
+            socket.on("framesent", lambda _: frames.append("sent")),
+            socket.on("framereceived", lambda _: frames.append("received")),
+        ),
+    )
     drawn(page, f"{server}/rollout?sample=cat", settle)
     large, raw = view(page, "Your picture with the rollout"), view(page, "Your picture with raw")
     frames.clear()

@@ -50,8 +50,10 @@ def test_heads_are_opened_and_every_view_drawn(model: str, theme: str, page: Pag
 def test_lines_follow_the_opened_head_before_python_answers(page: Page, server: str, settle):
     page.goto(f"{server}/heads?model=sentences&layer=2&head=3&beside=Head+1")
     settle(page)
-    drawn = ("(({views: {lines}, kinds, records}) => "
-             "[lines.maps, kinds.lines.heads(lines, records.get(lines.maps))].join())(__attnviz)")  # fmt: skip
+    drawn = (
+        "(({views: {lines}, kinds, records}) => "
+        "[lines.maps, kinds.lines.heads(lines, records.get(lines.maps))].join())(__attnviz)"
+    )
     until(page, drawn, "read:1,2,0")
     page.evaluate("document.addEventListener('click', (event) => event.stopPropagation(), {capture: true, once: true})")
     layers, heads = (page.get_by_role("radiogroup", name=name, exact=True) for name in ("Layer", "Head"))

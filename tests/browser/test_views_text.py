@@ -215,14 +215,17 @@ def test_masked_words_are_no_zeros_anywhere(seen):
     hover(demo, "lines", {"side": "key", "index": MOTHER})
     assert {query for query, _, _ in lines(demo)} == set(range(MOTHER, 16))
     hover(demo, "text", token(BARK))  # zero has the scale's first colour, masked has none of its colours
-    ground = demo.page.evaluate("""([x, y]) => {
+    ground = demo.page.evaluate(
+        """([x, y]) => {
       const {context, ratio} = __attnviz.views.text;
       const {data} = context.getImageData((x + 2) * ratio, (y + 2) * ratio, 8, 4), grey = [];
       for (let i = 0; i < data.length; i += 4) {
         const part = [...data.slice(i, i + 3)];
         grey.push(Math.max(...part) - Math.min(...part));
       }
-      return Math.max(...grey) }""", boxes(demo)[MOTHER][:2])  # fmt: skip
+      return Math.max(...grey) }""",
+        boxes(demo)[MOTHER][:2],
+    )
     assert ground < 30
 
 

@@ -48,8 +48,12 @@ views.send_picture("picture", draw(), draw().crop((50, 0, 250, 200)).resize((64,
 for layer in range(LAYERS):
     views.send_maps(f"layer {layer}", maps(layer), titles=[f"Head {h + 1}" for h in range(HEADS)], keys=TOKENS)
 WORDS = Tokens(("the", "cat", "sat", "the"), stream="words")
-looks = np.array([[[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1], [0.1, 0.8, 0.05, 0.05], [0.25] * 4],
-                  [[0.1, 0.2, 0.3, 0.4], [0.05, 0.05, 0.1, 0.8], [0.3, 0.3, 0.2, 0.2], [0, 0, 0, 1]]])  # fmt: skip
+looks = np.array(
+    [
+        [[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1], [0.1, 0.8, 0.05, 0.05], [0.25] * 4],
+        [[0.1, 0.2, 0.3, 0.4], [0.05, 0.05, 0.1, 0.8], [0.3, 0.3, 0.2, 0.2], [0, 0, 0, 1]],
+    ]
+)
 views.send_maps("words", looks, titles=["Head 1", "Head 2"], keys=WORDS)
 views.send_tiles("glance", np.stack([views.block_means(maps(layer), 16) for layer in range(LAYERS)]))
 colours = np.random.default_rng(0).integers(0, 256, (1, COUNT, 3)).astype(np.uint8)
@@ -64,20 +68,50 @@ def body() -> None:
     st.write(f"picked {list(tokens)}, cell {layer} {head}")
     left, right = st.columns(2)
     with left:
-        views.picture_view("picture_view", picture="picture", maps=f"layer {layer}", index=head, tokens=tokens,
-                           several=several, drop_prefix=False, follows="tiles_view", label="The house",
-                           on_pick=pick)  # fmt: skip
+        views.picture_view(
+            "picture_view",
+            picture="picture",
+            maps=f"layer {layer}",
+            index=head,
+            tokens=tokens,
+            several=several,
+            drop_prefix=False,
+            follows="tiles_view",
+            label="The house",
+            on_pick=pick,
+        )
     with right:
-        views.matrix_view("matrix_view", maps=f"layer {layer}", index=head, tokens=tokens, several=several,
-                          follows="tiles_view", on_pick=pick)  # fmt: skip
-    views.tiles_view("tiles_view", maps=["layer 0", "layer 1"], rows=["Layer 1", "Layer 2"],
-                     columns=["Head 1", "Head 2", "Head 3"], tokens=tokens, selected=(layer, head),
-                     tiles="glance", on_pick=open_cell)  # fmt: skip
+        views.matrix_view(
+            "matrix_view",
+            maps=f"layer {layer}",
+            index=head,
+            tokens=tokens,
+            several=several,
+            follows="tiles_view",
+            on_pick=pick,
+        )
+    views.tiles_view(
+        "tiles_view",
+        maps=["layer 0", "layer 1"],
+        rows=["Layer 1", "Layer 2"],
+        columns=["Head 1", "Head 2", "Head 3"],
+        tokens=tokens,
+        selected=(layer, head),
+        tiles="glance",
+        on_pick=open_cell,
+    )
     views.tiles_view("rows_view", maps=["row"], rows=["Rows"], tokens=tokens)
     views.colour_view("colours_view", colours="colours", tokens=tokens, on_pick=pick)
     chosen = [int(head) for head in st.query_params.get("heads", "0,1").split(",") if head]
-    views.lines_view("lines_view", maps="words", heads=chosen, tokens=[t for t in tokens if t < 4], least=0.08,
-                     label="Four words", on_pick=pick)  # fmt: skip
+    views.lines_view(
+        "lines_view",
+        maps="words",
+        heads=chosen,
+        tokens=[t for t in tokens if t < 4],
+        least=0.08,
+        label="Four words",
+        on_pick=pick,
+    )
     views.matrix_view("waiting_view", maps="never sent", height=120)
 
 

@@ -12,10 +12,32 @@ from attnviz.types import Tokens
 
 st.set_page_config(layout="wide")
 ask = st.query_params.get
-PIECES = [("the", 0), ("puppy", 1), ("bark", 2), ("…ed", 2), ("at", 3), ("the", 4), ("grand", 5), ("…mother", 5),
-          (",", 6), ("then", 7), ("it", 8), ("ran", 9), ("away", 10), (".", 11)]  # fmt: skip
-ODD = [("</script><img src=x onerror=alert(1)>", 0), ("👩‍🚀", 1), ("שלום", 2), ("${1+1}", 3), ("<b>", 4), ("<F0>", 5),
-       ("a" * 300, 6), ("", 7)]  # fmt: skip
+PIECES = [
+    ("the", 0),
+    ("puppy", 1),
+    ("bark", 2),
+    ("…ed", 2),
+    ("at", 3),
+    ("the", 4),
+    ("grand", 5),
+    ("…mother", 5),
+    (",", 6),
+    ("then", 7),
+    ("it", 8),
+    ("ran", 9),
+    ("away", 10),
+    (".", 11),
+]
+ODD = [
+    ("</script><img src=x onerror=alert(1)>", 0),
+    ("👩‍🚀", 1),
+    ("שלום", 2),
+    ("${1+1}", 3),
+    ("<b>", 4),
+    ("<F0>", 5),
+    ("a" * 300, 6),
+    ("", 7),
+]
 HEADS = 12
 GOLD = [(2, 1), (3, 2), (8, 6), (3, 8), (11, 10)]  # for arcs: word and word
 
@@ -60,9 +82,16 @@ if ask("signed"):
     maps = np.log(maps + 1e-3) + 3
 for i, slot in enumerate(slots):
     part = slice(i * HEADS // len(slots), (i + 1) * HEADS // len(slots))
-    views.send_maps(slot, maps[part], titles=titles[part], keys=tokens, masked=hidden,
-                    signed=bool(ask("signed")), unit="number" if ask("signed") else "percent",
-                    kind="scores" if ask("signed") else "weights")  # fmt: skip
+    views.send_maps(
+        slot,
+        maps[part],
+        titles=titles[part],
+        keys=tokens,
+        masked=hidden,
+        signed=bool(ask("signed")),
+        unit="number" if ask("signed") else "percent",
+        kind="scores" if ask("signed") else "weights",
+    )
 views.send_maps("cross", weights(len(other), len(tokens)), titles=titles, keys=tokens, queries=other)
 likely = np.linspace(0.1, 0.9, len(other))[None]
 views.send_maps("target", likely, titles=["How likely"], keys=other, kind="probability")
@@ -74,21 +103,51 @@ def body() -> None:
     """All views, linked."""
     chosen = st.session_state["tokens"]
     st.write(f"picked {list(chosen)}")
-    views.text_view("text", maps=slots[0], tokens=chosen, several=ask("several") == "1", follows="tiles",
-                    drop_special=ask("drop") == "1", label="The sentence", on_pick=pick)  # fmt: skip
-    views.arcs_view("arcs", maps=slots[0], index=min(1, len(maps) - 1), tokens=chosen, follows="tiles", on_pick=pick,
-                    gold=[] if ask("odd") else GOLD, drop_special=ask("drop") == "1",
-                    label="Arcs")  # fmt: skip
+    views.text_view(
+        "text",
+        maps=slots[0],
+        tokens=chosen,
+        several=ask("several") == "1",
+        follows="tiles",
+        drop_special=ask("drop") == "1",
+        label="The sentence",
+        on_pick=pick,
+    )
+    views.arcs_view(
+        "arcs",
+        maps=slots[0],
+        index=min(1, len(maps) - 1),
+        tokens=chosen,
+        follows="tiles",
+        on_pick=pick,
+        gold=[] if ask("odd") else GOLD,
+        drop_special=ask("drop") == "1",
+        label="Arcs",
+    )
     left, right = st.columns(2)
     with left:
         views.matrix_view("matrix", maps=slots[0], tokens=chosen, follows="tiles", label="All weights", on_pick=pick)
     with right:
         heads = list(range(int(ask("heads", "2"))))
-        views.lines_view("lines", maps=slots[0], heads=heads, tokens=chosen, least=float(ask("least", "0.02")),
-                         most=int(ask("most", "0")), mass=float(ask("mass", "1")),
-                         drop_special=ask("drop") == "1", on_pick=pick)  # fmt: skip
-    views.tiles_view("tiles", maps=slots, rows=[f"Part {i + 1}" for i in range(len(slots))], columns=titles[:6],
-                     tokens=chosen, mode="matrix" if ask("mode") == "matrix" else "rows")  # fmt: skip
+        views.lines_view(
+            "lines",
+            maps=slots[0],
+            heads=heads,
+            tokens=chosen,
+            least=float(ask("least", "0.02")),
+            most=int(ask("most", "0")),
+            mass=float(ask("mass", "1")),
+            drop_special=ask("drop") == "1",
+            on_pick=pick,
+        )
+    views.tiles_view(
+        "tiles",
+        maps=slots,
+        rows=[f"Part {i + 1}" for i in range(len(slots))],
+        columns=titles[:6],
+        tokens=chosen,
+        mode="matrix" if ask("mode") == "matrix" else "rows",
+    )
     views.text_view("row", maps="row", label="Relevance")
     left, right = st.columns(2)
     with left:

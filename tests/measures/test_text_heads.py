@@ -76,8 +76,13 @@ def loops(row: np.ndarray, i: int, tokens: Tokens) -> dict[str, float]:
         "spread": -sum(w * math.log(w) for w in row if w > 0) / math.log(len(tokens)),
         "reach": sum(row[j] / on_pieces * abs(i - j) for j in real),
     }
-    for name, keys in {"previous": {i - 1} & {*real}, "next": {i + 1} & {*real}, "same": twins,
-                       "separator": separators, "induction": after}.items():  # fmt: skip
+    for name, keys in {
+        "previous": {i - 1} & {*real},
+        "next": {i + 1} & {*real},
+        "same": twins,
+        "separator": separators,
+        "induction": after,
+    }.items():
         if keys:
             found[name] = sum(row[j] for j in keys)
     return found
@@ -85,8 +90,11 @@ def loops(row: np.ndarray, i: int, tokens: Tokens) -> dict[str, float]:
 
 LONG = Tokens(
     ("CLS", *(f"w{7 * i * i % 11}" for i in range(140)), "SEP", *(f"w{i % 5}" for i in range(9)), "SEP"),
-    None, 1, "main", (-1, *range(140), -1, *range(140, 149), -1),
-)  # fmt: skip
+    None,
+    1,
+    "main",
+    (-1, *range(140), -1, *range(140, 149), -1),
+)
 
 
 @pytest.mark.parametrize("tokens", [TOKENS, LONG], ids=["short", "two blocks of rows"])
@@ -160,8 +168,13 @@ def test_a_word_is_asked_where_it_looks_besides_itself_and_special_tokens():
 
 def test_tables_of_layers_with_different_heads():
     two = looking([0] * N)
-    wide = replace(two, query=two.query.expand(2, -1, -1), key=two.key.expand(2, -1, -1),
-                   value=two.value.expand(2, -1, -1), layer=1)  # fmt: skip
+    wide = replace(
+        two,
+        query=two.query.expand(2, -1, -1),
+        key=two.key.expand(2, -1, -1),
+        value=two.value.expand(2, -1, -1),
+        layer=1,
+    )
     table = measure_text_heads([two, wide])
     assert table["first"].shape == (2, 2)
     assert np.isnan(table["first"][0, 1])

@@ -9,8 +9,17 @@ from attnviz.measures.words import grouped, grouped_mask, grouping
 from attnviz.types import Tokens
 
 TOKENS = Tokens(("CLS", "Tom", "…my", "barks", "SEP"), None, 1, "main", (-1, 0, 0, 1, -1))
-MAP = np.array([[[0.2, 0.1, 0.3, 0.2, 0.2], [0.5, 0.1, 0.1, 0.2, 0.1], [0.1, 0.3, 0.1, 0.4, 0.1],
-                 [0.0, 0.2, 0.2, 0.2, 0.4], [1.0, 0.0, 0.0, 0.0, 0.0]]])  # fmt: skip
+MAP = np.array(
+    [
+        [
+            [0.2, 0.1, 0.3, 0.2, 0.2],
+            [0.5, 0.1, 0.1, 0.2, 0.1],
+            [0.1, 0.3, 0.1, 0.4, 0.1],
+            [0.0, 0.2, 0.2, 0.2, 0.4],
+            [1.0, 0.0, 0.0, 0.0, 0.0],
+        ]
+    ]
+)
 
 
 def test_pieces_and_words():
@@ -55,8 +64,12 @@ def test_a_word_is_masked_where_all_of_it_is():
     words = grouping(TOKENS, whole_words=True)
     causal = np.triu(np.ones((5, 5), dtype=bool), 1)
     masked = grouped_mask(causal, words, words)
-    assert masked.tolist() == [[False, True, True, True], [False, False, True, True], [False, False, False, True],
-                               [False] * 4]  # fmt: skip
+    assert masked.tolist() == [
+        [False, True, True, True],
+        [False, False, True, True],
+        [False, False, False, True],
+        [False] * 4,
+    ]
 
 
 def test_a_word_is_open_where_one_of_its_pieces_is():

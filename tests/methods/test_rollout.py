@@ -419,10 +419,17 @@ def test_raw_attention_of_a_token_with_nothing_to_attend_to_stays():
 
 
 DEFAULTS = {
-    "rollout": {"start": "readout", "fusion": "mean", "alpha": 0.5, "discard": 0.0, "by_row": False, "first": 0,
-                "last": None},
+    "rollout": {
+        "start": "readout",
+        "fusion": "mean",
+        "alpha": 0.5,
+        "discard": 0.0,
+        "by_row": False,
+        "first": 0,
+        "last": None,
+    },
     "raw attention": {"start": "readout", "fusion": "mean", "layer": 2},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
@@ -567,8 +574,11 @@ def test_residual_norms_of_a_stage_whose_layers_count_on():
     calls, projection = [], torch.randn(2, 5, 7, generator=generator, dtype=torch.float64)
     for layer in (3, 4):
         query, key, value, output = draw(2, 3, 4), draw(2, 3, 4), draw(2, 3, 5), draw(2, 3, 5)
-        calls.append(AttentionCall("x", layer, Softmax(), query, key, value, tokens, tokens, output=output,
-                                   projection=projection))  # fmt: skip
+        calls.append(
+            AttentionCall(
+                "x", layer, Softmax(), query, key, value, tokens, tokens, output=output, projection=projection
+            )
+        )
     residuals = tuple(draw(3, 7) for _ in range(3))
     trace = replace(trace_of(calls, torch.ones(3), "stage 2"), residuals={"stage 2": residuals})
     before, added = residual_norms(trace, "stage 2")

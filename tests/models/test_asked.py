@@ -23,8 +23,16 @@ from attnviz.models.vit import ViTConfig
 from attnviz.paths import ROOT
 from attnviz.types import Target
 
-NAMED = {"heads_off": "heads_off", "keep": "keep", "embeddings": "embeddings", "positions": "positions",
-         "sample": "expected", "explain": "sample", "target": "target", "prepare": "expected"}  # fmt: skip
+NAMED = {
+    "heads_off": "heads_off",
+    "keep": "keep",
+    "embeddings": "embeddings",
+    "positions": "positions",
+    "sample": "expected",
+    "explain": "sample",
+    "target": "target",
+    "prepare": "expected",
+}
 
 
 @pytest.fixture(scope="module")

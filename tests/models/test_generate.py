@@ -15,8 +15,19 @@ from attnviz.models.subwords import BOS, EOS, MASK, SPECIAL, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TextModel
 
-SHAPE = ReaderConfig(width=48, layers=3, heads=6, variant="gqa", options={"groups": 2, "bias": False}, norm="rms",
-                     gated=True, mlp=8 / 3, positions="rotary", longest=64, causal=True)  # fmt: skip
+SHAPE = ReaderConfig(
+    width=48,
+    layers=3,
+    heads=6,
+    variant="gqa",
+    options={"groups": 2, "bias": False},
+    norm="rms",
+    gated=True,
+    mlp=8 / 3,
+    positions="rotary",
+    longest=64,
+    causal=True,
+)
 
 
 def opened(seed: int = 0, longest: int = 64) -> TextModel:
@@ -48,14 +59,29 @@ def some_ids(count: int, seed: int = 0) -> torch.Tensor:
 def test_the_network_is_hugging_faces_llama(model: TextModel):
     transformers = pytest.importorskip("transformers")
     config, network = SHAPE, model.network
-    theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(
-        vocab_size=config.vocabulary, hidden_size=config.width, num_hidden_layers=config.layers,
-        num_attention_heads=config.heads, num_key_value_heads=2, intermediate_size=round(config.mlp * config.width),
-        rms_norm_eps=1e-6, max_position_embeddings=config.longest, rope_theta=1e4, hidden_act="silu",
-        tie_word_embeddings=False, attention_bias=False, mlp_bias=False, attn_implementation="eager",
-    )).eval()  # fmt: skip
-    weights = {"model.embed_tokens.weight": network.pieces.table * config.width**0.5,
-               "lm_head.weight": network.pieces.table, "model.norm.weight": network.norm.weight}  # fmt: skip
+    theirs = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=config.vocabulary,
+            hidden_size=config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=2,
+            intermediate_size=round(config.mlp * config.width),
+            rms_norm_eps=1e-6,
+            max_position_embeddings=config.longest,
+            rope_theta=1e4,
+            hidden_act="silu",
+            tie_word_embeddings=False,
+            attention_bias=False,
+            mlp_bias=False,
+            attn_implementation="eager",
+        )
+    ).eval()
+    weights = {
+        "model.embed_tokens.weight": network.pieces.table * config.width**0.5,
+        "lm_head.weight": network.pieces.table,
+        "model.norm.weight": network.norm.weight,
+    }
     blocks: list[Any] = list(network.blocks)
     for i, block in enumerate(blocks):
         here = f"model.layers.{i}."

@@ -82,9 +82,17 @@ def test_what_is_unlikely_is_said_as_one_in_so_many():
 
 @pytest.mark.parametrize(
     ("number", "sign", "tex"),
-    [(0.0, "-", "0"), (2.345, "-", "2.35"), (-2.345, "+", "-2.35"), (2.345, "+", "+2.35"), (2010.4, "-", "2{,}010"),
-     (123456.0, "-", "123{,}000"), (12345678.0, "-", r"1.23 \times 10^{7}"), (1.2e-7, "-", r"1.2 \times 10^{-7}")],
-)  # fmt: skip
+    [
+        (0.0, "-", "0"),
+        (2.345, "-", "2.35"),
+        (-2.345, "+", "-2.35"),
+        (2.345, "+", "+2.35"),
+        (2010.4, "-", "2{,}010"),
+        (123456.0, "-", "123{,}000"),
+        (12345678.0, "-", r"1.23 \times 10^{7}"),
+        (1.2e-7, "-", r"1.2 \times 10^{-7}"),
+    ],
+)
 def test_numbers_in_formulas(number: float, sign: Any, tex: str):
     assert pairs.in_tex(number, sign) == tex
 
@@ -100,8 +108,11 @@ def test_patches_are_named_by_row_and_column_from_one():
     assert [state.token_name(GRID, i) for i in (0, 1, 2, 13)] == ["CLS", "REG 1", "row 1, column 1", "row 3, column 4"]
     assert len(state.token_names(GRID)) == 14
     assert [positions_image.cell_of(GRID, i) for i in (1, 2, 7)] == [None, (0, 0), (1, 1)]
-    assert all(positions_image.cell_of(GRID, positions_image.patch_at(GRID, row, column)) == (row, column)
-               for row in range(3) for column in range(4))  # fmt: skip
+    assert all(
+        positions_image.cell_of(GRID, positions_image.patch_at(GRID, row, column)) == (row, column)
+        for row in range(3)
+        for column in range(4)
+    )
     assert positions_image.row_ticks(GRID) == {2: "row 1", 6: "row 2", 10: "row 3"}
     assert positions_image.row_ticks(GRID, 2) == {2: "row 1", 10: "row 3"}
     header, rows = positions_image.table_file(GRID, np.arange(28.0).reshape(14, 2))

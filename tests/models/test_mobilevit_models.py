@@ -44,8 +44,9 @@ def test_hugging_face_while_training(kind: str) -> None:
     torch.testing.assert_close(
         network.stem.convolution.weight.grad,
         next(p for name, p in twin.named_parameters() if "conv_stem.convolution" in name).grad,
-        atol=1e-8, rtol=1e-6,
-    )  # fmt: skip
+        atol=1e-8,
+        rtol=1e-6,
+    )
     prefix, names = ("mobilevitv2", LAYER_2) if kind == "v2" else ("mobilevit", LAYER_1)
     theirs = twin.state_dict()
     for name, tensor in their_state(network, prefix, names).items():

@@ -16,8 +16,9 @@ from attnviz.models.text_model import TAGS
 from attnviz.training.text import blimp, corpus, sentences
 from attnviz.training.text.loop import TextRecipe
 
-SHAPE = ReaderConfig(width=16, layers=1, heads=2, positions="learned1d", longest=24, prefix=1,
-                     outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip
+SHAPE = ReaderConfig(
+    width=16, layers=1, heads=2, positions="learned1d", longest=24, prefix=1, outputs={"sentiment": 2, "tag": len(TAGS)}
+)
 
 
 class There(Tensor):

@@ -65,8 +65,18 @@ def test_a_block_of_bottleneck_transformer_pytorch(stride: int) -> None:
     """Whole blocks on copied parameters, no output projection; strided, without the shortcut, which differs."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        theirs = shaken(BottleBlock(dim=24, fmap_size=(4, 6), dim_out=24, proj_factor=2, downsample=stride == 2,
-                                    heads=3, dim_head=4, rel_pos_emb=True)).eval()  # fmt: skip
+        theirs = shaken(
+            BottleBlock(
+                dim=24,
+                fmap_size=(4, 6),
+                dim_out=24,
+                proj_factor=2,
+                downsample=stride == 2,
+                heads=3,
+                dim_head=4,
+                rel_pos_emb=True,
+            )
+        ).eval()
     narrow, norm_1, _, attention, _, norm_2, _, widen, norm_3 = theirs.net
     config = BottleneckConfig(width=24, inner=12, heads=3, options={"bias": False})
     block = Bottleneck(config, Tokens.patches(4, 6), stride).eval()

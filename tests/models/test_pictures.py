@@ -429,14 +429,31 @@ def test_a_jpeg_may_lack_a_little_at_its_end(share: float, read: bool):
 
 
 BRANDS = {
-    "hevc": "HEIC", "heim": "HEIC", "heic": "HEIC", "msf1": "HEIF", "mif1": "HEIF", "avis": "AVIF", "avif": "AVIF",
-    "jxl ": "JPEG XL", "jp2 ": "JPEG 2000", "crx ": "raw", "isom": "video", "qt  ": "video",
-}  # fmt: skip
+    "hevc": "HEIC",
+    "heim": "HEIC",
+    "heic": "HEIC",
+    "msf1": "HEIF",
+    "mif1": "HEIF",
+    "avis": "AVIF",
+    "avif": "AVIF",
+    "jxl ": "JPEG XL",
+    "jp2 ": "JPEG 2000",
+    "crx ": "raw",
+    "isom": "video",
+    "qt  ": "video",
+}
 HEADS = {
-    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000", b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL", b"8BPS\0\1": "Photoshop", b"gimp xcf v011": "GIMP", b"\0\0\1\0": "icon",
-    b"RIFF\0\0\0\0AVI ": "video", b"RIFF\0\0\0\0WEBP": "WebP", b"\xff\xd8\xff\xe0": "JPEG",
-}  # fmt: skip
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
+    b"8BPS\0\1": "Photoshop",
+    b"gimp xcf v011": "GIMP",
+    b"\0\0\1\0": "icon",
+    b"RIFF\0\0\0\0AVI ": "video",
+    b"RIFF\0\0\0\0WEBP": "WebP",
+    b"\xff\xd8\xff\xe0": "JPEG",
+}
 
 
 @pytest.mark.parametrize("brand", BRANDS)

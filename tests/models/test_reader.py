@@ -13,8 +13,16 @@ from attnviz.models.layers import Layer, LayerConfig, norm_of, start
 from attnviz.models.pieces import Pieces, numbered
 from attnviz.models.text import Reader, ReaderConfig, Translator, TranslatorConfig
 
-SHAPE = ReaderConfig(vocabulary=50, width=24, layers=2, heads=3, positions="learned1d", longest=12, prefix=1,
-                     outputs={"sentiment": 2, "tag": 5})  # fmt: skip
+SHAPE = ReaderConfig(
+    vocabulary=50,
+    width=24,
+    layers=2,
+    heads=3,
+    positions="learned1d",
+    longest=12,
+    prefix=1,
+    outputs={"sentiment": 2, "tag": 5},
+)
 IDS = torch.tensor([[3, 7, 9, 30, 12, 4], [3, 8, 8, 41, 4, 0]])
 KEEP = torch.tensor([[True] * 6, [True] * 5 + [False]])
 
@@ -75,12 +83,18 @@ def test_a_decoder_sees_nothing_of_the_future():
     assert not torch.allclose(before[:, 4:], after[:, 4:])
 
 
-LLAMA: dict[str, Any] = {"positions": "rotary", "variant": "gqa", "options": {"groups": 1}, "norm": "rms",
-                         "gated": True}  # fmt: skip
+LLAMA: dict[str, Any] = {
+    "positions": "rotary",
+    "variant": "gqa",
+    "options": {"groups": 1},
+    "norm": "rms",
+    "gated": True,
+}
 WRITERS: dict[str, dict[str, Any]] = {"llama": LLAMA} | {
     name: {"positions": "sine", "variant": name, "options": {"radius": 1} if name == "window" else {}}
-    for name, kind in VARIANTS.items() if "causal" in kind.serves and not kind.needs
-}  # fmt: skip
+    for name, kind in VARIANTS.items()
+    if "causal" in kind.serves and not kind.needs
+}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -140,8 +154,10 @@ def test_relative_positions_can_be_taken_away():
     """Without them the order of tokens says nothing, also where a layer is what turns queries and keys."""
     ours = network(positions="rotary", prefix=0)
     order = torch.tensor([5, 2, 0, 4, 1, 3])
-    own, blind, moved = (ours(ids, positions=how).logits["word"] for ids, how in (
-        (IDS[0], "own"), (IDS[0], "none"), (IDS[0, order], "none")))  # fmt: skip
+    own, blind, moved = (
+        ours(ids, positions=how).logits["word"]
+        for ids, how in ((IDS[0], "own"), (IDS[0], "none"), (IDS[0, order], "none"))
+    )
     assert torch.allclose(moved, blind[order], atol=1e-10)
     assert not torch.allclose(own, blind)
 

@@ -155,8 +155,9 @@ def test_the_block_of_the_lesson_is_a_model_like_the_others() -> None:
     expected = network(ids, hidden).logits["word"]
     torch.testing.assert_close(model(sample, hidden=hidden).logits["word"], expected)
     trace = model(sample)
-    torch.testing.assert_close(model.layer(0, trace.residuals["main"][0], tokens=sample.tokens["main"]),
-                               trace.residuals["main"][1])  # fmt: skip
+    torch.testing.assert_close(
+        model.layer(0, trace.residuals["main"][0], tokens=sample.tokens["main"]), trace.residuals["main"][1]
+    )
     torch.testing.assert_close(model.read(trace.residuals["main"][-1]), trace.logits["word"])
     few = model(sample, keep=torch.tensor([True, True, False, True, True]))
     assert few.readout["main"].tolist() == [0.25, 0.25, 0, 0.25, 0.25]
@@ -209,9 +210,12 @@ def test_what_counts_is_not_rounded_and_what_is_tested_is_what_is_shipped(model:
 
 @pytest.mark.parametrize(
     ("folder", "place", "name"),
-    [(ASSETS / "vit", "vit", "vit"), (BENCH / "mha", "bench/mha", "bench"),
-     (TEXT_BENCH / "mha", "text-bench/mha", "text-bench")],
-)  # fmt: skip
+    [
+        (ASSETS / "vit", "vit", "vit"),
+        (BENCH / "mha", "bench/mha", "bench"),
+        (TEXT_BENCH / "mha", "text-bench/mha", "text-bench"),
+    ],
+)
 def test_a_damaged_model_says_where_it_is_and_what_trains_it(folder: Path, place: str, name: str) -> None:
     said = str(DamagedModel(folder, "config.json", "is missing"))
     assert f"assets/models/{place}/config.json is missing" in said

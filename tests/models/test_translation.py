@@ -19,8 +19,21 @@ from attnviz.models.text import WORD, Translator, TranslatorConfig
 from attnviz.models.translation import TranslationModel
 
 SENTENCES = ["The cat sleeps.", "I don't know.", "Where is my little dog?", "A man in a hat."]
-ODD = ["", " ", "a", "👩‍🚀🚀", "שלום עולם", "\u202eabc\u0000\u0007", "<b>bold</b></script><script>alert(1)</script>",
-       "犬が好きです", '"unpaired “quotes', "[MASK] [EOS]", "\n\t\r", "a" * 3000, "ﷺ" * 40]  # fmt: skip
+ODD = [
+    "",
+    " ",
+    "a",
+    "👩‍🚀🚀",
+    "שלום עולם",
+    "\u202eabc\u0000\u0007",
+    "<b>bold</b></script><script>alert(1)</script>",
+    "犬が好きです",
+    '"unpaired “quotes',
+    "[MASK] [EOS]",
+    "\n\t\r",
+    "a" * 3000,
+    "ﷺ" * 40,
+]
 KINDS = ["translator", "seq2seq"]
 
 
@@ -293,25 +306,41 @@ def test_the_output_is_the_map_times_the_value(kind: str):
 def test_it_computes_what_torchs_own_transformer_computes():
     net = network("translator")
     width, heads, hidden = 24, 3, 96
-    options: dict[str, Any] = {"dim_feedforward": hidden, "dropout": 0.0, "activation": "gelu", "batch_first": True,
-                               "norm_first": True, "layer_norm_eps": 1e-6}  # fmt: skip
-    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(width, heads, **options), 2,
-                                    nn.LayerNorm(width, 1e-6), enable_nested_tensor=False)  # fmt: skip
+    options: dict[str, Any] = {
+        "dim_feedforward": hidden,
+        "dropout": 0.0,
+        "activation": "gelu",
+        "batch_first": True,
+        "norm_first": True,
+        "layer_norm_eps": 1e-6,
+    }
+    encoder = nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(width, heads, **options), 2, nn.LayerNorm(width, 1e-6), enable_nested_tensor=False
+    )
     decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(width, heads, **options), 2, nn.LayerNorm(width, 1e-6))
     nn.ModuleList([encoder, decoder]).eval().requires_grad_(False)
     for mine, theirs in zip(net.blocks["encoder"], encoder.layers, strict=True):
-        take_layer(theirs, mine, [(theirs.self_attn, mine.attention)],
-                   [(theirs.norm1, mine.attention_norm), (theirs.norm2, mine.mlp_norm)])  # fmt: skip
+        take_layer(
+            theirs,
+            mine,
+            [(theirs.self_attn, mine.attention)],
+            [(theirs.norm1, mine.attention_norm), (theirs.norm2, mine.mlp_norm)],
+        )
     for mine, theirs in zip(net.blocks["decoder"], decoder.layers, strict=True):
-        take_layer(theirs, mine, [(theirs.self_attn, mine.attention), (theirs.multihead_attn, mine.cross)],
-                   [(theirs.norm1, mine.attention_norm), (theirs.norm2, mine.cross_norm),
-                    (theirs.norm3, mine.mlp_norm)])  # fmt: skip
+        take_layer(
+            theirs,
+            mine,
+            [(theirs.self_attn, mine.attention), (theirs.multihead_attn, mine.cross)],
+            [(theirs.norm1, mine.attention_norm), (theirs.norm2, mine.cross_norm), (theirs.norm3, mine.mlp_norm)],
+        )
     for theirs, mine in ((encoder.norm, net.encoder_norm), (decoder.norm, net.norm)):
         assert theirs is not None
         theirs.load_state_dict(mine.state_dict())
     source, target = ids(9)[None], ids(7, 1)[None]
-    start = {name: net.pieces.content(x) + net.pieces.position(x.shape[-1]) for name, x in
-             (("source", source), ("target", target))}  # fmt: skip
+    start = {
+        name: net.pieces.content(x) + net.pieces.position(x.shape[-1])
+        for name, x in (("source", source), ("target", target))
+    }
     memory = encoder(start["source"])
     torch.testing.assert_close(net.encode(source), memory, atol=1e-5, rtol=0)
     causal = nn.Transformer.generate_square_subsequent_mask(7)

@@ -58,9 +58,12 @@ def mixture(seed: int) -> tuple[str, str]:
     chance, typed, plain = random.Random(seed), "", ""
     for _ in range(chance.randint(1, 12)):
         word = chance.choice(list(WORDS))
-        ways = [(chance.choice(WORDS[word]), word), ("isn" + chance.choice(SINGLES) + "t", "isn't"),
-                (chance.choice(DOUBLES) + word + chance.choice(DOUBLES), f'"{word}"'),
-                (word + chance.choice(("…", "...", "‥.", "⋯")), word + "...")]  # fmt: skip
+        ways = [
+            (chance.choice(WORDS[word]), word),
+            ("isn" + chance.choice(SINGLES) + "t", "isn't"),
+            (chance.choice(DOUBLES) + word + chance.choice(DOUBLES), f'"{word}"'),
+            (word + chance.choice(("…", "...", "‥.", "⋯")), word + "..."),
+        ]
         one, other = chance.choice(ways)
         gap, dash = chance.choice(SPACES) * chance.randint(1, 2), chance.choice(DASHES)
         between = chance.choice([(gap, " "), (dash, " - ")]) if plain else (gap, "")
@@ -114,8 +117,27 @@ def test_what_has_no_picture_is_neither_read_nor_shown():
 
 def test_a_long_text_is_composed_as_unicode_says():
     chance = random.Random(0)
-    signs = [*"aeouAOnNzZ", "\u0301", "\u0308", "\u0323", "\u0327", "\u1112", "\u1161", "\u11ab", "가", "\u11a8", "か",
-             "\u3099", "ｶ", "ﾞ", "क", "\u093c", "ব", "\u09be", "\u09c7"]  # fmt: skip
+    signs = [
+        *"aeouAOnNzZ",
+        "\u0301",
+        "\u0308",
+        "\u0323",
+        "\u0327",
+        "\u1112",
+        "\u1161",
+        "\u11ab",
+        "가",
+        "\u11a8",
+        "か",
+        "\u3099",
+        "ｶ",
+        "ﾞ",
+        "क",
+        "\u093c",
+        "ব",
+        "\u09be",
+        "\u09c7",
+    ]
     for _ in range(300):
         text = "a" + "".join(chance.choices(signs, k=12))
         assert clean(text) == unicodedata.normalize("NFKC", text)
@@ -147,10 +169,16 @@ def test_any_mixture_is_read_as_the_plain_sentence_and_lies_where_it_says(subwor
 def test_a_sign_that_is_three_and_a_sign_cut_in_two_keep_their_place(subwords: Subwords):
     text = "So… the ﬁ"
     assert [(p.label, text[p.start : p.stop].strip()) for p in subwords.pieces(text)][:3] == [
-        ("So", "So"), ("…", "…"), ("the", "the")]  # fmt: skip
+        ("So", "So"),
+        ("…", "…"),
+        ("the", "the"),
+    ]
     glued = "So—the end"
     assert [(p.label, glued[p.start : p.stop]) for p in subwords.pieces(glued)][:3] == [
-        ("So", "So"), ("—", "—"), ("the", "the")]  # fmt: skip
+        ("So", "So"),
+        ("—", "—"),
+        ("the", "the"),
+    ]
     part = plain_text("aﬃx")
     assert part.text == "affix"
     assert [part.span(i, i + 1) for i in range(5)] == [(0, 1), (1, 2), (1, 2), (1, 2), (2, 3)]
@@ -247,4 +275,5 @@ def test_words_read_as_they_are_typed_and_as_they_are_written(text: str):
     assert "".join(french.tokens.labels) == plain.replace(" ", "")
     assert french.tokens.labels == written.tokens.labels[2:]
     assert [label for label in ("Łódź", "kőrös", "犬") if label in plain] == [
-        label for label in ("Łódź", "kőrös", "犬") if label in french.tokens.labels]  # fmt: skip
+        label for label in ("Łódź", "kőrös", "犬") if label in french.tokens.labels
+    ]

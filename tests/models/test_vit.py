@@ -43,10 +43,16 @@ def hugging_face_twin(network: ViT):
 
     shape = network.config
     config = TheirConfig(
-        hidden_size=shape.width, num_hidden_layers=shape.layers, num_attention_heads=shape.heads,
-        intermediate_size=shape.mlp * shape.width, image_size=shape.size, patch_size=shape.patch,
-        num_labels=shape.classes, layer_norm_eps=1e-6, attn_implementation="eager",
-    )  # fmt: skip
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.mlp * shape.width,
+        image_size=shape.size,
+        patch_size=shape.patch,
+        num_labels=shape.classes,
+        layer_norm_eps=1e-6,
+        attn_implementation="eager",
+    )
     state = network.state_dict()
     theirs = {
         "vit.embeddings.cls_token": state["prefix"][None],
@@ -55,10 +61,15 @@ def hugging_face_twin(network: ViT):
         "vit.embeddings.patch_embeddings.projection.bias": state["embed.bias"],
     }
     names = {
-        "attention_norm": "layernorm_before", "mlp_norm": "layernorm_after", "mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2",
-        "attention.query": "attention.q_proj", "attention.key": "attention.k_proj",
-        "attention.value": "attention.v_proj", "attention.out": "attention.o_proj",
-    }  # fmt: skip
+        "attention_norm": "layernorm_before",
+        "mlp_norm": "layernorm_after",
+        "mlp.0": "mlp.fc1",
+        "mlp.2": "mlp.fc2",
+        "attention.query": "attention.q_proj",
+        "attention.key": "attention.k_proj",
+        "attention.value": "attention.v_proj",
+        "attention.out": "attention.o_proj",
+    }
     for layer, (ours, their), part in (
         (layer, pair, part) for layer in range(shape.layers) for pair in names.items() for part in ("weight", "bias")
     ):

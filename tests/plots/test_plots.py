@@ -323,8 +323,18 @@ class TestWhatIsSaid:
 
     @pytest.mark.parametrize("log", [False, True])
     def test_of_curves(self, log):
-        figure = lines({"a": [1, 10], "b": [2, 20]}, x=[1, 100], x_title="Step", form=".1%", log_x=log, log_y=log,
-                       references={"even": 100}, marks={"now": 10}, colours={"b": "value"}, limits=(0, 30))  # fmt: skip
+        figure = lines(
+            {"a": [1, 10], "b": [2, 20]},
+            x=[1, 100],
+            x_title="Step",
+            form=".1%",
+            log_x=log,
+            log_y=log,
+            references={"even": 100},
+            marks={"now": 10},
+            colours={"b": "value"},
+            limits=(0, 30),
+        )
         assert [curve.mode for curve in figure.data] == ["lines", "lines"]
         assert [curve.line.color for curve in figure.data] == [theme.head_colour(0), theme.COLOURS["value"][0]]
         assert figure.data[0].hovertemplate == "step %{x:.4g}: %{y:.1%}<extra>a</extra>"
@@ -345,8 +355,13 @@ class TestWhatIsSaid:
         assert (plain.layout.showlegend, figure.layout.showlegend) == (False, True)
 
     def test_of_points(self):
-        figure = scatter([[0, 1], [2, 3], [4, 5]], names=["a", "b", "c"], groups=["q", "k", "q"], written=True,
-                         group_colours={"q": "query", "k": "key"})  # fmt: skip
+        figure = scatter(
+            [[0, 1], [2, 3], [4, 5]],
+            names=["a", "b", "c"],
+            groups=["q", "k", "q"],
+            written=True,
+            group_colours={"q": "query", "k": "key"},
+        )
         queries, keys = figure.data
         assert (list(queries.x), list(queries.y), list(queries.customdata)) == ([0, 4], [1, 5], ["a", "c"])
         assert (list(keys.text), keys.mode, keys.name) == (["b"], "markers+text", "k")
@@ -378,8 +393,14 @@ class TestWhatIsSaid:
         assert len(scatter(np.zeros((3, 2))).data) == 1
 
     def test_of_vectors_under_each_other(self):
-        figure = stacked_bars({"a": [1, -4], "b": [2]}, names={"a": ["one", "two"]}, colours={"a": ["query", "key"]},
-                              shared=("a",), x_title="feature", form=".1f")  # fmt: skip
+        figure = stacked_bars(
+            {"a": [1, -4], "b": [2]},
+            names={"a": ["one", "two"]},
+            colours={"a": ["query", "key"]},
+            shared=("a",),
+            x_title="feature",
+            form=".1f",
+        )
         first, second = figure.data
         assert (list(first.x), list(first.y), list(first.customdata)) == ([1, 2], [1, -4], ["one", "two"])
         assert list(second.customdata) == ["1"]
@@ -461,8 +482,9 @@ class TestCosts:
         assert queries.customdata[2] == "query head 3 reads keys and values 2"
         assert list(kv.customdata) == ["keys and values 1, read by 2", "keys and values 2, read by 1"]
         assert (list(figure.layout.yaxis.tickvals), list(figure.layout.yaxis.ticktext)) == (
-            [1, 0], ["queries", "keys, values"],
-        )  # fmt: skip
+            [1, 0],
+            ["queries", "keys, values"],
+        )
         left, right = figure.layout.xaxis.range
         assert left < 0
         assert right > 2
@@ -502,7 +524,14 @@ class TestSizesOfTiles:
 
 def test_figures_are_light_unless_asked_to_be_dark():
     made = [
-        heatmap(np.eye(2)), bars([1]), lines({"a": [1]}), scatter([[0, 1]]), stacked_bars({"a": [1]}), sharing([0]),
-        growth({"a": [1]}, sizes=[1]), intervals([1], [1], [1], [1], names=["a"]), depth([[1.0]]),
-    ]  # fmt: skip
+        heatmap(np.eye(2)),
+        bars([1]),
+        lines({"a": [1]}),
+        scatter([[0, 1]]),
+        stacked_bars({"a": [1]}),
+        sharing([0]),
+        growth({"a": [1]}, sizes=[1]),
+        intervals([1], [1], [1], [1], names=["a"]),
+        depth([[1.0]]),
+    ]
     assert {figure.layout.font.color for figure in made} == {theme.colour("text", False)}

@@ -20,8 +20,15 @@ from attnviz.training.images.evaluate import evaluate, interval
 SMALL = ViTConfig(
     size=8, patch=1, channels=1, width=16, layers=1, heads=4, mlp=2, classes=10, cls=False, pooling="mean"
 )
-BASE = replace(bench.CPU_BENCH, config=SMALL, data="digits", steps=4, batch=32, half=False,
-               augmentation=Augmentation(mirror=False, light=0.0))  # fmt: skip
+BASE = replace(
+    bench.CPU_BENCH,
+    config=SMALL,
+    data="digits",
+    steps=4,
+    batch=32,
+    half=False,
+    augmentation=Augmentation(mirror=False, light=0.0),
+)
 CPU = torch.device("cpu")
 
 
@@ -70,8 +77,14 @@ def test_what_was_trained_otherwise_is_not_done(tmp_path: Path) -> None:
     """More steps or a larger batch train anew, over what the checkpoints of the bench before have left."""
     entry, said = bench.entries(["mha"], [0], BASE), list[int]()
     for base in (BASE, replace(BASE, steps=5), replace(BASE, steps=5, batch=40), replace(BASE, steps=5, batch=40)):
-        (row,) = bench.run_bench(entry, CPU, lambda name, progress: said.append(progress.steps), base=base,
-                                 folder=tmp_path / "bench", checkpoints=tmp_path / "runs")  # fmt: skip
+        (row,) = bench.run_bench(
+            entry,
+            CPU,
+            lambda name, progress: said.append(progress.steps),
+            base=base,
+            folder=tmp_path / "bench",
+            checkpoints=tmp_path / "runs",
+        )
         assert (row["steps"], row["batch"]) == (base.steps, base.batch)
     assert said == [4, 5, 5], "the last was done"
 
@@ -89,8 +102,9 @@ def test_two_processes_may_train_different_variants(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_what_was_measured(tmp_path: Path) -> None:
-    (row,) = bench.run_bench(bench.entries(["mha"], [0], BASE), CPU, lambda name, progress: None, base=BASE,
-                             folder=tmp_path)  # fmt: skip
+    (row,) = bench.run_bench(
+        bench.entries(["mha"], [0], BASE), CPU, lambda name, progress: None, base=BASE, folder=tmp_path
+    )
     model = open_vit(tmp_path / "mha")
     found = evaluate(model, DATA["digits"]("val"), removed=False)
     assert found["top1"] == row["top1"]

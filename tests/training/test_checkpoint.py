@@ -22,10 +22,7 @@ from tests.small_training import Small, loss
 
 CPU = torch.device("cpu")
 TINY = replace(
-    RECIPES["vit-digits"],
-    config=replace(RECIPES["vit-digits"].config, width=16, layers=1, heads=2),
-    steps=4,
-    batch=32,
+    RECIPES["vit-digits"], config=replace(RECIPES["vit-digits"].config, width=16, layers=1, heads=2), steps=4, batch=32
 )
 TEXT = loop.TextRecipe(steps=4, batch=64, rate=1e-2, warmup=1, hold=0.5)
 

@@ -28,8 +28,11 @@ def test_pairs_and_reviews_are_read_by_split_without_their_headings(text_folder:
     packed(
         text_folder, "tatoeba_en_fr.tsv.gz", "split\ten\tfr\ntrain\tGo.\tVa !\nval\tStop.\tAssez.\ntest\tNo.\tNon.\n"
     )
-    packed(text_folder, "multi30k_en_de_fr.tsv.gz",
-           "split\ten\tde\tfr\ntrain\tA man.\tEin Mann.\tUn homme.\ntest\tA dog.\tEin Hund.\tUn chien.\n")  # fmt: skip
+    packed(
+        text_folder,
+        "multi30k_en_de_fr.tsv.gz",
+        "split\ten\tde\tfr\ntrain\tA man.\tEin Mann.\tUn homme.\ntest\tA dog.\tEin Hund.\tUn chien.\n",
+    )
     packed(text_folder, "sst.tsv.gz", "split\tlabel\ttext\ntrain\t4\tgreat\ndev\t0\tdull\ntest\t2\ta film\n")
     assert [*corpus.translations("train")] == [("Go.", "Va !"), ("A man.", "Un homme.")]
     assert [*corpus.translations("val")] == [("Stop.", "Assez.")]
@@ -41,9 +44,18 @@ def test_pairs_and_reviews_are_read_by_split_without_their_headings(text_folder:
 
 def test_words_of_the_treebank_lie_where_the_text_has_them(text_folder: Path):
     """Contracted words count as their parts, empty nodes not at all; a word that comes twice stands in two places."""
-    rows = [("1", "the", "DET", 2), ("2", "dog", "NOUN", 0), ("3", "of", "ADP", 5), ("4", "the", "DET", 5),
-            ("5", "vet", "NOUN", 2), ("6-7", "isn't", "_", "_"), ("6", "is", "AUX", 2), ("7", "n't", "PART", 2),
-            ("7.1", "gone", "VERB", "_"), ("8", "Y", "X", 2)]  # fmt: skip
+    rows = [
+        ("1", "the", "DET", 2),
+        ("2", "dog", "NOUN", 0),
+        ("3", "of", "ADP", 5),
+        ("4", "the", "DET", 5),
+        ("5", "vet", "NOUN", 2),
+        ("6-7", "isn't", "_", "_"),
+        ("6", "is", "AUX", 2),
+        ("7", "n't", "PART", 2),
+        ("7.1", "gone", "VERB", "_"),
+        ("8", "Y", "X", 2),
+    ]
     lines = [f"{number}\t{form}\t_\t{tag}\t_\t_\t{head}\t_" for number, form, tag, head in rows]
     text = "\n".join(["# sent_id = 1", "# text = the dog of the vet isn't X", *lines, "", ""])
     packed(text_folder, "ud_ewt_dev.conllu.gz", text)

@@ -24,16 +24,29 @@ from attnviz.training.text.loop import TextRecipe, padded
 from attnviz.training.text.next_piece import CHUNK, next_piece_loss
 from attnviz.training.text.skipgram import Stand
 
-SHAPE = ReaderConfig(width=16, layers=2, heads=2, variant="gqa", options={"groups": 1, "bias": False}, norm="rms",
-                     gated=True, mlp=2, positions="rotary", longest=24, causal=True)  # fmt: skip
+SHAPE = ReaderConfig(
+    width=16,
+    layers=2,
+    heads=2,
+    variant="gqa",
+    options={"groups": 1, "bias": False},
+    norm="rms",
+    gated=True,
+    mlp=2,
+    positions="rotary",
+    longest=24,
+    causal=True,
+)
 RECIPE = TextRecipe(steps=6, batch=64, rate=1e-2, average=0.5)
 SIZE = stories.Size(SHAPE, RECIPE)
 CPU = torch.device("cpu")
 TALE = "Once there was a small dog. The dog saw a ball and ran to it. The ball was red."
-PAIRS = [("agreement", "syntax", "heads", "The dog runs.", "The dog run."),
-         ("agreement", "syntax", "heads", "The dogs run.", "The dogs runs."),
-         ("order", "syntax", "places", "The red ball.", "Ball red the."),
-         ("order", "syntax", "places", "A small dog.", "Dog small a.")]  # fmt: skip
+PAIRS = [
+    ("agreement", "syntax", "heads", "The dog runs.", "The dog run."),
+    ("agreement", "syntax", "heads", "The dogs run.", "The dogs runs."),
+    ("order", "syntax", "places", "The red ball.", "Ball red the."),
+    ("order", "syntax", "places", "A small dog.", "Dog small a."),
+]
 
 
 def silent(stand: Stand) -> None:
@@ -162,8 +175,12 @@ def test_the_loss_is_that_of_every_next_piece(data: Path, monkeypatch: pytest.Mo
 
 def test_a_batch_holds_as_many_stretches_as_have_room(data: Path):
     told = stories.Told(SIZE, load_subwords(), CPU)
-    lengths = [len(row) - 1 for seed in range(800) for row in told.texts(False, np.random.default_rng(seed))
-               if row[-1] != EOS or len(row) > 20]  # fmt: skip
+    lengths = [
+        len(row) - 1
+        for seed in range(800)
+        for row in told.texts(False, np.random.default_rng(seed))
+        if row[-1] != EOS or len(row) > 20
+    ]
     assert set(lengths) <= {6, 12, 24}
     batches = [told.texts(False, np.random.default_rng(seed)) for seed in range(200)]
     stretches = [batch for batch in batches if len({len(row) for row in batch}) == 1 and batch[0][-1] != EOS]

@@ -27,8 +27,10 @@ def test_the_nearest_picture_by_hand():
     train, held = (DATA["digits"](split) for split in ("train", "val"))
     few = sweep.some_of(train, 5, 0)
     flat = few.images.reshape(len(few), -1).astype(float)
-    right = [few.labels[int(((flat - image.reshape(-1)) ** 2).sum(1).argmin())] == label
-             for image, label in zip(held.images.astype(float), held.labels, strict=True)]  # fmt: skip
+    right = [
+        few.labels[int(((flat - image.reshape(-1)) ** 2).sum(1).argmin())] == label
+        for image, label in zip(held.images.astype(float), held.labels, strict=True)
+    ]
     assert sweep.nearest(few, held) == pytest.approx(100 * np.mean(right), abs=0.01)
     assert sweep.nearest(held, held) == 100
 
@@ -36,8 +38,9 @@ def test_the_nearest_picture_by_hand():
 @pytest.mark.trains
 def test_more_pictures_help(tmp_path: Path):
     told: list[str] = []
-    rows = sweep.run_sweep(tmp_path, torch.device("cpu"), lambda name, _: told.append(name), per_class=(3, 60),
-                           seeds=[0], steps=80)  # fmt: skip
+    rows = sweep.run_sweep(
+        tmp_path, torch.device("cpu"), lambda name, _: told.append(name), per_class=(3, 60), seeds=[0], steps=80
+    )
     assert rows == sweep.results(tmp_path)
     assert [row["pictures"] for row in rows] == [30, 600]
     assert rows[1]["vit"][0] > rows[0]["vit"][0] + 10

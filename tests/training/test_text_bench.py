@@ -92,9 +92,14 @@ def test_a_run_writes_what_opens_again_and_skips_what_is_there(
 def test_what_was_trained_otherwise_is_not_done(few: None, tmp_path: Path):
     told = list[float]()
     for recipe in (RECIPE, replace(RECIPE, batch=100), replace(RECIPE, steps=1, batch=100)):
-        (row,) = bench.run_text_bench([("mha", 0)], CPU, lambda name, stand: told.append(stand.share),
-                                           recipe=recipe, folder=tmp_path / "bench",
-                                           checkpoints=tmp_path / "runs")  # fmt: skip
+        (row,) = bench.run_text_bench(
+            [("mha", 0)],
+            CPU,
+            lambda name, stand: told.append(stand.share),
+            recipe=recipe,
+            folder=tmp_path / "bench",
+            checkpoints=tmp_path / "runs",
+        )
         assert (row["steps"], row["batch"]) == (recipe.steps, recipe.batch)
     assert len(told) == 3
 

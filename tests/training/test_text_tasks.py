@@ -27,8 +27,9 @@ from tests.small_training import Told
 
 CPU = torch.device("cpu")
 RECIPE = TextRecipe(steps=2, batch=400)
-RUNS = corpus.Sentence("She runs.", (
-    corpus.Word(0, 3, "PRON", 1), corpus.Word(4, 8, "VERB", -1), corpus.Word(8, 9, "PUNCT", 1)))  # fmt: skip
+RUNS = corpus.Sentence(
+    "She runs.", (corpus.Word(0, 3, "PRON", 1), corpus.Word(4, 8, "VERB", -1), corpus.Word(8, 9, "PUNCT", 1))
+)
 Given = dict[str, list[Any]]
 Make = Callable[..., Tasks]
 
@@ -36,8 +37,13 @@ Make = Callable[..., Tasks]
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> Given:
     """A corpus of a few rows to train on, which a test may change; other splits have none."""
-    rows: Given = {"captions": [], "translations": [], "story_paragraphs": ["One dog. Two dogs."], "treebank": [RUNS],
-                   "reviews": [(4, "a great film .")]}  # fmt: skip
+    rows: Given = {
+        "captions": [],
+        "translations": [],
+        "story_paragraphs": ["One dog. Two dogs."],
+        "treebank": [RUNS],
+        "reviews": [(4, "a great film .")],
+    }
     for name in rows:
         monkeypatch.setattr(corpus, name, lambda split, name=name: iter({"train": rows[name]}[split]))
     return rows
@@ -52,8 +58,9 @@ def test_stories_are_cut_into_stretches_of_two_texts(given: Given):
     """As many sentences as have room, the first half before SEP, the second after it."""
     subwords = load_subwords()
     given["story_paragraphs"] = ["One dog. Two dogs. Three dogs.", "Four dogs. Five dogs."]
-    one, two, three, four, five = (subwords.ids(f"{number} dog{'s' * (number != 'One')}.") for number in
-                                   ("One", "Two", "Three", "Four", "Five"))  # fmt: skip
+    one, two, three, four, five = (
+        subwords.ids(f"{number} dog{'s' * (number != 'One')}.") for number in ("One", "Two", "Three", "Four", "Five")
+    )
     assert {len(ids) for ids in (one, two, three, four, five)} == {3}
     # Of 15 pieces two thirds are for a stretch: three sentences of 3, not four.
     rows = [row.tolist() for row in sentences.plain_texts(subwords, 15)]

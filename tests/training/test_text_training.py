@@ -24,8 +24,16 @@ from tests.small_training import Small, Told, loss
 
 CPU = torch.device("cpu")
 RECIPE = loop.TextRecipe(steps=6, batch=64, rate=1e-2)
-SHAPE = ReaderConfig(vocabulary=8000, width=24, layers=2, heads=3, positions="learned1d", longest=64, prefix=1,
-                     outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip
+SHAPE = ReaderConfig(
+    vocabulary=8000,
+    width=24,
+    layers=2,
+    heads=3,
+    positions="learned1d",
+    longest=64,
+    prefix=1,
+    outputs={"sentiment": 2, "tag": len(TAGS)},
+)
 
 
 def small() -> Small:
@@ -196,8 +204,13 @@ def test_matrices_inside_go_to_muon_and_the_rest_to_adamw():
 
 def test_treebank_sentences_as_the_encoder_reads_them():
     subwords = load_subwords()
-    words = (corpus.Word(0, 3, "PRON", 3), corpus.Word(4, 7, "AUX", 3), corpus.Word(7, 10, "PART", 3),
-             corpus.Word(11, 13, "VERB", -1), corpus.Word(13, 14, "PUNCT", 3))  # fmt: skip
+    words = (
+        corpus.Word(0, 3, "PRON", 3),
+        corpus.Word(4, 7, "AUX", 3),
+        corpus.Word(7, 10, "PART", 3),
+        corpus.Word(11, 13, "VERB", -1),
+        corpus.Word(13, 14, "PUNCT", 3),
+    )
     (row,) = tagged(subwords, [corpus.Sentence("She didn't go.", words)], 20)
     assert (row.ids[0], row.ids[-1]) == (CLS, SEP)
     labels = [subwords.label(i) for i in row.ids]
@@ -232,8 +245,11 @@ def test_every_question_makes_a_gradient(monkeypatch: pytest.MonkeyPatch):
     network = Reader(SHAPE)
     plan = sentences.Plan(syntax=(1, 2), longest=40)
     tasks = sentences.Tasks(plan, loop.TextRecipe(steps=2, batch=400), load_subwords(), CPU)
-    for ask, touched in ((tasks.guessing, "pieces.bias"), (tasks.praising, "outputs.sentiment.weight"),
-                         (tasks.parsing, "outputs.tag.weight")):  # fmt: skip
+    for ask, touched in (
+        (tasks.guessing, "pieces.bias"),
+        (tasks.praising, "outputs.sentiment.weight"),
+        (tasks.parsing, "outputs.tag.weight"),
+    ):
         network.zero_grad()
         ask(network, np.random.default_rng(1)).backward()
         got = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
@@ -251,9 +267,17 @@ def test_every_question_makes_a_gradient(monkeypatch: pytest.MonkeyPatch):
 
 # ---- how the encoder is judged: by answers that are given
 
-SENTENCE = corpus.Sentence("A dog didn't run.", (
-    corpus.Word(0, 1, "DET", 1), corpus.Word(2, 5, "NOUN", 4), corpus.Word(6, 9, "AUX", 4),
-    corpus.Word(9, 12, "PART", 4), corpus.Word(13, 16, "VERB", -1), corpus.Word(16, 17, "PUNCT", 4)))  # fmt: skip
+SENTENCE = corpus.Sentence(
+    "A dog didn't run.",
+    (
+        corpus.Word(0, 1, "DET", 1),
+        corpus.Word(2, 5, "NOUN", 4),
+        corpus.Word(6, 9, "AUX", 4),
+        corpus.Word(9, 12, "PART", 4),
+        corpus.Word(13, 16, "VERB", -1),
+        corpus.Word(16, 17, "PUNCT", 4),
+    ),
+)
 
 
 def only(text: str, given: list[Any], monkeypatch: pytest.MonkeyPatch, split: str = "test") -> None:
@@ -390,7 +414,10 @@ def test_what_goes_on_learns_all_it_is_asked_from_the_first_step():
     plans = {name: plan for name, (_, _, plan) in sentences.SIZES.items()}
     everything = {"praising", "parsing", "guessing"}
     assert {name: Asked(plan).first(0.0) for name, plan in plans.items()} == {
-        "cpu": {"guessing"}, "gpu": {"guessing"}, "more": everything}  # fmt: skip
+        "cpu": {"guessing"},
+        "gpu": {"guessing"},
+        "more": everything,
+    }
     assert all(Asked(plan).first(plan.alone) == everything for plan in plans.values())
     shipped = load_text("sentences")
     assert sentences.SIZES["more"][0] == shipped.config, "it is the shipped network that goes on"

@@ -70,10 +70,23 @@ def test_digits_are_learned_from_scratch() -> None:
     assert facts["held_out"] == 450
     assert [r.step for r in reports] == list(range(50, 401, 50))
     assert reports[-1].loss < reports[0].loss
-    card = card_text(model, recipe, facts | {
-        "data": held.source, "trained_on": 1347, "steps": 400, "batch": 128, "seed": 0, "minutes": seconds / 60,
-        "device": "cpu", "threads": 1, "parameters": 58_570, "recipe": "vit-digits",
-    })  # fmt: skip
+    card = card_text(
+        model,
+        recipe,
+        facts
+        | {
+            "data": held.source,
+            "trained_on": 1347,
+            "steps": 400,
+            "batch": 128,
+            "seed": 0,
+            "minutes": seconds / 60,
+            "device": "cpu",
+            "threads": 1,
+            "parameters": 58_570,
+            "recipe": "vit-digits",
+        },
+    )
     assert f"| top-1 | {facts['top1']} % |" in card
 
 
@@ -377,9 +390,11 @@ def test_halving_takes_the_mean_of_four() -> None:
 
 def archive(path: Path, tile: int, names: dict[str, tuple[str, str]], level: int) -> None:
     """A tar of contact sheets: 12 pictures of one grey for each class and split."""
-    index = {"tile": tile, "sheets": {}, "classes": [
-        {"wnid": wnid, "name": name, "coarse": coarse} for wnid, (name, coarse) in names.items()
-    ]}  # fmt: skip
+    index = {
+        "tile": tile,
+        "sheets": {},
+        "classes": [{"wnid": wnid, "name": name, "coarse": coarse} for wnid, (name, coarse) in names.items()],
+    }
     with tarfile.open(path, "w") as tar:
 
         def add(name: str, raw: bytes) -> None:
@@ -520,8 +535,13 @@ def test_windows_are_rectangles_of_neighbours_anywhere() -> None:
         found = windows(300, 16, wanted, random)
         assert found.shape == (300, wanted)
         rows, columns = found // 16, found % 16
-        sizes = set(zip((rows.amax(1) - rows.amin(1) + 1).tolist(), (columns.amax(1) - columns.amin(1) + 1).tolist(),
-                        strict=True))  # fmt: skip
+        sizes = set(
+            zip(
+                (rows.amax(1) - rows.amin(1) + 1).tolist(),
+                (columns.amax(1) - columns.amin(1) + 1).tolist(),
+                strict=True,
+            )
+        )
         assert sizes == shapes
         assert all(len(set(row)) == wanted for row in found.tolist())
     assert set(windows(300, 16, 64, random)[:, 0].tolist()) >= {0, 8, 8 * 16, 8 * 16 + 8}

@@ -24,8 +24,14 @@ from attnviz.training.text.loop import TextRecipe, TextRun
 from attnviz.training.text.translate import Pairs, Size, run_pairs
 from attnviz.types import Sample
 
-FEW = [("I sleep.", "Je dors."), ("You sleep.", "Tu dors."), ("The dog sleeps.", "Le chien dort."), ("Go!", "Va !"),
-       ("The cat eats the fish.", "Le chat mange le poisson."), ("Go!", "Allez !")]  # fmt: skip
+FEW = [
+    ("I sleep.", "Je dors."),
+    ("You sleep.", "Tu dors."),
+    ("The dog sleeps.", "Le chien dort."),
+    ("Go!", "Va !"),
+    ("The cat eats the fish.", "Le chat mange le poisson."),
+    ("Go!", "Allez !"),
+]
 CPU = torch.device("cpu")
 RECIPE = TextRecipe(steps=4, batch=60, rate=1e-3)
 NETWORKS: dict[str, Any] = {
@@ -108,8 +114,10 @@ def test_training_writes_weights_figures_and_card(kind: str, tmp_path: Path):
 
 def test_pairs_are_learned_up_to_sixty_pieces_and_drawn_by_both_lengths():
     subwords = load_subwords()
-    rows = [(" ".join(["dog"] * english), " ".join(["dog"] * french)) for english, french in
-            ((59, 1), (1, 59), (60, 1), (1, 60), (3, 4))]  # fmt: skip
+    rows = [
+        (" ".join(["dog"] * english), " ".join(["dog"] * french))
+        for english, french in ((59, 1), (1, 59), (60, 1), (1, 60), (3, 4))
+    ]
     assert len(subwords.ids(rows[0][0])) == 59
     pairs = Pairs(rows, subwords, CPU)
     assert [(len(s), len(t)) for s, t in zip(pairs.source, pairs.target, strict=True)] == [(60, 3), (2, 61), (4, 6)]
@@ -148,8 +156,11 @@ def test_every_test_is_asked_of_its_own_split_and_of_the_best_beam(monkeypatch: 
     assert losses == [[("translations val", "un")]]
     assert (found["loss"], found["perplexity"], found["held_out"]) == (2.5, 12.18, 1)
     assert [(text, width) for text, _, width in asked] == [
-        ("translations test", 1), ("translations test", 4), ("captions_translated test", 1),
-        ("captions_translated test", 4)]  # fmt: skip
+        ("translations test", 1),
+        ("translations test", 4),
+        ("captions_translated test", 1),
+        ("captions_translated test", 4),
+    ]
     assert [(test["name"], test["decoding"], test["exact"]) for test in found["tests"]] == [
         (name, how, 100.0) for name in ("Tatoeba test", "Multi30k test captions") for how in ("greedy", "beam 4")
     ]
@@ -168,8 +179,9 @@ def test_both_commands_know_both_sizes():
 def test_a_sentence_is_compared_with_all_its_translations():
     groups = bleu.grouped(FEW)
     assert groups["Go!"] == ["Va !", "Allez !"]
-    right = bleu.scores(["Je dors.", "Tu dors.", "Le chien dort.", "Allez !", "Le chat mange le poisson."],
-                        [*groups.values()])  # fmt: skip
+    right = bleu.scores(
+        ["Je dors.", "Tu dors.", "Le chien dort.", "Allez !", "Le chat mange le poisson."], [*groups.values()]
+    )
     assert right["bleu"] == right["chrf"] == pytest.approx(100)
     assert right["exact"] == 100
     assert (right["sentences"], right["references"]) == (5, 6)

@@ -274,9 +274,17 @@ def test_names_count_from_one():
 
 @pytest.mark.parametrize(
     ("number", "written"),
-    [(26.0, "26"), (0.484, "0.484"), (2006.0, "2{,}010"), (99_960.0, "100{,}000"), (-1234.5, "-1{,}230"),
-     (12_345_678.0, "1.23 \\times 10^{7}"), (1.234e-7, "1.23 \\times 10^{-7}"), (0.0, "0")],
-)  # fmt: skip
+    [
+        (26.0, "26"),
+        (0.484, "0.484"),
+        (2006.0, "2{,}010"),
+        (99_960.0, "100{,}000"),
+        (-1234.5, "-1{,}230"),
+        (12_345_678.0, "1.23 \\times 10^{7}"),
+        (1.234e-7, "1.23 \\times 10^{-7}"),
+        (0.0, "0"),
+    ],
+)
 def test_a_formula_holds_no_e_notation(number: float, written: str):
     assert in_tex(number) == written
 
@@ -411,9 +419,10 @@ def test_a_bug_is_logged_and_said_calmly(monkeypatch: pytest.MonkeyPatch, caplog
     assert "secret detail" in caplog.text
 
 
-@pytest.mark.parametrize("error", [
-    torch.OutOfMemoryError(), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError(), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")],
+)
 def test_without_memory_a_sentence_is_shown(monkeypatch: pytest.MonkeyPatch, error: Exception):
     def full(*args: object) -> None:
         raise error

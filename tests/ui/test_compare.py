@@ -279,11 +279,16 @@ def made_up_steps(subjects, sizes, setting):
     """A measurement that takes no time: linear attention is twice as fast, and the last size is too large."""
     for count in sizes:
         big = count == max(sizes)
-        yield Step(count / max(sizes), f"time at {count} tokens", tuple(
-            Row(s.name, count, skipped="would hold more than 1000 MB") if big
-            else Row(s.name, count, seconds=count * (1e-6 if s.name == "linear" else 2e-6), peak_bytes=4 * count)
-            for s in subjects
-        ))  # fmt: skip
+        yield Step(
+            count / max(sizes),
+            f"time at {count} tokens",
+            tuple(
+                Row(s.name, count, skipped="would hold more than 1000 MB")
+                if big
+                else Row(s.name, count, seconds=count * (1e-6 if s.name == "linear" else 2e-6), peak_bytes=4 * count)
+                for s in subjects
+            ),
+        )
 
 
 def test_measuring_draws_what_came_and_says_what_did_not(bench, monkeypatch):

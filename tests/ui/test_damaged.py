@@ -17,14 +17,28 @@ from attnviz.ui.heads import text as heads_text
 from attnviz.ui.shell import page as shell_page
 from tests.pages import MAIN, ROOT
 
-PAGES = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout", "compare", "translate", "generate",
-         "lesson", "train")  # fmt: skip
+PAGES = (
+    "start",
+    "embeddings",
+    "positions",
+    "queries_keys",
+    "heads",
+    "rollout",
+    "compare",
+    "translate",
+    "generate",
+    "lesson",
+    "train",
+)
 OF_TEXTS = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout")
 PICTURES = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout")
 CACHES: Sequence[Callable[[], None]] = (
-    st.cache_resource.clear, st.cache_data.clear, subwords.load_subwords.cache_clear, shell_page.sections.cache_clear,
+    st.cache_resource.clear,
+    st.cache_data.clear,
+    subwords.load_subwords.cache_clear,
+    shell_page.sections.cache_clear,
     heads_text.treebank.cache_clear,
-)  # fmt: skip
+)
 
 
 class Case(NamedTuple):

@@ -16,8 +16,11 @@ TEXTS = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout",
 OPENED = [
     *[(page, "vit-digits") for page in PICTURES],
     *[(page, "sentences") for page in TEXTS],
-    ("positions", "stories"), ("lesson", ""), ("generate", ""), ("translate", ""),
-]  # fmt: skip
+    ("positions", "stories"),
+    ("lesson", ""),
+    ("generate", ""),
+    ("translate", ""),
+]
 
 
 def shown(at: AppTest) -> dict[str, object]:

@@ -17,8 +17,18 @@ LINKS = [
 
 def held(at: AppTest) -> dict[str, object]:
     """What the page has chosen: the values of its widgets, and the tokens picked on it."""
-    widgets = [*at.selectbox, *at.multiselect, *at.segmented_control, *at.pills, *at.toggle, *at.slider,
-               *at.select_slider, *at.number_input, *at.text_input, *at.text_area]  # fmt: skip
+    widgets = [
+        *at.selectbox,
+        *at.multiselect,
+        *at.segmented_control,
+        *at.pills,
+        *at.toggle,
+        *at.slider,
+        *at.select_slider,
+        *at.number_input,
+        *at.text_input,
+        *at.text_area,
+    ]
     names = {widget.key for widget in widgets if widget.key} | set(at.session_state[SEEN])
     return {name: at.session_state[name] for name in names if name in at.session_state}
 

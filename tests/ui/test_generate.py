@@ -24,8 +24,14 @@ from tests.models.test_generate import opened
 
 show = partial(pages.open_page, "generate")
 BEGIN = "The old woman saw a fox."
-FACTS = {"parameters": 1234, "perplexity_word": 61.25, "perplexity_piece": 31.5, "blimp": 66.4,
-         "blimp_interval": [66.0, 66.8], "blimp_pairs": 67000}  # fmt: skip
+FACTS = {
+    "parameters": 1234,
+    "perplexity_word": 61.25,
+    "perplexity_piece": 31.5,
+    "blimp": 66.4,
+    "blimp_interval": [66.0, 66.8],
+    "blimp_pairs": 67000,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -131,9 +137,18 @@ def test_a_word_is_chosen(model: TextModel):
 
 @pytest.mark.parametrize(
     "text",
-    ["a", "👩‍🚀🚀", "שלום עולם", "\u202eabc\u0000\u0007", "<b>bold</b></script><script>alert(1)</script>", "犬が好き",
-     "[MASK] [EOS]", "$x$ *a* `b` :red[c]", "ﷺ" * 20],
-)  # fmt: skip
+    [
+        "a",
+        "👩‍🚀🚀",
+        "שלום עולם",
+        "\u202eabc\u0000\u0007",
+        "<b>bold</b></script><script>alert(1)</script>",
+        "犬が好き",
+        "[MASK] [EOS]",
+        "$x$ *a* `b` :red[c]",
+        "ﷺ" * 20,
+    ],
+)
 def test_any_beginning_is_written_on(text: str):
     at = press(show(begin=text), "Write one word")
     assert "generate:text" in views(at)

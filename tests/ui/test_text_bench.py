@@ -100,8 +100,10 @@ def test_a_long_text_is_cut_where_this_network_stops_reading():
 
 
 def test_the_models_are_those_shipped_then_those_of_the_bench():
-    assert cache.model_names() == [*(m for m in MODELS if m in TEXTS or MODELS[m].modality == "image"),
-                                   *(f"text-bench/{name}" for name in READ)]  # fmt: skip
+    assert cache.model_names() == [
+        *(m for m in MODELS if m in TEXTS or MODELS[m].modality == "image"),
+        *(f"text-bench/{name}" for name in READ),
+    ]
 
 
 def test_an_unknown_network_of_the_bench_is_no_model_of_texts():

@@ -196,10 +196,14 @@ def test_who_comes_back_finds_the_choices_of_the_race(emptied: bool):
     assert race_of(app).plan == plan
 
 
-@pytest.mark.parametrize("plan", [
-    Plan(("mha",)), Plan(("uniform", "mha"), 40, 3, "none"),
-    Plan(("mha", "mha"), options=(("normaliser", "entmax15"), ("talking", "both"))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(("mha",)),
+        Plan(("uniform", "mha"), 40, 3, "none"),
+        Plan(("mha", "mha"), options=(("normaliser", "entmax15"), ("talking", "both"))),
+    ],
+)
 def test_choices_ask_for_the_plan_they_were_made_of(plan: Plan):
     app, race = opened("start"), Race(plan)
     for lane in race.lanes:
@@ -272,9 +276,20 @@ def test_every_call_of_a_layer_with_two_is_shown_and_named():
 
 
 def test_the_table_over_seeds_is_shown_where_it_was_measured(monkeypatch: pytest.MonkeyPatch):
-    row = {"title": "A network", "parameters": 7, "accuracy": [97.0, 98.0], "mean": 97.5, "interval": [91.1, 100.0],
-           "seconds": [1.0, 3.0], "steps": 4, "batch": 5, "device": "cpu", "threads": 1, "trained_on": 6,
-           "held_out": 450}  # fmt: skip
+    row = {
+        "title": "A network",
+        "parameters": 7,
+        "accuracy": [97.0, 98.0],
+        "mean": 97.5,
+        "interval": [91.1, 100.0],
+        "seconds": [1.0, 3.0],
+        "steps": 4,
+        "batch": 5,
+        "device": "cpu",
+        "threads": 1,
+        "trained_on": 6,
+        "held_out": 450,
+    }
     monkeypatch.setattr(runs.digits, "results", lambda: [row])
     assert "| A network | 7 | 97.00, 98.00 | 97.50 | 91.1 to 100.0 | 2.0 |" in said(opened())
     monkeypatch.setattr(runs.digits, "results", lambda: [])

@@ -26,8 +26,13 @@ CAT = "The cat sleeps."
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both translators as small untrained networks, so that the page is quick whatever is shipped."""
     models = {name: opened(name) for name in (scene.TRANSFORMER, scene.RECURRENT)}
-    models["translator"].facts = {"longest": 40, "parameters": 1234, "steps": 700, "minutes": 21.9, "tests": [
-        {"name": "Tatoeba test", "decoding": "beam 4", "bleu": 31.26, "sentences": 1219}]}  # fmt: skip
+    models["translator"].facts = {
+        "longest": 40,
+        "parameters": 1234,
+        "steps": 700,
+        "minutes": 21.9,
+        "tests": [{"name": "Tatoeba test", "decoding": "beam 4", "bleu": 31.26, "sentences": 1219}],
+    }
 
     monkeypatch.setattr(scene, "load_translator", models.__getitem__)
     monkeypatch.setattr(TranslationModel, "limit", lambda model, source: 6)  # untrained ones find no end

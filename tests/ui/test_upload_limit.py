@@ -32,8 +32,11 @@ class Server:
 
     def put(self, session: str, file: str, size: int = SIZE) -> Any:
         """Upload one file."""
-        return self.client.put(f"/_stcore/upload_file/{session}/{file}", headers=self.headers,
-                               files={"file": ("a.png", b"x" * size, "image/png")})  # fmt: skip
+        return self.client.put(
+            f"/_stcore/upload_file/{session}/{file}",
+            headers=self.headers,
+            files={"file": ("a.png", b"x" * size, "image/png")},
+        )
 
     def delete(self, session: str, file: str) -> Any:
         """Delete one."""

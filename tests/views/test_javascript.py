@@ -55,15 +55,28 @@ CASES: dict[str, dict[str, Any]] = {
     "no prefix": {"maps": share_maps(OTHER), "keys": OTHER},
     "masked": {"maps": share_maps(WORDS) * np.tri(7), "keys": WORDS, "masked": ~np.tri(7, dtype=bool)},
     "scores": {"maps": random(1).normal(size=(2, 14, 14)) * 5, "keys": PATCHES, "signed": True, "unit": "number"},
-    "masked scores": {"maps": random(2).normal(size=(2, 7, 7)), "keys": WORDS, "masked": ~np.tri(7, dtype=bool),
-                      "signed": True, "unit": "number"},
-    "scores with -inf": {"maps": np.where(np.tri(7), random(3).normal(size=(2, 7, 7)), -np.inf), "keys": WORDS,
-                         "signed": True, "unit": "number"},
+    "masked scores": {
+        "maps": random(2).normal(size=(2, 7, 7)),
+        "keys": WORDS,
+        "masked": ~np.tri(7, dtype=bool),
+        "signed": True,
+        "unit": "number",
+    },
+    "scores with -inf": {
+        "maps": np.where(np.tri(7), random(3).normal(size=(2, 7, 7)), -np.inf),
+        "keys": WORDS,
+        "signed": True,
+        "unit": "number",
+    },
     "numbers": {"maps": random(4).random((2, 14, 14)) * 9, "keys": PATCHES, "unit": "number"},
     "received": {"maps": share_maps(PATCHES), "keys": PATCHES, "kind": "received weights"},
-    "difference": {"maps": share_maps(PATCHES) - share_maps(PATCHES)[::-1], "keys": PATCHES, "kind": "difference",
-                   "signed": True},
-}  # fmt: skip
+    "difference": {
+        "maps": share_maps(PATCHES) - share_maps(PATCHES)[::-1],
+        "keys": PATCHES,
+        "kind": "difference",
+        "signed": True,
+    },
+}
 NAMES = pytest.mark.parametrize("name", CASES)
 DROPS = pytest.mark.parametrize("drop", [False, True])
 
@@ -93,8 +106,14 @@ def every_row(maps: np.ndarray) -> list[list[int]]:
 @NAMES
 def test_bytes_become_numbers_again(name: str, drop: bool) -> None:
     blob, shown, exact = case(name, drop)
-    rows = numbers(ask("$rows.map(([map, query]) => togetherRow(of('m'), map, [query], $drop))", blob,
-                       rows=every_row(shown), drop=drop))  # fmt: skip
+    rows = numbers(
+        ask(
+            "$rows.map(([map, query]) => togetherRow(of('m'), map, [query], $drop))",
+            blob,
+            rows=every_row(shown),
+            drop=drop,
+        )
+    )
     np.testing.assert_allclose(rows.reshape(shown.shape), shown, rtol=1e-5, atol=1e-12)
     np.testing.assert_array_equal(np.isnan(shown), np.isnan(exact))
     top = 127 if CASES[name].get("signed") else 254
@@ -218,8 +237,14 @@ def test_what_python_has_worked_out_holds_for_what_it_knows_of() -> None:
 LIMITS = [(0, 0, 1), (0.1, 0, 1), (0, 2, 1), (0, 0, 0.6), (0.05, 3, 0.9), (0, 1, 0.3), (0.3, 0, 0.99)]
 
 
-def brute(shown: np.ndarray, whole: np.ndarray, heads: list[int], queries: list[int], key: int | None,
-          limits: tuple[float, int, float]) -> dict[tuple[int, int, int], float]:  # fmt: skip
+def brute(
+    shown: np.ndarray,
+    whole: np.ndarray,
+    heads: list[int],
+    queries: list[int],
+    key: int | None,
+    limits: tuple[float, int, float],
+) -> dict[tuple[int, int, int], float]:
     """The entries that limits let through, one row after the other. `whole`: what each row sums to."""
     least, most, mass = limits
     found = {}

@@ -38,7 +38,9 @@ def test_grids_of_other_sizes_stay_linked() -> None:
     words = ask("[0, 4, 5].map((token) => tokenAt($plain, {stream: 'main', token}))", plain=PLAIN)
     assert words == [0, 4, None]
     assert ask("[placeOf($plain, 3), tokenAt($plain, {stream: 'main', u: 0.5, v: 0.5})]", plain=PLAIN) == [
-        {"stream": "main", "token": 3}, None]  # fmt: skip
+        {"stream": "main", "token": 3},
+        None,
+    ]
     assert ask("[0, 1, 2, 13].map((i) => cellOf($grid, i))", grid=GRID) == [None, None, [0, 0], [2, 3]]
 
 
@@ -84,8 +86,20 @@ def test_a_patch_is_under_the_pointer_where_it_is_drawn(view: dict, crop: list[f
 def test_arrows_reach_every_patch_and_the_prefix(above: bool) -> None:
     boxes = {"tokens": GRID, "above": above}
     left, right, up, down = [0, -1], [0, 1], [-1, 0], [1, 0]
-    asked = [(None, right), (2, right), (2, down), (13, right), (13, down), (12, up), (7, left), (6, left), (3, up),
-             (0, down if above else right), (0, right if above else down), (1, left if above else up)]  # fmt: skip
+    asked = [
+        (None, right),
+        (2, right),
+        (2, down),
+        (13, right),
+        (13, down),
+        (12, up),
+        (7, left),
+        (6, left),
+        (3, up),
+        (0, down if above else right),
+        (0, right if above else down),
+        (1, left if above else up),
+    ]
     found = ask("$asked.map(([index, arrow]) => step($boxes, index, arrow))", boxes=boxes, asked=asked)
     prefix_of_row_1, prefix_of_column_1 = (
         (6, 1) if above else (1, 3)
@@ -142,8 +156,19 @@ def test_arrows_in_a_matrix_turn_with_it() -> None:
 def test_small_maps_show_a_row_as_it_lies(name: str, drop: bool) -> None:
     blob, shown, _ = case(name, drop)
     keys = CASES[name]["keys"]
-    view = {"data": {"maps": ["m"], "rows": ["Layer"], "columns": ["a", "b", "c"], "tile": 60, "drop_prefix": drop,
-                     "mode": "rows", "order": None}, "ink": {}, "width": 500}  # fmt: skip
+    view = {
+        "data": {
+            "maps": ["m"],
+            "rows": ["Layer"],
+            "columns": ["a", "b", "c"],
+            "tile": 60,
+            "drop_prefix": drop,
+            "mode": "rows",
+            "order": None,
+        },
+        "ink": {},
+        "width": 500,
+    }
     script = """((view) => { view.context = recorder();
       const boxes = tileBoxes(view), record = of("m"), cell = boxes.cells[1];
       const [x, y, w, h] = inner(view, boxes, cell, record);

@@ -207,8 +207,12 @@ def test_an_image_is_kept_for_what_it_was_made_with() -> None:
     blob, *_ = case("scores", False)
     made = "matrixImage(of('m'), 0, 'sqrt', 'viridis', false)"
     assert ask(f"{made} === {made}", blob)
-    others = ["0, 'log', 'viridis', false", "0, 'sqrt', 'gray', false", "0, 'sqrt', 'viridis', true",
-              "1, 'sqrt', 'viridis', false"]  # fmt: skip
+    others = [
+        "0, 'log', 'viridis', false",
+        "0, 'sqrt', 'gray', false",
+        "0, 'sqrt', 'viridis', true",
+        "1, 'sqrt', 'viridis', false",
+    ]
     for other in others:
         assert ask(f"({made}, matrixImage(of('m'), {other}, true))", blob) is None
     assert ask(f"({made}, shared.dark = true, {made.replace('false)', 'false, true)')})", blob) is None
@@ -294,8 +298,18 @@ def test_a_legend_in_words(scale: dict, said: list[str]) -> None:
 
 
 def test_numbers_in_words() -> None:
-    asked = [(0.12345, "percent"), (0, "percent"), (0.0004, "percent"), (0.0005, "percent"), (-0.5, "percent"),
-             (1, "percent"), (-1.23456, "number"), (0, "number"), (None, "number"), (1234.5, "number")]  # fmt: skip
+    asked = [
+        (0.12345, "percent"),
+        (0, "percent"),
+        (0.0004, "percent"),
+        (0.0005, "percent"),
+        (-0.5, "percent"),
+        (1, "percent"),
+        (-1.23456, "number"),
+        (0, "number"),
+        (None, "number"),
+        (1234.5, "number"),
+    ]
     found = ask("$asked.map(([value, unit]) => written(value ?? NaN, unit))", asked=asked)
     assert found == [
         "12.3 %",

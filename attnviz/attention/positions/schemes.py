@@ -237,9 +237,15 @@ class T5Buckets(Relative):
     title = "T5 buckets"
 
     def __init__(
-        self, heads: int, dim: int, *, tokens: Tokens | None = None,
-        buckets: int = 32, longest: int = 128, causal: bool = False,
-    ):  # fmt: skip
+        self,
+        heads: int,
+        dim: int,
+        *,
+        tokens: Tokens | None = None,
+        buckets: int = 32,
+        longest: int = 128,
+        causal: bool = False,
+    ):
         super().__init__(heads, dim, tokens=tokens)
         t5_exact(buckets, longest, causal)
         self.longest, self.causal = longest, causal

@@ -211,6 +211,10 @@ class Options(nn.Module):
         chosen = NORMALISERS[self.normaliser]
         normalise = partial(chosen, count=self.top) if self.normaliser == "top" else chosen
         return Sharing(
-            stochastic=not reasons, caveat=" ".join(reasons), normalise=normalise,
-            before=self.before, after=self.after, sink=self.sink,
-        )  # fmt: skip
+            stochastic=not reasons,
+            caveat=" ".join(reasons),
+            normalise=normalise,
+            before=self.before,
+            after=self.after,
+            sink=self.sink,
+        )

@@ -73,6 +73,12 @@ def with_distance_values(inner: Rule, table: Tensor, index: Index) -> DistanceVa
     """The rule, with learned vectors of distances in its outputs; its map means what it meant."""
     caveat = f"{inner.caveat} {CAVEAT}".strip()
     return DistanceValues(
-        kind=inner.kind, axes=inner.axes, stochastic=inner.stochastic, exact=False, caveat=caveat,
-        inner=inner, table=table, index=index,
-    )  # fmt: skip
+        kind=inner.kind,
+        axes=inner.axes,
+        stochastic=inner.stochastic,
+        exact=False,
+        caveat=caveat,
+        inner=inner,
+        table=table,
+        index=index,
+    )

@@ -157,10 +157,7 @@ class AdditiveAttention(Variant):
     def cost(self, n_q: int, n_k: int) -> Cost:
         """mha's, and 2 d_h d_a + d_a parameters, (n_q + n_k) d d_a + n² h d_a multiply-adds for a d_a wide network."""
         d, pairs = self.width, n_q * n_k
-        extra, network = {
-            "dot": (0, pairs * d),
-            "general": (self.dim**2, n_q * d * self.dim + pairs * d),
-        }.get(
+        extra, network = {"dot": (0, pairs * d), "general": (self.dim**2, n_q * d * self.dim + pairs * d)}.get(
             self.score,
             ((2 * self.dim + 1) * self.hidden, (n_q + n_k) * d * self.hidden + pairs * self.heads * self.hidden),
         )

@@ -72,9 +72,16 @@ def widened(call: AttentionCall) -> AttentionCall:
 
     key, value = (wide(expanded(shared, call, heads)) for shared in (call.key, call.value))
     return replace(
-        call, query=wide(call.query), key=key, value=value, gate=None, projection=None, output=None, graph=None,
+        call,
+        query=wide(call.query),
+        key=key,
+        value=value,
+        gate=None,
+        projection=None,
+        output=None,
+        graph=None,
         rule=Softmax(),
-    )  # fmt: skip
+    )
 
 
 def without_key(call: AttentionCall) -> Tensor | None:

@@ -33,17 +33,11 @@ SAME, EQUAL = "same shape", "equal parameters"
 APART = 0.10  # share of parameters by which networks may differ and still be called equal
 SHAPE = ViTConfig(patch=8, width=128, layers=4, heads=4, cls=False, pooling="mean", positions="sine2d")
 CPU_BENCH = Recipe(
-    name="bench",
-    title="Bench",
-    config=SHAPE,
-    data="photos",
-    steps=300,
-    batch=128,
-    average=0.98,
-    augmentation=GENTLE,
+    name="bench", title="Bench", config=SHAPE, data="photos", steps=300, batch=128, average=0.98, augmentation=GENTLE
 )
-GPU_BENCH = replace(CPU_BENCH, config=replace(SHAPE, patch=4), steps=8000, batch=256, average=0.999,
-                    augmentation=Augmentation(soft=0.6))  # fmt: skip
+GPU_BENCH = replace(
+    CPU_BENCH, config=replace(SHAPE, patch=4), steps=8000, batch=256, average=0.999, augmentation=Augmentation(soft=0.6)
+)
 SIZES = {"cpu": CPU_BENCH, "gpu": GPU_BENCH}
 Report = Callable[[str, Progress], None]
 
@@ -85,9 +79,14 @@ def entries(variants: Sequence[str], seeds: Sequence[int], base: Recipe = CPU_BE
 
 
 def run_bench(
-    todo: Sequence[tuple[str, str, int]], device: torch.device, report: Report, *, base: Recipe = CPU_BENCH,
-    folder: Path = BENCH, checkpoints: Path | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    todo: Sequence[tuple[str, str, int]],
+    device: torch.device,
+    report: Report,
+    *,
+    base: Recipe = CPU_BENCH,
+    folder: Path = BENCH,
+    checkpoints: Path | None = None,
+) -> list[dict[str, Any]]:
     """Train what is not there yet, save each, and gather the results in folder/bench.json, which is returned."""
     held = pictures = None
     for variant, run, seed in todo:
@@ -96,8 +95,14 @@ def run_bench(
             continue
         pictures, held = pictures or DATA[base.data]("train"), held or DATA[base.data]("val")
         checkpoint = checkpoints / recipe.name / "checkpoint.pt" if checkpoints else None
-        network, seconds = train(recipe, device=device, checkpoint=checkpoint, pictures=pictures, every=50,
-                                 report=lambda progress, name=recipe.name: report(name, progress))  # fmt: skip
+        network, seconds = train(
+            recipe,
+            device=device,
+            checkpoint=checkpoint,
+            pictures=pictures,
+            every=50,
+            report=lambda progress, name=recipe.name: report(name, progress),
+        )
         model = opened_model(recipe, network, held)
         row = {"name": recipe.name, "variant": variant, "run": run, **facts_of(model, recipe, held, device, seconds)}
         save(model, folder / recipe.name, card(recipe, row), row)
@@ -136,20 +141,22 @@ def card(recipe: Recipe, row: dict[str, Any]) -> str:
     """A short card: the page shows the table of all."""
     low, high = row["interval"]
     shape = recipe.config
-    return "\n".join([
-        f"# bench/{row['name']}: {recipe.title}, {row['run']}",
-        "",
-        "Printed by `python -m attnviz.training bench`.",
-        "",
-        f"- {shape.layers} layers, {shape.heads} heads, width {shape.width}, patches of {shape.patch} px, MLP x "
-        f"{shape.mlp:.3g}: {row['parameters']:,} parameters",
-        f"- {row['steps']:,} steps of {row['batch']}, seed {row['seed']}, {row['minutes']} minutes on {row['device']}, "
-        f"{row['threads']} threads",
-        f"- {row['held_out']:,} held-out pictures, 130 classes: top-1 {row['top1']} % (95 % interval of this one "
-        f"network over pictures: {low} to {high} %), top-5 {row['top5']} %",
-        f"- data: {row['data']}",
-        "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"# bench/{row['name']}: {recipe.title}, {row['run']}",
+            "",
+            "Printed by `python -m attnviz.training bench`.",
+            "",
+            f"- {shape.layers} layers, {shape.heads} heads, width {shape.width}, patches of {shape.patch} px, MLP x "
+            f"{shape.mlp:.3g}: {row['parameters']:,} parameters",
+            f"- {row['steps']:,} steps of {row['batch']}, seed {row['seed']}, {row['minutes']} minutes on "
+            f"{row['device']}, {row['threads']} threads",
+            f"- {row['held_out']:,} held-out pictures, 130 classes: top-1 {row['top1']} % (95 % interval of this one "
+            f"network over pictures: {low} to {high} %), top-5 {row['top5']} %",
+            f"- data: {row['data']}",
+            "",
+        ]
+    )
 
 
 def show(name: str, progress: Progress) -> None:

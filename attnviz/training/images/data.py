@@ -165,7 +165,4 @@ def digits(split: Split) -> Pictures:
     )
 
 
-DATA: dict[str, Callable[[Split], Pictures]] = {
-    "photos": photos,
-    "digits": digits,
-}
+DATA: dict[str, Callable[[Split], Pictures]] = {"photos": photos, "digits": digits}

@@ -25,8 +25,20 @@ from attnviz.training.images.recipes import RECIPES, Recipe
 
 SEEDS = 5
 RESULTS = "digits.json"
-COLUMNS = {"title", "parameters", "accuracy", "mean", "interval", "seconds", "steps", "batch", "device", "threads",
-           "trained_on", "held_out"}  # fmt: skip
+COLUMNS = {
+    "title",
+    "parameters",
+    "accuracy",
+    "mean",
+    "interval",
+    "seconds",
+    "steps",
+    "batch",
+    "device",
+    "threads",
+    "trained_on",
+    "held_out",
+}
 BASE: Recipe = RECIPES["vit-digits"]
 NETWORKS: dict[str, tuple[str, Shape]] = {
     "vit-mha": ("Vision transformer, multi-head attention", BASE.config),
@@ -78,8 +90,12 @@ def trained(
     recipe: Recipe, pictures: Pictures, held: Pictures, device: torch.device, report: Report
 ) -> tuple[float, float]:
     """Percent of the held-out pictures named right, with parameters in half precision as if shipped; seconds."""
-    network, seconds = train(recipe, device=device, pictures=pictures,
-                             report=lambda progress: report(f"{recipe.name} seed {recipe.seed}", progress))  # fmt: skip
+    network, seconds = train(
+        recipe,
+        device=device,
+        pictures=pictures,
+        report=lambda progress: report(f"{recipe.name} seed {recipe.seed}", progress),
+    )
     return evaluate(opened_model(recipe, network, held), held, removed=False)["top1"], round(seconds, 1)
 
 

@@ -293,8 +293,5 @@ def cosine(progress: float, warmup: float) -> float:
 
 def statistics(data: str) -> tuple[Float[Tensor, "channel 1 1"], Float[Tensor, "channel 1 1"]]:
     """Mean and deviation that pixels in 0..1 are normalised with, fixed per data set."""
-    mean, deviation = {
-        "photos": ((0.480, 0.450, 0.400), (0.272, 0.265, 0.279)),
-        "digits": ((0.305,), (0.376,)),
-    }[data]
+    mean, deviation = {"photos": ((0.480, 0.450, 0.400), (0.272, 0.265, 0.279)), "digits": ((0.305,), (0.376,))}[data]
     return torch.tensor(mean)[:, None, None], torch.tensor(deviation)[:, None, None]

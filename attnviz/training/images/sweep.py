@@ -44,8 +44,17 @@ def run_sweep(
             recipe = replace(BASE, name=f"{len(few)} pictures,", seed=seed, steps=steps or BASE.steps)
             accuracy["vit"].append(trained(recipe, few, held, device, report)[0])
             accuracy["nearest"].append(nearest(few, held))
-        rows.append({"pictures": count * len(held.classes), "seeds": list(seeds), "steps": steps or BASE.steps,
-                     "batch": BASE.batch, "held_out": len(held), **accuracy, **machine(device)})  # fmt: skip
+        rows.append(
+            {
+                "pictures": count * len(held.classes),
+                "seeds": list(seeds),
+                "steps": steps or BASE.steps,
+                "batch": BASE.batch,
+                "held_out": len(held),
+                **accuracy,
+                **machine(device),
+            }
+        )
     write_rows(folder, RESULTS, rows)
     return rows
 

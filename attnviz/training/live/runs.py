@@ -70,11 +70,25 @@ class Plan:
     def recipe(self, number: int) -> Recipe:
         """That of the shipped digits model, but without CLS, which not every variant can serve."""
         base = RECIPES["vit-digits"]
-        shape = replace(base.config, pooling="mean", cls=False, variant=self.variants[number],
-                        positions=self.positions, options=self.options_of(number))  # fmt: skip
+        shape = replace(
+            base.config,
+            pooling="mean",
+            cls=False,
+            variant=self.variants[number],
+            positions=self.positions,
+            options=self.options_of(number),
+        )
         # Short runs want small batches, a high rate, and an average that follows the network within half an epoch.
-        return replace(base, config=shape, steps=self.epochs * EPOCH, batch=BATCH, rate=8e-3, average=0.9,
-                       augmentation=LIGHT, seed=self.seed)  # fmt: skip
+        return replace(
+            base,
+            config=shape,
+            steps=self.epochs * EPOCH,
+            batch=BATCH,
+            rate=8e-3,
+            average=0.9,
+            augmentation=LIGHT,
+            seed=self.seed,
+        )
 
 
 @dataclass(frozen=True, eq=False)

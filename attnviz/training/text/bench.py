@@ -28,8 +28,16 @@ from attnviz.training.text.loop import TextRecipe, trained
 from attnviz.training.text.sentences import Plan, Tasks
 from attnviz.training.text.skipgram import Stand
 
-SHAPE = ReaderConfig(width=128, layers=3, heads=4, positions="sine", longest=64, pooling="mean", word=False,
-                     outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip
+SHAPE = ReaderConfig(
+    width=128,
+    layers=3,
+    heads=4,
+    positions="sine",
+    longest=64,
+    pooling="mean",
+    word=False,
+    outputs={"sentiment": 2, "tag": len(TAGS)},
+)
 OPTIONS: Mapping[str, Mapping[str, Any]] = {  # where a variant's own default is made for pictures
     "window": {"radius": 3},
     "linformer": {"slots": 16, "shorter": True},
@@ -52,9 +60,14 @@ def name_of(variant: str, seed: int) -> str:
 
 
 def run_text_bench(
-    todo: Sequence[tuple[str, int]], device: torch.device, report: Report, *, recipe: TextRecipe = RECIPE,
-    folder: Path = TEXT_BENCH, checkpoints: Path | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    todo: Sequence[tuple[str, int]],
+    device: torch.device,
+    report: Report,
+    *,
+    recipe: TextRecipe = RECIPE,
+    folder: Path = TEXT_BENCH,
+    checkpoints: Path | None = None,
+) -> list[dict[str, Any]]:
     """Train every (variant, seed) that is not there yet, save it, and gather the results, which are returned.
 
     Raises NoData.
@@ -67,9 +80,15 @@ def run_text_bench(
         tasks = Tasks(PLAN, one, subwords, device)
         torch.manual_seed(seed)
         checkpoint = checkpoints / name / "checkpoint.pt" if checkpoints else None
-        network, seconds = trained(Reader(config_of(variant)), one, tasks.loss, device,
-                                   lambda stand, name=name: report(name, stand),
-                                   checkpoint, also=PLAN)  # fmt: skip
+        network, seconds = trained(
+            Reader(config_of(variant)),
+            one,
+            tasks.loss,
+            device,
+            lambda stand, name=name: report(name, stand),
+            checkpoint,
+            also=PLAN,
+        )
         row = {"name": name, "variant": variant, "run": SAME, **facts_of(network, subwords, one, device, seconds)}
         model = TextModel(name, network, subwords, title=VARIANTS[variant].title)
         model.save(folder / name, card(row), row)
@@ -105,26 +124,31 @@ def card(row: Mapping[str, Any]) -> str:
     """A short card: the Compare page shows the table of all."""
     low, high = row["interval"]
     options = "".join(f", {name} {value}" for name, value in config_of(row["variant"]).options.items())
-    return "\n".join([
-        f"# text-bench/{row['name']}: {VARIANTS[row['variant']].title}",
-        "",
-        "Printed by `python -m attnviz.training text-bench`.",
-        "",
-        f"- {SHAPE.layers} layers, {SHAPE.heads} heads, width {SHAPE.width}{options}, reads {SHAPE.longest} pieces: "
-        f"{row['parameters']:,} parameters",
-        f"- {row['steps']:,} steps of {row['batch']:,} pieces, seed {row['seed']}, {row['minutes']} minutes on "
-        f"{row['device']}, {row['threads']} threads",
-        f"- SST-2: {row['top1']} % of {row['held_out']:,} held-out sentences (95 % interval of this one network over "
-        f"sentences: {low} to {high} %)",
-        f"- part of speech: {row['upos']} % of {row['words_held_out']:,} held-out words",
-        f"- data: {row['data']}",
-        "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"# text-bench/{row['name']}: {VARIANTS[row['variant']].title}",
+            "",
+            "Printed by `python -m attnviz.training text-bench`.",
+            "",
+            f"- {SHAPE.layers} layers, {SHAPE.heads} heads, width {SHAPE.width}{options}, "
+            f"reads {SHAPE.longest} pieces: {row['parameters']:,} parameters",
+            f"- {row['steps']:,} steps of {row['batch']:,} pieces, seed {row['seed']}, {row['minutes']} minutes on "
+            f"{row['device']}, {row['threads']} threads",
+            f"- SST-2: {row['top1']} % of {row['held_out']:,} held-out sentences (95 % interval of this one network "
+            f"over sentences: {low} to {high} %)",
+            f"- part of speech: {row['upos']} % of {row['words_held_out']:,} held-out words",
+            f"- data: {row['data']}",
+            "",
+        ]
+    )
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """All entries as Markdown."""
     lines = ["| network | parameters | SST-2 % | 95 % interval | UPOS % | minutes |", "|---|---|---|---|---|---|"]
-    lines += [f"| {row['name']} | {row['parameters']:,} | {row['top1']} | {row['interval'][0]} to {row['interval'][1]} "
-              f"| {row['upos']} | {row['minutes']} |" for row in rows]  # fmt: skip
+    lines += [
+        f"| {row['name']} | {row['parameters']:,} | {row['top1']} | {row['interval'][0]} to {row['interval'][1]} "
+        f"| {row['upos']} | {row['minutes']} |"
+        for row in rows
+    ]
     return "\n".join([*lines, ""])

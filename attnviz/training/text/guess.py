@@ -125,8 +125,12 @@ def measured(network: Guesser, texts: ByLength, seed: int = 0) -> dict[str, Any]
             five += int((best == true).sum())
             common += int((true == 0).sum())  # the most frequent word
             count += len(part)
-    return {"held_out": count, "top1": round(100 * right / count, 2), "top5": round(100 * five / count, 2),
-            "most_frequent": round(100 * common / count, 2)}  # fmt: skip
+    return {
+        "held_out": count,
+        "top1": round(100 * right / count, 2),
+        "top5": round(100 * five / count, 2),
+        "most_frequent": round(100 * common / count, 2),
+    }
 
 
 def run_guesser(

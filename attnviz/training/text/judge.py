@@ -39,8 +39,12 @@ def praise(network: Reader, subwords: Subwords) -> dict[str, Any]:
     asked = ([corpus.written(text) for _, text in rows], [text for _, text in rows])
     right, lower = (said_praise(network, subwords, texts) == truth for texts in asked)
     low, high = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return {"sst2_held_out": len(rows), "sst2": percent(right), "sst2_lower": percent(lower),
-            "sst2_interval": [round(100 * float(low), 2), round(100 * float(high), 2)]}  # fmt: skip
+    return {
+        "sst2_held_out": len(rows),
+        "sst2": percent(right),
+        "sst2_lower": percent(lower),
+        "sst2_interval": [round(100 * float(low), 2), round(100 * float(high), 2)],
+    }
 
 
 @torch.no_grad()

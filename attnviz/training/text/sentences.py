@@ -58,8 +58,16 @@ class Plan:
 
 
 CPU = TextRecipe(steps=3000, batch=4096, rate=2e-3)
-SHAPE = ReaderConfig(width=192, layers=5, heads=6, positions="learned1d", longest=256, prefix=1, pooling="mean",
-                     outputs={"sentiment": 2, "tag": len(TAGS)})  # fmt: skip
+SHAPE = ReaderConfig(
+    width=192,
+    layers=5,
+    heads=6,
+    positions="learned1d",
+    longest=256,
+    prefix=1,
+    pooling="mean",
+    outputs={"sentiment": 2, "tag": len(TAGS)},
+)
 MORE = replace(CPU, steps=800, rate=3e-3, average=0.995, seed=1)
 SIZES = {  # a network, the recipe that trains it, and what it is asked
     "cpu": (SHAPE, CPU, Plan()),
@@ -172,9 +180,13 @@ def syntax_scores(calls: Sequence[AttentionCall], which: tuple[int, int]) -> Ten
 
 
 def run_sentences(
-    folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
-    size: str = "cpu", **changes: int,
-) -> str:  # fmt: skip
+    folder: Path,
+    device: torch.device,
+    report: Callable[[Stand], None],
+    checkpoint: Path | None = None,
+    size: str = "cpu",
+    **changes: int,
+) -> str:
     """Train, test on held-out text, write weights and card. `changes` are those of the recipe. Raises NoData."""
     shape, recipe, plan = SIZES[size]
     recipe = replace(recipe, **changes)

@@ -26,9 +26,13 @@ SIZES = {
 
 
 def run_seq2seq(
-    folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
-    size: str = "cpu", **changes: int,
-) -> str:  # fmt: skip
+    folder: Path,
+    device: torch.device,
+    report: Callable[[Stand], None],
+    checkpoint: Path | None = None,
+    size: str = "cpu",
+    **changes: int,
+) -> str:
     """Train, test on held-out sentences, write weights and card; `changes` of the recipe. Raises NoData."""
     title = "English to French: recurrent, with additive attention"
     return run_pairs("seq2seq", title, SIZES[size].changed(size, changes), folder, device, report, checkpoint)

@@ -68,10 +68,7 @@ def loss_of(
 
 
 def pairs_of(
-    text: Int[np.ndarray, " token"],
-    place: Int[np.ndarray, " token"],
-    window: int,
-    random: np.random.Generator,
+    text: Int[np.ndarray, " token"], place: Int[np.ndarray, " token"], window: int, random: np.random.Generator
 ) -> Int[np.ndarray, "pair 2"]:
     """(word, neighbour) both ways; a distance d is used with probability (window - d + 1) / window.
 

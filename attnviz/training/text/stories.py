@@ -47,8 +47,19 @@ RECIPE = TextRecipe(steps=4500, batch=4096, rate=3e-3, hold=0.7, average=0.995)
 MORE = replace(RECIPE, steps=3800, warmup=60, hold=0.6, seed=3)
 TOLD = (*card.TOLD, "threads", "blimp")  # of a training it goes on from
 earlier = partial(card.earlier, score="blimp", said="of BLiMP", unit=" pieces")
-SHAPE = ReaderConfig(width=192, layers=6, heads=6, variant="gqa", options={"groups": 2, "bias": False}, norm="rms",
-                     gated=True, mlp=8 / 3, positions="rotary", longest=512, causal=True)  # fmt: skip
+SHAPE = ReaderConfig(
+    width=192,
+    layers=6,
+    heads=6,
+    variant="gqa",
+    options={"groups": 2, "bias": False},
+    norm="rms",
+    gated=True,
+    mlp=8 / 3,
+    positions="rotary",
+    longest=512,
+    causal=True,
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +79,7 @@ SIZES = {
     "cpu": Size(SHAPE, RECIPE, pairs=300),
     "more": Size(SHAPE, MORE, pairs=300, before="stories", shares=AGAIN, at_last=AGAIN_AT_LAST),
     "gpu": Size(
-        replace(SHAPE, width=384, layers=8),
-        TextRecipe(steps=8000, batch=16_384, rate=1.5e-3, hold=0.7, average=0.999),
+        replace(SHAPE, width=384, layers=8), TextRecipe(steps=8000, batch=16_384, rate=1.5e-3, hold=0.7, average=0.999)
     ),
 }
 
@@ -133,9 +143,13 @@ def row_of(stories: Iterable[Sequence[str]], subwords: Subwords) -> Int[np.ndarr
 
 
 def run_stories(
-    folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
-    size: str | Size = "cpu", **changes: int,
-) -> str:  # fmt: skip
+    folder: Path,
+    device: torch.device,
+    report: Callable[[Stand], None],
+    checkpoint: Path | None = None,
+    size: str | Size = "cpu",
+    **changes: int,
+) -> str:
     """Train, test on held-out stories and minimal pairs, write weights and card; `changes` of the recipe.
 
     Raises NoData.

@@ -85,18 +85,27 @@ class Pairs:
 
 
 def run_translator(
-    folder: Path, device: torch.device, report: Callable[[Stand], None], checkpoint: Path | None = None,
-    size: str = "cpu", **changes: int,
-) -> str:  # fmt: skip
+    folder: Path,
+    device: torch.device,
+    report: Callable[[Stand], None],
+    checkpoint: Path | None = None,
+    size: str = "cpu",
+    **changes: int,
+) -> str:
     """Train, test on held-out sentences, write weights and card; `changes` of the recipe. Raises NoData."""
     title = "English to French: an encoder and a decoder"
     return run_pairs("translator", title, SIZES[size].changed(size, changes), folder, device, report, checkpoint)
 
 
 def run_pairs(
-    name: str, title: str, size: Size, folder: Path, device: torch.device, report: Callable[[Stand], None],
+    name: str,
+    title: str,
+    size: Size,
+    folder: Path,
+    device: torch.device,
+    report: Callable[[Stand], None],
     checkpoint: Path | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """Any network that translates: trained on all pairs, tested, written to a folder. Raises NoData."""
     scorer()  # what it will be tested with has to be here before hours are spent
     recipe, subwords = size.recipe, load_subwords()

@@ -29,8 +29,15 @@ def state_chart(choice: Choice) -> None:
         st.info("None of these variants can decode token by token, so none keeps anything.")
         return
     series = {name: counted(choice.ground, name, "state_bytes") for name in able}
-    grow(choice.variants, series, "cost:state", "Bytes a layer", "Bytes kept while decoding", unit="B",
-         guides={"O(n)": 1})  # fmt: skip
+    grow(
+        choice.variants,
+        series,
+        "cost:state",
+        "Bytes a layer",
+        "Bytes kept while decoding",
+        unit="B",
+        guides={"O(n)": 1},
+    )
 
 
 def work_chart(choice: Choice) -> None:
@@ -40,9 +47,15 @@ def work_chart(choice: Choice) -> None:
 
 
 def grow(
-    variants: Sequence[str], series: Mapping[str, Sequence[float]], key: str, title: str, said: str, *,
-    unit: str = "", guides: Mapping[str, int] = GUIDES,
-) -> None:  # fmt: skip
+    variants: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    key: str,
+    title: str,
+    said: str,
+    *,
+    unit: str = "",
+    guides: Mapping[str, int] = GUIDES,
+) -> None:
     """One quantity against n on logarithmic axes; a variant has one colour in every chart."""
     colours = {title_of(name): place for place, name in enumerate(variants)}
     named = {title_of(name): values for name, values in series.items()}
@@ -64,20 +77,35 @@ def accuracy_chart(choice: Choice) -> None:
     """Accuracy against cost with intervals: the chosen variants in colour, everything else trained in grey."""
     ground, found, variants = choice.ground, choice.found, choice.variants
     if not found.rows:
-        st.info(f"There is no accuracy to show yet: `make train NAME={ground.recipe}` trains a network for every "
-                "variant.")  # fmt: skip
+        st.info(
+            f"There is no accuracy to show yet: `make train NAME={ground.recipe}` trains a network for every variant."
+        )
         return
     against = one_of("Accuracy against", list(AGAINST), default="Multiply-adds", key="against")
     entries = [(name, run) for name in VARIANTS for run in (SAME, EQUAL) if found.seeds(name, run)]
     values = [accuracy(found.seeds(*entry)) for entry in entries]
-    across = [counted(ground, name, "multiply_adds")[0] if against == "Multiply-adds"
-              else float(found.seeds(name, run)[0]["parameters"]) for name, run in entries]  # fmt: skip
+    across = [
+        counted(ground, name, "multiply_adds")[0]
+        if against == "Multiply-adds"
+        else float(found.seeds(name, run)[0]["parameters"])
+        for name, run in entries
+    ]
     known = [one for one in values if one is not None]
     paint = [variants.index(name) if name in variants else None for name, _ in entries]
-    figure = intervals(across, [a.top1 for a in known], [a.low for a in known], [a.high for a in known],
-                       names=[title_of(name) for name, _ in entries], colours=paint,
-                       hollow=[run == EQUAL for _, run in entries], x_title=AGAINST[against].capitalize(),
-                       y_title=capital(ground.score), unit=" %", dark=dark(), height=400)  # fmt: skip
+    figure = intervals(
+        across,
+        [a.top1 for a in known],
+        [a.low for a in known],
+        [a.high for a in known],
+        names=[title_of(name) for name, _ in entries],
+        colours=paint,
+        hollow=[run == EQUAL for _, run in entries],
+        x_title=AGAINST[against].capitalize(),
+        y_title=capital(ground.score),
+        unit=" %",
+        dark=dark(),
+        height=400,
+    )
     said = f"{capital(ground.score)} accuracy with 95 % intervals against cost, one dot for each variant"
     plot(figure, "cost:accuracy", alt=said)
     rings = "; rings are the runs at equal parameters" if any(run == EQUAL for _, run in entries) else ""
@@ -88,11 +116,20 @@ def sharing_panel(ground: Ground) -> None:
     """The slider of groups: which heads share keys, and what that saves."""
     heads, dim = ground.heads * 2, ground.width // ground.heads
     options = [g for g in range(1, heads + 1) if heads % g == 0]
-    groups = st.select_slider("Groups of heads that share keys and values", options, value=options[-2], key="groups",
-                              bind="query-params", width=360)  # fmt: skip
+    groups = st.select_slider(
+        "Groups of heads that share keys and values",
+        options,
+        value=options[-2],
+        key="groups",
+        bind="query-params",
+        width=360,
+    )
     name = {1: "multi-query attention", heads: "multi-head attention"}.get(groups, "grouped-query attention")
-    plot(sharing([head * groups // heads for head in range(heads)], dark=dark()), "sharing",
-         alt=f"{heads} query heads, {groups} heads of keys and values, and which query reads which")  # fmt: skip
+    plot(
+        sharing([head * groups // heads for head in range(heads)], dark=dark()),
+        "sharing",
+        alt=f"{heads} query heads, {groups} heads of keys and values, and which query reads which",
+    )
     kept, whole = 2 * 4 * groups * dim, 2 * 4 * heads * dim
     d = heads * dim
     st.markdown(

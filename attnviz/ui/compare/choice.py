@@ -54,16 +54,24 @@ def choose(ground: Ground) -> Choice:
     """The controls above the panels, all of them in the URL. Without a bench the page starts with lent parameters."""
     found = ground.bench()
     said = seed_variants("variants", ground)
-    picked = st.multiselect("Variants", ground.variants, default=ground.first, key="variants", bind="query-params",
-                            format_func=title_of, max_selections=MOST, help=HELP["variants"])  # fmt: skip
+    picked = st.multiselect(
+        "Variants",
+        ground.variants,
+        default=ground.first,
+        key="variants",
+        bind="query-params",
+        format_func=title_of,
+        max_selections=MOST,
+        help=HELP["variants"],
+    )
     for sentence in said:
         st.info(sentence)
     row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     with row:
-        mode = one_of("Parameters", [OWN, SAME], default=OWN if found.rows else SAME, key="weights",
-                      help=HELP["weights"])  # fmt: skip
-        shown = one_of("Show", [LOOKS, NATIVE, ROLLOUT], default=LOOKS, key="show",
-                       help=ground.worded(HELP["show"]))  # fmt: skip
+        mode = one_of(
+            "Parameters", [OWN, SAME], default=OWN if found.rows else SAME, key="weights", help=HELP["weights"]
+        )
+        shown = one_of("Show", [LOOKS, NATIVE, ROLLOUT], default=LOOKS, key="show", help=ground.worded(HELP["show"]))
     return Choice(ground, found, tuple(picked), mode, shown, row)
 
 
@@ -88,8 +96,11 @@ def seed_variants(key: str, ground: Ground) -> list[str]:
         return []
     if able or asked is not None:
         st.session_state[key] = able[:MOST]
-    return left_out([word[:30] for word in words if word and word not in names],
-                    [title_of(name) for name in known if name not in able], ground)  # fmt: skip
+    return left_out(
+        [word[:30] for word in words if word and word not in names],
+        [title_of(name) for name in known if name not in able],
+        ground,
+    )
 
 
 def left_out(unknown: Sequence[str], unable: Sequence[str], ground: Ground) -> list[str]:
@@ -135,13 +146,18 @@ def trained_words(choice: Choice) -> None:
             "Nothing was trained for these formulas: this says what they do with what another one has learned."
         )
     else:
-        st.caption(ground.worded(
-            "**Own weights.** Every variant in a network of its own: same pictures, steps, optimiser and shape, "
-            "trained from scratch. Maps differ because the networks have learned different things."
-        ))  # fmt: skip
+        st.caption(
+            ground.worded(
+                "**Own weights.** Every variant in a network of its own: same pictures, steps, optimiser and shape, "
+                "trained from scratch. Maps differ because the networks have learned different things."
+            )
+        )
     if choice.mode == OWN and not any(found.row(name) for name in choice.variants):
-        st.info(f"None of these variants has a trained network yet: `make train NAME={ground.recipe}` trains them, "
-                "one after the other. Until then, choose Same weights above.", icon=":material/info:")  # fmt: skip
+        st.info(
+            f"None of these variants has a trained network yet: `make train NAME={ground.recipe}` trains them, "
+            "one after the other. Until then, choose Same weights above.",
+            icon=":material/info:",
+        )
 
 
 def heads_choice(first: Panel, mode: str) -> tuple[int, int, str]:
@@ -154,8 +170,7 @@ def heads_choice(first: Panel, mode: str) -> tuple[int, int, str]:
         head = pick("Head", "head", first.heads, 1)
         if mode == SAME:
             return layer, head, NUMBER
-        how = one_of("Heads of the others", [MATCHED, NUMBER, HAND], default=MATCHED, key="heads",
-                     help=HELP["heads"])  # fmt: skip
+        how = one_of("Heads of the others", [MATCHED, NUMBER, HAND], default=MATCHED, key="heads", help=HELP["heads"])
     return layer, head, how
 
 

@@ -74,16 +74,30 @@ def factor(own: float, other: float) -> str:
 # The table and the sentences -----------------------------------------------------------------------------------------
 def size_choice(ground: Ground) -> int:
     """For how many tokens costs are counted."""
-    return st.select_slider("Tokens n", SIZES, value=SIZES[0], key="n", bind="query-params",
-                            format_func=lambda n: f"{n:,}", width=360,
-                            help="Costs of one layer for so many tokens, in the shape of the bench networks: "
-                            f"width {ground.width}, {ground.heads} heads. These read {ground.size}.")  # fmt: skip
+    return st.select_slider(
+        "Tokens n",
+        SIZES,
+        value=SIZES[0],
+        key="n",
+        bind="query-params",
+        format_func=lambda n: f"{n:,}",
+        width=360,
+        help="Costs of one layer for so many tokens, in the shape of the bench networks: "
+        f"width {ground.width}, {ground.heads} heads. These read {ground.size}.",
+    )
 
 
 def cost_table(choice: Choice, n: int) -> None:
     """One row per variant, counted for n tokens."""
-    header = ["Variant", "Parameters, attention", "Parameters, network", f"Multiply-adds a layer, n = {n:,}",
-              "Its maps, if stored", "Kept while decoding", *choice.ground.columns]  # fmt: skip
+    header = [
+        "Variant",
+        "Parameters, attention",
+        "Parameters, network",
+        f"Multiply-adds a layer, n = {n:,}",
+        "Its maps, if stored",
+        "Kept while decoding",
+        *choice.ground.columns,
+    ]
     st.markdown(markdown_table(header, [cost_row(choice, name, n) for name in choice.variants]))
     st.caption(bench_words(choice))
 
@@ -109,8 +123,10 @@ def bench_words(choice: Choice) -> str:
         return f"{counts} No network has been trained yet: `make train NAME={ground.recipe}`."
     seeds = max(len(found.seeds(name)) for name in choice.variants)
     over = "seeds" if seeds >= 3 else f"{ground.over}, of one trained network: another seed may fall outside"
-    return (f"{counts} Trained for {ground.training(row)}, {seeds} {'seed' if seeds == 1 else 'seeds'}, on "
-            f"{row.get('device', 'an unnamed device')}. Intervals are 95 % over {over}. {ground.note}")  # fmt: skip
+    return (
+        f"{counts} Trained for {ground.training(row)}, {seeds} {'seed' if seeds == 1 else 'seeds'}, on "
+        f"{row.get('device', 'an unnamed device')}. Intervals are 95 % over {over}. {ground.note}"
+    )
 
 
 def verdicts(choice: Choice, n: int) -> None:
@@ -131,8 +147,9 @@ def verdict(choice: Choice, name: str, first: str, n: int) -> str:
         if own.state_bytes and base.state_bytes and {"causal"} <= VARIANTS[name].serves & VARIANTS[first].serves:
             parts.append(f"**{factor(own.state_bytes, base.state_bytes)}** the memory while decoding")
     parts.append(accuracy_words(accuracy(found.seeds(name)), accuracy(found.seeds(first)), ground.score))
-    lost, won = (words_of(a.serves - b.serves) for a, b in ((VARIANTS[first], VARIANTS[name]),
-                                                            (VARIANTS[name], VARIANTS[first])))  # fmt: skip
+    lost, won = (
+        words_of(a.serves - b.serves) for a, b in ((VARIANTS[first], VARIANTS[name]), (VARIANTS[name], VARIANTS[first]))
+    )
     if lost:
         parts.append(f"cannot do: {lost}")
     if won:

@@ -126,9 +126,17 @@ class Look:
         raise NotImplementedError
 
     def draw(
-        self, key: str, panel: Panel, slot: Slot, tokens: Sequence[int], label: str, *, height: int,
-        shared: bool = False, row: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        key: str,
+        panel: Panel,
+        slot: Slot,
+        tokens: Sequence[int],
+        label: str,
+        *,
+        height: int,
+        shared: bool = False,
+        row: bool = False,
+    ) -> None:
         """One map over what the visitor brought; `row` where it is one number per token."""
         raise NotImplementedError
 

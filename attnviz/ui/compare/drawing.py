@@ -134,9 +134,18 @@ def draw_native(look: Look, panel: Panel, one: Native, slot: str, tokens: tuple[
     maps.send_native(look, slot, one)
     shape = " x ".join(f"{axis} {count}" for axis, count in zip(one.axes, one.values.shape[1:], strict=True))
     if one.rows is not None:
-        views.matrix_view(f"view:{slot}", maps=slot, index=at, tokens=tokens if one.axes[0] == "query" else (),
-                          scale=look.scale, colours=look.colours, height=TALL, drop_prefix=look.drop_prefix,
-                          on_pick=look.pick, label=f"{panel.title}: {one.title}")  # fmt: skip
+        views.matrix_view(
+            f"view:{slot}",
+            maps=slot,
+            index=at,
+            tokens=tokens if one.axes[0] == "query" else (),
+            scale=look.scale,
+            colours=look.colours,
+            height=TALL,
+            drop_prefix=look.drop_prefix,
+            on_pick=look.pick,
+            label=f"{panel.title}: {one.title}",
+        )
     elif one.columns == panel.tokens:
         label = f"{panel.title}: {one.title} over {look.over}"
         look.draw(f"view:{slot}", panel, Slot(slot, at), (), label, height=TALL, row=True)

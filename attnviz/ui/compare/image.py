@@ -42,13 +42,33 @@ class PictureLook(Display, Look):
             set_tokens("token", chosen)
 
     def draw(
-        self, key: str, panel: Panel, slot: Slot, tokens: Sequence[int], label: str, *, height: int,
-        shared: bool = False, row: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        key: str,
+        panel: Panel,
+        slot: Slot,
+        tokens: Sequence[int],
+        label: str,
+        *,
+        height: int,
+        shared: bool = False,
+        row: bool = False,
+    ) -> None:
         """The picture with one map over it."""
-        views.picture_view(key, picture=slot_of(panel.tokens), maps=slot.name, index=slot.index, tokens=tokens,
-                           scale=self.scale, colours=self.colours, drop_prefix=self.drop_prefix, network=self.network,
-                           shared=shared, height=height, on_pick=self.pick, label=label)  # fmt: skip
+        views.picture_view(
+            key,
+            picture=slot_of(panel.tokens),
+            maps=slot.name,
+            index=slot.index,
+            tokens=tokens,
+            scale=self.scale,
+            colours=self.colours,
+            drop_prefix=self.drop_prefix,
+            network=self.network,
+            shared=shared,
+            height=height,
+            on_pick=self.pick,
+            label=label,
+        )
 
 
 class Pictures(Ground):

@@ -112,11 +112,17 @@ def send_looks(look: Look, cells: Sequence[tuple[Panel, int, int]]) -> dict[str,
         what, tokens = name.split(":")[1], members[0][0].tokens
         every = torch.stack([one for *_, one in members]).numpy()
         maps, rows, keys = look.shown(every, tokens, tokens, shares=what == "shares")
-        views.send_maps(name, maps, titles=[panel.title for panel, *_ in members], keys=keys, queries=rows,
-                        signed=what == "signed", kind="weights" if what == "shares" else "effective",
-                        unit="percent" if what == "shares" else "number",
-                        masked=together([look.masked(panel.calls(layer)) for panel, layer, _ in members],
-                                        maps.shape))  # fmt: skip
+        views.send_maps(
+            name,
+            maps,
+            titles=[panel.title for panel, *_ in members],
+            keys=keys,
+            queries=rows,
+            signed=what == "signed",
+            kind="weights" if what == "shares" else "effective",
+            unit="percent" if what == "shares" else "number",
+            masked=together([look.masked(panel.calls(layer)) for panel, layer, _ in members], maps.shape),
+        )
         slots |= {panel.variant: Slot(name, i) for i, (panel, *_) in enumerate(members)}
     return slots
 
@@ -223,9 +229,18 @@ def send_native(look: Look, slot: str, one: Native) -> None:
     if one.rows is not None:
         rows = "query: who looks" if one.axes[0] == "query" else one.axes[0]
         axes = (rows, "key: who is looked at" if one.axes[1] == "key" else one.axes[1])
-    views.send_maps(slot, values, titles=one.steps, keys=keys, queries=across, signed=one.signed,
-                    kind=one.kind, unit="percent" if one.stochastic else "number", axes=axes,
-                    masked=None if one.call is None else look.masked([one.call]))  # fmt: skip
+    views.send_maps(
+        slot,
+        values,
+        titles=one.steps,
+        keys=keys,
+        queries=across,
+        signed=one.signed,
+        kind=one.kind,
+        unit="percent" if one.stochastic else "number",
+        axes=axes,
+        masked=None if one.call is None else look.masked([one.call]),
+    )
 
 
 # Differences ---------------------------------------------------------------------------------------------------------
@@ -242,8 +257,15 @@ def send_difference(
     one, other = drawn_map(look, *first), drawn_map(look, *second)
     minus = difference(torch.from_numpy(one.values), torch.from_numpy(other.values)).numpy()
     shares = effective(first[0]).stochastic and effective(second[0]).stochastic
-    views.send_maps("difference", minus, titles=[f"{first[0].title} minus {second[0].title}"], keys=one.keys,
-                    signed=True, kind="difference", unit="percent" if shares else "number")  # fmt: skip
+    views.send_maps(
+        "difference",
+        minus,
+        titles=[f"{first[0].title} minus {second[0].title}"],
+        keys=one.keys,
+        signed=True,
+        kind="difference",
+        unit="percent" if shares else "number",
+    )
     return minus[0]
 
 

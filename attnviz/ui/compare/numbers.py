@@ -68,8 +68,12 @@ def cells_of(found: Sequence[Panel], layer: int, head: int, how: str) -> list[Ce
 def hand_picked(found: Sequence[Panel], lead: Panel, layer: int, head: int) -> list[Cell]:
     """Every other panel's head from a list of its own."""
     with st.container(horizontal=True):
-        return [Cell(panel, layer, head) if panel is lead or panel.trace is None
-                else Cell(panel, *by_hand(panel, layer, head)) for panel in found]  # fmt: skip
+        return [
+            Cell(panel, layer, head)
+            if panel is lead or panel.trace is None
+            else Cell(panel, *by_hand(panel, layer, head))
+            for panel in found
+        ]
 
 
 def lead_or_other(panel: Panel, lead: Panel, layer: int, head: int, goal: Tensor | None) -> Cell:
@@ -125,10 +129,12 @@ def numbers_table(ground: Ground, found: Sequence[Panel]) -> None:
     st.markdown(markdown_table(header, [numbers(ground, panel) for panel in found]))
     _, reach = measured(ground, torch.full((1, len(tokens), len(tokens)), 1 / len(tokens)).double(), tokens)
     even = "" if np.isnan(reach) else f" Even attention has entropy 1, distance {reach:.2f} and rank 1."
-    st.caption(ground.worded(
-        f"Means over all layers and heads, on this picture.{even} Head diversity is the mean Jensen-Shannon "
-        "distance of two heads of a layer: 0 where all look alike, 1 where no two share a patch."
-    ))  # fmt: skip
+    st.caption(
+        ground.worded(
+            f"Means over all layers and heads, on this picture.{even} Head diversity is the mean Jensen-Shannon "
+            "distance of two heads of a layer: 0 where all look alike, 1 where no two share a patch."
+        )
+    )
 
 
 def errors(panel: Panel, lender: Trace) -> tuple[list[float], list[float]]:
@@ -156,8 +162,10 @@ def errors_table(found: Sequence[Panel], lender: Trace) -> None:
     st.markdown(
         markdown_table(["Variant", "Error of the map", "Error of the output", "How it departs from softmax"], rows)
     )
-    st.caption("Relative errors (Frobenius norm of the difference over that of the exact one), least to most over the "
-               "layers. 100 % is as far off as a map of zeros.")  # fmt: skip
+    st.caption(
+        "Relative errors (Frobenius norm of the difference over that of the exact one), least to most over the "
+        "layers. 100 % is as far off as a map of zeros."
+    )
 
 
 def error_row(panel: Panel, lender: Trace) -> list[str]:

@@ -78,13 +78,28 @@ class WordLook(Look):
         self.own.pick(chosen)
 
     def draw(
-        self, key: str, panel: Panel, slot: Slot, tokens: Sequence[int], label: str, *, height: int,
-        shared: bool = False, row: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        key: str,
+        panel: Panel,
+        slot: Slot,
+        tokens: Sequence[int],
+        label: str,
+        *,
+        height: int,
+        shared: bool = False,
+        row: bool = False,
+    ) -> None:
         """The text with one map over it, or the whole map; a matrix of many words needs more height than a picture."""
-        drawn: dict[str, Any] = {"maps": slot.name, "index": slot.index, "tokens": tokens, "scale": self.scale,
-                                 "colours": self.colours, "on_pick": self.pick, "label": label,
-                                 "height": height}  # fmt: skip
+        drawn: dict[str, Any] = {
+            "maps": slot.name,
+            "index": slot.index,
+            "tokens": tokens,
+            "scale": self.scale,
+            "colours": self.colours,
+            "on_pick": self.pick,
+            "label": label,
+            "height": height,
+        }
         if self.matrix and not row:
             views.matrix_view(key, **drawn)
         else:
@@ -164,8 +179,10 @@ class Texts(Ground):
     def training(self, row: Row) -> str:
         """How long, on how much, and what they were tested on."""
         steps = f"{row['steps']:,} steps of {row['batch']:,} pieces" if {"steps", "batch"} <= row.keys() else "a time"
-        return (f"{steps} on both tasks, tested on {row['held_out']:,} held-out sentences about films and "
-                f"{row['words_held_out']:,} held-out words")  # fmt: skip
+        return (
+            f"{steps} on both tasks, tested on {row['held_out']:,} held-out sentences about films and "
+            f"{row['words_held_out']:,} held-out words"
+        )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -101,8 +101,11 @@ def chart(
 ) -> None:
     """One measured quantity against n; what was not measured leaves a gap."""
     found = {(row.name, row.count): read(row) for row in rows}
-    series = {name: [found.get((name, n)) or np.nan for n in SIZES] for name in variants
-              if any(found.get((name, n)) for n in SIZES)}  # fmt: skip
+    series = {
+        name: [found.get((name, n)) or np.nan for n in SIZES]
+        for name in variants
+        if any(found.get((name, n)) for n in SIZES)
+    }
     if not series:
         st.info("None of these sizes could be measured within the limits.")
         return
@@ -113,8 +116,10 @@ def measured_words() -> str:
     """On what, and how."""
     where = setting()
     clock = "the processor's own time of one thread" if where.device == "cpu" else "the time until the card is done"
-    return (f"Measured on {device_name(where.device)}: median of {where.runs} forwards after warm-up, {clock}; width "
-            f"{where.width}, {where.heads} heads, one sequence.")  # fmt: skip
+    return (
+        f"Measured on {device_name(where.device)}: median of {where.runs} forwards after warm-up, {clock}; width "
+        f"{where.width}, {where.heads} heads, one sequence."
+    )
 
 
 def skipped_words(rows: Sequence[Row]) -> list[str]:

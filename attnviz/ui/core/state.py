@@ -16,7 +16,7 @@ from attnviz.types import AttentionCall, Tokens, Trace
 SEEN = "attnviz:seen"  # session key: what each parameter of our own said in the URL when we last looked
 PAGE = "attnviz:page"
 BELONGINGS = {  # what is forgotten with a choice of this name: picks of tokens, and whether steps play by themselves
-    "english": ("asking", "choice", "written", "at", "translate:playing"),
+    "english": ("asking", "choice", "written", "at", "translate:playing")
 }
 Option = TypeVar("Option")
 

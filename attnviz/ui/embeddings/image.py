@@ -158,8 +158,17 @@ def steps_figure(visit: Visit, patch: Patch) -> Any:
 def products_figure(visit: Visit, feature: Feature) -> Any:
     """Bars of pixel times weight."""
     names, paint = pixel_names(visit), pixel_colours(visit)
-    return plots.bars(feature.products, labels=names, colours=paint, x_title="Pixels, channel by channel",
-                      y_title="Pixel × weight", most_ticks=0, form="+.3f", dark=dark(), height=240)  # fmt: skip
+    return plots.bars(
+        feature.products,
+        labels=names,
+        colours=paint,
+        x_title="Pixels, channel by channel",
+        y_title="Pixel × weight",
+        most_ticks=0,
+        form="+.3f",
+        dark=dark(),
+        height=240,
+    )
 
 
 def filters_of(visit: Visit) -> tuple[np.ndarray, np.ndarray]:
@@ -169,8 +178,9 @@ def filters_of(visit: Visit) -> tuple[np.ndarray, np.ndarray]:
 
 def shares_figure(shares: np.ndarray) -> Any:
     """Bars of the share of variance of every principal filter."""
-    return plots.bars(shares, colours="muted", form=".1%", x_title="Component", y_title="Share of variance",
-                      dark=dark(), height=260)  # fmt: skip
+    return plots.bars(
+        shares, colours="muted", form=".1%", x_title="Component", y_title="Share of variance", dark=dark(), height=260
+    )
 
 
 def cosines(visit: Visit, stage: int) -> np.ndarray:

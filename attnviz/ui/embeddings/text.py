@@ -51,8 +51,10 @@ class Word:
     def table(self, count: int = 8) -> dict[str, list[str]]:
         """The first numbers of every step, by column."""
         steps = {name.strip("+= "): values for name, values in self.series.items()}
-        return {"First numbers": list(steps),
-                **{str(k + 1): [signed(float(v[k])) for v in steps.values()] for k in range(count)}}  # fmt: skip
+        return {
+            "First numbers": list(steps),
+            **{str(k + 1): [signed(float(v[k])) for v in steps.values()] for k in range(count)},
+        }
 
     def rows(self) -> tuple[list[str], list[list[float]]]:
         """All numbers of every step, for a file."""
@@ -66,22 +68,31 @@ def word_of(about: Reading, token: int) -> Word:
     tokens, words = about.sample.tokens["main"], about.sample.tokens["main"].words or ()
     together = [i for i, word in enumerate(words) if word == words[token] >= 0] or [token]
     content, position = known(about.trace.content["main"]), known(about.trace.position["main"])
-    return Word(tokens.labels[token], int(about.sample.inputs["main"][token]), content[token], position[token],
-                tuple(tokens.labels[i] for i in together))  # fmt: skip
+    return Word(
+        tokens.labels[token],
+        int(about.sample.inputs["main"][token]),
+        content[token],
+        position[token],
+        tuple(tokens.labels[i] for i in together),
+    )
 
 
 def pieces_table(about: Reading) -> dict[str, list]:
     """Every token with its number, in order."""
     tokens = about.sample.tokens["main"]
-    return {"Token": list(range(len(tokens))), "Piece": list(tokens.labels),
-            "Number": about.sample.inputs["main"].tolist()}  # fmt: skip
+    return {
+        "Token": list(range(len(tokens))),
+        "Piece": list(tokens.labels),
+        "Number": about.sample.inputs["main"].tolist(),
+    }
 
 
 def steps_figure(word: Word) -> Any:
     """Bars of every step, one under the other, on one range."""
     shown = tuple(word.series)
-    return plots.stacked_bars(word.series, colours={POSITION: "position"}, shared=shown, dark=dark(),
-                              height=120 * len(shown) + 40)  # fmt: skip
+    return plots.stacked_bars(
+        word.series, colours={POSITION: "position"}, shared=shown, dark=dark(), height=120 * len(shown) + 40
+    )
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -104,9 +115,17 @@ def neighbours(about: Reading, id: int, count: int = 10) -> list[tuple[str, floa
 def neighbour_figure(found: list[tuple[str, float]]) -> Any:
     """Bars of the neighbours' cosines."""
     labels = [f"{i + 1} {label}" for i, (label, _) in enumerate(found)]
-    return plots.bars([cosine for _, cosine in found], labels=labels,
-                      colours="muted", form=".2f", horizontal=True, shown=True, most_ticks=20, dark=dark(),
-                      height=30 * len(found) + 60)  # fmt: skip
+    return plots.bars(
+        [cosine for _, cosine in found],
+        labels=labels,
+        colours="muted",
+        form=".2f",
+        horizontal=True,
+        shown=True,
+        most_ticks=20,
+        dark=dark(),
+        height=30 * len(found) + 60,
+    )
 
 
 def stages(about: Reading) -> list[str]:
@@ -125,8 +144,16 @@ def plane_figure(about: Reading, stage: int, token: int) -> tuple[Any, float]:
     vectors, labels = vectors_at(about, stage), about.sample.tokens["main"].labels
     _, scores, shares = measures.principal(vectors, 2)
     plane = np.pad(scores, ((0, 0), (0, 2 - scores.shape[1])))  # an empty text may be a single token
-    figure = scatter(plane, names=labels, written=len(labels) <= WRITTEN, chosen=(token,), dark=dark(),
-                     colours=np.arange(len(labels), dtype=float), value="place", height=480)  # fmt: skip
+    figure = scatter(
+        plane,
+        names=labels,
+        written=len(labels) <= WRITTEN,
+        chosen=(token,),
+        dark=dark(),
+        colours=np.arange(len(labels), dtype=float),
+        value="place",
+        height=480,
+    )
     return figure, float(shares[:2].sum())
 
 
@@ -148,10 +175,12 @@ def twin(about: Reading, token: int, other: str) -> tuple[str, np.ndarray] | Non
             return None
         place, second = there[0], found
         where = f"“{label}” in your text and in the other sentence"
-    mine, theirs = ([vectors_at(x, stage)[i] for stage in range(len(stages(x)))]
-                    for x, i in ((about, token), (second, place)))  # fmt: skip
-    return where, np.array([float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-                            for a, b in zip(mine, theirs, strict=True)])  # fmt: skip
+    mine, theirs = (
+        [vectors_at(x, stage)[i] for stage in range(len(stages(x)))] for x, i in ((about, token), (second, place))
+    )
+    return where, np.array(
+        [float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) for a, b in zip(mine, theirs, strict=True)]
+    )
 
 
 def elsewhere(about: Reading, other: str) -> Reading:

@@ -40,11 +40,16 @@ def story(here: Scene) -> None:
     sample, longest = here.begin, here.model.config.longest
     if sample.cut:
         last = plain(sample.text.split()[-1][-30:]) if sample.text else ""
-        st.caption(f"The network reads {longest} pieces: up to “{last}”. The {len(sample.cut.split()):,} words after "
-                   "it were left out.")  # fmt: skip
+        st.caption(
+            f"The network reads {longest} pieces: up to “{last}”. The {len(sample.cut.split()):,} words after "
+            "it were left out."
+        )
     if here.full:
-        st.info(f"The context is full: the network reads {longest} pieces, BOS among them. Shorten the beginning or "
-                "step back to write on.", icon=":material/info:")  # fmt: skip
+        st.info(
+            f"The context is full: the network reads {longest} pieces, BOS among them. Shorten the beginning or "
+            "step back to write on.",
+            icon=":material/info:",
+        )
     elif here.ended:
         st.info("The network ended its text here. Step back to let it go on in another way.", icon=":material/info:")
     elif not sample.text:
@@ -58,10 +63,17 @@ def next_pieces(here: Scene) -> None:
     chances, kept = here.chances()
     order = np.argsort(-chances, kind="stable")[:SHOWN].tolist()
     labels = [here.label(id) for id in order]
-    figure = plots.bars({LEFT: kept[order], EXPECTS: chances[order]}, labels=list(map(html.escape, labels)),
-                        colours={LEFT: "query", EXPECTS: "light"}, horizontal=True, form=".1%", dark=dark(),
-                        most_ticks=SHOWN, limits=(0, 1.02 * float(max(kept.max(), chances.max()))),
-                        height=400)  # fmt: skip
+    figure = plots.bars(
+        {LEFT: kept[order], EXPECTS: chances[order]},
+        labels=list(map(html.escape, labels)),
+        colours={LEFT: "query", EXPECTS: "light"},
+        horizontal=True,
+        form=".1%",
+        dark=dark(),
+        most_ticks=SHOWN,
+        limits=(0, 1.02 * float(max(kept.max(), chances.max()))),
+        height=400,
+    )
     figure.update_layout(bargap=0.25, clickmode="event+select", dragmode=False)
     share, count = percent(float(chances[kept > 0].sum())), int((kept > 0).sum())
     st.markdown(f"**What comes next.** {share} of what it expects is left, in {count:,} piece{'s' * (count > 1)}")
@@ -72,13 +84,26 @@ def next_pieces(here: Scene) -> None:
         if points:
             wish(order[int(points[0]["point_index"])])
 
-    st.plotly_chart(figure, theme=None, key=key, on_select=clicked, selection_mode="points",
-                    alt="The likeliest next pieces, and what temperature, top-k and top-p leave of them",
-                    config={"displaylogo": False, "displayModeBar": False})  # fmt: skip
+    st.plotly_chart(
+        figure,
+        theme=None,
+        key=key,
+        on_select=clicked,
+        selection_mode="points",
+        alt="The likeliest next pieces, and what temperature, top-k and top-p leave of them",
+        config={"displaylogo": False, "displayModeBar": False},
+    )
     with st.container(horizontal=True, gap="small"):
         for number, (id, label) in enumerate(zip(order, labels, strict=True)):
-            st.button(plain(label), key=f"generate:choose:{number}", type="tertiary", disabled=here.full,
-                      help="Let this come next", on_click=wish, args=(id,))  # fmt: skip
+            st.button(
+                plain(label),
+                key=f"generate:choose:{number}",
+                type="tertiary",
+                disabled=here.full,
+                help="Let this come next",
+                on_click=wish,
+                args=(id,),
+            )
     st.caption("Click a bar or a word to let it come next.")
 
 
@@ -101,16 +126,36 @@ def attention(here: Scene, weights: Float[np.ndarray, "query key"], name: str, a
     views.send_maps(MAP, np.where(masked, 0, weights)[None], titles=[name], keys=tokens, masked=masked)
     does = "before the next piece was written" if at < len(tokens) - 1 else "while the next piece is expected"
     st.markdown(f"**Where {spoken_name(tokens, at)} looks** {does}: {name}")
-    views.text_view("generate:text", maps=MAP, tokens=[at], height=230, on_pick=pick,
-                    label="The text so far, by attention of one token over all before it")  # fmt: skip
-    views.lines_view("generate:lines", maps=MAP, heads=[0], tokens=[at], least=0.03, height=460, on_pick=pick,
-                     label=f"Every token over those before it: {name}")  # fmt: skip
+    views.text_view(
+        "generate:text",
+        maps=MAP,
+        tokens=[at],
+        height=230,
+        on_pick=pick,
+        label="The text so far, by attention of one token over all before it",
+    )
+    views.lines_view(
+        "generate:lines",
+        maps=MAP,
+        heads=[0],
+        tokens=[at],
+        least=0.03,
+        height=460,
+        on_pick=pick,
+        label=f"Every token over those before it: {name}",
+    )
 
 
 def matrix(at: int, name: str) -> None:
     """The whole map; what comes later is masked."""
-    views.matrix_view("generate:matrix", maps=MAP, tokens=[at], height=460, on_pick=pick,
-                      label=f"All tokens over those before them: {name}")  # fmt: skip
+    views.matrix_view(
+        "generate:matrix",
+        maps=MAP,
+        tokens=[at],
+        height=460,
+        on_pick=pick,
+        label=f"All tokens over those before them: {name}",
+    )
 
 
 def shares(here: Scene, weights: Float[np.ndarray, "query key"], name: str) -> None:
@@ -120,10 +165,18 @@ def shares(here: Scene, weights: Float[np.ndarray, "query key"], name: str) -> N
         st.caption("Write a word to see how what is written looks back at the beginning and at itself.")
         return
     rows = weights[first:]
-    parts = {"the beginning": rows[:, 1:first].sum(-1), "what was written": rows[:, first:].sum(-1),
-             "BOS": rows[:, 0]}  # fmt: skip
-    figure = plots.lines(parts, x=np.arange(1, count - first + 1), form=".1%", limits=(0, 1), points=count - first < 60,
-                         x_title="Piece written", y_title="share of attention", dark=dark(), height=280)  # fmt: skip
+    parts = {"the beginning": rows[:, 1:first].sum(-1), "what was written": rows[:, first:].sum(-1), "BOS": rows[:, 0]}
+    figure = plots.lines(
+        parts,
+        x=np.arange(1, count - first + 1),
+        form=".1%",
+        limits=(0, 1),
+        points=count - first < 60,
+        x_title="Piece written",
+        y_title="share of attention",
+        dark=dark(),
+        height=280,
+    )
     figure.update_xaxes(tick0=1, dtick=max(1, (count - first) // 8), range=(0.5, count - first + 0.5))
     plot(figure, "generate:shares", alt="Share of attention on the beginning, on what was written and on BOS")
     st.caption(f"Each piece that was written, {name}; the three shares sum to one.")
@@ -145,8 +198,9 @@ def cache(here: Scene) -> None:
     sizes = np.linspace(0, config.longest, 33, dtype=int)
     names = {config.variant: f"this network, {VARIANTS[config.variant].title.lower()}", "mha": "multi-head attention"}
     curves = {name: [state_bytes(here, v, int(n)) / 1024 for n in sizes] for v, name in names.items()}
-    figure = plots.lines(curves, x=sizes, marks={"now": count}, x_title="Tokens", y_title="kB kept", form=".0f",
-                         dark=dark(), height=280)  # fmt: skip
+    figure = plots.lines(
+        curves, x=sizes, marks={"now": count}, x_title="Tokens", y_title="kB kept", form=".0f", dark=dark(), height=280
+    )
     plot(figure, "generate:cache", alt="Size of the cache of keys and values over the tokens of the text")
     st.caption(
         f"{count} tokens x {own // count:,} bytes = **{own / 1024:,.0f} kB** of keys and values, kept so that no step "

@@ -71,8 +71,9 @@ class Scene:
 
 def beginning() -> str:
     """The visitor's beginning, in the URL."""
-    text = st.text_area("A beginning", SENTENCES[NAME][0], max_chars=LETTERS, key="begin", bind="query-params",
-                        height=68)  # fmt: skip
+    text = st.text_area(
+        "A beginning", SENTENCES[NAME][0], max_chars=LETTERS, key="begin", bind="query-params", height=68
+    )
     with st.container(horizontal=True, gap="small"):
         for name, sample in SAMPLES.items():
             st.button(name, key=f"generate:sample:{name}", help=plain(sample), on_click=go, kwargs={"begin": sample})
@@ -83,16 +84,40 @@ def settings_choice() -> Settings:
     """How the next piece is drawn."""
     first, second = st.columns(2)
     with first:
-        temperature = st.slider("Temperature", 0.0, 2.0, 0.7, 0.1, key="temperature", bind="query-params",
-                                help="Scores are divided by it before the softmax: below 1 the likely gets likelier, "
-                                "above 1 everything gets more alike. 0 takes the likeliest.")  # fmt: skip
-        top_k = st.slider("Top-k", 0, 100, 0, key="topk", bind="query-params",
-                          help="Only so many of the likeliest are drawn from; 0 = all.")  # fmt: skip
+        temperature = st.slider(
+            "Temperature",
+            0.0,
+            2.0,
+            0.7,
+            0.1,
+            key="temperature",
+            bind="query-params",
+            help="Scores are divided by it before the softmax: below 1 the likely gets likelier, "
+            "above 1 everything gets more alike. 0 takes the likeliest.",
+        )
+        top_k = st.slider(
+            "Top-k",
+            0,
+            100,
+            0,
+            key="topk",
+            bind="query-params",
+            help="Only so many of the likeliest are drawn from; 0 = all.",
+        )
     with second:
-        top_p = st.slider("Top-p", 0.05, 1.0, 0.95, 0.05, key="topp", bind="query-params",
-                          help="Only the likeliest that together reach this share are drawn from.")  # fmt: skip
-        seed = whole_number("Seed", 999, key="dice",
-                            help="Other dice. The same text, settings and seed go on in the same way.")  # fmt: skip
+        top_p = st.slider(
+            "Top-p",
+            0.05,
+            1.0,
+            0.95,
+            0.05,
+            key="topp",
+            bind="query-params",
+            help="Only the likeliest that together reach this share are drawn from.",
+        )
+        seed = whole_number(
+            "Seed", 999, key="dice", help="Other dice. The same text, settings and seed go on in the same way."
+        )
     return Settings(temperature, top_k, top_p, seed)
 
 

@@ -51,8 +51,15 @@ def measure_charts(
     for column, (name, references) in zip(st.columns(max(1, len(shown))), shown.items(), strict=False):
         measure = KNOWN[name]
         title = measure.title + (f", {measure.unit}" if len(measure.unit) > 1 else "")
-        figure = depth(table[name], names=call_labels(visit.trace), references=references, chosen=(layer, head),
-                       dark=dark(), y_title=title, form=".1%" if measure.unit == "%" else ".3g")  # fmt: skip
+        figure = depth(
+            table[name],
+            names=call_labels(visit.trace),
+            references=references,
+            chosen=(layer, head),
+            dark=dark(),
+            y_title=title,
+            form=".1%" if measure.unit == "%" else ".3g",
+        )
         said = f"{measure.title} of every head against its layer, {on}"
         with column:
             plot(figure, f"depth:{name}", alt=said)
@@ -65,8 +72,9 @@ def pictures(count: int) -> str:
 
 def head_table(visit: Subject, table: Table, measure: str | None) -> None:
     """All heads with all their measures; choosing a row opens that head."""
-    cells = order(table, measure) or [(call, head) for call in range(len(visit.trace.calls))
-                                      for head in range(visit.trace.calls[call].heads)]  # fmt: skip
+    cells = order(table, measure) or [
+        (call, head) for call in range(len(visit.trace.calls)) for head in range(visit.trace.calls[call].heads)
+    ]
     columns: dict[str, list] = {"Head": [place(visit, *cell) for cell in cells]}
     formats = {}
     for name, one in known(table).items():
@@ -81,8 +89,15 @@ def head_table(visit: Subject, table: Table, measure: str | None) -> None:
             call, head = cells[chosen[0]]
             go(layer=call_labels(visit.trace)[call], head=head + 1)
 
-    st.dataframe(columns, hide_index=True, height=280, key="head table", column_config=formats, on_select=open_row,
-                 selection_mode="single-row")  # fmt: skip
+    st.dataframe(
+        columns,
+        hide_index=True,
+        height=280,
+        key="head table",
+        column_config=formats,
+        on_select=open_row,
+        selection_mode="single-row",
+    )
 
 
 def depth_section(visit: Subject, table: Table, layer: int, head: int, measure: str | None) -> None:

@@ -53,9 +53,17 @@ def send_layer(visit: Subject, layer: int, slot: str = "", heads: Sequence[int] 
     """Give the browser the exact maps of one layer, or of some of its heads under a name of their own."""
     call = visit.trace.calls[layer]
     titles = [place(visit, layer, head) for head in (range(call.heads) if heads is None else heads)]
-    views.send_maps(slot or f"heads:{layer}", call.token_map(heads).float().numpy(), titles=titles, keys=call.keys,
-                    queries=call.queries, kind=call.rule.kind, signed=signed(visit), unit=unit_of(call),
-                    masked=masked_of(call))  # fmt: skip
+    views.send_maps(
+        slot or f"heads:{layer}",
+        call.token_map(heads).float().numpy(),
+        titles=titles,
+        keys=call.keys,
+        queries=call.queries,
+        kind=call.rule.kind,
+        signed=signed(visit),
+        unit=unit_of(call),
+        masked=masked_of(call),
+    )
 
 
 def send_overview(visit: Subject) -> None:
@@ -101,8 +109,15 @@ def send_moved(visit: Subject, layer: int, head: int) -> str:
     call = visit.trace.calls[layer]
     moved = value_weighted(call, [head], range(len(call.queries))).float().numpy()
     title = f"{place(visit, layer, head)}, weighted by value"
-    views.send_maps("heads:moved", moved, titles=[title], keys=call.keys, queries=call.queries, kind="effective",
-                    masked=masked_of(call))  # fmt: skip
+    views.send_maps(
+        "heads:moved",
+        moved,
+        titles=[title],
+        keys=call.keys,
+        queries=call.queries,
+        kind="effective",
+        masked=masked_of(call),
+    )
     return "heads:moved"
 
 
@@ -145,9 +160,13 @@ def find_buttons(visit: Subject, table: Table) -> None:
                     continue
                 layer, head = order[0]
                 what = f"{place(visit, layer, head)}: {measure.title.lower()} "
-                st.button(label, key=f"find:{name}:{descending}", on_click=go,
-                          kwargs={"layer": call_labels(visit.trace)[layer], "head": head + 1},
-                          help=what + number(name, table[name][layer, head]))  # fmt: skip
+                st.button(
+                    label,
+                    key=f"find:{name}:{descending}",
+                    on_click=go,
+                    kwargs={"layer": call_labels(visit.trace)[layer], "head": head + 1},
+                    help=what + number(name, table[name][layer, head]),
+                )
 
 
 def known(table: Table) -> dict[str, Measure]:
@@ -159,8 +178,7 @@ def order_choice(table: Table) -> str | None:
     """Which measure sorts the heads, by its name in MEASURES; None keeps the network's own order."""
     titles = {measure.title: name for name, measure in known(table).items()}
     keep_inside("order", [NETWORK_ORDER, *titles])
-    chosen = st.selectbox("Order heads by", [NETWORK_ORDER, *titles], key="order", bind="query-params",
-                          width=200)  # fmt: skip
+    chosen = st.selectbox("Order heads by", [NETWORK_ORDER, *titles], key="order", bind="query-params", width=200)
     return titles.get(chosen)
 
 
@@ -193,8 +211,10 @@ def shown_row(call: AttentionCall, head: int, tokens: Sequence[int], *, leave_ou
     if shares:
         rows["weighted by value"] = value_weighted(call, [head], list(tokens))[0]
     found = {name: (drop_prefix(one, prefix)[0] if shares else one[:, prefix:]) for name, one in rows.items()}
-    return {name: together(np.pad(one.float().numpy(), ((0, 0), (prefix, 0)), constant_values=np.nan), shares=shares)
-            for name, one in found.items()}  # fmt: skip
+    return {
+        name: together(np.pad(one.float().numpy(), ((0, 0), (prefix, 0)), constant_values=np.nan), shares=shares)
+        for name, one in found.items()
+    }
 
 
 def together(rows: Float[np.ndarray, "query key"], *, shares: bool) -> Float[np.ndarray, " key"]:

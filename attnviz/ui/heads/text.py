@@ -126,11 +126,11 @@ def lines_choice(heads: int, opened: int) -> tuple[list[int], float, int, float]
     if head_name(opened) in (kept := st.session_state.get("beside") or ()):
         st.session_state["beside"] = [name for name in kept if name in others]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        chosen = st.pills("Add lines of other heads", others, selection_mode="multi", key="beside",
-                          bind="query-params")  # fmt: skip
+        chosen = st.pills("Add lines of other heads", others, selection_mode="multi", key="beside", bind="query-params")
         with st.popover("Fewer lines", icon=":material/filter_alt:"):
             least = st.slider("At least this weight", 0, 50, 2, format="%d %%", key="least", bind="query-params")
             most = st.slider("At most so many keys a word (0: any)", 0, 10, 0, key="most", bind="query-params")
-            mass = st.slider("The strongest that hold together", 10, 100, 100, 5, format="%d %%", key="mass",
-                             bind="query-params")  # fmt: skip
+            mass = st.slider(
+                "The strongest that hold together", 10, 100, 100, 5, format="%d %%", key="mass", bind="query-params"
+            )
     return [names.index(name) for name in chosen or []], least / 100, most, mass / 100

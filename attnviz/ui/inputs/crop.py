@@ -25,10 +25,26 @@ def choose_framing(picture: Picture) -> None:
     with st.expander("Crop", icon=":material/crop:"):
         st.caption("The network sees one square of the picture. Bring what it should name into it.")
         zoom = st.slider("Zoom", 1.0, MOST, WHOLE["zoom"], 0.1, format="%.1f x", key="zoom", bind="query-params")
-        st.slider("From left to right", 0, 100, WHOLE["across"], format="%d %%", key="across", bind="query-params",
-                  disabled=zoom == 1 and width <= height)  # fmt: skip
-        st.slider("From top to bottom", 0, 100, WHOLE["down"], format="%d %%", key="down", bind="query-params",
-                  disabled=zoom == 1 and height <= width)  # fmt: skip
+        st.slider(
+            "From left to right",
+            0,
+            100,
+            WHOLE["across"],
+            format="%d %%",
+            key="across",
+            bind="query-params",
+            disabled=zoom == 1 and width <= height,
+        )
+        st.slider(
+            "From top to bottom",
+            0,
+            100,
+            WHOLE["down"],
+            format="%d %%",
+            key="down",
+            bind="query-params",
+            disabled=zoom == 1 and height <= width,
+        )
         st.button("Back to the middle", icon=":material/center_focus_strong:", on_click=go, kwargs=WHOLE)
     st.session_state[LAST] = (picture.digest, {key: st.session_state[key] for key in WHOLE})
 

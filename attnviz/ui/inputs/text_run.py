@@ -45,8 +45,13 @@ def choose_text(name: str) -> None:
     config = open_text_model(name).config
     if not config.causal:  # pairs were met where hidden words were guessed
         met = "as pairs of sentences did while the model learned" if config.word else "where this model never met one"
-        kept["second"] = st.text_input("A second sentence", max_chars=LETTERS, key="second", bind="query-params",
-                                       help=f"It stands behind [SEP], {met}.")  # fmt: skip
+        kept["second"] = st.text_input(
+            "A second sentence",
+            max_chars=LETTERS,
+            key="second",
+            bind="query-params",
+            help=f"It stands behind [SEP], {met}.",
+        )
     st.caption(f"The model `{name}` reads at most {config.longest} pieces.")
 
 
@@ -82,8 +87,12 @@ def remarks(about: Reading) -> None:
     if sample.cut:
         last = plain(sample.text.split()[-1][-30:]) if sample.text.split() else ""
         words = len(sample.cut.split())
-        st.caption(f"The model reads {about.model.config.longest} pieces: up to “{last}”. The {words:,} words after it "
-                   "were left out.")  # fmt: skip
+        st.caption(
+            f"The model reads {about.model.config.longest} pieces: up to “{last}”. The {words:,} words after it "
+            "were left out."
+        )
     if not sample.text:
-        st.info("Type a sentence in the sidebar; until then there are only special tokens to look at.",
-                icon=":material/info:")  # fmt: skip
+        st.info(
+            "Type a sentence in the sidebar; until then there are only special tokens to look at.",
+            icon=":material/info:",
+        )

@@ -40,8 +40,10 @@ def matrices(here: Scene) -> None:
     with learned:
         st.markdown(f"**Learned:** {head_name(head).lower()}")
         weights(found, here, "lesson:learned", head_name(head), **one)
-    st.caption(f"{row_said(found, here)}, with the learned matrices. Colours of both end at {percent(most)}; what is "
-               "more looks the same.")  # fmt: skip
+    st.caption(
+        f"{row_said(found, here)}, with the learned matrices. Colours of both end at {percent(most)}; what is "
+        "more looks the same."
+    )
 
 
 def head_choice() -> int:
@@ -52,20 +54,35 @@ def head_choice() -> int:
 def scaling(here: Scene) -> None:
     """Random products of every dimension, and one row of the block with and without scaling."""
     dims, found = np.array(DIMS), spread()
-    figure = growth({"spread of q·k": found["spread"], "√d": np.sqrt(dims)}, sizes=dims.tolist(), x_title="dimension d",
-                    dark=dark(), height=260)  # fmt: skip
+    figure = growth(
+        {"spread of q·k": found["spread"], "√d": np.sqrt(dims)},
+        sizes=dims.tolist(),
+        x_title="dimension d",
+        dark=dark(),
+        height=260,
+    )
     plot(figure, "lesson:spread", alt="The spread of random dot products grows like the root of the dimension")
     series = {"scores as they are": found["plain"], "divided by √d": found["scaled"]}
-    figure = plots.bars(series, labels=[f"d = {dim}" for dim in dims], colours={"scores as they are": "muted",
-                        "divided by √d": "key"}, form=".0%", shown=True, limits=(0, 1.15), dark=dark(), height=260,
-                        y_title="Largest weight")  # fmt: skip
+    figure = plots.bars(
+        series,
+        labels=[f"d = {dim}" for dim in dims],
+        colours={"scores as they are": "muted", "divided by √d": "key"},
+        form=".0%",
+        shown=True,
+        limits=(0, 1.15),
+        dark=dark(),
+        height=260,
+        y_title="Largest weight",
+    )
     plot(figure, "lesson:largest", alt=f"The largest of {KEYS} weights, without and with scaling")
     call = here.run().calls[0]
     sharp = call.scores([0], [here.chosen], "raw")[0, 0].softmax(-1)
     soft, dim = call.weights([0], [here.chosen])[0, 0], call.query.shape[-1]
-    st.caption(f"Random numbers, the mean of {DRAWS} draws of {KEYS} keys. In this sentence, head 1 of the block "
-               f"(d = {dim}) gives at most {percent(float(soft.max()))} of the row of {here.word} to one word; without "
-               f"scaling it would be {percent(float(sharp.max()))}.")  # fmt: skip
+    st.caption(
+        f"Random numbers, the mean of {DRAWS} draws of {KEYS} keys. In this sentence, head 1 of the block "
+        f"(d = {dim}) gives at most {percent(float(soft.max()))} of the row of {here.word} to one word; without "
+        f"scaling it would be {percent(float(sharp.max()))}."
+    )
 
 
 @st.cache_data(show_spinner=False)
@@ -79,12 +96,25 @@ def several_heads(here: Scene) -> None:
     call = here.run().calls[0]
     send_heads(call, "lesson:heads")
     heads = heads_choice(call.heads)
-    views.lines_view("lesson:lines", maps="lesson:heads", heads=heads, tokens=[here.chosen], least=0.02,
-                     label="Where every word looks, one colour a head", on_pick=follow(here))  # fmt: skip
+    views.lines_view(
+        "lesson:lines",
+        maps="lesson:heads",
+        heads=heads,
+        tokens=[here.chosen],
+        least=0.02,
+        label="Where every word looks, one colour a head",
+        on_pick=follow(here),
+    )
     handed = torch.einsum("hd,hdf->hf", known(call.output)[:, here.chosen], known(call.projection))
     added = handed.norm(dim=-1).numpy()
-    figure = plots.bars(added, labels=[head_name(h) for h in range(call.heads)], colours=list(range(call.heads)),
-                        dark=dark(), height=220, y_title="Length added")  # fmt: skip
+    figure = plots.bars(
+        added,
+        labels=[head_name(h) for h in range(call.heads)],
+        colours=list(range(call.heads)),
+        dark=dark(),
+        height=220,
+        y_title="Length added",
+    )
     plot(figure, "lesson:added", alt=f"How long the vector is that each head adds to {here.word}")
     st.caption(f"The bars: the length of what each head adds to {here.word}, after its part of W_O.")
 
@@ -128,8 +158,13 @@ def masks(here: Scene) -> None:
     if causal:
         found = np.where(np.tri(len(here.words), dtype=bool), found, np.nan)  # masked is nothing, not zero
     weights(found, here, "lesson:causal", f"{head_name(head)}{', later words masked' if causal else ''}", height=400)
-    text = st.text_input("A second sentence, to be looked at", "The puppy barked at the old man", max_chars=400,
-                         key="source", bind="query-params")  # fmt: skip
+    text = st.text_input(
+        "A second sentence, to be looked at",
+        "The puppy barked at the old man",
+        max_chars=400,
+        key="source",
+        bind="query-params",
+    )
     reading = table().read(text or "", LONGEST)
     for said in remarks(reading):
         st.caption(said)
@@ -139,11 +174,19 @@ def masks(here: Scene) -> None:
     with torch.no_grad():
         mine, others = (net.content(torch.tensor(ids)) + net.positions[: len(ids)] for ids in (here.ids, reading.ids))
         keys = Tokens(reading.words, stream="source")
-        (cross,) = net.block.attention(net.block.attention_norm(mine), net.block.attention_norm(others),
-                                       queries=Tokens(here.words), keys=keys)[1]  # fmt: skip
+        (cross,) = net.block.attention(
+            net.block.attention_norm(mine), net.block.attention_norm(others), queries=Tokens(here.words), keys=keys
+        )[1]
     send_heads(cross, "lesson:cross")
-    views.lines_view("lesson:across", maps="lesson:cross", heads=[head], tokens=[here.chosen], least=0.02,
-                     label="From your sentence to the second one", on_pick=follow(here))  # fmt: skip
+    views.lines_view(
+        "lesson:across",
+        maps="lesson:cross",
+        heads=[head],
+        tokens=[here.chosen],
+        least=0.02,
+        label="From your sentence to the second one",
+        on_pick=follow(here),
+    )
 
 
 def block(here: Scene) -> None:
@@ -157,8 +200,9 @@ def block(here: Scene) -> None:
         parts = {"what it had": first, "attention adds": added, "MLP adds": last - first - added}
     series = {name: part.norm(dim=-1).numpy() for name, part in parts.items()}
     colours = {"what it had": "muted", "attention adds": "key", "MLP adds": "value"}
-    figure = plots.bars(series, labels=here.words, colours=colours, most_ticks=LONGEST, dark=dark(), height=260,
-                        y_title="Length")  # fmt: skip
+    figure = plots.bars(
+        series, labels=here.words, colours=colours, most_ticks=LONGEST, dark=dark(), height=260, y_title="Length"
+    )
     figure.update_xaxes(tickangle=-40, automargin=True)
     plot(figure, "lesson:parts", alt="Length of each word's vector, and of what attention and MLP add to it")
     with torch.no_grad():
@@ -171,8 +215,18 @@ def block(here: Scene) -> None:
         with column:
             words, chances = [table().words[i] for i, _ in found], [p for _, p in found]
             most = max(max(chances) * 1.25, 0.05)  # room for the numbers
-            figure = plots.bars(chances, labels=words, form=".1%", horizontal=True, shown=True, title=title,
-                                colours="query", limits=(0, most), dark=dark(), height=230)  # fmt: skip
+            figure = plots.bars(
+                chances,
+                labels=words,
+                form=".1%",
+                horizontal=True,
+                shown=True,
+                title=title,
+                colours="query",
+                limits=(0, most),
+                dark=dark(),
+                height=230,
+            )
             plot(figure, f"lesson:{title}", alt=f"{title}: {words[0]} with {percent(chances[0])}")
     st.caption(
         f"On {facts['held_out']:,} held-out sentences with one hidden word, its first guess was right for "
@@ -185,8 +239,13 @@ def cost(here: Scene) -> None:
     width = st.select_slider("Width d", [64, 128, 256, 512, 1024], 512, key="width", bind="query-params")
     sizes = [2**k for k in range(5, 16)]
     counts = np.array(sizes, dtype=np.float64)
-    figure = growth({"projections, 4nd²": 4 * counts * width**2, "scores and mixing, 2n²d": 2 * counts**2 * width},
-                    sizes=sizes, y_title="multiply-adds", dark=dark(), height=380)  # fmt: skip
+    figure = growth(
+        {"projections, 4nd²": 4 * counts * width**2, "scores and mixing, 2n²d": 2 * counts**2 * width},
+        sizes=sizes,
+        y_title="multiply-adds",
+        dark=dark(),
+        height=380,
+    )
     plot(figure, "lesson:cost", alt=f"Two lines that cross at {2 * width} tokens")
     n, d = len(here.words), here.vectors.shape[1]
     st.caption(
@@ -202,12 +261,24 @@ def hunger(rows: Sequence[dict[str, Any]]) -> None:
     series = {"vision transformer": "vit", "most similar picture": "nearest"}
     means = {name: [float(np.mean(row[key])) / 100 for row in rows] for name, key in series.items()}
     counts = [row["pictures"] for row in rows]
-    figure = plots.lines(means, x=counts, x_title="Pictures to learn from", y_title="Accuracy", form=".1%", points=True,
-                         log_x=True, limits=(0, 1.02), dark=dark(), height=300)  # fmt: skip
+    figure = plots.lines(
+        means,
+        x=counts,
+        x_title="Pictures to learn from",
+        y_title="Accuracy",
+        form=".1%",
+        points=True,
+        log_x=True,
+        limits=(0, 1.02),
+        dark=dark(),
+        height=300,
+    )
     figure.update_xaxes(tickmode="array", tickvals=counts, ticktext=[f"{count:,}" for count in counts])
     own, first = means["vision transformer"], rows[0]
     alt = f"The transformer names {percent(own[0])} of digits with {counts[0]} pictures, {percent(own[-1])} with "
     plot(figure, "lesson:hunger", alt=f"{alt}{counts[-1]:,}")
-    st.caption(f"Means of {len(first['seeds'])} seeds; {first['steps']} steps of at most {first['batch']} pictures, "
-               f"however many there are; {first['held_out']} held-out digits. "
-               "`python -m attnviz.training sweep` prints it.")  # fmt: skip
+    st.caption(
+        f"Means of {len(first['seeds'])} seeds; {first['steps']} steps of at most {first['batch']} pictures, "
+        f"however many there are; {first['held_out']} held-out digits. "
+        "`python -m attnviz.training sweep` prints it."
+    )

@@ -97,23 +97,31 @@ def turn(step: int, count: int) -> None:
     """Back and on."""
     with st.container(horizontal=True):
         st.button("Back", icon=":material/arrow_back:", disabled=step == 1, on_click=go, kwargs={"step": step - 1})
-        st.button("Next", icon=":material/arrow_forward:", type="primary", disabled=step == count, on_click=go,
-                  kwargs={"step": step + 1})  # fmt: skip
+        st.button(
+            "Next",
+            icon=":material/arrow_forward:",
+            type="primary",
+            disabled=step == count,
+            on_click=go,
+            kwargs={"step": step + 1},
+        )
 
 
 # Pictures ------------------------------------------------------------------------------------------------------------
 def matrix(
-    values: Float[np.ndarray, "query key"],
-    here: Scene,
-    key: str,
-    alt: str,
-    *,
-    height: int = 440,
-    **options: Any,
+    values: Float[np.ndarray, "query key"], here: Scene, key: str, alt: str, *, height: int = 440, **options: Any
 ) -> None:
     """A matrix over the words: rows are queries, columns are keys; the row of the chosen word is framed."""
-    figure = plots.heatmap(values, rows=here.words, columns=here.words, square=True, dark=dark(), most_ticks=LONGEST,
-                           height=height, **options)  # fmt: skip
+    figure = plots.heatmap(
+        values,
+        rows=here.words,
+        columns=here.words,
+        square=True,
+        dark=dark(),
+        most_ticks=LONGEST,
+        height=height,
+        **options,
+    )
     figure.update_xaxes(tickangle=-40, automargin=True)
     line = {"color": theme.colour("query", dark()), "width": 2.5}
     figure.add_shape(
@@ -126,8 +134,11 @@ def weights(values: Float[np.ndarray, "query key"], here: Scene, key: str, what:
     """A matrix of shares; where a few are far above the rest, colours end below them, and the scale says so."""
     most, high = float(np.nanmax(values)), float(np.nanquantile(values, 0.97))
     clipped = most > 1.5 * high
-    options = {"value": "weight, colours clipped" if clipped else "weight", "form": ".1%",
-               "limits": (0, high if clipped else most)} | options  # fmt: skip
+    options = {
+        "value": "weight, colours clipped" if clipped else "weight",
+        "form": ".1%",
+        "limits": (0, high if clipped else most),
+    } | options
     matrix(values, here, key, f"{what}: rows are queries, columns are keys. {row_said(values, here)}", **options)
 
 

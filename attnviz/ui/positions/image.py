@@ -64,8 +64,9 @@ def row_ticks(tokens: Tokens, most: int = 8) -> dict[int, str]:
 def table_figure(tokens: Tokens, table: np.ndarray) -> Any:
     """The table as a heat map, ticked where the rows of the grid start."""
     names = token_names(tokens)
-    return plots.heatmap(table, rows=names, row_ticks=row_ticks(tokens), x_title="Feature", signed=True, dark=dark(),
-                         height=600)  # fmt: skip
+    return plots.heatmap(
+        table, rows=names, row_ticks=row_ticks(tokens), x_title="Feature", signed=True, dark=dark(), height=600
+    )
 
 
 def send_alike(tokens: Tokens, alike: np.ndarray, how: str) -> list[str]:
@@ -74,8 +75,15 @@ def send_alike(tokens: Tokens, alike: np.ndarray, how: str) -> list[str]:
     slots = [f"alike {how} {row}" for row in range(rows)]
     for row, slot in enumerate(slots):
         own = [patch_at(tokens, row, column) for column in range(columns)]
-        views.send_maps(slot, alike[own], titles=[token_name(tokens, i) for i in own], keys=tokens, signed=True,
-                        kind=how, unit="number")  # fmt: skip
+        views.send_maps(
+            slot,
+            alike[own],
+            titles=[token_name(tokens, i) for i in own],
+            keys=tokens,
+            signed=True,
+            kind=how,
+            unit="number",
+        )
     return slots
 
 
@@ -110,8 +118,17 @@ class Change:
         """Both answers as bars, class by class."""
         series = {"Own positions": self.before, f"{name} positions": self.after}
         colours = {"Own positions": "position", f"{name} positions": "muted"}
-        return plots.bars(series, labels=self.classes, colours=colours, form=".1%", limits=(0, 1), shown=True,
-                          horizontal=True, dark=dark(), height=70 + 44 * len(self.classes))  # fmt: skip
+        return plots.bars(
+            series,
+            labels=self.classes,
+            colours=colours,
+            form=".1%",
+            limits=(0, 1),
+            shown=True,
+            horizontal=True,
+            dark=dark(),
+            height=70 + 44 * len(self.classes),
+        )
 
 
 def change_of(visit: Visit, changed: Trace, count: int = 3) -> Change:
@@ -132,8 +149,16 @@ def send_weights(calls: Mapping[str, AttentionCall]) -> dict[str, list[str]]:
     signed, titles = any(bool((one < 0).any()) for one in maps.values()), dict[str, list[str]]()
     for name, call in calls.items():
         titles[name] = [f"{name} positions, {head_name(head).lower()}" for head in range(call.heads)]
-        views.send_maps(f"weights {name}", maps[name], titles=titles[name], keys=call.keys, signed=signed,
-                        kind=call.rule.kind, unit=unit_of(call), masked=masked_of(call))  # fmt: skip
+        views.send_maps(
+            f"weights {name}",
+            maps[name],
+            titles=titles[name],
+            keys=call.keys,
+            signed=signed,
+            kind=call.rule.kind,
+            unit=unit_of(call),
+            masked=masked_of(call),
+        )
     return titles
 
 

@@ -53,26 +53,60 @@ class Table:
 
     def table_figure(self) -> Any:
         """The table: places down, features across."""
-        return plots.heatmap(self.rows, rows=self.names, x_title="Feature", y_title=self.what, title="Table",
-                             signed=True, dark=dark(), height=420)  # fmt: skip
+        return plots.heatmap(
+            self.rows,
+            rows=self.names,
+            x_title="Feature",
+            y_title=self.what,
+            title="Table",
+            signed=True,
+            dark=dark(),
+            height=420,
+        )
 
     def gram_figure(self) -> Any:
         """Dot product of every two places."""
-        return plots.heatmap(measures.dot_product(self.rows), rows=self.names, columns=self.names, signed=True,
-                             title="Dot product of every two places", form=".2f", most_ticks=5, square=True,
-                             x_title=self.what, y_title=self.what, dark=dark(), height=420)  # fmt: skip
+        return plots.heatmap(
+            measures.dot_product(self.rows),
+            rows=self.names,
+            columns=self.names,
+            signed=True,
+            title="Dot product of every two places",
+            form=".2f",
+            most_ticks=5,
+            square=True,
+            x_title=self.what,
+            y_title=self.what,
+            dark=dark(),
+            height=420,
+        )
 
     def reach_figure(self) -> Any:
         """How the dot product falls with distance: as a curve, or as a map around the middle of the grid."""
         if self.side is None:
             offsets = measures.by_offset(self.rows, len(self.rows) - 1)
-            return plots.lines({"Dot product": offsets}, colours={"Dot product": "position"}, x_title="Places apart",
-                               y_title="Dot product", form=".2f", dark=dark(), height=300)  # fmt: skip
+            return plots.lines(
+                {"Dot product": offsets},
+                colours={"Dot product": "position"},
+                x_title="Places apart",
+                y_title="Dot product",
+                form=".2f",
+                dark=dark(),
+                height=300,
+            )
         middle = self.side // 2 * self.side + self.side // 2
         products = (self.rows @ self.rows[middle]).reshape(self.side, self.side)
-        return plots.heatmap(products, title="Dot product of the middle place with every place", signed=True,
-                             x_title="Column", y_title="Row", form=".2f", square=True, dark=dark(),
-                             height=360)  # fmt: skip
+        return plots.heatmap(
+            products,
+            title="Dot product of the middle place with every place",
+            signed=True,
+            x_title="Column",
+            y_title="Row",
+            form=".2f",
+            square=True,
+            dark=dark(),
+            height=360,
+        )
 
     def waves_figure(self) -> Any | None:
         """The wavelength of every wave, on a logarithmic scale; None where there are no waves."""
@@ -80,9 +114,18 @@ class Table:
             return None
         numbers = np.arange(1, len(self.wavelengths) + 1)
         span = float(self.side or len(self.rows))
-        return plots.lines({"Wavelength": self.wavelengths}, x=numbers, colours={"Wavelength": "position"},
-                           references={f"{span:.0f} places": span}, x_title="Wave", y_title="Wavelength in places",
-                           log_y=True, points=True, dark=dark(), height=300)  # fmt: skip
+        return plots.lines(
+            {"Wavelength": self.wavelengths},
+            x=numbers,
+            colours={"Wavelength": "position"},
+            references={f"{span:.0f} places": span},
+            x_title="Wave",
+            y_title="Wavelength in places",
+            log_y=True,
+            points=True,
+            dark=dark(),
+            height=300,
+        )
 
 
 def scheme_choice(visit: Visit) -> str:

@@ -36,8 +36,17 @@ def table_figures(about: Reading, table: Float[np.ndarray, "token feature"]) -> 
     """The table as a heat map, and the cosine of every two places."""
     names = [f"{i} {label}" for i, label in enumerate(about.sample.tokens["main"].labels)]
     rows = plots.heatmap(table, rows=names, x_title="Feature", signed=True, dark=dark(), height=460)
-    alike = plots.heatmap(measures.centred_cosine(table), rows=names, columns=names, signed=True, square=True,
-                          form=".2f", title="Centred cosine of every two places", dark=dark(), height=460)  # fmt: skip
+    alike = plots.heatmap(
+        measures.centred_cosine(table),
+        rows=names,
+        columns=names,
+        signed=True,
+        square=True,
+        form=".2f",
+        title="Centred cosine of every two places",
+        dark=dark(),
+        height=460,
+    )
     return rows, alike
 
 
@@ -67,11 +76,22 @@ def waves() -> None:
     table = POSITIONS["sine"].table(Tokens(tuple(map(str, range(count)))), dim, base).numpy()
     left, right = st.columns(2, gap="large")
     with left:
-        show(plots.heatmap(table, x_title="Feature", y_title="Place", signed=True, dark=dark(), height=420), "waves",
-             "The table: one row per place, one column per feature")  # fmt: skip
+        show(
+            plots.heatmap(table, x_title="Feature", y_title="Place", signed=True, dark=dark(), height=420),
+            "waves",
+            "The table: one row per place, one column per feature",
+        )
     with right:
-        gram = plots.heatmap(measures.dot_product(table), signed=True, square=True, x_title="Place", y_title="Place",
-                             title="Dot product of every two places", dark=dark(), height=420)  # fmt: skip
+        gram = plots.heatmap(
+            measures.dot_product(table),
+            signed=True,
+            square=True,
+            x_title="Place",
+            y_title="Place",
+            title="Dot product of every two places",
+            dark=dark(),
+            height=420,
+        )
         show(gram, "gram", "Dot product of every two places")
 
 
@@ -85,13 +105,28 @@ def rotary() -> None:
     cosines = np.cos(apart[None] * frequencies(dim // 2, base).numpy()[:, None])
     left, right = st.columns(2, gap="large")
     with left:
-        figure = plots.heatmap(cosines, x_title="Places apart", y_title="Pair of channels", signed=True, limits=(-1, 1),
-                               title="Cosine of the angle between query and key", dark=dark(), height=420)  # fmt: skip
+        figure = plots.heatmap(
+            cosines,
+            x_title="Places apart",
+            y_title="Pair of channels",
+            signed=True,
+            limits=(-1, 1),
+            title="Cosine of the angle between query and key",
+            dark=dark(),
+            height=420,
+        )
         show(figure, "turned", "One row per pair of channels: how the cosine of its angle swings with distance")
     with right:
-        figure = plots.lines({"Mean over pairs": cosines.mean(0)}, x=apart, colours={"Mean over pairs": "position"},
-                             x_title="Places apart", y_title="Score, as a share of the score at home", form=".2f",
-                             dark=dark(), height=420)  # fmt: skip
+        figure = plots.lines(
+            {"Mean over pairs": cosines.mean(0)},
+            x=apart,
+            colours={"Mean over pairs": "position"},
+            x_title="Places apart",
+            y_title="Score, as a share of the score at home",
+            form=".2f",
+            dark=dark(),
+            height=420,
+        )
         show(figure, "decay", "The score of a query and a key that agree, against their distance")
 
 
@@ -104,14 +139,30 @@ def alibi() -> None:
     left, right = st.columns(2, gap="large")
     with left:
         fan = {f"Head {h + 1}": -slope * apart for h, slope in enumerate(slopes)}
-        figure = plots.lines(fan, x=apart, references={"one twentieth": -FADED}, x_title="Places apart",
-                             y_title="Added to the score", limits=(-8.0, 0.2), dark=dark(), height=420)  # fmt: skip
+        figure = plots.lines(
+            fan,
+            x=apart,
+            references={"one twentieth": -FADED},
+            x_title="Places apart",
+            y_title="Added to the score",
+            limits=(-8.0, 0.2),
+            dark=dark(),
+            height=420,
+        )
         show(figure, "fan", "What each head adds to a score, against distance")
     with right:
         reach = FADED / slopes
-        figure = plots.bars(reach, labels=[f"Head {h + 1}" for h in range(heads)], colours="position", shown=True,
-                            form=".0f", y_title="Places to one twentieth", most_ticks=16, dark=dark(),
-                            height=420)  # fmt: skip
+        figure = plots.bars(
+            reach,
+            labels=[f"Head {h + 1}" for h in range(heads)],
+            colours="position",
+            shown=True,
+            form=".0f",
+            y_title="Places to one twentieth",
+            most_ticks=16,
+            dark=dark(),
+            height=420,
+        )
         show(figure, "reach", "How far each head sees before a slope has taken away 3")
 
 
@@ -122,8 +173,16 @@ def buckets() -> None:
     both = one_of("Model", ["Encoder", "Decoder"], default="Encoder", key="kind", where=second) == "Encoder"
     apart = torch.arange(-count, count + 1)
     found = t5_bucket(apart, causal=not both).numpy()
-    figure = plots.lines({"Bucket": found}, x=apart.numpy(), colours={"Bucket": "position"}, form=".0f",
-                         x_title="Key minus query, in places", y_title="Bucket", dark=dark(), height=380)  # fmt: skip
+    figure = plots.lines(
+        {"Bucket": found},
+        x=apart.numpy(),
+        colours={"Bucket": "position"},
+        form=".0f",
+        x_title="Key minus query, in places",
+        y_title="Bucket",
+        dark=dark(),
+        height=380,
+    )
     show(figure, "buckets", "The bucket of every distance: exact near zero, ever coarser farther away")
 
 

@@ -10,16 +10,7 @@ import streamlit as st
 
 from attnviz import views
 from attnviz.attention.variants.additive import Additive
-from attnviz.measures.pairs import (
-    Pair,
-    cosines,
-    joint_map,
-    lengths,
-    pair,
-    pixel_colours,
-    position_colours,
-    stages,
-)
+from attnviz.measures.pairs import Pair, cosines, joint_map, lengths, pair, pixel_colours, position_colours, stages
 from attnviz.plots import scatter, stacked_bars
 from attnviz.plots.theme import colour
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
@@ -77,18 +68,33 @@ def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
     """Give the browser one slot per stage."""
     for stage, values in maps.items():
         signed = stage != "weights"
-        views.send_maps(f"pairs:{stage}", values[None], titles=[name_of(stage)], keys=call.keys, queries=call.queries,
-                        signed=signed, kind=WORDS[stage], unit="number" if signed else "percent",
-                        masked=masked_of(call) if stage in ("masked", "weights") else None)  # fmt: skip
+        views.send_maps(
+            f"pairs:{stage}",
+            values[None],
+            titles=[name_of(stage)],
+            keys=call.keys,
+            queries=call.queries,
+            signed=signed,
+            kind=WORDS[stage],
+            unit="number" if signed else "percent",
+            masked=masked_of(call) if stage in ("masked", "weights") else None,
+        )
 
 
 def send_received(call: AttentionCall, maps: dict[str, np.ndarray], stage: str) -> str:
     """Give the browser the same numbers seen from the keys: row k holds what every query has for key k."""
     signed, hidden = stage != "weights", masked_of(call)
-    views.send_maps("pairs:received", maps[stage].T[None], titles=["Seen from the key"], keys=call.queries,
-                    queries=call.keys, signed=signed, kind=f"received {WORDS[stage]}",
-                    unit="number" if signed else "percent",
-                    masked=None if signed or hidden is None else hidden.T)  # fmt: skip
+    views.send_maps(
+        "pairs:received",
+        maps[stage].T[None],
+        titles=["Seen from the key"],
+        keys=call.queries,
+        queries=call.keys,
+        signed=signed,
+        kind=f"received {WORDS[stage]}",
+        unit="number" if signed else "percent",
+        masked=None if signed or hidden is None else hidden.T,
+    )
     return "pairs:received"
 
 
@@ -135,18 +141,31 @@ def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick, **d
     for stage in shown:
         with row.container(width=330):  # four in a row on a wide screen, two and two on a narrow one
             st.markdown(f"**{name_of(stage)}**")
-            views.picture_view(f"stage:{stage}", picture="picture", maps=f"pairs:{stage}", tokens=tokens, height=260,
-                               label=f"{name_of(stage)} of the query with every key", drop_prefix=False, network=True,
-                               on_pick=on_pick, **drawn)  # fmt: skip
+            views.picture_view(
+                f"stage:{stage}",
+                picture="picture",
+                maps=f"pairs:{stage}",
+                tokens=tokens,
+                height=260,
+                label=f"{name_of(stage)} of the query with every key",
+                drop_prefix=False,
+                network=True,
+                on_pick=on_pick,
+                **drawn,
+            )
             st.caption(SAYS[stage])
 
 
 def pair_bars(found: Pair) -> None:
     """Query, key and their product, number by number."""
     agree = [colour("value" if p > 0 else "muted", dark()) for p in found.product]
-    figure = stacked_bars({"Query": found.query, "Key": found.key, "Query × key": found.product},
-                          colours={"Query": "query", "Key": "key", "Query × key": agree}, shared=("Query", "Key"),
-                          dark=dark(), height=390)  # fmt: skip
+    figure = stacked_bars(
+        {"Query": found.query, "Key": found.key, "Query × key": found.product},
+        colours={"Query": "query", "Key": "key", "Query × key": agree},
+        shared=("Query", "Key"),
+        dark=dark(),
+        height=390,
+    )
     alt = f"Query, key and product over {len(found.query)} dimensions; the products sum to {found.dot:.3g}"
     plot(figure, "products", alt=alt)
 
@@ -169,8 +188,10 @@ def pair_steps(call: AttentionCall, head: int, query: int, key: int) -> Pair:
         above, below = in_tex(np.exp(found.score)), in_tex(found.total)
         weight = f"\\frac{{e^{{{in_tex(found.score)}}}}}{{\\sum_j e^{{s_j}}}} = \\frac{{{above}}}{{{below}}}"
     st.latex(f"{weight} = {share}")
-    st.latex(f"\\cos({q},{k}) = \\frac{{{in_tex(found.dot)}}}{{{in_tex(np.linalg.norm(found.query))} \\times "
-             f"{in_tex(np.linalg.norm(found.key))}}} = {in_tex(found.cosine)}")  # fmt: skip
+    st.latex(
+        f"\\cos({q},{k}) = \\frac{{{in_tex(found.dot)}}}{{{in_tex(np.linalg.norm(found.query))} \\times "
+        f"{in_tex(np.linalg.norm(found.key))}}} = {in_tex(found.cosine)}"
+    )
     if not masked:
         may = "" if found.open == len(call.keys) else " that it may look at"
         st.caption(f"Of {found.open} keys{may} this one is number {found.place} for this query.")
@@ -189,15 +210,30 @@ def in_tex(number: float | np.floating, sign: Literal["-", "+"] = "-") -> str:
 
 
 def whole_map(
-    call: AttentionCall, head: int, maps: dict[str, np.ndarray], stage: str, query: int, key: int, *, height: int,
+    call: AttentionCall,
+    head: int,
+    maps: dict[str, np.ndarray],
+    stage: str,
+    query: int,
+    key: int,
+    *,
+    height: int,
     **drawn: Any,
-) -> None:  # fmt: skip
+) -> None:
     """All queries and all keys as a matrix that can be turned, and beside it how much lengths matter."""
     matrix, off = st.columns([1.3, 1], gap="medium")
     with matrix:
         turn = one_of("Picture", list(TURNED), default="Rows are queries", key="picture")
-        views.matrix_view("matrix", maps=f"pairs:{stage}", tokens=(query,), transposed=TURNED[turn], height=height,
-                          on_pick=keep("token"), label=f"{name_of(stage)} of one head", **drawn)  # fmt: skip
+        views.matrix_view(
+            "matrix",
+            maps=f"pairs:{stage}",
+            tokens=(query,),
+            transposed=TURNED[turn],
+            height=height,
+            on_pick=keep("token"),
+            label=f"{name_of(stage)} of one head",
+            **drawn,
+        )
         st.caption(TURN_SAYS[TURNED[turn]])
     with off:
         st.markdown("**Dot product against cosine**, one point per key of this query")
@@ -210,8 +246,19 @@ def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
     scaled = call.scores([head], [query], "scaled")[0, 0].float().numpy()
     points = np.stack([cosines(call, head)[query], scaled], -1)
     names = token_names(call.keys)
-    figure = scatter(points, colours=lengths(call, head)[1], value="length of key", names=names, chosen=(key,), size=6,
-                     x_title="Cosine", y_title="Scaled dot product", square=False, dark=dark(), height=380)  # fmt: skip
+    figure = scatter(
+        points,
+        colours=lengths(call, head)[1],
+        value="length of key",
+        names=names,
+        chosen=(key,),
+        size=6,
+        x_title="Cosine",
+        y_title="Scaled dot product",
+        square=False,
+        dark=dark(),
+        height=380,
+    )
     plot(figure, "lengths", alt="Scaled dot product against cosine, one point per key, coloured by the key's length")
 
 
@@ -225,15 +272,28 @@ def joint_plane(visit: Subject, layer: int, head: int, query: int, key: int) -> 
         colours = token_colours(visit, paint)
         if colours is not None:
             views.send_colours("pairs:colours", colours[None], titles=[f"Colours by {paint.lower()}"], keys=tokens)
-            views.colour_view("joint colours", colours="pairs:colours", tokens=(query,), height=240,
-                              label=f"The colour of every patch in the plane, by {paint.lower()}")  # fmt: skip
+            views.colour_view(
+                "joint colours",
+                colours="pairs:colours",
+                tokens=(query,),
+                height=240,
+                label=f"The colour of every patch in the plane, by {paint.lower()}",
+            )
     call = visit.trace.calls[layer]
     points = np.concatenate(joint_points(visit.model.digest, visit.sample.digest, layer, head, method, call))
     names = [f"{kind}, {token_name(tokens, i)}" for kind in ("query", "key") for i in range(len(tokens))]
-    figure = scatter(points, names=names, dark=dark(), height=520, square=method == "PCA", size=9,
-                     colours=None if colours is None else np.concatenate([colours, colours]),
-                     groups=["query"] * len(tokens) + ["key"] * len(tokens), chosen=(query, len(tokens) + key),
-                     group_colours={"query": "query", "key": "key"} if colours is None else None)  # fmt: skip
+    figure = scatter(
+        points,
+        names=names,
+        dark=dark(),
+        height=520,
+        square=method == "PCA",
+        size=9,
+        colours=None if colours is None else np.concatenate([colours, colours]),
+        groups=["query"] * len(tokens) + ["key"] * len(tokens),
+        chosen=(query, len(tokens) + key),
+        group_colours={"query": "query", "key": "key"} if colours is None else None,
+    )
     with plane:
         plot(figure, "joint", alt=f"Queries and keys of one head in a plane by {method}, coloured by {paint.lower()}")
 

@@ -36,8 +36,14 @@ def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick: Cal
         name, text = st.columns([1, 3], vertical_alignment="top")
         name.markdown(f"**{name_of(stage)}**  \n:small[{SAYS[stage]}]")
         with text:
-            views.text_view(f"stage:{stage}", maps=f"pairs:{stage}", tokens=tokens, on_pick=on_pick,
-                            label=f"{name_of(stage)} of the query with every key", **drawn)  # fmt: skip
+            views.text_view(
+                f"stage:{stage}",
+                maps=f"pairs:{stage}",
+                tokens=tokens,
+                on_pick=on_pick,
+                label=f"{name_of(stage)} of the query with every key",
+                **drawn,
+            )
 
 
 def joint_plane(about: Reading, layer: int, head: int, query: int, key: int) -> None:
@@ -49,9 +55,17 @@ def joint_plane(about: Reading, layer: int, head: int, query: int, key: int) -> 
     count, labels = len(call.keys), names_of(call)
     colours = position_colours(call.keys)
     names = [*(f"{label} asks" for label in labels), *(f"{label} is asked" for label in labels)]
-    figure = scatter(points, names=names if count > WRITTEN else [*labels, *labels], dark=dark(), height=560, size=9,
-                     square=method == "PCA", written=count <= WRITTEN, chosen=(query, count + key),
-                     colours=np.concatenate([colours, colours]) if paint == "Position" else None,
-                     groups=["query"] * count + ["key"] * count,
-                     group_colours={"query": "query", "key": "key"} if paint == "Kind" else None)  # fmt: skip
+    figure = scatter(
+        points,
+        names=names if count > WRITTEN else [*labels, *labels],
+        dark=dark(),
+        height=560,
+        size=9,
+        square=method == "PCA",
+        written=count <= WRITTEN,
+        chosen=(query, count + key),
+        colours=np.concatenate([colours, colours]) if paint == "Position" else None,
+        groups=["query"] * count + ["key"] * count,
+        group_colours={"query": "query", "key": "key"} if paint == "Kind" else None,
+    )
     plot(figure, "joint", alt=f"Queries and keys of one head in a plane by {method}, coloured by {paint.lower()}")

@@ -109,22 +109,34 @@ def choose(visit: Subject, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, bo
     keep_inside("target", options)
     keep_inside("from", range(1, depth + 1))
     top = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-    target = one_of("Relevance starts at", options, default=ANSWER, key="target", where=top,
-                    help=worded(HELP["target"], tokens), format_func=lambda name: worded(name, tokens))  # fmt: skip
-    fusion = one_of("Heads of a layer", list(FUSED), default="Mean", key="fusion", where=top,
-                    help=HELP["fusion"])  # fmt: skip
+    target = one_of(
+        "Relevance starts at",
+        options,
+        default=ANSWER,
+        key="target",
+        where=top,
+        help=worded(HELP["target"], tokens),
+        format_func=lambda name: worded(name, tokens),
+    )
+    fusion = one_of("Heads of a layer", list(FUSED), default="Mean", key="fusion", where=top, help=HELP["fusion"])
     with top:
         drawn = look()
     weight, share, first = st.columns(3, gap="medium")
-    alpha = weight.slider("Residual weight", 0, 100, 50, 5, format="%d %%", key="alpha", bind="query-params",
-                          help=HELP["alpha"])  # fmt: skip
-    discard = share.slider("Discard the smallest", 0, 95, 0, 5, format="%d %%", key="discard", bind="query-params",
-                           help=HELP["discard"])  # fmt: skip
+    alpha = weight.slider(
+        "Residual weight", 0, 100, 50, 5, format="%d %%", key="alpha", bind="query-params", help=HELP["alpha"]
+    )
+    discard = share.slider(
+        "Discard the smallest", 0, 95, 0, 5, format="%d %%", key="discard", bind="query-params", help=HELP["discard"]
+    )
     by_row = share.toggle("Row by row", key="rows", bind="query-params", help=HELP["rows"])
     start = first.slider("From layer", 1, depth, 1, key="from", bind="query-params", help=HELP["from"])
     weight.caption(measured_words(visit))
-    common = one_of("Range of colours", list(RANGES), default=OWN, key="range", where=first,
-                    help=worded(HELP["range"], tokens)) == COMMON  # fmt: skip
+    common = (
+        one_of(
+            "Range of colours", list(RANGES), default=OWN, key="range", where=first, help=worded(HELP["range"], tokens)
+        )
+        == COMMON
+    )
     token = chosen_token("token", len(tokens), middle(tokens))
     return Choice(target, token, FUSED[fusion], alpha / 100, discard / 100, by_row, start - 1, depth), drawn, common
 
@@ -183,8 +195,15 @@ def maps_of(visit: Subject, choice: Choice, start: Start) -> Float[np.ndarray, "
     """Rollouts from each layer on, then raw attention of the last layer, each divided by its sum."""
     stream, trace = visit.sample.tokens["main"].stream, visit.trace
     thinned, whole = opened(visit, choice)
-    steps = layers(trace, start, alpha=choice.alpha, fusion=choice.fusion, discard=choice.discard,
-                   by_row=choice.by_row, opened=thinned)[::-1]  # fmt: skip
+    steps = layers(
+        trace,
+        start,
+        alpha=choice.alpha,
+        fusion=choice.fusion,
+        discard=choice.discard,
+        by_row=choice.by_row,
+        opened=thinned,
+    )[::-1]
     last = raw.attention(trace, start, fusion=choice.fusion, opened=whole)
     maps = torch.stack([*(step.rows[stream] for step in steps), last]).float().numpy()
     return maps / maps.sum(-1, keepdims=True)
@@ -229,8 +248,13 @@ def in_line(labels: dict[str, str]) -> str:
 def raw_labels(choice: Choice, tokens: Tokens) -> dict[str, str]:
     """The labels of the map beside the rollout."""
     labels = choice.labels(tokens)
-    return {"method": "raw attention", "heads": choice.fusion, "layers": f"{choice.depth} alone",
-            "target": labels["target"], "class": "not used"}  # fmt: skip
+    return {
+        "method": "raw attention",
+        "heads": choice.fusion,
+        "layers": f"{choice.depth} alone",
+        "target": labels["target"],
+        "class": "not used",
+    }
 
 
 def prefix_words(tokens: Tokens, choice: Choice, result: Result) -> str:
@@ -275,8 +299,17 @@ def residual_chart(visit: Subject, choice: Choice) -> None:
     """The measured share of the residual path in every layer, with the ratio of lengths written out."""
     kept, added = measured(visit)
     names = [layer_name(i) for i in range(len(kept))]
-    figure = bars(kept / (kept + added), labels=names, colours="value", form=".0%", shown=True, limits=(0, 1.12),
-                  y_title="Residual share", dark=dark(), height=230)  # fmt: skip
+    figure = bars(
+        kept / (kept + added),
+        labels=names,
+        colours="value",
+        form=".0%",
+        shown=True,
+        limits=(0, 1.12),
+        y_title="Residual share",
+        dark=dark(),
+        height=230,
+    )
     figure.add_hline(y=choice.alpha, line={"color": "#888", "width": 1.5, "dash": "dot"})
     plot(figure, "residual", alt="Share of the residual in each layer, by length, with the chosen weight as a line")
     words = [f"{name.lower()}: {a / b:.1f} to 1" for name, a, b in zip(names, kept, added, strict=True)]

@@ -59,6 +59,9 @@ def top_words(choice: Choice, result: Result, look: Look, count: int = 6) -> Non
     row, raw = look.rows(result.steps[choice.first][None])[0], look.rows(result.raw[None])[0]
     best = np.argsort(-row, kind="stable")[:count]
     share = st.column_config.NumberColumn(format="%.2f %%")
-    data = {"Word": [look.tokens.labels[int(i)] for i in best], "Rollout": 100 * row[best],
-            "Raw attention": 100 * raw[best]}  # fmt: skip
+    data = {
+        "Word": [look.tokens.labels[int(i)] for i in best],
+        "Rollout": 100 * row[best],
+        "Raw attention": 100 * raw[best],
+    }
     st.dataframe(data, hide_index=True, column_config={"Rollout": share, "Raw attention": share})

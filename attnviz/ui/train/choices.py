@@ -31,18 +31,33 @@ def choose() -> runs.Plan:
     """What the next race is to be; every choice is in the URL."""
     row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     keep_inside("variant", VARIANTS)
-    variant = row.selectbox("Train", list(VARIANTS), key="variant", bind="query-params", format_func=title_of,
-                            help=HELP["variant"], width=230)  # fmt: skip
+    variant = row.selectbox(
+        "Train",
+        list(VARIANTS),
+        key="variant",
+        bind="query-params",
+        format_func=title_of,
+        help=HELP["variant"],
+        width=230,
+    )
     with row:
         options = choose_options(variant)
     itself = [PLAIN] if options else []
     rivals = [NOBODY, *itself, *(name for name in VARIANTS if name != variant)]
     keep_inside("rival", rivals)
-    rival = row.selectbox("Against", rivals, key="rival", bind="query-params", format_func=title_of,
-                          help=HELP["rival"], width=230)  # fmt: skip
+    rival = row.selectbox(
+        "Against", rivals, key="rival", bind="query-params", format_func=title_of, help=HELP["rival"], width=230
+    )
     keep_inside("places", POSITIONS)
-    positions = row.selectbox("Positions", list(POSITIONS), key="places", bind="query-params", width=230,
-                              format_func=lambda name: POSITIONS[name].title, help=HELP["positions"])  # fmt: skip
+    positions = row.selectbox(
+        "Positions",
+        list(POSITIONS),
+        key="places",
+        bind="query-params",
+        width=230,
+        format_func=lambda name: POSITIONS[name].title,
+        help=HELP["positions"],
+    )
     keep_inside("epochs", EPOCHS)
     epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=row, help=HELP["epochs"])
     seed = whole_number("Seed", 999, key="seed", where=row, help=HELP["seed"], width=120)
@@ -56,8 +71,14 @@ def choices_of(plan: runs.Plan) -> dict[str, object]:
     rival = others[0] if others else NOBODY
     values = {name: option.plain for name, option in OPTIONS.items()} | dict(plan.options)
     options = {name: OPTIONS[name].values[value] for name, value in values.items()}
-    return {"variant": first, "rival": PLAIN if rival == first else rival, **options,
-            "places": plan.positions, "epochs": plan.epochs, "seed": plan.seed}  # fmt: skip
+    return {
+        "variant": first,
+        "rival": PLAIN if rival == first else rival,
+        **options,
+        "places": plan.positions,
+        "epochs": plan.epochs,
+        "seed": plan.seed,
+    }
 
 
 def chosen() -> runs.Plan:

@@ -126,14 +126,31 @@ def curves(race: runs.Race) -> None:
     left, beside = st.columns(2, gap="medium")
     with left:
         st.markdown("**Accuracy** on held-out digits, epoch by epoch")
-        figure = lines(right, references={"guessing": 0.1}, form=".1%", limits=(0, 1.02), points=True, x_title="Epoch",
-                       y_title="Accuracy", dark=dark(), height=300)  # fmt: skip
+        figure = lines(
+            right,
+            references={"guessing": 0.1},
+            form=".1%",
+            limits=(0, 1.02),
+            points=True,
+            x_title="Epoch",
+            y_title="Accuracy",
+            dark=dark(),
+            height=300,
+        )
         figure.update_xaxes(range=[0, race.plan.epochs * 1.01])
         plot(figure, "accuracy", alt=f"Share of held-out digits named right, by epoch; now {now}")
     with beside:
         st.markdown("**Loss** on the pictures it learns from, step by step")
-        figure = lines(loss, x=np.arange(1, steps + 1), references={"guessing": math.log(10)}, limits=(0, 2.7),
-                       x_title="Step", y_title="Loss", dark=dark(), height=300)  # fmt: skip
+        figure = lines(
+            loss,
+            x=np.arange(1, steps + 1),
+            references={"guessing": math.log(10)},
+            limits=(0, 2.7),
+            x_title="Step",
+            y_title="Loss",
+            dark=dark(),
+            height=300,
+        )
         figure.update_xaxes(range=[0, race.steps * 1.01])
         plot(figure, "loss", alt=f"Loss by step, {steps} of {race.steps} steps")
 
@@ -146,8 +163,15 @@ def moment_choice(race: runs.Race) -> int:
         st.slider("Replay: epoch", 0, race.plan.epochs, key="epoch:live", disabled=True)
         return last
     keep_inside("epoch", range(last + 1))
-    return st.slider("Replay: epoch", 0, last, last, key="epoch", bind="query-params",
-                     help="Drag, or press the arrow keys, to see the maps grow")  # fmt: skip
+    return st.slider(
+        "Replay: epoch",
+        0,
+        last,
+        last,
+        key="epoch",
+        bind="query-params",
+        help="Drag, or press the arrow keys, to see the maps grow",
+    )
 
 
 def digit_choice() -> int:
@@ -174,8 +198,10 @@ def answer(lane: runs.Lane, epoch: int, digit: int) -> None:
     moment = lane.moments[epoch]
     guess = int(moment.answers[digit].argmax())
     mark = "green" if guess == digit else "red"
-    st.markdown(f"**{lane.title}** says :{mark}[**{guess}**] with {percent(float(moment.answers[digit, guess]))} · "
-                f"{percent(moment.accuracy)} of {len(runs.pictures('val').labels)} held-out digits right")  # fmt: skip
+    st.markdown(
+        f"**{lane.title}** says :{mark}[**{guess}**] with {percent(float(moment.answers[digit, guess]))} · "
+        f"{percent(moment.accuracy)} of {len(runs.pictures('val').labels)} held-out digits right"
+    )
 
 
 def lane_view(race: runs.Race, number: int, epoch: int, digit: int, look: Display) -> None:
@@ -188,22 +214,42 @@ def lane_view(race: runs.Race, number: int, epoch: int, digit: int, look: Displa
     row, head = min(cell[0], len(maps) - 1), min((*cell, 0)[1], maps[-1].array.shape[1] - 1)
     token = chosen_tokens("token", len(tokens), (len(tokens) // 2 + 2,))[-1:]
     of_tokens = not maps[row].reason
-    drawn = {"scale": look.scale, "colours": look.colours, "picture": "train:picture",
-             "tokens": token if of_tokens else ()}  # fmt: skip
+    drawn = {
+        "scale": look.scale,
+        "colours": look.colours,
+        "picture": "train:picture",
+        "tokens": token if of_tokens else (),
+    }
     answer(lane, epoch, digit)
     large, small = st.columns(2, gap="medium") if alone else (st.container(), st.container())
     with large:
         if of_tokens:
-            views.picture_view(f"train:large:{number}", maps=slots[row], index=head, height=420 if alone else 300,
-                               on_pick=partial(pick, "token"), drop_prefix=False, **drawn,
-                               label=f"The digit with {maps[row].name}, {head_name(head).lower()}")  # fmt: skip
+            views.picture_view(
+                f"train:large:{number}",
+                maps=slots[row],
+                index=head,
+                height=420 if alone else 300,
+                on_pick=partial(pick, "token"),
+                drop_prefix=False,
+                **drawn,
+                label=f"The digit with {maps[row].name}, {head_name(head).lower()}",
+            )
         else:
             st.info(f"{lane.title} {maps[row].reason}.", icon=":material/info:")
     with small:
-        views.tiles_view(f"train:all:{number}", maps=slots, rows=[one.name for one in maps], selected=(row, head),
-                         columns=[head_name(i) for i in range(heads)], tile=min(104, 420 // len(maps)),
-                         mode="rows" if of_tokens else "matrix", on_pick=partial(pick, "tile"), drop_prefix=False,
-                         label=f"Every map of {lane.title}; click one to open it", **drawn)  # fmt: skip
+        views.tiles_view(
+            f"train:all:{number}",
+            maps=slots,
+            rows=[one.name for one in maps],
+            selected=(row, head),
+            columns=[head_name(i) for i in range(heads)],
+            tile=min(104, 420 // len(maps)),
+            mode="rows" if of_tokens else "matrix",
+            on_pick=partial(pick, "tile"),
+            drop_prefix=False,
+            label=f"Every map of {lane.title}; click one to open it",
+            **drawn,
+        )
         st.caption(" ".join(filter(None, [f"Kind of map: {maps[row].kind}.", maps[row].caveat])))
 
 
@@ -221,6 +267,13 @@ def send_map(lane: runs.Lane, number: int, row: int, epoch: int, digit: int) -> 
     if one.reason:
         tokens = Tokens(tuple(f"channel {i + 1}" for i in range(array.shape[-1])), stream="channel")
     titles = [f"{one.name}, {head_name(i).lower()}" for i in range(len(array))]
-    views.send_maps(slot, array, titles=titles, keys=tokens, signed=signed, kind=one.kind,
-                    unit="percent" if one.stochastic else "number")  # fmt: skip
+    views.send_maps(
+        slot,
+        array,
+        titles=titles,
+        keys=tokens,
+        signed=signed,
+        kind=one.kind,
+        unit="percent" if one.stochastic else "number",
+    )
     return slot

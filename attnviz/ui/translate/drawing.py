@@ -96,16 +96,36 @@ def texts(here: Written, look: Look, step: int, at: int, row: int) -> None:
     """The French so far with the looked-at piece, and the words the asking piece looks at."""
     asking, _ = tokens_of(here, look.kind, step)
     st.markdown("**French**, coloured by how likely each piece was")
-    views.text_view("translate:french", maps="translate:sure", tokens=[at], scale="linear", height=160, shared=True,
-                    back="translate:map" if look.kind == "cross" else None,
-                    label="The French that is written so far", on_pick=pick)  # fmt: skip
+    views.text_view(
+        "translate:french",
+        maps="translate:sure",
+        tokens=[at],
+        scale="linear",
+        height=160,
+        shared=True,
+        back="translate:map" if look.kind == "cross" else None,
+        label="The French that is written so far",
+        on_pick=pick,
+    )
     names = {"cross": "English", "encoder": "English", "decoder": "French read so far"}
     st.markdown(f"**{names[look.kind]}**, coloured by the attention of {code(asking.labels[row])}, {look.part.name}")
-    views.text_view("translate:keys", maps="translate:map", tokens=[row], height=160, on_pick=follow,
-                    label=f"{names[look.kind]}, by attention")  # fmt: skip
-    views.lines_view("translate:lines", maps="translate:map", heads=[0], tokens=[row], least=0.03,
-                     label=f"{SAYS[look.kind]} {look.part.name.capitalize()}",
-                     on_pick=follow if look.kind == "encoder" else pick)  # fmt: skip
+    views.text_view(
+        "translate:keys",
+        maps="translate:map",
+        tokens=[row],
+        height=160,
+        on_pick=follow,
+        label=f"{names[look.kind]}, by attention",
+    )
+    views.lines_view(
+        "translate:lines",
+        maps="translate:map",
+        heads=[0],
+        tokens=[row],
+        least=0.03,
+        label=f"{SAYS[look.kind]} {look.part.name.capitalize()}",
+        on_pick=follow if look.kind == "encoder" else pick,
+    )
     st.caption(SAYS[look.kind])
 
 
@@ -129,8 +149,18 @@ def next_pieces(here: Written, at: int) -> None:
     if ids[at] not in options:
         options[-1] = ids[at]
     labels = [html.escape(here.model.named([*ids[:at], option]).labels[-1]) for option in options]
-    figure = plots.bars(said[options].numpy(), labels=labels, horizontal=True, form=".1%", shown=True, dark=dark(),
-                        chosen=options.index(ids[at]), limits=(0, 1.2), most_ticks=SHOWN, height=270)  # fmt: skip
+    figure = plots.bars(
+        said[options].numpy(),
+        labels=labels,
+        horizontal=True,
+        form=".1%",
+        shown=True,
+        dark=dark(),
+        chosen=options.index(ids[at]),
+        limits=(0, 1.2),
+        most_ticks=SHOWN,
+        height=270,
+    )
     figure.update_yaxes(automargin=True)
     figure.update_xaxes(visible=False)
     mine = code(here.tokens.labels[at])
@@ -165,8 +195,14 @@ def alignment(here: Written, look: Look, name: str, which: str, whole: bool, at:
     def look_at(groups: tuple[int, ...]) -> None:
         pick([french.first(group) for group in groups])
 
-    views.matrix_view(f"{slot}:matrix", maps=slot, label=f"{name}: French over English", height=460, tokens=marked,
-                      on_pick=None if at is None else look_at)  # fmt: skip
+    views.matrix_view(
+        f"{slot}:matrix",
+        maps=slot,
+        label=f"{name}: French over English",
+        height=460,
+        tokens=marked,
+        on_pick=None if at is None else look_at,
+    )
     st.caption(record(here.model))
 
 

@@ -76,8 +76,9 @@ class Written:
 
 def sentence() -> str:
     """The visitor's English, in the URL."""
-    text = st.text_area("English", TIRED, max_chars=LETTERS, key="english", bind="query-params", height=68,
-                        on_change=restart)  # fmt: skip
+    text = st.text_area(
+        "English", TIRED, max_chars=LETTERS, key="english", bind="query-params", height=68, on_change=restart
+    )
     with st.container(horizontal=True, gap="small"):
         for name, sample in SAMPLES.items():
             st.button(name, key=f"translate:sample:{name}", help=sample, on_click=use, args=(sample,))
@@ -128,12 +129,16 @@ def remarks(sample: Sample, model: TranslationModel) -> list[str]:
     if sample.cut:
         last = plain(sample.text.split()[-1][-30:])
         words = len(sample.cut.split())
-        said.append(f"The network reads {model.config.longest} pieces: up to “{last}”. The {words:,} words after it "
-                    "were left out.")  # fmt: skip
+        said.append(
+            f"The network reads {model.config.longest} pieces: up to “{last}”. The {words:,} words after it "
+            "were left out."
+        )
     longest = model.facts.get("longest")
     if longest and count > longest:
-        said.append(f"This text has {count} pieces. The network learned from sentences of at most {longest}, so expect "
-                    "little of a longer one: give it sentence by sentence.")  # fmt: skip
+        said.append(
+            f"This text has {count} pieces. The network learned from sentences of at most {longest}, so expect "
+            "little of a longer one: give it sentence by sentence."
+        )
     return said
 
 
@@ -160,8 +165,14 @@ def step_choice(here: Written) -> int:
         st.button("Back", icon=":material/arrow_back:", disabled=now == 1, on_click=move, args=(now - 1,))
         st.button("On", icon=":material/arrow_forward:", disabled=now == count, on_click=move, args=(now + 1,))
         on, begin = playing(), 1 if now == count else now
-        pressed = st.button("Pause" if on else "Play", icon=":material/pause:" if on else ":material/play_arrow:",
-                            disabled=count == 1, on_click=play, args=(begin, not on), key="translate:play")  # fmt: skip
+        pressed = st.button(
+            "Pause" if on else "Play",
+            icon=":material/pause:" if on else ":material/play_arrow:",
+            disabled=count == 1,
+            on_click=play,
+            args=(begin, not on),
+            key="translate:play",
+        )
     if pressed:
         st.rerun()  # the whole page, so that the clock starts or stops
     return now
@@ -211,8 +222,14 @@ def alternative(model: TranslationModel, beams: Sequence[Beam]) -> Beam:
         set_tokens("choice", [st.session_state[key]])
 
     st.session_state[key] = at  # a link, the radio and another sentence all go through one choice
-    st.radio("Translations found", range(len(beams)), format_func=texts.__getitem__, captions=captions, key=key,
-             on_change=choose)  # fmt: skip
+    st.radio(
+        "Translations found",
+        range(len(beams)),
+        format_func=texts.__getitem__,
+        captions=captions,
+        key=key,
+        on_change=choose,
+    )
     return beams[at]
 
 

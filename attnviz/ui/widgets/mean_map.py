@@ -32,8 +32,17 @@ def send_mean(visit: Subject) -> tuple[str, str | None, str]:
     if mean is None:
         return "Your picture", None, reason
     title = f"{call_names(visit.trace)[-1]}, mean of {call.heads} heads"
-    views.send_maps("start", mean, titles=[title], keys=call.keys, queries=call.queries, signed=signed(visit),
-                    kind=call.rule.kind, unit=unit_of(call), masked=masked_of(call))  # fmt: skip
+    views.send_maps(
+        "start",
+        mean,
+        titles=[title],
+        keys=call.keys,
+        queries=call.queries,
+        signed=signed(visit),
+        kind=call.rule.kind,
+        unit=unit_of(call),
+        masked=masked_of(call),
+    )
     return title, "start", ""
 
 

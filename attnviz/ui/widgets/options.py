@@ -27,5 +27,4 @@ def option_choice(name: str, option: Option) -> Any:
     """One option's value, chosen by its name on screen."""
     values = {said: value for value, said in option.values.items()}
     keep_inside(name, values)
-    return values[one_of(option.title, list(values), default=option.values[option.plain], key=name,
-                         help=option.help)]  # fmt: skip
+    return values[one_of(option.title, list(values), default=option.values[option.plain], key=name, help=option.help)]

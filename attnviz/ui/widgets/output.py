@@ -38,14 +38,26 @@ def downloads(maps: Callable[[], dict[str, np.ndarray]], row: Row | None, name: 
     """Buttons for the exact numbers: NPZ of the maps, CSV of one row. The files are made on click."""
     with st.container(horizontal=True):
         st.download_button(
-            "Maps as NPZ", lambda: npz(maps()), f"{name}.npz", "application/octet-stream",
-            key=f"{name}:npz", on_click="ignore", icon=":material/download:", type="tertiary",
-        )  # fmt: skip
+            "Maps as NPZ",
+            lambda: npz(maps()),
+            f"{name}.npz",
+            "application/octet-stream",
+            key=f"{name}:npz",
+            on_click="ignore",
+            icon=":material/download:",
+            type="tertiary",
+        )
         if row is not None:
             st.download_button(
-                "This row as CSV", lambda: table(*row()), f"{name}.csv", "text/csv",
-                key=f"{name}:csv", on_click="ignore", icon=":material/download:", type="tertiary",
-            )  # fmt: skip
+                "This row as CSV",
+                lambda: table(*row()),
+                f"{name}.csv",
+                "text/csv",
+                key=f"{name}:csv",
+                on_click="ignore",
+                icon=":material/download:",
+                type="tertiary",
+            )
 
 
 def npz(arrays: dict[str, np.ndarray]) -> bytes:

@@ -18,10 +18,24 @@ from attnviz.ui.inputs.text_run import Reading
 from attnviz.ui.widgets.answers import percent
 
 NAMES = {  # parts of speech, written out
-    "ADJ": "adjective", "ADP": "preposition", "ADV": "adverb", "AUX": "auxiliary", "CCONJ": "conjunction",
-    "DET": "determiner", "INTJ": "interjection", "NOUN": "noun", "NUM": "number", "PART": "particle", "PRON": "pronoun",
-    "PROPN": "name", "PUNCT": "punctuation", "SCONJ": "subordinator", "SYM": "symbol", "VERB": "verb", "X": "other",
-}  # fmt: skip
+    "ADJ": "adjective",
+    "ADP": "preposition",
+    "ADV": "adverb",
+    "AUX": "auxiliary",
+    "CCONJ": "conjunction",
+    "DET": "determiner",
+    "INTJ": "interjection",
+    "NOUN": "noun",
+    "NUM": "number",
+    "PART": "particle",
+    "PRON": "pronoun",
+    "PROPN": "name",
+    "PUNCT": "punctuation",
+    "SCONJ": "subordinator",
+    "SYM": "symbol",
+    "VERB": "verb",
+    "X": "other",
+}
 Guess = tuple[str, float]  # a piece and its probability
 
 
@@ -134,9 +148,11 @@ def record(model: TextModel) -> str:
     """How well the model does on text it has never seen, in words; empty where nobody has measured it."""
     facts = model.facts
     if {"upos", "top1"} <= facts.keys():
-        return (f"On text it had never seen: praise or blame of {facts['held_out']:,} sentences about films right for "
-                f"{facts['top1']} %; the part of speech of {facts['words_held_out']:,} words for "
-                f"{facts['upos']} %.")  # fmt: skip
+        return (
+            f"On text it had never seen: praise or blame of {facts['held_out']:,} sentences about films right for "
+            f"{facts['top1']} %; the part of speech of {facts['words_held_out']:,} words for "
+            f"{facts['upos']} %."
+        )
     if "sst2" in facts:
         layer, head = facts["syntax"]
         parts = (

@@ -39,9 +39,13 @@ class Look:
         return self.groups.tokens
 
     def maps(
-        self, values: Float[np.ndarray, "map query key"], rows: Grouping | None = None, keys: Grouping | None = None, *,
+        self,
+        values: Float[np.ndarray, "map query key"],
+        rows: Grouping | None = None,
+        keys: Grouping | None = None,
+        *,
         shares: bool = True,
-    ) -> Float[np.ndarray, "map group_query group_key"]:  # fmt: skip
+    ) -> Float[np.ndarray, "map group_query group_key"]:
         """Maps over tokens as maps over what is shown, also where only one of their axes is of tokens.
 
         Rows that are no shares of one are not divided by what is left of them.
@@ -62,8 +66,9 @@ class Look:
         """What was left out, in words; empty where nothing was."""
         if self.special:
             return ""
-        names = ", ".join(dict.fromkeys(label for label, word in zip(self.all.labels, self.all.words or (), strict=True)
-                                        if word < 0))  # fmt: skip
+        names = ", ".join(
+            dict.fromkeys(label for label, word in zip(self.all.labels, self.all.words or (), strict=True) if word < 0)
+        )
         if not shares:
             return f"{names} left out; rows are not divided by the rest, since they are no shares of one."
         lost = grouped(values, self.groups, self.groups)[1]
@@ -98,14 +103,27 @@ def look_at(tokens: Tokens, *, grouped: bool = True) -> Look:
     return Look(groups, tokens, special or not real, SCALES[scale], COLOURS[colours or "Viridis"])
 
 
-def send(slot: str, call: AttentionCall, look: Look, titles: Sequence[str],
-         values: Float[np.ndarray, "map query key"] | None = None, kind: str = "") -> str:  # fmt: skip
+def send(
+    slot: str,
+    call: AttentionCall,
+    look: Look,
+    titles: Sequence[str],
+    values: Float[np.ndarray, "map query key"] | None = None,
+    kind: str = "",
+) -> str:
     """Give the browser maps of a call (all its heads, unless others are given) as they are shown; their slot."""
     shares = call.rule.stochastic
     shown = look.maps(call.token_map().float().numpy() if values is None else values, shares=shares)
-    views.send_maps(slot, shown, titles=list(titles), keys=look.tokens, kind=kind or call.rule.kind,
-                    signed=not shares and bool((shown < 0).any()), unit="percent" if shares else "number",
-                    masked=look.masked(call))  # fmt: skip
+    views.send_maps(
+        slot,
+        shown,
+        titles=list(titles),
+        keys=look.tokens,
+        kind=kind or call.rule.kind,
+        signed=not shares and bool((shown < 0).any()),
+        unit="percent" if shares else "number",
+        masked=look.masked(call),
+    )
     return slot
 
 
