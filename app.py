@@ -16,7 +16,7 @@ from attnviz.ui.shell.addresses import KnownPages, page_names
 from attnviz.ui.shell.reconnect import WholePageFirst
 from attnviz.ui.shell.security import KnownHosts, SecurityHeaders
 from attnviz.ui.shell.upload_limit import bound_uploads
-from attnviz.ui.shell.warmup import warm
+from attnviz.ui.shell.warmup import warm_up
 
 MultiPartParser.spool_max_size = 16 * 2**20  # no upload is larger (.streamlit/config.toml), so none goes to the disk
 
@@ -25,7 +25,7 @@ MultiPartParser.spool_max_size = 16 * 2**20  # no upload is larger (.streamlit/c
 async def lifespan(app: st.App) -> AsyncIterator[dict]:
     """Open the default model before the first visitor comes; what visitors upload has an end."""
     bound_uploads()
-    await asyncio.to_thread(warm)
+    await asyncio.to_thread(warm_up)
     yield {}
 
 

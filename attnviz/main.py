@@ -40,9 +40,9 @@ ui.on_page(page.url_path)
 ui.say_what_failed()  # first, so that it stands on top
 reconnect.run_whole_on_reconnect()
 addresses.say_redirected(page.title)
-with ui.guard():
+with ui.report_errors():
     ui.sidebar()
     training_status.beat(page.url_path)
     page.run()
-warmup.set_modules_aside()
+warmup.freeze_imports()
 views.mount()  # last, since it is invisible and would push the page down

@@ -28,14 +28,14 @@ class Mask:
 
     # Plain tensors: what is not bool is refused below, in words, and not only under test.
     keep: Tensor | None = None  # [*batch head|1 query key]
-    key_keep: Tensor | None = None  # [*batch key]
+    key_padding: Tensor | None = None  # [*batch key]
     causal: bool = False  # bottom-right aligned: query i sees keys j <= i + keys - queries
     band: int | None = None  # abs(i + keys - queries - j) <= band
     groups: tuple[Tensor, Tensor] | None = None  # ids [(head) query] and [(head) key]: only equal ids attend
     free: int = 0  # the first tokens, which the band does not bind: they see all keys and all queries see them
 
     def __post_init__(self):
-        for name, value in (("keep", self.keep), ("key_keep", self.key_keep)):
+        for name, value in (("keep", self.keep), ("key_padding", self.key_padding)):
             if value is not None and value.dtype != torch.bool:
                 raise TypeError(
                     f"mask {name} is {value.dtype}; it must be bool, True = may attend (a bias is separate)"
@@ -46,15 +46,15 @@ class Mask:
     @property
     def kinds(self) -> frozenset[str]:
         """Which conditions are set, by the names variants list in `serves`."""
-        named = {"keep": self.keep, "key_keep": self.key_keep, "band": self.band, "groups": self.groups}
+        named = {"keep": self.keep, "key_padding": self.key_padding, "band": self.band, "groups": self.groups}
         return frozenset([n for n, v in named.items() if v is not None] + ["causal"] * self.causal)
 
     def check(self, heads: int, queries: int, keys: int) -> None:
         """Raise ValueError where a condition does not fit heads x queries x keys."""
         if self.keep is not None and (self.keep.shape[-2:] != (queries, keys) or self.keep.shape[-3] not in (1, heads)):
             raise ValueError(f"mask keep is {tuple(self.keep.shape)}, expected [{heads}|1 {queries} {keys}]")
-        if self.key_keep is not None and self.key_keep.shape[-1] != keys:
-            raise ValueError(f"mask key_keep has {self.key_keep.shape[-1]} keys, expected {keys}")
+        if self.key_padding is not None and self.key_padding.shape[-1] != keys:
+            raise ValueError(f"mask key_padding has {self.key_padding.shape[-1]} keys, expected {keys}")
         if self.groups is not None:
             members = tuple(ids.shape[-1] for ids in self.groups)
             if members != (queries, keys) or any(ids.ndim > 1 and len(ids) != heads for ids in self.groups):
@@ -70,7 +70,7 @@ class Mask:
         banded = [mask for mask in (self, other) if mask.band is not None]
         return Mask(
             keep=both(self.keep, other.keep),
-            key_keep=both(self.key_keep, other.key_keep),
+            key_padding=both(self.key_padding, other.key_padding),
             causal=self.causal or other.causal,
             band=min((mask.band for mask in banded if mask.band is not None), default=None),
             groups=paired(self.groups, other.groups) if self.groups and other.groups else self.groups or other.groups,
@@ -100,8 +100,8 @@ class Mask:
             mine, theirs = self.remembered("ids", str(index.device), lambda: small_ids(*groups, index.device))
             mine, theirs = (ids[heads] if ids.ndim > 1 else ids for ids in (mine[..., index], theirs))
             block = block & (mine[..., None] == theirs[..., None, :])
-        if self.key_keep is not None:
-            block = block & self.key_keep[..., None, None, :]
+        if self.key_padding is not None:
+            block = block & self.key_padding[..., None, None, :]
         if self.keep is not None:
             chosen = self.keep[..., index, :]
             block = block & (chosen if chosen.shape[-3] == 1 else chosen[..., heads, :, :])

@@ -21,11 +21,11 @@ from attnviz.masks import Mask as Mask
 from attnviz.masks import UnsupportedMask as UnsupportedMask
 
 Stage = Literal["raw", "scaled", "biased", "masked"]
-Kind = Literal["weights", "scores", "effective", "slots", "landmarks", "context scores", "channel"]
+MapType = Literal["weights", "scores", "effective", "slots", "landmarks", "context scores", "channel"]
 Index = Sequence[int] | None  # which heads or rows; None = all
 Bias = Callable[["AttentionCall", list[int], list[int]], Tensor]  # -> [head row key], added to scores
 
-GOES_ON = "…"  # begins the label of a piece inside a word: "…ing"; the same sign stands in views/words.js
+CONTINUATION = "…"  # begins the label of a piece inside a word: "…ing"; the same sign stands in views/words.js
 BLOCK = 128  # rows computed at a time wherever a full n x n map is not needed
 
 
@@ -79,7 +79,7 @@ class NamedMap(NamedTuple):
 
     array: Tensor
     axes: tuple[str, ...]
-    kind: Kind
+    map_type: MapType
     stochastic: bool  # rows are non-negative and sum to one (or are empty)
 
 
@@ -88,7 +88,7 @@ class Rule(Protocol):
     """The mathematics of one attention formula, frozen; what was learned or drawn for it, it holds as tensors."""
 
     @property
-    def kind(self) -> Kind: ...  # of the token map
+    def map_type(self) -> MapType: ...  # of the token map
     @property
     def axes(self) -> tuple[str, ...]: ...
     @property
@@ -183,7 +183,7 @@ class AttentionCall:
         for start in range(0, count, size):
             yield list(range(start, min(start + size, count)))
 
-    def pull(self, row: Float[Tensor, "*batch query"]) -> Float[Tensor, "*batch key"]:
+    def propagate(self, row: Float[Tensor, "*batch query"]) -> Float[Tensor, "*batch key"]:
         """row @ (mean over heads of token_map), by row blocks, so memory stays linear in tokens; float32 at least."""
         row = row.to(torch.promote_types(row.dtype, torch.float32))
         pulled = row.new_zeros(*row.shape[:-1], len(self.keys))
@@ -207,7 +207,7 @@ class AttentionCall:
         """d y / d token_map from d y / d output; no stored map is needed. Masked entries are 0."""
         return self.rule.map_gradient(self, d_output, *self.pick(heads, rows))
 
-    def under(self, rule: Rule) -> AttentionCall:
+    def with_rule(self, rule: Rule) -> AttentionCall:
         """The same query, key and value through another formula ("same weights" mode)."""
         changed = replace(self, rule=rule, graph=None, arrange=unchanged)
         return replace(changed, output=rule.mix(changed))
@@ -228,13 +228,13 @@ class Trace:
     """Everything one forward pass recorded."""
 
     sample: Sample | None  # None while training
-    content: Mapping[str, Tensor | None]  # stream -> [*batch token feature]
-    position: Mapping[str, Tensor | None]
+    token_embeddings: Mapping[str, Tensor | None]  # stream -> [*batch token feature]
+    position_embeddings: Mapping[str, Tensor | None]
     calls: tuple[AttentionCall, ...]  # in order
     residuals: Mapping[str, tuple[Tensor, ...]]  # stream -> one [*batch token feature] per layer, input first
     # stream -> [*batch token]: how much each final token feeds the answer. It sums to 1, or to 0 where all tokens that
     # the answer is read from were removed: then the answer is the bias alone.
-    readout: Mapping[str, Tensor]
+    pooling: Mapping[str, Tensor]
     logits: Mapping[str, Tensor]  # head -> [*batch row class]
 
 
@@ -242,7 +242,7 @@ class Trace:
 class Target:
     """What is to be explained: one class of one output head; None = what the model predicts."""
 
-    head: str | None = None
+    output: str | None = None
     row: int | None = None
     label: int | None = None
 
@@ -253,7 +253,7 @@ class Model(Protocol):
 
     name: str
     digest: str  # sha256 of its parameters
-    heads: tuple[str, ...]  # names of its outputs; ("class",) for a classifier
+    outputs: tuple[str, ...]  # names of its outputs; ("class",) for a classifier
     classes: tuple[str, ...]
 
     def prepare(self, raw: Any) -> Sample: ...
@@ -264,7 +264,7 @@ class Model(Protocol):
         embeddings: Tensor | None = None,
         keep: Tensor | None = None,
         positions: str = "own",
-        heads_off: Sequence[tuple[int, int]] = (),
+        ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace: ...
-    def read(self, residual: Tensor) -> Tensor: ...
+    def logits_from(self, residual: Tensor) -> Tensor: ...
     def layer(self, index: int, residual: Tensor, **options: Any) -> Tensor: ...

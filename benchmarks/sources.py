@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from attnviz.models.image import made_small
+from attnviz.models.image import downscale
 from attnviz.training.images.data import NoData, coded, data_folder, halved, read_sheets, softened
 
 COUNT = 3000  # pictures of each source
@@ -63,7 +63,7 @@ def main() -> int:
         return 2
     random = np.random.default_rng(0)
     tiny, large = (images[random.choice(len(images), COUNT, replace=False)] for images in (tiny, large))
-    uploads = np.stack([np.asarray(made_small(Image.fromarray(image), 64)) for image in large])
+    uploads = np.stack([np.asarray(downscale(Image.fromarray(image), 64)) for image in large])
     ways = {
         "as they come": (tiny, halved(large)),
         "coded alike": (coded(tiny), coded(halved(large))),

@@ -48,10 +48,10 @@ def near(count: int, reach: int) -> Tensor:
 MASKS: dict[str, tuple[Callable[[int], Mask | None], Callable[[int], dict]]] = {  # ours, and what plain torch is given
     "none": (lambda n: None, lambda n: {}),
     "causal": (lambda n: Mask(causal=True), lambda n: {"is_causal": True}),
-    "key_keep": (lambda n: Mask(key_keep=keys_kept(n)), lambda n: {"attn_mask": keys_kept(n)[None, None, None]}),
+    "key_padding": (lambda n: Mask(key_padding=keys_kept(n)), lambda n: {"attn_mask": keys_kept(n)[None, None, None]}),
     "band": (lambda n: Mask(band=64), lambda n: {"attn_mask": near(n, 64)[None, None]}),
-    "causal, key_keep": (
-        lambda n: Mask(causal=True, key_keep=keys_kept(n)),
+    "causal, key_padding": (
+        lambda n: Mask(causal=True, key_padding=keys_kept(n)),
         lambda n: {"attn_mask": (torch.ones(n, n, dtype=torch.bool).tril() & keys_kept(n))[None, None]},
     ),
     "groups": (
@@ -66,19 +66,21 @@ def recorded(network: ViT, pixels: Tensor, mask: Mask | None) -> tuple[Tensor, l
     """Our forward with a mask: logits, calls and residuals."""
     side = pixels.shape[-1] // network.config.patch
     tokens = grid_tokens(side, side, network.config.prefix)
-    residuals = [network.content(pixels) + network.position(side, side)]
+    residuals = [network.token_embeddings(pixels) + network.position_embeddings(side, side)]
     calls: list[AttentionCall] = []
     for index in range(network.config.layers):
         x, new = network.layer(index, residuals[-1], tokens=tokens, mask=mask)
         residuals.append(x)
         calls.extend(new)
-    return network.read(residuals[-1], network.readout(tokens, residuals[-1])), calls, residuals
+    return network.logits_from(residuals[-1], network.pooling_weights(tokens, residuals[-1])), calls, residuals
 
 
 def plain(network: ViT, pixels: Tensor, given: dict) -> Tensor:
     """The same network by torch alone: nothing is kept but the residual."""
     side, prefix = pixels.shape[-1] // network.config.patch, network.prefix
-    x = torch.cat([prefix, network.embed(patchify(pixels, network.config.patch))]) + network.position(side, side)
+    x = torch.cat([prefix, network.embed(patchify(pixels, network.config.patch))]) + network.position_embeddings(
+        side, side
+    )
     for block in cast(list[Block], list(network.blocks)):
         attention, y = cast(MultiHead, block.attention), block.attention_norm(x)
         query, key, value = (

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, so 
 
 from attnviz import views
 from attnviz.types import Tokens
-from attnviz.ui.shell.warmup import set_modules_aside
+from attnviz.ui.shell.warmup import freeze_imports
 from benchmarks.tensors import GRIDS, attention
 
 count = int(st.query_params.get("tokens", "64"))
@@ -58,4 +58,4 @@ def body() -> None:
 if st.session_state["shown"]:
     views.send_tiles("overview", overview)  # outside of the fragment, as on the page Heads: it does not change
     body()
-set_modules_aside()  # as the app does
+freeze_imports()  # as the app does

@@ -6,7 +6,7 @@ from attnviz import ui
 from attnviz.ui.compare import charts, costs, drawing, numbers, timing
 from attnviz.ui.compare import choice as compare_choice
 from attnviz.ui.compare import panels as compare_panels
-from attnviz.ui.compare.domain import Look, Panel
+from attnviz.ui.compare.domain import MapStyle, Panel
 from attnviz.ui.compare.formulas import explain
 from attnviz.ui.shell.prose import section
 
@@ -15,7 +15,7 @@ ui.header(ground.page)
 
 
 def side_by_side(
-    choice: compare_choice.Choice, look: Look, panels: list[Panel]
+    choice: compare_choice.Choice, look: MapStyle, panels: list[Panel]
 ) -> tuple[list[numbers.Cell], tuple[int, ...]]:
     """The panels in the heads that were chosen; which heads and which token are returned for what stands below."""
     shown = [panel for panel in panels if panel.trace is not None]
@@ -51,7 +51,7 @@ def page() -> None:
         drawing.draw_difference(choice, look, cells, picked)
     if choice.mode == compare_panels.SAME:
         section(ground.page, "Error against softmax")
-        numbers.errors_table(panels, compare_panels.lender(ground, choice.found))
+        numbers.errors_table(panels, compare_panels.donor_trace(ground, choice.found))
     if shown:
         section(ground.page, "What the maps are like")
         numbers.numbers_table(ground, panels)

@@ -11,7 +11,7 @@ def page() -> None:
     here = scene.scene()
     step = scene.step_choice(len(steps.STEPS))
     if here is not None:
-        with ui.guard():  # the other steps stay in reach
+        with ui.report_errors():  # the other steps stay in reach
             steps.show(step, here)
     scene.turn(step, len(steps.STEPS))
 

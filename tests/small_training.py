@@ -46,7 +46,7 @@ class Told(Reader):
         weights: Sequence[Tensor] = (),
         pieces: Mapping[int, float] | None = None,
     ):
-        super().__init__(ReaderConfig(width=8, layers=1, heads=2, longest=64, prefix=1))
+        super().__init__(ReaderConfig(width=8, layers=1, heads=2, context_length=64, prefix=1))
         self.logits, self.weights, self.seen = dict(logits or {}), list(weights), list[Tensor]()
         for piece, score in (pieces or {}).items():
             self.pieces.bias.data[piece] = score

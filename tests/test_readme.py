@@ -140,7 +140,7 @@ def test_a_model_as_it_is_told_can_be_built():
 
 def test_as_many_variants_as_it_says():
     numbers = {14: "fourteen", 18: "eighteen"}
-    flat = [kind for kind in VARIANTS.values() if "grid" not in kind.needs]
+    flat = [kind for kind in VARIANTS.values() if "grid" not in kind.requirements]
     told = " ".join(README.split())
     assert f"of {numbers[len(VARIANTS)]} side by side on your picture, or of {numbers[len(flat)]} on your sent" in told
 

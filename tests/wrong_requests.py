@@ -48,11 +48,11 @@ def requests(model: Any, stranger: Any) -> dict[str, Callable[[], object]]:
         return lambda: attnviz.explain("rollout", model, sample, **options)
 
     return {
-        "heads_off layer": run(heads_off=[(99, 0)]),
-        "heads_off before": run(heads_off=[(-1, 0)]),
-        "heads_off head": run(heads_off=[(0, 99)]),
-        "heads_off pairs": run(heads_off=[3]),
-        "heads_off number": run(heads_off=3),
+        "ablated_heads layer": run(ablated_heads=[(99, 0)]),
+        "ablated_heads before": run(ablated_heads=[(-1, 0)]),
+        "ablated_heads head": run(ablated_heads=[(0, 99)]),
+        "ablated_heads pairs": run(ablated_heads=[3]),
+        "ablated_heads number": run(ablated_heads=3),
         "keep short": run(keep=torch.ones(count + 1, dtype=torch.bool)),
         "keep numbers": run(keep=torch.ones(count)),
         "keep list": run(keep=[True] * count),

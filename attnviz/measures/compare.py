@@ -178,7 +178,7 @@ class Error(NamedTuple):
 
 @torch.no_grad()
 def relative_error(call: AttentionCall, exact: AttentionCall) -> Error:
-    """Error of a call's map and output against exact attention, for example `call.under(Softmax())`.
+    """Error of a call's map and output against exact attention, for example `call.with_rule(Softmax())`.
 
     By row blocks, so that memory stays linear in tokens. Whether a formula is meant as an approximation at all is for
     the caller to know: one that is not deserves no score.

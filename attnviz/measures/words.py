@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from attnviz.types import GOES_ON, Tokens
+from attnviz.types import CONTINUATION, Tokens
 from attnviz.typography import SPACE, hidden_bytes, shown
 
 
@@ -51,7 +51,7 @@ def grouping(tokens: Tokens, *, whole_words: bool = False, special: bool = True)
 
 def joined(labels: Sequence[str]) -> str:
     """The label of a word, from those of its pieces: bytes that are a character together are shown as that."""
-    parts = [labels[0], *(label.removeprefix(GOES_ON) for label in labels[1:])]
+    parts = [labels[0], *(label.removeprefix(CONTINUATION) for label in labels[1:])]
     return shown(b"".join(hidden_bytes(part) for part in parts if part.strip(SPACE))) or labels[0]
 
 

@@ -68,7 +68,7 @@ def check_target(trace: Trace, target: Target | None) -> None:
         raise TypeError(f"target is {target!r}; expected Target(head, row, label), or None for what the model predicts")
     if not trace.logits:
         raise ValueError("the trace has no logits, so there is no answer for a target to name")
-    head = next(iter(trace.logits)) if target.head is None else target.head
+    head = next(iter(trace.logits)) if target.output is None else target.output
     if head not in trace.logits:
         raise ValueError(f"target names the output {head!r}; this network has {', '.join(trace.logits)}")
     rows, classes = trace.logits[head].shape[-2:]
@@ -98,10 +98,10 @@ def start_rows(trace: Trace, start: Start, target: Target | None = None) -> tupl
     if named is not None and isinstance(start, str) and start == "readout":
         start = named
     if isinstance(start, str) and start == "readout":
-        if any((row.sum(-1) == 0).any() for row in trace.readout.values()):
+        if any((row.sum(-1) == 0).any() for row in trace.pooling.values()):
             raise ValueError("the tokens that the answer is read from were removed, so it came from none of them")
-        return {stream: wide(row, trace)[..., None, :] for stream, row in trace.readout.items()}, True
-    stream, readout = next(iter(trace.readout.items()))
+        return {stream: wide(row, trace)[..., None, :] for stream, row in trace.pooling.items()}, True
+    stream, readout = next(iter(trace.pooling.items()))
     readout = wide(readout, trace)
     tokens = tokens_of(trace, stream)
     if isinstance(start, Tensor):
@@ -117,7 +117,7 @@ def position_of(trace: Trace, target: Target | None) -> int | None:
     """The token a target reads its answer from, where every token has an answer of its own (language models)."""
     if target is None or target.row is None:
         return None
-    head = target.head or next(iter(trace.logits))
+    head = target.output or next(iter(trace.logits))
     return target.row if trace.logits[head].shape[-2] > 1 else None
 
 

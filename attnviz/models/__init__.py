@@ -1,6 +1,6 @@
 """Networks and the shipped models. To add one: train it, then one line in IMAGES, TEXTS, TRANSLATORS or WORDS."""
 
-from attnviz.models.image import MIDDLE, Framing, ImageModel, Preparation
+from attnviz.models.image import CENTER_CROP, Crop, ImageModel, Preparation
 from attnviz.models.store import (
     IMAGES,
     MODELS,
@@ -22,16 +22,16 @@ from attnviz.models.translation import TranslationModel
 from attnviz.models.vit import ViT, ViTConfig
 
 __all__ = [
+    "CENTER_CROP",
     "IMAGES",
-    "MIDDLE",
     "MODELS",
     "TEXTS",
     "TRANSLATORS",
     "VECTORS",
     "WORDS",
+    "Crop",
     "DamagedFile",
     "DamagedModel",
-    "Framing",
     "ImageModel",
     "Preparation",
     "TextModel",

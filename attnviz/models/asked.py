@@ -30,19 +30,21 @@ def input_of(sample: Sample, stream: str = "main", *, picture: bool = False) -> 
     return found
 
 
-def heads_by_layer(heads_off: Sequence[tuple[int, int]], layers: int) -> list[list[int]]:
+def heads_by_layer(ablated_heads: Sequence[tuple[int, int]], layers: int) -> list[list[int]]:
     """The heads to silence in each layer, from (layer, head) pairs. Raises TypeError, and ValueError for no such layer.
 
     Each layer knows how many heads it has and refuses others (`Variant.switch`).
     """
     found: list[list[int]] = [[] for _ in range(layers)]
     try:
-        pairs = [(index(layer), index(head)) for layer, head in heads_off]
+        pairs = [(index(layer), index(head)) for layer, head in ablated_heads]
     except (TypeError, ValueError) as error:
-        raise TypeError(f"heads_off is {kind(heads_off)}; expected (layer, head) pairs, such as [(0, 2)]") from error
+        raise TypeError(
+            f"ablated_heads is {kind(ablated_heads)}; expected (layer, head) pairs, such as [(0, 2)]"
+        ) from error
     for layer, head in pairs:
         if not 0 <= layer < layers:
-            raise ValueError(f"heads_off names layer {layer}; this network has layers 0 to {layers - 1}")
+            raise ValueError(f"ablated_heads names layer {layer}; this network has layers 0 to {layers - 1}")
         found[layer].append(head)
     return found
 

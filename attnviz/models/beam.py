@@ -17,7 +17,7 @@ from torch import Tensor
 from attnviz.models.subwords import BOS, EOS, SPECIAL
 
 PENALTY = 0.6
-NEVER = [piece for piece in range(len(SPECIAL)) if piece != EOS]  # pieces that stand for no text
+NON_TEXT_TOKENS = [piece for piece in range(len(SPECIAL)) if piece != EOS]  # pieces that stand for no text
 
 
 @runtime_checkable
@@ -41,10 +41,10 @@ class Beam:
         return self.total / ((5 + len(self.ids)) / 6) ** PENALTY
 
 
-def chances(scores: Float[Tensor, "*batch piece"]) -> Float[Tensor, "*batch piece"]:
+def log_probabilities(scores: Float[Tensor, "*batch piece"]) -> Float[Tensor, "*batch piece"]:
     """Log-probabilities of the next piece; of pieces that stand for no text none is ever written."""
     said = scores.float().log_softmax(-1)
-    said[..., NEVER] = float("-inf")
+    said[..., NON_TEXT_TOKENS] = float("-inf")
     return said
 
 
@@ -62,7 +62,7 @@ def beam_search(network: Decoder, source: Int[Tensor, "text source"], *, width: 
     ids, past = source.new_full((len(texts) * width, 1), BOS), list[Any]()
     for _ in range(limit):
         scores, past = network.decode(memory, ids[:, -1:], past)
-        said = chances(scores)
+        said = log_probabilities(scores)
         joint = (totals.reshape(-1, 1) + said).reshape(len(texts), -1)
         best, at = joint.topk(2 * width)  # at most one of each beam ends, so as many as `width` go on
         beam, piece = at // said.shape[-1], at % said.shape[-1]

@@ -16,16 +16,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.models.layers import Past
-from attnviz.models.subwords import EOS, SPECIAL, Subwords
+from attnviz.models.subwords import EOS, SPECIAL, SubwordTokenizer
 from attnviz.models.text_model import TextModel
 from attnviz.types import Sample, Tokens
 from attnviz.typography import one_line
 
-UNSAID = [id for id in range(len(SPECIAL)) if id != EOS]  # pieces that stand for no text and end nothing
+NON_TEXT_TOKENS = [id for id in range(len(SPECIAL)) if id != EOS]  # pieces that stand for no text and end nothing
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplingConfig:
     """How a piece is drawn from what the network expects."""
 
     temperature: float = 0.7  # the scores are divided by it; 0 = always the likeliest
@@ -43,18 +43,18 @@ class Step:
     """One piece that was written."""
 
     id: int
-    expected: Float[Tensor, " piece"]  # what the network expects; sums to one
-    left: Float[Tensor, " piece"]  # after temperature, top-k and top-p; 0 = cut off; sums to one
+    probabilities: Float[Tensor, " piece"]  # what the network expects; sums to one
+    filtered: Float[Tensor, " piece"]  # after temperature, top-k and top-p; 0 = cut off; sums to one
 
 
-def expected(scores: Float[Tensor, "*batch piece"]) -> Float[Tensor, "*batch piece"]:
+def next_token_probabilities(scores: Float[Tensor, "*batch piece"]) -> Float[Tensor, "*batch piece"]:
     """The probability of every piece; those that stand for no text cannot be said."""
     scores = scores.detach().cpu().double().clone()  # first moved: some graphics cards (mps) hold no float64
-    scores[..., UNSAID] = float("-inf")
+    scores[..., NON_TEXT_TOKENS] = float("-inf")
     return scores.softmax(-1)
 
 
-def left(expected: Float[Tensor, " piece"], settings: Settings) -> Float[Tensor, " piece"]:
+def filtered(expected: Float[Tensor, " piece"], settings: SamplingConfig) -> Float[Tensor, " piece"]:
     """What temperature, then top-k, then top-p leave of it."""
     if settings.temperature == 0:
         return torch.zeros_like(expected).index_fill_(0, expected.argmax(), 1)
@@ -70,26 +70,26 @@ def left(expected: Float[Tensor, " piece"], settings: Settings) -> Float[Tensor,
     return torch.zeros_like(warm).scatter_(0, order, ranked / ranked.sum())
 
 
-def drawn(left: Float[Tensor, " piece"], seed: int, place: int) -> int:
+def sample_token(left: Float[Tensor, " piece"], seed: int, place: int) -> int:
     """One piece by these probabilities; another seed or another place throws other dice."""
     dice = torch.Generator().manual_seed((seed * 1_000_003 + place) % 2**63)
     return int(torch.multinomial(left, 1, generator=dice))
 
 
 @torch.no_grad()
-def steps(model: TextModel, ids: Sequence[int], settings: Settings) -> Iterator[Step]:
+def steps(model: TextModel, ids: Sequence[int], settings: SamplingConfig) -> Iterator[Step]:
     """Pieces after `ids`, until a text ends or the context is full. `ids` begin with BOS."""
     place, past, new = len(ids), list[Past](), list(ids)
-    while place < model.config.longest and new[-1] != EOS:
+    while place < model.config.context_length and new[-1] != EOS:
         scores, past = model.network.decode(torch.tensor(new, device=model.device), past)
-        chances = expected(scores)
-        kept = left(chances, settings)
-        new = [drawn(kept, settings.seed, place)]
+        chances = next_token_probabilities(scores)
+        kept = filtered(chances, settings)
+        new = [sample_token(kept, settings.seed, place)]
         yield Step(new[0], chances, kept)
         place += 1
 
 
-def words(model: TextModel, ids: Sequence[int], settings: Settings, count: int) -> list[int]:
+def words(model: TextModel, ids: Sequence[int], settings: SamplingConfig, count: int) -> list[int]:
     """The pieces of the next `count` words. A word ends where a piece follows that begins with a space."""
     found: list[int] = []
     for step in steps(model, ids, settings):
@@ -100,12 +100,12 @@ def words(model: TextModel, ids: Sequence[int], settings: Settings, count: int) 
     return found
 
 
-def begins_word(subwords: Subwords, id: int) -> bool:
+def begins_word(subwords: SubwordTokenizer, id: int) -> bool:
     """Whether a piece has a space before it, or ends the text."""
     return id == EOS or subwords.bytes_of(id).startswith(b" ")
 
 
-def text_of(subwords: Subwords, ids: Sequence[int]) -> str:
+def text_of(subwords: SubwordTokenizer, ids: Sequence[int]) -> str:
     """The text of pieces on one line; bytes that are no whole character (yet) say nothing."""
     raw = b"".join(subwords.bytes_of(id) for id in ids if id >= len(SPECIAL))
     return one_line(codecs.decode(raw, "utf-8", errors="ignore"))

@@ -36,7 +36,7 @@ class GuessConfig:
     width: int = 64
     heads: int = 4
     mlp: float = 4
-    longest: int = 24
+    context_length: int = 24
     positions: str = "sine"
     variant: str = "mha"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Guesser(nn.Module):
     def __init__(self, config: GuessConfig, vectors: Float[Tensor, "word feature"]):
         super().__init__()
         self.config = config
-        room = Tokens(tuple(map(str, range(config.longest))))
+        room = Tokens(tuple(map(str, range(config.context_length))))
         self.register_buffer("table", vectors, persistent=False)
         self.register_buffer(
             "positions", POSITIONS[config.positions].table(room, config.width).float(), persistent=False
@@ -78,7 +78,7 @@ class Guesser(nn.Module):
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
         keep: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
-        heads_off: Sequence[tuple[int, int]] = (),
+        ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """Everything one pass records; logits["word"] is [*batch token word], and left out unless they are `read`.
 
@@ -86,29 +86,29 @@ class Guesser(nn.Module):
         reads, and for options that do not fit.
         """
         count = ids.shape[-1]
-        if count > self.config.longest:
-            raise ValueError(f"{count} tokens; this network reads at most {self.config.longest}")
+        if count > self.config.context_length:
+            raise ValueError(f"{count} tokens; this network reads at most {self.config.context_length}")
         tokens = Tokens(labels or tuple(map(str, range(count))))
-        content = self.content(ids, hidden) if embeddings is None else replaced(embeddings, count, self.table)
+        content = self.token_embeddings(ids, hidden) if embeddings is None else replaced(embeddings, count, self.table)
         if (keep := kept_tokens(keep, count, content)) is not None:
             content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
-            mask = Mask(key_keep=keep) & mask
+            mask = Mask(key_padding=keep) & mask
         position = placed(self.positions[:count].to(content.dtype), 0, positions).expand_as(content)
-        first, (off,) = content + position, heads_by_layer(heads_off, 1)
-        last, calls = self.block(first, queries=tokens, mask=mask, name="layer 1", layer=0, heads_off=off)
+        first, (off,) = content + position, heads_by_layer(ablated_heads, 1)
+        last, calls = self.block(first, queries=tokens, mask=mask, name="layer 1", layer=0, ablated_heads=off)
         share = torch.ones(content.shape[:-1], device=ids.device) * (1 if keep is None else keep)
-        readout = share / share.sum(-1, keepdim=True).clamp_min(1)
+        pooling = share / share.sum(-1, keepdim=True).clamp_min(1)
         return Trace(
             sample=None,
-            content={"main": content},
-            position={"main": position},
+            token_embeddings={"main": content},
+            position_embeddings={"main": position},
             calls=calls,
             residuals={"main": (first, last)},
-            readout={"main": readout},
-            logits={"word": self.read(last)} if read else {},
+            pooling={"main": pooling},
+            logits={"word": self.logits_from(last)} if read else {},
         )
 
-    def content(
+    def token_embeddings(
         self, ids: Int[Tensor, "*batch token"], hidden: Bool[Tensor, "*batch token"] | None = None
     ) -> Float[Tensor, "*batch token feature"]:
         """Word vectors times the root of the width (Vaswani et al. 2017, section 3.4); one for all hidden words."""
@@ -117,7 +117,7 @@ class Guesser(nn.Module):
             vectors = torch.where(hidden[..., None], self.hidden, vectors)
         return vectors * self.config.width**0.5
 
-    def read(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token word"]:
+    def logits_from(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token word"]:
         """Logits of every word at every place."""
         final = self.back(self.norm(residual))
         return final @ self.table.T.to(final.dtype) * self.config.width**0.5 + self.bias
@@ -160,7 +160,7 @@ def load_guesser(words: WordVectors, folder: Path | None = None) -> tuple[Guesse
 class GuessModel:
     """The block over word vectors, opened: give it a sentence, get everything it computed."""
 
-    heads = ("word",)
+    outputs = ("word",)
     modality = "words"
 
     def __init__(
@@ -201,7 +201,7 @@ class GuessModel:
         reading = self.words.read(raw, len(raw))
         if not reading.words:
             raise ValueError(f"expected English words that the table knows, but it knows none of {raw[:40]!r}")
-        ids, kept = torch.tensor(reading.ids[: self.config.longest]), reading.words[: self.config.longest]
+        ids, kept = torch.tensor(reading.ids[: self.config.context_length]), reading.words[: self.config.context_length]
         return Sample(
             digest=hashlib.sha256(ids.numpy().tobytes()).hexdigest(),
             inputs={"main": ids},
@@ -218,7 +218,7 @@ class GuessModel:
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
         keep: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
-        heads_off: Sequence[tuple[int, int]] = (),
+        ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """One forward pass; `hidden`: True words are not shown to the network, which guesses them."""
         ids = input_of(sample).to(self.device)
@@ -230,13 +230,13 @@ class GuessModel:
             embeddings=embeddings,
             keep=keep,
             positions=positions,
-            heads_off=heads_off,
+            ablated_heads=ablated_heads,
         )
         return replace(trace, sample=sample)
 
-    def read(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token word"]:
+    def logits_from(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token word"]:
         """Logits of every word at every place, for the residual before or after the block."""
-        return self.network.read(residual)
+        return self.network.logits_from(residual)
 
     def layer(
         self, index: int, residual: Float[Tensor, "*batch token feature"], *, tokens: Tokens, **options: Any

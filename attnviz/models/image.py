@@ -24,7 +24,7 @@ Opened = TypeVar("Opened", bound="Classifier")
 
 
 @dataclass(frozen=True)
-class Framing:
+class Crop:
     """Which square of a picture a network sees: the largest in its middle, a smaller one, or one elsewhere.
 
     Raises ValueError for a zoom below 1 or a place outside of the picture.
@@ -45,7 +45,7 @@ class Framing:
         return left, top, left + side, top + side
 
 
-MIDDLE = Framing()
+CENTER_CROP = Crop()
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ class Preparation:
 
     size: int  # pixels per side
     mean: tuple[float, ...]  # one per channel, of pixels in 0..1
-    deviation: tuple[float, ...]
-    invert_light: bool = False  # turn dark ink on a light ground into light ink on a dark one
+    std: tuple[float, ...]
+    invert: bool = False  # turn dark ink on a light ground into light ink on a dark one
     jpeg: int | None = None  # quality at which the small picture is coded, as those were that it learned from
 
-    def picture(self, raw: Image.Image, framing: Framing = MIDDLE) -> Image.Image:
+    def picture(self, raw: Image.Image, framing: Crop = CENTER_CROP) -> Image.Image:
         """The picture the network sees, at its own size and in its own channels."""
         grey = len(self.mean) == 1
         square = raw.convert("L" if grey else "RGB").crop(framing.box(*raw.size))
-        small = made_small(square, self.size)
-        if self.invert_light and np.asarray(small).mean() > 127:
+        small = downscale(square, self.size)
+        if self.invert and np.asarray(small).mean() > 127:
             small = ImageOps.invert(small)
         return small if self.jpeg is None else jpeg_coded(small, self.jpeg)
 
@@ -71,13 +71,13 @@ class Preparation:
         """Normalised pixels: about zero mean and unit deviation over the training pictures."""
         values = np.asarray(picture, dtype=np.float32) / 255
         values = values[..., None] if values.ndim == 2 else values
-        return torch.from_numpy((values - self.mean) / self.deviation).float().permute(2, 0, 1)
+        return torch.from_numpy((values - self.mean) / self.std).float().permute(2, 0, 1)
 
 
 class Classifier:
     """A trained network of any kind, opened: give it a picture, get everything it computed."""
 
-    heads = ("class",)
+    outputs = ("class",)
     modality = "image"
 
     def __init__(
@@ -97,7 +97,7 @@ class Classifier:
         self.name, self.title = name, title or name
         self._network = network.eval().requires_grad_(False)
         self.preparation = preparation
-        self.classes, self.groups = tuple(classes), tuple(groups)
+        self.classes, self.superclasses = tuple(classes), tuple(groups)
         self.digest = digest or digest_of(network)
         self.facts = facts or {}
 
@@ -121,7 +121,7 @@ class Classifier:
         self.network.to(device)
         return self
 
-    def prepare(self, raw: object, framing: Framing = MIDDLE) -> Sample:
+    def prepare(self, raw: object, framing: Crop = CENTER_CROP) -> Sample:
         """A picture as a Sample: one square of it, the network's size, normalised.
 
         `raw` is a PIL image, a path, the bytes of a file, an open binary file, a numpy array [height width] or
@@ -148,18 +148,18 @@ class Classifier:
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
         keep: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
-        heads_off: Sequence[tuple[int, int]] = (),
+        ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """One forward pass. Gradients flow only from `embeddings` that ask for them."""
         like = self.network.classify.weight
         pixels = input_of(sample, picture=True).to(like.device, like.dtype)
-        trace = self.network(pixels, embeddings=embeddings, keep=keep, positions=positions, heads_off=heads_off)
+        trace = self.network(pixels, embeddings=embeddings, keep=keep, positions=positions, ablated_heads=ablated_heads)
         return replace(trace, sample=sample)
 
-    def read(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch row class"]:
-        """Class logits of a residual at any layer, by the network's own readout."""
+    def logits_from(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch row class"]:
+        """Class logits of a residual at any layer, by the network's own pooling."""
         tokens = self.tokens_of(residual)
-        return self.network.read(residual, self.network.readout(tokens, residual))[..., None, :]
+        return self.network.logits_from(residual, self.network.pooling_weights(tokens, residual))[..., None, :]
 
     def layer(
         self, index: int, residual: Float[Tensor, "*batch token feature"], **options: Any
@@ -209,7 +209,7 @@ def channels_last(pixels: Tensor) -> np.ndarray:
     return (pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)).numpy()
 
 
-def made_small(square: Image.Image, size: int) -> Image.Image:
+def downscale(square: Image.Image, size: int) -> Image.Image:
     """A square picture at `size` pixels: by way of twice that, which leaves it as sharp as the training pictures."""
     if square.width <= size:
         return square.resize((size, size), Image.Resampling.BICUBIC)

@@ -73,9 +73,11 @@ class Layer(nn.Module):
         super().__init__()
         kind = VARIANTS[config.variant]
         self.attention_norm = norm_of(config)
-        self.attention = kind(config.width, config.heads, tokens=tokens, **kind.in_layer(index, tokens, config.options))
+        self.attention = kind(
+            config.width, config.heads, tokens=tokens, **kind.options_for_layer(index, tokens, config.options)
+        )
         if (relative := POSITIONS[config.positions].relative) is not None:
-            self.attention.relate(relative(self.attention.heads, self.attention.dim, tokens=tokens))
+            self.attention.use_relative_positions(relative(self.attention.heads, self.attention.dim, tokens=tokens))
         if cross:
             self.cross_norm = norm_of(config)
             self.cross = kind(config.width, config.heads, tokens=tokens, **config.options)
@@ -93,7 +95,7 @@ class Layer(nn.Module):
         context_mask: Mask | None = None,
         name: str = "layer",
         layer: int = 0,
-        heads_off: Sequence[int] = (),
+        ablated_heads: Sequence[int] = (),
         positions: str = "own",
     ) -> tuple[Float[Tensor, "*batch token feature"], tuple[AttentionCall, ...]]:
         """The residual after this layer, and its attention calls: one, or two with a context."""
@@ -103,7 +105,7 @@ class Layer(nn.Module):
             mask=mask,
             name=name,
             layer=layer,
-            heads_off=heads_off,
+            ablated_heads=ablated_heads,
             positions=positions,
         )
         x = x + y

@@ -153,7 +153,7 @@ class HybridStage(nn.Module):
         for index, block in enumerate(self.blocks):
             name, number = f"{self.name}, layer {index + 1}", first + index
             silent = () if off is None else off[number]
-            x, new = block(residuals[-1], queries=tokens, name=name, layer=number, heads_off=silent)
+            x, new = block(residuals[-1], queries=tokens, name=name, layer=number, ablated_heads=silent)
             residuals.append(x)
             calls.extend(new)
         far = to_map(self.norm(residuals[-1]), near.shape[-2:])
@@ -195,7 +195,7 @@ class Hybrid(nn.Module):
         self.classify.weight.data *= 0.1
 
     def passes(
-        self, pixels: Float[Tensor, "*batch channel height width"], heads_off: Sequence[tuple[int, int]] = ()
+        self, pixels: Float[Tensor, "*batch channel height width"], ablated_heads: Sequence[tuple[int, int]] = ()
     ) -> Iterator[Passed]:
         """What the stem and each stage make of a picture, one after the other."""
         passed = Passed("stem", self.stem(pixels))
@@ -203,22 +203,22 @@ class Hybrid(nn.Module):
         for number, stage in enumerate(self.early, 1):
             passed = Passed(f"stage {number}", stage(passed.features))
             yield passed
-        off = heads_by_layer(heads_off, sum(self.config.layers))
+        off = heads_by_layer(ablated_heads, sum(self.config.layers))
         for stage, first in zip(self.stages, (0, *accumulate(self.config.layers)), strict=False):
             passed = stage(passed.features, first, off)
             yield passed
 
     def forward(
-        self, pixels: Float[Tensor, "*batch channel height width"], *, heads_off: Sequence[tuple[int, int]] = ()
+        self, pixels: Float[Tensor, "*batch channel height width"], *, ablated_heads: Sequence[tuple[int, int]] = ()
     ) -> Trace:
         """Everything one pass records; logits["class"] is [*batch 1 class].
 
         The readout gives every pixel of stage 5 an equal share: the answer is the mean over its feature map. Layers are
-        numbered through all stages, in calls as in `heads_off`, whose (layer, head) pairs are silenced.
+        numbered through all stages, in calls as in `ablated_heads`, whose (layer, head) pairs are silenced.
         Raises ValueError for sizes that strides and patches do not divide.
         """
         self.config.grids(*pixels.shape[-2:])
-        passed = list(self.passes(pixels, heads_off))
+        passed = list(self.passes(pixels, ablated_heads))
         residuals = {p.name: p.residuals for p in passed if p.residuals}
         last = residuals[passed[-1].name][-1]
         precision = torch.promote_types(last.dtype, torch.float32)
@@ -226,11 +226,11 @@ class Hybrid(nn.Module):
         pooled = self.final(passed[-1].features).mean((-2, -1))
         return Trace(
             sample=None,
-            content={name: tokens[0] for name, tokens in residuals.items()},
-            position=dict.fromkeys(residuals),  # it has none: the convolutions tell where things are
+            token_embeddings={name: tokens[0] for name, tokens in residuals.items()},
+            position_embeddings=dict.fromkeys(residuals),  # it has none: the convolutions tell where things are
             calls=tuple(call for p in passed for call in p.calls),
             residuals=residuals,
-            readout={passed[-1].name: share},
+            pooling={passed[-1].name: share},
             logits={"class": self.classify(self.dropout(pooled))[..., None, :]},
         )
 

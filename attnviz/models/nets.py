@@ -172,30 +172,34 @@ class BottleneckNet(nn.Module):
         visible: Int[Tensor, "*batch patch"] | None = None,
         keep: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
-        heads_off: Sequence[tuple[int, int]] = (),
+        ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """Everything one pass records; logits["class"] is [*batch 1 class].
 
-        `heads_off`: (layer, head) pairs whose output is silenced. The other options, which every network has, are
+        `ablated_heads`: (layer, head) pairs whose output is silenced. The other options, which every network has, are
         refused in words: UnsupportedMask. Raises ValueError for sizes the strides do not divide.
         """
         self.refuse(embeddings, visible, keep, positions)
         tokens = self.config.tokens(*pixels.shape[-2:])
         x = to_tokens(self.near(F.relu(self.stem(pixels))))
         residuals, calls = {tokens[0].stream: [x]}, []
-        for index, (after, off) in enumerate(zip(tokens[1:], heads_by_layer(heads_off, len(self.blocks)), strict=True)):
-            x, new = self.layer(index, x, tokens=tokens[index], heads_off=off)
+        for index, (after, off) in enumerate(
+            zip(tokens[1:], heads_by_layer(ablated_heads, len(self.blocks)), strict=True)
+        ):
+            x, new = self.layer(index, x, tokens=tokens[index], ablated_heads=off)
             residuals.setdefault(after.stream, []).append(x)
             calls.extend(new)
-        readout = self.readout(tokens[-1], x)
+        pooling = self.pooling_weights(tokens[-1], x)
         return Trace(
             sample=None,
-            content={stream: cells[0] for stream, cells in residuals.items()},
-            position=dict.fromkeys(residuals),  # it has none: convolutions and relative tables tell where things are
+            token_embeddings={stream: cells[0] for stream, cells in residuals.items()},
+            position_embeddings=dict.fromkeys(
+                residuals
+            ),  # it has none: convolutions and relative tables tell where things are
             calls=tuple(calls),
             residuals={stream: tuple(cells) for stream, cells in residuals.items()},
-            readout={"main": readout},
-            logits={"class": self.read(x, readout)[..., None, :]},
+            pooling={"main": pooling},
+            logits={"class": self.logits_from(x, pooling)[..., None, :]},
         )
 
     def refuse(self, embeddings: Tensor | None, visible: Tensor | None, keep: Tensor | None, positions: str) -> None:
@@ -208,7 +212,9 @@ class BottleneckNet(nn.Module):
         if positions != "own":
             raise UnsupportedMask(title, "its convolutions tell where things are, so it has no positions to change")
 
-    def readout(self, tokens: Tokens, like: Tensor, keep: Tensor | None = None) -> Float[Tensor, "*batch token"]:
+    def pooling_weights(
+        self, tokens: Tokens, like: Tensor, keep: Tensor | None = None
+    ) -> Float[Tensor, "*batch token"]:
         """How much each final cell feeds the answer: an equal share. Raises UnsupportedMask for `keep`."""
         self.refuse(None, None, keep, "own")
         precision = torch.promote_types(like.dtype, torch.float32)  # half precision would round an equal share
@@ -217,17 +223,17 @@ class BottleneckNet(nn.Module):
     def layer(
         self, index: int, residual: Float[Tensor, "*batch token feature"], **options: Any
     ) -> tuple[Float[Tensor, "*batch new_token feature"], tuple[AttentionCall, ...]]:
-        """One bottleneck: options tokens, mask, heads_off (heads of this layer)."""
+        """One bottleneck: options tokens, mask, ablated_heads (heads of this layer)."""
         tokens = options.pop("tokens")
         named = {"queries": tokens, "name": f"layer {index + 1}", "layer": index}
         features, calls = self.blocks[index](to_map(residual, tokens.grid), **named, **options)
         return to_tokens(features), calls
 
-    def read(
-        self, residual: Float[Tensor, "*batch token feature"], readout: Float[Tensor, "*batch token"]
+    def logits_from(
+        self, residual: Float[Tensor, "*batch token feature"], pooling: Float[Tensor, "*batch token"]
     ) -> Float[Tensor, "*batch class"]:
         """Class logits of a residual, at any layer (at an early one: the logit lens)."""
-        return self.classify((readout.to(residual.dtype)[..., None, :] @ residual)[..., 0, :])
+        return self.classify((pooling.to(residual.dtype)[..., None, :] @ residual)[..., 0, :])
 
 
 def pooled(

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from attnviz.chance import seeded
 from attnviz.models.image import digest_of
 from attnviz.models.store import DamagedModel, read_config, read_weights, write
-from attnviz.models.subwords import Subwords, load_subwords
+from attnviz.models.subwords import SubwordTokenizer, load_subwords
 
 Net = TypeVar("Net", bound=nn.Module)
-Opened = TypeVar("Opened", bound="PieceModel[Any]")
+Opened = TypeVar("Opened", bound="TokenModel[Any]")
 
 
-class PieceModel(Generic[Net]):
+class TokenModel(Generic[Net]):
     """A trained network that reads or writes pieces of words, opened."""
 
     modality: ClassVar[str]
@@ -30,7 +30,7 @@ class PieceModel(Generic[Net]):
         self,
         name: str,
         network: Net,
-        subwords: Subwords,
+        subwords: SubwordTokenizer,
         *,
         title: str = "",
         digest: str | None = None,

@@ -23,18 +23,18 @@ class Vocabulary(Protocol):
     @property
     def width(self) -> int: ...
     @property
-    def longest(self) -> int: ...
+    def context_length(self) -> int: ...
     @property
     def positions(self) -> str: ...
 
 
-class Pieces(nn.Module):
+class TokenEmbedding(nn.Module):
     """The table of pieces and the table of places, of one side of a network."""
 
     def __init__(self, config: Vocabulary, prefix: int = 0):
         super().__init__()
         self.width = config.width
-        room = numbered(config.longest, prefix)
+        room = numbered(config.context_length, prefix)
         self.table = nn.Parameter(torch.randn(config.vocabulary, config.width) * config.width**-0.5)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
         scheme = POSITIONS[config.positions]
@@ -45,11 +45,11 @@ class Pieces(nn.Module):
             self.register_buffer("positions", places, persistent=False)
         self.prefix = prefix
 
-    def content(self, ids: Int[Tensor, "*batch token"]) -> Float[Tensor, "*batch token feature"]:
+    def token_embeddings(self, ids: Int[Tensor, "*batch token"]) -> Float[Tensor, "*batch token feature"]:
         """The rows of these pieces, times the root of the width (Vaswani et al. 2017, section 3.4)."""
         return self.table[ids] * self.width**0.5
 
-    def position(self, count: int, how: str = "own", begin: int = 0) -> Float[Tensor, "token feature"]:
+    def position_embeddings(self, count: int, how: str = "own", begin: int = 0) -> Float[Tensor, "token feature"]:
         """The rows of places begin to begin + count; "none" and "shuffled" change them, but not the prefix's.
 
         Raises ValueError for more places than the table has.
@@ -58,7 +58,7 @@ class Pieces(nn.Module):
             raise ValueError(f"{begin + count} tokens; this network reads at most {len(self.positions)}")
         return placed(self.positions[begin : begin + count], max(0, self.prefix - begin), how)
 
-    def scores(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
+    def unembed(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
         """How well every piece fits normalised features."""
         return features @ self.table.T + self.bias
 

@@ -31,7 +31,7 @@ class Seq2SeqConfig:
     hidden: int = 256  # numbers in a state, of each direction of the encoder and of the decoder
     compared: int = 128  # hidden features of the attention network
     vocabulary: int = VOCABULARY
-    longest: int = 128
+    context_length: int = 128
     heads: int = 1
     layers: int = 1
 
@@ -83,7 +83,7 @@ class Seq2Seq(nn.Module):
             "source": numbered(source.shape[-1], stream="source"),
             "target": numbered(target.shape[-1], stream="target"),
         }
-        memory, content = self.encode(source, keep), self.content(target)
+        memory, content = self.encode(source, keep), self.token_embeddings(target)
         call = self.call(memory, tokens["source"], keep)
         # What a context does to all that follows can be asked only of something that was there before it, so a zero is
         # added to each: its gradient is that of the context.
@@ -109,15 +109,15 @@ class Seq2Seq(nn.Module):
         share[..., -1] = 1
         return Trace(
             sample=None,
-            content={"source": self.content(source), "target": content},
-            position={"source": None, "target": None},
+            token_embeddings={"source": self.token_embeddings(source), "target": content},
+            position_embeddings={"source": None, "target": None},
             calls=(recorded,),
-            residuals={"source": (self.content(source), memory), "target": (content, last)},
-            readout={"target": share},
-            logits={WORD: self.read(last)} if read else {},
+            residuals={"source": (self.token_embeddings(source), memory), "target": (content, last)},
+            pooling={"target": share},
+            logits={WORD: self.logits_from(last)} if read else {},
         )
 
-    def content(self, ids: Int[Tensor, "*batch token"]) -> Float[Tensor, "*batch token feature"]:
+    def token_embeddings(self, ids: Int[Tensor, "*batch token"]) -> Float[Tensor, "*batch token feature"]:
         """The rows of these pieces, times the root of the width."""
         return self.table[ids] * self.config.width**0.5
 
@@ -125,7 +125,7 @@ class Seq2Seq(nn.Module):
         self, source: Int[Tensor, "*batch source"], keep: Bool[Tensor, "*batch source"] | None = None
     ) -> Float[Tensor, "*batch source feature"]:
         """The states of both directions at every token: what the decoder looks at."""
-        x, count = self.content(source), source.shape[-1]
+        x, count = self.token_embeddings(source), source.shape[-1]
         # Under autocast to bfloat16 torch runs a GRU of CUDA in float16, whose numbers end at 65,504. The features have
         # the precision of the parameters: autocast does not touch rows of a table.
         with torch.autocast(x.device.type, enabled=False):
@@ -156,7 +156,7 @@ class Seq2Seq(nn.Module):
             queries=numbered(1, stream="target"),
             keys=keys,
             residual=False,
-            mask=None if keep is None else Mask(key_keep=keep),
+            mask=None if keep is None else Mask(key_padding=keep),
         )
 
     def look(self, call: AttentionCall, state: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch feature"]:
@@ -172,7 +172,7 @@ class Seq2Seq(nn.Module):
         """What the next piece is read from: the larger of each two sums (maxout)."""
         return self.readout(torch.cat([content, state, context], -1)).unflatten(-1, (-1, 2)).amax(-1)
 
-    def read(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
+    def logits_from(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
         """Scores of the piece that comes next; the table is read both ways."""
         return residual @ self.table.T + self.bias
 
@@ -185,9 +185,9 @@ class Seq2Seq(nn.Module):
         """Scores of the piece after new target tokens, and the state the decoder is in then."""
         call = self.call(memory, numbered(memory.shape[-2], stream="source"))
         state = past[0][0] if past else self.start(memory)
-        content = self.content(ids)
+        content = self.token_embeddings(ids)
         context = memory[..., 0, :]
         for x in content.unbind(-2):
             context = self.look(call, state)
             state = self.step(x, context, state)
-        return self.read(self.features(content[..., -1, :], state, context)), [(state,)]
+        return self.logits_from(self.features(content[..., -1, :], state, context)), [(state,)]

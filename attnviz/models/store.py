@@ -171,7 +171,7 @@ def save(model: Classifier, folder: Path, card: str, facts: dict[str, Any]) -> N
         "network": asdict(model.config),
         "preparation": asdict(model.preparation),
         "classes": model.classes,
-        "groups": model.groups,
+        "superclasses": model.superclasses,
         "facts": facts,
     }
     write(folder, model.network.state_dict(), config, card)
@@ -222,7 +222,7 @@ def open_network(folder: Path) -> Classifier:
             network,
             preparation,
             config["classes"],
-            config["groups"],
+            config["superclasses"],
             title=config["title"],
             digest=config["sha256"],
             facts=config["facts"],

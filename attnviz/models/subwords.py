@@ -17,7 +17,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from attnviz.models.store import ASSETS, DamagedModel
-from attnviz.types import GOES_ON, Tokens
+from attnviz.types import CONTINUATION, Tokens
 from attnviz.typography import BYTE, SPACE, PlainText, character, one_line, plain_text, shown
 
 NAME, FILE = "subwords", "tokenizer.json"
@@ -28,7 +28,7 @@ VOCABULARY = 8000
 
 
 @dataclass(frozen=True)
-class Piece:
+class Token:
     """One piece of a text."""
 
     id: int
@@ -38,7 +38,7 @@ class Piece:
     word: int  # which word it belongs to, -1 for special pieces
 
 
-class Subwords:
+class SubwordTokenizer:
     """The vocabulary, opened."""
 
     def __init__(self, tokenizer: Tokenizer, digest: str = ""):
@@ -57,22 +57,22 @@ class Subwords:
         """The numbers of many clean texts."""
         return [found.ids for found in self.tokenizer.encode_batch(list(texts))]
 
-    def pieces(self, text: str, *, hides: bool = True) -> list[Piece]:
+    def encode(self, text: str, *, hides: bool = True) -> list[Token]:
         """A visitor's text as pieces, read as `plain_text` says; they lie in his own text, and show his own signs.
 
         The word [MASK] is one piece and stands for a hidden word, unless nothing `hides` here.
         """
         plain = plain_text(text)
-        found: list[Piece] = []
+        found: list[Token] = []
         begin = 0
         for mark in [*(self.mark.finditer(plain.text) if hides else ()), None]:
             found += self.between(plain, begin, mark.start() if mark else len(plain.text), following(found))
             if mark:
-                found.append(Piece(MASK, LABELS[MASK], *plain.span(mark.start(), mark.end()), following(found)))
+                found.append(Token(MASK, LABELS[MASK], *plain.span(mark.start(), mark.end()), following(found)))
                 begin = mark.end()
         return found
 
-    def between(self, plain: PlainText, begin: int, end: int, words: int) -> Iterator[Piece]:
+    def between(self, plain: PlainText, begin: int, end: int, words: int) -> Iterator[Token]:
         """The pieces of a part of a text; its first word has the number `words`."""
         part, last = plain.text[begin:end].rstrip(), None
         encoded = self.tokenizer.encode(part)
@@ -80,7 +80,7 @@ class Subwords:
             edges = begin + start, begin + stop
             span = plain.span(*edges)
             own = one_line(plain.own[slice(*span)]) if plain.whole(*edges) else ""
-            yield Piece(id, self.label(id, inside=word == last, own=own), *span, words + (word or 0))
+            yield Token(id, self.label(id, inside=word == last, own=own), *span, words + (word or 0))
             last = word
 
     def label(self, id: int, *, inside: bool = False, own: str = "") -> str:
@@ -96,7 +96,7 @@ class Subwords:
         text = shown(raw).strip()
         if BYTE.match(text):
             return text
-        return (GOES_ON if inside else "") + (text if BYTE.search(text) else own or text)
+        return (CONTINUATION if inside else "") + (text if BYTE.search(text) else own or text)
 
     def written(self, ids: Sequence[int], before: str = "") -> Iterator[tuple[str, bool]]:
         """The label of each piece, and whether it goes on with the word before it; a text that ended so stands before.
@@ -124,7 +124,7 @@ class Subwords:
 
     def tokens(
         self,
-        pieces: Sequence[Piece],
+        pieces: Sequence[Token],
         before: Sequence[int] = (),
         after: Sequence[int] = (),
         *,
@@ -137,7 +137,7 @@ class Subwords:
         return Tokens(tuple(labels), None, prefix, stream, tuple(words))
 
 
-def first_pieces(text: str, pieces: Sequence[Piece], words: Sequence[tuple[int, int]]) -> list[int]:
+def first_pieces(text: str, pieces: Sequence[Token], words: Sequence[tuple[int, int]]) -> list[int]:
     """The piece each word begins with; `words` are (start, stop) in characters.
 
     The first that begins inside the word, else the one the word begins in: "n't" has no piece of its own in "didn't".
@@ -151,7 +151,7 @@ def first_pieces(text: str, pieces: Sequence[Piece], words: Sequence[tuple[int, 
     return found
 
 
-def following(pieces: Sequence[Piece]) -> int:
+def following(pieces: Sequence[Token]) -> int:
     """The number of the word after these pieces."""
     return pieces[-1].word + 1 if pieces else 0
 
@@ -171,7 +171,7 @@ def byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
 
 
-def learned_subwords(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Subwords:
+def learned_subwords(texts: Iterable[str], vocabulary: int = VOCABULARY) -> SubwordTokenizer:
     """A vocabulary learned from texts: the pair of pieces seen most often becomes a piece, again and again."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -184,10 +184,10 @@ def learned_subwords(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Subw
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return Subwords(tokenizer)
+    return SubwordTokenizer(tokenizer)
 
 
-def save_subwords(subwords: Subwords, folder: Path, card: str) -> None:
+def save_subwords(subwords: SubwordTokenizer, folder: Path, card: str) -> None:
     """Write tokenizer.json and card.md."""
     folder.mkdir(parents=True, exist_ok=True)
     subwords.tokenizer.save(str(folder / FILE), pretty=False)
@@ -195,7 +195,7 @@ def save_subwords(subwords: Subwords, folder: Path, card: str) -> None:
 
 
 @lru_cache(maxsize=4)
-def load_subwords(folder: Path | None = None) -> Subwords:
+def load_subwords(folder: Path | None = None) -> SubwordTokenizer:
     """The shipped vocabulary. Raises DamagedModel."""
     folder = folder or ASSETS / NAME
     try:
@@ -203,6 +203,6 @@ def load_subwords(folder: Path | None = None) -> Subwords:
     except OSError as error:
         raise DamagedModel(folder, FILE, "is missing") from error
     try:
-        return Subwords(Tokenizer.from_buffer(raw), hashlib.sha256(raw).hexdigest())
+        return SubwordTokenizer(Tokenizer.from_buffer(raw), hashlib.sha256(raw).hexdigest())
     except Exception as error:  # the library raises nothing more particular
         raise DamagedModel(folder, FILE, "cannot be read") from error

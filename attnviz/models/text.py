@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attnviz.models.asked import heads_by_layer, kept_tokens, replaced
 from attnviz.models.layers import Layer, LayerConfig, norm_of, start
-from attnviz.models.pieces import Pieces, numbered
+from attnviz.models.pieces import TokenEmbedding, numbered
 from attnviz.models.subwords import VOCABULARY
 from attnviz.types import AttentionCall, Mask, Tokens, Trace
 
@@ -28,7 +28,7 @@ class ReaderConfig(LayerConfig):
     """The shape of a network that reads one text: an encoder, or, if `causal`, a decoder that writes on."""
 
     vocabulary: int = VOCABULARY
-    longest: int = 256  # tokens
+    context_length: int = 256  # tokens
     causal: bool = False
     prefix: int = 0  # first tokens that have no place in the sentence: CLS
     word: bool = True  # whether it has learned to say a piece for every token
@@ -46,7 +46,7 @@ class TranslatorConfig(LayerConfig):
     """The shape of an encoder and a decoder of as many layers each."""
 
     vocabulary: int = VOCABULARY
-    longest: int = 128
+    context_length: int = 128
 
 
 class Reader(nn.Module):
@@ -55,8 +55,8 @@ class Reader(nn.Module):
     def __init__(self, config: ReaderConfig):
         super().__init__()
         self.config = config
-        room = numbered(config.longest, config.prefix)
-        self.pieces = Pieces(config, config.prefix)
+        room = numbered(config.context_length, config.prefix)
+        self.pieces = TokenEmbedding(config, config.prefix)
         layers = [Layer(config, room, index) for index in range(config.layers)]
         self.blocks = nn.ModuleList(layers)
         self.norm = norm_of(config)
@@ -74,44 +74,44 @@ class Reader(nn.Module):
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
         keep: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
-        heads_off: Sequence[tuple[int, int]] = (),
+        ablated_heads: Sequence[tuple[int, int]] = (),
         read: Collection[str] | None = None,
     ) -> Trace:
         """Everything one pass records; logits["word"] is [*batch token piece], others [*batch 1 or token class].
 
         `keep`: False tokens are attended by nobody and leave the readout. `embeddings` replaces the content vectors.
-        `positions`: "own", "none" or "shuffled". `heads_off`: (layer, head) pairs whose output is silenced. `read`: the
-        outputs that are computed, None = all. Raises ValueError for texts longer than the network reads, and for
+        `positions`: "own", "none" or "shuffled". `ablated_heads`: (layer, head) pairs whose output is silenced. `read`:
+        the outputs that are computed, None = all. Raises ValueError for texts longer than the network reads, and for
         options that do not fit (`asked.py`).
         """
         tokens = tokens or numbered(ids.shape[-1], self.config.prefix)
         given = None if embeddings is None else replaced(embeddings, len(tokens), self.pieces.table)
-        content = self.pieces.content(ids) if given is None else given
+        content = self.pieces.token_embeddings(ids) if given is None else given
         if (keep := kept_tokens(keep, len(tokens), content)) is not None:
             content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
-        position = self.pieces.position(content.shape[-2], positions).expand_as(content)
+        position = self.pieces.position_embeddings(content.shape[-2], positions).expand_as(content)
         mask = self.mask(keep)
         residuals, calls = [content + position], list[AttentionCall]()
-        for index, off in enumerate(heads_by_layer(heads_off, len(self.blocks))):
-            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, heads_off=off, positions=positions)
+        for index, off in enumerate(heads_by_layer(ablated_heads, len(self.blocks))):
+            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, ablated_heads=off, positions=positions)
             residuals.append(x)
             calls.extend(new)
-        readout = self.readout(residuals[-1], keep)
+        pooling = self.pooling_weights(residuals[-1], keep)
         return Trace(
             sample=None,
-            content={"main": content},
-            position={"main": position},
+            token_embeddings={"main": content},
+            position_embeddings={"main": position},
             calls=tuple(calls),
             residuals={"main": tuple(residuals)},
-            readout={"main": readout},
-            logits=self.read(residuals[-1], readout, read),
+            pooling={"main": pooling},
+            logits=self.logits_from(residuals[-1], pooling, read),
         )
 
     def mask(self, keep: Bool[Tensor, "*choices token"] | None) -> Mask | None:
         """Which tokens may be attended to."""
         if keep is None and not self.config.causal:
             return None
-        return Mask(key_keep=keep, causal=self.config.causal)
+        return Mask(key_padding=keep, causal=self.config.causal)
 
     def layer(
         self,
@@ -120,7 +120,7 @@ class Reader(nn.Module):
         *,
         tokens: Tokens,
         mask: Mask | None = None,
-        heads_off: Sequence[int] = (),
+        ablated_heads: Sequence[int] = (),
         positions: str = "own",
     ) -> tuple[Float[Tensor, "*batch token feature"], tuple[AttentionCall, ...]]:
         """One layer."""
@@ -130,11 +130,11 @@ class Reader(nn.Module):
             mask=mask,
             name=f"layer {index + 1}",
             layer=index,
-            heads_off=heads_off,
+            ablated_heads=ablated_heads,
             positions=positions,
         )
 
-    def readout(
+    def pooling_weights(
         self, residual: Float[Tensor, "*batch token feature"], keep: Bool[Tensor, "*choices token"] | None = None
     ) -> Float[Tensor, "*batch token"]:
         """How much each final token feeds a pooled output; a decoder's last token says what comes next."""
@@ -149,22 +149,22 @@ class Reader(nn.Module):
         share = share if keep is None else share * keep
         return share / share.sum(-1, keepdim=True).clamp_min(1e-12)
 
-    def read(
+    def logits_from(
         self,
         residual: Float[Tensor, "*batch token feature"],
-        readout: Float[Tensor, "*batch token"] | None = None,
+        pooling: Float[Tensor, "*batch token"] | None = None,
         names: Collection[str] | None = None,
     ) -> dict[str, Tensor]:
         """The named outputs (None = all) of a residual at any layer."""
         final = self.norm(residual)
-        readout = self.readout(residual) if readout is None else readout
+        pooling = self.pooling_weights(residual) if pooling is None else pooling
         wanted = ([WORD] if self.config.word else []) + [*self.outputs] if names is None else names
         answers = {}
         for name in wanted:
             if name == WORD:
-                answers[name] = self.pieces.scores(final)
+                answers[name] = self.pieces.unembed(final)
             elif name in self.config.pooled:
-                answers[name] = self.outputs[name](readout.to(final.dtype)[..., None, :] @ final)
+                answers[name] = self.outputs[name](pooling.to(final.dtype)[..., None, :] @ final)
             else:
                 answers[name] = self.outputs[name](final)
         return answers
@@ -179,10 +179,10 @@ class Reader(nn.Module):
         found, read = taken_up(past, len(self.blocks), ids)
         begin = read.shape[-2] - ids.shape[-1]
         queries, keys = numbered(ids.shape[-1]), numbered(read.shape[-2])
-        x = self.pieces.content(ids) + self.pieces.position(ids.shape[-1], begin=begin)
+        x = self.pieces.token_embeddings(ids) + self.pieces.position_embeddings(ids.shape[-1], begin=begin)
         for index, block in enumerate(cast(Sequence[Layer], self.blocks)):
             x, found[index] = block.decode(x, found[index], queries=queries, keys=keys)
-        return self.pieces.scores(self.norm(x[..., -1, :])), [*found, (read,)]
+        return self.pieces.unembed(self.norm(x[..., -1, :])), [*found, (read,)]
 
 
 class Translator(nn.Module):
@@ -191,8 +191,8 @@ class Translator(nn.Module):
     def __init__(self, config: TranslatorConfig):
         super().__init__()
         self.config = config
-        room = numbered(config.longest)
-        self.pieces = Pieces(config)
+        room = numbered(config.context_length)
+        self.pieces = TokenEmbedding(config)
         encoder = [Layer(config, room, index) for index in range(config.layers)]
         decoder = [Layer(config, room, index, cross=True) for index in range(config.layers)]
         self.blocks = nn.ModuleDict({"encoder": nn.ModuleList(encoder), "decoder": nn.ModuleList(decoder)})
@@ -217,9 +217,9 @@ class Translator(nn.Module):
             "source": numbered(source.shape[-1], stream="source"),
             "target": numbered(target.shape[-1], stream="target"),
         }
-        content = {"source": self.pieces.content(source), "target": self.pieces.content(target)}
-        position = {name: self.pieces.position(x.shape[-2]).expand_as(x) for name, x in content.items()}
-        mask = None if keep is None else Mask(key_keep=keep)
+        content = {"source": self.pieces.token_embeddings(source), "target": self.pieces.token_embeddings(target)}
+        position = {name: self.pieces.position_embeddings(x.shape[-2]).expand_as(x) for name, x in content.items()}
+        mask = None if keep is None else Mask(key_padding=keep)
         residuals = {name: [content[name] + position[name]] for name in content}
         calls: list[AttentionCall] = []
         for index, layer in enumerate(self.encoder):
@@ -234,16 +234,16 @@ class Translator(nn.Module):
             residuals["target"].append(x)
             calls.extend(new)
         last = residuals["target"][-1]
-        readout = last.new_zeros(last.shape[:-1])
-        readout[..., -1] = 1
+        pooling = last.new_zeros(last.shape[:-1])
+        pooling[..., -1] = 1
         return Trace(
             sample=None,
-            content=content,
-            position=position,
+            token_embeddings=content,
+            position_embeddings=position,
             calls=tuple(calls),
             residuals={name: tuple(found) for name, found in residuals.items()},
-            readout={"target": readout},
-            logits={WORD: self.read(last)} if read else {},
+            pooling={"target": pooling},
+            logits={WORD: self.logits_from(last)} if read else {},
         )
 
     def layer(
@@ -267,9 +267,9 @@ class Translator(nn.Module):
             layer=index,
         )
 
-    def read(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
+    def logits_from(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
         """Scores of the piece that comes next, from a residual of the decoder."""
-        return self.pieces.scores(self.norm(residual))
+        return self.pieces.unembed(self.norm(residual))
 
     @property
     def encoder(self) -> list[Layer]:
@@ -283,7 +283,7 @@ class Translator(nn.Module):
 
     def encode(self, source: Int[Tensor, "*batch source"]) -> Float[Tensor, "*batch source feature"]:
         """What the decoder looks at."""
-        x = self.pieces.content(source) + self.pieces.position(source.shape[-1])
+        x = self.pieces.token_embeddings(source) + self.pieces.position_embeddings(source.shape[-1])
         for layer in self.encoder:
             x, _ = layer(x, queries=numbered(source.shape[-1], stream="source"))
         return self.encoder_norm(x)
@@ -297,12 +297,12 @@ class Translator(nn.Module):
         begin = read.shape[-2] - ids.shape[-1]
         queries, keys = numbered(ids.shape[-1], stream="target"), numbered(read.shape[-2], stream="target")
         source = numbered(memory.shape[-2], stream="source")
-        x = self.pieces.content(ids) + self.pieces.position(ids.shape[-1], begin=begin)
+        x = self.pieces.token_embeddings(ids) + self.pieces.position_embeddings(ids.shape[-1], begin=begin)
         for index, block in enumerate(blocks):
             x, found[index] = block.decode(
                 x, found[index], queries=queries, keys=keys, context=memory, context_tokens=source
             )
-        return self.read(x[..., -1, :]), [*found, (read,)]
+        return self.logits_from(x[..., -1, :]), [*found, (read,)]
 
 
 def taken_up(

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnviz.models.asked import input_of
-from attnviz.models.piece_model import PieceModel, digest_of_text
-from attnviz.models.subwords import BOS, CLS, SEP, Piece
+from attnviz.models.piece_model import TokenModel, digest_of_text
+from attnviz.models.subwords import BOS, CLS, SEP, Token
 from attnviz.models.text import WORD, Reader, ReaderConfig
 from attnviz.types import Sample, Tokens, Trace
 from attnviz.typography import one_line
@@ -42,7 +42,7 @@ LABELS: dict[str, Sequence[str]] = {"sentiment": POSITIVE, "tag": TAGS}  # of ev
 LONGEST_TEXT = 20_000  # characters that are looked at
 
 
-class TextModel(PieceModel[Reader]):
+class TextModel(TokenModel[Reader]):
     """A trained encoder or decoder, opened: give it a sentence, get everything it computed."""
 
     modality = "text"
@@ -54,7 +54,7 @@ class TextModel(PieceModel[Reader]):
         return self.network.config
 
     @property
-    def heads(self) -> tuple[str, ...]:
+    def outputs(self) -> tuple[str, ...]:
         """What it answers: "word" for every token if it has learned that, and whatever else it has learned."""
         return (*([WORD] if self.config.word else []), *self.config.outputs)
 
@@ -76,11 +76,11 @@ class TextModel(PieceModel[Reader]):
         """
         texts = [one_line(part[:LONGEST_TEXT]) for part in ((raw,) if isinstance(raw, str) else raw)]
         texts = [text for text in texts if text] or [""]
-        room = self.config.longest - (1 if self.config.causal else 1 + len(texts))
-        parts: list[tuple[str, list[Piece], str]] = []
+        room = self.config.context_length - (1 if self.config.causal else 1 + len(texts))
+        parts: list[tuple[str, list[Token], str]] = []
         for text in texts:
             # To a decoder [MASK] is six letters: it has never learned of a hidden word.
-            pieces = self.subwords.pieces(text, hides=not self.config.causal)
+            pieces = self.subwords.encode(text, hides=not self.config.causal)
             kept = pieces[:room]
             stop = kept[-1].stop if kept and len(kept) < len(pieces) else len(text) if len(kept) == len(pieces) else 0
             parts.append((text[:stop], kept, text[stop:].strip()))
@@ -95,7 +95,7 @@ class TextModel(PieceModel[Reader]):
             cut=" ".join(left for _, _, left in parts if left),
         )
 
-    def joined(self, parts: Sequence[Sequence[Piece]]) -> tuple[Tensor, Tokens]:
+    def joined(self, parts: Sequence[Sequence[Token]]) -> tuple[Tensor, Tokens]:
         """Ids and tokens of texts with the special pieces around them."""
         first, last = (BOS, None) if self.config.causal else (CLS, SEP)
         ids, labels, words, offset = [first], [self.subwords.label(first)], [-1], 0
@@ -116,7 +116,7 @@ class TextModel(PieceModel[Reader]):
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
         keep: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
-        heads_off: Sequence[tuple[int, int]] = (),
+        ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """One forward pass. Gradients flow only from `embeddings` that ask for them."""
         ids = input_of(sample).to(self.device)
@@ -126,13 +126,13 @@ class TextModel(PieceModel[Reader]):
             embeddings=embeddings,
             keep=keep,
             positions=positions,
-            heads_off=heads_off,
+            ablated_heads=ablated_heads,
         )
         return replace(trace, sample=sample)
 
-    def read(self, residual: Float[Tensor, "*batch token feature"], head: str = WORD) -> Tensor:
+    def logits_from(self, residual: Float[Tensor, "*batch token feature"], head: str = WORD) -> Tensor:
         """The logits of one output for a residual at any layer (at an early one: the logit lens)."""
-        return self.network.read(residual, names=(head,))[head]
+        return self.network.logits_from(residual, names=(head,))[head]
 
     def layer(
         self, index: int, residual: Float[Tensor, "*batch token feature"], *, tokens: Tokens, **options: Any

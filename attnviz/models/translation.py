@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.models.asked import input_of, refuse
-from attnviz.models.beam import Beam, Decoder, beam_search, chances
-from attnviz.models.piece_model import PieceModel, digest_of_text
+from attnviz.models.beam import Beam, Decoder, beam_search, log_probabilities
+from attnviz.models.piece_model import TokenModel, digest_of_text
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from attnviz.models.subwords import BOS, EOS, LABELS
 from attnviz.models.text import WORD, Translator, TranslatorConfig
@@ -29,11 +29,11 @@ WIDEST = 8  # beams
 SPARE = 10  # pieces a translation may have beyond twice those of its source
 
 
-class TranslationModel(PieceModel[Translator | Seq2Seq]):
+class TranslationModel(TokenModel[Translator | Seq2Seq]):
     """A trained translator, opened: give it an English sentence, get French and everything it computed."""
 
     modality = "translation"
-    heads = (WORD,)
+    outputs = (WORD,)
     kinds = MappingProxyType({"translator": (TranslatorConfig, Translator), "seq2seq": (Seq2SeqConfig, Seq2Seq)})
 
     @property
@@ -49,8 +49,8 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
     def prepare(self, raw: str) -> Sample:
         """An English text as the stream "source": made plain, in pieces, cut at the context length, with EOS."""
         text = one_line(raw[:LONGEST_TEXT])
-        pieces = self.subwords.pieces(text, hides=False)
-        kept = pieces[: self.config.longest - 1]
+        pieces = self.subwords.encode(text, hides=False)
+        kept = pieces[: self.config.context_length - 1]
         stop = kept[-1].stop if len(kept) < len(pieces) else len(text)
         ids = torch.tensor([*(p.id for p in kept), EOS])
         return Sample(
@@ -63,7 +63,7 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
 
     def limit(self, source: int) -> int:
         """How many pieces a translation of so many source tokens may have, the last one included."""
-        return min(self.config.longest - 1, 2 * source + SPARE)
+        return min(self.config.context_length - 1, 2 * source + SPARE)
 
     def greedy(self, sample: Sample) -> Iterator[int]:
         """The translation piece by piece as it is written, each the likeliest; EOS is the last unless it is cut off."""
@@ -74,7 +74,7 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
         for _ in range(self.limit(len(source))):
             with torch.no_grad():  # not around the yield: whoever takes the piece keeps his own setting
                 scores, past = network.decode(memory, source.new_tensor([piece]), past)
-                piece = int(chances(scores).argmax())
+                piece = int(log_probabilities(scores).argmax())
             yield piece
             if piece == EOS:
                 return
@@ -117,8 +117,8 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
         It has read BOS and the pieces before i, which are the tokens of the stream "target". Raises ValueError for no
         pieces, or more than the network reads.
         """
-        if not 1 <= len(ids) <= self.config.longest:
-            raise ValueError(f"{len(ids)} pieces; this network writes 1 to {self.config.longest}")
+        if not 1 <= len(ids) <= self.config.context_length:
+            raise ValueError(f"{len(ids)} pieces; this network writes 1 to {self.config.context_length}")
         source, read = input_of(sample, "source"), torch.tensor([BOS, *ids[:-1]])
         tokens = {**sample.tokens, "target": self.named(read.tolist())}
         inputs = {**sample.inputs, "target": read}
@@ -133,7 +133,7 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
         embeddings: Tensor | None = None,
         keep: Tensor | None = None,
         positions: str = "own",
-        heads_off: Sequence[tuple[int, int]] = (),
+        ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """The trace of the greedy translation. The options of other models are refused in words: UnsupportedMask."""
         refuse(
@@ -142,13 +142,13 @@ class TranslationModel(PieceModel[Translator | Seq2Seq]):
             embeddings=embeddings,
             keep=keep,
             positions=positions,
-            heads_off=heads_off,
+            ablated_heads=ablated_heads,
         )
         return self.trace(sample, tuple(self.greedy(sample)))
 
-    def read(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
+    def logits_from(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
         """Scores of the piece that comes next, from a residual of the stream "target"."""
-        return self.network.read(residual)
+        return self.network.logits_from(residual)
 
     def layer(
         self, index: int, residual: Float[Tensor, "*batch token feature"], **options: Any

@@ -81,9 +81,11 @@ class Block(nn.Module):
         super().__init__()
         width, kind = config.width, VARIANTS[config.variant]
         self.attention_norm = nn.LayerNorm(width, eps=1e-6)
-        self.attention = kind(width, config.heads, tokens=tokens, **kind.in_layer(index, tokens, config.options))
+        self.attention = kind(
+            width, config.heads, tokens=tokens, **kind.options_for_layer(index, tokens, config.options)
+        )
         if (relative := POSITIONS[config.positions].relative) is not None:
-            self.attention.relate(relative(self.attention.heads, self.attention.dim, tokens=tokens))
+            self.attention.use_relative_positions(relative(self.attention.heads, self.attention.dim, tokens=tokens))
         self.mlp_norm = nn.LayerNorm(width, eps=1e-6)
         hidden = round(config.mlp * width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
@@ -139,52 +141,56 @@ class ViT(nn.Module):
         visible: Int[Tensor, "*batch patch"] | None = None,
         keep: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
-        heads_off: Sequence[tuple[int, int]] = (),
+        ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """Everything one pass records; logits["class"] is [*batch 1 class].
 
         `visible`: only these patches enter the network (training). `keep`: False tokens are attended by nobody and
         leave the readout. `embeddings` replaces the content vectors. `positions`: "own", "none" or "shuffled". One
         picture may come with a batch of embeddings or of keeps.
-        `heads_off`: (layer, head) pairs whose output is silenced. Raises ValueError for sizes patches do not divide,
-        and for options that do not fit (`asked.py`).
+        `ablated_heads`: (layer, head) pairs whose output is silenced. Raises ValueError for sizes patches do not
+        divide, and for options that do not fit (`asked.py`).
         """
         rows, columns = pixels.shape[-2] // self.config.patch, pixels.shape[-1] // self.config.patch
         tokens = grid_tokens(rows, columns, self.config.prefix)
-        content = self.content(pixels) if embeddings is None else replaced(embeddings, len(tokens), self.prefix)
-        position = self.position(rows, columns, positions).expand_as(content)
+        content = (
+            self.token_embeddings(pixels) if embeddings is None else replaced(embeddings, len(tokens), self.prefix)
+        )
+        position = self.position_embeddings(rows, columns, positions).expand_as(content)
         if visible is not None:
             tokens, (content, position) = self.gather(visible, content, position)
         if (keep := kept_tokens(keep, len(tokens), content)) is not None:
             content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
             position = position.expand_as(content)
-        readout = self.readout(tokens, content, keep)
-        mask = None if keep is None else Mask(key_keep=keep)
+        pooling = self.pooling_weights(tokens, content, keep)
+        mask = None if keep is None else Mask(key_padding=keep)
         residuals = [content + position]
-        calls, off = list[AttentionCall](), heads_by_layer(heads_off, len(self.blocks))
+        calls, off = list[AttentionCall](), heads_by_layer(ablated_heads, len(self.blocks))
         related = {} if POSITIONS[self.config.positions].relative is None else {"positions": positions}
         for index in range(len(self.blocks)):
-            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, heads_off=off[index], **related)
+            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, ablated_heads=off[index], **related)
             residuals.append(x)
             calls.extend(new)
-        logits = self.read(residuals[-1], readout)
+        logits = self.logits_from(residuals[-1], pooling)
         return Trace(
             sample=None,
-            content={"main": content},
-            position={"main": position},
+            token_embeddings={"main": content},
+            position_embeddings={"main": position},
             calls=tuple(calls),
             residuals={"main": tuple(residuals)},
-            readout={"main": readout},
+            pooling={"main": pooling},
             logits={"class": logits[..., None, :]},
         )
 
-    def content(self, pixels: Float[Tensor, "*batch channel height width"]) -> Float[Tensor, "*batch token feature"]:
+    def token_embeddings(
+        self, pixels: Float[Tensor, "*batch channel height width"]
+    ) -> Float[Tensor, "*batch token feature"]:
         """Patch vectors after the prefix vectors, before positions are added."""
         patches = self.embed(patchify(pixels, self.config.patch))
         prefix = self.prefix.expand(*patches.shape[:-2], -1, -1).to(patches.dtype)
         return torch.cat([prefix, patches], -2)
 
-    def position(self, rows: int, columns: int, how: str = "own") -> Float[Tensor, "token feature"]:
+    def position_embeddings(self, rows: int, columns: int, how: str = "own") -> Float[Tensor, "token feature"]:
         """The position table for a grid; "none" and "shuffled" change the patches' rows, never the prefix's."""
         side = self.config.size // self.config.patch
         prefix = len(self.config.prefix)
@@ -198,7 +204,9 @@ class ViT(nn.Module):
         labels = (*self.config.prefix, *(f"patch {i}" for i in range(visible.shape[-1])))
         return Tokens(labels, None, prefix), tuple(gathered)
 
-    def readout(self, tokens: Tokens, like: Tensor, keep: Tensor | None = None) -> Float[Tensor, "*batch token"]:
+    def pooling_weights(
+        self, tokens: Tokens, like: Tensor, keep: Tensor | None = None
+    ) -> Float[Tensor, "*batch token"]:
         """How much each final token feeds the answer: all of CLS, or an equal share of every kept patch."""
         precision = torch.promote_types(like.dtype, torch.float32)  # half precision would round an equal share
         share = torch.zeros(len(tokens), dtype=precision, device=like.device)
@@ -212,16 +220,16 @@ class ViT(nn.Module):
         return share / share.sum(-1, keepdim=True).clamp_min(1e-12)
 
     def layer(self, index: int, residual: Tensor, **options: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
-        """One block: options tokens, mask, heads_off (heads of this layer), positions (of a relative scheme)."""
+        """One block: options tokens, mask, ablated_heads (heads of this layer), positions (of a relative scheme)."""
         tokens = options.pop("tokens")
         return self.blocks[index](residual, queries=tokens, name=f"layer {index + 1}", layer=index, **options)
 
-    def read(
-        self, residual: Float[Tensor, "*batch token feature"], readout: Float[Tensor, "*batch token"]
+    def logits_from(
+        self, residual: Float[Tensor, "*batch token feature"], pooling: Float[Tensor, "*batch token"]
     ) -> Float[Tensor, "*batch class"]:
         """Class logits of a residual, at any layer (at an early one: the logit lens)."""
         final = self.norm(residual)
-        return self.classify((readout.to(final.dtype)[..., None, :] @ final)[..., 0, :])
+        return self.classify((pooling.to(final.dtype)[..., None, :] @ final)[..., 0, :])
 
 
 def patchify(pixels: Float[Tensor, "*batch channel height width"], patch: int) -> Float[Tensor, "*batch patch pixel"]:
@@ -253,7 +261,7 @@ def loss_of(trace: Trace, labels: Int[Tensor, " batch"], smoothing: float = 0.0)
     return F.cross_entropy(trace.logits["class"][..., 0, :].float(), labels, label_smoothing=smoothing)
 
 
-def group_loss_of(trace: Trace, labels: Int[Tensor, " batch"], groups: Int[Tensor, " class"]) -> Float[Tensor, ""]:
+def superclass_loss_of(trace: Trace, labels: Int[Tensor, " batch"], groups: Int[Tensor, " class"]) -> Float[Tensor, ""]:
     """How surprising the coarse group of the labels is: minus the logarithm of what its classes get together."""
     members = groups == torch.arange(int(groups.max()) + 1, device=groups.device)[:, None]  # [group class]
     classes = trace.logits["class"][..., 0, :].float().log_softmax(-1)

@@ -18,12 +18,12 @@ from pathlib import Path
 from attnviz.attention import VARIANTS
 from attnviz.models import load_image, save
 from attnviz.models.store import ASSETS, BENCH, TEXT_BENCH
-from attnviz.training.card import TOLD, card_text, told
+from attnviz.training.card import RUN_FIELDS, card_text, previous_run
 from attnviz.training.checkpoint import OtherTraining
 from attnviz.training.images import bench, digits, sweep
 from attnviz.training.images.data import DATA, NoData
 from attnviz.training.images.evaluate import evaluate, opened_model
-from attnviz.training.images.loop import Progress, circumstances, pick_device, train
+from attnviz.training.images.loop import Progress, pick_device, run_info, train
 from attnviz.training.images.recipes import RECIPES
 from attnviz.training.text import bench as text_bench
 from attnviz.training.text import guess, sentences, seq2seq, skipgram, stories, subwords, translate, treebank
@@ -172,7 +172,7 @@ def train_text_bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def show_text(name: str, stand: skipgram.Stand) -> None:
+def show_text(name: str, stand: skipgram.TextProgress) -> None:
     """One line for each report, so that a log can be read."""
     left = stand.seconds / stand.share * (1 - stand.share) / 60
     sys.stderr.write(f"{name:24} {stand.share:.0%}  loss {stand.loss:.3f}  {left:.1f} min left\n")
@@ -229,7 +229,7 @@ def train_one(options: argparse.Namespace) -> int:
         checkpoint.unlink(missing_ok=True)
     device = pick_device(options.device)
     pictures = DATA[recipe.data]("train")
-    shipped = load_image(recipe.before) if recipe.before else None
+    shipped = load_image(recipe.init_from) if recipe.init_from else None
     network, seconds = train(
         recipe,
         device=device,
@@ -237,18 +237,18 @@ def train_one(options: argparse.Namespace) -> int:
         report=show,
         every=25,
         pictures=pictures,
-        before=shipped and shipped.network.state_dict(),
+        init_from=shipped and shipped.network.state_dict(),
     )
     held = DATA[recipe.data]("val")
     model = opened_model(recipe, network, held)
-    facts = evaluate(model, held) | circumstances(recipe, device, seconds) | {"recipe": options.name}
+    facts = evaluate(model, held) | run_info(recipe, device, seconds) | {"recipe": options.name}
     facts |= {
         "data": held.source,
         "trained_on": len(pictures),
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     if shipped is not None:
-        facts["before"] = told(shipped.facts, (*TOLD, "top1"))
+        facts["before"] = previous_run(shipped.facts, (*RUN_FIELDS, "top1"))
     text = card_text(model, recipe, facts)
     save(model, options.out or ASSETS / recipe.name, text, facts)
     sys.stdout.write(text)

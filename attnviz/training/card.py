@@ -55,10 +55,10 @@ def opening(title: str, recipe: str) -> list[str]:
     return [f"# {title}", "", f"Printed by `python -m attnviz.training {recipe}`.", "", "| what | value |", "|---|---|"]
 
 
-TOLD = ("steps", "batch", "seed", "minutes", "device", "before")  # of a training that another one goes on from
+RUN_FIELDS = ("steps", "batch", "seed", "minutes", "device", "before")  # of a training that another one goes on from
 
 
-def told(facts: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def previous_run(facts: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Those of the facts of a shipped model that a training which goes on from it keeps."""
     return {name: value for name, value in facts.items() if name in names}
 

@@ -1,7 +1,7 @@
 """Streamlit glue, called by the pages as `ui.something`: what was chosen, what it computes, how it is shown."""
 
 from attnviz.ui.core.cache import Busy, core, open_model, trace
-from attnviz.ui.core.sized_cache import Shelf
+from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.core.state import (
     call_choice,
     call_labels,
@@ -21,12 +21,12 @@ from attnviz.ui.core.state import (
     token_names,
 )
 from attnviz.ui.inputs.gallery import gallery
-from attnviz.ui.inputs.image_run import Visit, bring_picture, sidebar, visit
-from attnviz.ui.inputs.model_run import Subject
-from attnviz.ui.inputs.text_run import Reading, reading, reads_text, remarks
+from attnviz.ui.inputs.image_run import ImageRun, bring_picture, sidebar, visit
+from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.inputs.text_run import TextRun, reading, reads_text, remarks
 from attnviz.ui.inputs.uploads import BadImage, decode
 from attnviz.ui.shell.callbacks import say_what_failed, watch_callbacks
-from attnviz.ui.shell.errors import fragment, guard
+from attnviz.ui.shell.errors import fragment, report_errors
 from attnviz.ui.shell.page import experiments, footer, header, offer, page_file, section
 from attnviz.ui.widgets.answers import best, by_group, class_name, knows, percent, predictions, record
 from attnviz.ui.widgets.display import Display, display
@@ -36,10 +36,10 @@ __all__ = [
     "BadImage",
     "Busy",
     "Display",
-    "Reading",
-    "Shelf",
-    "Subject",
-    "Visit",
+    "ImageRun",
+    "ModelRun",
+    "SizedCache",
+    "TextRun",
     "best",
     "bring_picture",
     "by_group",
@@ -59,7 +59,6 @@ __all__ = [
     "fragment",
     "gallery",
     "go",
-    "guard",
     "head_choice",
     "head_name",
     "header",
@@ -78,6 +77,7 @@ __all__ = [
     "reads_text",
     "record",
     "remarks",
+    "report_errors",
     "say_what_failed",
     "section",
     "set_tokens",

@@ -21,7 +21,7 @@ with st.container(horizontal=True):
         for number, text in enumerate(sentences_of(about.name)[SHOWN:]):
             st.button(text, key=f"sample:{SHOWN + number}", on_click=use, args=(about.name, text), type="tertiary")
     st.button("Look at a picture", icon=":material/image:", on_click=ui.go, kwargs={"model": "vit"})
-    with st.popover("A treebank sentence", icon=":material/account_tree:"), ui.guard():
+    with st.popover("A treebank sentence", icon=":material/account_tree:"), ui.report_errors():
         for number, text in enumerate(treebank.treebank()):
             st.button(text, key=f"treebank:{number}", on_click=use, args=(about.name, text), type="tertiary")
 ui.remarks(about)

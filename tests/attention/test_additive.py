@@ -129,7 +129,7 @@ def test_the_same_query_key_and_value_under_the_network() -> None:
     """A dot product layer's vectors can be put through the network: "same weights" mode."""
     module, x = made(), noise(COUNT, WIDTH)
     _, (dot,) = made("dot")(x, queries=plain(COUNT))
-    changed = dot.under(module.network())
+    changed = dot.with_rule(module.network())
     assert isinstance(changed.rule, Additive)
     torch.testing.assert_close(changed.scores([1], [2])[0, 0, 4], score_by_hand(module, dot.query[1, 2], dot.key[1, 4]))
     torch.testing.assert_close(changed.output, changed.token_map() @ changed.value)
@@ -197,7 +197,7 @@ def test_a_score_that_is_not_there() -> None:
 def test_a_recorded_call_has_the_types_of_a_call() -> None:
     _, (call,) = made()(noise(COUNT, WIDTH), queries=plain(COUNT))
     assert isinstance(call, AttentionCall)
-    assert call.rule.kind == "weights"
+    assert call.rule.map_type == "weights"
     assert call.rule.exact
     assert call.rule.stochastic
 

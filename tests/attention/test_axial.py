@@ -86,7 +86,7 @@ def test_the_sum_position_by_position(terms: str) -> None:
     by_head = (call.output @ call.projection).sum(0) + module.out.bias + module.along_columns.out.bias
     torch.testing.assert_close(by_head, y, atol=1e-12, rtol=0)
     assert [n for n in call.maps()] == ["along columns", "along rows"]
-    silent, (off,) = module(x, queries=GRID, heads_off=[2])
+    silent, (off,) = module(x, queries=GRID, ablated_heads=[2])
     assert (off.output[[2, 6]] == 0).all()
     assert not torch.allclose(silent, y)
 
@@ -185,18 +185,18 @@ def test_map_gradient_counts_the_vectors_of_values(mode: str) -> None:
 @pytest.mark.parametrize("terms", ["", "qkv"])
 @pytest.mark.parametrize("mode", ["chain", "sum"])
 def test_key_padding_of_each_line(mode: str, terms: str) -> None:
-    key_keep = torch.rand(2, 24, generator=torch.Generator().manual_seed(5)) > 0.4
-    key_keep[0, [i for i, (_, c) in enumerate(CELLS) if c == 2]] = False  # a column without any key
+    key_padding = torch.rand(2, 24, generator=torch.Generator().manual_seed(5)) > 0.4
+    key_padding[0, [i for i, (_, c) in enumerate(CELLS) if c == 2]] = False  # a column without any key
     module, x = made(terms=terms, mode=mode), features(2, 24).requires_grad_()
-    y, calls = module(x, queries=GRID, mask=Mask(key_keep=key_keep))
+    y, calls = module(x, queries=GRID, mask=Mask(key_padding=key_padding))
     for call in calls:
-        assert (call.token_map()[..., ~key_keep[0]][0] == 0).all()
+        assert (call.token_map()[..., ~key_padding[0]][0] == 0).all()
         if call.rule.exact:
             torch.testing.assert_close(call.token_map() @ call.value, call.output, atol=1e-12, rtol=0)
     column = [i for i, (_, c) in enumerate(CELLS) if c == 2]
     assert calls[0].empty[0, 0, column].all()
     assert (calls[0].output[0, :HEADS, column] == 0).all()
-    for picture, kept in enumerate(key_keep):  # as if the others had never been in their lines
+    for picture, kept in enumerate(key_padding):  # as if the others had never been in their lines
         first, down = line(module.along_columns, x[picture], 0, terms, kept)
         torch.testing.assert_close(calls[0].token_map()[picture, :HEADS], first, atol=1e-12, rtol=0)
         _, across = line(module, down if mode == "chain" else x[picture], 1, terms, kept)
@@ -220,7 +220,7 @@ def test_rollout_is_the_dense_product(mode: str) -> None:
         assert len(maps) == (2 if mode == "chain" else 1)
         whole = maps[1] @ maps[0] if mode == "chain" else maps[0]
         product = (0.4 * torch.eye(size, dtype=torch.float64) + 0.6 * whole) @ product
-    expected = trace.readout["main"] @ product
+    expected = trace.pooling["main"] @ product
     torch.testing.assert_close(relevance(trace, alpha=0.4)["main"], expected, atol=1e-12, rtol=0)
     torch.testing.assert_close(relevance(trace, [3, 17], alpha=0.4)["main"], product[[3, 17]], atol=1e-12, rtol=0)
     assert len(factors(trace)) == len(trace.calls)

@@ -150,16 +150,16 @@ def test_it_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_tables_serve_the_grid_they_were_made_for_and_smaller_ones() -> None:
     """Two grids of which one is missing cannot be compared; of two sides, neither may be longer."""
-    made_for = Tokens.patches(4, 6)
-    for tokens in (made_for, Tokens.patches(1, 6), Tokens.patches(4, 1)):
-        check_grid("here", made_for, tokens)
+    built_for = Tokens.patches(4, 6)
+    for tokens in (built_for, Tokens.patches(1, 6), Tokens.patches(4, 1)):
+        check_grid("here", built_for, tokens)
     nowhere = Tokens(("a", "b"))
-    for there, here in ((None, made_for), (nowhere, made_for), (made_for, nowhere)):
+    for there, here in ((None, built_for), (nowhere, built_for), (built_for, nowhere)):
         with pytest.raises(UnsupportedMask, match="made for a grid"):
             check_grid("here", there, here)
     for longer in (Tokens.patches(5, 1), Tokens.patches(1, 7)):
         with pytest.raises(UnsupportedMask, match="of 4 x 6 patches"):
-            check_grid("here", made_for, longer)
+            check_grid("here", built_for, longer)
 
 
 def test_tables_start_small_with_one_line_for_each_offset() -> None:

@@ -58,7 +58,7 @@ def test_a_silenced_head_adds_nothing(name: str) -> None:
     y, calls = network(x, queries=TOKENS)
     count = network.heads
     silent, heard = ([1, 3], [0, 2]) if count == HEADS else ([0], [])
-    quiet, off_calls = network(x, queries=TOKENS, heads_off=silent)
+    quiet, off_calls = network(x, queries=TOKENS, ablated_heads=silent)
     for call, off in zip(calls, off_calls, strict=True):
         assert (off.output[silent] == 0).all()
         if len(calls) == 1:
@@ -67,7 +67,7 @@ def test_a_silenced_head_adds_nothing(name: str) -> None:
         if off.rule.exact:
             assert (off.map_gradient(noise(*off.output.shape))[silent] == 0).all()
     with pytest.raises(ValueError, match=rf"head {count}; .* has {count}"):
-        network(x, queries=TOKENS, heads_off=[count])
+        network(x, queries=TOKENS, ablated_heads=[count])
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -81,7 +81,7 @@ def test_features_and_tokens_must_count_the_same(name: str) -> None:
     network = variant(name, tokens=TOKENS)
     with pytest.raises(ValueError, match="7 query vectors but 8 query tokens"):
         network(noise(7, WIDTH), queries=TOKENS)
-    if "cross" in network.serves:
+    if "cross" in network.supported_masks:
         with pytest.raises(ValueError, match="5 key vectors but 8 key tokens"):
             network(noise(COUNT, WIDTH), noise(5, WIDTH), queries=TOKENS)
 
@@ -126,7 +126,7 @@ def test_autocast_does_not_round_weights(name: str) -> None:
     torch.manual_seed(0)
     network = VARIANTS[kind](WIDTH, HEADS, tokens=TOKENS, **options)
     if name == "distances":
-        network.relate(Shaw(HEADS, network.dim, tokens=TOKENS, values=True))
+        network.use_relative_positions(Shaw(HEADS, network.dim, tokens=TOKENS, values=True))
     with torch.autocast("cpu", torch.bfloat16):
         _, calls = network(noise(COUNT, WIDTH).float(), queries=TOKENS)
         maps = [token_map(call) for call in calls]
@@ -145,7 +145,7 @@ def test_autocast_does_not_round_weights(name: str) -> None:
 
 def test_autocast_does_not_round_vectors_of_distances() -> None:
     network = VARIANTS["mha"](WIDTH, HEADS, tokens=TOKENS)
-    network.relate(Shaw(HEADS, network.dim, tokens=TOKENS, values=True))
+    network.use_relative_positions(Shaw(HEADS, network.dim, tokens=TOKENS, values=True))
     with torch.autocast("cpu", torch.bfloat16):
         _, (call,) = network(noise(COUNT, WIDTH).float(), queries=TOKENS)
         found = call.rule.extra(call)  # type: ignore[attr-defined]
@@ -154,24 +154,24 @@ def test_autocast_does_not_round_vectors_of_distances() -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_one_picture_with_a_batch_of_masks(name: str) -> None:
-    if "key_keep" not in VARIANTS[name].serves:
+    if "key_padding" not in VARIANTS[name].supported_masks:
         return
     network, x = variant(name, tokens=TOKENS), noise(COUNT, WIDTH)
     keep = torch.tensor([[True, False] * 4, [True] * 8, [False] * 8])
-    y, _ = network(x, queries=TOKENS, mask=Mask(key_keep=keep))
+    y, _ = network(x, queries=TOKENS, mask=Mask(key_padding=keep))
     for choice, kept in enumerate(keep):
-        alone, _ = network(x, queries=TOKENS, mask=Mask(key_keep=kept))
+        alone, _ = network(x, queries=TOKENS, mask=Mask(key_padding=kept))
         torch.testing.assert_close(y[choice], alone, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in VARIANTS.items() if "causal" in kind.serves])
+@pytest.mark.parametrize("name", [name for name, kind in VARIANTS.items() if "causal" in kind.supported_masks])
 def test_decoding_refuses_what_the_forward_pass_refuses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, asked = variant(name, tokens=TOKENS), list[Any]()
     monkeypatch.setattr(network, "check", lambda *given: asked.append(given))
     network.decode(noise(COUNT, WIDTH), queries=TOKENS, keys=TOKENS)
     ((mask, cross, queries, _),) = asked
     assert (mask, cross, queries) == (Mask(causal=True), False, TOKENS)
-    if "prefix" not in network.serves:
+    if "prefix" not in network.supported_masks:
         monkeypatch.undo()
         whole = Tokens.patches(2, 4, ["CLS"])
         with pytest.raises(UnsupportedMask, match="CLS"):
@@ -198,13 +198,13 @@ def test_a_call_nobody_said_more_of_is_plain() -> None:
 
 def test_pull_is_a_row_times_the_mean_map() -> None:
     call, row = call_of(mask=Mask(causal=True)), torch.arange(1.0, COUNT + 1, dtype=torch.float64)
-    torch.testing.assert_close(call.pull(row), row @ call.token_map().mean(0))
+    torch.testing.assert_close(call.propagate(row), row @ call.token_map().mean(0))
 
 
 def test_under_another_rule() -> None:
     call = call_of()
-    torch.testing.assert_close(call.under(Softmax()).output, call.output)
-    even = call.under(Even())
+    torch.testing.assert_close(call.with_rule(Softmax()).output, call.output)
+    even = call.with_rule(Even())
     torch.testing.assert_close(even.output, call.value.mean(-2, keepdim=True).expand_as(call.output))
     assert even.query is call.query
 
@@ -286,5 +286,10 @@ def test_a_call_without_output_has_no_gradient() -> None:
 
 def test_maps_say_what_they_are() -> None:
     (name, found), *_ = call_of().maps().items()
-    assert (name, found.axes, found.kind, found.stochastic) == ("weights", ("head", "query", "key"), "weights", True)
+    assert (name, found.axes, found.map_type, found.stochastic) == (
+        "weights",
+        ("head", "query", "key"),
+        "weights",
+        True,
+    )
     assert found.array.shape == (HEADS, COUNT, COUNT)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from attnviz.attention import VARIANTS
-from attnviz.types import AttentionCall, Kind, Mask, NoTokenMap, Tokens, UnsupportedMask
+from attnviz.types import AttentionCall, MapType, Mask, NoTokenMap, Tokens, UnsupportedMask
 from tests.variants import COUNT, GRID, HEADS, features, plain, token_map, variant
 
 
@@ -30,20 +30,20 @@ MASKS: dict[str, Callable[[int], Mask | None]] = {
     "none": lambda n: None,
     "causal": lambda n: Mask(causal=True),
     "band": lambda n: Mask(band=2),
-    "key_keep": lambda n: Mask(key_keep=some(n)),
+    "key_padding": lambda n: Mask(key_padding=some(n)),
     "keep": lambda n: Mask(keep=some(1, n, n)),
     "keep by head": lambda n: Mask(keep=some(HEADS, n, n)),
     "equal groups": lambda n: Mask(groups=(torch.arange(n) % 3, torch.arange(n) % 3)),
     "unequal groups": lambda n: Mask(groups=(torch.arange(n) // 5, torch.arange(n) // 5)),
-    "causal and key_keep": lambda n: Mask(causal=True, key_keep=some(n)),
+    "causal and key_padding": lambda n: Mask(causal=True, key_padding=some(n)),
     "causal, band and keep": lambda n: Mask(causal=True, band=3, keep=some(HEADS, n, n)),
     "nothing": lambda n: Mask(keep=torch.arange(n)[None, :, None].ne(1).expand(1, n, n)),  # row 1 may attend to none
-    "nothing at all": lambda n: Mask(key_keep=torch.zeros(n, dtype=torch.bool)),
+    "nothing at all": lambda n: Mask(key_padding=torch.zeros(n, dtype=torch.bool)),
 }
 CASES = [
     pytest.param(name, mask, id=f"{name}-{mask}")
     for name, mask in product(VARIANTS, MASKS)
-    if (made := MASKS[mask](COUNT)) is None or made.kinds <= VARIANTS[name].serves
+    if (made := MASKS[mask](COUNT)) is None or made.kinds <= VARIANTS[name].supported_masks
 ]
 
 
@@ -71,18 +71,18 @@ def test_output_is_map_times_value(name: str, mask: str, dtype: torch.dtype) -> 
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("mask", ["none", "causal", "band", "causal and key_keep", "unequal groups"])
+@pytest.mark.parametrize("mask", ["none", "causal", "band", "causal and key_padding", "unequal groups"])
 def test_more_rows_than_one_block(name: str, mask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """300 tokens are three blocks of rows, the last one short."""
     monkeypatch.setattr("attnviz.attention.rules.softmax.PIECE", 1)
     made, x, many = MASKS[mask](300), features(300), Tokens.patches(10, 30)
-    if made is not None and not made.kinds <= VARIANTS[name].serves:
+    if made is not None and not made.kinds <= VARIANTS[name].supported_masks:
         return
     _, calls = variant(name, tokens=many)(x, queries=many, mask=made)
     row = torch.rand(300, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     for call in calls:
         if (whole := token_map(call)) is not None:
-            torch.testing.assert_close(call.pull(row), row @ whole.mean(-3), atol=1e-12, rtol=0)
+            torch.testing.assert_close(call.propagate(row), row @ whole.mean(-3), atol=1e-12, rtol=0)
         if call.rule.exact:
             torch.testing.assert_close(explicit(call), call.output, atol=1e-12, rtol=0)
 
@@ -100,7 +100,7 @@ def test_rows_on_demand_are_rows_of_the_whole(name: str, mask: str) -> None:
     for call in calls:
         heads, rows = [call.heads - 1, 0], [5, 1, 11]
         for asked in (call.weights, call.token_map, call.scores):
-            if (asked.__name__, call.rule.kind) in ABSENT or (asked.__name__, name) in ABSENT:
+            if (asked.__name__, call.rule.map_type) in ABSENT or (asked.__name__, name) in ABSENT:
                 with pytest.raises(NoTokenMap):
                     asked(heads, rows)
                 continue
@@ -144,7 +144,7 @@ def test_every_native_map_says_what_it_is(name: str, mask: str) -> None:
         for one in found.values():
             assert len(one.axes) == one.array.ndim
             assert {*one.axes} <= AXES
-            assert one.kind in get_args(Kind)
+            assert one.map_type in get_args(MapType)
             assert one.array.isfinite().all()
             if one.stochastic:
                 sums = one.array.sum(-1)
@@ -222,7 +222,7 @@ def test_a_blocked_key_has_no_influence(name: str, mask: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("mask", ["nothing", "nothing at all"])
 def test_a_row_with_nothing_to_attend_to_is_zero(name: str, mask: str) -> None:
-    if not MASKS[mask](COUNT).kinds <= VARIANTS[name].serves:
+    if not MASKS[mask](COUNT).kinds <= VARIANTS[name].supported_masks:
         return
     x = features(COUNT).requires_grad_()
     y, (*_, call) = run(name, mask, x)
@@ -240,7 +240,7 @@ def test_a_row_with_nothing_to_attend_to_is_zero(name: str, mask: str) -> None:
 @pytest.mark.parametrize("mask", list(MASKS))
 def test_a_mask_that_is_not_served_is_refused(name: str, mask: str) -> None:
     made = MASKS[mask](COUNT)
-    if made is None or made.kinds <= VARIANTS[name].serves:
+    if made is None or made.kinds <= VARIANTS[name].supported_masks:
         return
     with pytest.raises(UnsupportedMask) as raised:
         run(name, mask)
@@ -250,11 +250,11 @@ def test_a_mask_that_is_not_served_is_refused(name: str, mask: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_appending_masked_keys_changes_nothing(name: str) -> None:
-    if not {"cross", "key_keep"} <= VARIANTS[name].serves:
+    if not {"cross", "key_padding"} <= VARIANTS[name].supported_masks:
         return
     network, x = variant(name, tokens=plain(COUNT)), features(COUNT)
     padded = torch.cat([x, features(5, seed=9)])
-    mask = Mask(key_keep=torch.arange(COUNT + 5) < COUNT)
+    mask = Mask(key_padding=torch.arange(COUNT + 5) < COUNT)
     y, _ = network(x, padded, queries=plain(COUNT), keys=plain(COUNT + 5), mask=mask)
     torch.testing.assert_close(y, network(x, queries=plain(COUNT))[0], atol=1e-12, rtol=0)
 
@@ -262,7 +262,7 @@ def test_appending_masked_keys_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize(("n_q", "n_k"), [(3, 8), (8, 3)])
 def test_causal_is_bottom_right(name: str, n_q: int, n_k: int) -> None:
-    if not {"cross", "causal"} <= VARIANTS[name].serves:
+    if not {"cross", "causal"} <= VARIANTS[name].supported_masks:
         return
     network = variant(name, tokens=plain(n_k))
     x, context = features(n_q), features(n_k, seed=1)
@@ -277,7 +277,7 @@ def test_causal_is_bottom_right(name: str, n_q: int, n_k: int) -> None:
 @pytest.mark.parametrize("new", [1, 3])
 def test_decoding_is_the_causal_forward(name: str, new: int) -> None:
     x = features(7)
-    if "causal" not in VARIANTS[name].serves:
+    if "causal" not in VARIANTS[name].supported_masks:
         with pytest.raises(UnsupportedMask):
             variant(name).decode(x, queries=plain(7), keys=plain(7))
         return
@@ -293,7 +293,7 @@ def test_decoding_is_the_causal_forward(name: str, new: int) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_tokens_that_do_not_fit_are_refused_in_words(name: str) -> None:
     """No grid, another length, a prefix: served, or refused with the reason; never misread."""
-    needs, serves = VARIANTS[name].needs, VARIANTS[name].serves
+    needs, serves = VARIANTS[name].requirements, VARIANTS[name].supported_masks
     strangers = {"grid": plain(COUNT), "length": plain(COUNT - 1), "prefix": Tokens.patches(4, 6, ["CLS"])}
     for reason, stranger in strangers.items():
         fits = reason in serves if reason == "prefix" else reason not in needs
@@ -350,7 +350,7 @@ def test_what_nobody_chose(name: str) -> None:
 def test_one_pass_is_named_and_whole_unless_asked_otherwise(name: str) -> None:
     x, network = features(COUNT), variant(name)
     usual, calls = network(x, queries=GRID)
-    said, named = network(x, queries=GRID, mask=None, name="attention", layer=0, heads_off=(), positions="own")
+    said, named = network(x, queries=GRID, mask=None, name="attention", layer=0, ablated_heads=(), positions="own")
     assert torch.equal(usual, said)
     assert [(c.name, c.layer) for c in calls] == [(c.name, c.layer) for c in named]
     assert {(c.layer, c.branch, c.residual) for c in calls} == {(0, 0, True)}

@@ -96,7 +96,7 @@ def test_x_transformers() -> None:
     x = noise(2, COUNT, WIDTH)
     torch.testing.assert_close(network(x, queries=ROW)[0], twin(x))
     keep = torch.arange(COUNT) < torch.tensor([[4], [COUNT]])
-    y, _ = network(x, queries=ROW, mask=Mask(key_keep=keep))
+    y, _ = network(x, queries=ROW, mask=Mask(key_padding=keep))
     torch.testing.assert_close(y[keep], twin(x, mask=keep)[keep])  # they silence padded queries as well
 
 

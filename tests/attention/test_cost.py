@@ -69,7 +69,7 @@ def test_multiply_adds_are_those_counted(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_multiply_adds_across_two_streams(name: str) -> None:
-    if "cross" not in VARIANTS[name].serves:
+    if "cross" not in VARIANTS[name].supported_masks:
         return
     n_q, n_k = 5, 9
     network = variant(name, torch.float32, plain(n_k))
@@ -110,7 +110,7 @@ def bytes_of_maps(calls: tuple[AttentionCall, ...]) -> int:
     total = 0
     for call in calls:
         for name, found in call.maps().items():
-            if found.kind == "effective" or name in ("keys in each slot", "values in each slot"):
+            if found.map_type == "effective" or name in ("keys in each slot", "values in each slot"):
                 continue  # not made by the layer; parameters, the same for every input
             if call.mask is not None and found.axes == ("head", "query", "key"):
                 everything = list(range(COUNT))
@@ -133,8 +133,8 @@ def test_bytes_of_maps_are_those_of_the_maps(name: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("count", [3, 40])
 def test_bytes_of_state_are_what_decoding_keeps(name: str, count: int) -> None:
-    network = variant(name, torch.float32, plain(count) if "grid" not in VARIANTS[name].needs else SQUARE)
-    if "causal" not in network.serves:
+    network = variant(name, torch.float32, plain(count) if "grid" not in VARIANTS[name].requirements else SQUARE)
+    if "causal" not in network.supported_masks:
         assert network.cost(count, count).state_bytes == 0
         return
     x = features(count, dtype=torch.float32)

@@ -112,8 +112,8 @@ def test_performer_comes_near_softmax_as_features_grow() -> None:
 
 
 def test_error_against_softmax_by_hand() -> None:
-    call = call_of(RULES[1], mask=Mask(key_keep=torch.arange(COUNT) < 6))
-    exact = call.under(Softmax())
+    call = call_of(RULES[1], mask=Mask(key_padding=torch.arange(COUNT) < 6))
+    exact = call.with_rule(Softmax())
     error = softmax_error(call)
     for ours, found, wanted in (
         (error.map, call.token_map(), exact.token_map()),
@@ -158,10 +158,10 @@ def test_features_far_apart_are_weighed_as_they_are(size: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_masked_key_gets_nothing_at_all(rule: Rule, dtype: torch.dtype) -> None:
     keep = torch.arange(COUNT) % 3 > 0
-    call = call_of(rule, mask=Mask(key_keep=keep), dtype=dtype)
+    call = call_of(rule, mask=Mask(key_padding=keep), dtype=dtype)
     assert (call.token_map()[..., ~keep] == 0).all()
     assert (call.token_map()[..., keep] > 0).all()
-    empty = call_of(rule, mask=Mask(key_keep=torch.zeros(COUNT, dtype=torch.bool)), dtype=dtype)
+    empty = call_of(rule, mask=Mask(key_padding=torch.zeros(COUNT, dtype=torch.bool)), dtype=dtype)
     assert not empty.token_map().any()
     assert not empty.output.any()
 
@@ -240,11 +240,11 @@ def test_memory_grows_with_the_tokens(rule: Rule, causal: bool) -> None:
 @NAMED
 def test_same_weights_mode_refuses_what_features_cannot_hold(rule: Rule) -> None:
     call = call_of(Softmax())
-    assert call.under(rule).output.shape == call.output.shape
+    assert call.with_rule(rule).output.shape == call.output.shape
     with pytest.raises(UnsupportedMask, match="does not serve the mask band"):
-        replace(call, mask=Mask(band=2)).under(rule)
+        replace(call, mask=Mask(band=2)).with_rule(rule)
     with pytest.raises(UnsupportedMask, match="has no place for near"):
-        replace(call, biases=(("near", lambda call, heads, rows: torch.zeros(())),)).under(rule)
+        replace(call, biases=(("near", lambda call, heads, rows: torch.zeros(())),)).with_rule(rule)
 
 
 def test_the_draw_is_kept_and_its_seed_recorded() -> None:

@@ -112,10 +112,10 @@ def test_the_effective_map_is_signed_and_says_so() -> None:
     _, (call,) = made()(features(COUNT), queries=plain(COUNT))
     assert (call.token_map() < 0).any()
     assert (call.token_map().sum(-1) - 1).abs().max() > 0.1
-    assert (call.rule.kind, call.rule.stochastic, call.rule.exact) == ("effective", False, True)
+    assert (call.rule.map_type, call.rule.stochastic, call.rule.exact) == ("effective", False, True)
     assert "do not sum to one" in call.rule.caveat
     found = call.maps()
-    assert {name: (m.kind, m.stochastic) for name, m in found.items()} == {
+    assert {name: (m.map_type, m.stochastic) for name, m in found.items()} == {
         "weights over slots": ("slots", True),
         "keys in each slot": ("slots", False),
         "values in each slot": ("slots", False),
@@ -129,14 +129,14 @@ def test_masked_tokens_are_zero_before_they_are_mixed() -> None:
     """As if their rows of E and F were zero, whatever the tokens hold."""
     network, x = made(), features(COUNT)
     keep = torch.arange(COUNT) != 3
-    y, (call,) = network(x, queries=plain(COUNT), mask=Mask(key_keep=keep))
+    y, (call,) = network(x, queries=plain(COUNT), mask=Mask(key_padding=keep))
     rule = network.current()
     cut = Linformer(rule.of_key * keep[:, None], rule.of_value * keep[:, None])
-    torch.testing.assert_close(call.output, replace(call, mask=None).under(cut).output)
+    torch.testing.assert_close(call.output, replace(call, mask=None).with_rule(cut).output)
     assert (call.token_map()[..., 3] == 0).all()
     x[3] *= 100
     others = torch.arange(COUNT) != 3
-    again, _ = network(x, queries=plain(COUNT), mask=Mask(key_keep=keep))
+    again, _ = network(x, queries=plain(COUNT), mask=Mask(key_padding=keep))
     torch.testing.assert_close(again[others], y[others], atol=0, rtol=0)
 
 
@@ -154,11 +154,11 @@ def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(UnsupportedMask, match="was made for 12 tokens and cannot read 13"):
         made()(features(13), queries=plain(13))
     _, (call,) = variant("mha")(features(COUNT), queries=plain(COUNT))
-    assert call.under(made().current()).token_map().shape == (HEADS, COUNT, COUNT)
+    assert call.with_rule(made().current()).token_map().shape == (HEADS, COUNT, COUNT)
     with pytest.raises(UnsupportedMask, match="mixes 13 tokens and cannot read 12"):
-        call.under(made(13).current())
+        call.with_rule(made(13).current())
     with pytest.raises(UnsupportedMask, match="does not serve the mask causal"):
-        replace(call, mask=Mask(causal=True)).under(made().current())
+        replace(call, mask=Mask(causal=True)).with_rule(made().current())
 
 
 def test_cost_in_numbers() -> None:
@@ -180,7 +180,7 @@ def test_a_shorter_sequence_is_one_filled_up_with_masked_tokens(shared: bool) ->
     network, count = made(shared=shared, shorter=True), COUNT - 4
     x = features(2, COUNT)
     keep = torch.arange(COUNT) < count
-    filled, (whole,) = network(x, queries=plain(COUNT), mask=Mask(key_keep=keep))
+    filled, (whole,) = network(x, queries=plain(COUNT), mask=Mask(key_padding=keep))
     y, (call,) = network(x[:, :count], queries=plain(count))
     torch.testing.assert_close(y, filled[:, :count], atol=1e-12, rtol=0)
     torch.testing.assert_close(call.token_map(), whole.token_map()[..., :count, :count], atol=1e-12, rtol=0)

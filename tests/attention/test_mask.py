@@ -42,9 +42,9 @@ def test_groups() -> None:
 def test_conditions_are_anded() -> None:
     keep = torch.ones(1, 4, 4, dtype=torch.bool)
     keep[0, 2, 1] = False
-    mask = Mask(causal=True, key_keep=torch.tensor([False, True, True, True]), keep=keep)
+    mask = Mask(causal=True, key_padding=torch.tensor([False, True, True, True]), keep=keep)
     assert picture(mask) == ["....", ".x..", "..x.", ".xxx"]
-    assert mask.kinds == {"causal", "key_keep", "keep"}
+    assert mask.kinds == {"causal", "key_padding", "keep"}
 
 
 CONDITIONS = {
@@ -55,8 +55,8 @@ CONDITIONS = {
     "halves": Mask(groups=(torch.tensor([7, 7, -2, -2]), torch.tensor([7, 7, -2, -2]))),
     "parity": Mask(groups=(torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 0, 1]))),
     "by head": Mask(groups=(torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]]), torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]]))),
-    "keys": Mask(key_keep=torch.tensor([True, False, True, True])),
-    "keys of a batch": Mask(key_keep=torch.tensor([[True, True, True, False], [False, True, True, True]])),
+    "keys": Mask(key_padding=torch.tensor([True, False, True, True])),
+    "keys of a batch": Mask(key_padding=torch.tensor([[True, True, True, False], [False, True, True, True]])),
     "pairs": Mask(keep=torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(1)) > 0.4),
     "pairs by head": Mask(keep=torch.rand(2, 2, 4, 4, generator=torch.Generator().manual_seed(2)) > 0.4),
 }
@@ -104,8 +104,8 @@ def test_rows_and_heads_asked_for() -> None:
 
 
 def test_a_batch_of_key_masks() -> None:
-    key_keep = torch.tensor([[True, True, False, False], [True, True, True, True]])
-    block = Mask(key_keep=key_keep, causal=True).rows([0, 1], EVERY, 4, 4)
+    key_padding = torch.tensor([[True, True, False, False], [True, True, True, True]])
+    block = Mask(key_padding=key_padding, causal=True).rows([0, 1], EVERY, 4, 4)
     assert block.shape == (2, 1, 4, 4)
     assert block[0, 0, 3].tolist() == [True, True, False, False]
 
@@ -135,7 +135,7 @@ def test_sizes_are_checked() -> None:
     for mask in (
         Mask(keep=torch.ones(1, 4, 5, dtype=torch.bool)),
         Mask(keep=torch.ones(3, 4, 4, dtype=torch.bool)),
-        Mask(key_keep=torch.ones(5, dtype=torch.bool)),
+        Mask(key_padding=torch.ones(5, dtype=torch.bool)),
         Mask(groups=(torch.arange(4), torch.arange(5))),
     ):
         with pytest.raises(ValueError, match="expected"):
@@ -165,7 +165,7 @@ def test_tokens_folded_by_group_come_back_in_their_order(ids: list[int]) -> None
     groups = torch.tensor(ids)
     fold = folded(groups, groups, torch.device("cpu"))
     assert fold is not None
-    filled = torch.zeros_like(fold.keys, dtype=torch.bool) if fold.filled is None else fold.filled
+    filled = torch.zeros_like(fold.keys, dtype=torch.bool) if fold.padding is None else fold.padding
     assert sorted(fold.keys[~filled].tolist()) == list(range(len(ids)))
     for members, left_over in zip(fold.keys, filled, strict=True):
         assert len(set(groups[members[~left_over]].tolist())) == 1
@@ -201,12 +201,12 @@ def test_keys_are_kept_by_the_numbers_of_keys_where_queries_are_others(batch: tu
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, n, 3, generator=generator, dtype=torch.float64) for n in (4, 6, 6))
     query_ids, key_ids = torch.tensor([0, 0, 1, 1]), torch.tensor([1, 0, 1, 0, 1, 0])
-    key_keep = torch.rand(*batch, 6, generator=generator) > 0.3
-    mask = Mask(groups=(query_ids, key_ids), key_keep=key_keep)
+    key_padding = torch.rand(*batch, 6, generator=generator) > 0.3
+    mask = Mask(groups=(query_ids, key_ids), key_padding=key_padding)
     assert fold_of(mask, query.device) is not None
     queries, keys = (Tokens(tuple(map(str, range(n))), stream=s) for n, s in ((4, "here"), (6, "there")))
     call = AttentionCall("cross", 0, Softmax(), query, key, value, queries, keys, mask=mask)
-    open_ = (query_ids[:, None] == key_ids) & key_keep[..., None, None, :]
+    open_ = (query_ids[:, None] == key_ids) & key_padding[..., None, None, :]
     exponentials = (query @ key.transpose(-1, -2)).exp() * open_
     expected = exponentials @ value / exponentials.sum(-1, keepdim=True).clamp_min(1e-300)
     torch.testing.assert_close(call.rule.mix(call), expected)

@@ -79,7 +79,7 @@ def test_hugging_face_attention(grid: tuple[int, int]) -> None:
     torch.testing.assert_close(y, fold(expected, grid, (2, 2)), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("mask", [None, Mask(key_keep=torch.arange(24) % 5 > 0)])
+@pytest.mark.parametrize("mask", [None, Mask(key_padding=torch.arange(24) % 5 > 0)])
 def test_patches_of_one_pixel_are_multi_head_attention(mask: Mask | None) -> None:
     module, plain, grid, x = made((1, 1)), made(kind=MultiHead), Tokens.patches(4, 6), noise(24, WIDTH)
     y, (call,) = module(x, queries=grid, mask=mask)
@@ -133,7 +133,7 @@ def test_padding_by_patches() -> None:
     module, x = made(), noise(24, WIDTH)
     small = x.unflatten(0, (4, 6))[:, :4].flatten(0, 1)
     keep = (torch.arange(24) % 6) < 4
-    y, _ = module(x, queries=Tokens.patches(4, 6), mask=Mask(key_keep=keep))
+    y, _ = module(x, queries=Tokens.patches(4, 6), mask=Mask(key_padding=keep))
     expected, _ = module(small, queries=Tokens.patches(4, 4))
     torch.testing.assert_close(y[keep], expected, atol=1e-12, rtol=0)
 
@@ -164,10 +164,10 @@ def test_one_shared_row_refuses_what_it_cannot_hold() -> None:
     query, key, value = noise(2, 8, 1), noise(2, 8, 1, seed=1), noise(2, 8, 3, seed=2)
     scale = torch.tensor([0.5, 2.0], dtype=torch.float64)
     plain = AttentionCall("by hand", 0, Softmax(), query, key, value, tokens, tokens, scale=scale)
-    for mask in (None, Mask(key_keep=torch.arange(8) % 3 > 0), Mask(groups=(ids, ids))):
-        call = replace(plain, mask=mask).under(ContextScores())
+    for mask in (None, Mask(key_padding=torch.arange(8) % 3 > 0), Mask(groups=(ids, ids))):
+        call = replace(plain, mask=mask).with_rule(ContextScores())
         torch.testing.assert_close(call.output, call.token_map() @ value)
-    shared = replace(plain, key=key[:1], value=value[:1]).under(ContextScores())  # one head of keys for both
+    shared = replace(plain, key=key[:1], value=value[:1]).with_rule(ContextScores())  # one head of keys for both
     torch.testing.assert_close(shared.output, shared.token_map() @ value[:1])
     by_head = torch.stack([ids, ids * 0])
     for fields, reason in (

@@ -80,7 +80,7 @@ def test_torch_multihead_attention_masked() -> None:
     """torch's key padding mask means the opposite: True = blocked."""
     module, x = made(), noise(2, COUNT, WIDTH)
     keep = torch.arange(COUNT) < torch.tensor([[COUNT], [4]])
-    y, _ = module(x, queries=tokens(COUNT), mask=Mask(key_keep=keep))
+    y, _ = module(x, queries=tokens(COUNT), mask=Mask(key_padding=keep))
     expected, _ = torch_twin(module)(x, x, x, key_padding_mask=~keep)
     torch.testing.assert_close(y, expected, atol=1e-5, rtol=0)
 

@@ -125,7 +125,7 @@ def test_cost_batches_blocks_and_masked_keys(options: str, monkeypatch: pytest.M
     assert network.cost(9, 9).parameters == sum(p.numel() for p in network.parameters())
     y, _ = network(x, queries=ROW)
     torch.testing.assert_close(y[1], network(x[1], queries=ROW)[0], atol=1e-12, rtol=0)
-    longer, keep = torch.cat([x, noise(2, 3, WIDTH, seed=9)], -2), Mask(key_keep=torch.arange(12) < COUNT)
+    longer, keep = torch.cat([x, noise(2, 3, WIDTH, seed=9)], -2), Mask(key_padding=torch.arange(12) < COUNT)
     more = Tokens(tuple(map(str, range(12))))
     torch.testing.assert_close(network(x, longer, queries=ROW, keys=more, mask=keep)[0], y, atol=1e-12, rtol=0)
     many = Tokens(tuple(map(str, range(300))))
@@ -207,7 +207,7 @@ def test_a_sink_key_is_one_more_key_with_a_value_of_zero(kind: str) -> None:
     expected = F.scaled_dot_product_attention(call.query[None], key[None], value[None], enable_gqa=True)[0]
     torch.testing.assert_close(call.output, expected)
     slots = call.maps()["with the sink"]
-    assert (slots.axes[-1], slots.kind, slots.array.shape) == ("slot", "slots", (HEADS, COUNT, COUNT + 1))
+    assert (slots.axes[-1], slots.map_type, slots.array.shape) == ("slot", "slots", (HEADS, COUNT, COUNT + 1))
     torch.testing.assert_close(slots.array[..., :-1], call.token_map())
     assert (call.token_map().sum(-1) < 1).all()
 
@@ -251,7 +251,7 @@ def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> No
 
 
 @pytest.mark.parametrize("name", OFFERED)
-@pytest.mark.parametrize("kind", [kind for kind in VARIANTS.values() if kind.crosses])
+@pytest.mark.parametrize("kind", [kind for kind in VARIANTS.values() if kind.supports_options])
 def test_what_is_offered_crosses_with_every_variant_that_says_so(kind: type[MultiHead], name: str) -> None:
     patches, x = Tokens.patches(3, 4), noise(12, WIDTH).float()
     plain = network_with({name: OFFERED[name].plain}, kind, patches)(x, queries=patches)[0]
@@ -273,7 +273,7 @@ def network_with(options: dict[str, Any], kind: type[MultiHead], tokens: Tokens)
     return network
 
 
-@pytest.mark.parametrize("kind", [kind for kind in VARIANTS.values() if not kind.crosses])
+@pytest.mark.parametrize("kind", [kind for kind in VARIANTS.values() if not kind.supports_options])
 def test_other_variants_take_no_options(kind: type[Variant]) -> None:
     for name, option in OFFERED.items():
         with pytest.raises(TypeError, match=name):

@@ -67,7 +67,7 @@ def test_nystrom_attention_package(masked: bool) -> None:
     keep = torch.arange(COUNT) < (COUNT - 2 if masked else COUNT)
     with torch.no_grad():  # making the twin sets our biases to its zero
         expected, attention = twin_of(network)(x, mask=keep[None] if masked else None, return_attn=True)
-        y, (call,) = network(x, queries=plain(COUNT), mask=Mask(key_keep=keep) if masked else None)
+        y, (call,) = network(x, queries=plain(COUNT), mask=Mask(key_padding=keep) if masked else None)
     torch.testing.assert_close(y[:, keep], expected[:, keep], atol=1e-6, rtol=0)
     torch.testing.assert_close(call.token_map()[:, :, keep], attention[:, :, keep], atol=1e-6, rtol=0)
 
@@ -85,12 +85,12 @@ def test_nystrom_attention_package_with_heads_and_a_batch() -> None:
 def test_a_landmark_for_every_token_is_softmax_attention(steps: int, most: float, half: float) -> None:
     """How soon depends on the smallest singular value: of normal queries and keys half the heads are there after 12."""
     exact = random_call(20, 16, 32, Softmax())
-    error = exact.under(Nystrom(16, steps)).rule.error(exact.under(Nystrom(16, steps)))
+    error = exact.with_rule(Nystrom(16, steps)).rule.error(exact.with_rule(Nystrom(16, steps)))
     for found in error:
         assert found.max() < most
         assert found.median() < half
-    more_than_tokens = exact.under(Nystrom(99, steps)).output
-    torch.testing.assert_close(more_than_tokens, exact.under(Nystrom(16, steps)).output)
+    more_than_tokens = exact.with_rule(Nystrom(99, steps)).output
+    torch.testing.assert_close(more_than_tokens, exact.with_rule(Nystrom(16, steps)).output)
 
 
 def test_queries_near_their_own_keys_are_softmax_attention_after_twelve_steps() -> None:
@@ -104,7 +104,7 @@ def test_fewer_landmarks_say_how_far_off_they_are() -> None:
     """Of random queries and keys the estimate can be worse than nothing; the error tells."""
     for landmarks in (8, 16):
         call = random_call(1, 32, 8, Nystrom(landmarks, 60))
-        exact = call.under(Softmax())
+        exact = call.with_rule(Softmax())
         expected = (call.token_map() - exact.token_map()).norm() / exact.token_map().norm()
         torch.testing.assert_close(call.rule.error(call).map[0], expected)
         assert call.rule.error(call).output[0] > 0.5
@@ -136,7 +136,7 @@ def test_a_segment_without_tokens_is_as_if_it_were_not_there() -> None:
     """Masking a whole segment away equals leaving its tokens out."""
     network, x = made(landmarks=4, spread=0.5), features(COUNT)
     keep = torch.arange(COUNT) // 3 != 1
-    y, (call,) = network(x, queries=plain(COUNT), mask=Mask(key_keep=keep))
+    y, (call,) = network(x, queries=plain(COUNT), mask=Mask(key_padding=keep))
     fewer, _ = made(landmarks=3, spread=0.5)(x[keep], queries=plain(9))
     torch.testing.assert_close(y[keep], fewer, atol=1e-10, rtol=0)
     assert (call.token_map()[..., ~keep] == 0).all()
@@ -148,11 +148,11 @@ def test_the_product_is_not_quite_stochastic_and_says_so() -> None:
     call = random_call(HEADS, 64, 32, Nystrom(16))
     assert 1e-4 < (call.token_map().sum(-1) - 1).abs().max() < 0.02
     assert (call.token_map() < 0).any()
-    assert (call.rule.kind, call.rule.stochastic, call.rule.exact) == ("effective", False, True)
+    assert (call.rule.map_type, call.rule.stochastic, call.rule.exact) == ("effective", False, True)
     assert call.rule.axes == ("head", "query", "key")
     assert "CLS" in call.rule.caveat
     found = call.maps()
-    assert {name: (m.kind, m.stochastic) for name, m in found.items()} == {
+    assert {name: (m.map_type, m.stochastic) for name, m in found.items()} == {
         "query to landmarks": ("landmarks", True),
         "inverse between landmarks": ("landmarks", False),
         "landmarks to keys": ("landmarks", True),
@@ -192,9 +192,9 @@ def test_what_it_cannot_do_is_refused() -> None:
         made(landmarks=0)
     call = random_call(HEADS, COUNT, 6, Softmax())
     with pytest.raises(UnsupportedMask, match="does not serve the mask causal"):
-        replace(call, mask=Mask(causal=True)).under(Nystrom(4))
+        replace(call, mask=Mask(causal=True)).with_rule(Nystrom(4))
     with pytest.raises(UnsupportedMask, match="from the same tokens"):
-        replace(call, keys=Tokens(call.keys.labels, stream="source")).under(Nystrom(4))
+        replace(call, keys=Tokens(call.keys.labels, stream="source")).with_rule(Nystrom(4))
 
 
 def test_cost_in_numbers() -> None:

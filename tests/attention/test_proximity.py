@@ -46,7 +46,7 @@ def test_other_widths_of_the_curve(sigma: float, annoying: float, dog: float) ->
     assert float(row[DOG]) == pytest.approx(dog, abs=5e-5)
 
 
-@pytest.mark.parametrize("mask", [None, Mask(causal=True), Mask(key_keep=torch.arange(10) % 3 != 1)])
+@pytest.mark.parametrize("mask", [None, Mask(causal=True), Mask(key_padding=torch.arange(10) % 3 != 1)])
 def test_double_loop(mask: Mask | None) -> None:
     """softmax(-(i - j)² / 2 σ²) V, written out."""
     call = call_of(WORDS, 1.5, mask)
@@ -104,7 +104,7 @@ def test_the_mean_of_what_may_be_seen() -> None:
     layer, x = Uniform(WIDTH, HEADS).double(), noise(3, 4, WIDTH)
     keep = torch.tensor([[True, True, False, False], [True, False, False, True], [False] * 4])
     four = Tokens(tuple("abcd"))
-    _, (call,) = layer(x, queries=four, mask=Mask(key_keep=keep))
+    _, (call,) = layer(x, queries=four, mask=Mask(key_padding=keep))
     for sample in range(3):
         kept = call.value[sample][:, keep[sample]]
         expected = kept.mean(-2) if keep[sample].any() else torch.zeros(HEADS, WIDTH // HEADS).double()
@@ -148,10 +148,10 @@ def test_distances_reach_the_device_in_the_precision_of_the_scores(dtype: torch.
 def test_under_this_formula_queries_and_keys_say_nothing() -> None:
     """The same query, key and value through Fixed: map and output are both the plain mean."""
     _, (call,) = MultiHead(WIDTH, HEADS).double()(noise(2, 10, WIDTH), queries=WORDS)
-    even = call.under(Fixed())
+    even = call.with_rule(Fixed())
     torch.testing.assert_close(even.token_map(), torch.full((2, HEADS, 10, 10), 0.1, dtype=torch.float64))
     torch.testing.assert_close(even.output, even.token_map() @ call.value)
-    causal = replace(call, mask=Mask(causal=True)).under(Fixed())
+    causal = replace(call, mask=Mask(causal=True)).with_rule(Fixed())
     torch.testing.assert_close(causal.output, causal.token_map() @ call.value)
 
 

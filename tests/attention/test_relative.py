@@ -37,7 +37,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def made(scheme: str, kind: str = "mha", tokens: Tokens | None = None, **options: Any) -> MultiHead:
     """A variant with a scheme, every parameter random and large."""
     network = FAMILY[kind](WIDTH, HEADS, tokens=tokens, **options)
-    network.relate(MADE[scheme](HEADS, DIM, tokens=tokens))
+    network.use_relative_positions(MADE[scheme](HEADS, DIM, tokens=tokens))
     network.double()
     for seed, parameter in enumerate(network.parameters()):
         parameter.data = noise(*parameter.shape, seed=seed) * 0.3
@@ -61,7 +61,7 @@ def test_decoding_is_the_causal_forward(scheme: str, kind: str, new: int) -> Non
 @pytest.mark.parametrize("kind", FAMILY)
 @pytest.mark.parametrize("scheme", MADE)
 @pytest.mark.parametrize("tokens", [GRID, row(13)], ids=["grid", "row"])
-@pytest.mark.parametrize("mask", [None, Mask(causal=True), Mask(key_keep=torch.arange(13) % 3 != 1)])
+@pytest.mark.parametrize("mask", [None, Mask(causal=True), Mask(key_padding=torch.arange(13) % 3 != 1)])
 def test_maps_batches_and_gradients(scheme: str, kind: str, tokens: Tokens, mask: Mask | None) -> None:
     network, x = made(scheme, kind, tokens), noise(2, 13, WIDTH)
     y, (call,) = network(x, queries=tokens, mask=mask)
@@ -109,7 +109,7 @@ def test_pairs_of_a_prefix_are_left_as_they_are(scheme: str) -> None:
     if scheme == "shaw values":
         none = torch.zeros(13, dtype=torch.bool)
         none[0] = True  # who sees CLS alone gets its value as it is
-        _, (alone,) = network(noise(13, WIDTH), queries=GRID, mask=Mask(key_keep=none))
+        _, (alone,) = network(noise(13, WIDTH), queries=GRID, mask=Mask(key_padding=none))
         torch.testing.assert_close(alone.output, alone.value[:, :1].expand_as(alone.output))
 
 
@@ -117,7 +117,7 @@ def test_with_normalisers_and_silenced_heads() -> None:
     """Sinks, talking heads and other normalisers see the same biases; a silenced head keeps no vectors of distances."""
     for scheme in MADE:
         network = made(scheme, normaliser="entmax15", talking="both", sink="score")
-        y, (call,) = network(noise(COUNT, WIDTH), queries=row(COUNT), heads_off=[1])
+        y, (call,) = network(noise(COUNT, WIDTH), queries=row(COUNT), ablated_heads=[1])
         assert (call.output[1] == 0).all()
         assert (call.output[0] != 0).any()
         assert y.isfinite().all()
@@ -139,9 +139,9 @@ def test_what_has_no_distance_is_refused() -> None:
     with pytest.raises(UnsupportedMask, match="these tokens have lost theirs"):
         network(noise(13, WIDTH), queries=Tokens(GRID.labels, None, 1))
     for variant in VARIANTS.values():
-        if not variant.relates:
+        if not variant.supports_relative_positions:
             with pytest.raises(UnsupportedMask, match="no products of query and key"):
-                variant(24, 4, tokens=Tokens.patches(4, 6)).relate(Alibi(4, 6))
+                variant(24, 4, tokens=Tokens.patches(4, 6)).use_relative_positions(Alibi(4, 6))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -35,7 +35,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def filled(relative: Relative, made: type[MultiHead] = MultiHead, **options: Any) -> MultiHead:
     """A variant with a scheme, every parameter random and large."""
     network = made(WIDTH, HEADS, **options)
-    network.relate(relative)
+    network.use_relative_positions(relative)
     network.double()
     for seed, parameter in enumerate(network.parameters()):
         parameter.data = noise(*parameter.shape, seed=seed) * 0.3

@@ -78,7 +78,7 @@ def test_every_query_shares_one_row() -> None:
     row = module.score(x)[:, 0].softmax(-1)
     torch.testing.assert_close(call.token_map(), row.expand(1, 7, 7))
     found = call.maps()
-    assert [(m.axes, m.kind, m.stochastic) for m in found.values()] == [
+    assert [(m.axes, m.map_type, m.stochastic) for m in found.values()] == [
         (("head", "phase", "key"), "context scores", True),
         (("head", "query", "dim"), "channel", False),
     ]
@@ -90,7 +90,7 @@ def test_every_query_shares_one_row() -> None:
 def test_one_row_for_each_phase() -> None:
     module, x, tokens = made((2, 2)), noise(24, WIDTH), Tokens.patches(4, 6)
     keep = torch.arange(24) % 5 > 0
-    _, (call,) = module(x, queries=tokens, mask=Mask(key_keep=keep))
+    _, (call,) = module(x, queries=tokens, mask=Mask(key_padding=keep))
     rows, whole, ids = call.maps()["context scores"].array[0], call.token_map()[0], phase_ids((4, 6), (2, 2))
     assert rows.shape == (4, 24)
     torch.testing.assert_close(rows[ids], whole)
@@ -99,7 +99,7 @@ def test_one_row_for_each_phase() -> None:
 
 def test_a_phase_with_nothing_to_attend_to_is_zero() -> None:
     module, tokens, ids = made((2, 2)), Tokens.patches(4, 6), phase_ids((4, 6), (2, 2))
-    y, (call,) = module(noise(24, WIDTH), queries=tokens, mask=Mask(key_keep=ids != 2))
+    y, (call,) = module(noise(24, WIDTH), queries=tokens, mask=Mask(key_padding=ids != 2))
     assert torch.equal(call.empty[0], ids == 2)
     assert (call.output[0, ids == 2] == 0).all()
     assert (call.output[0, ids != 2] != 0).any(-1).all()

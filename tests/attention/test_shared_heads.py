@@ -40,7 +40,7 @@ def answers(network: Variant, mask: Mask | None = None) -> tuple[Tensor, Tensor]
     return y, call.token_map()
 
 
-@pytest.mark.parametrize("mask", [None, Mask(causal=True), Mask(key_keep=torch.arange(COUNT) < 4)])
+@pytest.mark.parametrize("mask", [None, Mask(causal=True), Mask(key_padding=torch.arange(COUNT) < 4)])
 @pytest.mark.parametrize(("groups", "twin"), [(HEADS, MultiHead), (1, MultiQuery)])
 def test_groups_at_both_ends(groups: int, twin: type[MultiHead], mask: Mask | None) -> None:
     """As many groups as heads is multi-head attention, one group is multi-query attention."""
@@ -66,7 +66,7 @@ def test_torch_with_tied_rows(made: type[MultiHead], options: dict[str, int]) ->
             getattr(twin, f"in_proj_{name}").copy_(torch.cat([query, tied(key), tied(value)]))
             getattr(twin.out_proj, name).copy_(getattr(network.out, name))
     x, keep = noise(2, COUNT, WIDTH, seed=40), torch.arange(COUNT) < torch.tensor([[5], [COUNT]])
-    y, (call,) = network(x, queries=ROW, mask=Mask(key_keep=keep))
+    y, (call,) = network(x, queries=ROW, mask=Mask(key_padding=keep))
     expected, weights = twin(x, x, x, key_padding_mask=~keep, average_attn_weights=False)
     torch.testing.assert_close(y, expected)
     torch.testing.assert_close(call.token_map(), weights)

@@ -162,12 +162,12 @@ def test_tiles_against_a_loop(tile: tuple[int, int], shift: tuple[int, int]) -> 
 def test_key_padding_inside_tiles(tile: tuple[int, int]) -> None:
     """A tile without any key is empty; a batch may have a mask for each picture."""
     module = randomised(Window2d(WIDTH, HEADS, tile=tile))
-    key_keep = torch.rand(2, 24, generator=torch.Generator().manual_seed(4)) > 0.4
-    key_keep[1, tiles(GRID, tile, (0, 0), torch.device("cpu")) == tiles(GRID, tile, (0, 0), torch.device("cpu"))[0]] = (
-        False
-    )
+    key_padding = torch.rand(2, 24, generator=torch.Generator().manual_seed(4)) > 0.4
+    key_padding[
+        1, tiles(GRID, tile, (0, 0), torch.device("cpu")) == tiles(GRID, tile, (0, 0), torch.device("cpu"))[0]
+    ] = False
     x = features(2, 24).requires_grad_()
-    y, (call,) = module(x, queries=GRID, mask=Mask(key_keep=key_keep))
+    y, (call,) = module(x, queries=GRID, mask=Mask(key_padding=key_padding))
     assert call.empty[1].any()
     torch.testing.assert_close(call.token_map() @ call.value, call.output, atol=1e-12, rtol=0)
     y.sum().backward()
@@ -265,6 +265,8 @@ def test_every_other_layer_of_a_network_is_shifted() -> None:
     seen = [call.token_map()[0, 3 * 8 + 3] > 0 for call in calls]  # row 4, column 4: the last of its tile
     neighbour = 3 * 8 + 4  # right of it, in the next tile
     assert [bool(one[neighbour]) for one in seen] == [False, True, False]
-    assert Window2d.in_layer(1, Tokens.patches(4, 8), {}) == {"shift": (0, 2)}  # one tile is as high as the picture
-    assert Window2d.in_layer(1, Tokens.patches(8, 8), {"tile": (2, 6)}) == {"tile": (2, 6), "shift": (1, 3)}
-    assert Window2d.in_layer(1, Tokens.patches(8, 8), {"shift": (0, 0)}) == {"shift": (0, 0)}
+    assert Window2d.options_for_layer(1, Tokens.patches(4, 8), {}) == {
+        "shift": (0, 2)
+    }  # one tile is as high as the picture
+    assert Window2d.options_for_layer(1, Tokens.patches(8, 8), {"tile": (2, 6)}) == {"tile": (2, 6), "shift": (1, 3)}
+    assert Window2d.options_for_layer(1, Tokens.patches(8, 8), {"shift": (0, 0)}) == {"shift": (0, 0)}

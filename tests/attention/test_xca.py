@@ -52,7 +52,7 @@ def test_closed_form(masked: list[int]) -> None:
     keep = torch.tensor([i in kept for i in range(COUNT)])
     temperatures = (1.0, 0.5, 0.1, 2.0)
     with torch.no_grad():
-        _, (call,) = made()(features(COUNT), queries=plain(COUNT), mask=Mask(key_keep=keep) if masked else None)
+        _, (call,) = made()(features(COUNT), queries=plain(COUNT), mask=Mask(key_padding=keep) if masked else None)
     torch.testing.assert_close(call.output, by_loops(call, temperatures, kept), atol=1e-6, rtol=0)  # τ in float32
     torch.testing.assert_close(call.value @ call.weights().transpose(-1, -2), call.output)
 
@@ -70,21 +70,21 @@ def test_there_is_no_token_map_and_it_says_why() -> None:
         with pytest.raises(NoTokenMap, match="attends over channels"):
             asked()
     with pytest.raises(NoTokenMap, match="attends over channels"):
-        call.pull(torch.ones(COUNT, dtype=torch.float64))
+        call.propagate(torch.ones(COUNT, dtype=torch.float64))
     with pytest.raises(NoTokenMap, match="attends over channels"):
         call.map_gradient(call.output)
     assert not call.rule.exact
     assert call.weights([2, 0]).shape == (2, DIM, DIM)
     assert torch.equal(call.weights([2, 0]), call.weights()[[2, 0]])
     (found,) = call.maps().values()
-    assert (found.kind, found.stochastic) == ("channel", True)
+    assert (found.map_type, found.stochastic) == ("channel", True)
     torch.testing.assert_close(found.array.sum(-1), torch.ones(HEADS, DIM, dtype=torch.float64))
 
 
 def test_padding_changes_nothing() -> None:
     network, x = made(), features(COUNT)
     padded = torch.cat([x, 100 * features(4, seed=8)])
-    y, _ = network(padded, queries=plain(COUNT + 4), mask=Mask(key_keep=torch.arange(COUNT + 4) < COUNT))
+    y, _ = network(padded, queries=plain(COUNT + 4), mask=Mask(key_padding=torch.arange(COUNT + 4) < COUNT))
     torch.testing.assert_close(y[:COUNT], network(x, queries=plain(COUNT))[0], atol=1e-12, rtol=0)
 
 
@@ -116,12 +116,12 @@ def test_the_layer_of_another_variant() -> None:
     """Temperature one and no scale; a cross call has no tokens in common."""
     _, (call,) = variant("mha")(features(COUNT), queries=plain(COUNT))
     scores = F.normalize(call.query, dim=-2).transpose(-1, -2) @ F.normalize(call.key, dim=-2)
-    under = call.under(Channel())
+    under = call.with_rule(Channel())
     torch.testing.assert_close(under.output, call.value @ scores.softmax(-1).transpose(-1, -2))
     with pytest.raises(UnsupportedMask, match="does not serve the mask causal"):
-        replace(call, mask=Mask(causal=True)).under(Channel())
+        replace(call, mask=Mask(causal=True)).with_rule(Channel())
     with pytest.raises(UnsupportedMask, match="from the same tokens"):
-        replace(call, keys=Tokens(call.keys.labels, stream="source")).under(Channel())
+        replace(call, keys=Tokens(call.keys.labels, stream="source")).with_rule(Channel())
 
 
 def test_cost_in_numbers() -> None:

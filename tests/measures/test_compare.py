@@ -204,7 +204,7 @@ def test_difference_of_maps() -> None:
 
 def test_error_by_hand() -> None:
     exact = call_of()
-    same = relative_error(exact, exact.under(Softmax()))
+    same = relative_error(exact, exact.with_rule(Softmax()))
     np.testing.assert_allclose(same.output, 0, atol=1e-12)
     assert same.map is not None
     np.testing.assert_allclose(same.map, 0, atol=1e-12)
@@ -246,7 +246,7 @@ def test_description_of_a_uniform_map() -> None:
 
 def test_description_of_attention_to_another_stream() -> None:
     words = Tokens(tuple("abcd"), stream="target")
-    call = call_of(query=noise(3, 4, 4), queries=words, mask=Mask(key_keep=torch.arange(6) < 5))
+    call = call_of(query=noise(3, 4, 4), queries=words, mask=Mask(key_padding=torch.arange(6) < 5))
     found = describe(call)
     assert found["distance"] is None
     assert found["entropy"] is not None

@@ -280,10 +280,10 @@ def test_t_sne_is_repeatable():
 
 def test_colours_of_tokens_tell_places_and_pixels():
     tokens = Tokens.patches(2, 3, ("CLS",))
-    by_place = pairs.position_colours(tokens)
-    assert by_place.shape == (7, 3)
-    assert len({tuple(c) for c in by_place.tolist()}) == 7
-    assert (by_place[4:, 0] > by_place[1:4, 0]).all()  # redder below
+    requires_order = pairs.position_colours(tokens)
+    assert requires_order.shape == (7, 3)
+    assert len({tuple(c) for c in requires_order.tolist()}) == 7
+    assert (requires_order[4:, 0] > requires_order[1:4, 0]).all()  # redder below
     picture = np.zeros((4, 6, 3), np.uint8)
     picture[2:, 4:] = (200, 100, 50)
     by_pixel = pairs.pixel_colours(picture, tokens)

@@ -118,7 +118,7 @@ def test_row_equals_row_of_the_dense_product(prefix, grid):
         full = reference(trace, **options)
         row = relevance(trace, **options)["main"]
         assert row.shape == (size,)
-        assert np.abs(row.numpy() - trace.readout["main"].numpy() @ full).max() < 1e-12, options
+        assert np.abs(row.numpy() - trace.pooling["main"].numpy() @ full).max() < 1e-12, options
         rows = relevance(trace, [0, 5, size - 1], **options)["main"]
         assert np.abs(rows.numpy() - full[[0, 5, size - 1]]).max() < 1e-12, options
 
@@ -261,7 +261,7 @@ def test_batch_items_are_independent():
         assert several.shape == (3, 2, 17)
         for item in range(3):
             calls = [replace(c, query=c.query[item], key=c.key[item], value=c.value[item]) for c in trace.calls]
-            alone = trace_of(calls, trace.readout["main"][item])
+            alone = trace_of(calls, trace.pooling["main"][item])
             assert torch.allclose(together[item], relevance(alone, **options)["main"], atol=1e-14)
             assert torch.allclose(several[item], relevance(alone, [0, 3], **options)["main"], atol=1e-14)
 
@@ -272,7 +272,7 @@ def test_batch_items_are_independent():
 def test_masked_tokens_get_nothing_and_empty_rows_keep_what_they_have():
     keep = torch.ones(17, dtype=torch.bool)
     keep[[3, 8]] = False
-    row = relevance(random_trace(mask=Mask(key_keep=keep)), 0)["main"]
+    row = relevance(random_trace(mask=Mask(key_padding=keep)), 0)["main"]
     assert row[3] == 0
     assert row[8] == 0
     assert row.sum() == pytest.approx(1, abs=1e-12)
@@ -337,7 +337,7 @@ def test_calls_of_one_branch_are_chained_before_the_residual(fusion):
     factor = 0.4 * np.eye(5) + 0.6 * across @ along
     factor /= factor.sum(-1, keepdims=True)
     assert np.allclose(
-        relevance(trace, fusion=fusion, alpha=0.4)["main"], trace.readout["main"].numpy() @ factor, atol=1e-12
+        relevance(trace, fusion=fusion, alpha=0.4)["main"], trace.pooling["main"].numpy() @ factor, atol=1e-12
     )
 
 
@@ -367,7 +367,7 @@ def test_maps_that_cannot_be_multiplied_are_refused_with_a_sentence():
 def test_two_calls_equal_one_and_nothing_is_left_behind():
     network = ViT(ViTConfig(size=24, patch=4, width=16, layers=3, heads=2, classes=5))
     trace = network(torch.rand(3, 24, 24))  # made with gradients on purpose
-    tensors = [t for c in trace.calls for t in (c.query, c.key, c.value, c.output)] + [*trace.readout.values()]
+    tensors = [t for c in trace.calls for t in (c.query, c.key, c.value, c.output)] + [*trace.pooling.values()]
     before = [t.detach().clone() for t in tensors]
     for options in OPTIONS[::7]:
         once, twice = relevance(trace, **options)["main"], relevance(trace, **options)["main"]
@@ -408,13 +408,13 @@ def test_raw_attention_is_one_layers_row():
 
 def test_raw_attention_of_a_token_with_nothing_to_attend_to_stays():
     none = torch.zeros(17, dtype=torch.bool)
-    trace = random_trace(mask=Mask(key_keep=none))
-    assert torch.equal(raw.attention(trace), trace.readout["main"])
+    trace = random_trace(mask=Mask(key_padding=none))
+    assert torch.equal(raw.attention(trace), trace.pooling["main"])
     one = torch.ones(1, 17, 17, dtype=torch.bool)
     one[:, 4] = False
     trace = random_trace(mask=Mask(keep=one))
-    expected = trace.readout["main"] @ trace.calls[-1].token_map().mean(0)
-    expected[4] += trace.readout["main"][4]
+    expected = trace.pooling["main"] @ trace.calls[-1].token_map().mean(0)
+    expected[4] += trace.pooling["main"][4]
     assert torch.allclose(raw.attention(trace), expected)
 
 
@@ -443,7 +443,7 @@ def test_a_method_without_options_has_the_usual_ones(name):
         found = attnviz.explain(name, model, model.sample, **{option: other[option]})
         assert not torch.allclose(usual, found), option
     if name == "rollout":
-        expected = model.trace.readout["main"].numpy() @ reference(model.trace, 0.5)
+        expected = model.trace.pooling["main"].numpy() @ reference(model.trace, 0.5)
         assert np.allclose(usual, expected, atol=1e-12)
 
 
@@ -476,9 +476,9 @@ def test_no_square_map_is_ever_made_without_discard(fusion):
 def test_half_precision_rows_still_sum_to_one():
     trace = random_trace()
     half = [replace(c, query=c.query.bfloat16(), key=c.key.bfloat16()) for c in trace.calls]
-    row = relevance(trace_of(half, trace.readout["main"].bfloat16()))["main"]
+    row = relevance(trace_of(half, trace.pooling["main"].bfloat16()))["main"]
     assert row.dtype == torch.float32
-    assert float(row.sum()) == pytest.approx(float(trace.readout["main"].bfloat16().float().sum()), abs=1e-3)
+    assert float(row.sum()) == pytest.approx(float(trace.pooling["main"].bfloat16().float().sum()), abs=1e-3)
 
 
 # The table

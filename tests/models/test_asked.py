@@ -24,7 +24,7 @@ from attnviz.paths import ROOT
 from attnviz.types import Target
 
 NAMED = {
-    "heads_off": "heads_off",
+    "ablated_heads": "ablated_heads",
     "keep": "keep",
     "embeddings": "embeddings",
     "positions": "positions",
@@ -65,8 +65,8 @@ def test_every_kind_of_network_refuses_a_layer_it_does_not_have() -> None:
     networks = [(ViT(small), 8, 3, 1), *((BottleneckNet(config), 8, 1, 2) for config in NETS.values())]
     networks.append((MobileViT(MOBILEVITS["xxs"]).eval(), 256, 3, 9))
     for network, size, channels, layers in networks:
-        with pytest.raises(ValueError, match=f"heads_off names layer {layers}; this network has"):
-            network(torch.zeros(channels, size, size), heads_off=[(layers, 0)])
+        with pytest.raises(ValueError, match=f"ablated_heads names layer {layers}; this network has"):
+            network(torch.zeros(channels, size, size), ablated_heads=[(layers, 0)])
 
 
 def test_kept_tokens_and_embeddings_have_to_fit() -> None:
@@ -146,7 +146,7 @@ def test_an_answer_read_from_a_removed_token_has_nothing_to_explain(method: str)
     assert float(attnviz.explain(method, model, sample, trace=trace).sum()) == pytest.approx(1, abs=1e-5)
     keep[0] = False  # CLS, which the answer is read from
     blind = model(sample, keep=torch.stack([keep, keep | True]))
-    assert blind.readout["main"].sum(-1).tolist() == [0, 1]
+    assert blind.pooling["main"].sum(-1).tolist() == [0, 1]
     torch.testing.assert_close(blind.logits["class"][0, 0], model.network.classify.bias)
     with pytest.raises(ValueError, match="removed"):
         attnviz.explain(method, model, sample, trace=blind)

@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from attnviz.attention import VARIANTS
-from attnviz.models.generate import Settings, begins_word, continued, drawn, expected, left, steps, text_of, words
+from attnviz.models.generate import (
+    SamplingConfig,
+    begins_word,
+    continued,
+    filtered,
+    next_token_probabilities,
+    sample_token,
+    steps,
+    text_of,
+    words,
+)
 from attnviz.models.subwords import BOS, EOS, MASK, SPECIAL, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TextModel
@@ -25,7 +35,7 @@ SHAPE = ReaderConfig(
     gated=True,
     mlp=8 / 3,
     positions="rotary",
-    longest=64,
+    context_length=64,
     causal=True,
 )
 
@@ -34,7 +44,7 @@ def opened(seed: int = 0, longest: int = 64) -> TextModel:
     """A small untrained network, each time the same, sure enough of itself to write differing texts."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = Reader(ReaderConfig(**{**vars(SHAPE), "longest": longest}))
+        network = Reader(ReaderConfig(**{**vars(SHAPE), "context_length": longest}))
         network.pieces.bias.data.normal_()
         for parameter in network.parameters():
             if parameter.ndim == 1:
@@ -68,7 +78,7 @@ def test_the_network_is_hugging_faces_llama(model: TextModel):
             num_key_value_heads=2,
             intermediate_size=round(config.mlp * config.width),
             rms_norm_eps=1e-6,
-            max_position_embeddings=config.longest,
+            max_position_embeddings=config.context_length,
             rope_theta=1e4,
             hidden_act="silu",
             tie_word_embeddings=False,
@@ -136,104 +146,114 @@ def test_nothing_leaks_from_the_future_and_batches_change_nothing(model: TextMod
 def test_temperature_top_k_and_top_p_by_hand():
     chances = torch.tensor([0.1, 0.4, 0.3, 0.2], dtype=torch.float64)
     keep: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0}
-    torch.testing.assert_close(left(chances, Settings(**keep)), chances)
-    torch.testing.assert_close(left(chances, Settings(**keep, top_k=2)), torch.tensor([0, 4, 3, 0]).double() / 7)
-    nucleus = left(chances, Settings(temperature=1.0, top_p=0.75))
+    torch.testing.assert_close(filtered(chances, SamplingConfig(**keep)), chances)
+    torch.testing.assert_close(
+        filtered(chances, SamplingConfig(**keep, top_k=2)), torch.tensor([0, 4, 3, 0]).double() / 7
+    )
+    nucleus = filtered(chances, SamplingConfig(temperature=1.0, top_p=0.75))
     torch.testing.assert_close(nucleus, torch.tensor([0, 4, 3, 2]).double() / 9)
     torch.testing.assert_close(
-        left(chances, Settings(temperature=1.0, top_p=0.01)), torch.tensor([0, 1, 0, 0]).double()
+        filtered(chances, SamplingConfig(temperature=1.0, top_p=0.01)), torch.tensor([0, 1, 0, 0]).double()
     )
-    hot = left(chances, Settings(temperature=2.0, top_p=1.0))
+    hot = filtered(chances, SamplingConfig(temperature=2.0, top_p=1.0))
     torch.testing.assert_close(hot, chances.sqrt() / chances.sqrt().sum())
-    assert left(chances, Settings(temperature=0)).tolist() == [0, 1, 0, 0]
+    assert filtered(chances, SamplingConfig(temperature=0)).tolist() == [0, 1, 0, 0]
     # top-p reads what top-k has left: of 4/7 and 3/7 the first alone reaches a half
-    assert (left(chances, Settings(temperature=1.0, top_k=2, top_p=0.5)) > 0).tolist() == [False, True, False, False]
+    assert (filtered(chances, SamplingConfig(temperature=1.0, top_k=2, top_p=0.5)) > 0).tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_of_equally_likely_pieces_the_first_stay_and_no_more_than_reach_the_share():
     alike = torch.full((8,), 0.125, dtype=torch.float64)
     halves = ({"top_k": 4, "top_p": 1.0}, {"top_p": 0.5})  # the first four together reach a half
     for half in halves:
-        assert left(alike, Settings(temperature=1.0, **half)).tolist() == [0.25] * 4 + [0] * 4
-    assert left(alike, Settings(temperature=0)).tolist() == [1] + [0] * 7
-    assert left(alike, Settings(temperature=1.0, top_k=99, top_p=1.0)).tolist() == alike.tolist()
+        assert filtered(alike, SamplingConfig(temperature=1.0, **half)).tolist() == [0.25] * 4 + [0] * 4
+    assert filtered(alike, SamplingConfig(temperature=0)).tolist() == [1] + [0] * 7
+    assert filtered(alike, SamplingConfig(temperature=1.0, top_k=99, top_p=1.0)).tolist() == alike.tolist()
 
 
 def test_what_was_impossible_stays_impossible():
     chances = torch.tensor([0.0, 0.75, 0.25, 0.0], dtype=torch.float64)
-    for settings in (Settings(temperature=5.0, top_p=1.0), Settings(temperature=5.0, top_k=4)):
-        assert (left(chances, settings) > 0).tolist() == [False, True, True, False]
+    for settings in (SamplingConfig(temperature=5.0, top_p=1.0), SamplingConfig(temperature=5.0, top_k=4)):
+        assert (filtered(chances, settings) > 0).tolist() == [False, True, True, False]
 
 
 def test_unless_told_otherwise_it_draws_a_little_colder_than_it_expects():
-    assert Settings() == Settings(temperature=0.7, top_k=0, top_p=0.95, seed=0)
+    assert SamplingConfig() == SamplingConfig(temperature=0.7, top_k=0, top_p=0.95, seed=0)
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5}])
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ValueError, match="top-p"):
-        Settings(**wrong)
+        SamplingConfig(**wrong)
 
 
 def test_draws_follow_the_probabilities_and_depend_on_seed_and_place_alone():
     chances = torch.tensor([0.0, 0.7, 0.3])
-    found = [drawn(chances, seed, 5) for seed in range(400)]
-    assert found == [drawn(chances, seed, 5) for seed in range(400)]
+    found = [sample_token(chances, seed, 5) for seed in range(400)]
+    assert found == [sample_token(chances, seed, 5) for seed in range(400)]
     assert 0.6 < found.count(1) / 400 < 0.8
     assert found.count(0) == 0
-    assert len({tuple(drawn(torch.full((50,), 0.02), seed, place) for place in range(5)) for seed in range(20)}) == 20
+    assert (
+        len({tuple(sample_token(torch.full((50,), 0.02), seed, place) for place in range(5)) for seed in range(20)})
+        == 20
+    )
 
 
 def test_seed_and_place_are_no_one_number():
     """Else the text of one seed would be that of the next, a piece later; and no seed is too large."""
     chances = torch.full((10_000,), 1e-4)
-    assert len({drawn(chances, seed, 10 - seed) for seed in range(5)}) == 5
-    assert len({drawn(chances, 0, place) for place in range(600)}) > 550
-    assert len({drawn(chances, seed, 0) for seed in range(600)}) > 550
-    assert drawn(chances, 2**70, 1) != drawn(chances, 2**70, 2)
+    assert len({sample_token(chances, seed, 10 - seed) for seed in range(5)}) == 5
+    assert len({sample_token(chances, 0, place) for place in range(600)}) > 550
+    assert len({sample_token(chances, seed, 0) for seed in range(600)}) > 550
+    assert sample_token(chances, 2**70, 1) != sample_token(chances, 2**70, 2)
 
 
 def test_the_same_beginning_settings_and_seed_give_the_same_text(model: TextModel):
     ids = model.prepare("Once upon a time").inputs["main"].tolist()
-    settings = Settings(seed=3)
+    settings = SamplingConfig(seed=3)
     once = [step.id for step in itertools.islice(steps(model, ids, settings), 12)]
     again = [step.id for step in itertools.islice(steps(model, ids, settings), 12)]
     on = [step.id for step in itertools.islice(steps(model, [*ids, *once[:5]], settings), 7)]
     assert once == again
     assert once[5:] == on
-    assert once != [step.id for step in itertools.islice(steps(model, ids, Settings(seed=4)), 12)]
+    assert once != [step.id for step in itertools.islice(steps(model, ids, SamplingConfig(seed=4)), 12)]
     first = words(model, ids, settings, 1)
     assert words(model, ids, settings, 4) == [*first, *words(model, [*ids, *first], settings, 3)]
 
 
 def test_steps_say_what_was_expected_and_what_was_left(model: TextModel):
     ids = model.prepare("The dog").inputs["main"].tolist()
-    step = next(steps(model, ids, Settings(top_k=5, top_p=1.0)))
+    step = next(steps(model, ids, SamplingConfig(top_k=5, top_p=1.0)))
     logits = model.network(torch.tensor(ids)).logits["word"][-1]
-    torch.testing.assert_close(step.expected, expected(logits), atol=1e-6, rtol=1e-4)
-    assert (step.left > 0).sum() == 5
-    assert step.left[step.id] > 0
-    assert step.id == drawn(step.left, 0, len(ids))
-    assert step.expected.dtype == torch.float64  # so that rounding decides no draw
-    assert step.expected.sum() == pytest.approx(1)
-    assert step.left.sum() == pytest.approx(1)
-    assert step.expected[[id for id in range(len(SPECIAL)) if id != EOS]].sum() == 0
+    torch.testing.assert_close(step.probabilities, next_token_probabilities(logits), atol=1e-6, rtol=1e-4)
+    assert (step.filtered > 0).sum() == 5
+    assert step.filtered[step.id] > 0
+    assert step.id == sample_token(step.filtered, 0, len(ids))
+    assert step.probabilities.dtype == torch.float64  # so that rounding decides no draw
+    assert step.probabilities.sum() == pytest.approx(1)
+    assert step.filtered.sum() == pytest.approx(1)
+    assert step.probabilities[[id for id in range(len(SPECIAL)) if id != EOS]].sum() == 0
 
 
 def test_writing_stops_at_the_end_of_a_text_and_of_the_context(model: TextModel):
     ids = [BOS, *model.subwords.ids("The dog")]
-    assert len(ids) + len(list(steps(model, ids, Settings()))) == SHAPE.longest
-    assert list(steps(model, some_ids(SHAPE.longest).tolist(), Settings())) == []
-    assert list(steps(model, [*ids, EOS], Settings())) == []
+    assert len(ids) + len(list(steps(model, ids, SamplingConfig()))) == SHAPE.context_length
+    assert list(steps(model, some_ids(SHAPE.context_length).tolist(), SamplingConfig())) == []
+    assert list(steps(model, [*ids, EOS], SamplingConfig())) == []
     ends = opened(1)
     ends.network.pieces.bias.data[EOS] = 50
-    assert [step.id for step in steps(ends, ids, Settings())] == [EOS]
+    assert [step.id for step in steps(ends, ids, SamplingConfig())] == [EOS]
 
 
 def test_a_word_ends_before_the_next_one_begins(model: TextModel):
     ids = [BOS, *model.subwords.ids("The dog")]
     for count in (1, 3, 10):
-        found = words(model, ids, Settings(seed=count), count)
+        found = words(model, ids, SamplingConfig(seed=count), count)
         starts = [model.subwords.bytes_of(id).startswith(b" ") for id in found if id != EOS]
         assert sum(starts[1:]) + 1 == count
     assert begins_word(model.subwords, EOS)
@@ -253,7 +273,7 @@ def test_bytes_that_are_no_whole_character_yet_show_nothing(model: TextModel, te
 
 def test_a_decoder_takes_the_sign_of_a_hidden_word_for_letters(model: TextModel):
     text = "She poured [MASK] into"
-    assert MASK in [piece.id for piece in model.subwords.pieces(text)]
+    assert MASK in [piece.id for piece in model.subwords.encode(text)]
     ids = model.prepare(text).inputs["main"].tolist()
     assert MASK not in ids
     assert text_of(model.subwords, ids) == text

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 import attnviz
-from attnviz.models import IMAGES, MIDDLE, Framing, ImageModel, Preparation
-from attnviz.models.image import jpeg_coded, made_small
+from attnviz.models import CENTER_CROP, IMAGES, Crop, ImageModel, Preparation
+from attnviz.models.image import downscale, jpeg_coded
 from attnviz.training.images.data import DATA, coded, halved
 
 COLOUR = Preparation(8, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
-GREY = Preparation(8, (0.3,), (0.4,), invert_light=True)
+GREY = Preparation(8, (0.3,), (0.4,), invert=True)
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +45,27 @@ def test_pixels_are_normalised_channel_by_channel() -> None:
 
 
 def test_the_middle_square_is_seen() -> None:
-    assert MIDDLE.box(30, 10) == (10, 0, 20, 10)
-    assert MIDDLE.box(11, 30) == (0, 9, 11, 20)
+    assert CENTER_CROP.box(30, 10) == (10, 0, 20, 10)
+    assert CENTER_CROP.box(11, 30) == (0, 9, 11, 20)
     picture = Image.new("RGB", (30, 10), "white")
     picture.paste("red", (10, 0, 20, 10))
     assert set(COLOUR.picture(picture).get_flattened_data()) == {(255, 0, 0)}
 
 
 def test_another_square_can_be_seen() -> None:
-    assert Framing(across=0).box(30, 10) == (0, 0, 10, 10)
-    assert Framing(across=1, down=1).box(30, 10) == (20, 0, 30, 10)  # it is as high as the picture
-    assert Framing(zoom=2, across=1, down=1).box(30, 10) == (25, 5, 30, 10)
+    assert Crop(across=0).box(30, 10) == (0, 0, 10, 10)
+    assert Crop(across=1, down=1).box(30, 10) == (20, 0, 30, 10)  # it is as high as the picture
+    assert Crop(zoom=2, across=1, down=1).box(30, 10) == (25, 5, 30, 10)
     picture = Image.new("RGB", (30, 10), "white")
     picture.paste("red", (20, 0, 30, 10))
-    assert set(COLOUR.picture(picture, Framing(across=1)).get_flattened_data()) == {(255, 0, 0)}
+    assert set(COLOUR.picture(picture, Crop(across=1)).get_flattened_data()) == {(255, 0, 0)}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2), (640, 427)])
 @pytest.mark.parametrize("zoom", [1, 1.3, 4, 1000])
 def test_a_square_lies_inside_the_picture(size: tuple[int, int], zoom: float) -> None:
     for across in (0.0, 0.37, 1.0):
-        left, top, right, bottom = Framing(zoom, across, 1 - across).box(*size)
+        left, top, right, bottom = Crop(zoom, across, 1 - across).box(*size)
         assert 0 <= left < right <= size[0]
         assert 0 <= top < bottom <= size[1]
         assert right - left == bottom - top == max(1, round(min(size) / zoom))
@@ -74,7 +74,7 @@ def test_a_square_lies_inside_the_picture(size: tuple[int, int], zoom: float) ->
 @pytest.mark.parametrize("wrong", [{"zoom": 0.5}, {"zoom": float("nan")}, {"across": -0.1}, {"down": 1.1}])
 def test_a_square_outside_of_the_picture_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="outside of 0 to 1"):
-        Framing(**wrong)
+        Crop(**wrong)
 
 
 def test_dark_ink_on_light_paper_is_turned_round() -> None:
@@ -103,9 +103,9 @@ def test_jpeg_traces_are_put_on_every_picture() -> None:
 def test_a_picture_is_made_small_as_the_training_pictures_were() -> None:
     """A tile of 128 px gives what training makes of it; a picture of the network's size is left alone."""
     tile = np.random.default_rng(0).integers(0, 255, (1, 128, 128, 3), dtype=np.uint8)
-    small = np.asarray(made_small(Image.fromarray(tile[0]), 64)).astype(int)
+    small = np.asarray(downscale(Image.fromarray(tile[0]), 64)).astype(int)
     assert abs(small - halved(tile)[0]).max() <= 1
-    assert np.array_equal(np.asarray(made_small(Image.fromarray(tile[0]), 128)), tile[0])
+    assert np.array_equal(np.asarray(downscale(Image.fromarray(tile[0]), 128)), tile[0])
 
 
 def test_a_picture_made_small_is_sharp_and_one_made_large_is_smooth() -> None:
@@ -115,11 +115,11 @@ def test_a_picture_made_small_is_sharp_and_one_made_large_is_smooth() -> None:
         for place in range(side // 2, side // 2 + 8):
             edge = Image.new("L", (side, side), 100)
             edge.paste(150, (place, 0, side, side))
-            darkest.append(np.asarray(made_small(edge, 64)).min())
+            darkest.append(np.asarray(downscale(edge, 64)).min())
         assert min(darkest) < 100
     edge = Image.new("L", (8, 8), 100)
     edge.paste(150, (4, 0, 8, 8))
-    assert len(set(np.asarray(made_small(edge, 32))[16])) > 4
+    assert len(set(np.asarray(downscale(edge, 32))[16])) > 4
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -131,7 +131,7 @@ def test_training_pixels_are_prepared_pixels(name: str) -> None:
     if how.jpeg:
         raw = coded(raw[None])[0]
     values = torch.from_numpy(raw).permute(2, 0, 1).float() / 255
-    mean, deviation = (torch.tensor(v)[:, None, None] for v in (how.mean, how.deviation))
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in (how.mean, how.std))
     torch.testing.assert_close(how.pixels(how.picture(picture)), (values - mean) / deviation)
 
 
@@ -146,7 +146,7 @@ def test_a_sample_says_what_it_is(model: ImageModel, digit: Image.Image) -> None
     assert sample.crop == (0, 0, 8, 8)
     assert sample.tokens["main"].grid == (4, 4)
     wide = Image.new("L", (30, 10))
-    assert model.prepare(wide, Framing(zoom=2, across=1, down=0)).crop == (25, 0, 30, 5)
+    assert model.prepare(wide, Crop(zoom=2, across=1, down=0)).crop == (25, 0, 30, 5)
 
 
 def test_a_trace_through_the_models_interface(model: ImageModel, digit: Image.Image) -> None:
@@ -154,13 +154,13 @@ def test_a_trace_through_the_models_interface(model: ImageModel, digit: Image.Im
     assert trace.sample is not None
     assert trace.logits["class"].argmax().item() == DATA["digits"]("val").labels[0]
     last = trace.residuals["main"][-1]
-    torch.testing.assert_close(model.read(last), trace.logits["class"])
+    torch.testing.assert_close(model.logits_from(last), trace.logits["class"])
     for index in range(model.config.layers):
         before, after = trace.residuals["main"][index : index + 2]
         torch.testing.assert_close(model.layer(index, before), after)
     assert not last.requires_grad
     with pytest.raises(ValueError, match="residual has 5 tokens, expected 17"):
-        model.read(last[:5])
+        model.logits_from(last[:5])
 
 
 def test_options_reach_the_network(model: ImageModel, digit: Image.Image) -> None:
@@ -168,13 +168,13 @@ def test_options_reach_the_network(model: ImageModel, digit: Image.Image) -> Non
     own = model(sample).logits["class"]
     keep = torch.ones(17, dtype=torch.bool)
     keep[5:12] = False
-    for options in ({"keep": keep}, {"positions": "none"}, {"heads_off": [(0, 1)]}):
+    for options in ({"keep": keep}, {"positions": "none"}, {"ablated_heads": [(0, 1)]}):
         assert (model(sample, **options).logits["class"] - own).abs().max() > 1e-3
 
 
 def test_gradients_flow_from_embeddings(model: ImageModel, digit: Image.Image) -> None:
     sample = model.prepare(digit)
-    content = model(sample).content["main"].clone().requires_grad_()
+    content = model(sample).token_embeddings["main"].clone().requires_grad_()
     trace = model(sample, embeddings=content)
     gradient = trace.calls[1].gradient(trace.logits["class"][0, 3])
     assert gradient.shape == trace.calls[1].output.shape
@@ -190,7 +190,7 @@ def test_reading_a_trace_does_not_change_it(model: ImageModel, digit: Image.Imag
         call.weights()
         call.scores(stage="raw")
         call.maps()
-        call.pull(trace.readout["main"])
+        call.propagate(trace.pooling["main"])
         call.map_gradient(torch.ones_like(call.output))
         _ = call.empty
     assert all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True))

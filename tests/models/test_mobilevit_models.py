@@ -112,7 +112,7 @@ def test_what_a_trace_holds(kind: str) -> None:
     network = made(kind, **SMALL)
     trace = network(noise(3, 64, 64))
     streams = {"stage 3": (16, 2), "stage 4": (8, 4), "stage 5": (8, 3)}
-    assert list(trace.residuals) == list(trace.content) == list(streams)
+    assert list(trace.residuals) == list(trace.token_embeddings) == list(streams)
     assert [call.layer for call in trace.calls] == list(range(9))
     assert trace.calls[2].name == "stage 4, layer 1"
     for (stream, (side, layers)), features in zip(streams.items(), network.config.widths, strict=True):
@@ -121,9 +121,9 @@ def test_what_a_trace_holds(kind: str) -> None:
         assert all(r.shape == (side * side, features) for r in trace.residuals[stream])
         assert calls[0].queries.grid == (side, side)
         assert all(call.mask is not None and call.mask.groups is not None for call in calls)
-        assert torch.equal(trace.content[stream], trace.residuals[stream][0])
-        assert trace.position[stream] is None
-    assert trace.readout["stage 5"].sum().item() == pytest.approx(1)
+        assert torch.equal(trace.token_embeddings[stream], trace.residuals[stream][0])
+        assert trace.position_embeddings[stream] is None
+    assert trace.pooling["stage 5"].sum().item() == pytest.approx(1)
     assert trace.logits["class"].shape == (1, 5)
     for call in trace.calls:
         assert call.gradient(trace.logits["class"][0, 2]).abs().max() > 0
@@ -159,7 +159,7 @@ def test_zeroed_branches_leave_their_input_alone(kind: str) -> None:
 def test_batched_is_unbatched(kind: str) -> None:
     network, pixels = made(kind, **SMALL), noise(2, 2, 3, 64, 64)
     together = network(pixels)
-    assert together.readout["stage 5"].shape == (2, 2, 64)
+    assert together.pooling["stage 5"].shape == (2, 2, 64)
     alone = network(pixels[1, 0])
     torch.testing.assert_close(together.logits["class"][1, 0], alone.logits["class"], atol=1e-10, rtol=0)
     torch.testing.assert_close(together.calls[4].output[1, 0], alone.calls[4].output, atol=1e-10, rtol=0)
@@ -168,12 +168,12 @@ def test_batched_is_unbatched(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_silenced_head_changes_its_own_layer_on(kind: str) -> None:
     network, pixels = made(kind, **SMALL), noise(3, 64, 64)
-    own, quiet = network(pixels), network(pixels, heads_off=[(3, 0)])  # the second layer of stage 4
+    own, quiet = network(pixels), network(pixels, ablated_heads=[(3, 0)])  # the second layer of stage 4
     assert (quiet.calls[3].output[0] == 0).all()
     assert torch.equal(own.residuals["stage 4"][1], quiet.residuals["stage 4"][1])
     assert (own.residuals["stage 4"][2] - quiet.residuals["stage 4"][2]).abs().max() > 1e-3
     with pytest.raises(ValueError, match="names head 4"):
-        network(pixels, heads_off=[(0, 4)])
+        network(pixels, ablated_heads=[(0, 4)])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnviz.models.generate import expected
+from attnviz.models.generate import next_token_probabilities
 from attnviz.models.subwords import load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS
@@ -17,7 +17,13 @@ from attnviz.training.text import blimp, corpus, sentences
 from attnviz.training.text.loop import TextRecipe
 
 SHAPE = ReaderConfig(
-    width=16, layers=1, heads=2, positions="learned1d", longest=24, prefix=1, outputs={"sentiment": 2, "tag": len(TAGS)}
+    width=16,
+    layers=1,
+    heads=2,
+    positions="learned1d",
+    context_length=24,
+    prefix=1,
+    outputs={"sentiment": 2, "tag": len(TAGS)},
 )
 
 
@@ -42,16 +48,18 @@ def test_the_stand_in_refuses():
 
 def test_what_is_expected_next():
     scores = torch.randn(30, generator=torch.Generator().manual_seed(0))
-    found = expected(scores.as_subclass(There))
+    found = next_token_probabilities(scores.as_subclass(There))
     assert found.dtype == torch.float64
-    assert torch.equal(found, expected(scores))
+    assert torch.equal(found, next_token_probabilities(scores))
 
 
 def test_sentences_and_stories_are_judged(monkeypatch: pytest.MonkeyPatch):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = (
-            Reader(ReaderConfig(width=16, layers=1, heads=2, longest=24, causal=True)).eval().requires_grad_(False)
+            Reader(ReaderConfig(width=16, layers=1, heads=2, context_length=24, causal=True))
+            .eval()
+            .requires_grad_(False)
         )
     subwords, texts = load_subwords(), ["The dog runs.", "A small dog.", "Go."]
     scores, facts = blimp.sentence_scores(network, subwords, texts), blimp.perplexity(network, subwords, [texts])

@@ -106,11 +106,11 @@ def test_what_a_trace_holds(name: str) -> None:
     trace = network(pixels)
     cells = trace.residuals["main"]
     assert [r.shape for r in cells] == [(3, 64, 48)] * 3
-    assert torch.equal(trace.content["main"], cells[0])
-    assert trace.position == {"main": None}
+    assert torch.equal(trace.token_embeddings["main"], cells[0])
+    assert trace.position_embeddings == {"main": None}
     assert [call.layer for call in trace.calls] == ([0, 1] if name == "botnet" else [0, 0, 1, 1])
     assert all(call.queries.grid == (8, 8) and call.queries.stream == "main" for call in trace.calls)
-    torch.testing.assert_close(trace.readout["main"].sum(-1), torch.ones(3))
+    torch.testing.assert_close(trace.pooling["main"].sum(-1), torch.ones(3))
     assert trace.logits["class"].shape == (3, 1, 10)
     torch.testing.assert_close(network.classify(cells[-1].mean(-2)), trace.logits["class"][:, 0])
     assert sum(p.numel() for p in network.parameters()) <= 200_000
@@ -182,7 +182,7 @@ def test_strides_give_each_grid_a_stream() -> None:
 @BOTH
 def test_a_silenced_head_changes_its_own_layer_on(name: str) -> None:
     network, pixels = made(name), noise(1, 8, 8)
-    own, quiet = network(pixels), network(pixels, heads_off=[(1, 0)])
+    own, quiet = network(pixels), network(pixels, ablated_heads=[(1, 0)])
     assert all((call.output[0] == 0).all() for call in quiet.calls if call.layer == 1)
     assert torch.equal(own.residuals["main"][1], quiet.residuals["main"][1])
     assert not torch.equal(own.residuals["main"][2], quiet.residuals["main"][2])
@@ -222,7 +222,7 @@ def test_shapes_that_fail_are_named(make: Callable, message: str) -> None:
 @BOTH
 def test_it_learns_the_digits(name: str, digits: Pictures, tmp_path: Path) -> None:
     """A few pictures suffice for 9 of 10; what was saved is opened as the same network."""
-    held, recipe = DATA["digits"]("val"), replace(recipe_of(name, steps=40), batch=96, average=0.8)
+    held, recipe = DATA["digits"]("val"), replace(recipe_of(name, steps=40), batch=96, ema_decay=0.8)
     network, _ = train(recipe, device=CPU, pictures=digits)
     assert isinstance(network, BottleneckNet)
     model = opened_model(recipe, network, held)
@@ -238,7 +238,7 @@ def test_it_learns_the_digits(name: str, digits: Pictures, tmp_path: Path) -> No
     trace = opened(sample)
     assert trace.sample is sample
     assert len(sample.tokens["main"]) == 64
-    torch.testing.assert_close(opened.read(trace.residuals["main"][-1]), trace.logits["class"])
+    torch.testing.assert_close(opened.logits_from(trace.residuals["main"][-1]), trace.logits["class"])
     torch.testing.assert_close(opened.layer(1, trace.residuals["main"][1]), trace.residuals["main"][2])
     with pytest.raises(DamagedModel, match="does not describe a vision transformer"):
         open_vit(tmp_path / name)
@@ -262,7 +262,7 @@ def test_the_average_gets_statistics_of_its_own(digits: Pictures) -> None:
 
 def test_clipping_clips(digits: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loss a thousand times too large leaves gradients of norm `clip` over all parameters, convolutions included."""
-    run = Run(replace(recipe_of("botnet"), clip=0.5, batch=32), digits, CPU)
+    run = Run(replace(recipe_of("botnet"), max_grad_norm=0.5, batch=32), digits, CPU)
     seen: list[float] = []
     step = run.optimisers[0].step
 
@@ -289,7 +289,7 @@ def test_muon_has_the_matrices_inside_the_blocks(digits: Pictures) -> None:
 
 
 def test_a_recipe_that_hides_patches_is_refused(digits: Pictures) -> None:
-    recipe = replace(recipe_of("botnet"), visible=((0.0, 0.5), (0.5, 1.0)))
+    recipe = replace(recipe_of("botnet"), patch_keep_schedule=((0.0, 0.5), (0.5, 1.0)))
     with pytest.raises(ValueError, match="botnet hides patches while training, but its network reads whole pictures"):
         Run(recipe, digits, CPU)
 
@@ -327,5 +327,5 @@ def test_a_mask_reaches_the_attention() -> None:
     """Keys may be hidden inside one bottleneck, for methods that look inside, though no cell leaves the network."""
     network, keep = made("botnet"), torch.arange(64) < 40
     x, tokens = network(noise(1, 8, 8)).residuals["main"][0], Tokens.patches(8, 8)
-    _, (call,) = network.layer(0, x, tokens=tokens, mask=Mask(key_keep=keep))
+    _, (call,) = network.layer(0, x, tokens=tokens, mask=Mask(key_padding=keep))
     assert (call.token_map()[..., 40:] == 0).all()

@@ -87,7 +87,7 @@ def small(**changes: Any) -> Trace:
     """A trace of a small network with one head switched off, so that there is a gate."""
     network = ViT(replace(SHAPE, size=32, layers=2, **changes))
     with torch.no_grad():
-        return network(torch.zeros(3, 32, 32), heads_off=[(0, 0)])
+        return network(torch.zeros(3, 32, 32), ablated_heads=[(0, 0)])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -110,7 +110,7 @@ def test_distances_in_the_values_survive_too() -> None:
     shaw = POSITIONS["shaw"].relative
     assert shaw is not None
     block: Any = network.blocks[0]
-    block.attention.relate(shaw(4, 32, tokens=block.attention.made_for, values=True))
+    block.attention.use_relative_positions(shaw(4, 32, tokens=block.attention.built_for, values=True))
     with torch.no_grad():
         check(network(torch.zeros(3, 32, 32)))
 

@@ -69,13 +69,13 @@ def test_explaining_under_autocast_rounds_nothing(name: str) -> None:
     sample = asked(model)
     trace = model(sample)
     expected = {method: attnviz.explain(method, model, sample, trace=trace) for method in METHODS}
-    stream, readout = next(iter(trace.readout.items()))
+    stream, readout = next(iter(trace.pooling.items()))
     last = [call for call in trace.calls if call.queries.stream == stream][-1]
-    pulled = last.pull(readout)
+    pulled = last.propagate(readout)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for method, row in expected.items():
             torch.testing.assert_close(attnviz.explain(method, model, sample, trace=trace), row, atol=1e-7, rtol=0)
-        torch.testing.assert_close(last.pull(readout), pulled, atol=1e-7, rtol=0)
+        torch.testing.assert_close(last.propagate(readout), pulled, atol=1e-7, rtol=0)
         rows = relevance(model(sample))
     assert sum(float(row.sum()) for row in rows.values()) == pytest.approx(1, abs=1e-5)
-    assert last.pull(readout.half()).dtype == torch.float32
+    assert last.propagate(readout.half()).dtype == torch.float32

@@ -10,7 +10,7 @@ from torch import nn
 
 from attnviz.attention import VARIANTS
 from attnviz.models.layers import Layer, LayerConfig, norm_of, start
-from attnviz.models.pieces import Pieces, numbered
+from attnviz.models.pieces import TokenEmbedding, numbered
 from attnviz.models.text import Reader, ReaderConfig, Translator, TranslatorConfig
 
 SHAPE = ReaderConfig(
@@ -19,7 +19,7 @@ SHAPE = ReaderConfig(
     layers=2,
     heads=3,
     positions="learned1d",
-    longest=12,
+    context_length=12,
     prefix=1,
     outputs={"sentiment": 2, "tag": 5},
 )
@@ -93,7 +93,7 @@ LLAMA: dict[str, Any] = {
 WRITERS: dict[str, dict[str, Any]] = {"llama": LLAMA} | {
     name: {"positions": "sine", "variant": name, "options": {"radius": 1} if name == "window" else {}}
     for name, kind in VARIANTS.items()
-    if "causal" in kind.serves and not kind.needs
+    if "causal" in kind.supported_masks and not kind.requirements
 }
 
 
@@ -121,18 +121,20 @@ def test_a_removed_token_is_seen_by_nobody():
     one, other = IDS[0].clone(), IDS[0].clone()
     other[3] = 44
     assert torch.allclose(ours(one, keep=keep).logits["sentiment"], ours(other, keep=keep).logits["sentiment"])
-    assert ours(one, keep=keep).readout["main"][3] == 0
-    assert float(ours(one, keep=keep).readout["main"].sum()) == pytest.approx(1)
+    assert ours(one, keep=keep).pooling["main"][3] == 0
+    assert float(ours(one, keep=keep).pooling["main"].sum()) == pytest.approx(1)
 
 
 def test_positions_and_heads_can_be_taken_away():
     ours = network()
     plain, without = ours(IDS[0]), ours(IDS[0], positions="none")
-    assert torch.allclose(without.position["main"][1:], torch.zeros(5, 24, dtype=torch.float64))
-    assert torch.equal(without.position["main"][0], plain.position["main"][0])  # CLS keeps its own
-    shuffled = ours(IDS[0], positions="shuffled").position["main"][1:]
-    assert sorted(map(tuple, shuffled.tolist())) == sorted(map(tuple, plain.position["main"][1:].tolist()))
-    assert not torch.allclose(ours(IDS[0], heads_off=[(1, 2)]).logits["word"], plain.logits["word"])
+    assert torch.allclose(without.position_embeddings["main"][1:], torch.zeros(5, 24, dtype=torch.float64))
+    assert torch.equal(
+        without.position_embeddings["main"][0], plain.position_embeddings["main"][0]
+    )  # CLS keeps its own
+    shuffled = ours(IDS[0], positions="shuffled").position_embeddings["main"][1:]
+    assert sorted(map(tuple, shuffled.tolist())) == sorted(map(tuple, plain.position_embeddings["main"][1:].tolist()))
+    assert not torch.allclose(ours(IDS[0], ablated_heads=[(1, 2)]).logits["word"], plain.logits["word"])
     with pytest.raises(ValueError, match="positions is"):
         ours(IDS[0], positions="upside down")
 
@@ -144,7 +146,7 @@ def test_too_long_a_text_is_refused_in_words():
 
 def test_gradients_reach_embeddings():
     ours = network()
-    content = ours.pieces.content(IDS[0]).detach().requires_grad_()
+    content = ours.pieces.token_embeddings(IDS[0]).detach().requires_grad_()
     ours(IDS[0], embeddings=content).logits["sentiment"][0, 1].backward()
     assert content.grad is not None
     assert content.grad.abs().sum() > 0
@@ -164,14 +166,14 @@ def test_relative_positions_can_be_taken_away():
 
 def test_places_without_a_sentence_keep_their_rows_wherever_reading_begins():
     torch.manual_seed(0)
-    pieces = Pieces(SHAPE, prefix=2)
+    pieces = TokenEmbedding(SHAPE, prefix=2)
     table = pieces.positions
-    assert torch.equal(pieces.position(4, "none"), torch.cat([table[:2], torch.zeros(2, 24)]))
-    assert torch.equal(pieces.position(3, "none", begin=1), torch.cat([table[1:2], torch.zeros(2, 24)]))
-    assert not pieces.position(3, "none", begin=2).any()
-    assert torch.equal(pieces.position(9, "shuffled")[:2], table[:2])
-    assert torch.equal(pieces.position(9, "shuffled"), pieces.position(9, "shuffled"))
-    order = (pieces.position(12, "shuffled")[2:, None] == table[None, 2:12]).all(-1).int().argmax(-1)
+    assert torch.equal(pieces.position_embeddings(4, "none"), torch.cat([table[:2], torch.zeros(2, 24)]))
+    assert torch.equal(pieces.position_embeddings(3, "none", begin=1), torch.cat([table[1:2], torch.zeros(2, 24)]))
+    assert not pieces.position_embeddings(3, "none", begin=2).any()
+    assert torch.equal(pieces.position_embeddings(9, "shuffled")[:2], table[:2])
+    assert torch.equal(pieces.position_embeddings(9, "shuffled"), pieces.position_embeddings(9, "shuffled"))
+    order = (pieces.position_embeddings(12, "shuffled")[2:, None] == table[None, 2:12]).all(-1).int().argmax(-1)
     assert sorted(order.tolist()) == [*range(10)]
     assert (order.diff().abs() == 1).sum() < 4, "hardly any two stay neighbours, as they would when turned round"
 
@@ -187,7 +189,7 @@ def test_places_without_a_sentence_keep_their_rows_wherever_reading_begins():
 def test_one_answer_comes_from_the_first_the_last_or_all_tokens(changes: dict[str, Any], wanted: list[float]):
     ours = network(**changes)
     trace = ours(IDS)
-    assert trace.readout["main"].tolist() == [pytest.approx(wanted)] * 2
+    assert trace.pooling["main"].tolist() == [pytest.approx(wanted)] * 2
     last = ours.norm(trace.residuals["main"][-1])
     answer = ours.outputs["sentiment"](torch.tensor(wanted).double() @ last)
     assert trace.logits["sentiment"].shape == (2, 1, 2)
@@ -244,9 +246,9 @@ def test_small_features_are_normalised_too(norm: Any):
     assert found.square().mean(-1).sqrt().tolist() == pytest.approx([1] * 5, abs=0.01)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in VARIANTS.items() if not kind.needs])
+@pytest.mark.parametrize("name", [name for name, kind in VARIANTS.items() if not kind.requirements])
 def test_any_variant_fits(name: str):
-    ours = Reader(ReaderConfig(vocabulary=50, width=24, layers=1, heads=3, variant=name, longest=12))
+    ours = Reader(ReaderConfig(vocabulary=50, width=24, layers=1, heads=3, variant=name, context_length=12))
     trace = ours(IDS[0])
     assert trace.logits["word"].shape == (6, 50)
     assert torch.isfinite(trace.logits["word"]).all()

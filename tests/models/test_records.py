@@ -104,7 +104,7 @@ def layer_maps(trace: Trace, layers: int) -> list[Matrix]:
 def chained(trace: Trace, layers: int) -> tuple[Matrix, ...]:
     """Rollout of a network of one stream."""
     product = reduce(lambda below, map_: blended(map_) @ below, layer_maps(trace, layers), np.eye(len(first(trace))))
-    return (trace.readout["main"].double().numpy() @ product,)
+    return (trace.pooling["main"].double().numpy() @ product,)
 
 
 def chained_translator(trace: Trace, layers: int) -> tuple[Matrix, ...]:
@@ -158,14 +158,19 @@ def test_calls_say_where_they_stand(recorded: Recorded) -> None:
 
 def test_there_is_a_residual_for_every_layer_and_stream(recorded: Recorded) -> None:
     _, model, _, trace = recorded
-    assert set(trace.residuals) == set(trace.content) == set(trace.position) == set(trace.sample.tokens)
+    assert (
+        set(trace.residuals)
+        == set(trace.token_embeddings)
+        == set(trace.position_embeddings)
+        == set(trace.sample.tokens)
+    )
     for stream, residuals in trace.residuals.items():
         assert len(residuals) == 1 + model.config.layers
         assert {residual.shape[-2] for residual in residuals} == {len(trace.sample.tokens[stream])}
-        position = trace.position[stream]
-        begin = trace.content[stream] if position is None else trace.content[stream] + position
+        position = trace.position_embeddings[stream]
+        begin = trace.token_embeddings[stream] if position is None else trace.token_embeddings[stream] + position
         torch.testing.assert_close(residuals[0], begin)
-    (readout,) = trace.readout.values()
+    (readout,) = trace.pooling.values()
     assert float(readout.sum()) == pytest.approx(1, abs=1e-6)
 
 
@@ -202,7 +207,7 @@ def test_raw_attention_is_the_row_of_the_last_layer(recorded: Recorded) -> None:
     if name in ("translator", "seq2seq"):
         expected = dense(by_name(trace)["decoder cross" if name == "seq2seq" else "decoder 3 cross"])[-1]
     else:
-        expected = trace.readout["main"].double().numpy() @ layer_maps(trace, model.config.layers)[-1]
+        expected = trace.pooling["main"].double().numpy() @ layer_maps(trace, model.config.layers)[-1]
     found = attnviz.explain("raw attention", model, sample, trace=trace)
     np.testing.assert_allclose(found.numpy(), expected, atol=2e-6)
 
@@ -225,7 +230,7 @@ def test_the_last_call_of_a_decoder_is_pulled_alone() -> None:
     model = attnviz.load("translator")
     trace = model(model.prepare(ENGLISH))
     cross = [call for call in trace.calls if call.name.endswith("cross")][-1]
-    torch.testing.assert_close(raw.attention(trace), cross.pull(trace.readout["target"]))
+    torch.testing.assert_close(raw.attention(trace), cross.propagate(trace.pooling["target"]))
 
 
 def test_a_translators_layers_can_be_asked_one_by_one() -> None:
@@ -237,7 +242,7 @@ def test_a_translators_layers_can_be_asked_one_by_one() -> None:
     for index in range(model.config.layers):
         found = model.layer(index, residuals[index], tokens=trace.sample.tokens, memory=memory)
         torch.testing.assert_close(found, residuals[index + 1])
-    torch.testing.assert_close(model.read(residuals[-1]), trace.logits["word"])
+    torch.testing.assert_close(model.logits_from(residuals[-1]), trace.logits["word"])
     assert len(target) == len(residuals[-1])
     recurrent = attnviz.load("seq2seq")
     with pytest.raises(UnsupportedMask, match="recurrent"):

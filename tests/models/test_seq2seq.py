@@ -56,7 +56,7 @@ def by_hand(net: Seq2Seq, source: Tensor, target: Tensor, added: Tensor | None =
             weights = weights + added[i]
         context = sum((w * h for w, h in zip(weights, states, strict=True)), torch.zeros(2 * HIDDEN).double())
         state = step(torch.cat([y, context])[None, None], state[None, None])[1][0, 0]
-        pairs = net.readout.weight @ torch.cat([y, state, context]) + net.readout.bias
+        pairs = net.pooling.weight @ torch.cat([y, state, context]) + net.pooling.bias
         features = torch.stack([pairs[2 * k : 2 * k + 2].max() for k in range(WIDTH)])
         logits.append(net.table @ features + net.bias)
         maps.append(weights)
@@ -130,7 +130,7 @@ def test_learning_reaches_every_parameter():
 
 def test_the_last_token_answers_and_the_small_network_starts_small():
     trace = network()(ids(SOURCE, 0), ids(TARGET, 1))
-    assert trace.readout["target"].tolist() == [0, 0, 0, 0, 1]
+    assert trace.pooling["target"].tolist() == [0, 0, 0, 0, 1]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         fresh = Seq2Seq(Seq2SeqConfig(width=64, compared=100, vocabulary=90))

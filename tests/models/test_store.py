@@ -57,7 +57,7 @@ def test_what_is_saved_comes_back(model: ImageModel, folder: Path) -> None:
     opened = open_vit(folder)
     sample = model.prepare(Image.effect_noise((30, 20), 80).convert("RGB"))
     assert torch.equal(opened(sample).logits["class"], model(sample).logits["class"])
-    assert (opened.classes, opened.groups, opened.title) == (model.classes, model.groups, "Tiny")
+    assert (opened.classes, opened.superclasses, opened.title) == (model.classes, model.superclasses, "Tiny")
     assert (opened.preparation, opened.config) == (model.preparation, CONFIG)
     assert opened.facts == {"top1": 12.5}
     assert (folder / "card.md").read_text() == "# a card\n"
@@ -94,7 +94,7 @@ def test_an_unreadable_config_is_named(folder: Path, text: str) -> None:
         open_vit(folder)
 
 
-@pytest.mark.parametrize("key", ["network", "preparation", "classes", "groups", "title", "facts"])
+@pytest.mark.parametrize("key", ["network", "preparation", "classes", "superclasses", "title", "facts"])
 @pytest.mark.parametrize("value", [None, 3, {"width": -4}])
 def test_a_config_that_does_not_fit_is_named(folder: Path, key: str, value: object) -> None:
     config = json.loads((folder / "config.json").read_text())
@@ -158,13 +158,13 @@ def test_the_block_of_the_lesson_is_a_model_like_the_others() -> None:
     torch.testing.assert_close(
         model.layer(0, trace.residuals["main"][0], tokens=sample.tokens["main"]), trace.residuals["main"][1]
     )
-    torch.testing.assert_close(model.read(trace.residuals["main"][-1]), trace.logits["word"])
+    torch.testing.assert_close(model.logits_from(trace.residuals["main"][-1]), trace.logits["word"])
     few = model(sample, keep=torch.tensor([True, True, False, True, True]))
-    assert few.readout["main"].tolist() == [0.25, 0.25, 0, 0.25, 0.25]
+    assert few.pooling["main"].tolist() == [0.25, 0.25, 0, 0.25, 0.25]
     assert (few.calls[0].token_map()[..., 2] == 0).all()
-    assert (model(sample, heads_off=[(0, 1)]).calls[0].output[1] == 0).all()
-    assert torch.equal(model(sample, embeddings=trace.content["main"]).logits["word"], trace.logits["word"])
-    assert (model(sample, positions="none").position["main"] == 0).all()
+    assert (model(sample, ablated_heads=[(0, 1)]).calls[0].output[1] == 0).all()
+    assert torch.equal(model(sample, embeddings=trace.token_embeddings["main"]).logits["word"], trace.logits["word"])
+    assert (model(sample, positions="none").position_embeddings["main"] == 0).all()
     with pytest.raises(ValueError, match="at most 24"):
         model.network(torch.zeros(25, dtype=torch.long))
 

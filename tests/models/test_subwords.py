@@ -12,7 +12,7 @@ from attnviz.models.subwords import (
     MASK,
     SPECIAL,
     VOCABULARY,
-    Subwords,
+    SubwordTokenizer,
     byte_alphabet,
     first_pieces,
     learned_subwords,
@@ -20,7 +20,7 @@ from attnviz.models.subwords import (
 )
 from attnviz.training.text import corpus
 from attnviz.training.text import subwords as training
-from attnviz.types import GOES_ON
+from attnviz.types import CONTINUATION
 from attnviz.typography import clean
 
 TEXTS = (
@@ -35,54 +35,54 @@ TEXTS = (
 
 
 @pytest.fixture(scope="module")
-def subwords() -> Subwords:
+def subwords() -> SubwordTokenizer:
     """The shipped vocabulary."""
     return load_subwords()
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_any_text_comes_back(subwords: Subwords, text: str):
+def test_any_text_comes_back(subwords: SubwordTokenizer, text: str):
     assert subwords.text(subwords.ids(clean(text))) == clean(text)
-    pieces = subwords.pieces(clean(text))
+    pieces = subwords.encode(clean(text))
     assert [p.id for p in pieces] == subwords.ids(clean(text))
     assert all(p.id >= len(SPECIAL) for p in pieces)
     assert all(p.label and "\ufffd" not in p.label for p in pieces)
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_pieces_lie_where_they_say(subwords: Subwords, text: str):
+def test_pieces_lie_where_they_say(subwords: SubwordTokenizer, text: str):
     text = clean(text)
-    pieces = subwords.pieces(text)
+    pieces = subwords.encode(text)
     assert [p.start for p in pieces] == sorted(p.start for p in pieces)
     assert pieces[-1].stop == len(text)
     for p in pieces:
-        if not p.label.startswith(("<", f"{GOES_ON}<", "␣")):
-            assert text[p.start : p.stop].strip() == p.label.removeprefix(GOES_ON)
+        if not p.label.startswith(("<", f"{CONTINUATION}<", "␣")):
+            assert text[p.start : p.stop].strip() == p.label.removeprefix(CONTINUATION)
 
 
-def test_pieces_inside_a_word_say_so_and_share_its_number(subwords: Subwords):
-    pieces = subwords.pieces("An unbelievably tiny dog.")
-    inside = [p for p in pieces if p.label.startswith(GOES_ON)]
+def test_pieces_inside_a_word_say_so_and_share_its_number(subwords: SubwordTokenizer):
+    pieces = subwords.encode("An unbelievably tiny dog.")
+    inside = [p for p in pieces if p.label.startswith(CONTINUATION)]
     assert inside, "this word is meant to fall apart"
     assert len({p.word for p in inside}) == 1
     assert next(p.label for p in pieces) == "An"
     assert [p.word for p in pieces] == sorted(p.word for p in pieces)
 
 
-def test_a_hidden_word_is_one_piece_and_others_keep_their_places(subwords: Subwords):
+def test_a_hidden_word_is_one_piece_and_others_keep_their_places(subwords: SubwordTokenizer):
     text = "She took water from the [MASK] into the house."
-    pieces = subwords.pieces(text)
+    pieces = subwords.encode(text)
     hidden = [p for p in pieces if p.id == MASK]
     assert [(p.label, text[p.start : p.stop]) for p in hidden] == [("MASK", "[MASK]")]
     assert "␣" not in [p.label for p in pieces]
     assert [p.label for p in pieces] == ["She", "took", "water", "from", "the", "MASK", "into", "the", "house", "."]
-    assert subwords.pieces("[MASK]")[0].id == MASK
-    assert [p.id for p in subwords.pieces("[MASK] [MASK]")] == [MASK, MASK]
+    assert subwords.encode("[MASK]")[0].id == MASK
+    assert [p.id for p in subwords.encode("[MASK] [MASK]")] == [MASK, MASK]
 
 
-def test_words_that_share_a_piece(subwords: Subwords):
+def test_words_that_share_a_piece(subwords: SubwordTokenizer):
     text = "She didn't go."
-    pieces = subwords.pieces(text)
+    pieces = subwords.encode(text)
     spans = [(0, 3), (4, 7), (7, 10), (11, 13), (13, 14)]  # She did n't go .
     first = first_pieces(text, pieces, spans)
     assert [pieces[i].label for i in first] == ["She", "didn", "'t", "go", "."]
@@ -119,14 +119,14 @@ def test_a_vocabulary_is_learned_from_what_is_there_to_train_on(monkeypatch: pyt
     assert (tmp_path / "card.md").read_text(encoding="utf-8") == card
 
 
-def test_the_shipped_vocabulary_is_as_large_as_networks_expect(subwords: Subwords):
+def test_the_shipped_vocabulary_is_as_large_as_networks_expect(subwords: SubwordTokenizer):
     assert len(subwords) == VOCABULARY == 8000
 
 
-def test_words_without_a_piece_of_their_own_share_one(subwords: Subwords):
+def test_words_without_a_piece_of_their_own_share_one(subwords: SubwordTokenizer):
     """An empty word stands where it begins; one behind all pieces has the last."""
     text = "A dog runs."
-    pieces = subwords.pieces(text)
+    pieces = subwords.encode(text)
     assert first_pieces(text, pieces, [(2, 2), (3, 5), (10, 11), (11, 11), (99, 100)]) == [1, 1, 3, 3, 3]
     assert first_pieces(text, pieces, [(1, 2)]) == [1], "the space before a piece belongs to it"
 
@@ -145,7 +145,7 @@ def test_a_missing_or_damaged_vocabulary_names_itself(tmp_path):
 def test_a_prepared_text(name: str):
     model = load_text(name)
     sample = model.prepare("A dog runs. " * 300)
-    assert len(sample.tokens["main"]) == model.config.longest == len(sample.inputs["main"])
+    assert len(sample.tokens["main"]) == model.config.context_length == len(sample.inputs["main"])
     assert sample.cut
     assert (sample.text + " " + sample.cut).replace(" ", "") == ("A dog runs. " * 300).replace(" ", "")
     empty = model.prepare("")
@@ -162,7 +162,7 @@ def test_a_pair_has_separators():
     assert tokens.labels == ("CLS", "A", "dog", "runs", ".", "SEP", "It", "is", "fast", ".", "SEP")
     assert tokens.words == (-1, 0, 1, 2, 3, -1, 4, 5, 6, 7, -1)
     long = model.prepare(("dog " * 400, "cat " * 400))
-    assert len(long.tokens["main"]) == model.config.longest
+    assert len(long.tokens["main"]) == model.config.context_length
     assert long.tokens["main"].labels.count("SEP") == 2
     assert model.prepare(("dog", "cat " * 400)).cut.startswith("cat")
 

@@ -42,9 +42,9 @@ def network(kind: str, seed: int = 0) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if kind == "translator":
-            made: nn.Module = Translator(TranslatorConfig(width=24, layers=2, heads=3, longest=64))
+            made: nn.Module = Translator(TranslatorConfig(width=24, layers=2, heads=3, context_length=64))
         else:
-            made = Seq2Seq(Seq2SeqConfig(width=24, hidden=16, compared=8, longest=64))
+            made = Seq2Seq(Seq2SeqConfig(width=24, hidden=16, compared=8, context_length=64))
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(1.7)
@@ -228,7 +228,7 @@ def test_any_text_is_prepared_and_translated(text: str):
     model = opened("seq2seq")
     sample = model.prepare(text)
     tokens = sample.tokens["source"]
-    assert len(tokens) == len(sample.inputs["source"]) <= model.config.longest
+    assert len(tokens) == len(sample.inputs["source"]) <= model.config.context_length
     assert tokens.labels[-1] == "EOS"
     assert sample.inputs["source"][-1] == EOS
     assert (sample.inputs["source"][:-1] >= len(SPECIAL)).all()  # what a visitor types is text
@@ -259,7 +259,7 @@ def test_a_trace_names_both_streams_and_its_steps():
     assert trace.sample.tokens["target"].words == (-1, 0, 1, 2, 3)
     assert trace.sample.inputs["target"].tolist() == [BOS, *written[:-1]]
     assert trace.sample.digest != sample.digest
-    assert trace.readout["target"].tolist() == [0, 0, 0, 0, 1]
+    assert trace.pooling["target"].tolist() == [0, 0, 0, 0, 1]
     cross = [call for call in trace.calls if call.name.endswith("cross")]
     assert [call.keys.stream for call in cross] == ["source"] * 2
     assert [call.queries.stream for call in cross] == ["target"] * 2
@@ -338,7 +338,7 @@ def test_it_computes_what_torchs_own_transformer_computes():
         theirs.load_state_dict(mine.state_dict())
     source, target = ids(9)[None], ids(7, 1)[None]
     start = {
-        name: net.pieces.content(x) + net.pieces.position(x.shape[-1])
+        name: net.pieces.token_embeddings(x) + net.pieces.position_embeddings(x.shape[-1])
         for name, x in (("source", source), ("target", target))
     }
     memory = encoder(start["source"])

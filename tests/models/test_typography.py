@@ -12,9 +12,9 @@ from attnviz.measures.text_heads import alike
 from attnviz.measures.words import grouping, joined
 from attnviz.models import load_text, load_translator
 from attnviz.models.generate import continued, text_of
-from attnviz.models.subwords import BOS, MASK, SPECIAL, Piece, Subwords, learned_subwords, load_subwords
+from attnviz.models.subwords import BOS, MASK, SPECIAL, SubwordTokenizer, Token, learned_subwords, load_subwords
 from attnviz.models.words import words_of
-from attnviz.types import GOES_ON
+from attnviz.types import CONTINUATION
 from attnviz.typography import BYTE, UNSEEN, clean, hidden_bytes, one_line, plain_text, shown
 from attnviz.ui.inputs.samples import FOLDER
 from attnviz.ui.inputs.sentences import SENTENCES
@@ -48,7 +48,7 @@ WORDS = {  # plain: how it may be typed
 
 
 @pytest.fixture(scope="module")
-def subwords() -> Subwords:
+def subwords() -> SubwordTokenizer:
     """The shipped vocabulary."""
     return load_subwords()
 
@@ -71,7 +71,7 @@ def mixture(seed: int) -> tuple[str, str]:
     return typed, plain
 
 
-def spelled(subwords: Subwords, piece: Piece) -> str:
+def spelled(subwords: SubwordTokenizer, piece: Token) -> str:
     """What a piece of the vocabulary says."""
     return subwords.text([piece.id]).strip()
 
@@ -80,20 +80,20 @@ def spelled(subwords: Subwords, piece: Piece) -> str:
 
 
 @pytest.mark.parametrize(("typed", "plain"), SAME)
-def test_typed_signs_are_read_as_those_of_the_corpus(subwords: Subwords, typed: str, plain: str):
+def test_typed_signs_are_read_as_those_of_the_corpus(subwords: SubwordTokenizer, typed: str, plain: str):
     assert clean(typed) == clean(one_line(typed)) == plain
-    assert [p.id for p in subwords.pieces(typed)] == subwords.ids(plain)
+    assert [p.id for p in subwords.encode(typed)] == subwords.ids(plain)
     assert words_of(typed) == words_of(plain)
 
 
-def test_plain_sentences_are_read_as_they_are(subwords: Subwords):
+def test_plain_sentences_are_read_as_they_are(subwords: SubwordTokenizer):
     stored = (FOLDER / "treebank.json").read_text(encoding="ascii", errors="ignore").split('"text":"')[1:]
     texts = [row.split('"')[0] for row in stored] + [text for texts in SENTENCES.values() for text in texts]
     texts += ["".join(map(chr, range(33, 96))), "".join(map(chr, range(97, 127))), "a -- b--c ... d -e- 'f' ''g''"]
     assert len(texts) > 20
     for text in texts:
         assert clean(text) == text
-        assert [p.id for p in subwords.pieces(text, hides=False)] == subwords.ids(text)
+        assert [p.id for p in subwords.encode(text, hides=False)] == subwords.ids(text)
     assert clean("œuf, Noël, ça, où, sœur") == "œuf, Noël, ça, où, sœur"
 
 
@@ -144,12 +144,12 @@ def test_a_long_text_is_composed_as_unicode_says():
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_any_mixture_is_read_as_the_plain_sentence_and_lies_where_it_says(subwords: Subwords, seed: int):
+def test_any_mixture_is_read_as_the_plain_sentence_and_lies_where_it_says(subwords: SubwordTokenizer, seed: int):
     typed, plain = mixture(seed)
     assert clean(typed) == plain == clean(plain)
-    pieces = subwords.pieces(typed)
-    assert [p.id for p in pieces] == [p.id for p in subwords.pieces(plain)] == subwords.ids(plain)
-    assert [p.word for p in pieces] == [p.word for p in subwords.pieces(plain)]
+    pieces = subwords.encode(typed)
+    assert [p.id for p in pieces] == [p.id for p in subwords.encode(plain)] == subwords.ids(plain)
+    assert [p.word for p in pieces] == [p.word for p in subwords.encode(plain)]
     for ends in ([p.start for p in pieces], [p.stop for p in pieces]):
         assert ends == sorted(ends)
     covered = {i for p in pieces for i in range(p.start, p.stop)}
@@ -159,22 +159,22 @@ def test_any_mixture_is_read_as_the_plain_sentence_and_lies_where_it_says(subwor
         assert 0 <= p.start <= p.stop <= len(typed)
         if BYTE.search(p.label) or p.label == "␣":
             continue
-        label = p.label.removeprefix(GOES_ON) if p.label != "…" else p.label
+        label = p.label.removeprefix(CONTINUATION) if p.label != "…" else p.label
         assert spelled(subwords, p) in clean(part)
         assert label in (one_line(part), spelled(subwords, p))  # his own signs, or what they are read as
         if spelled(subwords, p) == clean(part):
             assert label == one_line(part)
 
 
-def test_a_sign_that_is_three_and_a_sign_cut_in_two_keep_their_place(subwords: Subwords):
+def test_a_sign_that_is_three_and_a_sign_cut_in_two_keep_their_place(subwords: SubwordTokenizer):
     text = "So… the ﬁ"
-    assert [(p.label, text[p.start : p.stop].strip()) for p in subwords.pieces(text)][:3] == [
+    assert [(p.label, text[p.start : p.stop].strip()) for p in subwords.encode(text)][:3] == [
         ("So", "So"),
         ("…", "…"),
         ("the", "the"),
     ]
     glued = "So—the end"
-    assert [(p.label, glued[p.start : p.stop]) for p in subwords.pieces(glued)][:3] == [
+    assert [(p.label, glued[p.start : p.stop]) for p in subwords.encode(glued)][:3] == [
         ("So", "So"),
         ("—", "—"),
         ("the", "the"),
@@ -188,9 +188,9 @@ def test_a_sign_that_is_three_and_a_sign_cut_in_two_keep_their_place(subwords: S
 # ---- models
 
 
-def test_a_hidden_word_between_typed_signs(subwords: Subwords):
+def test_a_hidden_word_between_typed_signs(subwords: SubwordTokenizer):
     text = "“She poured…” — water\u00a0from the [MASK] isn’t here."
-    pieces, plain = subwords.pieces(text), subwords.pieces(clean(text))
+    pieces, plain = subwords.encode(text), subwords.encode(clean(text))
     assert [p.id for p in pieces] == [p.id for p in plain]
     assert [text[p.start : p.stop] for p in pieces if p.id == MASK] == ["[MASK]"]
 
@@ -245,7 +245,7 @@ def test_bytes_are_shown_as_the_characters_they_are():
     assert shown("a\u202e\x07".encode()) == "a<E2><80><AE><07>"
     for raw in (b"\xc5", "dź".encode() + b"\xc5", b"plain", b"\xff<C5"):
         assert hidden_bytes(shown(raw)) == raw
-    assert joined(["␣", "<C5>", "<81>", "<C3>", "<B3>", f"{GOES_ON}d", "<C5>", "<BA>"]) == "Łódź"
+    assert joined(["␣", "<C5>", "<81>", "<C3>", "<B3>", f"{CONTINUATION}d", "<C5>", "<BA>"]) == "Łódź"
     assert joined(["␣", "<C5>"]) == "<C5>"
     assert joined(["␣"]) == "␣"
 
@@ -257,7 +257,7 @@ def test_a_piece_of_a_character_and_a_half_shows_the_whole_one():
     assert not any("<64>" in label for label in labels)
 
 
-def test_no_piece_spells_what_a_byte_is_shown_as(subwords: Subwords):
+def test_no_piece_spells_what_a_byte_is_shown_as(subwords: SubwordTokenizer):
     assert not any(BYTE.search(subwords.text([id])) for id in range(len(SPECIAL), len(subwords)))
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnviz.attention import POSITIONS, VARIANTS
-from attnviz.models.vit import ViT, ViTConfig, group_loss_of, loss_of, patchify, unpatchify
+from attnviz.models.vit import ViT, ViTConfig, loss_of, patchify, superclass_loss_of, unpatchify
 from attnviz.types import Trace, UnsupportedMask
 
 SMALL = ViTConfig(size=16, patch=4, width=24, layers=2, heads=4, mlp=2, classes=5)
@@ -120,13 +120,13 @@ def test_sizes_that_patches_do_not_divide() -> None:
 @pytest.mark.parametrize("prefix", [{}, {"registers": 2}, {"cls": False, "pooling": "mean"}, {"pooling": "mean"}])
 def test_every_variant_position_and_readout(name: str, positions: str, prefix: dict) -> None:
     config = replace(SMALL, variant=name, positions=positions, **prefix)
-    if POSITIONS[positions].relative is not None and not VARIANTS[name].relates:
+    if POSITIONS[positions].relative is not None and not VARIANTS[name].supports_relative_positions:
         with pytest.raises(UnsupportedMask, match="no products of query and key"):
             made(config)
         return
     network = made(config)
     count = 16 + len(network.config.prefix)
-    if network.config.prefix and "prefix" not in VARIANTS[name].serves:
+    if network.config.prefix and "prefix" not in VARIANTS[name].supported_masks:
         with pytest.raises(UnsupportedMask, match="has no place for"):
             network(picture(3, 16, 16))
         return
@@ -135,8 +135,8 @@ def test_every_variant_position_and_readout(name: str, positions: str, prefix: d
     assert {call.layer for call in trace.calls} == {0, 1}
     assert len(trace.residuals["main"]) == 3
     assert trace.calls[1].queries.labels[: len(network.config.prefix)] == network.config.prefix
-    assert trace.readout["main"].sum().item() == pytest.approx(1)
-    summed = trace.content["main"] + trace.position["main"]
+    assert trace.pooling["main"].sum().item() == pytest.approx(1)
+    summed = trace.token_embeddings["main"] + trace.position_embeddings["main"]
     torch.testing.assert_close(summed, trace.residuals["main"][0])
     assert trace.residuals["main"][-1].shape == (count, 24)
     torch.testing.assert_close(
@@ -146,14 +146,14 @@ def test_every_variant_position_and_readout(name: str, positions: str, prefix: d
 
 def test_pooling() -> None:
     cls, mean = made(replace(SMALL, registers=1)), made(replace(SMALL, pooling="mean", registers=1))
-    assert cls(picture(3, 16, 16)).readout["main"].tolist() == [1.0] + [0.0] * 17
-    assert mean(picture(3, 16, 16)).readout["main"].tolist() == [0.0, 0.0] + [1 / 16] * 16
+    assert cls(picture(3, 16, 16)).pooling["main"].tolist() == [1.0] + [0.0] * 17
+    assert mean(picture(3, 16, 16)).pooling["main"].tolist() == [0.0, 0.0] + [1 / 16] * 16
 
 
 def test_a_share_is_exact_in_half_precision_too() -> None:
     network = made(replace(SMALL, pooling="mean", cls=False, size=12))
     tokens = network(picture(3, 12, 12)).calls[0].queries
-    share = network.readout(tokens, torch.zeros(9, 24, dtype=torch.bfloat16))
+    share = network.pooling_weights(tokens, torch.zeros(9, 24, dtype=torch.bfloat16))
     assert share.tolist() == pytest.approx([1 / 9] * 9, abs=1e-7)
 
 
@@ -191,7 +191,7 @@ def test_the_loss_by_hand() -> None:
     torch.testing.assert_close(loss_of(trace, labels), plain)
     torch.testing.assert_close(loss_of(trace, labels, 0.3), 0.7 * plain + 0.3 * even)
     together = -(torch.tensor(0.4).log() + torch.tensor(0.3).log()) / 2
-    torch.testing.assert_close(group_loss_of(trace, labels, groups), together)
+    torch.testing.assert_close(superclass_loss_of(trace, labels, groups), together)
 
 
 def test_pictures_that_are_not_square() -> None:
@@ -199,9 +199,9 @@ def test_pictures_that_are_not_square() -> None:
     network = made()
     trace = network(picture(3, 8, 24))
     assert trace.calls[0].queries.grid == (2, 6)
-    assert trace.position["main"].shape == (13, 24)
-    assert torch.equal(trace.position["main"][0], network.positions[0])
-    assert torch.equal(network(picture(3, 16, 16)).position["main"], network.positions)
+    assert trace.position_embeddings["main"].shape == (13, 24)
+    assert torch.equal(trace.position_embeddings["main"][0], network.positions[0])
+    assert torch.equal(network(picture(3, 16, 16)).position_embeddings["main"], network.positions)
 
 
 def test_visible_patches_are_kept_patches() -> None:
@@ -222,8 +222,8 @@ def test_removed_tokens_leave_everything() -> None:
     keep = torch.ones(17, dtype=torch.bool)
     keep[[0, 7]] = False
     trace = network(pixels, keep=keep)
-    assert trace.readout["main"][7] == 0
-    assert trace.readout["main"].sum().item() == pytest.approx(1)
+    assert trace.pooling["main"][7] == 0
+    assert trace.pooling["main"].sum().item() == pytest.approx(1)
     assert (trace.calls[0].token_map()[..., [0, 7]] == 0).all()
     changed = pixels.clone()
     changed[:, 4:8, 8:12] += 5  # patch 6 = token 7
@@ -251,9 +251,9 @@ def test_without_positions_order_does_not_matter() -> None:
 
 def test_shuffled_positions_are_the_same_rows() -> None:
     network = made()
-    shuffled = network.position(4, 4, "shuffled")
+    shuffled = network.position_embeddings(4, 4, "shuffled")
     assert torch.equal(shuffled[0], network.positions[0])
-    assert torch.equal(shuffled, network.position(4, 4, "shuffled"))
+    assert torch.equal(shuffled, network.position_embeddings(4, 4, "shuffled"))
     assert torch.equal(shuffled[1:].sort(0).values, network.positions[1:].sort(0).values)
     order = (shuffled[1:, None] == network.positions[None, 1:]).all(-1).int().argmax(-1)
     assert (order.diff().abs() == 1).sum() < 4, "hardly any two stay neighbours, as they would when turned round"
@@ -273,7 +273,7 @@ def test_reading_an_early_residual() -> None:
     """The logit lens: the last residual reads as the answer, an earlier one as something else."""
     network = made()
     trace = network(picture(3, 16, 16))
-    lens = [network.read(residual, trace.readout["main"]) for residual in trace.residuals["main"]]
+    lens = [network.logits_from(residual, trace.pooling["main"]) for residual in trace.residuals["main"]]
     torch.testing.assert_close(lens[-1], answer(trace)[0])
     assert (lens[0] - lens[-1]).abs().max() > 1e-3
 
@@ -290,7 +290,7 @@ def test_gradients_reach_every_recorded_output() -> None:
 def test_embeddings_take_the_place_of_content() -> None:
     network, pixels = made(), picture(3, 16, 16)
     own = network(pixels)
-    content = own.content["main"].detach().requires_grad_()
+    content = own.token_embeddings["main"].detach().requires_grad_()
     again = network(pixels, embeddings=content)
     torch.testing.assert_close(answer(again), answer(own))
     answer(again)[0, 1].backward()
@@ -302,7 +302,7 @@ def test_embeddings_take_the_place_of_content() -> None:
 
 def test_a_silenced_head_changes_its_own_layer_on() -> None:
     network, pixels = made(), picture(3, 16, 16)
-    own, quiet = network(pixels), network(pixels, heads_off=[(1, 2)])
+    own, quiet = network(pixels), network(pixels, ablated_heads=[(1, 2)])
     assert torch.equal(own.residuals["main"][1], quiet.residuals["main"][1])
     assert (own.residuals["main"][2] - quiet.residuals["main"][2]).abs().max() > 1e-3
     assert (quiet.calls[1].output[2] == 0).all()

@@ -40,7 +40,7 @@ def test_words_of_a_text_in_any_script_and_nothing_else():
 
 
 def test_unless_told_otherwise_it_reads_as_much_as_the_block_over_it():
-    assert len(SMALL.read("dog " * 30).words) == GuessConfig(words=1).longest == 24
+    assert len(SMALL.read("dog " * 30).words) == GuessConfig(words=1).context_length == 24
     many = WordVectors(tuple("abcdefghij"), torch.randn(10, 4))
     assert len(many.near(many.vectors[0])) == 8
 
@@ -140,8 +140,8 @@ def test_vectors_of_words_in_like_company_become_alike():
     random = np.random.default_rng(0)
     texts = [random.choice([0, 1, 2, 3] if i % 2 else [4, 5, 6, 7], 8).astype(np.int32) for i in range(600)]
     counts = np.bincount(np.concatenate(texts), minlength=8)
-    recipe = skipgram.SkipGram(width=8, epochs=6, drawn=16, thin=1, batch=256, rate=0.02)
-    seen: list[skipgram.Stand] = []
+    recipe = skipgram.SkipGram(width=8, epochs=6, drawn=16, thin=1, batch=256, learning_rate=0.02)
+    seen: list[skipgram.TextProgress] = []
     vectors, contexts, _ = skipgram.train_vectors(texts, counts, recipe, torch.device("cpu"), seen.append)
     units = torch.nn.functional.normalize(vectors, dim=-1)
     alike = units @ units.T
@@ -265,13 +265,13 @@ def test_batched_equals_unbatched_and_masks_leak_nothing():
 
 def test_content_is_the_row_times_the_root_of_the_width():
     network = made()
-    torch.testing.assert_close(network.content(torch.tensor([5]))[0], 4 * network.table[5])
+    torch.testing.assert_close(network.token_embeddings(torch.tensor([5]))[0], 4 * network.table[5])
     trace = network(torch.tensor([5, 6]), labels=("a", "b"))
     torch.testing.assert_close(
-        trace.residuals["main"][0], network.content(torch.tensor([5, 6])) + network.positions[:2]
+        trace.residuals["main"][0], network.token_embeddings(torch.tensor([5, 6])) + network.positions[:2]
     )
     assert trace.calls[0].queries.labels == ("a", "b")
-    assert trace.readout["main"].tolist() == [0.5, 0.5]
+    assert trace.pooling["main"].tolist() == [0.5, 0.5]
     last = trace.residuals["main"][-1]
     wanted = network.back(network.norm(last)) @ network.table.T * 4 + network.bias
     torch.testing.assert_close(trace.logits["word"], wanted)
@@ -295,7 +295,7 @@ def test_it_learns_what_stands_beside_what_and_survives_the_disk(tmp_path: Path)
     words = WordVectors(tuple("abcdefgh"), torch.nn.functional.normalize(torch.randn(8, 16), dim=-1), "x")
     rows = np.array([[i, (i + 1) % 8, i, (i + 1) % 8] for i in range(8)], dtype=np.int32)
     network, _ = guess.train_guesser(
-        words, {4: rows}, guess.GuessRecipe(steps=300, batch=32, rate=5e-3), torch.device("cpu")
+        words, {4: rows}, guess.GuessRecipe(steps=300, batch=32, learning_rate=5e-3), torch.device("cpu")
     )
     assert guesses(network, [3, 4, 3, 0], 3, count=1)[0][0] == 4
     facts = guess.measured(network, {4: rows})
@@ -327,7 +327,7 @@ def test_the_shipped_block_says_what_its_card_says(shipped: WordVectors):
 @pytest.mark.data
 def test_the_shipped_block_reaches_its_card(shipped: WordVectors):
     network, facts = load_guesser(shipped)
-    found = guess.measured(network, guess.sentences("val", shipped, network.config.longest))
+    found = guess.measured(network, guess.sentences("val", shipped, network.config.context_length))
     assert found["held_out"] == facts["held_out"]
     assert found["top1"] == pytest.approx(facts["top1"], abs=0.05)
     assert found["top5"] == pytest.approx(facts["top5"], abs=0.05)

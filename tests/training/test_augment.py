@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnviz.training.images.augment import Augmentation, augment
 
-STILL = Augmentation(area=1.0, stretch=1.0, mirror=False, light=0.0)
+STILL = Augmentation(min_area=1.0, max_aspect_ratio=1.0, horizontal_flip=False, brightness=0.0)
 SIDE = 64
 
 
@@ -35,14 +35,14 @@ def crops(how: Augmentation) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def test_a_crop_keeps_the_area_it_must_and_no_more_than_it_may() -> None:
-    width, height, _, _ = crops(replace(STILL, area=0.5, stretch=1.2))
+    width, height, _, _ = crops(replace(STILL, min_area=0.5, max_aspect_ratio=1.2))
     area = width * height
     assert 0.5 - 1e-3 <= area.min() < 0.52
     assert 0.95 < area.max() <= 1 + 1e-3
 
 
 def test_a_crop_may_be_wider_than_high_or_higher_than_wide() -> None:
-    width, height, _, _ = crops(replace(STILL, area=0.3, stretch=1.5))
+    width, height, _, _ = crops(replace(STILL, min_area=0.3, max_aspect_ratio=1.5))
     ratio = width / height
     assert 1 / 1.5 - 1e-3 <= ratio.min() < 0.72
     assert 1.4 < ratio.max() <= 1.5 + 1e-3
@@ -50,7 +50,7 @@ def test_a_crop_may_be_wider_than_high_or_higher_than_wide() -> None:
 
 
 def test_a_crop_lies_anywhere_inside_the_picture() -> None:
-    width, height, right, down = crops(replace(STILL, area=0.3, stretch=1.5))
+    width, height, right, down = crops(replace(STILL, min_area=0.3, max_aspect_ratio=1.5))
     for size, middle in ((width, right), (height, down)):
         begin, end = middle - size / 2, middle + size / 2
         assert begin.min() >= -1e-3
@@ -72,13 +72,13 @@ def test_a_shift_is_a_share_of_the_side_and_leaves_black_behind() -> None:
 
 
 def test_a_crop_at_the_edge_has_no_dark_border() -> None:
-    found = changed(torch.ones(200, 1, 16, 16), replace(STILL, area=0.3, stretch=1.5))
+    found = changed(torch.ones(200, 1, 16, 16), replace(STILL, min_area=0.3, max_aspect_ratio=1.5))
     torch.testing.assert_close(found, torch.ones_like(found))
 
 
 def test_light_changes_brightness_contrast_and_colour_by_so_much() -> None:
     """All three lie between 1 - light and 1 + light, to both sides alike."""
-    how = replace(STILL, light=0.2)
+    how = replace(STILL, brightness=0.2)
     two = torch.tensor([0.3, 0.6])[None, None, None, :].expand(900, 3, 1, 2)
     dark, bright = changed(two, how)[:, 0, 0].unbind(-1)
     brightness, contrast = (dark + bright) / 0.9, (bright - dark) / (dark + bright) / (0.3 / 0.9)
@@ -98,4 +98,11 @@ def test_light_changes_brightness_contrast_and_colour_by_so_much() -> None:
 
 def test_what_is_changed_unless_a_recipe_says_otherwise() -> None:
     how = Augmentation()
-    assert (how.area, how.stretch, how.mirror, how.light, how.soft, how.shift) == (0.35, 1.33, True, 0.3, 0.0, 0.0)
+    assert (how.min_area, how.max_aspect_ratio, how.horizontal_flip, how.brightness, how.blur, how.shift) == (
+        0.35,
+        1.33,
+        True,
+        0.3,
+        0.0,
+        0.0,
+    )

@@ -26,8 +26,8 @@ BASE = replace(
     data="digits",
     steps=4,
     batch=32,
-    half=False,
-    augmentation=Augmentation(mirror=False, light=0.0),
+    bfloat16=False,
+    augmentation=Augmentation(horizontal_flip=False, brightness=0.0),
 )
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 def test_every_variant_fits_the_bench(name: str) -> None:
     recipe = bench.recipe_of(name)
     assert recipe.name == name
-    assert recipe.visible == ((0.0, 1.0),)
+    assert recipe.patch_keep_schedule == ((0.0, 1.0),)
     trace = ViT(recipe.config)(torch.zeros(2, 3, 64, 64))
     assert trace.logits["class"].shape == (2, 1, 130)
     assert len(trace.calls[0].queries) == 64

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 TINY = replace(
     RECIPES["vit-digits"], config=replace(RECIPES["vit-digits"].config, width=16, layers=1, heads=2), steps=4, batch=32
 )
-TEXT = loop.TextRecipe(steps=4, batch=64, rate=1e-2, warmup=1, hold=0.5)
+TEXT = loop.TextRecipe(steps=4, batch=64, learning_rate=1e-2, warmup=1, hold=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def kept_by(recipe: Recipe, digits: Pictures, path: Path, before: Mapping[str, T
     return path
 
 
-@pytest.mark.parametrize("change", [{"rate": 1e-3}, {"seed": 1}, {"steps": 8}, {"windows": 0.5}], ids=str)
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"steps": 8}, {"windows": 0.5}], ids=str)
 def test_a_state_of_another_recipe_is_refused(change: dict[str, float], digits: Pictures, tmp_path: Path) -> None:
     path = kept_by(TINY, digits, tmp_path / "checkpoint.pt")
     with pytest.raises(OtherTraining, match=r"checkpoint\.pt was kept by .* another recipe.* --fresh, or delete"):
@@ -60,8 +60,8 @@ def test_a_state_that_began_with_other_weights_is_refused(digits: Pictures, tmp_
     path = kept_by(TINY, digits, tmp_path / "checkpoint.pt", weights(1))
     for other in (None, weights(2)):
         with pytest.raises(OtherTraining, match="began with other weights"):
-            train(TINY, device=CPU, checkpoint=path, pictures=digits, before=other)
-    train(TINY, device=CPU, checkpoint=path, pictures=digits, before=weights(1))
+            train(TINY, device=CPU, checkpoint=path, pictures=digits, init_from=other)
+    train(TINY, device=CPU, checkpoint=path, pictures=digits, init_from=weights(1))
 
 
 def test_a_state_that_says_no_recipe_is_gone_on_from_and_told(
@@ -83,7 +83,7 @@ def test_the_command_says_it_in_a_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(RECIPES, "vit-digits", TINY)
-    kept_by(replace(TINY, rate=1e-3), digits, tmp_path / "runs" / "vit-digits" / "checkpoint.pt")
+    kept_by(replace(TINY, learning_rate=1e-3), digits, tmp_path / "runs" / "vit-digits" / "checkpoint.pt")
     given = ["training", "vit-digits", "--device", "cpu", "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", given)
     assert command.main() == 2
@@ -103,7 +103,7 @@ def learned(recipe: loop.TextRecipe, path: Path, also: object = None) -> None:
     loop.trained(Small(), recipe, loss, CPU, lambda stand: None, path, also=also)
 
 
-@pytest.mark.parametrize("change", [{"rate": 1e-3}, {"seed": 1}, {"average": 0.5}, {"batch": 65}], ids=str)
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"ema_decay": 0.5}, {"batch": 65}], ids=str)
 def test_so_is_a_state_of_texts(change: dict[str, float], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     learned(replace(TEXT, until=1), path)
@@ -125,7 +125,7 @@ def test_so_is_the_state_before_the_rate_fell(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     learned(TEXT, path)
     with pytest.raises(OtherTraining, match=rf"{loop.HELD} was kept by"):
-        learned(replace(TEXT, steps=8, rate=1e-3), path)
+        learned(replace(TEXT, steps=8, learning_rate=1e-3), path)
     learned(replace(TEXT, steps=8), path)
 
 
@@ -154,7 +154,7 @@ def test_a_fingerprint_hangs_on_names_and_numbers_only() -> None:
     changed = {name: tensor.clone() for name, tensor in first.items()}
     next(iter(changed.values())).view(-1)[0] += 1
     assert fingerprint(TINY, changed) != fingerprint(TINY, first)
-    assert fingerprint(replace(TINY, decay=0.1)) != fingerprint(TINY)
+    assert fingerprint(replace(TINY, weight_decay=0.1)) != fingerprint(TINY)
 
 
 def test_a_fingerprint_hangs_on_shapes_and_on_which_parameter_is_which() -> None:

@@ -102,8 +102,13 @@ def test_what_is_shipped_is_the_table_of_these_networks_and_seeds() -> None:
 def test_all_networks_follow_one_recipe() -> None:
     for name in NETWORKS:
         recipe = recipe_of(name, seed=4)
-        assert (recipe.data, recipe.steps, recipe.batch, recipe.rate) == (BASE.data, BASE.steps, BASE.batch, BASE.rate)
-        assert (recipe.clip, recipe.augmentation, recipe.seed) == (BASE.clip, BASE.augmentation, 4)
+        assert (recipe.data, recipe.steps, recipe.batch, recipe.learning_rate) == (
+            BASE.data,
+            BASE.steps,
+            BASE.batch,
+            BASE.learning_rate,
+        )
+        assert (recipe.max_grad_norm, recipe.augmentation, recipe.seed) == (BASE.max_grad_norm, BASE.augmentation, 4)
         assert recipe.config.size == 8
 
 

@@ -127,9 +127,9 @@ def test_a_trained_network_is_opened_as_it_will_be_shipped(name: str, inverted: 
     model = opened_model(recipe, network, held)
     assert all(torch.equal(p, p.half().float()) for p in model.network.parameters())
     how = model.preparation
-    assert (how.size, how.invert_light, how.jpeg) == (recipe.config.size, inverted, jpeg)
+    assert (how.size, how.invert, how.jpeg) == (recipe.config.size, inverted, jpeg)
     wanted = {"vit-digits": ((0.305,), (0.376,)), "vit": ((0.48, 0.45, 0.4), (0.272, 0.265, 0.279))}[name]
-    assert (how.mean, how.deviation) == wanted
+    assert (how.mean, how.std) == wanted
     assert (model.title, model.classes) == (recipe.title, names)
 
 

@@ -17,8 +17,8 @@ from attnviz.models import ImageModel
 from attnviz.paths import ROOT
 from attnviz.training.images.recipes import RECIPES
 from attnviz.training.live import runs
-from attnviz.training.live.queue import FAILED, Track
-from attnviz.training.live.runs import EPOCH, Diverged, Plan, Race
+from attnviz.training.live.queue import FAILED, Queue
+from attnviz.training.live.runs import EPOCH, Diverged, Plan, TrainingRun
 
 MHA = VARIANTS["mha"].title
 
@@ -36,7 +36,7 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     raise AssertionError("it never happened")
 
 
-class Toy(Race):
+class Toy(TrainingRun):
     """A race without networks: every step waits for its turn."""
 
     def __init__(self, steps: int = 1000, error: BaseException | None = None):
@@ -65,10 +65,10 @@ class Clock:
 
 
 @pytest.fixture(scope="module")
-def learned() -> Race:
+def learned() -> TrainingRun:
     """One network after eight epochs, trained by a thread."""
-    track, race = Track(away=1000), Race(Plan(("mha",), epochs=8))
-    track.enter(race)
+    track, race = Queue(away=1000), TrainingRun(Plan(("mha",), epochs=8))
+    track.submit(race)
     race.thread.join(300)
     return race
 
@@ -77,7 +77,7 @@ def learned() -> Race:
 
 
 @LEARNS
-def test_a_short_run_learns_to_read(learned: Race):
+def test_a_short_run_learns_to_read(learned: TrainingRun):
     assert (learned.state, learned.notice) == ("done", "")
     accuracies = [moment.accuracy for moment in learned.lanes[0].moments]
     assert accuracies[0] < 0.3
@@ -92,7 +92,7 @@ def test_an_epoch_is_one_pass_over_the_digits():
 
 
 @LEARNS
-def test_the_maps_of_every_epoch_are_kept(learned: Race):
+def test_the_maps_of_every_epoch_are_kept(learned: TrainingRun):
     assert runs.watched().labels.tolist() == list(range(10))
     maps = [moment.maps[-1].array for moment in learned.lanes[0].moments]
     assert [m.shape for m in maps] == [(10, 4, 16, 16)] * 9
@@ -102,16 +102,16 @@ def test_the_maps_of_every_epoch_are_kept(learned: Race):
 
 @LEARNS
 def test_stop_and_resume_is_an_unbroken_run():
-    track, whole, broken = Track(away=1000), Race(BOTH), Race(BOTH)
+    track, whole, broken = Queue(away=1000), TrainingRun(BOTH), TrainingRun(BOTH)
     while whole.step < whole.steps:
         whole.advance()
-    track.enter(broken)
+    track.submit(broken)
     until(lambda: broken.step >= 3)
     track.leave(broken)
     assert broken.state == "stopped"
     reached = broken.step
     assert 3 <= reached < broken.steps
-    track.enter(broken)
+    track.submit(broken)
     broken.thread.join(300)
     assert broken.state == "done"
     for one, other in zip(whole.lanes, broken.lanes, strict=True):
@@ -123,7 +123,7 @@ def test_stop_and_resume_is_an_unbroken_run():
 def test_a_plan_is_the_recipe_of_the_digits_made_short():
     plan = Plan(("mha", "mha"), epochs=3, seed=4, options=(("sink", "key"),))
     first, plain = plan.recipe(0), plan.recipe(1)
-    assert (first.steps, first.batch, first.rate, first.average, first.seed) == (60, 64, 8e-3, 0.9, 4)
+    assert (first.steps, first.batch, first.learning_rate, first.ema_decay, first.seed) == (60, 64, 8e-3, 0.9, 4)
     assert (first.config.options, plain.config.options) == ({"sink": "key"}, {})
     assert (first.config.pooling, first.config.prefix) == ("mean", ())
     assert Plan.positions == RECIPES["vit-digits"].config.positions
@@ -133,12 +133,12 @@ def test_a_plan_is_the_recipe_of_the_digits_made_short():
 
 
 def test_a_race_that_nobody_can_run_has_no_epochs():
-    race = Race(Plan(()))
+    race = TrainingRun(Plan(()))
     assert (race.state, race.epoch, race.step) == ("failed", 0, 0)
 
 
 def test_racers_see_the_same_pictures():
-    race = Race(Plan(("mha", "linformer"), epochs=1, seed=3))
+    race = TrainingRun(Plan(("mha", "linformer"), epochs=1, seed=3))
     for _ in range(3):
         race.advance()
         one, other = (lane.run for lane in race.lanes)
@@ -147,10 +147,10 @@ def test_racers_see_the_same_pictures():
 
 
 def test_options_change_the_first_network_and_nothing_of_its_plain_self():
-    race = Race(Plan(("mha", "mha"), epochs=1, options=(("normaliser", "entmax15"), ("sink", "key"))))
+    race = TrainingRun(Plan(("mha", "mha"), epochs=1, options=(("normaliser", "entmax15"), ("sink", "key"))))
     assert [lane.title for lane in race.lanes] == [f"{MHA} (entmax 1.5, null key)", MHA]
     assert [lane.network.blocks[0].attention.sharing.chosen for lane in race.lanes] == [True, False]
-    plain = Race(Plan(("mha",), epochs=1))
+    plain = TrainingRun(Plan(("mha",), epochs=1))
     for _ in range(2):
         race.advance()
         plain.advance()
@@ -160,7 +160,7 @@ def test_options_change_the_first_network_and_nothing_of_its_plain_self():
 
 
 def test_options_that_exclude_each_other_leave_the_race_to_the_other():
-    race = Race(Plan(("mha", "mha"), options=(("normaliser", "sigmoid"), ("sink", "score"))))
+    race = TrainingRun(Plan(("mha", "mha"), options=(("normaliser", "sigmoid"), ("sink", "score"))))
     assert [lane.title for lane in race.lanes] == [MHA]
     assert "(sigmoid, sink) cannot take part: a sink takes weight" in race.refused[0]
 
@@ -168,7 +168,7 @@ def test_options_that_exclude_each_other_leave_the_race_to_the_other():
 def test_the_seed_decides_and_the_process_is_left_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    same, again, other = (Race(Plan(("mha",), 1, seed)).lanes[0].network.embed.weight for seed in (1, 1, 2))
+    same, again, other = (TrainingRun(Plan(("mha",), 1, seed)).lanes[0].network.embed.weight for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(same, again)
     assert not torch.equal(same, other)
@@ -177,7 +177,7 @@ def test_the_seed_decides_and_the_process_is_left_alone():
 @LEARNS
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_takes_a_step_or_says_why_not(variant: str):
-    race = Race(Plan((variant,), epochs=1))
+    race = TrainingRun(Plan((variant,), epochs=1))
     if not race.lanes:
         assert race.state == "failed"
         assert VARIANTS[variant].title in race.refused[0]
@@ -199,29 +199,32 @@ def test_a_variant_that_refuses_leaves_the_race_to_the_other(monkeypatch: pytest
             raise ValueError("needs more than patches.")
 
     monkeypatch.setitem(VARIANTS, "uniform", Refuses)
-    race = Race(BOTH)
+    race = TrainingRun(BOTH)
     assert [lane.variant for lane in race.lanes] == ["mha"]
     assert race.refused == ["Nothing cannot take part: needs more than patches."]
-    assert Race(Plan(("uniform",))).state == "failed"
+    assert TrainingRun(Plan(("uniform",))).state == "failed"
 
 
 # ---- the model that comes out
 
 
 @LEARNS
-def test_what_was_trained_is_a_model_of_its_own(learned: Race):
+def test_what_was_trained_is_a_model_of_its_own(learned: TrainingRun):
     lane = learned.lanes[0]
     model = runs.opened(lane, "Trained here: it")
     assert isinstance(model, ImageModel)
     assert model.facts["top1"] == pytest.approx(100 * lane.moments[-1].accuracy, abs=0.01)
     assert not any(p.requires_grad for p in model.network.parameters())
     assert model.network is not lane.network
-    digests = {runs.opened(race.lanes[0], "it").digest for race in (Race(Plan(("mha",))), Race(Plan(("mha",), seed=1)))}
+    digests = {
+        runs.opened(race.lanes[0], "it").digest
+        for race in (TrainingRun(Plan(("mha",))), TrainingRun(Plan(("mha",), seed=1)))
+    }
     assert len({model.digest, *digests}) == 3
 
 
 def test_variants_of_equal_parameters_differ_in_digest():
-    one, other = (runs.opened(lane, "it") for lane in Race(Plan(("mha", "window"))).lanes)
+    one, other = (runs.opened(lane, "it") for lane in TrainingRun(Plan(("mha", "window"))).lanes)
     assert one.digest != other.digest
 
 
@@ -229,9 +232,9 @@ def test_variants_of_equal_parameters_differ_in_digest():
 
 
 def test_two_at_once_and_the_third_waits_and_starts_by_itself():
-    track, races = Track(), [Toy(), Toy(), Toy(), Toy()]
+    track, races = Queue(), [Toy(), Toy(), Toy(), Toy()]
     for race in races:
-        track.enter(race)
+        track.submit(race)
     assert [race.state for race in races] == ["running", "running", "waiting", "waiting"]
     assert [track.look(race) for race in races] == [0, 0, 1, 2]
     races[0].gate.set()
@@ -248,9 +251,9 @@ def test_two_at_once_and_the_third_waits_and_starts_by_itself():
 
 
 def test_the_room_is_given_on_when_a_race_is_done():
-    track, first, second = Track(room=1), Toy(steps=5), Toy(steps=5)
-    track.enter(first)
-    track.enter(second)
+    track, first, second = Queue(room=1), Toy(steps=5), Toy(steps=5)
+    track.submit(first)
+    track.submit(second)
     assert second.state == "waiting"
     first.gate.set()
     second.gate.set()
@@ -261,9 +264,9 @@ def test_the_room_is_given_on_when_a_race_is_done():
 
 def test_a_race_nobody_looks_at_is_paused_and_can_go_on():
     clock = Clock()
-    track, race, waiting = Track(room=1, clock=clock), Toy(steps=50_000), Toy()
-    track.enter(race)
-    track.enter(waiting)
+    track, race, waiting = Queue(room=1, clock=clock), Toy(steps=50_000), Toy()
+    track.submit(race)
+    track.submit(waiting)
     race.gate.set()
     until(lambda: race.step > 2)
     clock.now = 29.0
@@ -275,7 +278,7 @@ def test_a_race_nobody_looks_at_is_paused_and_can_go_on():
     waiting.gate.set()
     clock.now = 100.0
     until(lambda: waiting.state == "stopped")
-    track.enter(race)
+    track.submit(race)
     assert (race.state, race.notice) == ("running", "")
     track.leave(race)
     until(lambda: not track.running)
@@ -283,9 +286,9 @@ def test_a_race_nobody_looks_at_is_paused_and_can_go_on():
 
 def test_who_has_left_the_line_is_not_called():
     clock = Clock()
-    track, race, gone = Track(room=1, clock=clock), Toy(), Toy()
-    track.enter(race)
-    track.enter(gone)
+    track, race, gone = Queue(room=1, clock=clock), Toy(), Toy()
+    track.submit(race)
+    track.submit(gone)
     clock.now = 31.0
     track.look(race)
     assert gone.state == "ready"
@@ -296,8 +299,8 @@ def test_who_has_left_the_line_is_not_called():
 
 def test_a_race_that_takes_too_long_is_ended():
     work = Clock()
-    track, race = Track(work=work), Toy(steps=50_000)
-    track.enter(race)
+    track, race = Queue(work=work), Toy(steps=50_000)
+    track.submit(race)
     race.gate.set()
     until(lambda: race.step > 2)
     work.now = 301.0
@@ -310,8 +313,8 @@ def test_a_race_that_takes_too_long_is_ended():
     [(Diverged("It went astray."), "It went astray."), (MemoryError(), "not enough memory"), (KeyError("x"), FAILED)],
 )
 def test_an_error_becomes_a_sentence(error: Exception, sentence: str):
-    track, race = Track(), Toy(error=error)
-    track.enter(race)
+    track, race = Queue(), Toy(error=error)
+    track.submit(race)
     race.gate.set()
     until(lambda: not track.running)
     assert race.state == "failed"
@@ -319,20 +322,20 @@ def test_an_error_becomes_a_sentence(error: Exception, sentence: str):
 
 
 def test_a_loss_that_is_no_number_ends_the_race():
-    track, race = Track(away=1000), Race(BOTH)
+    track, race = Queue(away=1000), TrainingRun(BOTH)
     with torch.no_grad():
         race.lanes[1].run.network.classify.weight.fill_(float("nan"))
-    track.enter(race)
+    track.submit(race)
     race.thread.join(60)
     assert race.state == "failed"
     assert race.notice.startswith("Uniform went astray at step 1")
 
 
 def test_resuming_while_it_still_stops_loses_nothing():
-    track, race = Track(), Toy(steps=30)
-    track.enter(race)
+    track, race = Queue(), Toy(steps=30)
+    track.submit(race)
     track.leave(race, patience=0)
-    track.enter(race)
+    track.submit(race)
     race.gate.set()
     until(lambda: race.state == "done")
     assert race.step == 30
@@ -340,7 +343,7 @@ def test_resuming_while_it_still_stops_loses_nothing():
 
 ALONE = """
 import os, sys, tempfile
-from attnviz.training.live.runs import Lane, Plan
+from attnviz.training.live.runs import LiveModel, Plan
 
 def none():
     raise FileNotFoundError(2, "No usable temporary directory found")
@@ -353,7 +356,7 @@ def watch(event, given):
 written = []
 tempfile.tempdir, tempfile._get_default_tempdir = None, none
 sys.addaudithook(watch)
-lane = Lane(Plan(("mha",)))
+lane = LiveModel(Plan(("mha",)))
 lane.advance()
 print(len(lane.losses), [path for path in written if not os.path.isdir(path)])
 print(os.environ.get("TORCHINDUCTOR_CACHE_DIR"))

@@ -66,7 +66,7 @@ def test_a_run_starts_as_its_recipe_says():
 
 
 def test_a_run_goes_on_but_for_what_its_recipe_starts_anew():
-    recipe = replace(RECIPES["vit-digits"], anew=("positions",))
+    recipe = replace(RECIPES["vit-digits"], reinit=("positions",))
     before = {name: torch.full_like(tensor, 0.5) for name, tensor in load("vit-digits").network.state_dict().items()}
     run = Run(recipe, DATA["digits"]("train"), torch.device("cpu"), before)
     changed = [name for name, tensor in run.network.state_dict().items() if not torch.equal(tensor, before[name])]
@@ -87,7 +87,7 @@ def test_all_but_what_is_new_is_taken_over():
 
 def test_the_command_goes_on_from_what_is_shipped(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(RECIPES, "more", replace(RECIPES["vit-digits"], steps=2, before="vit-digits"))
+    monkeypatch.setitem(RECIPES, "more", replace(RECIPES["vit-digits"], steps=2, init_from="vit-digits"))
     monkeypatch.setattr(sys, "argv", ["training", "more", "--out", str(tmp_path / "out"), "--device", "cpu"])
     assert command.main() == 0
     facts = json.loads((tmp_path / "out" / "config.json").read_text())["facts"]

@@ -22,7 +22,7 @@ from attnviz.training.images.evaluate import interval
 from attnviz.training.text import blimp, corpus, stories
 from attnviz.training.text.loop import TextRecipe, padded
 from attnviz.training.text.next_piece import CHUNK, next_piece_loss
-from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.skipgram import TextProgress
 
 SHAPE = ReaderConfig(
     width=16,
@@ -34,10 +34,10 @@ SHAPE = ReaderConfig(
     gated=True,
     mlp=2,
     positions="rotary",
-    longest=24,
+    context_length=24,
     causal=True,
 )
-RECIPE = TextRecipe(steps=6, batch=64, rate=1e-2, average=0.5)
+RECIPE = TextRecipe(steps=6, batch=64, learning_rate=1e-2, ema_decay=0.5)
 SIZE = stories.Size(SHAPE, RECIPE)
 CPU = torch.device("cpu")
 TALE = "Once there was a small dog. The dog saw a ball and ran to it. The ball was red."
@@ -49,7 +49,7 @@ PAIRS = [
 ]
 
 
-def silent(stand: Stand) -> None:
+def silent(stand: TextProgress) -> None:
     """Nobody watches."""
 
 
@@ -142,7 +142,7 @@ def test_what_is_shipped_goes_on_from_its_weights_and_the_card_tells_both(
 ):
     stories.run_stories(tmp_path / "out", CPU, silent, size=SIZE)
     monkeypatch.setattr(stories, "load_text", partial(attnviz.load, folder=tmp_path / "out"))
-    still = replace(SIZE, recipe=replace(RECIPE, rate=0.0, seed=1), before="stories")
+    still = replace(SIZE, recipe=replace(RECIPE, learning_rate=0.0, seed=1), init_from="stories")
     card = stories.run_stories(tmp_path / "more", CPU, silent, size=still)
     facts = json.loads((tmp_path / "more" / "config.json").read_text())["facts"]
     assert facts["before"]["blimp"] == facts["blimp"]
@@ -204,7 +204,7 @@ def test_a_long_sentence_fills_the_network_and_ends(data: Path):
     with gzip.open(data / "captions_en.txt.gz", "wt", encoding="utf-8") as file:
         file.write("held out\n" + "dog " * 60)
     (row,) = stories.Told(SIZE, load_subwords(), CPU).short["captions"]
-    assert len(row) == SHAPE.longest + 1
+    assert len(row) == SHAPE.context_length + 1
     assert (row[0], row[-1]) == (BOS, EOS)
 
 
@@ -219,7 +219,7 @@ def test_batches_are_stretches_of_stories_and_whole_short_texts(at_last: bool, d
     for seed in range(60):
         for row in told.texts(at_last, np.random.default_rng(seed)):
             assert row[0] == BOS
-            assert len(row) <= SHAPE.longest + 1
+            assert len(row) <= SHAPE.context_length + 1
             short += any(np.array_equal(row, known) for texts in told.short.values() for known in texts)
             lengths.add(len(row) - 1)
     assert short

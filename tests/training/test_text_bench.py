@@ -45,9 +45,9 @@ def test_it_reads_short_and_long_texts_and_padding_changes_nothing(variant: str)
     assert set(alone) == {"sentiment", "tag"}, "it never learns to say a piece"
     torch.testing.assert_close(among["sentiment"][0], alone["sentiment"], atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(among["tag"][0, :20], alone["tag"], atol=2e-4, rtol=1e-3)
-    assert network(torch.full((bench.SHAPE.longest,), 9)).logits["sentiment"].shape == (1, 2)
+    assert network(torch.full((bench.SHAPE.context_length,), 9)).logits["sentiment"].shape == (1, 2)
     with pytest.raises((ValueError, UnsupportedMask)):
-        network(torch.full((bench.SHAPE.longest + 1,), 9))
+        network(torch.full((bench.SHAPE.context_length + 1,), 9))
 
 
 def test_networks_differ_little_in_size():
@@ -73,7 +73,7 @@ def test_a_run_writes_what_opens_again_and_skips_what_is_there(
     assert set(told) == {"mha", "linformer", "mha-seed1"}
     monkeypatch.setattr(store, "TEXT_BENCH", folder)
     model = attnviz.load("text-bench/linformer")
-    assert (model.modality, model.config.variant, model.heads) == ("text", "linformer", ("sentiment", "tag"))
+    assert (model.modality, model.config.variant, model.outputs) == ("text", "linformer", ("sentiment", "tag"))
     trace = model(model.prepare("She runs."))
     assert {call.token_map().shape for call in trace.calls} == {(4, 5, 5)}
     for name in ("mha", "linformer", "mha-seed1"):
@@ -111,7 +111,7 @@ def test_what_is_shipped_has_the_shapes_of_the_bench():
         assert (row["steps"], row["batch"]) == (bench.RECIPE.steps, bench.RECIPE.batch)
         shape = ReaderConfig(**store.read_config(store.TEXT_BENCH / row["name"])["network"])
         assert shape == bench.config_of(row["variant"])
-    assert bench.PLAN.longest == bench.SHAPE.longest - 2, "CLS and SEP have room"
+    assert bench.PLAN.longest == bench.SHAPE.context_length - 2, "CLS and SEP have room"
 
 
 def test_a_network_is_judged_as_shipped_by_reviews_as_a_person_writes_them(monkeypatch: pytest.MonkeyPatch):
@@ -122,8 +122,8 @@ def test_a_network_is_judged_as_shipped_by_reviews_as_a_person_writes_them(monke
         asked.append(all(torch.equal(p, p.half().float()) for p in network.parameters()))
         return told
 
-    monkeypatch.setattr(bench, "praise", praise)
-    monkeypatch.setattr(bench, "kinds", lambda network, subwords: {"upos": 90.0})
+    monkeypatch.setattr(bench, "evaluate_sentiment", praise)
+    monkeypatch.setattr(bench, "evaluate_questions", lambda network, subwords: {"upos": 90.0})
     found = bench.facts_of(network_of("mha"), load_subwords(), RECIPE, CPU, 90.0)
     assert (found["top1"], found["interval"], found["upos"], found["minutes"]) == (75.0, [1.0, 2.0], 90.0, 1.5)
     assert asked == [True]

@@ -23,14 +23,14 @@ from attnviz.training.text.tagged import around, flat, tagged
 from tests.small_training import Small, Told, loss
 
 CPU = torch.device("cpu")
-RECIPE = loop.TextRecipe(steps=6, batch=64, rate=1e-2)
+RECIPE = loop.TextRecipe(steps=6, batch=64, learning_rate=1e-2)
 SHAPE = ReaderConfig(
     vocabulary=8000,
     width=24,
     layers=2,
     heads=3,
     positions="learned1d",
-    longest=64,
+    context_length=64,
     prefix=1,
     outputs={"sentiment": 2, "tag": len(TAGS)},
 )
@@ -54,17 +54,17 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not(tmp_path: Path):
 
 
 def test_the_rate_rises_holds_and_falls():
-    held = loop.TextRecipe(steps=100, rate=2.0, warmup=10, hold=0.6)
-    rates = [held.rate_at(step) for step in range(100)]
+    held = loop.TextRecipe(steps=100, learning_rate=2.0, warmup=10, hold=0.6)
+    rates = [held.learning_rate_at(step) for step in range(100)]
     assert rates[:3] == pytest.approx([0.2, 0.4, 0.6])
     assert rates[9:61] == pytest.approx([2.0] * 52)
     assert rates[80] == pytest.approx(1.0)
     assert rates[99] < 0.01
     assert rates[60:] == sorted(rates[60:], reverse=True)
-    falling = loop.TextRecipe(steps=100, rate=2.0, warmup=10)
-    assert max(range(100), key=falling.rate_at) in (9, 10)
-    short = loop.TextRecipe(steps=6, rate=2.0)  # a warmup longer than the training does not eat it
-    assert [short.rate_at(step) for step in range(6)] == pytest.approx([2 / 3, 4 / 3, 2.0, 2.0, 1.5, 0.5])
+    falling = loop.TextRecipe(steps=100, learning_rate=2.0, warmup=10)
+    assert max(range(100), key=falling.learning_rate_at) in (9, 10)
+    short = loop.TextRecipe(steps=6, learning_rate=2.0)  # a warmup longer than the training does not eat it
+    assert [short.learning_rate_at(step) for step in range(6)] == pytest.approx([2 / 3, 4 / 3, 2.0, 2.0, 1.5, 0.5])
     assert short.last == 6
     assert [replace(short, until=until).last for until in (4, 6, 9)] == [4, 6, 6]
 
@@ -72,8 +72,8 @@ def test_the_rate_rises_holds_and_falls():
 def test_what_a_training_does_unless_its_recipe_says_otherwise():
     """The shipped networks were trained with these numbers, which their cards do not say."""
     recipe = loop.TextRecipe(steps=1)
-    assert (recipe.warmup, recipe.hold, recipe.decay, recipe.clip) == (150, 0.0, 0.05, 1.0)
-    assert (recipe.batch, recipe.rate, recipe.average, recipe.seed) == (4096, 2e-3, 0.998, 0)
+    assert (recipe.warmup, recipe.hold, recipe.weight_decay, recipe.max_grad_norm) == (150, 0.0, 0.05, 1.0)
+    assert (recipe.batch, recipe.learning_rate, recipe.ema_decay, recipe.seed) == (4096, 2e-3, 0.998, 0)
 
 
 def test_every_step_of_every_seed_draws_its_own_texts():
@@ -91,7 +91,7 @@ def test_every_step_of_every_seed_draws_its_own_texts():
 
 
 def test_a_gradient_is_clipped_before_it_is_followed(monkeypatch: pytest.MonkeyPatch):
-    run, norms = loop.TextRun(small(), replace(RECIPE, clip=0.25), lambda *given: 1000 * loss(*given), CPU), []
+    run, norms = loop.TextRun(small(), replace(RECIPE, max_grad_norm=0.25), lambda *given: 1000 * loss(*given), CPU), []
     step = run.optimisers[0].step
 
     def looked_at() -> None:
@@ -105,7 +105,7 @@ def test_a_gradient_is_clipped_before_it_is_followed(monkeypatch: pytest.MonkeyP
 
 def test_seconds_add_up_and_losses_are_means(monkeypatch: pytest.MonkeyPatch):
     """By a clock that moves on by a second whenever it is read, and losses that count."""
-    ticks, losses, seen = iter(range(100)), iter(range(1, 100)), list[loop.Stand]()
+    ticks, losses, seen = iter(range(100)), iter(range(1, 100)), list[loop.TextProgress]()
     monkeypatch.setattr(loop.time, "perf_counter", lambda: next(ticks))
 
     def counted(network: Small, progress: float, random: np.random.Generator) -> torch.Tensor:
@@ -117,7 +117,7 @@ def test_seconds_add_up_and_losses_are_means(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_longer_schedule_goes_on_from_where_the_rate_was_held(tmp_path: Path):
-    short, long = (loop.TextRecipe(steps=steps, batch=64, rate=1e-2, warmup=2, hold=0.5) for steps in (6, 12))
+    short, long = (loop.TextRecipe(steps=steps, batch=64, learning_rate=1e-2, warmup=2, hold=0.5) for steps in (6, 12))
     kept = tmp_path / "checkpoint.pt"
     loop.trained(small(), short, loss, CPU, lambda stand: None, kept)
     assert torch.load(kept, weights_only=True)["step"] == 6
@@ -130,7 +130,7 @@ def test_a_longer_schedule_goes_on_from_where_the_rate_was_held(tmp_path: Path):
 
 
 def test_a_schedule_may_end_sooner_than_planned_while_the_rate_is_held(tmp_path: Path):
-    long, short = (loop.TextRecipe(steps=steps, batch=64, rate=1e-2, warmup=2, hold=0.5) for steps in (12, 10))
+    long, short = (loop.TextRecipe(steps=steps, batch=64, learning_rate=1e-2, warmup=2, hold=0.5) for steps in (12, 10))
     kept = tmp_path / "checkpoint.pt"
     loop.trained(small(), replace(long, until=5), loss, CPU, lambda stand: None, kept)
     later, _ = loop.trained(small(), short, loss, CPU, lambda stand: None, kept)
@@ -147,8 +147,8 @@ def test_a_state_of_another_schedule_is_refused(tmp_path: Path):
 
 
 def test_it_learns_and_reports():
-    seen: list[loop.Stand] = []
-    recipe = loop.TextRecipe(steps=120, rate=2e-2, average=0.9)
+    seen: list[loop.TextProgress] = []
+    recipe = loop.TextRecipe(steps=120, learning_rate=2e-2, ema_decay=0.9)
     network, seconds = loop.trained(small(), recipe, loss, CPU, seen.append, every=20)
     assert seen[-1].loss < 0.5 * seen[0].loss
     assert seen[-1].share == 1
@@ -195,7 +195,7 @@ def test_padding():
 
 
 def test_matrices_inside_go_to_muon_and_the_rest_to_adamw():
-    muon, plain = loop.text_optimisers(small(), replace(RECIPE, decay=0.07))
+    muon, plain = loop.text_optimisers(small(), replace(RECIPE, weight_decay=0.07))
     assert [group["weight_decay"] for group in (*muon.param_groups, *plain.param_groups)] == [0.07, 0.0]
     assert plain.param_groups[0]["betas"] == (0.9, 0.98)
     assert [p.shape for group in muon.param_groups for p in group["params"]] == [(4, 4)]
@@ -291,9 +291,9 @@ def test_reviews_that_praise_or_blame_are_counted_as_written_and_as_the_treebank
     only("reviews", [(0, "a bore ."), (1, "weak"), (2, "a film"), (3, "fine"), (4, "it 's great")], monkeypatch)
     asked, said = list[list[str]](), iter(([False, False, True, False], [True, False, True, False]))
     monkeypatch.setattr(
-        judge, "said_praise", lambda network, subwords, texts: asked.append(texts) or np.array(next(said))
+        judge, "predicted_sentiment", lambda network, subwords, texts: asked.append(texts) or np.array(next(said))
     )
-    found = judge.praise(Told(), load_subwords())
+    found = judge.evaluate_sentiment(Told(), load_subwords())
     assert asked == [["A bore.", "Weak", "Fine", "It's great"], ["a bore .", "weak", "fine", "it 's great"]]
     assert found == {"sst2_held_out": 4, "sst2": 75.0, "sst2_lower": 50.0, "sst2_interval": interval(75.0, 4)}
 
@@ -302,7 +302,7 @@ def test_reviews_that_praise_or_blame_are_counted_as_written_and_as_the_treebank
 def test_praise_is_what_scores_higher(logits: list[float], praised: bool):
     network = Told({"sentiment": torch.tensor([logits])})
     texts = ["a " * 90, "a", "a b c"]
-    assert judge.said_praise(network, load_subwords(), texts).tolist() == [praised] * 3
+    assert judge.predicted_sentiment(network, load_subwords(), texts).tolist() == [praised] * 3
     (read,) = network.seen
     assert read.shape == (3, 64), "as much as the network has room for"
 
@@ -334,7 +334,7 @@ def test_parts_of_speech_are_asked_of_held_out_words(monkeypatch: pytest.MonkeyP
     only("treebank", [SENTENCE], monkeypatch)
     network = told_heads()
     network.logits["tag"][1] = 0  # the first word is now called the first of all tags
-    assert judge.kinds(network, load_subwords()) == {"words_held_out": 6, "upos": 83.33}
+    assert judge.evaluate_questions(network, load_subwords()) == {"words_held_out": 6, "upos": 83.33}
 
 
 def test_heads_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch):
@@ -422,4 +422,4 @@ def test_what_goes_on_learns_all_it_is_asked_from_the_first_step():
     shipped = load_text("sentences")
     assert sentences.SIZES["more"][0] == shipped.config, "it is the shipped network that goes on"
     assert sentences.SIZES["more"][2].syntax == tuple(shipped.facts["syntax"]), "with the head it was taught"
-    assert {"sst2", "steps", "threads"} <= card.told(shipped.facts, sentences.TOLD).keys()
+    assert {"sst2", "steps", "threads"} <= card.previous_run(shipped.facts, sentences.TOLD).keys()

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from attnviz.models import IMAGES, load
-from attnviz.models.vit import group_loss_of
+from attnviz.models.vit import superclass_loss_of
 from attnviz.training.card import card_text
 from attnviz.training.images import data, loop
 from attnviz.training.images.augment import Augmentation, augment
@@ -34,7 +34,7 @@ from attnviz.training.images.data import (
     softened,
 )
 from attnviz.training.images.evaluate import evaluate, opened_model
-from attnviz.training.images.loop import Progress, Run, balanced, circumstances, cosine, pick_device, train, windows
+from attnviz.training.images.loop import Progress, Run, balanced, cosine, pick_device, run_info, train, windows
 from attnviz.training.images.recipes import RECIPES, Recipe
 from attnviz.types import Trace
 from tests.conftest import pytest_runtest_setup
@@ -45,11 +45,11 @@ TINY = replace(
     config=replace(RECIPES["vit-digits"].config, width=16, layers=2, heads=2),
     steps=12,
     batch=32,
-    visible=((0.0, 0.5), (0.5, 1.0)),
+    patch_keep_schedule=((0.0, 0.5), (0.5, 1.0)),
 )
 
 
-STILL = Augmentation(area=1.0, stretch=1.0, mirror=False, light=0.0)
+STILL = Augmentation(min_area=1.0, max_aspect_ratio=1.0, horizontal_flip=False, brightness=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +100,17 @@ def test_the_loss_on_groups_is_that_of_their_summed_probabilities() -> None:
     kin = [[one for one, group in enumerate(GROUPS) if group == GROUPS[label]] for label in labels.tolist()]
     expected = -torch.stack([row[of].sum().log() for row, of in zip(chances, kin, strict=True)]).mean()
     trace = Trace(None, {}, {}, (), {}, {}, {"class": logits})
-    torch.testing.assert_close(group_loss_of(trace, labels, numbered(GROUPS)).double(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        superclass_loss_of(trace, labels, numbered(GROUPS)).double(), expected, atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.trains
 def test_a_recipe_that_asks_for_groups_gets_more_of_them_right(digits: Pictures) -> None:
     """Digits grouped by shape: a network that is asked for nothing but the group learns it, and no digit."""
-    grouped = replace(digits, groups=GROUPS)
-    held = replace(DATA["digits"]("val"), groups=GROUPS)
-    recipe = replace(RECIPES["vit-digits"], steps=120, kin=1.0)
+    grouped = replace(digits, superclasses=GROUPS)
+    held = replace(DATA["digits"]("val"), superclasses=GROUPS)
+    recipe = replace(RECIPES["vit-digits"], steps=120, superclass_loss_weight=1.0)
     network, _ = train(recipe, device=CPU, pictures=grouped)
     facts = evaluate(opened_model(recipe, network, held), held)
     assert facts["group_summed"] >= 80
@@ -181,7 +183,7 @@ def test_a_checkpoint_without_a_queue_starts_a_new_pass(digits: Pictures, tmp_pa
 
 def test_clipping_clips(digits: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loss a thousand times too large leaves gradients of norm `clip` when the optimisers see them."""
-    run = Run(replace(TINY, clip=0.5), digits, CPU)
+    run = Run(replace(TINY, max_grad_norm=0.5), digits, CPU)
     seen: list[float] = []
     step = run.optimisers[0].step
 
@@ -251,7 +253,7 @@ def test_the_average_follows_the_network(digits: Pictures) -> None:
     first = run.network.classify.bias.detach().clone()
     run.advance()
     second = run.network.classify.bias.detach()
-    expected = TINY.average * first + (1 - TINY.average) * second
+    expected = TINY.ema_decay * first + (1 - TINY.ema_decay) * second
     torch.testing.assert_close(run.shipped.classify.bias, nn.Parameter(expected))
 
 
@@ -260,20 +262,27 @@ def test_the_loss_of_a_step_is_smoothed_and_partly_asks_for_the_group(
 ) -> None:
     """By hand from one pass over the whole batch, though it is computed in parts, the last one smaller."""
     monkeypatch.setattr(loop, "PART", 15)
-    recipe = replace(TINY, kin=0.3, smoothing=0.2, visible=((0.0, 1.0),), augmentation=STILL, half=False)
-    run = Run(recipe, replace(digits, groups=GROUPS), CPU)
+    recipe = replace(
+        TINY,
+        superclass_loss_weight=0.3,
+        label_smoothing=0.2,
+        patch_keep_schedule=((0.0, 1.0),),
+        augmentation=STILL,
+        bfloat16=False,
+    )
+    run = Run(recipe, replace(digits, superclasses=GROUPS), CPU)
     run.network.classify.weight.data.normal_()
     first = balanced(run.labels, torch.Generator().manual_seed(recipe.seed))[:32]
     pixels = (run.images[first].permute(0, 3, 1, 2).float() / 255 - run.mean) / run.deviation
     with torch.no_grad():
         trace, labels = run.network(pixels), run.labels[first]
         plain = nn.functional.cross_entropy(trace.logits["class"][:, 0], labels, label_smoothing=0.2)
-        wanted = 0.7 * plain + 0.3 * group_loss_of(trace, labels, numbered(GROUPS))
+        wanted = 0.7 * plain + 0.3 * superclass_loss_of(trace, labels, numbered(GROUPS))
     torch.testing.assert_close(run.advance(), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_matrices_decay_and_the_rest_does_not(digits: Pictures) -> None:
-    muon, plain = Run(replace(TINY, decay=0.03), digits, CPU).optimisers
+    muon, plain = Run(replace(TINY, weight_decay=0.03), digits, CPU).optimisers
     assert [group["weight_decay"] for group in (*muon.param_groups, *plain.param_groups)] == [0.03, 0.0]
     assert plain.param_groups[0]["betas"] == (0.9, 0.98)
 
@@ -296,16 +305,22 @@ def test_another_seed_is_another_training(digits: Pictures) -> None:
 
 
 def test_a_card_says_how_a_training_was_run() -> None:
-    found = circumstances(replace(TINY, seed=4), CPU, 90.0)
+    found = run_info(replace(TINY, seed=4), CPU, 90.0)
     assert found == {"steps": 12, "batch": 32, "seed": 4, "minutes": 1.5, "device": "cpu", "threads": 1}
 
 
 def test_what_a_training_does_unless_its_recipe_says_otherwise() -> None:
     """The shipped networks were trained with these numbers, which their cards do not say."""
     recipe = Recipe("", "", TINY.config, "digits", steps=1)
-    assert (recipe.rate, recipe.warmup, recipe.decay, recipe.smoothing) == (2e-3, 0.08, 0.05, 0.1)
-    assert (recipe.batch, recipe.kin, recipe.clip, recipe.average, recipe.half) == (256, 0.0, 1.0, 0.998, True)
-    assert (recipe.visible, recipe.windows, recipe.seed, recipe.start) == (((0.0, 1.0),), 0.0, 0, "random")
+    assert (recipe.learning_rate, recipe.warmup, recipe.weight_decay, recipe.label_smoothing) == (2e-3, 0.08, 0.05, 0.1)
+    assert (recipe.batch, recipe.superclass_loss_weight, recipe.max_grad_norm, recipe.ema_decay, recipe.bfloat16) == (
+        256,
+        0.0,
+        1.0,
+        0.998,
+        True,
+    )
+    assert (recipe.patch_keep_schedule, recipe.windows, recipe.seed, recipe.start) == (((0.0, 1.0),), 0.0, 0, "random")
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -322,7 +337,7 @@ def test_every_recipe_trains_at_every_stage(name: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     names = tuple(f"class {i}" for i in range(shape.classes))
     run = Run(recipe, Pictures(noise, np.arange(len(noise)) % shape.classes, names, names, "noise"), CPU)
-    for start, share in recipe.visible:
+    for start, share in recipe.patch_keep_schedule:
         run.step = math.ceil(start * recipe.steps)
         seen, patches = run.visible(8), (shape.size // shape.patch) ** 2
         assert (patches if seen is None else seen.shape[1]) == round(share * patches)
@@ -346,7 +361,9 @@ def test_augmentation_keeps_the_shape_and_is_seeded(name: str) -> None:
 def test_no_augmentation_is_the_identity() -> None:
     pixels = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
     torch.testing.assert_close(augment(pixels, STILL, torch.Generator()), pixels)
-    mirrored = augment(pixels.repeat(20, 1, 1, 1), replace(STILL, mirror=True), torch.Generator().manual_seed(0))
+    mirrored = augment(
+        pixels.repeat(20, 1, 1, 1), replace(STILL, horizontal_flip=True), torch.Generator().manual_seed(0)
+    )
     turned = [not torch.allclose(m, p, atol=1e-5) for m, p in zip(mirrored, pixels.repeat(20, 1, 1, 1), strict=True)]
     assert 10 < sum(turned) < 30
     assert any(torch.allclose(mirrored[0 if turned[0] else turned.index(True)], p.flip(-1), atol=1e-5) for p in pixels)
@@ -355,7 +372,7 @@ def test_no_augmentation_is_the_identity() -> None:
 def test_softness_mixes_in_the_mean_of_the_neighbours() -> None:
     """A step becomes less or more steep by at most what is asked for; flat ground and the brightness stay."""
     step = torch.cat([torch.zeros(64, 1, 8, 4), torch.ones(64, 1, 8, 4)], -1)
-    changed = augment(step, replace(STILL, soft=0.6), torch.Generator().manual_seed(0))
+    changed = augment(step, replace(STILL, blur=0.6), torch.Generator().manual_seed(0))
     amount = 3 * changed[:, 0, 4, 3]  # a third of the pixels around lies beyond the step
     assert -0.3 <= amount.min() < -0.2
     assert 0.5 < amount.max() <= 0.6
@@ -418,7 +435,7 @@ def test_two_archives_become_one_data_set(tmp_path: Path, monkeypatch: pytest.Mo
     pictures = photos("val")
     assert pictures.images.shape == (48, 64, 64, 3)
     assert pictures.classes == ("teapot", "pug", "gas pump", "golf ball")
-    assert pictures.groups == ("kitchen", "dog", "outdoor object", "ball or sport")
+    assert pictures.superclasses == ("kitchen", "dog", "outdoor object", "ball or sport")
     for label, grey in enumerate((10, 30, 100, 120)):
         assert abs(pictures.images[pictures.labels == label].astype(int) - grey).max() <= 2
         assert (pictures.labels == label).sum() == 12

@@ -18,7 +18,7 @@ from attnviz.training.images.data import NoData
 from attnviz.training.images.loop import Progress
 from attnviz.training.images.recipes import RECIPES, Recipe
 from attnviz.training.text import corpus, treebank
-from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.skipgram import TextProgress
 
 VALUES = {"steps": ["3"], "seed": ["1"], "fresh": [], "until": ["2"], "only": ["mha"], "seeds": ["2"], "size": ["gpu"]}
 
@@ -91,7 +91,7 @@ def test_the_treebank_is_drawn_from_held_out_sentences_that_read_like_one(
 def test_time_left_is_what_is_left_to_do(capsys: pytest.CaptureFixture[str]):
     command.show(Progress(25, 100, 1.5, 600.0, ViT(RECIPES["vit-digits"].config)))
     assert "25/100  loss 1.500  30.0 min left" in capsys.readouterr().err
-    command.show_text("mha", Stand(0.25, 1.5, 600.0))
+    command.show_text("mha", TextProgress(0.25, 1.5, 600.0))
     assert "25%  loss 1.500  30.0 min left" in capsys.readouterr().err
 
 

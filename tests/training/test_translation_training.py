@@ -33,10 +33,10 @@ FEW = [
     ("Go!", "Allez !"),
 ]
 CPU = torch.device("cpu")
-RECIPE = TextRecipe(steps=4, batch=60, rate=1e-3)
+RECIPE = TextRecipe(steps=4, batch=60, learning_rate=1e-3)
 NETWORKS: dict[str, Any] = {
-    "translator": lambda: Translator(TranslatorConfig(width=16, layers=1, heads=2, longest=64)),
-    "seq2seq": lambda: Seq2Seq(Seq2SeqConfig(width=16, hidden=12, compared=8, longest=64)),
+    "translator": lambda: Translator(TranslatorConfig(width=16, layers=1, heads=2, context_length=64)),
+    "seq2seq": lambda: Seq2Seq(Seq2SeqConfig(width=16, hidden=12, compared=8, context_length=64)),
 }
 
 
@@ -88,7 +88,7 @@ def test_a_run_that_was_cut_off_goes_on_exactly(kind: str, tmp_path: Path):
 @pytest.mark.trains
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_six_sentences_are_learned_by_heart(kind: str):
-    learning = run(kind, TextRecipe(steps=150, batch=200, rate=1e-2))
+    learning = run(kind, TextRecipe(steps=150, batch=200, learning_rate=1e-2))
     losses = [learning.advance() for _ in range(150)]
     assert losses[-1] < losses[0] / 2
 
@@ -199,9 +199,9 @@ def test_the_held_out_loss_is_the_mean_over_pieces():
     model = TranslationModel("seq2seq", NETWORKS["seq2seq"](), subwords)
     total, count = 0.0, 0
     pairs = [*FEW, tuple(" ".join(side * 4) for side in zip(*FEW, strict=True))]  # cut at what the network reads
-    assert min(len(subwords.ids(side)) for side in pairs[-1]) > model.config.longest
+    assert min(len(subwords.ids(side)) for side in pairs[-1]) > model.config.context_length
     for english, french in pairs:
-        ids = [*subwords.ids(french)[: model.config.longest - 1], EOS]
+        ids = [*subwords.ids(french)[: model.config.context_length - 1], EOS]
         with torch.no_grad():
             said = model.trace(model.prepare(english), ids).logits["word"].log_softmax(-1)
         total -= sum(float(row[piece]) for row, piece in zip(said, ids, strict=True))

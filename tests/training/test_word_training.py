@@ -61,7 +61,7 @@ def test_random_words_are_drawn_by_count_to_the_power_of_three_quarters(monkeypa
 
 
 def test_the_rate_falls_to_a_twentieth_and_losses_are_means(monkeypatch: pytest.MonkeyPatch):
-    rates, step, told = list[float](), torch.optim.SparseAdam.step, list[skipgram.Stand]()
+    rates, step, told = list[float](), torch.optim.SparseAdam.step, list[skipgram.TextProgress]()
 
     def looked_at(optimiser: torch.optim.SparseAdam) -> None:
         rates.append(optimiser.param_groups[0]["lr"])
@@ -71,7 +71,7 @@ def test_the_rate_falls_to_a_twentieth_and_losses_are_means(monkeypatch: pytest.
     shares = [*np.linspace(0, 1, 200, endpoint=False)]
     monkeypatch.setattr(skipgram, "batches", lambda *_: iter([(pairs, share) for share in shares]))
     monkeypatch.setattr(torch.optim.SparseAdam, "step", looked_at)
-    recipe = skipgram.SkipGram(width=4, rate=0.02, drawn=2)
+    recipe = skipgram.SkipGram(width=4, learning_rate=0.02, drawn=2)
     skipgram.train_vectors([], np.array([5, 5]), recipe, torch.device("cpu"), told.append)
     assert rates == pytest.approx([0.02 * max(0.05, 1 - share) for share in shares])
     assert [stand.share for stand in told] == [shares[99], shares[199]]
@@ -81,10 +81,16 @@ def test_the_rate_falls_to_a_twentieth_and_losses_are_means(monkeypatch: pytest.
 def test_what_a_training_of_vectors_does_unless_told_otherwise():
     facts = load_words().facts
     recipe = skipgram.SkipGram()
-    assert (recipe.negatives, recipe.drawn, recipe.thin, recipe.batch, recipe.rate) == (8, 128, 1e-4, 8192, 3e-3)
+    assert (recipe.negatives, recipe.drawn, recipe.thin, recipe.batch, recipe.learning_rate) == (
+        8,
+        128,
+        1e-4,
+        8192,
+        3e-3,
+    )
     assert (recipe.width, recipe.epochs, recipe.window) == (facts["width"], facts["epochs"], facts["window"])
     torch.manual_seed(0)
-    still = skipgram.SkipGram(width=64, rate=1e-12, epochs=1, drawn=2)
+    still = skipgram.SkipGram(width=64, learning_rate=1e-12, epochs=1, drawn=2)
     text = [np.arange(300, dtype=np.int32)]
     vectors, contexts, _ = skipgram.train_vectors(text, np.ones(300, dtype=np.int64), still, torch.device("cpu"))
     assert float(vectors.std()) == pytest.approx(0.5 / 8, rel=0.05)
@@ -108,7 +114,7 @@ def test_lengths_are_drawn_in_proportion_to_their_words():
 
 
 def test_the_rate_of_the_block_rises_and_falls(monkeypatch: pytest.MonkeyPatch):
-    rates, told, step = list[float](), list[skipgram.Stand](), torch.optim.AdamW.step
+    rates, told, step = list[float](), list[skipgram.TextProgress](), torch.optim.AdamW.step
 
     def looked_at(optimiser: torch.optim.AdamW) -> None:
         rates.append(optimiser.param_groups[0]["lr"])
@@ -117,7 +123,7 @@ def test_the_rate_of_the_block_rises_and_falls(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", looked_at)
     words = WordVectors(tuple("abcd"), torch.randn(4, 8), "x")
     rows = {4: np.array([[0, 1, 2, 3]], dtype=np.int32)}
-    recipe = guess.GuessRecipe(steps=100, batch=2, rate=1e-3, warmup=0.1)
+    recipe = guess.GuessRecipe(steps=100, batch=2, learning_rate=1e-3, warmup=0.1)
     guess.train_guesser(words, rows, recipe, torch.device("cpu"), told.append)
     assert rates[:5] == pytest.approx([1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
     assert rates[49] == pytest.approx(0.5e-3)

@@ -27,7 +27,7 @@ from attnviz.models import IMAGES, MODELS, TEXTS, store
 from attnviz.paths import ROOT
 from attnviz.ui.core import cache, state
 from attnviz.ui.core.cache import on_processor, traces
-from attnviz.ui.core.sized_cache import Shelf, bytes_of
+from attnviz.ui.core.sized_cache import SizedCache, bytes_of
 from attnviz.ui.inputs import samples, uploads
 from attnviz.ui.inputs.image_run import GONE, OWN
 from attnviz.ui.queries_keys.pairs import in_tex
@@ -297,7 +297,7 @@ def test_what_is_added_in_a_formula_has_its_sign():
 
 
 def test_a_shelf_is_bounded_by_entries_and_bytes():
-    shelf: Shelf = Shelf(entries=3, size=1000)
+    shelf: SizedCache = SizedCache(entries=3, size=1000)
     for name in "abcd":
         shelf.get((name,), lambda: torch.zeros(10))
     assert len(shelf) == 3
@@ -308,7 +308,7 @@ def test_a_shelf_is_bounded_by_entries_and_bytes():
 
 
 def test_a_shelf_makes_a_value_once_for_all_who_wait():
-    shelf: Shelf = Shelf(entries=3, size=1000)
+    shelf: SizedCache = SizedCache(entries=3, size=1000)
     made, start = [], threading.Barrier(8)
 
     def ask() -> None:
@@ -324,7 +324,7 @@ def test_a_shelf_makes_a_value_once_for_all_who_wait():
 
 
 def test_a_shelf_forgets_failures():
-    shelf: Shelf = Shelf(entries=3, size=1000)
+    shelf: SizedCache = SizedCache(entries=3, size=1000)
     with pytest.raises(ZeroDivisionError):
         shelf.get(("a",), lambda: 1 / 0)
     assert shelf.get(("a",), lambda: 2) == 2
@@ -383,13 +383,13 @@ def test_a_damaged_default_model_does_not_end_the_server(
 
     warmup.default_model.clear()
     monkeypatch.setattr(warmup, "shipped", damaged)
-    warmup.warm()
+    warmup.warm_up()
     assert "config.json is missing" in caplog.text
 
 
 def test_the_first_visitor_finds_the_default_model_open(monkeypatch: pytest.MonkeyPatch):
     st.cache_resource.clear()
-    warmup.warm()
+    warmup.warm_up()
     monkeypatch.setattr(cache, "load_image", None)  # not to be called
     assert cache.open_model(next(iter(IMAGES))).name == next(iter(IMAGES))
     st.cache_resource.clear()
@@ -401,10 +401,10 @@ def test_the_garbage_collector_passes_over_imported_modules(monkeypatch: pytest.
     monkeypatch.setattr(warmup.gc, "freeze", lambda: frozen.append(len(sys.modules)))
     opened().run()
     assert frozen == [len(sys.modules)]  # once, after the page had imported what it needs
-    warmup.set_modules_aside()
+    warmup.freeze_imports()
     assert len(frozen) == 1
     monkeypatch.setitem(sys.modules, "one_more", sys)
-    warmup.set_modules_aside()
+    warmup.freeze_imports()
     assert len(frozen) == 2
 
 

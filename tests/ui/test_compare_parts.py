@@ -19,7 +19,7 @@ from attnviz.types import NoTokenMap
 from attnviz.ui.compare import costs, formulas, numbers
 from attnviz.ui.compare import maps as compare_maps
 from attnviz.ui.compare.choice import PICTURES
-from attnviz.ui.compare.panels import Panel, borrowed, fitted, transplanted
+from attnviz.ui.compare.panels import Panel, fitted, transfer_weights, with_donor_activations
 from attnviz.ui.core.bench import Bench
 from attnviz.ui.widgets.display import KINDS
 from tests.made_up_bench import PIXELS
@@ -52,8 +52,8 @@ def panel(model: ImageModel, sample, name: str) -> Panel:
         trace = model(sample)
         if name == "mha":
             return Panel(name, model, sample, trace)
-        network, fresh = transplanted.__wrapped__(model.digest, name, model)
-        return Panel(name, model, sample, borrowed(network, sample, trace), fresh=fresh)
+        network, fresh = transfer_weights.__wrapped__(model.digest, name, model)
+        return Panel(name, model, sample, with_donor_activations(network, sample, trace), fresh=fresh)
 
 
 # Lent parameters -----------------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_performer_is_the_rule_of_the_layer_itself(model, sample):
     """Borrowing equals handing the recorded call to the other rule."""
     own, lent = panel(model, sample, "mha"), panel(model, sample, "performer")
     call, exact = lent.trace.calls[1], own.trace.calls[1]
-    torch.testing.assert_close(exact.under(call.rule).output, call.output)
+    torch.testing.assert_close(exact.with_rule(call.rule).output, call.output)
 
 
 def test_shared_keys_are_the_mean_of_their_heads(model):
@@ -149,7 +149,7 @@ def test_errors_are_none_for_softmax_itself(model, sample):
     maps, outputs = numbers.errors(lent, own.trace)
     assert len(maps) == len(outputs) == 2
     assert min(*maps, *outputs) > 0.01
-    by_rule = lent.trace.calls[0].under(Softmax()).output
+    by_rule = lent.trace.calls[0].with_rule(Softmax()).output
     torch.testing.assert_close(by_rule, own.trace.calls[0].output)
 
 

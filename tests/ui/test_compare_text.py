@@ -18,7 +18,7 @@ from attnviz.types import Tokens
 from attnviz.ui.compare import maps, numbers, timing
 from attnviz.ui.compare.choice import LOOKS, NATIVE, ROLLOUT, TEXTS
 from attnviz.ui.compare.domain import Panel
-from attnviz.ui.compare.panels import OWN, SAME, borrowed, transplanted
+from attnviz.ui.compare.panels import OWN, SAME, transfer_weights, with_donor_activations
 from attnviz.ui.compare.text import FLAT, WordLook
 from attnviz.ui.core import cache
 from attnviz.ui.widgets.text_display import Look, grouping
@@ -214,8 +214,8 @@ def test_a_borrowed_layer_makes_the_queries_of_the_lender(name: str):
     model = load_text("sentences")
     sample = model.prepare(WORDS)
     trace = model(sample)
-    network, _ = transplanted.__wrapped__(model.digest, name, model, TEXTS.options(name, prefix=1))
-    lent = borrowed(network, sample, trace)
+    network, _ = transfer_weights.__wrapped__(model.digest, name, model, TEXTS.options(name, prefix=1))
+    lent = with_donor_activations(network, sample, trace)
     for call, exact in zip(lent.calls, trace.calls, strict=True):
         torch.testing.assert_close(call.query, exact.query)
         torch.testing.assert_close(call.value, exact.value)

@@ -9,7 +9,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import attnviz
-from attnviz.models import Framing, load
+from attnviz.models import Crop, load
 from attnviz.ui.core import cache
 from attnviz.ui.inputs.crop import WHOLE
 from attnviz.ui.inputs.samples import open_sample
@@ -45,7 +45,7 @@ def test_the_address_says_which_square_is_seen(page: str):
     at = open_page(page, model="vit-digits", sample="three", **CORNER)
     assert sliders(at) == ASKED
     model = attnviz.load("vit-digits")
-    sample = model.prepare(open_sample("vit-digits", "three").image, Framing(2.5, 0, 1))
+    sample = model.prepare(open_sample("vit-digits", "three").image, Crop(2.5, 0, 1))
     assert sample.digest != model.prepare(open_sample("vit-digits", "three").image).digest
     cache.traces().get((model.digest, sample.digest, "own"), lambda: pytest.fail("another square was read"))
     if page == "start":
@@ -57,7 +57,7 @@ def test_every_network_of_compare_sees_the_same_square():
     cache.shipped.clear()  # other tests make up networks of the same names
     at = open_page("compare", v=["mha"], sample="astronaut", **CORNER)
     model = load("bench/mha")
-    sample = model.prepare(open_sample("vit", "astronaut").image, Framing(2.5, 0, 1))
+    sample = model.prepare(open_sample("vit", "astronaut").image, Crop(2.5, 0, 1))
     name, probability = best(model, model(sample), 1)[0]
     assert any(f"says **{name}** ({percent(probability)})" in element.value for element in at.markdown)
 

@@ -12,7 +12,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from attnviz.models import TEXTS
-from attnviz.models.generate import Settings, text_of, words
+from attnviz.models.generate import SamplingConfig, text_of, words
 from attnviz.models.subwords import EOS, MASK
 from attnviz.models.text_model import TextModel
 from attnviz.ui.core import cache
@@ -88,7 +88,7 @@ def test_a_visitor_sees_what_comes_next_and_where_the_last_word_looks():
 def test_words_are_written_stepped_back_over_and_come_again(model: TextModel):
     at = press(show(begin=BEGIN), "Write ten words")
     ids = model.prepare(BEGIN).inputs["main"].tolist()
-    expected = words(model, ids, Settings(), 10)
+    expected = words(model, ids, SamplingConfig(), 10)
     assert writing.decoded(address(at)["said"], 8000) == tuple(expected)
     assert at.slider(key="pieces").value == len(expected)
     press(at, "Back")
@@ -99,7 +99,7 @@ def test_words_are_written_stepped_back_over_and_come_again(model: TextModel):
     press(at, "To the beginning")
     assert at.slider(key="pieces").value == 0
     press(at, "Write one word")
-    assert writing.decoded(address(at)["said"], 8000) == tuple(words(model, ids, Settings(), 1))
+    assert writing.decoded(address(at)["said"], 8000) == tuple(words(model, ids, SamplingConfig(), 1))
 
 
 def test_a_link_brings_the_text_the_step_and_the_settings(model: TextModel):
@@ -112,7 +112,7 @@ def test_a_link_brings_the_text_the_step_and_the_settings(model: TextModel):
     assert ":blue[It was]" in said(at)
     press(at, "Write one word")
     begun = [*model.prepare(BEGIN).inputs["main"].tolist(), *ids[:2]]
-    new = words(model, begun, Settings(1.5, 7, 0.5, 9), 1)
+    new = words(model, begun, SamplingConfig(1.5, 7, 0.5, 9), 1)
     assert writing.decoded(address(at)["said"], 8000) == (*ids[:2], *new)
 
 
@@ -211,7 +211,7 @@ def test_shares_of_attention_sum_to_one(model: TextModel, layer: str, head: str)
 
 def test_the_map_is_the_one_of_the_whole_pass(model: TextModel):
     begin = model.prepare(BEGIN)
-    here = writing.Scene(model, begin, (), 0, Settings(), begin, model(begin))
+    here = writing.Scene(model, begin, (), 0, SamplingConfig(), begin, model(begin))
     torch.testing.assert_close(
         torch.from_numpy(Part(1, 4).map_of(here.trace.calls)), here.trace.calls[1].weights()[4], atol=1e-6, rtol=1e-5
     )

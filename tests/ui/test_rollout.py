@@ -108,9 +108,9 @@ def visit() -> object:
     model = attnviz.load("vit-digits")
     picture = Image.open(io.BytesIO(png((40, 40), 3))).convert("RGB")
     sample = model.prepare(picture)
-    from attnviz.ui.inputs.image_run import Visit
+    from attnviz.ui.inputs.image_run import ImageRun
 
-    return Visit(model=model, name="vit-digits", picture=picture, sample=sample, trace=model(sample), source="noise")
+    return ImageRun(model=model, name="vit-digits", picture=picture, sample=sample, trace=model(sample), source="noise")
 
 
 CHOICES = [

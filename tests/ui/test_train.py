@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from attnviz.attention import VARIANTS
 from attnviz.paths import ROOT
 from attnviz.training.live import runs as live_runs
-from attnviz.training.live.runs import Plan, Race
+from attnviz.training.live.runs import Plan, TrainingRun
 from attnviz.ui.core.cache import TRAINED
 from attnviz.ui.shell import training_status
 from attnviz.ui.train import choices, runs
@@ -50,7 +50,7 @@ def charts(app: AppTest) -> dict[str, dict[str, list]]:
     return found
 
 
-def race_of(app: AppTest) -> Race:
+def race_of(app: AppTest) -> TrainingRun:
     """What this visitor trains."""
     return app.session_state[training_status.RACE]
 
@@ -205,7 +205,7 @@ def test_who_comes_back_finds_the_choices_of_the_race(emptied: bool):
     ],
 )
 def test_choices_ask_for_the_plan_they_were_made_of(plan: Plan):
-    app, race = opened("start"), Race(plan)
+    app, race = opened("start"), TrainingRun(plan)
     for lane in race.lanes:
         lane.losses.append(2.3)  # it has begun
     app.session_state[training_status.RACE] = race
@@ -214,14 +214,14 @@ def test_choices_ask_for_the_plan_they_were_made_of(plan: Plan):
     assert race_of(app) is race
 
 
-def until_step(race: Race) -> None:
+def until_step(race: TrainingRun) -> None:
     """Wait until the thread of a race has ended."""
     if race.thread is not None:
         race.thread.join(60)
 
 
 def test_the_third_is_told_to_wait(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training_status.track(), "room", 0)
+    monkeypatch.setattr(training_status.track(), "max_running", 0)
     app = opened()
     button(app, "race").click().run()
     assert race_of(app).state == "waiting"
@@ -244,7 +244,7 @@ def test_an_error_is_said_in_a_sentence():
 
 def open_heads(app: AppTest, variant: str) -> None:
     """The Heads page with a network of this variant that the visitor has trained."""
-    lane = live_runs.Lane(Plan((variant,)))
+    lane = live_runs.LiveModel(Plan((variant,)))
     app.session_state[TRAINED] = {"Trained here: X": live_runs.opened(lane, "Trained here: X")}
     app.run()
     app.session_state["model"] = "Trained here: X"

@@ -27,7 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both translators as small untrained networks, so that the page is quick whatever is shipped."""
     models = {name: opened(name) for name in (scene.TRANSFORMER, scene.RECURRENT)}
     models["translator"].facts = {
-        "longest": 40,
+        "context_length": 40,
         "parameters": 1234,
         "steps": 700,
         "minutes": 21.9,

@@ -53,7 +53,7 @@ def server() -> Iterator[Server]:
     import app
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "warm", lambda: None)
+        patch.setattr(app, "warm_up", lambda: None)
         with TestClient(app.app, base_url="http://localhost") as client:
             patch.setattr(Runtime, "is_active_session", lambda self, session_id: True)
             yield Server(client)

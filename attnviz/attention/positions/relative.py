@@ -29,12 +29,12 @@ def offset_table(length: int, *features: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(2 * length - 1, *features) * 0.02)
 
 
-def check_grid(title: str, made_for: Tokens | None, queries: Tokens) -> None:
+def check_grid(title: str, built_for: Tokens | None, queries: Tokens) -> None:
     """Refuse a grid that reaches beyond the offsets the tables were made for; a smaller one is served by them."""
-    if made_for is None or made_for.grid is None or queries.grid is None:
+    if built_for is None or built_for.grid is None or queries.grid is None:
         raise UnsupportedMask(title, "has relative positions, made for a grid; name it: tokens=Tokens.patches(...)")
-    if any(here > there for here, there in zip(queries.grid, made_for.grid, strict=True)):
-        here, there = (" x ".join(map(str, grid)) for grid in (queries.grid, made_for.grid))
+    if any(here > there for here, there in zip(queries.grid, built_for.grid, strict=True)):
+        here, there = (" x ".join(map(str, grid)) for grid in (queries.grid, built_for.grid))
         raise UnsupportedMask(title, f"knows offsets inside a grid of {there} patches; {here} reaches further")
 
 

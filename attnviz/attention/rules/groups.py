@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnviz.types import AttentionCall, Bias, Mask
 
-WASTE = 2  # places a token, above which blocks of rows are as good
+MAX_PADDING = 2  # places a token, above which blocks of rows are as good
 
 
 @runtime_checkable
@@ -27,13 +27,13 @@ class PairBias(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Fold:
+class GroupPacking:
     """Which tokens stand in which group; smaller groups end in places that are filled with token 0."""
 
     queries: Int[Tensor, "group member"]
     keys: Int[Tensor, "group key_member"]
-    home: Int[Tensor, " query"]  # where each query stands in `queries`, flattened
-    filled: Bool[Tensor, "group key_member"] | None  # keys that only fill up; None where every group has as many
+    inverse: Int[Tensor, " query"]  # where each query stands in `queries`, flattened
+    padding: Bool[Tensor, "group key_member"] | None  # keys that only fill up; None where every group has as many
 
     def query(self, tensor: Float[Tensor, "*batch head query dim"]) -> Float[Tensor, "*batch group head member dim"]:
         """Vectors of the queries by group."""
@@ -45,16 +45,16 @@ class Fold:
 
     def unfold(self, tensor: Float[Tensor, "*batch group head member dim"]) -> Float[Tensor, "*batch head query dim"]:
         """Back to raster order: the inverse of `query`."""
-        return tensor.movedim(-4, -3).flatten(-3, -2)[..., self.home, :]
+        return tensor.movedim(-4, -3).flatten(-3, -2)[..., self.inverse, :]
 
     def allowed(self, call: AttentionCall, biases: list[PairBias], dtype: torch.dtype) -> Tensor | None:
         """What the kernel adds to the scores inside groups, [*batch group head|1 member|1 key_member].
 
         Bool (True = may attend) where there is only key padding.
         """
-        allowed = None if self.filled is None else ~self.filled[:, None, None, :]
-        if call.mask is not None and call.mask.key_keep is not None:
-            kept = call.mask.key_keep[..., self.keys][..., None, None, :]
+        allowed = None if self.padding is None else ~self.padding[:, None, None, :]
+        if call.mask is not None and call.mask.key_padding is not None:
+            kept = call.mask.key_padding[..., self.keys][..., None, None, :]
             allowed = kept if allowed is None else kept & allowed
         if not biases:
             return allowed
@@ -62,25 +62,25 @@ class Fold:
         return added if allowed is None else added.masked_fill(~allowed, float("-inf"))
 
 
-def fold_of(mask: Mask | None, device: torch.device) -> Fold | None:
+def fold_of(mask: Mask | None, device: torch.device) -> GroupPacking | None:
     """The fold of a mask of groups and key padding; None where it says more, or folding would not pay."""
-    if mask is None or mask.groups is None or mask.kinds - {"groups", "key_keep"}:
+    if mask is None or mask.groups is None or mask.kinds - {"groups", "key_padding"}:
         return None
     groups = mask.groups
     return mask.remembered("fold", str(device), lambda: folded(*groups, device))
 
 
-def folded(query_groups: Tensor, key_groups: Tensor, device: torch.device) -> Fold | None:
+def folded(query_groups: Tensor, key_groups: Tensor, device: torch.device) -> GroupPacking | None:
     """The fold of these ids; None where they differ by head, a group lacks queries or keys, or most would be filler."""
     if query_groups.ndim > 1 or key_groups.ndim > 1:
         return None
     if not torch.equal(query_groups.unique(), key_groups.unique()):
         return None
     (queries, empty), (keys, filled) = (members(ids, device) for ids in (query_groups, key_groups))
-    if queries.numel() > WASTE * len(query_groups) or keys.numel() > WASTE * len(key_groups):
+    if queries.numel() > MAX_PADDING * len(query_groups) or keys.numel() > MAX_PADDING * len(key_groups):
         return None
     there = (~empty).flatten().nonzero()[:, 0]
-    return Fold(queries, keys, there[queries.flatten()[there].argsort()], filled if filled.any() else None)
+    return GroupPacking(queries, keys, there[queries.flatten()[there].argsort()], filled if filled.any() else None)
 
 
 def members(ids: Int[Tensor, " token"], device: torch.device) -> tuple[Tensor, Tensor]:

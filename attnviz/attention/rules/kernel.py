@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attnviz.attention.rules.softmax import Softmax, at_least_float32, expanded, full_precision
 from attnviz.attention.variants.projections import finished, refuse_others
-from attnviz.types import AttentionCall, Kind, Mask, NamedMap, NoTokenMap, Stage
+from attnviz.types import AttentionCall, MapType, Mask, NamedMap, NoTokenMap, Stage
 
 CHUNK = 64  # causal prefix sums go on by as many tokens at a time
 
@@ -36,14 +36,14 @@ class Error(NamedTuple):
     output: Tensor
 
 
-class Kernel:
+class FeatureMap:
     """Each query shares out a weight of one over the keys, by the product of their features.
 
     Features are handled as exponents, phi = exp(exponent). A factor for each query cancels in the row sum, and a factor
     for each feature may move from keys to queries: both are used to keep the largest features at one.
     """
 
-    kind: Kind = "effective"
+    map_type: MapType = "effective"
     axes: tuple[str, ...] = ("head", "query", "key")
     stochastic: bool = True
     exact: bool = True
@@ -68,13 +68,13 @@ class Kernel:
 
     def features(self, call: AttentionCall, heads: list[int], rows: list[int] | None = None) -> tuple[Tensor, Tensor]:
         """phi(query) of the rows and phi(key) of all keys, which is 0 for masked keys."""
-        refuse_others(call, self.title, {"key_keep", "causal"})
+        refuse_others(call, self.title, {"key_padding", "causal"})
         query = at_least_float32(call.query[..., heads, :, :])
         query = query if rows is None else query[..., rows, :]
         scale = scale_of(call, heads)
         exponents = self.key_exponents(at_least_float32(expanded(call.key, call, heads)), scale)
-        if call.mask is not None and call.mask.key_keep is not None:
-            exponents = exponents.masked_fill(~call.mask.key_keep[..., None, :, None], float("-inf"))
+        if call.mask is not None and call.mask.key_padding is not None:
+            exponents = exponents.masked_fill(~call.mask.key_padding[..., None, :, None], float("-inf"))
         top = finite(self.top(exponents))
         return lift_queries(self.query_exponents(query, scale), top), lift_keys(exponents, top)
 
@@ -98,7 +98,7 @@ class Kernel:
 
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
         """One map, made for looking at: the row-normalised products of features."""
-        return {"effective map": NamedMap(call.weights(), self.axes, self.kind, self.stochastic)}
+        return {"effective map": NamedMap(call.weights(), self.axes, self.map_type, self.stochastic)}
 
     @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
@@ -132,7 +132,7 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class EluKernel(Kernel):
+class EluKernel(FeatureMap):
     """phi = elu + 1: one above zero plus x, exp(x) below (Katharopoulos et al. 2020, eq. 7)."""
 
     title = "Linear attention"
@@ -151,7 +151,7 @@ class EluKernel(Kernel):
 
 
 @dataclass(frozen=True, eq=False)
-class RandomKernel(Kernel):
+class RandomKernel(FeatureMap):
     """phi = exp(w x - |x|² / 2) for random directions w, so that phi(q) phi(k) is exp(q k) on average.
 
     Choromanski et al. 2021, lemma 1: query and key are each multiplied by the root of the scale.

@@ -17,29 +17,29 @@ from torch import Tensor, nn
 from attnviz.attention.rules.softmax import Softmax, at_least_float32, expanded, full_precision
 from attnviz.types import AttentionCall, NamedMap, Stage
 
-Shares = tuple[Tensor, Tensor | None]  # weights [*batch head row key], weight of the sink [*batch head row 1]
+Normaliser = tuple[Tensor, Tensor | None]  # weights [*batch head row key], weight of the sink [*batch head row 1]
 SINK = "A learned sink takes what each row keeps from the tokens, so rows sum to less than one."
-TALK = "Heads mix their weights after normalising, so entries can be negative and rows need not sum to one."
+TALKING_HEADS = "Heads mix their weights after normalising, so entries can be negative and rows need not sum to one."
 SIGMOID = "Every weight is decided alone, so rows do not sum to one."
 
 
-def softmax(scores: Tensor, sink: Tensor | None) -> Shares:
+def softmax(scores: Tensor, sink: Tensor | None) -> Normaliser:
     """Shares of one by the exponential of the scores (Vaswani et al. 2017, eq. 1)."""
     return shared_out(partial(torch.softmax, dim=-1), scores, sink)
 
 
-def entmax15(scores: Tensor, sink: Tensor | None) -> Shares:
+def entmax15(scores: Tensor, sink: Tensor | None) -> Normaliser:
     """Shares of one that can be exactly zero: alpha = 1.5 (Peters et al. 2019, arXiv 1905.05702)."""
     return shared_out(entmax, scores, sink)
 
 
-def top(scores: Tensor, sink: Tensor | None, *, count: int = 8) -> Shares:
+def top(scores: Tensor, sink: Tensor | None, *, count: int = 8) -> Normaliser:
     """Softmax over the `count` highest scores of each row, ties kept (Zhao et al. 2019, arXiv 1912.11637)."""
     bar = scores.topk(min(count, scores.shape[-1]), dim=-1).values[..., -1:]
     return softmax(scores.masked_fill(scores < bar, float("-inf")), sink)
 
 
-def sigmoid(scores: Tensor, sink: Tensor | None) -> Shares:
+def sigmoid(scores: Tensor, sink: Tensor | None) -> Normaliser:
     """Every weight alone, sigmoid(score - log n), n keys being open (Ramapuram et al. 2024, arXiv 2409.04431)."""
     if sink is not None:
         raise ValueError("a sink takes weight from tokens that share it, and a sigmoid shares nothing out")
@@ -47,7 +47,7 @@ def sigmoid(scores: Tensor, sink: Tensor | None) -> Shares:
     return (scores - count.to(scores.dtype).log()).sigmoid(), None
 
 
-NORMALISERS: dict[str, Callable[..., Shares]] = {
+NORMALISERS: dict[str, Callable[..., Normaliser]] = {
     "softmax": softmax,
     "sigmoid": sigmoid,
     "entmax15": entmax15,
@@ -55,7 +55,7 @@ NORMALISERS: dict[str, Callable[..., Shares]] = {
 }
 
 
-def shared_out(share: Callable[[Tensor], Tensor], scores: Tensor, sink: Tensor | None) -> Shares:
+def shared_out(share: Callable[[Tensor], Tensor], scores: Tensor, sink: Tensor | None) -> Normaliser:
     """Shares of tokens and sink; a row with nothing open and no sink is zero."""
     slots = scores if sink is None else torch.cat([scores, sink.expand(*scores.shape[:-1], 1).to(scores.dtype)], -1)
     nothing = (slots == float("-inf")).all(-1, keepdim=True)
@@ -82,10 +82,10 @@ def entmax(scores: Float[Tensor, "*row key"]) -> Float[Tensor, "*row key"]:
 
 
 @dataclass(frozen=True, eq=False)
-class Sharing(Softmax):
+class NormalisedAttention(Softmax):
     """Weights by any normaliser, with a sink and with heads that talk, where asked for."""
 
-    normalise: Callable[..., Shares] = softmax
+    normalise: Callable[..., Normaliser] = softmax
     before: Tensor | None = None  # [head head]: scaled scores of the heads mixed, before biases and mask
     after: Tensor | None = None  # [head head]: weights of the heads mixed
     sink: Tensor | None = None  # [head]: one score for all queries; or [kv_head dim]: a key without a value
@@ -99,9 +99,9 @@ class Sharing(Softmax):
         scores = mixed(self.before[heads], scaled)
         for _, bias in call.biases:
             scores = scores + bias(call, heads, rows).to(scores.dtype)
-        return scores if stage == "biased" else closed(call, heads, rows, scores, float("-inf"))
+        return scores if stage == "biased" else masked_out(call, heads, rows, scores, float("-inf"))
 
-    def shares(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Shares:
+    def shares(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Normaliser:
         """Weights on tokens and on the sink, before heads mix them."""
         sink = None if self.sink is None else self.sink_scores(call, heads, rows)
         return self.normalise(self.scores(call, heads, rows, "masked"), sink)
@@ -121,7 +121,7 @@ class Sharing(Softmax):
         if self.after is None:
             return self.shares(call, heads, rows)[0]
         own = self.shares(call, list(range(call.heads)), rows)[0]
-        return closed(call, heads, rows, mixed(self.after[heads], own), 0)
+        return masked_out(call, heads, rows, mixed(self.after[heads], own), 0)
 
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
         """The weights; where heads talk, each head's own before; where there is a sink, with its slot."""
@@ -131,7 +131,7 @@ class Sharing(Softmax):
         own, sink = self.shares(call, *call.pick(None, None))
         alone = self.normalise is not sigmoid
         if self.after is not None:
-            maps["before the heads talk"] = NamedMap(own, self.axes, self.kind, alone and sink is None)
+            maps["before the heads talk"] = NamedMap(own, self.axes, self.map_type, alone and sink is None)
         if sink is not None:
             slots = torch.cat([own, sink], -1)
             maps["with the sink"] = NamedMap(slots, ("head", "query", "slot"), "slots", True)
@@ -152,7 +152,7 @@ def mixed(matrix: Float[Tensor, "chosen head"], maps: Float[Tensor, "*batch head
     return torch.einsum("ch,...hrk->...crk", matrix.to(maps.dtype), maps)
 
 
-def closed(call: AttentionCall, heads: list[int], rows: list[int], maps: Tensor, value: float) -> Tensor:
+def masked_out(call: AttentionCall, heads: list[int], rows: list[int], maps: Tensor, value: float) -> Tensor:
     """The maps, with `value` wherever the mask lets a query not attend."""
     if call.mask is None:
         return maps
@@ -206,11 +206,11 @@ class Options(nn.Module):
         """The rule of one call."""
         if not self.chosen:
             return Softmax()
-        reasons = [TALK] * (self.after is not None) + [SINK] * (self.sink is not None)
+        reasons = [TALKING_HEADS] * (self.after is not None) + [SINK] * (self.sink is not None)
         reasons += [SIGMOID] * (self.normaliser == "sigmoid")
         chosen = NORMALISERS[self.normaliser]
         normalise = partial(chosen, count=self.top) if self.normaliser == "top" else chosen
-        return Sharing(
+        return NormalisedAttention(
             stochastic=not reasons,
             caveat=" ".join(reasons),
             normalise=normalise,

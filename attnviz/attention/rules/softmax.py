@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.attention.rules.groups import Fold, PairBias, fold_of, pair_biases
-from attnviz.types import BLOCK, AttentionCall, Kind, NamedMap, Stage, unrounded
+from attnviz.attention.rules.groups import GroupPacking, PairBias, fold_of, pair_biases
+from attnviz.types import BLOCK, AttentionCall, MapType, NamedMap, Stage, unrounded
 
 Computation = TypeVar("Computation", bound=Callable[..., Any])
 PIECE = 2**19  # entries of a mask computed at a time, where a row is not longer than that over BLOCK
@@ -41,7 +41,7 @@ def full_precision(compute: Computation) -> Computation:
 class Softmax:
     """Each query shares out a weight of one over the keys, by the exponential of its scores."""
 
-    kind: Kind = "weights"
+    map_type: MapType = "weights"
     axes: tuple[str, ...] = ("head", "query", "key")
     stochastic: bool = True
     exact: bool = True
@@ -79,7 +79,7 @@ class Softmax:
 
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
         """One native map: the weights."""
-        return {"weights": NamedMap(call.weights(), self.axes, self.kind, self.stochastic)}
+        return {"weights": NamedMap(call.weights(), self.axes, self.map_type, self.stochastic)}
 
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (weights @ value) [*batch head query value_dim] by the fused kernel: at once, by groups or by rows."""
@@ -127,7 +127,7 @@ def kernel_inputs(call: AttentionCall) -> tuple[Tensor, Tensor, Tensor, float]:
     return call.query, key, value, call.scale
 
 
-def kernel(
+def fused_attention(
     query: Float[Tensor, "*batch head query dim"],
     key: Float[Tensor, "*batch head key dim"],
     value: Float[Tensor, "*batch head key value_dim"],
@@ -156,21 +156,21 @@ def kernel(
 
 
 def fused(call: AttentionCall) -> Tensor:
-    """One call of the kernel, for no mask, square causal, key_keep or keep; a mask stays as small as it was given."""
+    """One call of the kernel, for no mask, square causal, key_padding or keep; a mask stays as small as it is given."""
     query, key, value, scale = kernel_inputs(call)
     if call.mask is None:
-        return kernel(query, key, value, scale)
+        return fused_attention(query, key, value, scale)
     if call.mask.causal:
-        return kernel(query, key, value, scale, causal=True)
-    allowed = call.mask.keep if call.mask.key_keep is None else call.mask.key_keep[..., None, None, :]
-    return kernel(query, key, value, scale, allowed=allowed)
+        return fused_attention(query, key, value, scale, causal=True)
+    allowed = call.mask.keep if call.mask.key_padding is None else call.mask.key_padding[..., None, None, :]
+    return fused_attention(query, key, value, scale, allowed=allowed)
 
 
-def by_groups(call: AttentionCall, fold: Fold, biases: list[PairBias]) -> Tensor:
+def by_groups(call: AttentionCall, fold: GroupPacking, biases: list[PairBias]) -> Tensor:
     """Groups of equal size as one more batch axis of the kernel."""
     query, key, value, scale = kernel_inputs(call)
     allowed = fold.allowed(call, biases, query.dtype)
-    return fold.unfold(kernel(fold.query(query), fold.key(key), fold.key(value), scale, allowed=allowed))
+    return fold.unfold(fused_attention(fold.query(query), fold.key(key), fold.key(value), scale, allowed=allowed))
 
 
 def by_row_blocks(call: AttentionCall) -> Tensor:
@@ -190,5 +190,5 @@ def by_row_blocks(call: AttentionCall) -> Tensor:
             allowed = added if allowed is None else torch.where(allowed, added, float("-inf"))
         block = query[..., rows[0] : rows[-1] + 1, :]
         piece = None if allowed is None else allowed[..., start:stop]
-        blocks.append(kernel(block, key[..., start:stop, :], value[..., start:stop, :], scale, allowed=piece))
+        blocks.append(fused_attention(block, key[..., start:stop, :], value[..., start:stop, :], scale, allowed=piece))
     return torch.cat(blocks, -2) if len(blocks) > 1 else blocks[0]

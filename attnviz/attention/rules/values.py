@@ -73,7 +73,7 @@ def with_distance_values(inner: Rule, table: Tensor, index: Index) -> DistanceVa
     """The rule, with learned vectors of distances in its outputs; its map means what it meant."""
     caveat = f"{inner.caveat} {CAVEAT}".strip()
     return DistanceValues(
-        kind=inner.kind,
+        map_type=inner.map_type,
         axes=inner.axes,
         stochastic=inner.stochastic,
         exact=False,

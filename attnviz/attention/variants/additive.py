@@ -144,7 +144,7 @@ class AdditiveAttention(Variant):
             from_query, from_key = self.from_query.weight, self.from_key.weight
         return Additive(from_query=from_query, from_key=from_key, vector=self.vector)
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """Query, key and value as in multi-head attention; "general" turns the query before its dot product."""
         query = split_heads(self.query(x), self.heads)
         return {

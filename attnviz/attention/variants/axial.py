@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnviz.attention.positions.relative import KeyTerm, Offsets, QueryTerm, check_grid, offset_table, places
-from attnviz.attention.rules.groups import Fold, fold_of, pair_biases
+from attnviz.attention.rules.groups import GroupPacking, fold_of, pair_biases
 from attnviz.attention.rules.softmax import Softmax, at_least_float32, full_precision
 from attnviz.attention.variants.base import Cost, Variant, check_lengths, split_heads
 from attnviz.types import AttentionCall, Bias, Mask, NamedMap, Stage, Tokens
 
-LINES = ("columns", "rows")  # the order of the two steps
+AXES = ("columns", "rows")  # the order of the two steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class ValueTerm(Softmax):
     def mix(self, call: AttentionCall) -> Tensor:
         """[*batch head query value_dim], line by line: the kernel cannot add a vector for each pair."""
         fold = fold_of(call.mask, call.query.device)
-        if fold is None or fold.filled is not None:
+        if fold is None or fold.padding is not None:
             raise ValueError(f"{call.name}: position vectors of values need lines of equal length")
         shares = inside(call, fold)
         value = at_least_float32(fold.key(call.value))
@@ -60,7 +60,7 @@ class ValueTerm(Softmax):
 
 
 @dataclass(frozen=True, eq=False)
-class Sum(Softmax):
+class SummedAxes(Softmax):
     """Two calls side by side as one: the first half of the heads looks along columns, the second along rows."""
 
     rules: tuple[Softmax, ...] = field(kw_only=True)
@@ -106,10 +106,10 @@ class Sum(Softmax):
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
         """One map a direction."""
         halves = (self.half(call, 0), self.half(call, 1))
-        return {f"along {n}": h.maps()["weights"] for n, h in zip(LINES, halves, strict=True)}
+        return {f"along {n}": h.maps()["weights"] for n, h in zip(AXES, halves, strict=True)}
 
 
-class Line(nn.Module):
+class AxisProjection(nn.Module):
     """The parameters of one direction: projections and, if asked, a table of offset vectors for each position term."""
 
     def __init__(self, width: int, dim: int, length: int, terms: Sequence[str], bias: bool):
@@ -135,8 +135,8 @@ class Axial(Variant):
         "where in the picture a patch can have drawn; the projection between the two steps is left out of that product."
     )
     rule = Softmax()
-    serves = frozenset({"key_keep"})
-    needs = frozenset({"grid"})
+    supported_masks = frozenset({"key_padding"})
+    requirements = frozenset({"grid"})
 
     def __init__(
         self,
@@ -157,8 +157,8 @@ class Axial(Variant):
             raise ValueError(f"{self.title}: position terms are made for a grid; name it: tokens=Tokens.patches(...)")
         self.mode, self.terms = mode, tuple(terms)
         rows, columns = tokens.grid if tokens is not None and tokens.grid is not None else (1, 1)
-        self.along_columns = Line(width, self.dim, rows, self.terms, bias)
-        along_rows = Line(width, self.dim, columns, self.terms, bias)  # under the names every variant uses
+        self.along_columns = AxisProjection(width, self.dim, rows, self.terms, bias)
+        along_rows = AxisProjection(width, self.dim, columns, self.terms, bias)  # under the names every variant uses
         self.query, self.key, self.value, self.out = along_rows.query, along_rows.key, along_rows.value, along_rows.out
         self.tables = along_rows.tables
 
@@ -166,7 +166,7 @@ class Axial(Variant):
         """Refuse also a grid larger than the tables, if there are any."""
         super().check(mask, cross, queries, keys)
         if self.terms:
-            check_grid(self.title, self.made_for, queries)
+            check_grid(self.title, self.built_for, queries)
 
     def forward(
         self,
@@ -179,7 +179,7 @@ class Axial(Variant):
         name: str = "attention",
         layer: int = 0,
         branch: int = 0,
-        heads_off: Sequence[int] = (),
+        ablated_heads: Sequence[int] = (),
         positions: str = "own",
     ) -> tuple[Float[Tensor, "*wider query feature"], tuple[AttentionCall, ...]]:
         """The new features and two calls of one branch, columns then rows; where they are added, one call of both."""
@@ -190,21 +190,23 @@ class Axial(Variant):
         steps = (self.along_columns, self)
         if self.mode == "sum":
             fields = [self.fields(step, x, queries, mask, i) for i, step in enumerate(steps)]
-            call = summed(fields, self.switch(heads_off, x) if heads_off else None, name=name, **named)
+            call = summed(fields, self.ablation_gate(ablated_heads, x) if ablated_heads else None, name=name, **named)
             mixed = call.output.transpose(-3, -2).flatten(-2).split(self.width, -1)  # type: ignore[union-attr]
             return self.along_columns.out(mixed[0]) + self.out(mixed[1]), (call,)
         calls = []
         for i, step in enumerate(steps):
             fields = self.fields(step, x, queries, mask, i)
-            if heads_off:
-                fields["gate"] = self.switch(heads_off, x)
-            call = AttentionCall(**fields, **named, name=f"{name}, along {LINES[i]}")
+            if ablated_heads:
+                fields["gate"] = self.ablation_gate(ablated_heads, x)
+            call = AttentionCall(**fields, **named, name=f"{name}, along {AXES[i]}")
             call = replace(call, output=call.rule.mix(call))
             calls.append(call)
             x = step.out(call.output.transpose(-3, -2).flatten(-2))  # type: ignore[union-attr]
         return x, tuple(calls)
 
-    def fields(self, step: Line | Axial, x: Tensor, queries: Tokens, mask: Mask | None, which: int) -> dict[str, Any]:
+    def fields(
+        self, step: AxisProjection | Axial, x: Tensor, queries: Tokens, mask: Mask | None, which: int
+    ) -> dict[str, Any]:
         """The fields of one direction's call: columns (0) or rows (1)."""
         row, column = places(queries, x.device)
         place, line = (row, column) if which == 0 else (column, row)
@@ -228,7 +230,7 @@ class Axial(Variant):
 
         H x W is the grid it was made for, or the squarest one of as many tokens.
         """
-        grid = self.made_for.grid if self.made_for is not None and self.made_for.grid else squarest(n_q)
+        grid = self.built_for.grid if self.built_for is not None and self.built_for.grid else squarest(n_q)
         rows, columns = grid if grid[0] * grid[1] == n_q else squarest(n_q)
         d, reach = self.width, rows + columns
         tables = sum(t.numel() for m in (self.tables, self.along_columns.tables) for t in m.values())
@@ -240,7 +242,7 @@ class Axial(Variant):
         )
 
 
-def inside(call: AttentionCall, fold: Fold) -> Float[Tensor, "*batch group head member key_member"]:
+def inside(call: AttentionCall, fold: GroupPacking) -> Float[Tensor, "*batch group head member key_member"]:
     """Softmax weights inside each group, without the zeros outside; a row with nothing to attend to is zero."""
     query, key = (at_least_float32(t) for t in (fold.query(call.query), fold.key(call.key)))
     scores = query @ key.transpose(-1, -2) * call.scale
@@ -260,7 +262,7 @@ def summed(fields: list[dict[str, Any]], switch: Tensor | None, **named: Any) ->
     joined = {n: torch.cat([first[n], second[n]], -3) for n in ("query", "key", "value", "projection")}
     lines = torch.stack([f["mask"].groups[0] for f in fields]).repeat_interleave(heads, 0)  # [head token]
     rules = tuple(replace(f["rule"]) for f in fields)  # two objects, even where the formula is the same
-    rule = Sum(
+    rule = SummedAxes(
         exact=all(r.exact for r in rules),
         caveat=rules[0].caveat,
         rules=rules,

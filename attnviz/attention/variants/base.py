@@ -37,11 +37,17 @@ class Variant(nn.Module):
     formula: str  # LaTeX, one line
     meaning: str  # what its map means, for a visitor
     rule: Rule
-    serves: frozenset[str] = frozenset({"keep", "key_keep", "causal", "band", "groups", "cross", "prefix"})
-    needs: frozenset[str] = frozenset()  # "grid": patches of a picture; "length": as many tokens as it was made for
-    relates: bool = False  # scores are scaled products of query and key: relative positions have a place in them
-    crosses: bool = False  # takes what stands in OPTIONS
-    by_place: bool = False  # asks how near tokens lie: made for a grid, it cannot read patches that have lost theirs
+    supported_masks: frozenset[str] = frozenset({"keep", "key_padding", "causal", "band", "groups", "cross", "prefix"})
+    requirements: frozenset[str] = (
+        frozenset()
+    )  # "grid": patches of a picture; "length": as many tokens as it was made for
+    supports_relative_positions: bool = (
+        False  # scores are scaled products of query and key: relative positions have a place in them
+    )
+    supports_options: bool = False  # takes what stands in OPTIONS
+    requires_order: bool = (
+        False  # asks how near tokens lie: made for a grid, it cannot read patches that have lost theirs
+    )
     relative: nn.Module | None  # changes the fields of every call by where its tokens lie
     out: nn.Linear
 
@@ -49,23 +55,23 @@ class Variant(nn.Module):
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"width {width} does not split into {heads} heads")
-        if "length" in self.needs and tokens is None:
+        if "length" in self.requirements and tokens is None:
             raise ValueError(f"{self.title} is made for a number of tokens; name them: tokens=Tokens(...)")
-        self.width, self.heads, self.dim, self.made_for = width, heads, width // heads, tokens
+        self.width, self.heads, self.dim, self.built_for = width, heads, width // heads, tokens
         self.relative = None
 
     @classmethod
-    def in_layer(cls, index: int, tokens: Tokens, options: Mapping[str, Any]) -> dict[str, Any]:
+    def options_for_layer(cls, index: int, tokens: Tokens, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of one layer of a network: the same in all, but for variants that alternate."""
         return dict(options)
 
-    def relate(self, relative: nn.Module) -> None:
+    def use_relative_positions(self, relative: nn.Module) -> None:
         """Let a scheme of relative positions into every call. Raises UnsupportedMask where there is no place for it."""
-        if not self.relates:
+        if not self.supports_relative_positions:
             raise UnsupportedMask(self.title, "has no products of query and key for relative positions to change")
         self.relative = relative
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """The fields of a call that this variant computes: at least query, key and value."""
         raise NotImplementedError
 
@@ -84,7 +90,7 @@ class Variant(nn.Module):
         name: str = "attention",
         layer: int = 0,
         branch: int = 0,
-        heads_off: Sequence[int] = (),
+        ablated_heads: Sequence[int] = (),
         positions: str = "own",
     ) -> tuple[Float[Tensor, "*wider query feature"], tuple[AttentionCall, ...]]:
         """The new features and the calls that made them. Raises UnsupportedMask for what is not served.
@@ -97,9 +103,9 @@ class Variant(nn.Module):
         self.check(mask, cross, queries, keys)
         context = x if context is None else context
         check_lengths(x, queries, context, keys)
-        fields = self.parts(x, context, queries, keys)
+        fields = self.project_inputs(x, context, queries, keys)
         named = {"queries": queries, "keys": keys, "mask": mask, "name": name, "layer": layer, "branch": branch}
-        return self.finish(fields, heads_off=heads_off, positions=positions, **named)
+        return self.mix_and_project(fields, ablated_heads=ablated_heads, positions=positions, **named)
 
     def decode(
         self,
@@ -112,42 +118,47 @@ class Variant(nn.Module):
         layer: int = 0,
     ) -> tuple[Tensor, tuple[AttentionCall, ...], tuple[Tensor, Tensor]]:
         """New tokens after a cached past: equals the causal forward. `keys` names past and new tokens."""
-        if "causal" not in self.serves:
+        if "causal" not in self.supported_masks:
             raise UnsupportedMask(self.title, "it has no causal form, so it cannot decode token by token")
         self.check(Mask(causal=True), False, queries, keys)
-        fields = self.parts(x, x, queries, queries)
+        fields = self.project_inputs(x, x, queries, queries)
         if past is not None:
             fields["key"] = torch.cat([past[0], fields["key"]], -2)
             fields["value"] = torch.cat([past[1], fields["value"]], -2)
         mask = Mask(causal=True)
-        y, calls = self.finish(fields, queries=queries, keys=keys, mask=mask, name=name, layer=layer)
+        y, calls = self.mix_and_project(fields, queries=queries, keys=keys, mask=mask, name=name, layer=layer)
         return y, calls, (fields["key"], fields["value"])
 
     def check(self, mask: Mask | None, cross: bool, queries: Tokens, keys: Tokens) -> None:
         """Refuse, with the reason, what this variant does not serve."""
-        if cross and "cross" not in self.serves:
+        if cross and "cross" not in self.supported_masks:
             raise UnsupportedMask(self.title, "queries and keys must come from the same tokens")
         if cross and self.relative is not None:
             raise UnsupportedMask(self.title, "tokens of two sequences have no distance for relative positions to tell")
-        if queries.prefix and "prefix" not in self.serves:
+        if queries.prefix and "prefix" not in self.supported_masks:
             raise UnsupportedMask(self.title, f"has no place for {queries.labels[0]}, which is not a patch")
-        if "grid" in self.needs and queries.grid is None:
+        if "grid" in self.requirements and queries.grid is None:
             raise UnsupportedMask(self.title, "needs the patches of a picture, in rows and columns")
-        if self.by_place and queries.grid is None and self.made_for is not None and self.made_for.grid is not None:
+        if (
+            self.requires_order
+            and queries.grid is None
+            and self.built_for is not None
+            and self.built_for.grid is not None
+        ):
             raise UnsupportedMask(self.title, "needs the place of every patch, and these tokens have lost theirs")
-        if "length" in self.needs and self.made_for and len(keys) != len(self.made_for):
-            raise UnsupportedMask(self.title, f"was made for {len(self.made_for)} tokens and cannot read {len(keys)}")
+        if "length" in self.requirements and self.built_for and len(keys) != len(self.built_for):
+            raise UnsupportedMask(self.title, f"was made for {len(self.built_for)} tokens and cannot read {len(keys)}")
         if mask is not None:
-            if missing := mask.kinds - self.serves:
+            if missing := mask.kinds - self.supported_masks:
                 raise UnsupportedMask(self.title, f"does not serve the mask {', '.join(sorted(missing))}")
             mask.check(self.heads, len(queries), len(keys))
 
-    def finish(
-        self, fields: dict[str, Any], *, heads_off: Sequence[int] = (), positions: str = "own", **named: Any
+    def mix_and_project(
+        self, fields: dict[str, Any], *, ablated_heads: Sequence[int] = (), positions: str = "own", **named: Any
     ) -> tuple[Tensor, tuple[AttentionCall, ...]]:
         """Mix the values, record the call, project the heads back to features."""
-        if heads_off:
-            switch = self.switch(heads_off, fields["query"])
+        if ablated_heads:
+            switch = self.ablation_gate(ablated_heads, fields["query"])
             fields["gate"] = switch if fields.get("gate") is None else fields["gate"] * switch
         fields.setdefault("projection", self.out.weight.T.unflatten(0, (self.heads, -1)))
         fields.setdefault("rule", self.rule)  # a rule that holds what was learned is made anew for each call
@@ -159,12 +170,12 @@ class Variant(nn.Module):
         y = self.out(output.transpose(-3, -2).flatten(-2))
         return y, (call,)
 
-    def switch(self, heads_off: Sequence[int], like: Tensor) -> Float[Tensor, "head 1 1"]:
+    def ablation_gate(self, ablated_heads: Sequence[int], like: Tensor) -> Float[Tensor, "head 1 1"]:
         """A gate that silences the named heads. Raises ValueError for a head there is not."""
-        if wrong := [head for head in heads_off if not 0 <= head < self.heads]:
-            raise ValueError(f"heads_off names head {wrong[0]}; {self.title} here has {self.heads}")
+        if wrong := [head for head in ablated_heads if not 0 <= head < self.heads]:
+            raise ValueError(f"ablated_heads names head {wrong[0]}; {self.title} here has {self.heads}")
         gate = torch.ones(self.heads, 1, 1, dtype=like.dtype, device=like.device)
-        gate[list(heads_off)] = 0
+        gate[list(ablated_heads)] = 0
         return gate
 
 

@@ -30,8 +30,8 @@ class BotNet2d(MultiHead):
         "Row i says how patch i shares out its attention over all patches; it sums to one. The scores are a content "
         "part plus a part for the distance in rows and one for the distance in columns."
     )
-    serves = frozenset({"keep", "key_keep", "groups"})
-    needs = frozenset({"grid"})
+    supported_masks = frozenset({"keep", "key_padding", "groups"})
+    requirements = frozenset({"grid"})
 
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None, **options: Any):
         super().__init__(width, heads, tokens=tokens, **options)
@@ -43,16 +43,16 @@ class BotNet2d(MultiHead):
     def check(self, mask: Mask | None, cross: bool, queries: Tokens, keys: Tokens) -> None:
         """Refuse also a grid larger than the tables."""
         super().check(mask, cross, queries, keys)
-        check_grid(self.title, self.made_for, queries)
+        check_grid(self.title, self.built_for, queries)
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """As multi-head attention, with two position terms."""
         row, column = places(queries, x.device)
         terms = (
             ("distance in rows", QueryTerm(Offsets(self.by_row, row))),
             ("distance in columns", QueryTerm(Offsets(self.by_column, column))),
         )
-        return super().parts(x, context, queries, keys) | {"biases": terms}
+        return super().project_inputs(x, context, queries, keys) | {"biases": terms}
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """As multi-head attention, with (2 H - 1 + 2 W - 1) d_h parameters more and n (H + W) d multiply-adds.

@@ -47,9 +47,9 @@ class Cosine(MultiHead):
         logs = torch.full((heads,), math.log(scale))
         self.register_parameter("log_scale", nn.Parameter(logs) if learned else None)
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """As for dot products, with query and key of length one and a scale for each head."""
-        fields = super().parts(x, context, queries, keys)
+        fields = super().project_inputs(x, context, queries, keys)
         fields |= {name: unit(fields[name]) for name in ("query", "key")}
         fields["scale"] = self.fixed if self.log_scale is None else self.log_scale.clamp(max=math.log(MOST)).exp()
         return fields

@@ -50,7 +50,7 @@ class LinearAttention(Projected):
         "Row i says how much of each token the output of token i holds; it is positive and sums to one. "
         "The layer never makes this map: it is worked out from the features for the picture."
     )
-    serves = frozenset({"key_keep", "causal", "cross", "prefix"})
+    supported_masks = frozenset({"key_padding", "causal", "cross", "prefix"})
     rule = EluKernel()
 
     def decode(
@@ -65,7 +65,7 @@ class LinearAttention(Projected):
     ) -> tuple[Tensor, tuple[AttentionCall, ...], Any]:
         """New tokens after a `Past`, by the recurrent state alone: equals the causal forward."""
         self.check(Mask(causal=True), False, queries, keys)
-        fields = self.parts(x, x, queries, queries)
+        fields = self.project_inputs(x, x, queries, queries)
         fields = {"projection": self.out.weight.T.unflatten(0, (self.heads, -1)), "rule": self.rule, **fields}
         call = AttentionCall(**fields, queries=queries, keys=queries, name=name, layer=layer)
         past = None if past is None else Past(*past)  # a plain pair, where a choice was made
@@ -131,9 +131,9 @@ class Performer(LinearAttention):
         """The rule with the directions that were drawn."""
         return RandomKernel(self.directions, int(self.seed))
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """As multi-head attention, under a rule made for this call: buffers may have moved or been loaded."""
-        return {**super().parts(x, context, queries, keys), "rule": self.current()}
+        return {**super().project_inputs(x, context, queries, keys), "rule": self.current()}
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """4 d² parameters and biases; 4 n d² + 4 n m d multiply-adds; h m (d_h + 1) sums and h m exponents of state."""

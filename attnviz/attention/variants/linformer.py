@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from attnviz.attention.rules.softmax import Softmax, at_least_float32, full_precision
 from attnviz.attention.variants.base import Cost
-from attnviz.attention.variants.projections import Projected, finished, key_keep, refuse_others, widened, without_key
-from attnviz.types import AttentionCall, Kind, NamedMap, Stage, Tokens, UnsupportedMask
+from attnviz.attention.variants.projections import Projected, finished, key_padding, refuse_others, widened, without_key
+from attnviz.types import AttentionCall, MapType, NamedMap, Stage, Tokens, UnsupportedMask
 
 SLOTS = 16  # without a choice; a quarter of 64 patches
 
@@ -28,7 +28,7 @@ class Linformer:
     of_value: Float[Tensor, "token slot"]  # F
 
     title = "Linformer"
-    kind: Kind = "effective"
+    map_type: MapType = "effective"
     axes = ("head", "query", "key")
     stochastic = False
     exact = True
@@ -37,10 +37,10 @@ class Linformer:
     @full_precision
     def short(self, call: AttentionCall) -> AttentionCall:
         """The softmax call over slots in place of tokens."""
-        refuse_others(call, self.title, {"key_keep"})
+        refuse_others(call, self.title, {"key_padding"})
         if len(call.keys) != len(self.of_key):
             raise UnsupportedMask(self.title, f"mixes {len(self.of_key)} tokens and cannot read {len(call.keys)}")
-        wide, keep = widened(call), key_keep(call)
+        wide, keep = widened(call), key_padding(call)
         key, value = wide.key, wide.value
         if keep is not None:
             closed = ~keep[..., None, :, None]
@@ -61,7 +61,7 @@ class Linformer:
     @full_precision
     def token_map(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
         """weights Fᵀ [*batch head row key]; masked keys are zero."""
-        weights, keep = self.weights(call, heads, rows), key_keep(call)
+        weights, keep = self.weights(call, heads, rows), key_padding(call)
         derived = weights @ self.of_value.to(weights.dtype).T
         return derived if keep is None else derived.masked_fill(~keep[..., None, None, :], 0)
 
@@ -98,8 +98,8 @@ class LinformerAttention(Projected):
         "Row i says how token i shares out its attention over the slots, each a learned mixture of all tokens. "
         "Multiplied by the mixtures it becomes a token map, which is signed and does not sum to one."
     )
-    serves = frozenset({"key_keep", "prefix"})
-    needs = frozenset({"length"})
+    supported_masks = frozenset({"key_padding", "prefix"})
+    requirements = frozenset({"length"})
 
     def __init__(
         self,
@@ -113,9 +113,9 @@ class LinformerAttention(Projected):
         bias: bool = True,
     ):
         if shorter:
-            self.needs = frozenset()
+            self.requirements = frozenset()
         super().__init__(width, heads, tokens=tokens, bias=bias)
-        count = len(self.made_for or ())
+        count = len(self.built_for or ())
         self.slots = min(SLOTS, count) if slots is None else slots
         if not 1 <= self.slots <= count:
             raise ValueError(f"{self.slots} slots for {count} tokens; there must be from 1 to as many as tokens")
@@ -126,13 +126,13 @@ class LinformerAttention(Projected):
     def current(self, count: int | None = None) -> Linformer:
         """The rule with the mixtures learned so far, for `count` tokens where the network reads shorter sequences."""
         of_value = self.of_key if self.of_value is None else self.of_value
-        if count is None or "length" in self.needs:
+        if count is None or "length" in self.requirements:
             return Linformer(self.of_key, of_value)
         return Linformer(self.of_key[:count], of_value[:count])
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """As multi-head attention, under a rule made for this call."""
-        return {**super().parts(x, context, queries, keys), "rule": self.current(len(keys))}
+        return {**super().project_inputs(x, context, queries, keys), "rule": self.current(len(keys))}
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """4 d² + 2 n k parameters (n k if shared) and biases; 4 n d² + 4 n k d multiply-adds; h n k map entries."""

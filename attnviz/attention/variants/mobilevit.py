@@ -19,7 +19,7 @@ from attnviz.attention.rules.softmax import Softmax, at_least_float32, expanded,
 from attnviz.attention.variants.base import Cost, Variant
 from attnviz.attention.variants.multihead import MultiHead
 from attnviz.attention.variants.projections import refuse_others
-from attnviz.types import AttentionCall, Kind, Mask, NamedMap, Stage, Tokens, UnsupportedMask
+from attnviz.types import AttentionCall, MapType, Mask, NamedMap, Stage, Tokens, UnsupportedMask
 
 Grid = tuple[int, int]  # rows, columns
 
@@ -89,7 +89,7 @@ class ByPhase(Softmax):
         members = [(phases == p).nonzero().flatten().tolist() for p in phases.unique().tolist()]
         squares = [call.weights(rows=rows)[..., rows] for rows in members]
         axes = ("head", "phase", "query patch", "key patch")
-        return {"weights by phase": NamedMap(torch.stack(squares, -3), axes, self.kind, self.stochastic)}
+        return {"weights by phase": NamedMap(torch.stack(squares, -3), axes, self.map_type, self.stochastic)}
 
 
 class Phased(Variant):
@@ -102,10 +102,10 @@ class Phased(Variant):
         super().check(mask, cross, queries, keys)
         check_grid(self.title, queries, self.patch)
 
-    def finish(self, fields: dict[str, Any], **named: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
+    def mix_and_project(self, fields: dict[str, Any], **named: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
         """As every variant, with the phases and-ed to the mask."""
         named["mask"] = within_phases(named.get("mask"), named["queries"], self.patch)
-        return super().finish(fields, **named)
+        return super().mix_and_project(fields, **named)
 
 
 class MobileViT2d(Phased, MultiHead):
@@ -121,9 +121,9 @@ class MobileViT2d(Phased, MultiHead):
         "Row i says how pixel i shares out its attention over the pixels at the same place within their patches; "
         "it sums to one and is zero everywhere else."
     )
-    serves = frozenset({"keep", "key_keep"})
-    needs = frozenset({"grid"})
-    crosses = False
+    supported_masks = frozenset({"keep", "key_padding"})
+    requirements = frozenset({"grid"})
+    supports_options = False
 
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None, patch: Any = (2, 2), bias: bool = True):
         super().__init__(width, heads, tokens=tokens, bias=bias)
@@ -150,7 +150,7 @@ class ContextScores(Softmax):
     """
 
     title = "Separable attention"
-    kind: Kind = "context scores"
+    map_type: MapType = "context scores"
     caveat: str = (
         "Every query shares one row (one for each pixel phase), and the row weighs the keys K, not the values V: those "
         "come in afterwards, as the gate ReLU(V)."
@@ -158,7 +158,7 @@ class ContextScores(Softmax):
 
     def check(self, call: AttentionCall) -> None:
         """Raises UnsupportedMask for a call that holds more than one score for each token, or asks for more."""
-        refuse_others(call, self.title, {"key_keep", "groups"})
+        refuse_others(call, self.title, {"key_padding", "groups"})
         if call.key.shape[-1] != 1:
             raise UnsupportedMask(self.title, f"reads one score for each token, not {call.key.shape[-1]} numbers")
         if call.mask is not None and call.mask.groups is not None and max(ids.ndim for ids in call.mask.groups) > 1:
@@ -180,8 +180,8 @@ class ContextScores(Softmax):
             queries, keys = (ids.to(scores.device) for ids in call.mask.groups)
             ids, phase = queries.unique(return_inverse=True)
             member = ids[:, None] == keys
-        if call.mask is not None and call.mask.key_keep is not None:
-            member = member & call.mask.key_keep[..., None, None, :]
+        if call.mask is not None and call.mask.key_padding is not None:
+            member = member & call.mask.key_padding[..., None, None, :]
         nothing = ~member.any(-1, keepdim=True)
         scores = scores[..., None, :].masked_fill(~member, float("-inf")).masked_fill(nothing, 0)
         return scores.softmax(-1).masked_fill(nothing, 0), phase
@@ -189,7 +189,7 @@ class ContextScores(Softmax):
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
         """The shared rows, and the gate they pass through."""
         rows, _ = self.shared(call)
-        found = {"context scores": NamedMap(rows, ("head", "phase", "key"), self.kind, self.stochastic)}
+        found = {"context scores": NamedMap(rows, ("head", "phase", "key"), self.map_type, self.stochastic)}
         if call.gate is not None:
             found["gate"] = NamedMap(call.gate, ("head", "query", "dim"), "channel", False)
         return found
@@ -217,7 +217,7 @@ class Separable(Phased):
         "There is one row of context scores for all queries: how much each token gives to the common sum of keys. "
         "What a token takes from that sum is decided by its gate."
     )
-    serves = frozenset({"key_keep", "prefix"})
+    supported_masks = frozenset({"key_padding", "prefix"})
 
     def __init__(
         self, width: int, heads: int = 1, *, tokens: Tokens | None = None, patch: Any = (1, 1), bias: bool = True
@@ -225,13 +225,13 @@ class Separable(Phased):
         super().__init__(width, 1, tokens=tokens)  # it has no heads; whatever number is asked for, there is one
         self.patch, self.rule = checked_patch(patch), ContextScores()
         if self.patch != (1, 1):
-            self.serves, self.needs = frozenset({"key_keep"}), frozenset({"grid"})
+            self.supported_masks, self.requirements = frozenset({"key_padding"}), frozenset({"grid"})
         self.score = nn.Linear(width, 1, bias=bias)
         self.key = nn.Linear(width, width, bias=bias)
         self.value = nn.Linear(width, width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """Ones as query, the context score as key, K as value, ReLU(V) as gate."""
         score = self.score(context)[..., None, :, :]  # [*batch head token 1]
         value, gate = self.key(context)[..., None, :, :], self.value(x).relu()[..., None, :, :]

@@ -25,8 +25,8 @@ class MultiHead(Variant):
     meaning = (
         "Row i says how the query of token i shares out its attention over the keys of all tokens; it sums to one."
     )
-    relates = True
-    crosses = True
+    supports_relative_positions = True
+    supports_options = True
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class MultiHead(Variant):
         self.out = nn.Linear(width, width, bias=bias)
         self.norms = nn.ModuleList(nn.RMSNorm(self.dim, eps=1e-6) for _ in range(2 * qk_norm))  # of query and key
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """Query from x; key and value from the context; scores divided by the root of the head dimension."""
         query, key = split_heads(self.query(x), self.heads), split_heads(self.key(context), self.kv_heads)
         if len(self.norms):

@@ -12,8 +12,15 @@ from torch import Tensor
 from attnviz.attention.rules.kernel import Error, above_zero, softmax_error
 from attnviz.attention.rules.softmax import Softmax, full_precision
 from attnviz.attention.variants.base import Cost
-from attnviz.attention.variants.projections import Projected, finished, key_keep, refuse_cross, refuse_others, widened
-from attnviz.types import AttentionCall, Kind, Mask, NamedMap, Stage, Tokens
+from attnviz.attention.variants.projections import (
+    Projected,
+    finished,
+    key_padding,
+    refuse_cross,
+    refuse_others,
+    widened,
+)
+from attnviz.types import AttentionCall, MapType, Mask, NamedMap, Stage, Tokens
 
 
 class Factors(NamedTuple):
@@ -36,7 +43,7 @@ class Nystrom:
     steps: int = 6
 
     title = "Nyströmformer"
-    kind: Kind = "effective"
+    map_type: MapType = "effective"
     axes = ("head", "query", "key")
     stochastic = False
     exact = True
@@ -48,13 +55,13 @@ class Nystrom:
     @full_precision
     def factors(self, call: AttentionCall) -> Factors:
         """The calls and the inverse that the three maps and the output come from."""
-        refuse_others(call, self.title, {"key_keep"})
+        refuse_others(call, self.title, {"key_padding"})
         refuse_cross(call, self.title)
-        wide, keep = widened(call), key_keep(call)
+        wide, keep = widened(call), key_padding(call)
         count = min(self.landmarks, len(call.keys))
         query, _ = segment_means(wide.query, count, keep)
         key, present = segment_means(wide.key, count, keep)
-        mask = None if keep is None else Mask(key_keep=present)
+        mask = None if keep is None else Mask(key_padding=present)
         names = Tokens(tuple(f"landmark {i + 1}" for i in range(count)), stream=call.keys.stream)
         to = replace(wide, key=key, value=key, keys=names, mask=mask)
         between = replace(to, query=query, queries=names).weights()
@@ -78,8 +85,8 @@ class Nystrom:
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
         """The three factors. Landmarks without a token have rows of zero."""
         to, inverse, of = self.factors(call)
-        keep = key_keep(call)
-        present = None if to.mask is None else to.mask.key_keep
+        keep = key_padding(call)
+        present = None if to.mask is None else to.mask.key_padding
         last = rows_of(of.weights(), present, keep)
         return {
             "query to landmarks": NamedMap(to.weights(), ("head", "query", "landmark"), "landmarks", True),
@@ -154,7 +161,7 @@ class NystromAttention(Projected):
         "Row i says how token i shares out its attention over landmarks, each the mean of a segment of tokens. "
         "The product of the three maps estimates the weights of softmax attention."
     )
-    serves = frozenset({"key_keep", "prefix"})
+    supported_masks = frozenset({"key_padding", "prefix"})
 
     def __init__(
         self,

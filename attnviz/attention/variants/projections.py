@@ -24,7 +24,7 @@ class Projected(Variant):
         super().__init__(width, heads, tokens=tokens)
         self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=bias) for _ in range(4))
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """Query from x; key and value from the context; the scale of multi-head attention."""
         return {
             "query": split_heads(self.query(x), self.heads),
@@ -57,14 +57,14 @@ def refuse_cross(call: AttentionCall, title: str) -> None:
         raise UnsupportedMask(title, "queries and keys must come from the same tokens")
 
 
-def key_keep(call: AttentionCall) -> Tensor | None:
+def key_padding(call: AttentionCall) -> Tensor | None:
     """Which keys may be attended to [*batch key]; None = all."""
-    return None if call.mask is None else call.mask.key_keep
+    return None if call.mask is None else call.mask.key_padding
 
 
 def widened(call: AttentionCall) -> AttentionCall:
     """A softmax call of the same tensors: float32 or more, keys and values of every head, no gate, the mask's batch."""
-    keep, heads = key_keep(call), list(range(call.heads))
+    keep, heads = key_padding(call), list(range(call.heads))
     batch = () if keep is None else keep.shape[:-1]
 
     def wide(tensor: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def widened(call: AttentionCall) -> AttentionCall:
 
 def without_key(call: AttentionCall) -> Tensor | None:
     """True where every key is masked [*batch 1 1 1]: there is nothing to attend to; None = nowhere."""
-    keep = key_keep(call)
+    keep = key_padding(call)
     return None if keep is None else ~keep.any(-1)[..., None, None, None]
 
 

@@ -40,7 +40,7 @@ class Fixed(Softmax):
         query, key = (value.new_zeros(call.heads, len(tokens), 0) for tokens in (call.queries, call.keys))
         # One map serves every sample, so it is computed from vectors without a batch.
         alone = replace(call, query=query, key=key, value=key, projection=None)
-        if not call.biases and (call.mask is None or call.mask.kinds == {"key_keep"}):
+        if not call.biases and (call.mask is None or call.mask.kinds == {"key_padding"}):
             row = self.weights(alone, heads, [0]) @ value  # without places all queries ask the same
             output = row.expand(*row.shape[:-2], len(call.queries), -1)
         else:
@@ -77,8 +77,8 @@ class Proximity(Variant):
         "Row i says how the place of token i shares out its attention over all places; it sums to one. "
         "The map is the same for every input, so it explains nothing about this one."
     )
-    serves = frozenset({"keep", "key_keep", "causal", "band", "groups"})
-    by_place = True
+    supported_masks = frozenset({"keep", "key_padding", "causal", "band", "groups"})
+    requires_order = True
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Proximity(Variant):
         self.rule = Fixed()
         self.value, self.out = (nn.Linear(width, width, bias=bias) for _ in range(2))
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """Value from the context; query and key of no dimension; a bias that knows the places."""
         value = split_heads(self.value(context), self.heads)
         return {
@@ -127,8 +127,11 @@ class Uniform(Proximity):
         "Every row is the same: one n-th for each token. "
         "What a network with this attention can do, it can do without choosing where to look."
     )
-    serves = Proximity.serves | {"cross", "prefix"}  # a mean needs no places, so CLS and another stream fit
-    by_place = False
+    supported_masks = Proximity.supported_masks | {
+        "cross",
+        "prefix",
+    }  # a mean needs no places, so CLS and another stream fit
+    requires_order = False
 
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None, bias: bool = True):
         super().__init__(width, heads, tokens=tokens, sigma=float("inf"), bias=bias)

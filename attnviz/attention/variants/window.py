@@ -25,8 +25,8 @@ class Window(MultiHead):
     paper = "Beltagy et al. 2020, arXiv 2004.05150"
     formula = r"\mathrm{softmax}_{|i-j| \le w}\!\left(Q K^\top / \sqrt{d_h}\right) V"
     meaning = "Row i says how token i shares out its attention over the tokens near it; all others get exactly zero."
-    serves = frozenset({"keep", "key_keep", "causal", "band", "groups"})
-    by_place = True
+    supported_masks = frozenset({"keep", "key_padding", "causal", "band", "groups"})
+    requires_order = True
 
     def __init__(
         self,
@@ -43,12 +43,12 @@ class Window(MultiHead):
             raise ValueError(f"the window's radius is {radius}, expected 0 or more")
         self.radius, self.global_prefix = radius, global_prefix
         if global_prefix:  # a narrower band of the caller could not bind the prefix too
-            self.serves = (self.serves | {"prefix"}) - {"band"}
+            self.supported_masks = (self.supported_masks | {"prefix"}) - {"band"}
 
-    def finish(self, fields: dict[str, Any], *, mask: Mask | None, queries: Tokens, **named: Any) -> Any:
+    def mix_and_project(self, fields: dict[str, Any], *, mask: Mask | None, queries: Tokens, **named: Any) -> Any:
         """As every variant, inside the band."""
         own = Mask(band=self.radius, free=queries.prefix if self.global_prefix else 0)
-        return super().finish(fields, mask=own & mask, queries=queries, **named)
+        return super().mix_and_project(fields, mask=own & mask, queries=queries, **named)
 
     def decode(
         self,
@@ -90,8 +90,8 @@ class Window2d(MultiHead):
     meaning = (
         "Row i says how patch i shares out its attention over the patches of its tile; all others get exactly zero."
     )
-    serves = frozenset({"keep", "key_keep", "groups"})
-    needs = frozenset({"grid"})
+    supported_masks = frozenset({"keep", "key_padding", "groups"})
+    requirements = frozenset({"grid"})
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Window2d(MultiHead):
         self.offsets = nn.Parameter(torch.randn(heads, 2 * tile[0] - 1, 2 * tile[1] - 1) * 0.02)
 
     @classmethod
-    def in_layer(cls, index: int, tokens: Tokens, options: Mapping[str, Any]) -> dict[str, Any]:
+    def options_for_layer(cls, index: int, tokens: Tokens, options: Mapping[str, Any]) -> dict[str, Any]:
         """Every other layer moves its cuts by half a tile, so that what one layer parts the next one joins.
 
         As in Swin, but side by side: nothing moves along a side that one tile covers.
@@ -123,15 +123,15 @@ class Window2d(MultiHead):
         sides = zip(tokens.grid, options.get("tile", (4, 4)), strict=True)
         return {**options, "shift": tuple(size // 2 if side > size else 0 for side, size in sides)}
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """As multi-head attention, with a bias by offset."""
         term = TileTerm(self.offsets, *places(queries, x.device))
-        return super().parts(x, context, queries, keys) | {"biases": (("offset in the tile", term),)}
+        return super().project_inputs(x, context, queries, keys) | {"biases": (("offset in the tile", term),)}
 
-    def finish(self, fields: dict[str, Any], *, mask: Mask | None, queries: Tokens, **named: Any) -> Any:
+    def mix_and_project(self, fields: dict[str, Any], *, mask: Mask | None, queries: Tokens, **named: Any) -> Any:
         """As every variant, inside the tiles."""
         ids = tiles(queries, self.tile, self.shift, fields["query"].device)
-        return super().finish(fields, mask=Mask(groups=(ids, ids)) & mask, queries=queries, **named)
+        return super().mix_and_project(fields, mask=Mask(groups=(ids, ids)) & mask, queries=queries, **named)
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """As multi-head attention, with tiles of s patches: 2 n s d multiply-adds, h n s map entries; and the table."""

@@ -15,13 +15,13 @@ from attnviz.attention.variants.base import Cost
 from attnviz.attention.variants.projections import (
     Projected,
     finished,
-    key_keep,
+    key_padding,
     refuse_cross,
     refuse_others,
     widened,
     without_key,
 )
-from attnviz.types import AttentionCall, Kind, NamedMap, NoTokenMap, Stage, Tokens
+from attnviz.types import AttentionCall, MapType, NamedMap, NoTokenMap, Stage, Tokens
 
 REASON = "attends over channels: every token mixes its own channels, and there is no map from token to token"
 
@@ -37,7 +37,7 @@ class Channel:
     temperature: Float[Tensor, " head"] | None = None  # None = one
 
     title = "Cross-covariance attention"
-    kind: Kind = "channel"
+    map_type: MapType = "channel"
     axes = ("head", "channel", "channel read")
     stochastic = False  # of the token map, which there is none of
     exact = False
@@ -48,9 +48,9 @@ class Channel:
     @full_precision
     def channel_map(self, call: AttentionCall) -> Float[Tensor, "*batch head channel channel_read"]:
         """The weights of all heads; zero where every key is masked."""
-        refuse_others(call, self.title, {"key_keep"})
+        refuse_others(call, self.title, {"key_padding"})
         refuse_cross(call, self.title)
-        wide, keep = widened(call), key_keep(call)
+        wide, keep = widened(call), key_padding(call)
         query, key = wide.query, wide.key
         if keep is not None:
             closed = ~keep[..., None, :, None]
@@ -78,7 +78,7 @@ class Channel:
 
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
         """One native map: the weights between channels."""
-        return {"channels": NamedMap(call.weights(), self.axes, self.kind, True)}
+        return {"channels": NamedMap(call.weights(), self.axes, self.map_type, True)}
 
     @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
@@ -102,16 +102,16 @@ class CrossCovariance(Projected):
     meaning = (
         "Row c says which channels of its value a token's channel c reads; it sums to one, the same for every token."
     )
-    serves = frozenset({"key_keep", "prefix"})
+    supported_masks = frozenset({"key_padding", "prefix"})
     rule = Channel()  # what it says of itself; each call gets one with the temperatures learned so far
 
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None, bias: bool = True):
         super().__init__(width, heads, tokens=tokens, bias=bias)
         self.log_temperature = nn.Parameter(torch.zeros(heads))
 
-    def parts(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
+    def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
         """As multi-head attention, with the temperatures learned so far."""
-        return {**super().parts(x, context, queries, keys), "rule": Channel(self.log_temperature.exp())}
+        return {**super().project_inputs(x, context, queries, keys), "rule": Channel(self.log_temperature.exp())}
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """4 d² + h parameters and biases; 4 n d² + 2 n d d_h multiply-adds; h d_h² map entries, whatever n is."""

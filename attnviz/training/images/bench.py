@@ -25,7 +25,7 @@ from attnviz.models.store import BENCH, RESULTS, bench_results, write_rows
 from attnviz.training.images.augment import Augmentation
 from attnviz.training.images.data import DATA, Pictures
 from attnviz.training.images.evaluate import evaluate, interval, opened_model
-from attnviz.training.images.loop import Progress, circumstances, train
+from attnviz.training.images.loop import Progress, run_info, train
 from attnviz.training.images.recipes import GENTLE, Recipe
 from attnviz.training.text.loop import TextRecipe
 
@@ -33,10 +33,15 @@ SAME, EQUAL = "same shape", "equal parameters"
 APART = 0.10  # share of parameters by which networks may differ and still be called equal
 SHAPE = ViTConfig(patch=8, width=128, layers=4, heads=4, cls=False, pooling="mean", positions="sine2d")
 CPU_BENCH = Recipe(
-    name="bench", title="Bench", config=SHAPE, data="photos", steps=300, batch=128, average=0.98, augmentation=GENTLE
+    name="bench", title="Bench", config=SHAPE, data="photos", steps=300, batch=128, ema_decay=0.98, augmentation=GENTLE
 )
 GPU_BENCH = replace(
-    CPU_BENCH, config=replace(SHAPE, patch=4), steps=8000, batch=256, average=0.999, augmentation=Augmentation(soft=0.6)
+    CPU_BENCH,
+    config=replace(SHAPE, patch=4),
+    steps=8000,
+    batch=256,
+    ema_decay=0.999,
+    augmentation=Augmentation(blur=0.6),
 )
 SIZES = {"cpu": CPU_BENCH, "gpu": GPU_BENCH}
 Report = Callable[[str, Progress], None]
@@ -130,7 +135,7 @@ def facts_of(model: Classifier, recipe: Recipe, held: Pictures, device: torch.de
     found = evaluate(model, held, removed=False)
     return {
         "parameters": sum(p.numel() for p in model.network.parameters()),
-        **circumstances(recipe, device, seconds),
+        **run_info(recipe, device, seconds),
         "data": held.source,
         **found,
         "interval": interval(found["top1"], found["held_out"]),

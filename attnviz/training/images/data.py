@@ -52,7 +52,7 @@ class Pictures:
     images: UInt8[np.ndarray, "picture height width channel"]
     labels: Int[np.ndarray, " picture"]
     classes: tuple[str, ...]
-    groups: tuple[str, ...]  # the coarse group of each class
+    superclasses: tuple[str, ...]  # the coarse group of each class
     source: str  # name and licence, for the card
 
     def __len__(self) -> int:

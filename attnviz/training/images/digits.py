@@ -20,7 +20,7 @@ from attnviz.models.nets import AXIALNET, BOTNET, Shape, built
 from attnviz.models.store import ASSETS, read_rows, write_rows
 from attnviz.training.images.data import DATA, Pictures
 from attnviz.training.images.evaluate import evaluate, opened_model
-from attnviz.training.images.loop import Progress, machine, train
+from attnviz.training.images.loop import Progress, hardware, train
 from attnviz.training.images.recipes import RECIPES, Recipe
 
 SEEDS = 5
@@ -124,7 +124,7 @@ def row_of(
         "mean": round(float(np.mean(accuracy)), 2),
         "interval": interval(accuracy),
         "seconds": seconds,
-        **machine(device),
+        **hardware(device),
         "trained_on": len(pictures),
         "held_out": len(held),
         "data": held.source,

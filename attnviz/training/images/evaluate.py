@@ -22,9 +22,9 @@ def opened_model(recipe: Recipe, network: Network, pictures: Pictures) -> Classi
     as_shipped(network)
     mean, deviation = (tuple(round(v, 4) for v in t.flatten().tolist()) for t in statistics(recipe.data))
     digits, jpeg = recipe.data == "digits", JPEG if recipe.data == "photos" else None
-    preparation = Preparation(recipe.config.size, mean, deviation, invert_light=digits, jpeg=jpeg)
+    preparation = Preparation(recipe.config.size, mean, deviation, invert=digits, jpeg=jpeg)
     kind = opened_as(network)
-    return kind(recipe.name, network, preparation, pictures.classes, pictures.groups, title=recipe.title)
+    return kind(recipe.name, network, preparation, pictures.classes, pictures.superclasses, title=recipe.title)
 
 
 def evaluate(model: Classifier, pictures: Pictures, batch: int = 128, *, removed: bool = True) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def evaluate(model: Classifier, pictures: Pictures, batch: int = 128, *, removed
     logits = torch.cat([answers(model, pictures, start, batch) for start in range(0, len(pictures), batch)])
     labels = torch.from_numpy(np.asarray(pictures.labels)).long()
     guess = logits.argmax(-1)
-    order, group_of = list(dict.fromkeys(pictures.groups)), numbered(pictures.groups)
+    order, group_of = list(dict.fromkeys(pictures.superclasses)), numbered(pictures.superclasses)
     right, right_group = guess == labels, group_of[guess] == group_of[labels]
 
     def by_group(hits: Tensor) -> dict[str, float]:
@@ -69,7 +69,7 @@ def evaluate(model: Classifier, pictures: Pictures, batch: int = 128, *, removed
 def answers(model: Classifier, pictures: Pictures, start: int, count: int, visible: int | None = None) -> Tensor:
     """Logits [picture class] of one batch, with all or `visible` randomly chosen patches."""
     images = torch.from_numpy(pictures.images[start : start + count]).permute(0, 3, 1, 2).float() / 255
-    mean, deviation = (torch.tensor(v)[:, None, None] for v in (model.preparation.mean, model.preparation.deviation))
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in (model.preparation.mean, model.preparation.std))
     subset = None
     if visible is not None:
         patches = (model.config.size // model.config.patch) ** 2

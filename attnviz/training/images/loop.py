@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from attnviz.models.nets import Network, built
-from attnviz.models.vit import group_loss_of, loss_of
+from attnviz.models.vit import loss_of, superclass_loss_of
 from attnviz.training.checkpoint import fingerprint, load_state, save_state
 from attnviz.training.images.augment import augment
 from attnviz.training.images.data import DATA, Pictures, numbered
@@ -30,16 +30,16 @@ COMPILED = "TORCHINDUCTOR_CACHE_DIR"  # where torch keeps what it has compiled
 PART = 64  # pictures in one forward and backward on a CPU
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def hardware(device: torch.device) -> dict[str, Any]:
     """What a network is trained on, for its card."""
     name = str(device) if device.type != "cuda" else torch.cuda.get_device_name(device)
     return {"device": name, "threads": torch.get_num_threads()}
 
 
-def circumstances(recipe: Recipe, device: torch.device, seconds: float) -> dict[str, Any]:
+def run_info(recipe: Recipe, device: torch.device, seconds: float) -> dict[str, Any]:
     """How a training was run, for its card."""
     run = {"steps": recipe.steps, "batch": recipe.batch, "seed": recipe.seed, "minutes": round(seconds / 60, 1)}
-    return run | machine(device)
+    return run | hardware(device)
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,18 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     every: int = 50,
     pictures: Pictures | None = None,
-    before: Mapping[str, Tensor] | None = None,
+    init_from: Mapping[str, Tensor] | None = None,
 ) -> tuple[Network, float]:
     """The trained network (its moving average, on the cpu) and the seconds it took.
 
-    With `checkpoint`, the state is saved there every 4 reports and a run that was cut off goes on from it. `before`
+    With `checkpoint`, the state is saved there every 4 reports and a run that was cut off goes on from it. `init_from`
     holds the parameters of a network to go on from, with a schedule of its own. Raises OtherTraining where the state is
     of another recipe, or began with other weights.
     """
     device = device or pick_device()
     torch.manual_seed(recipe.seed)
     pictures = pictures or DATA[recipe.data]("train")
-    run = Run(recipe, pictures, device, before)
+    run = Run(recipe, pictures, device, init_from)
     if checkpoint and checkpoint.is_file():
         run.load(checkpoint)
     losses: list[Tensor] = []
@@ -123,22 +123,22 @@ class Run:
     """
 
     def __init__(
-        self, recipe: Recipe, pictures: Pictures, device: torch.device, before: Mapping[str, Tensor] | None = None
+        self, recipe: Recipe, pictures: Pictures, device: torch.device, init_from: Mapping[str, Tensor] | None = None
     ):
-        self.recipe, self.device, self.before, self.step, self.seconds = recipe, device, before, 0, 0.0
-        self.made_of = fingerprint(recipe, before)
+        self.recipe, self.device, self.init_from, self.step, self.seconds = recipe, device, init_from, 0, 0.0
+        self.made_of = fingerprint(recipe, init_from)
         self.images, self.labels = torch.from_numpy(pictures.images), torch.from_numpy(pictures.labels).long()
-        self.groups = numbered(pictures.groups).to(device)
+        self.groups = numbered(pictures.superclasses).to(device)
         self.network = built(recipe.config).to(device).train()
         if recipe.start == "mimetic":
             mimetic(self.network)
-        if before is not None:
-            take_over(self.network, before, recipe.anew)
-        if not self.network.removable and any(share < 1 for _, share in recipe.visible):
+        if init_from is not None:
+            take_over(self.network, init_from, recipe.reinit)
+        if not self.network.removable and any(share < 1 for _, share in recipe.patch_keep_schedule):
             raise ValueError(f"{recipe.name} hides patches while training, but its network reads whole pictures only")
         self.mean, self.deviation = (t.to(device) for t in statistics(recipe.data))
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)).eval()
-        self.half = recipe.half and computes_in_bfloat16(device)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay)).eval()
+        self.half = recipe.bfloat16 and computes_in_bfloat16(device)
         self.optimisers = optimisers(self.network, recipe)
         self.random = torch.Generator().manual_seed(recipe.seed)
         self.queue = torch.empty(0, dtype=torch.long)  # pictures still to come in this pass
@@ -156,7 +156,7 @@ class Run:
     def advance(self) -> Float[Tensor, ""]:
         """One step of every optimiser; returns the loss, still on the device."""
         recipe = self.recipe
-        rate = recipe.rate * cosine(self.step / recipe.steps, recipe.warmup)
+        rate = recipe.learning_rate * cosine(self.step / recipe.steps, recipe.warmup)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -172,14 +172,16 @@ class Run:
             part = slice(start, start + size)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 trace = self.network(pixels[part], visible=None if visible is None else visible[part])
-            loss = loss_of(trace, labels[part], recipe.smoothing)
-            if recipe.kin:
-                loss = (1 - recipe.kin) * loss + recipe.kin * group_loss_of(trace, labels[part], self.groups)
+            loss = loss_of(trace, labels[part], recipe.label_smoothing)
+            if recipe.superclass_loss_weight:
+                loss = (1 - recipe.superclass_loss_weight) * loss + recipe.superclass_loss_weight * superclass_loss_of(
+                    trace, labels[part], self.groups
+                )
             loss = loss * (len(labels[part]) / len(labels))
             loss.backward()
             total += loss.detach()
         # A list, not a generator: the optimiser and the clipping both need to walk over it.
-        nn.utils.clip_grad_norm_(list(self.network.parameters()), recipe.clip)
+        nn.utils.clip_grad_norm_(list(self.network.parameters()), recipe.max_grad_norm)
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad()
@@ -222,7 +224,7 @@ class Run:
         """
         side = self.recipe.config.size // self.recipe.config.patch
         progress = self.step / self.recipe.steps
-        share = [share for start, share in self.recipe.visible if start <= progress][-1]
+        share = [share for start, share in self.recipe.patch_keep_schedule if start <= progress][-1]
         if share == 1:
             return None
         wanted = round(share * side**2)
@@ -279,8 +281,8 @@ def optimisers(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     chosen = {id(p) for p in inside}
     rest = [p for p in network.parameters() if id(p) not in chosen]
     return [
-        Muon(inside, lr=recipe.rate, weight_decay=recipe.decay),
-        torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0),
+        Muon(inside, lr=recipe.learning_rate, weight_decay=recipe.weight_decay),
+        torch.optim.AdamW(rest, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 

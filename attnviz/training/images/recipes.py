@@ -23,24 +23,28 @@ class Recipe(Generic[AnyShape]):
     data: str  # a name in DATA
     steps: int
     batch: int = 256
-    rate: float = 2e-3  # peak learning rate
+    learning_rate: float = 2e-3  # peak learning rate
     warmup: float = 0.08  # share of the steps
-    decay: float = 0.05  # weight decay of the matrices
-    smoothing: float = 0.1  # label smoothing
-    kin: float = 0.0  # share of the loss that asks for the coarse group only
-    clip: float = 1.0  # largest norm of the gradient
-    average: float = 0.998  # of the moving average of the parameters that is shipped
-    visible: tuple[tuple[float, float], ...] = ((0.0, 1.0),)  # from this progress on, this share of patches is seen
+    weight_decay: float = 0.05  # weight decay of the matrices
+    label_smoothing: float = 0.1  # label smoothing
+    superclass_loss_weight: float = 0.0  # share of the loss that asks for the coarse group only
+    max_grad_norm: float = 1.0  # largest norm of the gradient
+    ema_decay: float = 0.998  # of the moving average of the parameters that is shipped
+    patch_keep_schedule: tuple[tuple[float, float], ...] = (
+        (0.0, 1.0),
+    )  # from this progress on, this share of patches is seen
     windows: float = 0.0  # share of the pictures of which a window is seen instead of scattered patches
     augmentation: Augmentation = field(default_factory=Augmentation)
-    half: bool = True  # bfloat16 inside matrix products while training
+    bfloat16: bool = True  # bfloat16 inside matrix products while training
     seed: int = 0
     start: Start = "random"
-    before: str = ""  # a shipped model to go on from, with a schedule of its own
-    anew: tuple[str, ...] = ()  # patterns of parameters that start anew all the same
+    init_from: str = ""  # a shipped model to go on from, with a schedule of its own
+    reinit: tuple[str, ...] = ()  # patterns of parameters that start anew all the same
 
 
-GENTLE = Augmentation(area=0.6, light=0.2, soft=0.6)  # for a few passes over the pictures: little is seen twice
+GENTLE = Augmentation(
+    min_area=0.6, brightness=0.2, blur=0.6
+)  # for a few passes over the pictures: little is seen twice
 
 CPU_VIT = Recipe(
     name="vit",
@@ -49,16 +53,16 @@ CPU_VIT = Recipe(
     data="photos",
     steps=3900,
     batch=128,
-    average=0.997,
+    ema_decay=0.997,
     # Most of the schedule sees a quarter of the patches: it makes two cores enough, and makes removing patches
     # something the model has seen before.
-    visible=((0.0, 0.25), (0.90, 0.5), (0.97, 1.0)),
+    patch_keep_schedule=((0.0, 0.25), (0.90, 0.5), (0.97, 1.0)),
     windows=0.5,  # see Run.visible
     augmentation=GENTLE,
     start="mimetic",
 )
 
-WINDOWS = replace(CPU_VIT, steps=350, rate=1.2e-3, average=0.985, windows=0.75, before="vit")
+WINDOWS = replace(CPU_VIT, steps=350, learning_rate=1.2e-3, ema_decay=0.985, windows=0.75, init_from="vit")
 
 RECIPES: dict[str, Recipe] = {
     "vit": CPU_VIT,
@@ -67,9 +71,9 @@ RECIPES: dict[str, Recipe] = {
         CPU_VIT,
         steps=1000,
         windows=0.0,
-        augmentation=Augmentation(soft=0.6),
-        before="vit",
-        anew=("positions", "blocks.[01].attention.*"),
+        augmentation=Augmentation(blur=0.6),
+        init_from="vit",
+        reinit=("positions", "blocks.[01].attention.*"),
     ),
     # Windows show its heads whole neighbourhoods, and pictures are changed less: so short a training sees few twice.
     "vit-windows": WINDOWS,
@@ -79,11 +83,11 @@ RECIPES: dict[str, Recipe] = {
     "vit-more": replace(
         WINDOWS,
         steps=5400,
-        rate=2e-3,
-        average=0.998,
-        kin=0.3,
-        visible=((0.0, 0.25), (0.85, 0.5), (0.95, 1.0)),
-        augmentation=Augmentation(area=0.4, soft=0.6),
+        learning_rate=2e-3,
+        ema_decay=0.998,
+        superclass_loss_weight=0.3,
+        patch_keep_schedule=((0.0, 0.25), (0.85, 0.5), (0.95, 1.0)),
+        augmentation=Augmentation(min_area=0.4, blur=0.6),
         seed=6,
     ),
     "vit-gpu": replace(
@@ -91,10 +95,10 @@ RECIPES: dict[str, Recipe] = {
         config=ViTConfig(width=256, layers=8, heads=8, positions="learned2d"),
         steps=27_000,  # 100 passes over the data
         batch=256,
-        decay=0.1,
-        average=0.9995,
-        visible=((0.0, 0.5), (0.6, 0.75), (0.85, 1.0)),
-        augmentation=Augmentation(area=0.25, light=0.4, soft=0.6),
+        weight_decay=0.1,
+        ema_decay=0.9995,
+        patch_keep_schedule=((0.0, 0.5), (0.6, 0.75), (0.85, 1.0)),
+        augmentation=Augmentation(min_area=0.25, brightness=0.4, blur=0.6),
     ),
     "vit-digits": Recipe(
         name="vit-digits",
@@ -103,9 +107,11 @@ RECIPES: dict[str, Recipe] = {
         data="digits",
         steps=400,
         batch=128,
-        rate=4e-3,
-        average=0.98,
-        augmentation=Augmentation(area=0.8, stretch=1.1, mirror=False, light=0.0, shift=0.06),
-        half=False,
+        learning_rate=4e-3,
+        ema_decay=0.98,
+        augmentation=Augmentation(
+            min_area=0.8, max_aspect_ratio=1.1, horizontal_flip=False, brightness=0.0, shift=0.06
+        ),
+        bfloat16=False,
     ),
 }

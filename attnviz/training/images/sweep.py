@@ -18,7 +18,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from attnviz.models.store import ASSETS, read_rows, write_rows
 from attnviz.training.images.data import DATA, Pictures
 from attnviz.training.images.digits import BASE, Report, trained
-from attnviz.training.images.loop import machine
+from attnviz.training.images.loop import hardware
 
 RESULTS = "sweep.json"
 PER_CLASS = (5, 10, 20, 40, 80, 130)  # pictures of every digit
@@ -52,7 +52,7 @@ def run_sweep(
                 "batch": BASE.batch,
                 "held_out": len(held),
                 **accuracy,
-                **machine(device),
+                **hardware(device),
             }
         )
     write_rows(folder, RESULTS, rows)

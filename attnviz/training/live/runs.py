@@ -33,7 +33,7 @@ from attnviz.types import AttentionCall, NoTokenMap
 
 State = Literal["ready", "waiting", "running", "stopped", "done", "failed"]
 BATCH, EPOCH = 64, 20  # pictures in a step, steps that show every digit equally often once
-LIGHT = Augmentation(area=0.9, stretch=1.05, mirror=False, light=0.0, shift=0.03)
+LIGHT = Augmentation(min_area=0.9, max_aspect_ratio=1.05, horizontal_flip=False, brightness=0.0, shift=0.03)
 
 
 class Diverged(ArithmeticError):
@@ -84,8 +84,8 @@ class Plan:
             config=shape,
             steps=self.epochs * EPOCH,
             batch=BATCH,
-            rate=8e-3,
-            average=0.9,
+            learning_rate=8e-3,
+            ema_decay=0.9,
             augmentation=LIGHT,
             seed=self.seed,
         )
@@ -105,7 +105,7 @@ class Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class Snapshot:
     """What a network could do after some epochs."""
 
     step: int
@@ -114,7 +114,7 @@ class Moment:
     maps: tuple[Seen, ...]
 
 
-class Lane:
+class LiveModel:
     """One network on its way. Raises ValueError, with the reason, for a variant that cannot read these patches."""
 
     def __init__(self, plan: Plan, number: int = 0):
@@ -123,7 +123,7 @@ class Lane:
         with seeded(plan.seed):
             self.run = Run(self.recipe, pictures("train"), torch.device("cpu"))
         self.losses: list[float] = []
-        self.moments: list[Moment] = []
+        self.moments: list[Snapshot] = []
         self.record()
 
     @property
@@ -150,7 +150,7 @@ class Lane:
             maps = tuple(map(seen, trace.calls))
         answers = trace.logits["class"][..., 0, :].softmax(-1).numpy()
         accuracy = float((guess == labels).double().mean())
-        self.moments.append(Moment(self.run.step, accuracy, answers, maps))
+        self.moments.append(Snapshot(self.run.step, accuracy, answers, maps))
 
     def pixels(self, images: ndarray) -> Tensor:
         """Pictures as the network reads them."""
@@ -158,28 +158,30 @@ class Lane:
         return (values - self.run.mean) / self.run.deviation
 
 
-def opened(lane: Lane, name: str) -> ImageModel:
+def opened(lane: LiveModel, name: str) -> ImageModel:
     """The network as it is now, with what surrounds it, as a model that training does not change any more."""
     network, held = deepcopy(lane.network), pictures("val")
     mean, deviation = (tuple(round(v, 4) for v in t.flatten().tolist()) for t in (lane.run.mean, lane.run.deviation))
-    preparation = Preparation(lane.recipe.config.size, mean, deviation, invert_light=True)
+    preparation = Preparation(lane.recipe.config.size, mean, deviation, invert=True)
     digest = digest_of(network)
-    model = ImageModel(name, network, preparation, held.classes, held.groups, digest=digest)
+    model = ImageModel(name, network, preparation, held.classes, held.superclasses, digest=digest)
     facts = evaluate(model, held) | {"data": held.source, "trained_on": len(pictures("train")), "steps": lane.run.step}
     title = f"{lane.whole_title}, trained here for {lane.run.step // EPOCH} epochs"
-    return ImageModel(name, network, preparation, held.classes, held.groups, title=title, digest=digest, facts=facts)
+    return ImageModel(
+        name, network, preparation, held.classes, held.superclasses, title=title, digest=digest, facts=facts
+    )
 
 
-class Race:
+class TrainingRun:
     """One network that learns, or two side by side: a step of each in turn, so that both are always equally far."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        self.lanes: list[Lane] = []
+        self.lanes: list[LiveModel] = []
         self.refused: list[str] = []  # sentences about variants that cannot take part
         for number in range(len(plan.variants)):
             try:
-                self.lanes.append(Lane(plan, number))
+                self.lanes.append(LiveModel(plan, number))
             except ValueError as error:
                 self.refused.append(f"{plan.title(number)} cannot take part: {error}")
         self.state: State = "ready" if self.lanes else "failed"
@@ -223,12 +225,18 @@ class Race:
 
 def seen(call: AttentionCall) -> Seen:
     """The token map of a call, or its first native map where it has none."""
-    kind, axes, reason, stochastic = call.rule.kind, ("head", "query", "key"), "", call.rule.stochastic
+    kind, axes, reason, stochastic = call.rule.map_type, ("head", "query", "key"), "", call.rule.stochastic
     try:
         array = call.token_map()
     except NoTokenMap as error:
         native = next(iter(call.maps().values()))
-        array, kind, axes, reason, stochastic = native.array, native.kind, native.axes, str(error), native.stochastic
+        array, kind, axes, reason, stochastic = (
+            native.array,
+            native.map_type,
+            native.axes,
+            str(error),
+            native.stochastic,
+        )
     return Seen(call.name, kind, axes, array.float().numpy(), reason, call.rule.caveat, stochastic)
 
 

@@ -17,23 +17,23 @@ import torch
 
 from attnviz.attention import VARIANTS
 from attnviz.models.store import RESULTS, TEXT_BENCH, as_shipped, write_rows
-from attnviz.models.subwords import Subwords, load_subwords
+from attnviz.models.subwords import SubwordTokenizer, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS, TextModel
 from attnviz.training.images.bench import SAME, done_by, written
-from attnviz.training.images.loop import machine
+from attnviz.training.images.loop import hardware
 from attnviz.training.text import corpus
-from attnviz.training.text.judge import kinds, praise
+from attnviz.training.text.judge import evaluate_questions, evaluate_sentiment
 from attnviz.training.text.loop import TextRecipe, trained
 from attnviz.training.text.sentences import Plan, Tasks
-from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.skipgram import TextProgress
 
 SHAPE = ReaderConfig(
     width=128,
     layers=3,
     heads=4,
     positions="sine",
-    longest=64,
+    context_length=64,
     pooling="mean",
     word=False,
     outputs={"sentiment": 2, "tag": len(TAGS)},
@@ -42,11 +42,11 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {  # where a variant's own default is
     "window": {"radius": 3},
     "linformer": {"slots": 16, "shorter": True},
 }
-PLAN = Plan(alone=0, dropped=0.25, reviews=0.5, treebank=0.5, syntax=None, longest=SHAPE.longest - 2)
-RECIPE = TextRecipe(steps=450, batch=4096, rate=3e-3, average=0.99)
+PLAN = Plan(alone=0, dropped=0.25, reviews=0.5, treebank=0.5, syntax=None, longest=SHAPE.context_length - 2)
+RECIPE = TextRecipe(steps=450, batch=4096, learning_rate=3e-3, ema_decay=0.99)
 MOVED = ("nystrom",)  # by padding: its landmarks are means of stretches of a batch's whole length
-READ = tuple(name for name, variant in VARIANTS.items() if "grid" not in variant.needs and name not in MOVED)
-Report = Callable[[str, Stand], None]
+READ = tuple(name for name, variant in VARIANTS.items() if "grid" not in variant.requirements and name not in MOVED)
+Report = Callable[[str, TextProgress], None]
 
 
 def config_of(variant: str) -> ReaderConfig:
@@ -100,23 +100,23 @@ def run_text_bench(
 
 
 def facts_of(
-    network: Reader, subwords: Subwords, recipe: TextRecipe, device: torch.device, seconds: float
+    network: Reader, subwords: SubwordTokenizer, recipe: TextRecipe, device: torch.device, seconds: float
 ) -> dict[str, Any]:
     """What is known of one trained entry: how often it is right on held-out text, and how it was made."""
     as_shipped(network)
-    told = praise(network, subwords)
+    told = evaluate_sentiment(network, subwords)
     return {
         "parameters": sum(p.numel() for p in network.parameters()),
         "steps": recipe.steps,
         "batch": recipe.batch,
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
-        **machine(device),
+        **hardware(device),
         "data": corpus.JUDGED,
         "held_out": told["sst2_held_out"],
         "top1": told["sst2"],
         "interval": told["sst2_interval"],
-        **kinds(network, subwords),
+        **evaluate_questions(network, subwords),
     }
 
 
@@ -131,7 +131,7 @@ def card(row: Mapping[str, Any]) -> str:
             "Printed by `python -m attnviz.training text-bench`.",
             "",
             f"- {SHAPE.layers} layers, {SHAPE.heads} heads, width {SHAPE.width}{options}, "
-            f"reads {SHAPE.longest} pieces: {row['parameters']:,} parameters",
+            f"reads {SHAPE.context_length} pieces: {row['parameters']:,} parameters",
             f"- {row['steps']:,} steps of {row['batch']:,} pieces, seed {row['seed']}, {row['minutes']} minutes on "
             f"{row['device']}, {row['threads']} threads",
             f"- SST-2: {row['top1']} % of {row['held_out']:,} held-out sentences (95 % interval of this one network "

@@ -84,13 +84,16 @@ def scores(written: Sequence[str], wanted: Sequence[Sequence[str]]) -> dict[str,
 def held_out_loss(model: TranslationModel, pairs: Sequence[Pair]) -> float:
     """Mean loss of the next piece, EOS included; no smoothing, so its exponential is the perplexity."""
     total, count = 0.0, 0
-    room = model.config.longest
+    room = model.config.context_length
     for part in chunks(sorted(pairs, key=lambda pair: len(pair[0])), 64):
         english, french = (model.subwords.batch(side) for side in zip(*part, strict=True))
         source, keep = padded([[*ids[: room - 1], EOS] for ids in english], model.device)
         target, said = padded([[BOS, *ids[: room - 1], EOS] for ids in french], model.device)
         trace = model.network(source, target[:, :-1], keep=kept_or_none(keep), read=False)
-        logits, wanted = model.network.read(trace.residuals["target"][-1][said[:, 1:]]), target[:, 1:][said[:, 1:]]
+        logits, wanted = (
+            model.network.logits_from(trace.residuals["target"][-1][said[:, 1:]]),
+            target[:, 1:][said[:, 1:]],
+        )
         total += float(F.cross_entropy(logits.float(), wanted, reduction="sum"))
         count += len(wanted)
     return total / count

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attnviz.models.subwords import BOS, EOS, Subwords
+from attnviz.models.subwords import BOS, EOS, SubwordTokenizer
 from attnviz.models.text import Reader
 from attnviz.training.images.data import data_folder
 from attnviz.training.images.evaluate import interval
@@ -53,7 +53,7 @@ def log_probabilities(
     right = said[:, 1:]
     features, wanted = last[right], ids[:, 1:][right]
     found = [
-        network.pieces.scores(f).float().log_softmax(-1).gather(-1, w[:, None])[:, 0]
+        network.pieces.unembed(f).float().log_softmax(-1).gather(-1, w[:, None])[:, 0]
         for f, w in zip(features.split(CHUNK), wanted.split(CHUNK), strict=True)
     ]
     filled = torch.zeros(right.shape, device=ids.device)
@@ -62,7 +62,10 @@ def log_probabilities(
 
 
 def sentence_scores(
-    network: Reader, subwords: Subwords, sentences: Sequence[str], tell: Callable[[float], None] = lambda share: None
+    network: Reader,
+    subwords: SubwordTokenizer,
+    sentences: Sequence[str],
+    tell: Callable[[float], None] = lambda share: None,
 ) -> Float[np.ndarray, " sentence"]:
     """Log-probability of each whole sentence, its end included; batches hold sentences of one length."""
     rows = [[BOS, *ids, EOS] for ids in subwords.batch(sentences)]
@@ -79,7 +82,10 @@ def sentence_scores(
 
 
 def blimp(
-    network: Reader, subwords: Subwords, each: int | None = None, tell: Callable[[float], None] = lambda share: None
+    network: Reader,
+    subwords: SubwordTokenizer,
+    each: int | None = None,
+    tell: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Any]:
     """Share of pairs whose good sentence is the likelier, with 95 % intervals: of all, by term, by paradigm."""
     asked = pairs(each)
@@ -110,7 +116,7 @@ def shared(right: np.ndarray) -> list[float]:
 
 
 def perplexity(
-    network: Reader, subwords: Subwords, stories: Iterable[Sequence[str]], stride: int | None = None
+    network: Reader, subwords: SubwordTokenizer, stories: Iterable[Sequence[str]], stride: int | None = None
 ) -> dict[str, Any]:
     """Perplexity per piece and per word of whole stories, none shortened.
 
@@ -119,7 +125,7 @@ def perplexity(
     least `longest - stride` pieces of the story before it; in the first window, which counts as a whole, with all
     there are.
     """
-    longest, device = network.config.longest, network.pieces.table.device
+    longest, device = network.config.context_length, network.pieces.table.device
     stride = stride or longest // 2
     total, pieces, words = 0.0, 0, 0
     for story in stories:

@@ -25,9 +25,9 @@ from attnviz.models.store import as_shipped
 from attnviz.models.words import WordVectors, load_words, words_of
 from attnviz.training.card import opening
 from attnviz.training.images.data import Split
-from attnviz.training.images.loop import machine
+from attnviz.training.images.loop import hardware
 from attnviz.training.text import corpus
-from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.skipgram import TextProgress
 
 SENTENCE = re.compile(r"(?<=[.!?])[\"'\u201d\u2019]?\s+")
 SHORTEST = 4
@@ -40,7 +40,7 @@ class GuessRecipe:
 
     steps: int = 5000
     batch: int = 192
-    rate: float = 3e-3
+    learning_rate: float = 3e-3
     warmup: float = 0.05
     decay: float = 0.01
     hidden: float = 0.2  # share of the words that are hidden
@@ -80,29 +80,31 @@ def train_guesser(
     texts: ByLength,
     recipe: GuessRecipe,
     device: torch.device,
-    report: Callable[[Stand], None] = lambda stand: None,
+    report: Callable[[TextProgress], None] = lambda stand: None,
 ) -> tuple[Guesser, float]:
     """The trained block, and the seconds it took."""
     torch.manual_seed(recipe.seed)
     network = Guesser(GuessConfig(words=len(words.words), width=words.vectors.shape[-1]), words.vectors).to(device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.decay, betas=(0.9, 0.98)
+    )
     source, started, total = batches(texts, recipe, np.random.default_rng(recipe.seed)), time.perf_counter(), 0.0
     for step in range(1, recipe.steps + 1):
         done = step / recipe.steps
         for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * min(done / recipe.warmup, 0.5 + 0.5 * math.cos(math.pi * done))
+            group["lr"] = recipe.learning_rate * min(done / recipe.warmup, 0.5 + 0.5 * math.cos(math.pi * done))
         ids = next(source)
         hidden = some_hidden(ids, recipe.hidden).to(device)
         ids = ids.to(device)
         last = network(ids, hidden, read=False).residuals["main"][-1]
-        loss = F.cross_entropy(network.read(last[hidden]), ids[hidden])
+        loss = F.cross_entropy(network.logits_from(last[hidden]), ids[hidden])
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
         optimiser.step()
         total += float(loss.detach())
         if step % 100 == 0:
-            report(Stand(done, total / 100, time.perf_counter() - started))
+            report(TextProgress(done, total / 100, time.perf_counter() - started))
             total = 0.0
     return network.cpu().eval(), time.perf_counter() - started
 
@@ -119,7 +121,7 @@ def measured(network: Guesser, texts: ByLength, seed: int = 0) -> dict[str, Any]
             hidden = torch.zeros(part.shape, dtype=torch.bool)
             hidden[line, at] = True
             last = network(part, hidden, read=False).residuals["main"][-1]
-            best = network.read(last[line, at]).topk(5).indices
+            best = network.logits_from(last[line, at]).topk(5).indices
             true = part[line, at][:, None]
             right += int((best[:, :1] == true).sum())
             five += int((best == true).sum())
@@ -134,11 +136,11 @@ def measured(network: Guesser, texts: ByLength, seed: int = 0) -> dict[str, Any]
 
 
 def run_guesser(
-    folder: Path, device: torch.device, report: Callable[[Stand], None], recipe: GuessRecipe | None = None
+    folder: Path, device: torch.device, report: Callable[[TextProgress], None], recipe: GuessRecipe | None = None
 ) -> str:
     """Train on the shipped word vectors, test on held-out sentences, write weights and card. Raises NoData."""
     recipe, words = recipe or GuessRecipe(), load_words()
-    longest = GuessConfig(words=0).longest
+    longest = GuessConfig(words=0).context_length
     texts = sentences("train", words, longest)
     network, seconds = train_guesser(words, texts, recipe, device, report)
     as_shipped(network)
@@ -149,7 +151,7 @@ def run_guesser(
         "batch": recipe.batch,
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
-        **machine(device),
+        **hardware(device),
         **measured(network, sentences("val", words, longest)),
         "data": corpus.SOURCES,
     }

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from scipy.stats import binomtest
 
-from attnviz.models.subwords import MASK, SPECIAL, Subwords
+from attnviz.models.subwords import MASK, SPECIAL, SubwordTokenizer
 from attnviz.models.text import Reader
 from attnviz.training.text import corpus
 from attnviz.training.text.loop import chunks, kept_or_none, padded
@@ -22,9 +22,9 @@ HIDDEN = 0.15
 SOME = 4000  # held-out texts in which pieces are hidden
 
 
-def judged(network: Reader, subwords: Subwords, syntax: tuple[int, int], longest: int) -> dict[str, Any]:
+def evaluate(network: Reader, subwords: SubwordTokenizer, syntax: tuple[int, int], longest: int) -> dict[str, Any]:
     """Every figure of the card; `syntax` is the layer and head that was trained on the treebank."""
-    return praise(network, subwords) | parts(network, subwords, syntax) | hidden(network, subwords, longest)
+    return evaluate_sentiment(network, subwords) | parts(network, subwords, syntax) | hidden(network, subwords, longest)
 
 
 def percent(hits: Any) -> float:
@@ -32,12 +32,12 @@ def percent(hits: Any) -> float:
     return round(100 * float(np.mean(hits)), 2)
 
 
-def praise(network: Reader, subwords: Subwords) -> dict[str, Any]:
+def evaluate_sentiment(network: Reader, subwords: SubwordTokenizer) -> dict[str, Any]:
     """SST-2: held-out sentences that praise or blame, as a person writes them and as the treebank does."""
     rows = [(label > 2, text) for label, text in corpus.reviews("test") if label != 2]
     truth = np.array([good for good, _ in rows])
     asked = ([corpus.written(text) for _, text in rows], [text for _, text in rows])
-    right, lower = (said_praise(network, subwords, texts) == truth for texts in asked)
+    right, lower = (predicted_sentiment(network, subwords, texts) == truth for texts in asked)
     low, high = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
     return {
         "sst2_held_out": len(rows),
@@ -48,9 +48,9 @@ def praise(network: Reader, subwords: Subwords) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def said_praise(network: Reader, subwords: Subwords, texts: Sequence[str]) -> Bool[np.ndarray, " text"]:
+def predicted_sentiment(network: Reader, subwords: SubwordTokenizer, texts: Sequence[str]) -> Bool[np.ndarray, " text"]:
     """Whether the network takes each text for praise."""
-    rows = [around(ids[: network.config.longest - 2]) for ids in subwords.batch(texts)]
+    rows = [around(ids[: network.config.context_length - 2]) for ids in subwords.batch(texts)]
     said = np.zeros(len(rows), dtype=bool)
     for part in chunks(sorted(range(len(rows)), key=lambda i: len(rows[i])), 64):
         ids, keep = padded([rows[i] for i in part], torch.device("cpu"))
@@ -59,9 +59,11 @@ def said_praise(network: Reader, subwords: Subwords, texts: Sequence[str]) -> Bo
     return said
 
 
-def kinds(network: Reader, subwords: Subwords) -> dict[str, Any]:
+def evaluate_questions(network: Reader, subwords: SubwordTokenizer) -> dict[str, Any]:
     """UPOS of every held-out word that the network has room for."""
-    rows = sorted(tagged(subwords, corpus.treebank("test"), network.config.longest - 2), key=lambda row: len(row.ids))
+    rows = sorted(
+        tagged(subwords, corpus.treebank("test"), network.config.context_length - 2), key=lambda row: len(row.ids)
+    )
     right = np.concatenate([tags_of(network, part) == np.array(flat(part)[1]) for part in chunks(rows, 32)])
     return {"words_held_out": len(right), "upos": percent(right)}
 
@@ -70,21 +72,21 @@ def kinds(network: Reader, subwords: Subwords) -> dict[str, Any]:
 def tags_of(network: Reader, rows: Sequence[Tagged]) -> Int[np.ndarray, " word"]:
     """The part of speech that the network gives every word."""
     ids, keep = padded([row.ids for row in rows], torch.device("cpu"))
-    return said_tags(network(ids, keep=kept_or_none(keep), read=("tag",)), rows)
+    return predicted_tags(network(ids, keep=kept_or_none(keep), read=("tag",)), rows)
 
 
-def said_tags(trace: Trace, rows: Sequence[Tagged]) -> Int[np.ndarray, " word"]:
+def predicted_tags(trace: Trace, rows: Sequence[Tagged]) -> Int[np.ndarray, " word"]:
     """The tag of every word, at the piece it begins with."""
     tags = trace.logits["tag"].argmax(-1).numpy()
     return np.concatenate([tags[line, row.first] for line, row in enumerate(rows)])
 
 
-def parts(network: Reader, subwords: Subwords, syntax: tuple[int, int]) -> dict[str, Any]:
+def parts(network: Reader, subwords: SubwordTokenizer, syntax: tuple[int, int]) -> dict[str, Any]:
     """UPOS of every held-out word, and of every head how often its row is largest at the word a word depends on.
 
     A row is compared at the tokens words begin with, the word's own left out, and at CLS, which stands for the root.
     """
-    rows = tagged(subwords, corpus.treebank("test"), network.config.longest - 2)
+    rows = tagged(subwords, corpus.treebank("test"), network.config.context_length - 2)
     tag_hits, head_hits, no_punct, before, after = [], [], [], [], []
     for part in chunks(sorted(rows, key=lambda row: len(row.ids)), 32):
         tags, found = parsed(network, part)
@@ -134,11 +136,11 @@ def parsed(
             weights[:, own, own + 1] = -1
             found.append(weights.argmax(-1) == wanted)
         hits.append(torch.stack(found).numpy())
-    return said_tags(trace, rows), np.concatenate(hits, -1)
+    return predicted_tags(trace, rows), np.concatenate(hits, -1)
 
 
 @torch.no_grad()
-def hidden(network: Reader, subwords: Subwords, longest: int) -> dict[str, Any]:
+def hidden(network: Reader, subwords: SubwordTokenizer, longest: int) -> dict[str, Any]:
     """How often a hidden piece of a held-out text is the first guess, and among five."""
     texts = [*corpus.captions("val"), *(en for en, _ in corpus.translations("val")), *corpus.story_paragraphs("val")]
     random = np.random.default_rng(SEED)
@@ -149,7 +151,7 @@ def hidden(network: Reader, subwords: Subwords, longest: int) -> dict[str, Any]:
         ids, keep = padded(part, torch.device("cpu"))
         away = torch.from_numpy(random.random(ids.shape) < HIDDEN) & (ids >= len(SPECIAL))
         last = network(torch.where(away, MASK, ids), keep=kept_or_none(keep), read=()).residuals["main"][-1][away]
-        best = network.pieces.scores(network.norm(last)).topk(5).indices.numpy()
+        best = network.pieces.unembed(network.norm(last)).topk(5).indices.numpy()
         true = ids[away].numpy()[:, None]
         first.append(best[:, :1] == true)
         five.append(best == true)

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from attnviz.models.subwords import PAD
 from attnviz.training.checkpoint import OtherTraining, fingerprint, load_state, save_state
 from attnviz.training.muon import Muon, computes_in_bfloat16
-from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.skipgram import TextProgress
 
 HELD = "held.pt"  # beside a checkpoint: the state before the rate began to fall
 Net = TypeVar("Net", bound=nn.Module)
@@ -35,12 +35,12 @@ class TextRecipe:
 
     steps: int
     batch: int = 4096  # tokens, padding included
-    rate: float = 2e-3
+    learning_rate: float = 2e-3
     warmup: int = 150  # steps until the rate is full
     hold: float = 0.0  # share of the steps at the full rate; after it half a cosine wave leads down to none
-    decay: float = 0.05  # weight decay of the matrices
-    clip: float = 1.0
-    average: float = 0.998  # of the moving average of the parameters that is shipped
+    weight_decay: float = 0.05  # weight decay of the matrices
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.998  # of the moving average of the parameters that is shipped
     seed: int = 0
     until: int | None = None  # stop after this step of the schedule; None = go to its end
 
@@ -54,12 +54,12 @@ class TextRecipe:
         """The step at which the rate begins to fall."""
         return round(self.hold * self.steps)
 
-    def rate_at(self, step: int) -> float:
+    def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step."""
         begin = max(self.held, min(self.warmup, self.steps // 2))
         if step < begin:
-            return self.rate * min(1.0, (step + 1) / min(self.warmup, begin))
-        return self.rate * (0.5 + 0.5 * math.cos(math.pi * (step - begin) / (self.steps - begin)))
+            return self.learning_rate * min(1.0, (step + 1) / min(self.warmup, begin))
+        return self.learning_rate * (0.5 + 0.5 * math.cos(math.pi * (step - begin) / (self.steps - begin)))
 
 
 Loss = Callable[[Any, float, Random], Tensor]  # (network, progress 0..1, random) -> the loss of a batch it draws
@@ -74,7 +74,7 @@ class TextRun:
         self.made_of = fingerprint(replace(recipe, steps=0, until=None), getattr(network, "config", None), also)
         self.step, self.seconds = 0, 0.0
         self.network = network.to(device).train()
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)).eval()
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay)).eval()
         self.half = computes_in_bfloat16(device)
         self.optimisers = text_optimisers(self.network, recipe)
 
@@ -83,11 +83,11 @@ class TextRun:
         started, recipe, progress = time.perf_counter(), self.recipe, self.step / self.recipe.steps
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = recipe.rate_at(self.step)
+                group["lr"] = recipe.learning_rate_at(self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             loss = self.loss(self.network, progress, np.random.default_rng((recipe.seed, self.step)))
         loss.backward()
-        nn.utils.clip_grad_norm_(list(self.network.parameters()), recipe.clip)
+        nn.utils.clip_grad_norm_(list(self.network.parameters()), recipe.max_grad_norm)
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad()
@@ -110,7 +110,7 @@ def trained(
     recipe: TextRecipe,
     loss: Loss,
     device: torch.device,
-    report: Callable[[Stand], None],
+    report: Callable[[TextProgress], None],
     checkpoint: Path | None = None,
     every: int = 50,
     also: object = None,
@@ -131,7 +131,7 @@ def trained(
             run.save(checkpoint.with_name(HELD))
         total, count = total + run.advance(), count + 1
         if run.step % every == 0 or run.step == recipe.last:
-            report(Stand(run.step / recipe.steps, total / count, run.seconds))
+            report(TextProgress(run.step / recipe.steps, total / count, run.seconds))
             total, count = 0.0, 0
         if checkpoint and (run.step % (4 * every) == 0 or run.step == recipe.last):
             run.save(checkpoint)
@@ -165,8 +165,8 @@ def text_optimisers(network: Any, recipe: TextRecipe) -> list[torch.optim.Optimi
     inside = [m.weight for m in network.blocks.modules() if isinstance(m, nn.Linear)]
     chosen = {id(p) for p in inside}
     rest = [p for p in network.parameters() if id(p) not in chosen]
-    plain = torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0)
-    return [plain] if not inside else [Muon(inside, lr=recipe.rate, weight_decay=recipe.decay), plain]
+    plain = torch.optim.AdamW(rest, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    return [plain] if not inside else [Muon(inside, lr=recipe.learning_rate, weight_decay=recipe.weight_decay), plain]
 
 
 class Shelf:

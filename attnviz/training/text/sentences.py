@@ -23,15 +23,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnviz.models.store import as_shipped, load_text
-from attnviz.models.subwords import MASK, SPECIAL, Subwords, load_subwords
+from attnviz.models.subwords import MASK, SPECIAL, SubwordTokenizer, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS, TextModel
 from attnviz.training import card
-from attnviz.training.images.loop import machine
+from attnviz.training.images.loop import hardware
 from attnviz.training.text import corpus
-from attnviz.training.text.judge import judged
+from attnviz.training.text.judge import evaluate
 from attnviz.training.text.loop import Random, Shelf, TextRecipe, kept_or_none, padded, trained
-from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.skipgram import TextProgress
 from attnviz.training.text.tagged import around, flat, tagged
 from attnviz.types import AttentionCall
 
@@ -57,32 +57,32 @@ class Plan:
         return self.alone > 0 or self.reviews + self.treebank < 1
 
 
-CPU = TextRecipe(steps=3000, batch=4096, rate=2e-3)
+CPU = TextRecipe(steps=3000, batch=4096, learning_rate=2e-3)
 SHAPE = ReaderConfig(
     width=192,
     layers=5,
     heads=6,
     positions="learned1d",
-    longest=256,
+    context_length=256,
     prefix=1,
     pooling="mean",
     outputs={"sentiment": 2, "tag": len(TAGS)},
 )
-MORE = replace(CPU, steps=800, rate=3e-3, average=0.995, seed=1)
+MORE = replace(CPU, steps=800, learning_rate=3e-3, ema_decay=0.995, seed=1)
 SIZES = {  # a network, the recipe that trains it, and what it is asked
     "cpu": (SHAPE, CPU, Plan()),
     "gpu": (
         replace(SHAPE, width=384, heads=8, layers=8),
-        replace(CPU, steps=20_000, batch=16_384, rate=1.5e-3),
+        replace(CPU, steps=20_000, batch=16_384, learning_rate=1.5e-3),
         Plan(),
     ),
     "more": (SHAPE, MORE, Plan(alone=0)),  # of the network that is shipped
 }
-TOLD = (*card.TOLD, "threads", "sst2")  # of a training it goes on from
+TOLD = (*card.RUN_FIELDS, "threads", "sst2")  # of a training it goes on from
 earlier = partial(card.earlier, score="sst2", said="on SST-2", unit=" pieces")
 
 
-def plain_texts(subwords: Subwords, longest: int) -> list[Int[np.ndarray, " token"]]:
+def plain_texts(subwords: SubwordTokenizer, longest: int) -> list[Int[np.ndarray, " token"]]:
     """What hidden words are guessed in: captions, short sentences, and stories a few sentences at a time.
 
     Where a stretch of a story has two sentences or more, it is cut into two texts with SEP between.
@@ -105,7 +105,7 @@ def plain_texts(subwords: Subwords, longest: int) -> list[Int[np.ndarray, " toke
 class Tasks:
     """The three kinds of batches."""
 
-    def __init__(self, plan: Plan, recipe: TextRecipe, subwords: Subwords, device: torch.device):
+    def __init__(self, plan: Plan, recipe: TextRecipe, subwords: SubwordTokenizer, device: torch.device):
         self.plan, self.recipe, self.device = plan, recipe, device
         random = np.random.default_rng(recipe.seed)
         self.plain = plain_texts(subwords, plan.longest) if plan.guesses else []
@@ -141,7 +141,7 @@ class Tasks:
         other = torch.from_numpy(random.integers(len(SPECIAL), network.config.vocabulary, ids.shape)).to(self.device)
         read = torch.where(hidden & masked, MASK, torch.where(hidden & changed, other, ids))
         last = network(read, keep=kept_or_none(keep), read=()).residuals["main"][-1]
-        answers = network.pieces.scores(network.norm(last[hidden]))
+        answers = network.pieces.unembed(network.norm(last[hidden]))
         return F.cross_entropy(answers.float(), ids[hidden])
 
     def praising(self, network: Reader, random: Random) -> Tensor:
@@ -182,7 +182,7 @@ def syntax_scores(calls: Sequence[AttentionCall], which: tuple[int, int]) -> Ten
 def run_sentences(
     folder: Path,
     device: torch.device,
-    report: Callable[[Stand], None],
+    report: Callable[[TextProgress], None],
     checkpoint: Path | None = None,
     size: str = "cpu",
     **changes: int,
@@ -210,13 +210,13 @@ def run_sentences(
         "batch": recipe.batch,
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
-        **machine(device),
+        **hardware(device),
         "syntax": list(SYNTAX),
-        **judged(network, subwords, SYNTAX, plan.longest),
+        **evaluate(network, subwords, SYNTAX, plan.longest),
         "data": corpus.READ_SOURCES,
     }
     if before is not None:
-        facts["before"] = card.told(before.facts, TOLD)
+        facts["before"] = card.previous_run(before.facts, TOLD)
     model = TextModel("sentences", network, subwords, title="English sentences")
     text = card_of(facts, shape)
     model.save(folder, text, facts)
@@ -228,7 +228,8 @@ def card_of(facts: dict[str, Any], shape: ReaderConfig) -> str:
     (layer, head), (low, high) = facts["syntax"], facts["sst2_interval"]
     lines = [
         *card.opening("sentences: an encoder that reads English", facts["recipe"]),
-        f"| network | {shape.layers} layers, {shape.heads} heads, width {shape.width}, reads {shape.longest} pieces |",
+        f"| network | {shape.layers} layers, {shape.heads} heads, width {shape.width}, "
+        f"reads {shape.context_length} pieces |",
         f"| parameters | {facts['parameters']:,} |",
         f"| data | {facts['data']} |",
         f"| hidden words | {facts['texts']:,} texts of {facts['pieces']:,} pieces |",

@@ -13,14 +13,16 @@ import torch
 
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from attnviz.training.text.loop import TextRecipe
-from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.skipgram import TextProgress
 from attnviz.training.text.translate import Size, run_pairs
 
 SIZES = {
-    "cpu": Size(partial(Seq2Seq, Seq2SeqConfig()), TextRecipe(steps=2200, batch=4096, rate=2e-3, average=0.997)),
+    "cpu": Size(
+        partial(Seq2Seq, Seq2SeqConfig()), TextRecipe(steps=2200, batch=4096, learning_rate=2e-3, ema_decay=0.997)
+    ),
     "gpu": Size(
         partial(Seq2Seq, Seq2SeqConfig(width=512, hidden=1024, compared=512)),
-        TextRecipe(steps=12_000, batch=25_000, rate=5e-4, average=0.999),
+        TextRecipe(steps=12_000, batch=25_000, learning_rate=5e-4, ema_decay=0.999),
     ),
 }
 
@@ -28,7 +30,7 @@ SIZES = {
 def run_seq2seq(
     folder: Path,
     device: torch.device,
-    report: Callable[[Stand], None],
+    report: Callable[[TextProgress], None],
     checkpoint: Path | None = None,
     size: str = "cpu",
     **changes: int,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from attnviz.models.words import WordVectors, save_words
 from attnviz.training.card import opening
-from attnviz.training.images.loop import machine
+from attnviz.training.images.loop import hardware
 from attnviz.training.text import corpus
 
 REPORT = 100  # steps between two reports
@@ -39,12 +39,12 @@ class SkipGram:
     drawn: int = 128  # random words a batch shares
     thin: float = 1e-4  # share of the text above which a word is thinned out
     batch: int = 8192
-    rate: float = 3e-3
+    learning_rate: float = 3e-3
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Stand:
+class TextProgress:
     """How far a training is."""
 
     share: float
@@ -52,7 +52,7 @@ class Stand:
     seconds: float
 
 
-Report = Callable[[Stand], None]
+Report = Callable[[TextProgress], None]
 
 
 def loss_of(
@@ -122,12 +122,12 @@ def train_vectors(
     nn.init.normal_(centres.weight, std=0.5 / recipe.width**0.5)
     nn.init.zeros_(contexts.weight)
     centres, contexts = centres.to(device), contexts.to(device)
-    optimiser = torch.optim.SparseAdam([*centres.parameters(), *contexts.parameters()], lr=recipe.rate)
+    optimiser = torch.optim.SparseAdam([*centres.parameters(), *contexts.parameters()], lr=recipe.learning_rate)
     noise = torch.from_numpy(counts**0.75)
     started, total, steps = time.perf_counter(), 0.0, 0
     for pairs, share in batches(texts, counts, recipe, random):
         for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * max(0.05, 1 - share)
+            group["lr"] = recipe.learning_rate * max(0.05, 1 - share)
         left, right = torch.from_numpy(pairs.astype(np.int64)).to(device).unbind(1)
         drawn = torch.multinomial(noise, recipe.drawn, replacement=True).to(device)
         loss = loss_of(centres(left), contexts(right), contexts(drawn), recipe.negatives)
@@ -136,7 +136,7 @@ def train_vectors(
         optimiser.step()
         total, steps = total + float(loss.detach()), steps + 1
         if steps % REPORT == 0:
-            report(Stand(share, total / REPORT, time.perf_counter() - started))
+            report(TextProgress(share, total / REPORT, time.perf_counter() - started))
             total = 0.0
     return centres.weight.detach().cpu(), contexts.weight.detach().cpu(), time.perf_counter() - started
 
@@ -207,7 +207,7 @@ def run_words(folder: Path, device: torch.device, report: Report, recipe: SkipGr
         "window": recipe.window,
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
-        **machine(device),
+        **hardware(device),
         "told_apart": round(100 * right, 2),
         "pairs": pairs,
         "data": corpus.SOURCES,
@@ -218,7 +218,7 @@ def run_words(folder: Path, device: torch.device, report: Report, recipe: SkipGr
     return card
 
 
-def show(stand: Stand) -> None:
+def show(stand: TextProgress) -> None:
     """One line of progress."""
     left = stand.seconds * (1 - stand.share) / max(stand.share, 1e-9) / 60
     sys.stderr.write(f"{100 * stand.share:5.1f} %  loss {stand.loss:.3f}  {left:.1f} min left\n")

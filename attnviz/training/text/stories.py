@@ -22,18 +22,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attnviz.models.generate import Settings, steps, text_of
+from attnviz.models.generate import SamplingConfig, steps, text_of
 from attnviz.models.store import as_shipped, load_text
-from attnviz.models.subwords import BOS, EOS, Subwords, load_subwords
+from attnviz.models.subwords import BOS, EOS, SubwordTokenizer, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TextModel
 from attnviz.training import card
-from attnviz.training.images.loop import machine
+from attnviz.training.images.loop import hardware
 from attnviz.training.text import corpus
 from attnviz.training.text.blimp import blimp, perplexity
 from attnviz.training.text.loop import Random, Shelf, TextRecipe, padded, trained
 from attnviz.training.text.next_piece import next_piece_loss
-from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.skipgram import TextProgress
 
 SHARES = {"tales": 0.38, "novels": 0.30, "said": 0.24, "captions": 0.08}  # of the batches
 AT_LAST = {"tales": 0.40, "novels": 0.10, "said": 0.42, "captions": 0.08}  # while the rate falls
@@ -43,9 +43,9 @@ BEGINNINGS = 0.5  # share of the stretches of tales that then begin where a tale
 STRETCHES = (1 / 4, 1 / 4, 1 / 2, 1)  # lengths of a stretch, as shares of what the network reads
 BEGIN, SAMPLE = "Once upon a time", 80  # what the samples of the card begin with, and their pieces
 TITLE = "English stories, word after word"
-RECIPE = TextRecipe(steps=4500, batch=4096, rate=3e-3, hold=0.7, average=0.995)
+RECIPE = TextRecipe(steps=4500, batch=4096, learning_rate=3e-3, hold=0.7, ema_decay=0.995)
 MORE = replace(RECIPE, steps=3800, warmup=60, hold=0.6, seed=3)
-TOLD = (*card.TOLD, "threads", "blimp")  # of a training it goes on from
+TOLD = (*card.RUN_FIELDS, "threads", "blimp")  # of a training it goes on from
 earlier = partial(card.earlier, score="blimp", said="of BLiMP", unit=" pieces")
 SHAPE = ReaderConfig(
     width=192,
@@ -57,7 +57,7 @@ SHAPE = ReaderConfig(
     gated=True,
     mlp=8 / 3,
     positions="rotary",
-    longest=512,
+    context_length=512,
     causal=True,
 )
 
@@ -70,16 +70,17 @@ class Size:
     recipe: TextRecipe
     pairs: int | None = None
     options: str = ""  # of the command that asks for it
-    before: str = ""  # a shipped model to go on from, with a schedule of its own
+    init_from: str = ""  # a shipped model to go on from, with a schedule of its own
     shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
     at_last: Mapping[str, float] = field(default_factory=lambda: AT_LAST)
 
 
 SIZES = {
     "cpu": Size(SHAPE, RECIPE, pairs=300),
-    "more": Size(SHAPE, MORE, pairs=300, before="stories", shares=AGAIN, at_last=AGAIN_AT_LAST),
+    "more": Size(SHAPE, MORE, pairs=300, init_from="stories", shares=AGAIN, at_last=AGAIN_AT_LAST),
     "gpu": Size(
-        replace(SHAPE, width=384, layers=8), TextRecipe(steps=8000, batch=16_384, rate=1.5e-3, hold=0.7, average=0.999)
+        replace(SHAPE, width=384, layers=8),
+        TextRecipe(steps=8000, batch=16_384, learning_rate=1.5e-3, hold=0.7, ema_decay=0.999),
     ),
 }
 
@@ -87,8 +88,8 @@ SIZES = {
 class Told:
     """What it learns from: two long rows of stories, and two shelves of short texts."""
 
-    def __init__(self, size: Size, subwords: Subwords, device: torch.device):
-        self.recipe, self.longest, self.device = size.recipe, size.shape.longest, device
+    def __init__(self, size: Size, subwords: SubwordTokenizer, device: torch.device):
+        self.recipe, self.longest, self.device = size.recipe, size.shape.context_length, device
         self.shares, self.at_last = size.shares, size.at_last
         self.rows: dict[str, Int[np.ndarray, " token"]] = {
             "tales": row_of(corpus.stories("train", "tales"), subwords),
@@ -132,7 +133,7 @@ class Told:
         return [np.concatenate([[BOS], row[at : at + stretch]]) for at in begins]
 
 
-def row_of(stories: Iterable[Sequence[str]], subwords: Subwords) -> Int[np.ndarray, " token"]:
+def row_of(stories: Iterable[Sequence[str]], subwords: SubwordTokenizer) -> Int[np.ndarray, " token"]:
     """All stories one after another, EOS after each."""
     lines, ends = list[str](), list[bool]()
     for story in stories:
@@ -145,7 +146,7 @@ def row_of(stories: Iterable[Sequence[str]], subwords: Subwords) -> Int[np.ndarr
 def run_stories(
     folder: Path,
     device: torch.device,
-    report: Callable[[Stand], None],
+    report: Callable[[TextProgress], None],
     checkpoint: Path | None = None,
     size: str | Size = "cpu",
     **changes: int,
@@ -158,14 +159,14 @@ def run_stories(
     recipe, subwords = chosen.recipe, load_subwords()
     torch.manual_seed(recipe.seed)
     told = Told(chosen, subwords, device)
-    before = load_text(chosen.before) if chosen.before else None
+    before = load_text(chosen.init_from) if chosen.init_from else None
     start = Reader(chosen.shape) if before is None else before.network.requires_grad_(True)
     also = (chosen.shares, chosen.at_last, before and before.digest)
     network, seconds = trained(start, recipe, told.loss, device, report, checkpoint, also=also)
     as_shipped(network)
     network.to(device).requires_grad_(False)
     facts = {
-        "recipe": ("stories-more" if chosen.before else "stories") + chosen.options,
+        "recipe": ("stories-more" if chosen.init_from else "stories") + chosen.options,
         "parameters": sum(p.numel() for p in network.parameters()),
         "pieces": {kind: len(row) for kind, row in told.rows.items()},
         "texts": {kind: len(texts) for kind, texts in told.short.items()},
@@ -174,14 +175,14 @@ def run_stories(
         "batch": recipe.batch,
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
-        **machine(device),
+        **hardware(device),
         **perplexity(network, subwords, corpus.stories("val")),
         **blimp(network, subwords, chosen.pairs),
         "shares": {kind: (share, chosen.at_last[kind]) for kind, share in chosen.shares.items()},
         "data": corpus.STORY_SOURCES,
     }
     if before is not None:
-        facts["before"] = card.told(before.facts, TOLD)
+        facts["before"] = card.previous_run(before.facts, TOLD)
     model = TextModel("stories", network.cpu(), subwords, title=TITLE)
     facts["samples"] = {seed: sample(model, seed) for seed in range(3)}
     text = card_of(model, facts)
@@ -200,20 +201,20 @@ def changed(size: str, changes: Mapping[str, int]) -> Size:
 def sample(model: TextModel, seed: int) -> str:
     """What it writes after "Once upon a time"."""
     ids = model.prepare(BEGIN).inputs["main"].tolist()
-    settings = Settings(seed=seed)
+    settings = SamplingConfig(seed=seed)
     written = [step.id for step in itertools.islice(steps(model, ids, settings), SAMPLE)]
     return text_of(model.subwords, [*ids, *written])
 
 
 def card_of(model: TextModel, facts: dict[str, Any]) -> str:
     """card.md, every number taken from `facts`."""
-    shape, (low, high), as_drawn = model.config, facts["blimp_interval"], Settings()
+    shape, (low, high), as_drawn = model.config, facts["blimp_interval"], SamplingConfig()
     groups = shape.options.get("groups", shape.heads)
     often = {kind: f"{held:.0%}, at last {at_last:.0%}" for kind, (held, at_last) in facts["shares"].items()}
     lines = [
         *card.opening("stories: a decoder that continues English", facts["recipe"]),
         f"| network | {shape.layers} layers, width {shape.width}, {shape.heads} heads of queries that share "
-        f"{groups} of keys and values, rotary positions, RMSNorm, gated MLP, reads {shape.longest} pieces |",
+        f"{groups} of keys and values, rotary positions, RMSNorm, gated MLP, reads {shape.context_length} pieces |",
         f"| parameters | {facts['parameters']:,} |",
         f"| data | {facts['data']} |",
         f"| trained on | tales of {facts['pieces']['tales']:,} pieces ({often['tales']} of the batches), "

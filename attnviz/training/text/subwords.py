@@ -11,7 +11,7 @@ import torch
 from attnviz.models.subwords import learned_subwords, save_subwords
 from attnviz.training.card import opening
 from attnviz.training.text import corpus
-from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.skipgram import TextProgress
 
 EVERY = 3  # one paragraph of so many of the stories, which would outweigh everything else
 
@@ -28,13 +28,13 @@ def texts() -> Iterator[str]:
     yield from (sentence.text for sentence in corpus.treebank("train"))
 
 
-def run_subwords(folder: Path, device: torch.device, report: Callable[[Stand], None]) -> str:
+def run_subwords(folder: Path, device: torch.device, report: Callable[[TextProgress], None]) -> str:
     """Learn the vocabulary, write it and its card. Raises NoData."""
     started = time.perf_counter()
     learned = learned_subwords(texts())
     held = [*corpus.captions("val"), *(en for en, _ in corpus.translations("val"))]
     french = [fr for _, fr in corpus.translations("val")]
-    report(Stand(1.0, 0.0, time.perf_counter() - started))
+    report(TextProgress(1.0, 0.0, time.perf_counter() - started))
     rates = [sum(map(len, learned.batch(lines))) / sum(len(line.split()) for line in lines) for lines in (held, french)]
     card = "\n".join(
         [

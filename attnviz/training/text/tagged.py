@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from attnviz.models.subwords import CLS, SEP, Subwords, first_pieces
+from attnviz.models.subwords import CLS, SEP, SubwordTokenizer, first_pieces
 from attnviz.models.text_model import TAGS
 from attnviz.training.text import corpus
 
@@ -25,11 +25,11 @@ def around(*texts: Sequence[int]) -> list[int]:
     return [CLS, *itertools.chain.from_iterable([*text, SEP] for text in texts)]
 
 
-def tagged(subwords: Subwords, sentences: Iterable[corpus.Sentence], longest: int) -> list[Tagged]:
+def tagged(subwords: SubwordTokenizer, sentences: Iterable[corpus.Sentence], longest: int) -> list[Tagged]:
     """Treebank sentences as pieces; a word begins with the first piece that begins inside it."""
     found = []
     for sentence in sentences:
-        pieces = subwords.pieces(sentence.text)
+        pieces = subwords.encode(sentence.text)
         if not 0 < len(pieces) <= longest:
             continue
         spans = [(word.start, word.stop) for word in sentence.words]

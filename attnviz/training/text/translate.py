@@ -18,19 +18,19 @@ from torch import Tensor
 
 from attnviz.models.seq2seq import Seq2Seq
 from attnviz.models.store import as_shipped
-from attnviz.models.subwords import BOS, EOS, Subwords, load_subwords
+from attnviz.models.subwords import BOS, EOS, SubwordTokenizer, load_subwords
 from attnviz.models.text import Translator, TranslatorConfig
 from attnviz.models.translation import TranslationModel
 from attnviz.training.card import opening
-from attnviz.training.images.loop import machine
+from attnviz.training.images.loop import hardware
 from attnviz.training.text import corpus
 from attnviz.training.text.bleu import measured, scorer
 from attnviz.training.text.loop import Random, Shelf, TextRecipe, kept_or_none, padded, trained
-from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.skipgram import TextProgress
 
 LONGEST = 60  # pieces of a sentence to learn from
 SMOOTHING = 0.1
-CPU = TextRecipe(steps=3400, batch=4096, rate=2e-3, average=0.998)
+CPU = TextRecipe(steps=3400, batch=4096, learning_rate=2e-3, ema_decay=0.998)
 SHAPE = TranslatorConfig(width=192, layers=3, heads=6, positions="sine")
 DATA = "sentences of Tatoeba (CC BY 2.0) and translated captions of Multi30k task 1 (research use), English and French"
 
@@ -54,7 +54,7 @@ SIZES = {
     "cpu": Size(partial(Translator, SHAPE), CPU),
     "gpu": Size(
         partial(Translator, TranslatorConfig(width=512, layers=6, heads=8, positions="sine")),
-        TextRecipe(steps=12_000, batch=25_000, rate=1e-3, average=0.999),
+        TextRecipe(steps=12_000, batch=25_000, learning_rate=1e-3, ema_decay=0.999),
     ),
 }
 
@@ -62,7 +62,9 @@ SIZES = {
 class Pairs:
     """Sentence pairs as numbers of pieces, drawn by length."""
 
-    def __init__(self, pairs: Sequence[tuple[str, str]], subwords: Subwords, device: torch.device, seed: int = 0):
+    def __init__(
+        self, pairs: Sequence[tuple[str, str]], subwords: SubwordTokenizer, device: torch.device, seed: int = 0
+    ):
         english, french = (subwords.batch(side) for side in zip(*pairs, strict=True))
         fit = [i for i in range(len(pairs)) if len(english[i]) < LONGEST and len(french[i]) < LONGEST]
         self.source = [np.array([*english[i], EOS], dtype=np.int16) for i in fit]
@@ -80,14 +82,14 @@ class Pairs:
         source, keep = padded([self.source[i] for i in chosen], self.device)
         target, said = padded([self.target[i] for i in chosen], self.device)
         last = network(source, target[:, :-1], keep=kept_or_none(keep), read=False).residuals["target"][-1]
-        logits, wanted = network.read(last[said[:, 1:]]), target[:, 1:][said[:, 1:]]
+        logits, wanted = network.logits_from(last[said[:, 1:]]), target[:, 1:][said[:, 1:]]
         return F.cross_entropy(logits.float(), wanted, label_smoothing=SMOOTHING)
 
 
 def run_translator(
     folder: Path,
     device: torch.device,
-    report: Callable[[Stand], None],
+    report: Callable[[TextProgress], None],
     checkpoint: Path | None = None,
     size: str = "cpu",
     **changes: int,
@@ -103,7 +105,7 @@ def run_pairs(
     size: Size,
     folder: Path,
     device: torch.device,
-    report: Callable[[Stand], None],
+    report: Callable[[TextProgress], None],
     checkpoint: Path | None = None,
 ) -> str:
     """Any network that translates: trained on all pairs, tested, written to a folder. Raises NoData."""
@@ -123,13 +125,13 @@ def run_pairs(
         "recipe": name + size.options,
         "parameters": sum(p.numel() for p in network.parameters()),
         "pairs": len(pairs),
-        "longest": LONGEST,
+        "context_length": LONGEST,
         "steps": recipe.last,
         "schedule": recipe.steps,
         "batch": recipe.batch,
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
-        **machine(device),
+        **hardware(device),
         **measured(model),
         "french_seen": seen_before(learned),
         "data": DATA,

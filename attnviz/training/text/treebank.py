@@ -11,13 +11,13 @@ import torch
 
 from attnviz.models.store import ASSETS
 from attnviz.training.text import corpus
-from attnviz.training.text.skipgram import Stand
+from attnviz.training.text.skipgram import TextProgress
 
 COUNT, SHORTEST, LONGEST = 60, 6, 14  # sentences, and words in each
 FOLDER, FILE = ASSETS.parent / "samples", "treebank.json"
 
 
-def run_treebank(folder: Path, device: torch.device, report: Callable[[Stand], None]) -> str:
+def run_treebank(folder: Path, device: torch.device, report: Callable[[TextProgress], None]) -> str:
     """Draw sentences from the held-out part and write them with parts of speech and heads. Raises NoData."""
     fit = [s for s in corpus.treebank("test") if SHORTEST <= len(s.words) <= LONGEST and plain(s)]
     chosen = np.random.default_rng(0).choice(len(fit), COUNT, replace=False)

@@ -13,7 +13,7 @@ from attnviz.plots.sharing import sharing
 from attnviz.training.images.bench import EQUAL, SAME
 from attnviz.ui.compare import costs
 from attnviz.ui.compare.choice import Choice, capital, title_of
-from attnviz.ui.compare.domain import Ground
+from attnviz.ui.compare.domain import Domain
 from attnviz.ui.core.bench import accuracy
 from attnviz.ui.core.state import one_of
 from attnviz.ui.widgets.output import dark, plot
@@ -24,7 +24,7 @@ GUIDES = {"O(n)": 1, "O(n²)": 2}
 
 def state_chart(choice: Choice) -> None:
     """What a layer keeps while decoding against n, for the variants that can decode."""
-    able = [name for name in choice.variants if "causal" in VARIANTS[name].serves]
+    able = [name for name in choice.variants if "causal" in VARIANTS[name].supported_masks]
     if not able:
         st.info("None of these variants can decode token by token, so none keeps anything.")
         return
@@ -63,7 +63,7 @@ def grow(
     plot(figure, key, alt=f"{said} against the number of tokens, on logarithmic axes")
 
 
-def counted(ground: Ground, name: str, field: str) -> list[float]:
+def counted(ground: Domain, name: str, field: str) -> list[float]:
     """One number of a variant's cost at every size."""
     return [value_of(costs.cost_of(name, n, ground.options(name)), field) for n in costs.SIZES]
 
@@ -112,7 +112,7 @@ def accuracy_chart(choice: Choice) -> None:
     st.caption(f"Bars are 95 % intervals{rings}. Grey: trained, but not chosen above.")
 
 
-def sharing_panel(ground: Ground) -> None:
+def sharing_panel(ground: Domain) -> None:
     """The slider of groups: which heads share keys, and what that saves."""
     heads, dim = ground.heads * 2, ground.width // ground.heads
     options = [g for g in range(1, heads + 1) if heads % g == 0]

@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from attnviz.attention import VARIANTS
-from attnviz.ui.compare.domain import Ground, Panel
+from attnviz.ui.compare.domain import Domain, Panel
 from attnviz.ui.compare.image import Pictures
 from attnviz.ui.compare.panels import OWN, SAME
 from attnviz.ui.compare.text import Texts
@@ -37,7 +37,7 @@ HELP = {
 class Choice:
     """What is compared, on what, and how it is shown."""
 
-    ground: Ground
+    ground: Domain
     found: Bench  # what has been trained for it
     variants: tuple[str, ...]
     mode: str
@@ -45,12 +45,12 @@ class Choice:
     row: DeltaGenerator  # where further controls stand
 
 
-def ground() -> Ground:
+def ground() -> Domain:
     """What is compared on: sentences where the chosen model reads text, else pictures."""
     return TEXTS if reads_text() else PICTURES
 
 
-def choose(ground: Ground) -> Choice:
+def choose(ground: Domain) -> Choice:
     """The controls above the panels, all of them in the URL. Without a bench the page starts with lent parameters."""
     found = ground.bench()
     said = seed_variants("variants", ground)
@@ -80,7 +80,7 @@ def title_of(name: str) -> str:
     return VARIANTS[name].title
 
 
-def seed_variants(key: str, ground: Ground) -> list[str]:
+def seed_variants(key: str, ground: Domain) -> list[str]:
     """Take names of the table too, such as `variants=mha,linear`, from a link or a button; says what was left out."""
     names = {name: name for name in VARIANTS} | {VARIANTS[name].title: name for name in VARIANTS}
     asked = st.session_state.get(key)
@@ -103,7 +103,7 @@ def seed_variants(key: str, ground: Ground) -> list[str]:
     )
 
 
-def left_out(unknown: Sequence[str], unable: Sequence[str], ground: Ground) -> list[str]:
+def left_out(unknown: Sequence[str], unable: Sequence[str], ground: Domain) -> list[str]:
     """Why something that was asked for is not compared, in sentences."""
     said = []
     if unknown:
@@ -137,12 +137,12 @@ def trained_words(choice: Choice) -> None:
     if found.sentence:
         st.warning(found.sentence, icon=":material/info:")
     name = st.session_state["model"]
-    if name != ground.lender and not name.startswith(f"{ground.recipe}/"):
+    if name != ground.donor and not name.startswith(f"{ground.recipe}/"):
         st.caption(f"The networks on this page read {ground.reads}; the model chosen in the sidebar has no part in it.")
     if choice.mode == SAME:
-        lender = "the multi-head attention network of the bench" if found.row("mha") else f"the model `{ground.lender}`"
+        donor = "the multi-head attention network of the bench" if found.row("mha") else f"the model `{ground.donor}`"
         st.caption(
-            f"**Same weights.** The layers of {lender} run through every formula, each layer on what it reads there. "
+            f"**Same weights.** The layers of {donor} run through every formula, each layer on what it reads there. "
             "Nothing was trained for these formulas: this says what they do with what another one has learned."
         )
     else:

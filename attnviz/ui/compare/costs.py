@@ -13,14 +13,14 @@ from attnviz.chance import seeded
 from attnviz.training.images.bench import SHAPE
 from attnviz.types import Tokens, UnsupportedMask
 from attnviz.ui.compare.choice import Choice, title_of
-from attnviz.ui.compare.domain import Ground
+from attnviz.ui.compare.domain import Domain
 from attnviz.ui.compare.numbers import markdown_table
 from attnviz.ui.core.bench import Accuracy, accuracy
 
 SIZES = (64, 256, 1024, 4096, 16384)  # squares, so that a grid variant can be made for each
 SERVES = {  # what a variant may be asked for, in words
     "keep": "masks of single pairs",
-    "key_keep": "leaving tokens out",
+    "key_padding": "leaving tokens out",
     "causal": "causal masks, so producing text",
     "cross": "attending to another sequence",
     "prefix": "CLS and registers",
@@ -62,7 +62,9 @@ def three_digits(value: float) -> str:
 
 def state_words(name: str, cost: Cost) -> str:
     """What a layer keeps for each token it has produced."""
-    return memory(cost.state_bytes) if "causal" in VARIANTS[name].serves and cost.state_bytes else "cannot decode"
+    return (
+        memory(cost.state_bytes) if "causal" in VARIANTS[name].supported_masks and cost.state_bytes else "cannot decode"
+    )
 
 
 def factor(own: float, other: float) -> str:
@@ -72,7 +74,7 @@ def factor(own: float, other: float) -> str:
 
 
 # The table and the sentences -----------------------------------------------------------------------------------------
-def size_choice(ground: Ground) -> int:
+def size_choice(ground: Domain) -> int:
     """For how many tokens costs are counted."""
     return st.select_slider(
         "Tokens n",
@@ -144,17 +146,22 @@ def verdict(choice: Choice, name: str, first: str, n: int) -> str:
     if own and base:
         size, work = factor(own.parameters, base.parameters), factor(own.multiply_adds, base.multiply_adds)
         parts.append(f"**{size}** the attention parameters and **{work}** the multiply-adds at {n:,} tokens")
-        if own.state_bytes and base.state_bytes and {"causal"} <= VARIANTS[name].serves & VARIANTS[first].serves:
+        if (
+            own.state_bytes
+            and base.state_bytes
+            and {"causal"} <= VARIANTS[name].supported_masks & VARIANTS[first].supported_masks
+        ):
             parts.append(f"**{factor(own.state_bytes, base.state_bytes)}** the memory while decoding")
     parts.append(accuracy_words(accuracy(found.seeds(name)), accuracy(found.seeds(first)), ground.score))
     lost, won = (
-        words_of(a.serves - b.serves) for a, b in ((VARIANTS[first], VARIANTS[name]), (VARIANTS[name], VARIANTS[first]))
+        words_of(a.supported_masks - b.supported_masks)
+        for a, b in ((VARIANTS[first], VARIANTS[name]), (VARIANTS[name], VARIANTS[first]))
     )
     if lost:
         parts.append(f"cannot do: {lost}")
     if won:
         parts.append(f"can also do: {won}")
-    if needed := VARIANTS[name].needs - VARIANTS[first].needs:
+    if needed := VARIANTS[name].requirements - VARIANTS[first].requirements:
         parts.append(" and ".join(f"needs {ground.needs[need]}" for need in sorted(needed)))
     return "; ".join(parts) + "."
 

@@ -91,7 +91,7 @@ class Shown(NamedTuple):
     keys: Tokens
 
 
-class Look:
+class MapStyle:
     """How maps are drawn: as they are, unless a ground has more to say."""
 
     scale: Scale = "sqrt"
@@ -141,12 +141,12 @@ class Look:
         raise NotImplementedError
 
 
-class Ground:
+class Domain:
     """What kinds of attention are compared on."""
 
     page: str  # whose prose it is
     recipe: str  # that trained its networks: a folder of assets/models, and a name for `make train`
-    lender: str  # the model whose layers are lent where the bench has no multi-head attention
+    donor: str  # the model whose layers are lent where the bench has no multi-head attention
     reads: str  # what the networks read, in a word
     variants: tuple[str, ...]  # what can be compared on it
     first: tuple[str, ...]  # what a visitor sees first
@@ -175,7 +175,7 @@ class Ground:
         """What the visitor brought, as a network reads it."""
         raise NotImplementedError
 
-    def look(self, tokens: Tokens | None) -> Look:
+    def look(self, tokens: Tokens | None) -> MapStyle:
         """Draw the options of display and return what they say; no tokens where no panel shows anything."""
         raise NotImplementedError
 

@@ -12,7 +12,7 @@ from attnviz import views
 from attnviz.types import Trace
 from attnviz.ui.compare import maps
 from attnviz.ui.compare.choice import LOOKS, NATIVE, Choice, capital
-from attnviz.ui.compare.domain import Look, Panel, Slot
+from attnviz.ui.compare.domain import MapStyle, Panel, Slot
 from attnviz.ui.compare.maps import Native
 from attnviz.ui.compare.numbers import Cell, estimate_words
 from attnviz.ui.compare.panels import SAME
@@ -30,7 +30,7 @@ def layout(count: int) -> tuple[int, int]:
     return (4, 290) if count == 4 else (min(count, 3), 250)
 
 
-def draw(choice: Choice, look: Look, cells: Sequence[Cell], tokens: tuple[int, ...]) -> None:
+def draw(choice: Choice, look: MapStyle, cells: Sequence[Cell], tokens: tuple[int, ...]) -> None:
     """All panels, in rows as wide as the window allows."""
     slots, reasons = prepare(choice, look, cells, tokens)
     across, narrowest = layout(len(cells))
@@ -50,7 +50,7 @@ def draw(choice: Choice, look: Look, cells: Sequence[Cell], tokens: tuple[int, .
 
 
 def prepare(
-    choice: Choice, look: Look, cells: Sequence[Cell], tokens: tuple[int, ...]
+    choice: Choice, look: MapStyle, cells: Sequence[Cell], tokens: tuple[int, ...]
 ) -> tuple[dict[str, Slot], dict[str, str]]:
     """Send what the panels draw: where each map lies, and why some have none."""
     shown = [cell.panel for cell in cells]
@@ -78,7 +78,7 @@ def start_choice(choice: Choice, first: Panel, token: int) -> None:
 
 def read_from(trace: Trace) -> str:
     """What an answer is read from, in words."""
-    alone = float(next(iter(trace.readout.values())).max()) == 1
+    alone = float(next(iter(trace.pooling.values())).max()) == 1
     return "the answer" if alone else "all patches alike, since the answer is read from their mean"
 
 
@@ -93,7 +93,7 @@ def maps_of_all(choice: Choice) -> str:
     return "" if choice.shown in (LOOKS, NATIVE) else choice.shown
 
 
-def draw_map(choice: Choice, look: Look, cell: Cell, slot: Slot, tokens: tuple[int, ...]) -> None:
+def draw_map(choice: Choice, look: MapStyle, cell: Cell, slot: Slot, tokens: tuple[int, ...]) -> None:
     """What the visitor brought with one map over it, and what kind of map it is."""
     panel = cell.panel
     relevance = maps_of_all(choice) == choice.shown
@@ -116,7 +116,7 @@ def draw_map(choice: Choice, look: Look, cell: Cell, slot: Slot, tokens: tuple[i
     st.caption(f"{capital(kind)}.{signed}{sums} {caveat} {estimate_words(cell)} {left}")
 
 
-def draw_natives(look: Look, cell: Cell, tokens: tuple[int, ...]) -> None:
+def draw_natives(look: MapStyle, cell: Cell, tokens: tuple[int, ...]) -> None:
     """What the formula really computes, map by map."""
     panel = cell.panel
     if panel.trace is None:
@@ -126,7 +126,7 @@ def draw_natives(look: Look, cell: Cell, tokens: tuple[int, ...]) -> None:
         draw_native(look, panel, one, f"native:{panel.variant}:{number}", tokens)
 
 
-def draw_native(look: Look, panel: Panel, one: Native, slot: str, tokens: tuple[int, ...]) -> None:
+def draw_native(look: MapStyle, panel: Panel, one: Native, slot: str, tokens: tuple[int, ...]) -> None:
     """One native map: a matrix, or one number per token."""
     at = 0
     if len(one.steps) > 1:
@@ -152,7 +152,7 @@ def draw_native(look: Look, panel: Panel, one: Native, slot: str, tokens: tuple[
     st.caption(f"{capital(one.title)}: {shape}. {capital(KINDS[one.kind])}.")
 
 
-def answer(choice: Choice, look: Look, panel: Panel, tokens: tuple[int, ...]) -> None:
+def answer(choice: Choice, look: MapStyle, panel: Panel, tokens: tuple[int, ...]) -> None:
     """What the network of a panel makes of the input."""
     if panel.trace is None:
         return
@@ -162,7 +162,7 @@ def answer(choice: Choice, look: Look, panel: Panel, tokens: tuple[int, ...]) ->
         st.caption("This formula has parameters that multi-head attention lacks; they are at their starting values.")
 
 
-def draw_difference(choice: Choice, look: Look, cells: Sequence[Cell], tokens: tuple[int, ...]) -> None:
+def draw_difference(choice: Choice, look: MapStyle, cells: Sequence[Cell], tokens: tuple[int, ...]) -> None:
     """One chosen map minus another, on a scale around zero; words and choice on the right."""
     mapped = {panel.title for panel in maps.comparable([cell.panel for cell in cells])}
     offered = {cell.panel.title: cell for cell in cells if cell.panel.title in mapped}

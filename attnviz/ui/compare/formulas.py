@@ -10,7 +10,7 @@ import streamlit as st
 from attnviz.attention import VARIANTS
 from attnviz.ui.compare.choice import Choice
 from attnviz.ui.compare.costs import words_of
-from attnviz.ui.compare.domain import Ground
+from attnviz.ui.compare.domain import Domain
 from attnviz.ui.shell.prose import coloured
 
 ROLES = {"q": "query", "k": "key", "v": "value"}
@@ -34,10 +34,10 @@ def roles(formula: str) -> str:
     return LETTER.sub(lambda m: rf"\textcolor{{{ROLES[m[1].lower()]}}}{{{m[1]}}}", braced)
 
 
-def paragraph(ground: Ground, name: str) -> str:
+def paragraph(ground: Domain, name: str) -> str:
     """What a variant does, what its map means, what may be asked of it, and its paper."""
     kind = VARIANTS[name]
     does = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
-    needs = "".join(f" It needs {ground.needs[need]}." for need in sorted(kind.needs))
-    served = words_of(kind.serves) or "nothing but the whole input"
+    needs = "".join(f" It needs {ground.needs[need]}." for need in sorted(kind.requirements))
+    served = words_of(kind.supported_masks) or "nothing but the whole input"
     return f"{does} {kind.meaning}\n\n:small[Serves: {served}.{needs} Source: {kind.paper}]"

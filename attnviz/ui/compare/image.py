@@ -14,20 +14,20 @@ from attnviz.attention import VARIANTS
 from attnviz.measures.heads import MEASURES
 from attnviz.training.images.bench import APART, EQUAL, SAME, SHAPE, parameters
 from attnviz.types import Sample, Tokens
-from attnviz.ui.compare.domain import Ground, Look, Panel, Slot
+from attnviz.ui.compare.domain import Domain, MapStyle, Panel, Slot
 from attnviz.ui.compare.maps import grid_name
 from attnviz.ui.core.bench import PICTURES, Bench, Row, accuracy, bench
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.core.state import chosen_tokens, set_tokens
 from attnviz.ui.inputs.crop import framing
-from attnviz.ui.inputs.image_run import Visit, chosen_picture, prepared
+from attnviz.ui.inputs.image_run import ImageRun, chosen_picture, prepared
 from attnviz.ui.widgets.answers import best, percent
 from attnviz.ui.widgets.display import Display, display
 from attnviz.ui.widgets.output import share_picture
 
 
 @dataclass(frozen=True)
-class PictureLook(Display, Look):
+class PictureLook(Display, MapStyle):
     """Maps over the visitor's picture."""
 
     over: ClassVar[str] = "your picture"
@@ -71,10 +71,10 @@ class PictureLook(Display, Look):
         )
 
 
-class Pictures(Ground):
+class Pictures(Domain):
     """Photographs, in patches."""
 
-    page, recipe, lender, reads = "compare", PICTURES, "vit", "photographs"
+    page, recipe, donor, reads = "compare", PICTURES, "vit", "photographs"
     variants, first = tuple(VARIANTS), ("mha", "window2d", "linear", "xca")
     needs: ClassVar = {"grid": "a grid of patches", "length": "a fixed number of tokens"}
     width, heads, layers, size = SHAPE.width, SHAPE.heads, SHAPE.layers, "64 patches"
@@ -128,11 +128,11 @@ class Pictures(Ground):
         return steps + (f", tested on {row['held_out']:,} held-out pictures" if "held_out" in row else "")
 
 
-def visit_of(panel: Panel) -> Visit:
+def visit_of(panel: Panel) -> ImageRun:
     """A panel as what the rest of the app calls a visit. Raises NoTokenMap where it shows nothing."""
     model, sample, trace = panel.shows()
     picture, source = chosen_picture().image, st.session_state["sample"]
-    return Visit(model=model, name=model.name, picture=picture, sample=sample, trace=trace, source=source)
+    return ImageRun(model=model, name=model.name, picture=picture, sample=sample, trace=trace, source=source)
 
 
 def slot_of(tokens: Tokens) -> str:

@@ -16,8 +16,8 @@ from attnviz.measures.compare import difference
 from attnviz.methods import NoRollout
 from attnviz.methods.rollout import relevance
 from attnviz.types import AttentionCall, NamedMap, NoTokenMap, Tokens
-from attnviz.ui.compare.domain import Look, Panel, Shown, Slot
-from attnviz.ui.core.sized_cache import Shelf
+from attnviz.ui.compare.domain import MapStyle, Panel, Shown, Slot
+from attnviz.ui.core.sized_cache import SizedCache
 
 NO_ROLLOUT = (
     "A rollout multiplies the rows of all layers, which has a meaning only where they are shares of one. The rows of "
@@ -42,9 +42,9 @@ class Effective:
 
 
 @st.cache_resource(show_spinner=False)
-def kept() -> Shelf[Tensor]:
+def kept() -> SizedCache[Tensor]:
     """The maps made last: at most 64 sets, at most 200 MB."""
-    return Shelf(entries=64, size=200_000_000)
+    return SizedCache(entries=64, size=200_000_000)
 
 
 def effective(panel: Panel) -> Effective:
@@ -55,7 +55,7 @@ def effective(panel: Panel) -> Effective:
     maps = kept().get(panel.key, lambda: torch.stack([layer_map(panel.calls(a)) for a in range(panel.layers)]))
     caveats = dict.fromkeys(call.rule.caveat for call in calls if call.rule.caveat)
     if len(calls) == 1:
-        return Effective(maps, calls[0].rule.kind, " ".join(caveats), calls[0].rule.stochastic)
+        return Effective(maps, calls[0].rule.map_type, " ".join(caveats), calls[0].rule.stochastic)
     said = " ".join([CHAINED.format(count=len(calls)), *caveats])
     return Effective(maps, "effective", said, all(call.rule.stochastic for call in calls))
 
@@ -94,7 +94,7 @@ def one_of(found: Effective, layer: int, head: int) -> Float[Tensor, "query key"
     return found.maps[layer, min(head, found.maps.shape[1] - 1)]
 
 
-def send_looks(look: Look, cells: Sequence[tuple[Panel, int, int]]) -> dict[str, Slot]:
+def send_looks(look: MapStyle, cells: Sequence[tuple[Panel, int, int]]) -> dict[str, Slot]:
     """Give the browser one token map for each panel; those that can share a range of colours travel together.
 
     Signed maps and maps whose rows are no shares of one have ranges of their own.
@@ -137,7 +137,7 @@ def together(
 
 
 def send_rollouts(
-    look: Look, found: Sequence[Panel], start: str | int | None
+    look: MapStyle, found: Sequence[Panel], start: str | int | None
 ) -> tuple[dict[str, Slot], dict[str, str]]:
     """Give the browser the rollout of each panel, and say why where there is none.
 
@@ -211,7 +211,7 @@ def native(panel: Panel, call: AttentionCall, title: str, one: NamedMap, head: i
     columns = axis_tokens(panel, axes[-1], shape[-1], call.keys)
     rows = axis_tokens(panel, axes[0], shape[0], call.queries) if len(axes) == 2 else None
     masks = call if tuple(axes) == ("query", "key") else None
-    return Native(title, one.kind, values.numpy(), steps, tuple(axes), rows, columns, one.stochastic, masks)
+    return Native(title, one.map_type, values.numpy(), steps, tuple(axes), rows, columns, one.stochastic, masks)
 
 
 def axis_tokens(panel: Panel, name: str, size: int, tokens: Tokens) -> Tokens:
@@ -222,7 +222,7 @@ def axis_tokens(panel: Panel, name: str, size: int, tokens: Tokens) -> Tokens:
     return Tokens(labels, stream=f"{panel.variant}:{name}")
 
 
-def send_native(look: Look, slot: str, one: Native) -> None:
+def send_native(look: MapStyle, slot: str, one: Native) -> None:
     """Give the browser a native map."""
     values, across, keys = look.shown(one.values, one.rows, one.columns, shares=one.stochastic)
     axes = None
@@ -251,7 +251,7 @@ def comparable(found: Sequence[Panel]) -> list[Panel]:
 
 
 def send_difference(
-    look: Look, first: tuple[Panel, int, int], second: tuple[Panel, int, int]
+    look: MapStyle, first: tuple[Panel, int, int], second: tuple[Panel, int, int]
 ) -> Float[np.ndarray, "query key"]:
     """Give the browser the first map minus the second, each as it is drawn, and return it."""
     one, other = drawn_map(look, *first), drawn_map(look, *second)
@@ -269,7 +269,7 @@ def send_difference(
     return minus[0]
 
 
-def drawn_map(look: Look, panel: Panel, layer: int, head: int) -> Shown:
+def drawn_map(look: MapStyle, panel: Panel, layer: int, head: int) -> Shown:
     """The token map of one head as it is drawn."""
     found = effective(panel)
     return look.shown(one_of(found, layer, head)[None].numpy(), panel.tokens, panel.tokens, shares=found.stochastic)

@@ -16,7 +16,7 @@ from attnviz.measures.compare import effective_rank, head_diversity, match_heads
 from attnviz.types import Tokens, Trace
 from attnviz.ui.compare import maps
 from attnviz.ui.compare.choice import HAND, MATCHED, by_hand
-from attnviz.ui.compare.domain import Ground, Panel
+from attnviz.ui.compare.domain import Domain, Panel
 from attnviz.ui.core.state import head_name, layer_name
 
 NONE = "not defined"
@@ -98,7 +98,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def numbers(ground: Ground, panel: Panel) -> list[str]:
+def numbers(ground: Domain, panel: Panel) -> list[str]:
     """One row of the table of numbers: means over all layers and heads; what a map does not have is not defined."""
     if maps.no_map(panel):
         return [panel.title, *[NONE] * 4]
@@ -112,13 +112,13 @@ def numbers(ground: Ground, panel: Panel) -> list[str]:
     return [panel.title, sharp, far, rank, "one head" if np.isnan(apart) else f"{apart:.2f}"]
 
 
-def measured(ground: Ground, weights: Float[Tensor, "head query key"], tokens: Tokens) -> list[float]:
+def measured(ground: Domain, weights: Float[Tensor, "head query key"], tokens: Tokens) -> list[float]:
     """How even the rows of some heads are and how far they reach, as means; not a number where no row counts."""
     rows = ground.counted(tokens)
     return [float(measure.rows(weights[:, rows], tokens, rows).nanmean()) for measure in ground.measures]
 
 
-def numbers_table(ground: Ground, found: Sequence[Panel]) -> None:
+def numbers_table(ground: Domain, found: Sequence[Panel]) -> None:
     """Entropy, distance, rank and diversity of every variant on this input."""
     shown = next((panel for panel in found if panel.trace is not None), None)
     if shown is None:
@@ -137,9 +137,9 @@ def numbers_table(ground: Ground, found: Sequence[Panel]) -> None:
     )
 
 
-def errors(panel: Panel, lender: Trace) -> tuple[list[float], list[float]]:
+def errors(panel: Panel, donor: Trace) -> tuple[list[float], list[float]]:
     """Relative errors of map and output against softmax attention, one for each layer, heads averaged."""
-    pairs = [(call, exact) for exact in lender.calls for call in panel.calls(exact.layer)]
+    pairs = [(call, exact) for exact in donor.calls for call in panel.calls(exact.layer)]
     found = [relative_error(call, exact) for call, exact in pairs]
     return [float(e.map.mean()) for e in found if e.map is not None], [float(e.output.mean()) for e in found]
 
@@ -149,16 +149,16 @@ def estimate_words(cell: Cell) -> str:
     if cell.panel.variant not in ESTIMATES:
         return ""
     (call,) = cell.panel.calls(cell.layer)
-    error = relative_error(call, call.under(Softmax()))
+    error = relative_error(call, call.with_rule(Softmax()))
     if error.map is None:
         return ""
     off = [f"{100 * values[cell.head]:.0f}\u00a0%" for values in (error.map, error.output)]
     return f"Off the softmax of its own queries and keys by {off[0]} (map) and {off[1]} (output)."
 
 
-def errors_table(found: Sequence[Panel], lender: Trace) -> None:
+def errors_table(found: Sequence[Panel], donor: Trace) -> None:
     """How far each approximation is from exact softmax; what is none gets no score."""
-    rows = [error_row(panel, lender) for panel in found]
+    rows = [error_row(panel, donor) for panel in found]
     st.markdown(
         markdown_table(["Variant", "Error of the map", "Error of the output", "How it departs from softmax"], rows)
     )
@@ -168,7 +168,7 @@ def errors_table(found: Sequence[Panel], lender: Trace) -> None:
     )
 
 
-def error_row(panel: Panel, lender: Trace) -> list[str]:
+def error_row(panel: Panel, donor: Trace) -> list[str]:
     """One row: ranges of both errors, or why there is no score."""
     if panel.trace is None:
         return [panel.title, "none", "none", panel.reason]
@@ -177,7 +177,7 @@ def error_row(panel: Panel, lender: Trace) -> list[str]:
     if panel.variant not in APPROXIMATES:
         why = "a formula of its own, no approximation of softmax attention"
         return [panel.title, "no score", "no score", why]
-    return [panel.title, *map(spread, errors(panel, lender)), APPROXIMATES[panel.variant]]
+    return [panel.title, *map(spread, errors(panel, donor)), APPROXIMATES[panel.variant]]
 
 
 def spread(values: Sequence[float]) -> str:

@@ -21,7 +21,7 @@ from attnviz.models.layers import LayerConfig
 from attnviz.models.text import Reader
 from attnviz.models.vit import ViT, ViTConfig
 from attnviz.types import Sample, Trace, UnsupportedMask
-from attnviz.ui.compare.domain import Ground, Panel
+from attnviz.ui.compare.domain import Domain, Panel
 from attnviz.ui.core.bench import Bench
 from attnviz.ui.core.cache import core, forward, open_any, traces
 
@@ -29,7 +29,7 @@ OWN, SAME = "Own weights", "Same weights"
 PROJECTION = re.compile(r"^(blocks\.\d+\.attention\.)(?:\w+\.)?((?:query|key|value|out)\.(?:weight|bias))$")
 
 
-def panels(ground: Ground, variants: Sequence[str], mode: str, found: Bench) -> list[Panel]:
+def panels(ground: Domain, variants: Sequence[str], mode: str, found: Bench) -> list[Panel]:
     """Every variant with what it computes for the input, or why it does not. Raises DamagedModel, Busy."""
     if mode == OWN:
         return [own_panel(ground, variant, found.model(variant)) for variant in variants]
@@ -37,7 +37,7 @@ def panels(ground: Ground, variants: Sequence[str], mode: str, found: Bench) -> 
     return [same_panel(ground, variant, lent) for variant in variants]
 
 
-def own_panel(ground: Ground, variant: str, name: str | None) -> Panel:
+def own_panel(ground: Domain, variant: str, name: str | None) -> Panel:
     """A variant in the network that was trained with it."""
     if name is None:
         return Panel(variant, reason=ground.untrained(variant))
@@ -47,16 +47,16 @@ def own_panel(ground: Ground, variant: str, name: str | None) -> Panel:
         return Panel(variant, reason=str(error))
 
 
-def same_panel(ground: Ground, variant: str, lent: str) -> Panel:
+def same_panel(ground: Domain, variant: str, lent: str) -> Panel:
     """A variant with the parameters of a network that was trained with multi-head attention."""
     model, sample, trace = looked_at(ground, lent)
     if variant == model.config.variant:
         return Panel(variant, model, sample, trace)
     options = ground.options(variant, sample.tokens["main"].prefix)
     try:
-        network, fresh = transplanted(model.digest, variant, model, options)
+        network, fresh = transfer_weights(model.digest, variant, model, options)
         key = (model.digest, sample.digest, f"same:{variant}")
-        found = traces().get(key, lambda: borrowed(network, sample, trace))
+        found = traces().get(key, lambda: with_donor_activations(network, sample, trace))
     except UnsupportedMask as error:
         return Panel(
             variant, reason=f"The layers of this network cannot be run through this formula: it {error.reason}."
@@ -64,7 +64,7 @@ def same_panel(ground: Ground, variant: str, lent: str) -> Panel:
     return Panel(variant, model, sample, found, fresh=fresh)
 
 
-def reference(ground: Ground, found: Bench) -> str:
+def reference(ground: Domain, found: Bench) -> str:
     """The network whose layers are lent: multi-head attention of the bench, else a shipped model."""
     name = found.model("mha")
     if name is not None:
@@ -73,15 +73,15 @@ def reference(ground: Ground, found: Bench) -> str:
             return name
         except DamagedModel:
             pass  # its own panel says so, in the other mode
-    return ground.lender
+    return ground.donor
 
 
-def lender(ground: Ground, found: Bench) -> Trace:
+def donor_trace(ground: Domain, found: Bench) -> Trace:
     """What the network whose layers are lent computes for the input, with its own attention."""
     return looked_at(ground, reference(ground, found))[2]
 
 
-def looked_at(ground: Ground, name: str) -> tuple[ImageModel | TextModel, Sample, Trace]:
+def looked_at(ground: Domain, name: str) -> tuple[ImageModel | TextModel, Sample, Trace]:
     """A network, the input as it reads it, and what it computes. Raises DamagedModel, Busy."""
     model = open_any(name)
     sample = ground.prepare(model)
@@ -91,7 +91,7 @@ def looked_at(ground: Ground, name: str) -> tuple[ImageModel | TextModel, Sample
 
 # Same weights --------------------------------------------------------------------------------------------------------
 @st.cache_resource(max_entries=24, show_spinner=False)
-def transplanted(
+def transfer_weights(
     digest: str, name: str, _model: ImageModel | TextModel, options: Mapping[str, Any] | None = None
 ) -> tuple[ViT | Reader, bool]:
     """The network with another formula in every layer and all parameters that fit, and whether some did not."""
@@ -121,10 +121,10 @@ def fitted(key: str, like: Tensor, given: dict[str, Tensor], config: ViTConfig |
     return tensor.unflatten(0, (shared, heads // shared, dim)).mean(1).flatten(0, 1)
 
 
-def borrowed(network: ViT | Reader, sample: Sample, lent: Trace) -> Trace:
-    """The lender's trace with its attention calls made by another formula.
+def with_donor_activations(network: ViT | Reader, sample: Sample, lent: Trace) -> Trace:
+    """The donor's trace with its attention calls made by another formula.
 
-    Every layer reads what it read in the lender, so that a layer shows what the formula does and not what the layers
+    Every layer reads what it read in the donor, so that a layer shows what the formula does and not what the layers
     before it have done; the answer is that of the whole network with the other formula in every layer.
     """
     with core(), torch.no_grad():

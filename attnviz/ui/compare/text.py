@@ -19,11 +19,11 @@ from attnviz.measures.words import singly
 from attnviz.models.text import Reader
 from attnviz.training.text.bench import OPTIONS, READ, SHAPE, config_of
 from attnviz.types import AttentionCall, Sample, Tokens
-from attnviz.ui.compare.domain import Ground, Look, Panel, Shown, Slot
+from attnviz.ui.compare.domain import Domain, MapStyle, Panel, Shown, Slot
 from attnviz.ui.core.bench import TEXTS, Bench, Row, accuracy, bench
 from attnviz.ui.core.cache import open_text_model
 from attnviz.ui.core.state import of_text, one_of
-from attnviz.ui.inputs.text_run import Reading, read_by, remarks
+from attnviz.ui.inputs.text_run import TextRun, read_by, remarks
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.text_answers import sentiment, tag_words
 from attnviz.ui.widgets.text_display import Look as TextLook
@@ -31,7 +31,9 @@ from attnviz.ui.widgets.text_display import look_at, middle
 from attnviz.views.canvas import Scale
 
 TEXT, MATRIX = "Text", "Matrix"
-FLAT = tuple(name for name, kind in VARIANTS.items() if "grid" not in kind.needs)  # what can do without a picture
+FLAT = tuple(
+    name for name, kind in VARIANTS.items() if "grid" not in kind.requirements
+)  # what can do without a picture
 MOVED = (
     "The bench of sentences leaves this variant out: texts of several lengths are trained together, and filling up the "
     "short ones would change what it computes. Same weights shows it."
@@ -39,7 +41,7 @@ MOVED = (
 
 
 @dataclass(frozen=True, eq=False)
-class WordLook(Look):
+class WordLook(MapStyle):
     """Maps over the visitor's text, as a text or as a matrix."""
 
     over: ClassVar[str] = "your text"
@@ -106,13 +108,13 @@ class WordLook(Look):
             views.text_view(key, shared=shared, **drawn)
 
 
-class Texts(Ground):
+class Texts(Domain):
     """Sentences, in pieces of words."""
 
-    page, recipe, lender, reads = "text/compare", TEXTS, "sentences", "sentences"
+    page, recipe, donor, reads = "text/compare", TEXTS, "sentences", "sentences"
     variants, first = FLAT, ("mha", "window", "linear", "xca")
     needs: ClassVar = {"length": "to know the longest text it will read"}
-    width, heads, layers, size = SHAPE.width, SHAPE.heads, SHAPE.layers, f"at most {SHAPE.longest} pieces"
+    width, heads, layers, size = SHAPE.width, SHAPE.heads, SHAPE.layers, f"at most {SHAPE.context_length} pieces"
     measures = (TEXT_MEASURES["spread"], TEXT_MEASURES["reach"])
     score, columns = "SST-2", ("SST-2 (95 %)", "Part of speech")
     over = "sentences"
@@ -147,7 +149,7 @@ class Texts(Ground):
     def share(self, panels: Sequence[Panel]) -> None:
         """Say what was left out of the text."""
         model, sample, trace = panels[0].shows()
-        remarks(Reading(model=model, name=model.name, sample=sample, trace=trace, source="text"))
+        remarks(TextRun(model=model, name=model.name, sample=sample, trace=trace, source="text"))
 
     def counted(self, tokens: Tokens) -> torch.Tensor:
         """The rows of real pieces."""

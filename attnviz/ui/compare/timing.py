@@ -16,7 +16,7 @@ from attnviz.measures.forward import Setting, Subject
 from attnviz.ui.compare import charts as compare_charts
 from attnviz.ui.compare.choice import Choice, title_of
 from attnviz.ui.compare.costs import SIZES
-from attnviz.ui.compare.domain import Ground
+from attnviz.ui.compare.domain import Domain
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.device import best_device
 from attnviz.ui.shell.training_status import watch
@@ -86,7 +86,7 @@ def run(choice: Choice) -> None:
         stopwatch().release()
 
 
-def follow(ground: Ground, steps: Iterable[Step]) -> None:
+def follow(ground: Domain, steps: Iterable[Step]) -> None:
     """Show how far a measurement is, and keep its rows."""
     bar = st.progress(0.0, "Starting")
     for step in steps:

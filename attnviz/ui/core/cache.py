@@ -18,7 +18,7 @@ from attnviz.models import IMAGES, TEXTS, ImageModel, TextModel, load_image, loa
 from attnviz.types import Sample, Tokens, Trace, unchanged
 from attnviz.ui.core import bench
 from attnviz.ui.core.device import best_device
-from attnviz.ui.core.sized_cache import Shelf
+from attnviz.ui.core.sized_cache import SizedCache
 
 PATIENCE = 20  # seconds a visitor waits for a free core
 MODEL_ENTRIES = 32  # the largest has 15 MB, those of a bench 3 to 6 MB
@@ -51,9 +51,9 @@ def core() -> Iterator[None]:
 
 
 @st.cache_resource(show_spinner=False)
-def traces() -> Shelf[Trace]:
+def traces() -> SizedCache[Trace]:
     """The traces computed last: at most 96, at most 400 MB."""
-    return Shelf(entries=96, size=400_000_000)
+    return SizedCache(entries=96, size=400_000_000)
 
 
 def trained_here() -> dict[str, ImageModel]:
@@ -129,7 +129,7 @@ def on_processor(trace: Trace) -> Trace:
     if all(t.device.type == "cpu" for t in trace.logits.values()):
         return trace
     calls = tuple(replace(call, graph=None, arrange=unchanged) for call in trace.calls)
-    names = ("content", "position", "residuals", "readout", "logits")
+    names = ("token_embeddings", "position_embeddings", "residuals", "pooling", "logits")
     return replace(trace, **moved({"calls": calls, **{name: getattr(trace, name) for name in names}}))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 Value = TypeVar("Value")
 
 
-class Shelf(Generic[Value]):
+class SizedCache(Generic[Value]):
     """Values by string keys; the least recently used go when there are too many entries or bytes.
 
     What is missing is made once, however many visitors ask for it at the same time.

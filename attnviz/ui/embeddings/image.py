@@ -12,7 +12,7 @@ from attnviz.measures import embeddings as measures
 from attnviz.models.vit import patchify
 from attnviz.ui.core.recorded import grid_of, known
 from attnviz.ui.core.state import layer_name, token_name
-from attnviz.ui.inputs.image_run import Visit
+from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.widgets.output import dark
 
 CHANNELS = {1: ("light",), 3: ("red", "green", "blue")}
@@ -68,7 +68,7 @@ def signed(number: float) -> str:
     return f"{number:+.3f}".replace("-", "−")
 
 
-def patch_of(visit: Visit, token: int) -> Patch:
+def patch_of(visit: ImageRun, token: int) -> Patch:
     """One token's pixels, content and position, as the model has them."""
     tokens = visit.sample.tokens["main"]
     picture, pixels = None, None
@@ -79,7 +79,7 @@ def patch_of(visit: Visit, token: int) -> Patch:
         row, column = divmod(index, grid_of(tokens)[1])
         picture = image[row * side : (row + 1) * side, column * side : (column + 1) * side]
         picture = picture[..., None] if picture.ndim == 2 else picture
-    content, position = known(visit.trace.content["main"]), known(visit.trace.position["main"])
+    content, position = known(visit.trace.token_embeddings["main"]), known(visit.trace.position_embeddings["main"])
     return Patch(token_name(tokens, token), picture, pixels, content[token], position[token])
 
 
@@ -91,14 +91,14 @@ def enlarged(picture: np.ndarray) -> np.ndarray:
     return np.stack([picture, *alone])
 
 
-def stages(visit: Visit) -> list[str]:
+def stages(visit: ImageRun) -> list[str]:
     """The places where a token's vector can be looked at, by their names on screen."""
     return ["Content", "With position", *(f"After {layer_name(i).lower()}" for i in range(visit.model.config.layers))]
 
 
-def vectors_at(visit: Visit, stage: int) -> np.ndarray:
+def vectors_at(visit: ImageRun, stage: int) -> np.ndarray:
     """Every token's vector [token feature] at a stage: 0 content, 1 what enters layer 1, 2 after layer 1 ..."""
-    return known(visit.trace.content["main"] if stage == 0 else visit.trace.residuals["main"][stage - 1])
+    return known(visit.trace.token_embeddings["main"] if stage == 0 else visit.trace.residuals["main"][stage - 1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ class Feature:
         )
 
 
-def feature_of(visit: Visit, patch: Patch, feature: int) -> Feature:
+def feature_of(visit: ImageRun, patch: Patch, feature: int) -> Feature:
     """Number `feature` of the patch's content, taken apart into pixels times weights plus bias."""
     embed = visit.model.network.embed
     weights = known(embed.weight[feature])
@@ -131,19 +131,19 @@ def feature_of(visit: Visit, patch: Patch, feature: int) -> Feature:
     return Feature(tiles, pixels * weights, float(embed.bias[feature]), float(patch.position[feature]))
 
 
-def pixel_names(visit: Visit) -> list[str]:
+def pixel_names(visit: ImageRun) -> list[str]:
     """What each flattened pixel is: "red, row 1, column 2"."""
     channels, side = visit.model.config.channels, range(visit.model.config.patch)
     named = CHANNELS.get(channels, tuple(f"channel {c + 1}" for c in range(channels)))
     return [f"{c}, row {r + 1}, column {k + 1}" for c in named for r in side for k in side]
 
 
-def pixel_colours(visit: Visit) -> list[str]:
+def pixel_colours(visit: ImageRun) -> list[str]:
     """The channel of each flattened pixel, as a role of the theme."""
     return [name.split(",")[0] if name.split(",")[0] in CHANNELS[3] else "light" for name in pixel_names(visit)]
 
 
-def steps_figure(visit: Visit, patch: Patch) -> Any:
+def steps_figure(visit: ImageRun, patch: Patch) -> Any:
     """Bars of every step, one under the other; the last three share one range."""
     return plots.stacked_bars(
         patch.series,
@@ -155,7 +155,7 @@ def steps_figure(visit: Visit, patch: Patch) -> Any:
     )
 
 
-def products_figure(visit: Visit, feature: Feature) -> Any:
+def products_figure(visit: ImageRun, feature: Feature) -> Any:
     """Bars of pixel times weight."""
     names, paint = pixel_names(visit), pixel_colours(visit)
     return plots.bars(
@@ -171,7 +171,7 @@ def products_figure(visit: Visit, feature: Feature) -> Any:
     )
 
 
-def filters_of(visit: Visit) -> tuple[np.ndarray, np.ndarray]:
+def filters_of(visit: ImageRun) -> tuple[np.ndarray, np.ndarray]:
     """The projection's principal filters, uint8 [filter patch patch channel], and their shares of variance."""
     return measures.filters(known(visit.model.network.embed.weight), visit.model.config.channels)
 
@@ -183,11 +183,11 @@ def shares_figure(shares: np.ndarray) -> Any:
     )
 
 
-def cosines(visit: Visit, stage: int) -> np.ndarray:
+def cosines(visit: ImageRun, stage: int) -> np.ndarray:
     """Cosine of every two tokens' vectors at a stage [token token]."""
     return measures.cosine(vectors_at(visit, stage))
 
 
-def colours(visit: Visit, stage: int) -> tuple[np.ndarray, np.ndarray]:
+def colours(visit: ImageRun, stage: int) -> tuple[np.ndarray, np.ndarray]:
     """Principal colours uint8 [token 3] of the vectors at a stage and the three components' shares of variance."""
     return measures.principal_colours(vectors_at(visit, stage), visit.sample.tokens["main"].prefix)

@@ -18,7 +18,7 @@ from attnviz.ui.core.cache import open_text_model, trace
 from attnviz.ui.core.recorded import known
 from attnviz.ui.core.state import layer_name, plain
 from attnviz.ui.embeddings.image import CONTENT, POSITION, VECTOR, signed
-from attnviz.ui.inputs.text_run import Reading, prepared_text
+from attnviz.ui.inputs.text_run import TextRun, prepared_text
 from attnviz.ui.widgets.output import dark
 
 WRITTEN = 60  # points that still have room for their names
@@ -63,11 +63,11 @@ class Word:
         return header, [[k + 1, *(float(v[k]) for v in steps)] for k in range(len(self.content))]
 
 
-def word_of(about: Reading, token: int) -> Word:
+def word_of(about: TextRun, token: int) -> Word:
     """One token's number, content and position, as the model has them."""
     tokens, words = about.sample.tokens["main"], about.sample.tokens["main"].words or ()
     together = [i for i, word in enumerate(words) if word == words[token] >= 0] or [token]
-    content, position = known(about.trace.content["main"]), known(about.trace.position["main"])
+    content, position = known(about.trace.token_embeddings["main"]), known(about.trace.position_embeddings["main"])
     return Word(
         tokens.labels[token],
         int(about.sample.inputs["main"][token]),
@@ -77,7 +77,7 @@ def word_of(about: Reading, token: int) -> Word:
     )
 
 
-def pieces_table(about: Reading) -> dict[str, list]:
+def pieces_table(about: TextRun) -> dict[str, list]:
     """Every token with its number, in order."""
     tokens = about.sample.tokens["main"]
     return {
@@ -102,7 +102,7 @@ def unit_table(name: str, digest: str) -> Float[np.ndarray, "piece feature"]:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True).clip(1e-12)
 
 
-def neighbours(about: Reading, id: int, count: int = 10) -> list[tuple[str, float]]:
+def neighbours(about: TextRun, id: int, count: int = 10) -> list[tuple[str, float]]:
     """The pieces whose rows point most nearly the same way, with their cosines; special pieces are left out."""
     rows = unit_table(about.name, about.model.digest)
     cosines = rows @ rows[id]
@@ -128,18 +128,18 @@ def neighbour_figure(found: list[tuple[str, float]]) -> Any:
     )
 
 
-def stages(about: Reading) -> list[str]:
+def stages(about: TextRun) -> list[str]:
     """The places where a token's vector can be looked at, by their names on screen."""
-    entered = "With position" if known(about.trace.position["main"]).any() else "Enters layer 1"
+    entered = "With position" if known(about.trace.position_embeddings["main"]).any() else "Enters layer 1"
     return ["Content", entered, *(f"After {layer_name(i).lower()}" for i in range(about.model.config.layers))]
 
 
-def vectors_at(about: Reading, stage: int) -> Float[np.ndarray, "token feature"]:
+def vectors_at(about: TextRun, stage: int) -> Float[np.ndarray, "token feature"]:
     """Every token's vector at a stage: 0 content, 1 what enters layer 1, 2 after layer 1 ..."""
-    return known(about.trace.content["main"] if stage == 0 else about.trace.residuals["main"][stage - 1])
+    return known(about.trace.token_embeddings["main"] if stage == 0 else about.trace.residuals["main"][stage - 1])
 
 
-def plane_figure(about: Reading, stage: int, token: int) -> tuple[Any, float]:
+def plane_figure(about: TextRun, stage: int, token: int) -> tuple[Any, float]:
     """The tokens in the plane of their first two principal components, and the share of variance it holds."""
     vectors, labels = vectors_at(about, stage), about.sample.tokens["main"].labels
     _, scores, shares = measures.principal(vectors, 2)
@@ -157,7 +157,7 @@ def plane_figure(about: Reading, stage: int, token: int) -> tuple[Any, float]:
     return figure, float(shares[:2].sum())
 
 
-def twin(about: Reading, token: int, other: str) -> tuple[str, np.ndarray] | None:
+def twin(about: TextRun, token: int, other: str) -> tuple[str, np.ndarray] | None:
     """The same piece elsewhere, in words, and the cosine of both at every stage; None where it stands nowhere else.
 
     It is looked for in this text first, then in the other sentence.
@@ -183,7 +183,7 @@ def twin(about: Reading, token: int, other: str) -> tuple[str, np.ndarray] | Non
     )
 
 
-def elsewhere(about: Reading, other: str) -> Reading:
+def elsewhere(about: TextRun, other: str) -> TextRun:
     """The same model over another sentence."""
     sample = prepared_text(about.model.digest, other, about.model, other)
-    return Reading(model=about.model, name=about.name, sample=sample, trace=trace(about.name, sample), source="text")
+    return TextRun(model=about.model, name=about.name, sample=sample, trace=trace(about.name, sample), source="text")

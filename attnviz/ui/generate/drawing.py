@@ -37,7 +37,7 @@ def story(here: Scene) -> None:
     space = " " if new.startswith(" ") else ""
     end = "" if not here.ended else "  \n:gray[The text ends here.]"
     st.markdown(f"{plain(begun) or ':gray[Nothing yet]'}{space}{f':blue[{plain(new.strip())}]' if new else ''}{end}")
-    sample, longest = here.begin, here.model.config.longest
+    sample, longest = here.begin, here.model.config.context_length
     if sample.cut:
         last = plain(sample.text.split()[-1][-30:]) if sample.text else ""
         st.caption(
@@ -195,7 +195,7 @@ def cache(here: Scene) -> None:
     """How the keys and values that are kept grow with the text, and what they would be if no heads shared them."""
     config, count = here.model.config, len(here.ids)
     own, full = (state_bytes(here, variant, count) for variant in (config.variant, "mha"))
-    sizes = np.linspace(0, config.longest, 33, dtype=int)
+    sizes = np.linspace(0, config.context_length, 33, dtype=int)
     names = {config.variant: f"this network, {VARIANTS[config.variant].title.lower()}", "mha": "multi-head attention"}
     curves = {name: [state_bytes(here, v, int(n)) / 1024 for n in sizes] for v, name in names.items()}
     figure = plots.lines(

@@ -16,7 +16,15 @@ import streamlit as st
 from jaxtyping import Float
 
 from attnviz.models import TextModel
-from attnviz.models.generate import Settings, begins_word, continued, expected, left, text_of, words
+from attnviz.models.generate import (
+    SamplingConfig,
+    begins_word,
+    continued,
+    filtered,
+    next_token_probabilities,
+    text_of,
+    words,
+)
 from attnviz.models.subwords import EOS, SPECIAL
 from attnviz.types import Sample, Trace
 from attnviz.ui.core.cache import core, open_text_model, trace
@@ -40,7 +48,7 @@ class Scene:
     begin: Sample
     said: tuple[int, ...]  # all pieces written, those stepped back over included
     step: int  # how many of them are shown
-    settings: Settings
+    settings: SamplingConfig
     sample: Sample  # the beginning and the pieces shown
     trace: Trace
 
@@ -52,7 +60,7 @@ class Scene:
     @property
     def full(self) -> bool:
         """Whether the network can read no more."""
-        return len(self.ids) >= self.model.config.longest
+        return len(self.ids) >= self.model.config.context_length
 
     @property
     def ended(self) -> bool:
@@ -61,8 +69,8 @@ class Scene:
 
     def chances(self) -> tuple[Float[np.ndarray, " piece"], Float[np.ndarray, " piece"]]:
         """What the network expects next, and what the settings leave of it."""
-        next_piece = expected(self.trace.logits["word"][-1])
-        return next_piece.numpy(), left(next_piece, self.settings).numpy()
+        next_piece = next_token_probabilities(self.trace.logits["word"][-1])
+        return next_piece.numpy(), filtered(next_piece, self.settings).numpy()
 
     def label(self, id: int) -> str:
         """What a piece is called if it came next; an ellipsis before it where it goes on with a word."""
@@ -80,7 +88,7 @@ def beginning() -> str:
     return text or ""
 
 
-def settings_choice() -> Settings:
+def settings_choice() -> SamplingConfig:
     """How the next piece is drawn."""
     first, second = st.columns(2)
     with first:
@@ -118,7 +126,7 @@ def settings_choice() -> Settings:
         seed = whole_number(
             "Seed", 999, key="dice", help="Other dice. The same text, settings and seed go on in the same way."
         )
-    return Settings(temperature, top_k, top_p, seed)
+    return SamplingConfig(temperature, top_k, top_p, seed)
 
 
 # What was written ----------------------------------------------------------------------------------------------------
@@ -131,7 +139,7 @@ def written(model: TextModel, begin: Sample) -> tuple[int, ...]:
         st.session_state[SAID] = ()
         moved()
     st.session_state[OF] = begin.digest
-    return tuple(st.session_state[SAID][: model.config.longest - len(begin.inputs["main"])])
+    return tuple(st.session_state[SAID][: model.config.context_length - len(begin.inputs["main"])])
 
 
 def wish(what: str | int) -> None:
@@ -139,7 +147,7 @@ def wish(what: str | int) -> None:
     st.session_state[WISH] = what
 
 
-def fulfil(model: TextModel, begin: Sample, said: tuple[int, ...], settings: Settings) -> tuple[int, ...]:
+def fulfil(model: TextModel, begin: Sample, said: tuple[int, ...], settings: SamplingConfig) -> tuple[int, ...]:
     """What is written after the visitor's last wish, kept in session and URL. Raises Busy."""
     asked = st.session_state.pop(WISH, None)
     if asked is not None:
@@ -149,7 +157,7 @@ def fulfil(model: TextModel, begin: Sample, said: tuple[int, ...], settings: Set
             with st.spinner("Writing"), core():
                 new = words(model, ids, settings, int(asked))
         else:
-            new = [asked] if len(ids) < model.config.longest and ids[-1] != EOS else []
+            new = [asked] if len(ids) < model.config.context_length and ids[-1] != EOS else []
         if new:
             said = (*said[:step], *new)
             move(len(said))
@@ -207,7 +215,7 @@ def moved() -> None:
     set_tokens("asks", ())
 
 
-def scene(model: TextModel, begin: Sample, said: tuple[int, ...], step: int, settings: Settings) -> Scene:
+def scene(model: TextModel, begin: Sample, said: tuple[int, ...], step: int, settings: SamplingConfig) -> Scene:
     """The text so far, with its one pass. Raises DamagedModel, Busy."""
     sample = continued(model, begin, said[:step])
     return Scene(model, begin, said, step, settings, sample, trace(NAME, sample))

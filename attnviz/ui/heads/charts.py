@@ -11,13 +11,13 @@ from attnviz.ui.core.cache import open_model, trace
 from attnviz.ui.core.state import call_labels, go, one_of
 from attnviz.ui.heads.overview import KNOWN, Table, known, measured, measured_calls, order, place
 from attnviz.ui.inputs.image_run import prepared
-from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.samples import open_sample, samples_of
 from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets.output import dark, plot
 
 
-def over_choice(visit: Subject) -> tuple[Table, int]:
+def over_choice(visit: ModelRun) -> tuple[Table, int]:
     """The measures on this picture or averaged over all samples, as the visitor likes, and over how many pictures."""
     chosen = one_of("Measured on", ["This picture", "All sample pictures"], default="This picture", key="over")
     if chosen == "This picture":
@@ -35,7 +35,7 @@ def _averaged(name: str, model_digest: str) -> tuple[Table, int]:
     return {measure: np.mean([table[measure] for table in tables], 0) for measure in tables[0]}, len(tables)
 
 
-def depth_charts(visit: Subject, table: Table, layer: int, head: int, count: int) -> None:
+def depth_charts(visit: ModelRun, table: Table, layer: int, head: int, count: int) -> None:
     """Measures of all heads against depth, the opened head ringed."""
     grid = visit.sample.tokens["main"].grid
     even = {} if grid is None else {"even attention": uniform_distance(grid)}
@@ -44,7 +44,7 @@ def depth_charts(visit: Subject, table: Table, layer: int, head: int, count: int
 
 
 def measure_charts(
-    visit: Subject, table: Table, shown: dict[str, dict[str, float]], layer: int, head: int, on: str
+    visit: ModelRun, table: Table, shown: dict[str, dict[str, float]], layer: int, head: int, on: str
 ) -> None:
     """One chart for each named measure, with lines to compare with; `on` says what it was measured on."""
     shown = {name: references for name, references in shown.items() if name in table}
@@ -70,7 +70,7 @@ def pictures(count: int) -> str:
     return "on this picture" if count == 1 else f"averaged over {count} pictures"
 
 
-def head_table(visit: Subject, table: Table, measure: str | None) -> None:
+def head_table(visit: ModelRun, table: Table, measure: str | None) -> None:
     """All heads with all their measures; choosing a row opens that head."""
     cells = order(table, measure) or [
         (call, head) for call in range(len(visit.trace.calls)) for head in range(visit.trace.calls[call].heads)
@@ -100,7 +100,7 @@ def head_table(visit: Subject, table: Table, measure: str | None) -> None:
     )
 
 
-def depth_section(visit: Subject, table: Table, layer: int, head: int, measure: str | None) -> None:
+def depth_section(visit: ModelRun, table: Table, layer: int, head: int, measure: str | None) -> None:
     """What the heads do, layer by layer; nothing where heads have no measures."""
     if not table:
         return

@@ -13,7 +13,7 @@ from attnviz.measures.heads import MEASURES, Measure, drop_prefix, measure_heads
 from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.core.state import call_labels, call_names, go, head_name, keep_inside, spoken_name, token_names
-from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.display import kind_words, masked_of, unit_of
 from attnviz.ui.widgets.mean_map import signed
 
@@ -34,22 +34,22 @@ def entries(call: AttentionCall) -> int:
     return call.heads * len(call.queries) * len(call.keys)
 
 
-def resident(visit: Subject) -> bool:
+def resident(visit: ModelRun) -> bool:
     """Whether the exact maps of all layers are in the browser, so that no change of layer or head sends any."""
     return sum(entries(call) for call in visit.trace.calls) <= ALL_CELLS
 
 
-def place(visit: Subject, layer: int, head: int) -> str:
+def place(visit: ModelRun, layer: int, head: int) -> str:
     """A head in words: "Layer 2, head 3"; layers count attention calls where a layer has several."""
     return f"{call_names(visit.trace)[layer]}, {head_name(head).lower()}"
 
 
-def slots(visit: Subject) -> list[str]:
+def slots(visit: ModelRun) -> list[str]:
     """The name of each layer's maps in the browser."""
     return [f"heads:{layer}" for layer in range(len(visit.trace.calls))]
 
 
-def send_layer(visit: Subject, layer: int, slot: str = "", heads: Sequence[int] | None = None) -> None:
+def send_layer(visit: ModelRun, layer: int, slot: str = "", heads: Sequence[int] | None = None) -> None:
     """Give the browser the exact maps of one layer, or of some of its heads under a name of their own."""
     call = visit.trace.calls[layer]
     titles = [place(visit, layer, head) for head in (range(call.heads) if heads is None else heads)]
@@ -59,14 +59,14 @@ def send_layer(visit: Subject, layer: int, slot: str = "", heads: Sequence[int] 
         titles=titles,
         keys=call.keys,
         queries=call.queries,
-        kind=call.rule.kind,
+        kind=call.rule.map_type,
         signed=signed(visit),
         unit=unit_of(call),
         masked=masked_of(call),
     )
 
 
-def send_overview(visit: Subject) -> None:
+def send_overview(visit: ModelRun) -> None:
     """Give the browser every layer exact where they fit together. Raises NoTokenMap where there is no overview."""
     if resident(visit):
         for layer in range(len(visit.trace.calls)):
@@ -91,7 +91,7 @@ def blocks(
     return np.stack(found)
 
 
-def send_opened(visit: Subject, layer: int, head: int, *, leave_out: bool) -> tuple[str, int]:
+def send_opened(visit: ModelRun, layer: int, head: int, *, leave_out: bool) -> tuple[str, int]:
     """Make sure that one head is in the browser exact, and all of them at a glance: its slot and its index there."""
     call = visit.trace.calls[layer]
     if resident(visit):
@@ -104,7 +104,7 @@ def send_opened(visit: Subject, layer: int, head: int, *, leave_out: bool) -> tu
     return "heads:one", 0
 
 
-def send_moved(visit: Subject, layer: int, head: int) -> str:
+def send_moved(visit: ModelRun, layer: int, head: int) -> str:
     """Give the browser one head's weights times the length of what each key hands over."""
     call = visit.trace.calls[layer]
     moved = value_weighted(call, [head], range(len(call.queries))).float().numpy()
@@ -121,7 +121,7 @@ def send_moved(visit: Subject, layer: int, head: int) -> str:
     return "heads:moved"
 
 
-def measured(visit: Subject) -> Table:
+def measured(visit: ModelRun) -> Table:
     """Every measure of every head on this picture; none where rows are no shares of one."""
     return measured_calls(visit.model.digest, visit.sample.digest, visit.trace.calls)
 
@@ -147,7 +147,7 @@ def number(name: str, value: float, patch: int | None = None) -> str:
     return f"{value:.2f}"
 
 
-def find_buttons(visit: Subject, table: Table) -> None:
+def find_buttons(visit: ModelRun, table: Table) -> None:
     """One click to the head that is most local, most global, sharpest, and so on."""
     if not table:
         return
@@ -187,7 +187,7 @@ def order(table: Table, measure: str | None) -> list[tuple[int, int]] | None:
     return None if measure is None else ranking(table[measure], KNOWN[measure].unit == "%")
 
 
-def facts(visit: Subject, table: Table, layer: int, head: int, patch: int | None = None) -> None:
+def facts(visit: ModelRun, table: Table, layer: int, head: int, patch: int | None = None) -> None:
     """The measures of the opened head in one quiet line, or why there are none."""
     parts = [f"{m.title} **{number(name, table[name][layer, head], patch)}**" for name, m in known(table).items()]
     st.markdown(" · ".join(parts) or f":small[{SIGNED if signed(visit) else NO_SHARES} {UNMEASURED}]")

@@ -16,7 +16,7 @@ from attnviz.types import AttentionCall
 from attnviz.ui.core.cache import forward, open_text_model
 from attnviz.ui.core.state import head_name
 from attnviz.ui.heads.overview import Row, Table, place, together
-from attnviz.ui.inputs.text_run import Reading, prepared_text
+from attnviz.ui.inputs.text_run import TextRun, prepared_text
 from attnviz.ui.inputs.treebank import treebank
 from attnviz.ui.widgets.display import masked_of
 from attnviz.ui.widgets.text_display import Look, send
@@ -31,11 +31,11 @@ def parsed(model: TextModel, text: str) -> Parsed | None:
     if words is None:
         return None
     spans = [(start, stop) for start, stop, _, _ in words]
-    first = first_pieces(text, model.subwords.pieces(text), spans)
+    first = first_pieces(text, model.subwords.encode(text), spans)
     return Parsed(text, tuple(1 + i for i in first), tuple(head for *_, head in words))
 
 
-def gold(about: Reading, look: Look) -> list[tuple[int, int]]:
+def gold(about: TextRun, look: Look) -> list[tuple[int, int]]:
     """The treebank's dependencies among what is shown; none for a text it does not hold."""
     found = parsed(about.model, about.sample.text)
     if found is None or about.sample.text != st.session_state.get("text"):
@@ -57,7 +57,7 @@ def syntax(name: str, model_digest: str) -> np.ndarray:
     return np.concatenate(hits, -1).mean(-1)
 
 
-def measured(about: Reading) -> Table:
+def measured(about: TextRun) -> Table:
     """Every measure of every head on this text, and how each head does on the stored treebank sentences.
 
     Empty where rows are no shares of one.
@@ -73,7 +73,7 @@ def _measured(model_digest: str, sample_digest: str, _calls: Sequence[AttentionC
     return measure_text_heads(_calls)
 
 
-def shares(about: Reading) -> bool:
+def shares(about: TextRun) -> bool:
     """Whether the rows of all maps are shares of one, so that there are measures, lines and arcs."""
     return all(call.rule.stochastic for call in about.trace.calls)
 
@@ -97,12 +97,12 @@ def even(call: AttentionCall) -> float:
     return float(np.log((~hidden).sum(-1)[rows]).mean() / np.log(count)) if rows.any() else 1.0
 
 
-def slots(about: Reading) -> list[str]:
+def slots(about: TextRun) -> list[str]:
     """The name of each layer's maps in the browser."""
     return [f"read:{layer}" for layer in range(len(about.trace.calls))]
 
 
-def send_all(about: Reading, look: Look) -> bool:
+def send_all(about: TextRun, look: Look) -> bool:
     """Give the browser every layer exact where that is little; whether it was."""
     if len(look.tokens) > MOST_TILES:
         blocks = [views.block_means(look.maps(call.token_map().float().numpy())) for call in about.trace.calls]
@@ -113,7 +113,7 @@ def send_all(about: Reading, look: Look) -> bool:
     return True
 
 
-def send_layer(about: Reading, look: Look, layer: int) -> str:
+def send_layer(about: TextRun, look: Look, layer: int) -> str:
     """Give the browser the exact maps of one layer, as they are shown."""
     call = about.trace.calls[layer]
     return send(f"read:{layer}", call, look, [place(about, layer, head) for head in range(call.heads)])

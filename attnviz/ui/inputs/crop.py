@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attnviz.models import Framing
+from attnviz.models import Crop
 from attnviz.ui.core.state import go
 from attnviz.ui.inputs.uploads import Picture
 
@@ -49,7 +49,7 @@ def choose_framing(picture: Picture) -> None:
     st.session_state[LAST] = (picture.digest, {key: st.session_state[key] for key in WHOLE})
 
 
-def framing() -> Framing:
+def framing() -> Crop:
     """The square the visitor asks for."""
     zoom, across, down = (st.session_state.get(key, value) for key, value in WHOLE.items())
-    return Framing(zoom, across / 100, down / 100)
+    return Crop(zoom, across / 100, down / 100)

@@ -10,8 +10,8 @@ import streamlit as st
 from PIL import Image
 from streamlit.components.v2 import component
 
-from attnviz.models import MIDDLE, DamagedFile
-from attnviz.ui.inputs.image_run import Visit, own_pictures
+from attnviz.models import CENTER_CROP, DamagedFile
+from attnviz.ui.inputs.image_run import ImageRun, own_pictures
 from attnviz.ui.inputs.samples import open_sample, samples_of
 
 SIDE = 96  # pixels of a thumbnail
@@ -25,7 +25,7 @@ _gallery = component(
 )
 
 
-def gallery(visit: Visit, key: str = "gallery") -> None:
+def gallery(visit: ImageRun, key: str = "gallery") -> None:
     """Show the pictures to choose from; the chosen one is marked, and one that cannot be opened is named."""
     pictures, lacking = [], []
     for name in samples_of(visit.name):
@@ -54,7 +54,7 @@ def thumbnail(model: str, name: str) -> str:
 def address_of(image: Image.Image) -> str:
     """The middle square of a picture as a small data address; tiny pictures keep their pixels."""
     side = min(image.size)
-    square = image.crop(MIDDLE.box(*image.size))
+    square = image.crop(CENTER_CROP.box(*image.size))
     file = io.BytesIO()
     if side > SIDE:
         square.resize((SIDE * 2, SIDE * 2), Image.Resampling.LANCZOS).save(file, "JPEG", quality=80)

@@ -9,14 +9,14 @@ from functools import partial
 import streamlit as st
 from PIL import Image
 
-from attnviz.models import MIDDLE, MODELS, DamagedFile, Framing, ImageModel, store
+from attnviz.models import CENTER_CROP, MODELS, Crop, DamagedFile, ImageModel, store
 from attnviz.models.picture_files import EXTENSIONS
 from attnviz.types import Sample
 from attnviz.ui.core.cache import Busy, model_names, open_any, open_model, open_text_model, trace
 from attnviz.ui.core.device import device_line
 from attnviz.ui.core.state import PAGE
 from attnviz.ui.inputs.crop import choose_framing, framing
-from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.samples import open_sample, samples_of
 from attnviz.ui.inputs.text_run import choose_text
 from attnviz.ui.inputs.uploads import BadImage, Picture, decode
@@ -40,7 +40,7 @@ ASIDE, TAKEN = "attnviz:aside", "attnviz:taken"  # a picture just removed; wheth
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Visit(Subject):
+class ImageRun(ModelRun):
     """One model, one picture, and everything the model computed for it."""
 
     model: ImageModel
@@ -176,17 +176,19 @@ def problem_here() -> str:
     return sentence if where in (None, place) else ""
 
 
-def visit() -> Visit:
+def visit() -> ImageRun:
     """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
     name, source, picture = st.session_state["model"], st.session_state["sample"], chosen_picture()
     model = open_model(name)
     sample = prepared(model.digest, picture.digest, model, picture.image, framing())
-    return Visit(model=model, name=name, picture=picture.image, sample=sample, trace=trace(name, sample), source=source)
+    return ImageRun(
+        model=model, name=name, picture=picture.image, sample=sample, trace=trace(name, sample), source=source
+    )
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def prepared(
-    model_digest: str, picture_digest: str, _model: ImageModel, _picture: Image.Image, framing: Framing = MIDDLE
+    model_digest: str, picture_digest: str, _model: ImageModel, _picture: Image.Image, framing: Crop = CENTER_CROP
 ) -> Sample:
     """A picture made ready for a model."""
     return _model.prepare(_picture, framing)

@@ -9,7 +9,7 @@ from attnviz.types import Sample, Trace
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Subject:
+class ModelRun:
     """One model, one input, and everything the model computed for it."""
 
     model: Any  # Visit and Reading say which kind

@@ -11,7 +11,7 @@ from attnviz.models import TextModel, store
 from attnviz.types import Sample
 from attnviz.ui.core.cache import model_names, open_text_model, trace
 from attnviz.ui.core.state import go, plain
-from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.sentences import PAIRS, SENTENCES, sentences_of
 
 KEPT = "attnviz:texts"  # session key: what was typed last, by field
@@ -20,7 +20,7 @@ LETTERS = 4000  # that may be typed; far more than any model here reads, and sti
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Reading(Subject):
+class TextRun(ModelRun):
     """One model, one text or two, and everything the model computed for it."""
 
     model: TextModel
@@ -52,7 +52,7 @@ def choose_text(name: str) -> None:
             bind="query-params",
             help=f"It stands behind [SEP], {met}.",
         )
-    st.caption(f"The model `{name}` reads at most {config.longest} pieces.")
+    st.caption(f"The model `{name}` reads at most {config.context_length} pieces.")
 
 
 def use(name: str, text: str) -> None:
@@ -60,12 +60,12 @@ def use(name: str, text: str) -> None:
     go(text=text, second=PAIRS.get(text, ""))
 
 
-def reading() -> Reading:
+def reading() -> TextRun:
     """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
     name = st.session_state["model"]
     model = open_text_model(name)
     sample = read_by(model, pair=not model.config.causal)
-    return Reading(model=model, name=name, sample=sample, trace=trace(name, sample), source="text")
+    return TextRun(model=model, name=name, sample=sample, trace=trace(name, sample), source="text")
 
 
 def read_by(model: TextModel, *, pair: bool) -> Sample:
@@ -81,14 +81,14 @@ def prepared_text(model_digest: str, text_digest: str, _model: TextModel, _text:
     return _model.prepare(_text)
 
 
-def remarks(about: Reading) -> None:
+def remarks(about: TextRun) -> None:
     """What was not read, and where the cut lies."""
     sample = about.sample
     if sample.cut:
         last = plain(sample.text.split()[-1][-30:]) if sample.text.split() else ""
         words = len(sample.cut.split())
         st.caption(
-            f"The model reads {about.model.config.longest} pieces: up to “{last}”. The {words:,} words after it "
+            f"The model reads {about.model.config.context_length} pieces: up to “{last}”. The {words:,} words after it "
             "were left out."
         )
     if not sample.text:

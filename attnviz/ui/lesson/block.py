@@ -172,7 +172,9 @@ def masks(here: Scene) -> None:
         st.caption("Type a second sentence of English words to see cross-attention.")
         return
     with torch.no_grad():
-        mine, others = (net.content(torch.tensor(ids)) + net.positions[: len(ids)] for ids in (here.ids, reading.ids))
+        mine, others = (
+            net.token_embeddings(torch.tensor(ids)) + net.positions[: len(ids)] for ids in (here.ids, reading.ids)
+        )
         keys = Tokens(reading.words, stream="source")
         (cross,) = net.block.attention(
             net.block.attention_norm(mine), net.block.attention_norm(others), queries=Tokens(here.words), keys=keys

@@ -15,7 +15,7 @@ from attnviz.measures import embeddings as measures
 from attnviz.types import AttentionCall, Tokens, Trace
 from attnviz.ui.core.recorded import grid_of, known
 from attnviz.ui.core.state import head_name, plain, token_name, token_names
-from attnviz.ui.inputs.image_run import Visit
+from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.widgets.answers import class_name
 from attnviz.ui.widgets.display import kind_words, masked_of, unit_of
 from attnviz.ui.widgets.output import dark
@@ -25,7 +25,7 @@ TABLELESS = ("Told by distance", "Told nothing")  # sections of the page about m
 CHANGES = {"Removed": "none", "Shuffled": "shuffled"}  # on screen -> what the model is asked for
 
 
-def origin(visit: Visit) -> str:
+def origin(visit: ImageRun) -> str:
     """Where what the model knows of places comes from, by the section of the page that says it."""
     name = visit.model.config.positions
     scheme = POSITIONS[name]
@@ -34,9 +34,9 @@ def origin(visit: Visit) -> str:
     return "What the model has learned" if scheme.learned else "A fixed table"
 
 
-def table_of(visit: Visit) -> np.ndarray:
+def table_of(visit: ImageRun) -> np.ndarray:
     """The model's own position table [token feature]."""
-    return known(visit.trace.position["main"])
+    return known(visit.trace.position_embeddings["main"])
 
 
 def table_file(tokens: Tokens, table: np.ndarray) -> tuple[list[str], list[list[str | float]]]:
@@ -131,7 +131,7 @@ class Change:
         )
 
 
-def change_of(visit: Visit, changed: Trace, count: int = 3) -> Change:
+def change_of(visit: ImageRun, changed: Trace, count: int = 3) -> Change:
     """The likeliest classes of both answers with both probabilities."""
     before, after = (t.logits["class"][0].float().softmax(-1) for t in (visit.trace, changed))
     best = dict.fromkeys([*before.topk(count).indices.tolist(), *after.topk(count).indices.tolist()])
@@ -155,7 +155,7 @@ def send_weights(calls: Mapping[str, AttentionCall]) -> dict[str, list[str]]:
             titles=titles[name],
             keys=call.keys,
             signed=signed,
-            kind=call.rule.kind,
+            kind=call.rule.map_type,
             unit=unit_of(call),
             masked=masked_of(call),
         )

@@ -14,7 +14,7 @@ from attnviz.measures import embeddings as measures
 from attnviz.types import Tokens
 from attnviz.ui.core.recorded import known
 from attnviz.ui.core.state import keep_inside, one_of
-from attnviz.ui.inputs.image_run import Visit
+from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.widgets.output import dark
 
 FIRST = "sine"  # the scheme to begin with
@@ -128,7 +128,7 @@ class Table:
         )
 
 
-def scheme_choice(visit: Visit) -> str:
+def scheme_choice(visit: ImageRun) -> str:
     """A row of buttons over the schemes of POSITIONS that have a table, a learned one only if it is the model's own."""
     own = visit.model.config.positions
     titles = {e.title: name for name, e in POSITIONS.items() if e.relative is None and (not e.learned or name == own)}
@@ -138,7 +138,7 @@ def scheme_choice(visit: Visit) -> str:
     return titles[chosen]
 
 
-def table_choice(visit: Visit, scheme: str) -> Table:
+def table_choice(visit: ImageRun, scheme: str) -> Table:
     """The sliders a scheme has, and the table they ask for.
 
     The learned scheme has no formula: it is the model's own table, stretched to the grid that is asked for.
@@ -160,11 +160,11 @@ def table_choice(visit: Visit, scheme: str) -> Table:
     return table_for(visit, scheme, side=side, count=count, dim=dim, base=base)
 
 
-def table_for(visit: Visit, scheme: str, *, side: int | None, count: int, dim: int, base: float) -> Table:
+def table_for(visit: ImageRun, scheme: str, *, side: int | None, count: int, dim: int, base: float) -> Table:
     """The table of a scheme, for side x side patches or for `count` tokens in a row."""
     if POSITIONS[scheme].learned:
         size = side or 1
-        rows = known(visit.model.network.position(size, size))[len(visit.model.config.prefix) :]
+        rows = known(visit.model.network.position_embeddings(size, size))[len(visit.model.config.prefix) :]
     else:
         tokens = Tokens(tuple(map(str, range(count)))) if side is None else Tokens.patches(side, side)
         rows = POSITIONS[scheme].table(tokens, dim, base).numpy()

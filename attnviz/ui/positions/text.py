@@ -17,7 +17,7 @@ from attnviz.models.text import WORD
 from attnviz.types import Tokens, Trace
 from attnviz.ui.core.recorded import known
 from attnviz.ui.core.state import one_of
-from attnviz.ui.inputs.text_run import Reading
+from attnviz.ui.inputs.text_run import TextRun
 from attnviz.ui.positions.image import Change
 from attnviz.ui.widgets.output import dark, plot
 
@@ -26,13 +26,13 @@ BASES = (10, 100, 1_000, 10_000, 100_000)
 FADED = 3.0  # a score this much lower leaves one twentieth of the weight
 
 
-def table_of(about: Reading) -> Float[np.ndarray, "token feature"] | None:
+def table_of(about: TextRun) -> Float[np.ndarray, "token feature"] | None:
     """The rows of the model's table for this text; None for a model that adds nothing."""
-    table = known(about.trace.position["main"])
+    table = known(about.trace.position_embeddings["main"])
     return table if table.any() else None
 
 
-def table_figures(about: Reading, table: Float[np.ndarray, "token feature"]) -> tuple[Any, Any]:
+def table_figures(about: TextRun, table: Float[np.ndarray, "token feature"]) -> tuple[Any, Any]:
     """The table as a heat map, and the cosine of every two places."""
     names = [f"{i} {label}" for i, label in enumerate(about.sample.tokens["main"].labels)]
     rows = plots.heatmap(table, rows=names, x_title="Feature", signed=True, dark=dark(), height=460)
@@ -50,7 +50,7 @@ def table_figures(about: Reading, table: Float[np.ndarray, "token feature"]) -> 
     return rows, alike
 
 
-def change_of(about: Reading, changed: Trace, token: int, count: int = 3) -> Change:
+def change_of(about: TextRun, changed: Trace, token: int, count: int = 3) -> Change:
     """The model's answer before and after: praise and blame, or the likeliest next pieces."""
     if "sentiment" in about.trace.logits:
         before, after = (t.logits["sentiment"][0].float().softmax(-1).numpy() for t in (about.trace, changed))

@@ -15,7 +15,7 @@ from attnviz.plots import scatter, stacked_bars
 from attnviz.plots.theme import colour
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.core.state import one_of, plain, set_tokens, token_name, token_names
-from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.display import masked_of
 from attnviz.ui.widgets.output import dark, plot
 
@@ -262,7 +262,7 @@ def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
     plot(figure, "lengths", alt="Scaled dot product against cosine, one point per key, coloured by the key's length")
 
 
-def joint_plane(visit: Subject, layer: int, head: int, query: int, key: int) -> None:
+def joint_plane(visit: ModelRun, layer: int, head: int, query: int, key: int) -> None:
     """All queries and keys of a head in one plane, and beside it what their colours mean."""
     plane, legend = st.columns([1.9, 1], gap="medium")
     tokens = visit.sample.tokens["main"]
@@ -298,7 +298,7 @@ def joint_plane(visit: Subject, layer: int, head: int, query: int, key: int) -> 
         plot(figure, "joint", alt=f"Queries and keys of one head in a plane by {method}, coloured by {paint.lower()}")
 
 
-def token_colours(visit: Subject, paint: str) -> np.ndarray | None:
+def token_colours(visit: ModelRun, paint: str) -> np.ndarray | None:
     """A colour per token, by where it lies or by its mean pixel; None where query and key alone are told apart."""
     tokens = visit.sample.tokens["main"]
     if paint == "Kind":

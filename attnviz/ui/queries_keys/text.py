@@ -12,7 +12,7 @@ from attnviz.measures.pairs import position_colours
 from attnviz.plots import scatter
 from attnviz.types import AttentionCall
 from attnviz.ui.core.state import one_of
-from attnviz.ui.inputs.text_run import Reading
+from attnviz.ui.inputs.text_run import TextRun
 from attnviz.ui.queries_keys.pairs import SAYS, STAGES, joint_points, name_of
 from attnviz.ui.widgets.output import dark, plot
 
@@ -46,7 +46,7 @@ def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick: Cal
             )
 
 
-def joint_plane(about: Reading, layer: int, head: int, query: int, key: int) -> None:
+def joint_plane(about: TextRun, layer: int, head: int, query: int, key: int) -> None:
     """All queries and keys of a head in one plane, coloured by their place in the text."""
     method = one_of("Map", ["PCA", "t-SNE"], default="PCA", key="map")
     paint = one_of("Coloured by", ["Position", "Kind"], default="Position", key="paint")

@@ -21,9 +21,9 @@ from attnviz.plots import bars
 from attnviz.types import Tokens
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.recorded import middle
-from attnviz.ui.core.sized_cache import Shelf
+from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.core.state import chosen_token, go, keep_inside, layer_name, one_of, token_name, worded
-from attnviz.ui.inputs.model_run import Subject
+from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.answers import best
 from attnviz.ui.widgets.output import dark, plot
 
@@ -99,7 +99,7 @@ class Choice:
         }
 
 
-def choose(visit: Subject, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, bool]:
+def choose(visit: ModelRun, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, bool]:
     """The controls above the picture, and whether all maps share one range; every one of them is in the URL.
 
     `look` draws the options of display among them.
@@ -141,20 +141,20 @@ def choose(visit: Subject, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, bo
     return Choice(target, token, FUSED[fusion], alpha / 100, discard / 100, by_row, start - 1, depth), drawn, common
 
 
-def targets(visit: Subject) -> list[str]:
+def targets(visit: ModelRun) -> list[str]:
     """Where relevance may start; CLS by name only where the answer is not read from it alone."""
     tokens = visit.sample.tokens["main"]
     named = [CLS] if "CLS" in tokens.labels[: tokens.prefix] and answered_by(visit) != 0 else []
     return [ANSWER, *named, MEAN, PATCH]
 
 
-def answered_by(visit: Subject) -> int | None:
+def answered_by(visit: ModelRun) -> int | None:
     """The one token the answer is read from; None where it is read from several."""
-    readout = visit.trace.readout["main"]
+    readout = visit.trace.pooling["main"]
     return int(readout.argmax()) if float(readout.max()) == 1 else None
 
 
-def pick(visit: Subject, chosen: Sequence[int]) -> None:
+def pick(visit: ModelRun, chosen: Sequence[int]) -> None:
     """A click on a patch makes it the target; letting go, or a click on what the answer is read from, the answer."""
     if not chosen or chosen[-1] == answered_by(visit):
         go(target=ANSWER)
@@ -164,7 +164,7 @@ def pick(visit: Subject, chosen: Sequence[int]) -> None:
         go(target=PATCH, token=(int(chosen[-1]),))
 
 
-def answer_words(visit: Subject) -> str:
+def answer_words(visit: ModelRun) -> str:
     """What the model says, and where its answer is read from."""
     (name, probability), token = best(visit.model, visit.trace, 1)[0], answered_by(visit)
     read = "the mean of all patches" if token is None else token_name(visit.sample.tokens["main"], token)
@@ -180,7 +180,7 @@ class Result:
     every: Float[np.ndarray, "map token token"] | None  # the same maps for every token as the target, where asked
 
 
-def work_out(visit: Subject, choice: Choice) -> Result:
+def work_out(visit: ModelRun, choice: Choice) -> Result:
     """The maps of the target; those of every token too where one patch is the target and they are few."""
     size = len(visit.sample.tokens["main"])
     all_tokens = choice.target == PATCH and (choice.depth + 1) * size * size <= SENT
@@ -191,7 +191,7 @@ def work_out(visit: Subject, choice: Choice) -> Result:
     return Result(maps[:-1, choice.token], maps[-1, choice.token], maps)
 
 
-def maps_of(visit: Subject, choice: Choice, start: Start) -> Float[np.ndarray, "map *target token"]:
+def maps_of(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, "map *target token"]:
     """Rollouts from each layer on, then raw attention of the last layer, each divided by its sum."""
     stream, trace = visit.sample.tokens["main"].stream, visit.trace
     thinned, whole = opened(visit, choice)
@@ -209,7 +209,7 @@ def maps_of(visit: Subject, choice: Choice, start: Start) -> Float[np.ndarray, "
     return maps / maps.sum(-1, keepdims=True)
 
 
-def opened(visit: Subject, choice: Choice) -> tuple[Open | None, Open | None]:
+def opened(visit: ModelRun, choice: Choice) -> tuple[Open | None, Open | None]:
     """Fused maps kept for this picture, with and without discard: a slider then costs vector products only."""
     if sum(len(c.queries) * len(c.keys) for c in visit.trace.calls) > HELD:
         return None, None
@@ -223,12 +223,12 @@ def opened(visit: Subject, choice: Choice) -> tuple[Open | None, Open | None]:
 
 
 @st.cache_resource(show_spinner=False)
-def maps_kept() -> Shelf[tuple[Tensor, ...]]:
+def maps_kept() -> SizedCache[tuple[Tensor, ...]]:
     """The fused maps made last: at most 64 sets, at most 100 MB."""
-    return Shelf(entries=64, size=100_000_000)
+    return SizedCache(entries=64, size=100_000_000)
 
 
-def send(visit: Subject, choice: Choice, result: Result) -> None:
+def send(visit: ModelRun, choice: Choice, result: Result) -> None:
     """Give the browser the maps of the target, or those of every token so that hovering shows each."""
     titles = [f"From {layer_name(i).lower()}" for i in range(choice.depth)]
     shown = np.concatenate([result.steps, result.raw[None]]) if result.every is None else result.every
@@ -266,7 +266,7 @@ def prefix_words(tokens: Tokens, choice: Choice, result: Result) -> str:
     return f"On {named}: **{shares[0]:.1f} %** of the rollout, **{shares[1]:.1f} %** of raw attention."
 
 
-def caveats(visit: Subject, common: bool) -> str:
+def caveats(visit: ModelRun, common: bool) -> str:
     """What has to be known to compare the maps: their range of colours, and what the kind of attention adds to it."""
     own = dict.fromkeys(call.rule.caveat for call in visit.trace.calls if call.rule.caveat)
     return " ".join([RANGES[COMMON if common else OWN], NO_CLASS, *own])
@@ -282,20 +282,20 @@ def top_patches(tokens: Tokens, choice: Choice, result: Result, count: int = 6) 
     st.dataframe(data, hide_index=True, column_config={"Rollout": share, "Raw attention": share})
 
 
-def measured(visit: Subject) -> tuple[Float[np.ndarray, " layer"], Float[np.ndarray, " layer"]]:
+def measured(visit: ModelRun) -> tuple[Float[np.ndarray, " layer"], Float[np.ndarray, " layer"]]:
     """Mean lengths of what enters each layer and of what its attention adds."""
     kept, added = residual_norms(visit.trace)
     return kept.numpy(), added.numpy()
 
 
-def measured_words(visit: Subject) -> str:
+def measured_words(visit: ModelRun) -> str:
     """What the residual path really carries, as a range over the layers."""
     kept, added = measured(visit)
     share = 100 * kept / (kept + added)
     return f"Measured here: {share.min():.0f} to {share.max():.0f} %"
 
 
-def residual_chart(visit: Subject, choice: Choice) -> None:
+def residual_chart(visit: ModelRun, choice: Choice) -> None:
     """The measured share of the residual path in every layer, with the ratio of lengths written out."""
     kept, added = measured(visit)
     names = [layer_name(i) for i in range(len(kept))]
@@ -316,7 +316,7 @@ def residual_chart(visit: Subject, choice: Choice) -> None:
     st.caption(f"‖x‖ to ‖attention(x)‖, means over tokens: {', '.join(words)}. Dotted: the weight chosen above.")
 
 
-def arrays(visit: Subject, choice: Choice, result: Result, name: str) -> dict[str, np.ndarray]:
+def arrays(visit: ModelRun, choice: Choice, result: Result, name: str) -> dict[str, np.ndarray]:
     """Every number on the page with its labels, for an NPZ; `name` is that of the target."""
     tokens = visit.sample.tokens["main"]
     found = {"rollout": result.steps[choice.first], "by_first_layer": result.steps, "raw_attention": result.raw}
@@ -324,7 +324,7 @@ def arrays(visit: Subject, choice: Choice, result: Result, name: str) -> dict[st
     return found | {"labels": np.array([f"{k}: {v}" for k, v in words.items()]), "tokens": np.array(tokens.labels)}
 
 
-def rows(visit: Subject, choice: Choice, result: Result, name: str) -> tuple[list[str], list[list]]:
+def rows(visit: ModelRun, choice: Choice, result: Result, name: str) -> tuple[list[str], list[list]]:
     """Relevance of every token with its labels, for a CSV; `name` is that of the target."""
     tokens = visit.sample.tokens["main"]
     labels = {"model": visit.name, **choice.labels(tokens), "target": name}

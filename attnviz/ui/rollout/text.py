@@ -8,7 +8,7 @@ import streamlit as st
 from attnviz import views
 from attnviz.types import Tokens
 from attnviz.ui.core.state import go, layer_name
-from attnviz.ui.inputs.text_run import Reading
+from attnviz.ui.inputs.text_run import TextRun
 from attnviz.ui.rollout.steps import ANSWER, PATCH, SLOT, Choice, Result, answered_by
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.text_display import Look
@@ -37,7 +37,7 @@ def send(choice: Choice, result: Result, look: Look) -> None:
     views.send_maps(SLOT, shown, titles=titles, keys=look.tokens, kind="relevance")
 
 
-def pick(about: Reading, look: Look, chosen: tuple[int, ...]) -> None:
+def pick(about: TextRun, look: Look, chosen: tuple[int, ...]) -> None:
     """A click on a word makes it the target; letting go, or a click on what the answer is read from, the answer."""
     token = look.groups.first(chosen[-1]) if chosen else None
     if token is None or token == answered_by(about):

@@ -16,7 +16,7 @@ from attnviz.types import NoTokenMap, UnsupportedMask
 from attnviz.ui.core.cache import Busy
 from attnviz.ui.inputs.uploads import BadImage
 
-CALM = (DamagedFile, BadImage, UnsupportedMask, Busy)  # errors whose message is for the visitor
+USER_ERRORS = (DamagedFile, BadImage, UnsupportedMask, Busy)  # errors whose message is for the visitor
 NO_MEMORY = "There was not enough memory for this. Try again in a moment, or open the smaller model."
 WRONG = "Something went wrong on our side; it has been logged. Reload the page to start again."
 ELSE = "Choose another model in the sidebar, or see what this one has on the Compare page."
@@ -25,7 +25,7 @@ log = logging.getLogger("attnviz")
 
 
 @contextmanager
-def guard() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Run a page body: what a visitor or a damaged file caused is said in a sentence, a bug is logged."""
     try:
         yield
@@ -37,7 +37,7 @@ def told(error: Exception) -> tuple[Tone, str]:
     """What a visitor is told of an error; what nobody foresaw is logged."""
     if isinstance(error, NoTokenMap):
         return "info", f"This page has no true picture of this model. The reason: {str(error).rstrip('.')}. {ELSE}"
-    if isinstance(error, CALM):
+    if isinstance(error, USER_ERRORS):
         return "calm", str(error)
     log.error("a page failed", exc_info=error)
     return "wrong", NO_MEMORY if out_of_memory(error) else WRONG
@@ -56,7 +56,7 @@ def fragment(body: Callable[..., Any], run_every: float | None = None) -> Callab
 
     @wraps(body)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        with guard():
+        with report_errors():
             return body(*args, **kwargs)
 
     return st.fragment(guarded, run_every=run_every)

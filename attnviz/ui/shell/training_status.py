@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from attnviz.training.live import runs
-from attnviz.training.live.queue import Track
+from attnviz.training.live.queue import Queue
 from attnviz.ui.core.cache import cores
 from attnviz.ui.shell.errors import fragment
 
@@ -15,13 +15,13 @@ EVERY = 1.5  # seconds between two looks at a race that learns
 
 
 @st.cache_resource(show_spinner=False)
-def track() -> Track:
+def track() -> Queue:
     """The one track of this server; every race takes one thread of the processor."""
     cores()
-    return Track()
+    return Queue()
 
 
-def watch() -> runs.Race | None:
+def watch() -> runs.TrainingRun | None:
     """Tell the track that this visitor's race, if there is one, is still watched."""
     race = st.session_state.get(RACE)
     if race is not None:
@@ -38,7 +38,7 @@ def beat(page: str) -> None:
             fragment(beside, run_every=2 * EVERY)(race)
 
 
-def beside(race: runs.Race) -> None:
+def beside(race: runs.TrainingRun) -> None:
     """How far the training is, in the sidebar of another page."""
     place = track().look(race)
     names = " and ".join(lane.title for lane in race.lanes)

@@ -16,7 +16,7 @@ log = logging.getLogger("attnviz")
 _aside = 0  # how many modules there were when they were last set aside
 
 
-def warm() -> None:
+def warm_up() -> None:
     """Open the default model and start a process that reads pictures.
 
     What goes wrong is logged here and said by the page: it must not end the server.
@@ -35,7 +35,7 @@ def default_model() -> None:
     shipped(next(iter(IMAGES)), "")  # the second argument too: the cache tells calls apart by what is written
 
 
-def set_modules_aside() -> None:
+def freeze_imports() -> None:
     """Spare the garbage collector the modules imported so far; does nothing where no more have been imported since.
 
     Streamlit collects all garbage after every run of a script. With torch and plotly there are a quarter of a million

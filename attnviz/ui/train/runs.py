@@ -14,12 +14,12 @@ from attnviz.plots import lines
 from attnviz.training.images import digits
 from attnviz.training.images.recipes import RECIPES
 from attnviz.training.live import runs
-from attnviz.training.live.queue import ROOM
+from attnviz.training.live.queue import MAX_RUNNING
 from attnviz.types import Tokens
 from attnviz.ui.core.cache import trained_here
 from attnviz.ui.core.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens
 from attnviz.ui.inputs.samples import TRAINED_HERE
-from attnviz.ui.shell.errors import guard
+from attnviz.ui.shell.errors import report_errors
 from attnviz.ui.shell.page import page_file
 from attnviz.ui.shell.prose import section
 from attnviz.ui.shell.training_status import RACE, track
@@ -30,7 +30,7 @@ from attnviz.ui.widgets.output import dark, plot
 ALIKE = 8  # models with one title that a visitor may keep, of several seeds, say; the last gives way
 
 
-def remark(race: runs.Race, plan: runs.Plan) -> None:
+def remark(race: runs.TrainingRun, plan: runs.Plan) -> None:
     """Where the choices are not those of the race below, what that one is."""
     with st.empty():  # always there, so that what follows keeps its place and its state
         if not race.fresh and race.plan != plan:
@@ -40,17 +40,17 @@ def remark(race: runs.Race, plan: runs.Plan) -> None:
 
 def seeds_table() -> None:
     """How well four kinds of network read digits, over five seeds each; nothing where that has not been measured."""
-    with guard():  # the page does not need it
+    with report_errors():  # the page does not need it
         if rows := digits.results():
             section("train", "From five seeds")
             st.markdown(digits.table(rows))
 
 
-def race_of(plan: runs.Plan) -> runs.Race:
+def race_of(plan: runs.Plan) -> runs.TrainingRun:
     """This visitor's race; one that has not begun follows the choices."""
     race = st.session_state.get(RACE)
     if race is None or (race.fresh and race.plan != plan):
-        race = st.session_state[RACE] = runs.Race(plan)
+        race = st.session_state[RACE] = runs.TrainingRun(plan)
     return race
 
 
@@ -58,17 +58,17 @@ def start(plan: runs.Plan) -> None:
     """Begin, or begin anew."""
     race = st.session_state.get(RACE)
     if race is None or race.step or race.plan != plan or race.state == "failed":
-        race = st.session_state[RACE] = runs.Race(plan)
+        race = st.session_state[RACE] = runs.TrainingRun(plan)
     go_on(race)
 
 
-def go_on(race: runs.Race) -> None:
+def go_on(race: runs.TrainingRun) -> None:
     """Let it learn from where it stands; the last epoch is shown again."""
     st.session_state.pop("epoch", None)
-    track().enter(race)
+    track().submit(race)
 
 
-def buttons(race: runs.Race, plan: runs.Plan) -> None:
+def buttons(race: runs.TrainingRun, plan: runs.Plan) -> None:
     """Start, stop, resume, start again; and the way of what was trained to the other pages."""
     row = st.container(horizontal=True, vertical_alignment="center", gap="small")
     if race.active:
@@ -87,7 +87,7 @@ def buttons(race: runs.Race, plan: runs.Plan) -> None:
                 st.switch_page(page_file("heads"), query_params={})
 
 
-def adopt(lane: runs.Lane) -> None:
+def adopt(lane: runs.LiveModel) -> None:
     """Make what was trained a model that this visitor can choose on every page, and choose it."""
     kept, name = trained_here(), f"{TRAINED_HERE}{lane.whole_title}"
     model = runs.opened(lane, name)
@@ -97,7 +97,7 @@ def adopt(lane: runs.Lane) -> None:
     go(model=model.name)
 
 
-def status(race: runs.Race, place: int) -> None:
+def status(race: runs.TrainingRun, place: int) -> None:
     """Where it stands, in one line above a bar."""
     for sentence in race.refused:
         st.warning(sentence, icon=":material/info:")
@@ -106,10 +106,10 @@ def status(race: runs.Race, place: int) -> None:
     st.progress(race.step / race.steps, said(race, place))
 
 
-def said(race: runs.Race, place: int) -> str:
+def said(race: runs.TrainingRun, place: int) -> str:
     """The state of a race in words."""
     if race.state == "waiting":
-        others = f"{ROOM} trainings run on this server, which is as many as it can take."
+        others = f"{MAX_RUNNING} trainings run on this server, which is as many as it can take."
         return f"{others} Yours is number {max(place, 1)} in line and starts by itself."
     where = f"Epoch {race.epoch} of {race.plan.epochs} · step {race.step} of {race.steps} · {race.seconds:.0f}\u00a0s"
     if race.state == "ready":
@@ -117,7 +117,7 @@ def said(race: runs.Race, place: int) -> str:
     return f"Stopped at {where[0].lower()}{where[1:]}" if race.state == "stopped" else where
 
 
-def curves(race: runs.Race) -> None:
+def curves(race: runs.TrainingRun) -> None:
     """Loss by step and accuracy by epoch, on axes that do not move."""
     steps, epochs = race.step, race.epoch + 1
     loss = {lane.title: lane.losses[:steps] for lane in race.lanes}
@@ -155,7 +155,7 @@ def curves(race: runs.Race) -> None:
         plot(figure, "loss", alt=f"Loss by step, {steps} of {race.steps} steps")
 
 
-def moment_choice(race: runs.Race) -> int:
+def moment_choice(race: runs.TrainingRun) -> int:
     """Which epoch is shown: the last one while it learns, else any that was recorded."""
     last = race.epoch
     if race.active or last == 0:
@@ -193,7 +193,7 @@ def send_picture(digit: int) -> None:
     views.send_picture("train:picture", picture, picture, (0, 0, *picture.size), tokens_of())
 
 
-def answer(lane: runs.Lane, epoch: int, digit: int) -> None:
+def answer(lane: runs.LiveModel, epoch: int, digit: int) -> None:
     """What a network says about the picture, and how often it is right at all."""
     moment = lane.moments[epoch]
     guess = int(moment.answers[digit].argmax())
@@ -204,7 +204,7 @@ def answer(lane: runs.Lane, epoch: int, digit: int) -> None:
     )
 
 
-def lane_view(race: runs.Race, number: int, epoch: int, digit: int, look: Display) -> None:
+def lane_view(race: runs.TrainingRun, number: int, epoch: int, digit: int, look: Display) -> None:
     """One network after some epochs: its answer, one map large, and all maps."""
     lane, alone, tokens = race.lanes[number], len(race.lanes) == 1, tokens_of()
     maps = lane.moments[epoch].maps
@@ -259,7 +259,7 @@ def pick(name: str, chosen: tuple[int, ...]) -> None:
         set_tokens(name, chosen)
 
 
-def send_map(lane: runs.Lane, number: int, row: int, epoch: int, digit: int) -> str:
+def send_map(lane: runs.LiveModel, number: int, row: int, epoch: int, digit: int) -> str:
     """Give the browser one map of one epoch, all heads, on one colour scale for all epochs; returns its slot."""
     one, slot = lane.moments[epoch].maps[row], f"train:{number}:{row}"
     array, tokens = one.array[digit], tokens_of()

@@ -16,7 +16,7 @@ from attnviz.measures.words import grouped, grouping
 from attnviz.models.translation import TranslationModel
 from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.core.state import chosen_token, one_of, set_tokens
-from attnviz.ui.shell.errors import guard
+from attnviz.ui.shell.errors import report_errors
 from attnviz.ui.translate.scene import Written, pick, plain
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.layer_head import Part, part_choice
@@ -175,7 +175,7 @@ def alignments(here: Written, other: Callable[[], Written], look: Look, at: int)
     left, right = st.columns(2, gap="medium")
     with left:
         alignment(here, cross, "Transformer", cross.part.name, whole, at=at)
-    with right, guard():
+    with right, report_errors():
         alignment(other(), Look("cross"), "Recurrent, 2015", "its one attention", whole)
 
 

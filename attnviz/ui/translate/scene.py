@@ -13,7 +13,7 @@ from attnviz.models import TranslationModel, load_translator
 from attnviz.models.beam import Beam
 from attnviz.types import Sample, Tokens, Trace
 from attnviz.ui.core.cache import core, traces
-from attnviz.ui.core.sized_cache import Shelf
+from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.core.state import buttons, chosen_token, forget_belongings, go, plain, set_tokens
 from attnviz.ui.inputs.sentences import TIRED, WIDE
 from attnviz.ui.widgets.answers import percent
@@ -43,9 +43,9 @@ def translator(name: str) -> TranslationModel:
 
 
 @st.cache_resource(show_spinner=False)
-def searches() -> Shelf[list[Beam]]:
+def searches() -> SizedCache[list[Beam]]:
     """What beam searches found lately."""
-    return Shelf(entries=512, size=1)
+    return SizedCache(entries=512, size=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,10 +130,10 @@ def remarks(sample: Sample, model: TranslationModel) -> list[str]:
         last = plain(sample.text.split()[-1][-30:])
         words = len(sample.cut.split())
         said.append(
-            f"The network reads {model.config.longest} pieces: up to “{last}”. The {words:,} words after it "
+            f"The network reads {model.config.context_length} pieces: up to “{last}”. The {words:,} words after it "
             "were left out."
         )
-    longest = model.facts.get("longest")
+    longest = model.facts.get("context_length")
     if longest and count > longest:
         said.append(
             f"This text has {count} pieces. The network learned from sentences of at most {longest}, so expect "

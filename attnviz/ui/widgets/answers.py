@@ -9,13 +9,13 @@ import streamlit as st
 
 from attnviz.models import ImageModel
 from attnviz.types import Trace
-from attnviz.ui.inputs.image_run import Visit
+from attnviz.ui.inputs.image_run import ImageRun
 
 
 def class_name(model: ImageModel, index: int) -> str:
     """A class with its coarse group: "dog: chihuahua"; the class alone where there is one group for all."""
-    group, name = model.groups[index], model.classes[index]
-    return name if len(set(model.groups)) == 1 else f"{group}: {name}"
+    group, name = model.superclasses[index], model.classes[index]
+    return name if len(set(model.superclasses)) == 1 else f"{group}: {name}"
 
 
 def best(model: ImageModel, trace: Trace, count: int = 5) -> list[tuple[str, float]]:
@@ -27,7 +27,9 @@ def best(model: ImageModel, trace: Trace, count: int = 5) -> list[tuple[str, flo
 def by_group(model: ImageModel, trace: Trace) -> tuple[str, float]:
     """The likeliest coarse group and the sum of its classes' probabilities."""
     total: dict[str, float] = defaultdict(float)
-    for group, probability in zip(model.groups, trace.logits["class"][0].float().softmax(-1).tolist(), strict=True):
+    for group, probability in zip(
+        model.superclasses, trace.logits["class"][0].float().softmax(-1).tolist(), strict=True
+    ):
         total[group] += probability
     return max(total.items(), key=lambda item: item[1])
 
@@ -37,9 +39,9 @@ def percent(share: float | np.floating) -> str:
     return f"{share * 100:.1f}\u00a0%"
 
 
-def predictions(visit: Visit, count: int = 5) -> None:
+def predictions(visit: ImageRun, count: int = 5) -> None:
     """The model's answer: the group whose classes are likeliest together, and its five likeliest classes."""
-    if len(set(visit.model.groups)) > 1:
+    if len(set(visit.model.superclasses)) > 1:
         group, together = by_group(visit.model, visit.trace)
         st.markdown(f"#### {group[:1].upper()}{group[1:]} :gray[{percent(together)}]")
         st.caption("The kind of thing whose classes are likeliest together. The likeliest single classes of all:")
@@ -54,7 +56,7 @@ def record(model: ImageModel) -> str:
         return ""
     told = f"Of {facts['held_out']:,} pictures it had never seen, it named {percent(facts['top1'] / 100)} right"
     told += f", {percent(facts['top5'] / 100)} among its first five"
-    grouped = len(set(model.groups)) > 1 and "group_summed" in facts
+    grouped = len(set(model.superclasses)) > 1 and "group_summed" in facts
     return told + (
         f"; the likeliest kind of thing was right for {percent(facts['group_summed'] / 100)}." if grouped else "."
     )
@@ -67,7 +69,7 @@ def knows(model: ImageModel, columns: int = 3) -> None:
     eyes = f"It sees {size} x {size} pixels: small things and fine texture are lost."
     st.markdown(" ".join((choice, record(model), eyes)))
     groups: dict[str, list[str]] = defaultdict(list)
-    for group, name in zip(model.groups, model.classes, strict=True):
+    for group, name in zip(model.superclasses, model.classes, strict=True):
         groups[group].append(name)
     right = model.facts.get("top1_by_group") or {}
     lines = [

@@ -66,7 +66,7 @@ def masked_of(call: AttentionCall) -> Bool[np.ndarray, "query key"] | None:
 
 def kind_words(call: AttentionCall) -> str:
     """What has to be known of a call's token map that is no plain attention weights; empty where it is."""
-    kind, caveat = call.rule.kind, call.rule.caveat
+    kind, caveat = call.rule.map_type, call.rule.caveat
     said = "" if kind == "weights" else KINDS[kind].split(":")[0] if caveat else KINDS[kind]  # a caveat is more exact
     return " ".join(filter(None, [f"{said[:1].upper()}{said[1:]}." if said else "", caveat]))
 

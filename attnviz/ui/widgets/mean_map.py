@@ -9,13 +9,13 @@ import streamlit as st
 from attnviz import views
 from attnviz.types import AttentionCall
 from attnviz.ui.core.state import call_names
-from attnviz.ui.inputs.model_run import Subject
-from attnviz.ui.inputs.text_run import Reading
+from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.inputs.text_run import TextRun
 from attnviz.ui.widgets.display import masked_of, mean_of, unit_of
 from attnviz.ui.widgets.text_display import Look, send
 
 
-def signed(visit: Subject) -> bool:
+def signed(visit: ModelRun) -> bool:
     """Whether some entry of some map is below zero. Raises NoTokenMap."""
     return _signed(visit.model.digest, visit.sample.digest, visit.trace.calls)
 
@@ -25,7 +25,7 @@ def _signed(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCal
     return any(not call.rule.stochastic and bool((call.token_map() < 0).any()) for call in _calls)
 
 
-def send_mean(visit: Subject) -> tuple[str, str | None, str]:
+def send_mean(visit: ModelRun) -> tuple[str, str | None, str]:
     """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
     call = visit.trace.calls[-1]
     mean, reason = mean_of(call)
@@ -39,14 +39,14 @@ def send_mean(visit: Subject) -> tuple[str, str | None, str]:
         keys=call.keys,
         queries=call.queries,
         signed=signed(visit),
-        kind=call.rule.kind,
+        kind=call.rule.map_type,
         unit=unit_of(call),
         masked=masked_of(call),
     )
     return title, "start", ""
 
 
-def send_text_mean(about: Reading, look: Look) -> tuple[str, str | None, str]:
+def send_text_mean(about: TextRun, look: Look) -> tuple[str, str | None, str]:
     """Give the browser the last call's mean over heads: its title and slot, or no slot and the reason why."""
     call = about.trace.calls[-1]
     mean, reason = mean_of(call)

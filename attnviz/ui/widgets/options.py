@@ -14,7 +14,7 @@ from attnviz.ui.core.state import keep_inside, one_of
 def choose_options(variant: str) -> tuple[tuple[str, Any], ...]:
     """What crosses with the variant, in a popover; only what is not plain is returned."""
     with st.popover("Options", icon=":material/tune:", help="What crosses with this kind of attention"):
-        if not VARIANTS[variant].crosses:
+        if not VARIANTS[variant].supports_options:
             st.caption(
                 f"{VARIANTS[variant].title} takes none: they change how products of queries and keys become weights."
             )

@@ -11,7 +11,7 @@ import numpy as np
 import streamlit as st
 
 from attnviz import views
-from attnviz.ui.inputs.image_run import Visit
+from attnviz.ui.inputs.image_run import ImageRun
 
 Row = Callable[[], tuple[Sequence[str], Iterable[Sequence[Any]]]]
 
@@ -27,7 +27,7 @@ def plot(figure: Any, key: str, *, alt: str | None = None) -> None:
     st.plotly_chart(figure, theme=None, key=key, alt=alt, config=config)
 
 
-def share_picture(visit: Visit, slot: str = "picture") -> None:
+def share_picture(visit: ImageRun, slot: str = "picture") -> None:
     """Send the visitor's picture, and the small one the network sees, to the views on this page."""
     sample, picture = visit.sample, visit.picture
     crop = sample.crop or (0, 0, *picture.size)

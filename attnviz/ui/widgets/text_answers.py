@@ -14,7 +14,7 @@ from attnviz.models.text import WORD
 from attnviz.types import Trace
 from attnviz.ui.core.cache import forward
 from attnviz.ui.core.state import plain
-from attnviz.ui.inputs.text_run import Reading
+from attnviz.ui.inputs.text_run import TextRun
 from attnviz.ui.widgets.answers import percent
 
 NAMES = {  # parts of speech, written out
@@ -47,7 +47,7 @@ def likeliest(model: TextModel, trace: Trace, row: int, count: int = 5) -> list[
     return [(model.subwords.label(int(i)), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
 
 
-def hidden_guesses(about: Reading, token: int, count: int = 5) -> list[Guess]:
+def hidden_guesses(about: TextRun, token: int, count: int = 5) -> list[Guess]:
     """What the encoder expects in the place of one token, which is hidden from it."""
     ids = about.sample.inputs["main"].clone()
     ids[token] = MASK
@@ -61,7 +61,7 @@ def bars(guesses: Sequence[Guess]) -> None:
         st.progress(probability, f"{plain(name)} · {percent(probability)}")
 
 
-def answers(about: Reading, token: int) -> None:
+def answers(about: TextRun, token: int) -> None:
     """Everything the model says of the text and of one token."""
     if about.model.config.causal:
         decoder_answers(about, token)
@@ -110,7 +110,7 @@ def tag_words(model: TextModel, trace: Trace, token: int) -> str:
     return f"**{plain(whole.tokens.labels[at])}** is {said}"
 
 
-def decoder_answers(about: Reading, token: int) -> None:
+def decoder_answers(about: TextRun, token: int) -> None:
     """What comes next, after the whole text and after one token."""
     tokens = about.sample.tokens["main"]
     last = len(tokens) - 1
@@ -128,7 +128,7 @@ def article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def answer_words(about: Reading) -> str:
+def answer_words(about: TextRun) -> str:
     """What the model says, and where its answer is read from, in a sentence."""
     tokens = about.sample.tokens["main"]
     if about.model.config.causal:
