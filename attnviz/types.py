@@ -262,7 +262,7 @@ class Model(Protocol):
         sample: Sample,
         *,
         embeddings: Tensor | None = None,
-        keep: Tensor | None = None,
+        keep_tokens: Tensor | None = None,
         positions: str = "own",
         ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace: ...

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from attnviz.chance import seeded
 from attnviz.paths import PACKAGE
+from attnviz.seeding import seeded
 from attnviz.types import Tokens
 
 FORGETS = Path("/proc/self/clear_refs")  # where Linux is told to forget the most memory a process held

@@ -49,15 +49,15 @@ def heads_by_layer(ablated_heads: Sequence[tuple[int, int]], layers: int) -> lis
     return found
 
 
-def kept_tokens(keep: Tensor | None, tokens: int, like: Tensor) -> Tensor | None:
+def kept_tokens(keep_tokens: Tensor | None, tokens: int, like: Tensor) -> Tensor | None:
     """Which tokens stay [*choices token], where `like` is. Raises TypeError for what is not bool, else ValueError."""
-    if keep is None:
+    if keep_tokens is None:
         return None
-    if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
-        raise TypeError(f"keep is {kind(keep)}; expected a bool tensor [token], True = stays")
-    if keep.ndim == 0 or keep.shape[-1] != tokens:
-        raise ValueError(f"keep is {kind(keep)}, but there are {tokens} tokens")
-    return keep.to(like.device)
+    if not isinstance(keep_tokens, Tensor) or keep_tokens.dtype != torch.bool:
+        raise TypeError(f"keep_tokens is {kind(keep_tokens)}; expected a bool tensor [token], True = stays")
+    if keep_tokens.ndim == 0 or keep_tokens.shape[-1] != tokens:
+        raise ValueError(f"keep_tokens is {kind(keep_tokens)}, but there are {tokens} tokens")
+    return keep_tokens.to(like.device)
 
 
 def replaced(embeddings: Tensor, tokens: int, table: Tensor) -> Tensor:

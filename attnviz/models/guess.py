@@ -17,12 +17,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS
-from attnviz.chance import seeded
 from attnviz.models.asked import heads_by_layer, input_of, kept_tokens, placed, replaced
 from attnviz.models.image import digest_of
 from attnviz.models.store import ASSETS, WORDS, DamagedModel, read_config, read_weights, write
 from attnviz.models.vit import Block
 from attnviz.models.words import WordVectors, load_words
+from attnviz.seeding import seeded
 from attnviz.types import Mask, Sample, Tokens, Trace
 
 NAME = "one-block"
@@ -76,7 +76,7 @@ class Guesser(nn.Module):
         mask: Mask | None = None,
         read: bool = True,
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
-        keep: Bool[Tensor, "*choices token"] | None = None,
+        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
         ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
@@ -90,13 +90,13 @@ class Guesser(nn.Module):
             raise ValueError(f"{count} tokens; this network reads at most {self.config.context_length}")
         tokens = Tokens(labels or tuple(map(str, range(count))))
         content = self.token_embeddings(ids, hidden) if embeddings is None else replaced(embeddings, count, self.table)
-        if (keep := kept_tokens(keep, count, content)) is not None:
-            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
-            mask = Mask(key_padding=keep) & mask
+        if (keep_tokens := kept_tokens(keep_tokens, count, content)) is not None:
+            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep_tokens.shape[:-1]), -1, -1)
+            mask = Mask(key_padding=keep_tokens) & mask
         position = placed(self.positions[:count].to(content.dtype), 0, positions).expand_as(content)
         first, (off,) = content + position, heads_by_layer(ablated_heads, 1)
         last, calls = self.block(first, queries=tokens, mask=mask, name="layer 1", layer=0, ablated_heads=off)
-        share = torch.ones(content.shape[:-1], device=ids.device) * (1 if keep is None else keep)
+        share = torch.ones(content.shape[:-1], device=ids.device) * (1 if keep_tokens is None else keep_tokens)
         pooling = share / share.sum(-1, keepdim=True).clamp_min(1)
         return Trace(
             sample=None,
@@ -216,7 +216,7 @@ class GuessModel:
         *,
         hidden: Bool[Tensor, " token"] | None = None,
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
-        keep: Bool[Tensor, "*choices token"] | None = None,
+        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
         ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
@@ -228,7 +228,7 @@ class GuessModel:
             hidden,
             labels=sample.tokens["main"].labels,
             embeddings=embeddings,
-            keep=keep,
+            keep_tokens=keep_tokens,
             positions=positions,
             ablated_heads=ablated_heads,
         )

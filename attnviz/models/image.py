@@ -146,14 +146,16 @@ class Classifier:
         sample: Sample,
         *,
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
-        keep: Bool[Tensor, "*choices token"] | None = None,
+        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
         ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """One forward pass. Gradients flow only from `embeddings` that ask for them."""
         like = self.network.classify.weight
         pixels = input_of(sample, picture=True).to(like.device, like.dtype)
-        trace = self.network(pixels, embeddings=embeddings, keep=keep, positions=positions, ablated_heads=ablated_heads)
+        trace = self.network(
+            pixels, embeddings=embeddings, keep_tokens=keep_tokens, positions=positions, ablated_heads=ablated_heads
+        )
         return replace(trace, sample=sample)
 
     def logits_from(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch row class"]:

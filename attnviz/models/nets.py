@@ -170,7 +170,7 @@ class BottleneckNet(nn.Module):
         *,
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
         visible: Int[Tensor, "*batch patch"] | None = None,
-        keep: Bool[Tensor, "*choices token"] | None = None,
+        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
         ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
@@ -179,7 +179,7 @@ class BottleneckNet(nn.Module):
         `ablated_heads`: (layer, head) pairs whose output is silenced. The other options, which every network has, are
         refused in words: UnsupportedMask. Raises ValueError for sizes the strides do not divide.
         """
-        self.refuse(embeddings, visible, keep, positions)
+        self.refuse(embeddings, visible, keep_tokens, positions)
         tokens = self.config.tokens(*pixels.shape[-2:])
         x = to_tokens(self.near(F.relu(self.stem(pixels))))
         residuals, calls = {tokens[0].stream: [x]}, []
@@ -202,21 +202,23 @@ class BottleneckNet(nn.Module):
             logits={"class": self.logits_from(x, pooling)[..., None, :]},
         )
 
-    def refuse(self, embeddings: Tensor | None, visible: Tensor | None, keep: Tensor | None, positions: str) -> None:
+    def refuse(
+        self, embeddings: Tensor | None, visible: Tensor | None, keep_tokens: Tensor | None, positions: str
+    ) -> None:
         """Say why a request cannot be met. Raises UnsupportedMask."""
         title = f"Residual network with {VARIANTS[self.config.variant].title.lower()}"
         if embeddings is not None:
             raise UnsupportedMask(title, "its cells come out of convolutions, so it has no embeddings to replace")
-        if visible is not None or keep is not None:
+        if visible is not None or keep_tokens is not None:
             raise UnsupportedMask(title, "each cell has seen its neighbours by convolution: none can be removed alone")
         if positions != "own":
             raise UnsupportedMask(title, "its convolutions tell where things are, so it has no positions to change")
 
     def pooling_weights(
-        self, tokens: Tokens, like: Tensor, keep: Tensor | None = None
+        self, tokens: Tokens, like: Tensor, keep_tokens: Tensor | None = None
     ) -> Float[Tensor, "*batch token"]:
-        """How much each final cell feeds the answer: an equal share. Raises UnsupportedMask for `keep`."""
-        self.refuse(None, None, keep, "own")
+        """How much each final cell feeds the answer: an equal share. Raises UnsupportedMask for `keep_tokens`."""
+        self.refuse(None, None, keep_tokens, "own")
         precision = torch.promote_types(like.dtype, torch.float32)  # half precision would round an equal share
         return torch.full(like.shape[:-1], 1 / len(tokens), dtype=precision, device=like.device)
 

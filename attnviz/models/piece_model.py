@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from attnviz.chance import seeded
 from attnviz.models.image import digest_of
 from attnviz.models.store import DamagedModel, read_config, read_weights, write
 from attnviz.models.subwords import SubwordTokenizer, load_subwords
+from attnviz.seeding import seeded
 
 Net = TypeVar("Net", bound=nn.Module)
 Opened = TypeVar("Opened", bound="TokenModel[Any]")

@@ -72,19 +72,19 @@ class Seq2Seq(nn.Module):
         target: Int[Tensor, "*batch target"],
         *,
         tokens: Mapping[str, Tokens] | None = None,
-        keep: Bool[Tensor, "*batch source"] | None = None,
+        keep_tokens: Bool[Tensor, "*batch source"] | None = None,
         read: bool = True,
     ) -> Trace:
         """Everything one pass records; logits["word"] [*batch target piece] says what follows each target token.
 
-        `keep`: False tokens of the source are padding at its end. The logits are left out unless `read`.
+        `keep_tokens`: False tokens of the source are padding at its end. The logits are left out unless `read`.
         """
         tokens = tokens or {
             "source": numbered(source.shape[-1], stream="source"),
             "target": numbered(target.shape[-1], stream="target"),
         }
-        memory, content = self.encode(source, keep), self.token_embeddings(target)
-        call = self.call(memory, tokens["source"], keep)
+        memory, content = self.encode(source, keep_tokens), self.token_embeddings(target)
+        call = self.call(memory, tokens["source"], keep_tokens)
         # What a context does to all that follows can be asked only of something that was there before it, so a zero is
         # added to each: its gradient is that of the context.
         zeros = torch.zeros_like(content[..., :1]).expand(*content.shape[:-1], memory.shape[-1]).clone()
@@ -122,16 +122,16 @@ class Seq2Seq(nn.Module):
         return self.table[ids] * self.config.width**0.5
 
     def encode(
-        self, source: Int[Tensor, "*batch source"], keep: Bool[Tensor, "*batch source"] | None = None
+        self, source: Int[Tensor, "*batch source"], keep_tokens: Bool[Tensor, "*batch source"] | None = None
     ) -> Float[Tensor, "*batch source feature"]:
         """The states of both directions at every token: what the decoder looks at."""
         x, count = self.token_embeddings(source), source.shape[-1]
         # Under autocast to bfloat16 torch runs a GRU of CUDA in float16, whose numbers end at 65,504. The features have
         # the precision of the parameters: autocast does not touch rows of a table.
         with torch.autocast(x.device.type, enabled=False):
-            if keep is None:
+            if keep_tokens is None:
                 return self.blocks["encoder"](x)[0]
-            lengths = keep.sum(-1).cpu()  # the backward direction begins at the last token, not in the padding
+            lengths = keep_tokens.sum(-1).cpu()  # the backward direction begins at the last token, not in the padding
             packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
             return pad_packed_sequence(self.blocks["encoder"](packed)[0], batch_first=True, total_length=count)[0]
 
@@ -140,7 +140,7 @@ class Seq2Seq(nn.Module):
         return self.first(memory[..., 0, self.config.hidden :]).tanh()
 
     def call(
-        self, memory: Float[Tensor, "*batch source feature"], keys: Tokens, keep: Tensor | None = None
+        self, memory: Float[Tensor, "*batch source feature"], keys: Tokens, keep_tokens: Tensor | None = None
     ) -> AttentionCall:
         """The attention over one source, without a query so far; query and key enter it through their matrices."""
         value = memory[..., None, :, :]
@@ -156,7 +156,7 @@ class Seq2Seq(nn.Module):
             queries=numbered(1, stream="target"),
             keys=keys,
             residual=False,
-            mask=None if keep is None else Mask(key_padding=keep),
+            mask=None if keep_tokens is None else Mask(key_padding=keep_tokens),
         )
 
     def look(self, call: AttentionCall, state: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch feature"]:

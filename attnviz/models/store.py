@@ -19,9 +19,9 @@ from safetensors.torch import save as tensor_bytes
 from torch import nn
 
 from attnviz import paths
-from attnviz.chance import seeded
 from attnviz.models.image import Classifier, ImageModel, Preparation, opened_as
 from attnviz.models.nets import SHAPES, built, kind_of
+from attnviz.seeding import seeded
 
 if TYPE_CHECKING:
     from attnviz.models.guess import GuessModel

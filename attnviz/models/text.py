@@ -72,14 +72,14 @@ class Reader(nn.Module):
         *,
         tokens: Tokens | None = None,
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
-        keep: Bool[Tensor, "*choices token"] | None = None,
+        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
         ablated_heads: Sequence[tuple[int, int]] = (),
         read: Collection[str] | None = None,
     ) -> Trace:
         """Everything one pass records; logits["word"] is [*batch token piece], others [*batch 1 or token class].
 
-        `keep`: False tokens are attended by nobody and leave the readout. `embeddings` replaces the content vectors.
+        `keep_tokens`: False tokens are attended by nobody and leave the readout. `embeddings` replaces the content vectors.
         `positions`: "own", "none" or "shuffled". `ablated_heads`: (layer, head) pairs whose output is silenced. `read`:
         the outputs that are computed, None = all. Raises ValueError for texts longer than the network reads, and for
         options that do not fit (`asked.py`).
@@ -87,16 +87,16 @@ class Reader(nn.Module):
         tokens = tokens or numbered(ids.shape[-1], self.config.prefix)
         given = None if embeddings is None else replaced(embeddings, len(tokens), self.pieces.table)
         content = self.pieces.token_embeddings(ids) if given is None else given
-        if (keep := kept_tokens(keep, len(tokens), content)) is not None:
-            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
+        if (keep_tokens := kept_tokens(keep_tokens, len(tokens), content)) is not None:
+            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep_tokens.shape[:-1]), -1, -1)
         position = self.pieces.position_embeddings(content.shape[-2], positions).expand_as(content)
-        mask = self.mask(keep)
+        mask = self.mask(keep_tokens)
         residuals, calls = [content + position], list[AttentionCall]()
         for index, off in enumerate(heads_by_layer(ablated_heads, len(self.blocks))):
             x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, ablated_heads=off, positions=positions)
             residuals.append(x)
             calls.extend(new)
-        pooling = self.pooling_weights(residuals[-1], keep)
+        pooling = self.pooling_weights(residuals[-1], keep_tokens)
         return Trace(
             sample=None,
             token_embeddings={"main": content},
@@ -107,11 +107,11 @@ class Reader(nn.Module):
             logits=self.logits_from(residuals[-1], pooling, read),
         )
 
-    def mask(self, keep: Bool[Tensor, "*choices token"] | None) -> Mask | None:
+    def mask(self, keep_tokens: Bool[Tensor, "*choices token"] | None) -> Mask | None:
         """Which tokens may be attended to."""
-        if keep is None and not self.config.causal:
+        if keep_tokens is None and not self.config.causal:
             return None
-        return Mask(key_padding=keep, causal=self.config.causal)
+        return Mask(key_padding=keep_tokens, causal=self.config.causal)
 
     def layer(
         self,
@@ -135,7 +135,7 @@ class Reader(nn.Module):
         )
 
     def pooling_weights(
-        self, residual: Float[Tensor, "*batch token feature"], keep: Bool[Tensor, "*choices token"] | None = None
+        self, residual: Float[Tensor, "*batch token feature"], keep_tokens: Bool[Tensor, "*choices token"] | None = None
     ) -> Float[Tensor, "*batch token"]:
         """How much each final token feeds a pooled output; a decoder's last token says what comes next."""
         share = residual.new_zeros(residual.shape[-2], dtype=torch.float32)
@@ -146,7 +146,7 @@ class Reader(nn.Module):
         else:
             share[:] = 1
         share = share.expand(residual.shape[:-1])
-        share = share if keep is None else share * keep
+        share = share if keep_tokens is None else share * keep_tokens
         return share / share.sum(-1, keepdim=True).clamp_min(1e-12)
 
     def logits_from(
@@ -206,12 +206,12 @@ class Translator(nn.Module):
         target: Int[Tensor, "*batch target"],
         *,
         tokens: Mapping[str, Tokens] | None = None,
-        keep: Bool[Tensor, "*batch source"] | None = None,
+        keep_tokens: Bool[Tensor, "*batch source"] | None = None,
         read: bool = True,
     ) -> Trace:
         """Everything one pass records; logits["word"] [*batch target piece] says what follows each target token.
 
-        `keep`: False tokens of the source (padding) are attended by nobody. The logits are left out unless `read`.
+        `keep_tokens`: False tokens of the source (padding) are attended by nobody. The logits are left out unless `read`.
         """
         tokens = tokens or {
             "source": numbered(source.shape[-1], stream="source"),
@@ -219,7 +219,7 @@ class Translator(nn.Module):
         }
         content = {"source": self.pieces.token_embeddings(source), "target": self.pieces.token_embeddings(target)}
         position = {name: self.pieces.position_embeddings(x.shape[-2]).expand_as(x) for name, x in content.items()}
-        mask = None if keep is None else Mask(key_padding=keep)
+        mask = None if keep_tokens is None else Mask(key_padding=keep_tokens)
         residuals = {name: [content[name] + position[name]] for name in content}
         calls: list[AttentionCall] = []
         for index, layer in enumerate(self.encoder):

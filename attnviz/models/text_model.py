@@ -114,7 +114,7 @@ class TextModel(TokenModel[Reader]):
         sample: Sample,
         *,
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
-        keep: Bool[Tensor, "*choices token"] | None = None,
+        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
         ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
@@ -124,7 +124,7 @@ class TextModel(TokenModel[Reader]):
             ids,
             tokens=sample.tokens["main"],
             embeddings=embeddings,
-            keep=keep,
+            keep_tokens=keep_tokens,
             positions=positions,
             ablated_heads=ablated_heads,
         )
@@ -138,5 +138,5 @@ class TextModel(TokenModel[Reader]):
         self, index: int, residual: Float[Tensor, "*batch token feature"], *, tokens: Tokens, **options: Any
     ) -> Float[Tensor, "*batch token feature"]:
         """The residual after layer `index`, given the residual before it."""
-        mask = self.network.mask(options.pop("keep", None))
+        mask = self.network.mask(options.pop("keep_tokens", None))
         return self.network.layer(index, residual, tokens=tokens, mask=mask, **options)[0]

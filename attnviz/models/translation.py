@@ -131,7 +131,7 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         sample: Sample,
         *,
         embeddings: Tensor | None = None,
-        keep: Tensor | None = None,
+        keep_tokens: Tensor | None = None,
         positions: str = "own",
         ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
@@ -140,7 +140,7 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
             self.title,
             "translates a whole sentence as it stands",
             embeddings=embeddings,
-            keep=keep,
+            keep_tokens=keep_tokens,
             positions=positions,
             ablated_heads=ablated_heads,
         )

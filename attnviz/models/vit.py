@@ -100,7 +100,7 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """A picture becomes patches, patches become vectors, and layers of attention let them exchange what they hold."""
 
-    removable = True  # patches can be left out: `visible`, `keep`
+    removable = True  # patches can be left out: `visible`, `keep_tokens`
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -139,13 +139,13 @@ class ViT(nn.Module):
         *,
         embeddings: Float[Tensor, "*copies token feature"] | None = None,
         visible: Int[Tensor, "*batch patch"] | None = None,
-        keep: Bool[Tensor, "*choices token"] | None = None,
+        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
         positions: str = "own",
         ablated_heads: Sequence[tuple[int, int]] = (),
     ) -> Trace:
         """Everything one pass records; logits["class"] is [*batch 1 class].
 
-        `visible`: only these patches enter the network (training). `keep`: False tokens are attended by nobody and
+        `visible`: only these patches enter the network (training). `keep_tokens`: False tokens are attended by nobody and
         leave the readout. `embeddings` replaces the content vectors. `positions`: "own", "none" or "shuffled". One
         picture may come with a batch of embeddings or of keeps.
         `ablated_heads`: (layer, head) pairs whose output is silenced. Raises ValueError for sizes patches do not
@@ -159,11 +159,11 @@ class ViT(nn.Module):
         position = self.position_embeddings(rows, columns, positions).expand_as(content)
         if visible is not None:
             tokens, (content, position) = self.gather(visible, content, position)
-        if (keep := kept_tokens(keep, len(tokens), content)) is not None:
-            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep.shape[:-1]), -1, -1)
+        if (keep_tokens := kept_tokens(keep_tokens, len(tokens), content)) is not None:
+            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep_tokens.shape[:-1]), -1, -1)
             position = position.expand_as(content)
-        pooling = self.pooling_weights(tokens, content, keep)
-        mask = None if keep is None else Mask(key_padding=keep)
+        pooling = self.pooling_weights(tokens, content, keep_tokens)
+        mask = None if keep_tokens is None else Mask(key_padding=keep_tokens)
         residuals = [content + position]
         calls, off = list[AttentionCall](), heads_by_layer(ablated_heads, len(self.blocks))
         related = {} if POSITIONS[self.config.positions].relative is None else {"positions": positions}
@@ -205,7 +205,7 @@ class ViT(nn.Module):
         return Tokens(labels, None, prefix), tuple(gathered)
 
     def pooling_weights(
-        self, tokens: Tokens, like: Tensor, keep: Tensor | None = None
+        self, tokens: Tokens, like: Tensor, keep_tokens: Tensor | None = None
     ) -> Float[Tensor, "*batch token"]:
         """How much each final token feeds the answer: all of CLS, or an equal share of every kept patch."""
         precision = torch.promote_types(like.dtype, torch.float32)  # half precision would round an equal share
@@ -215,8 +215,8 @@ class ViT(nn.Module):
         else:
             share[tokens.prefix :] = 1
         share = share.expand(like.shape[:-1])
-        if keep is not None:
-            share = share * keep
+        if keep_tokens is not None:
+            share = share * keep_tokens
         return share / share.sum(-1, keepdim=True).clamp_min(1e-12)
 
     def layer(self, index: int, residual: Tensor, **options: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:

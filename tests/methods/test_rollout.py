@@ -487,8 +487,8 @@ def test_half_precision_rows_still_sum_to_one():
 class Fake:
     """A model whose forward pass is a hand-made trace."""
 
-    name, digest, heads, classes = "fake", "0", ("class",), ("a", "b")
-    prepare = read = layer = staticmethod(lambda *given, **options: None)
+    name, digest, outputs, classes = "fake", "0", ("class",), ("a", "b")
+    prepare = logits_from = layer = staticmethod(lambda *given, **options: None)
 
     def __init__(self, trace):
         self.trace, self.runs = trace, 0

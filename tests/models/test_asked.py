@@ -142,10 +142,10 @@ def test_an_answer_read_from_a_removed_token_has_nothing_to_explain(method: str)
     sample = model.prepare(Image.linear_gradient("L"))
     keep = torch.ones(len(sample.tokens["main"]), dtype=torch.bool)
     keep[5] = False
-    trace = model(sample, keep=keep)
+    trace = model(sample, keep_tokens=keep)
     assert float(attnviz.explain(method, model, sample, trace=trace).sum()) == pytest.approx(1, abs=1e-5)
     keep[0] = False  # CLS, which the answer is read from
-    blind = model(sample, keep=torch.stack([keep, keep | True]))
+    blind = model(sample, keep_tokens=torch.stack([keep, keep | True]))
     assert blind.pooling["main"].sum(-1).tolist() == [0, 1]
     torch.testing.assert_close(blind.logits["class"][0, 0], model.network.classify.bias)
     with pytest.raises(ValueError, match="removed"):

@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from attnviz.chance import seeded
+from attnviz.seeding import seeded
 
 
 def drawn(seed: int) -> list[float]:

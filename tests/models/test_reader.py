@@ -59,7 +59,7 @@ def twin(reader: Reader) -> nn.TransformerEncoder:
 
 def test_it_is_torchs_encoder():
     ours = network()
-    trace = ours(IDS, keep=KEEP)
+    trace = ours(IDS, keep_tokens=KEEP)
     theirs = twin(ours)(trace.residuals["main"][0], src_key_padding_mask=~KEEP)
     assert torch.allclose(ours.norm(trace.residuals["main"][-1])[KEEP], theirs[KEEP], atol=1e-10)
     assert torch.allclose(trace.logits["sentiment"][:, 0], ours.outputs["sentiment"](theirs[:, 0]), atol=1e-10)
@@ -69,7 +69,7 @@ def test_it_is_torchs_encoder():
 def test_padding_changes_nothing():
     ours = network()
     alone = ours(IDS[1, :5])
-    padded = ours(IDS, keep=KEEP)
+    padded = ours(IDS, keep_tokens=KEEP)
     for name in ("word", "tag", "sentiment"):
         assert torch.allclose(padded.logits[name][1][: alone.logits[name].shape[0]], alone.logits[name], atol=1e-10)
 
@@ -120,9 +120,11 @@ def test_a_removed_token_is_seen_by_nobody():
     keep[3] = False
     one, other = IDS[0].clone(), IDS[0].clone()
     other[3] = 44
-    assert torch.allclose(ours(one, keep=keep).logits["sentiment"], ours(other, keep=keep).logits["sentiment"])
-    assert ours(one, keep=keep).pooling["main"][3] == 0
-    assert float(ours(one, keep=keep).pooling["main"].sum()) == pytest.approx(1)
+    assert torch.allclose(
+        ours(one, keep_tokens=keep).logits["sentiment"], ours(other, keep_tokens=keep).logits["sentiment"]
+    )
+    assert ours(one, keep_tokens=keep).pooling["main"][3] == 0
+    assert float(ours(one, keep_tokens=keep).pooling["main"].sum()) == pytest.approx(1)
 
 
 def test_positions_and_heads_can_be_taken_away():

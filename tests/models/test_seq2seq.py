@@ -104,7 +104,7 @@ def test_padding_is_attended_by_nobody():
     net = network()
     source, keep = ids(2 * SOURCE, 0).reshape(2, SOURCE), torch.ones(2, SOURCE, dtype=torch.bool)
     keep[0, 4:] = False
-    (call,) = net(source, ids(2 * TARGET, 1).reshape(2, TARGET), keep=keep).calls
+    (call,) = net(source, ids(2 * TARGET, 1).reshape(2, TARGET), keep_tokens=keep).calls
     assert (call.token_map()[0, ..., 4:] == 0).all()
     assert (call.token_map()[1] > 0).all()
     torch.testing.assert_close(call.token_map().sum(-1), torch.ones(2, 1, TARGET).double())

@@ -159,7 +159,7 @@ def test_the_block_of_the_lesson_is_a_model_like_the_others() -> None:
         model.layer(0, trace.residuals["main"][0], tokens=sample.tokens["main"]), trace.residuals["main"][1]
     )
     torch.testing.assert_close(model.logits_from(trace.residuals["main"][-1]), trace.logits["word"])
-    few = model(sample, keep=torch.tensor([True, True, False, True, True]))
+    few = model(sample, keep_tokens=torch.tensor([True, True, False, True, True]))
     assert few.pooling["main"].tolist() == [0.25, 0.25, 0, 0.25, 0.25]
     assert (few.calls[0].token_map()[..., 2] == 0).all()
     assert (model(sample, ablated_heads=[(0, 1)]).calls[0].output[1] == 0).all()

@@ -213,7 +213,7 @@ def test_visible_patches_are_kept_patches() -> None:
         keep[:, 0] = True
         keep.scatter_(1, visible + 1, True)
         few = network(pixels, visible=visible)
-        torch.testing.assert_close(answer(few), answer(network(pixels, keep=keep)))
+        torch.testing.assert_close(answer(few), answer(network(pixels, keep_tokens=keep)))
         assert few.calls[0].query.shape[-2] == 5
 
 
@@ -221,16 +221,16 @@ def test_removed_tokens_leave_everything() -> None:
     network, pixels = made(replace(SMALL, pooling="mean")), picture(3, 16, 16)
     keep = torch.ones(17, dtype=torch.bool)
     keep[[0, 7]] = False
-    trace = network(pixels, keep=keep)
+    trace = network(pixels, keep_tokens=keep)
     assert trace.pooling["main"][7] == 0
     assert trace.pooling["main"].sum().item() == pytest.approx(1)
     assert (trace.calls[0].token_map()[..., [0, 7]] == 0).all()
     changed = pixels.clone()
     changed[:, 4:8, 8:12] += 5  # patch 6 = token 7
-    torch.testing.assert_close(answer(network(changed, keep=keep)), answer(trace), atol=0, rtol=0)
-    both = network(pixels, keep=torch.stack([keep, torch.ones(17, dtype=torch.bool)]))
+    torch.testing.assert_close(answer(network(changed, keep_tokens=keep)), answer(trace), atol=0, rtol=0)
+    both = network(pixels, keep_tokens=torch.stack([keep, torch.ones(17, dtype=torch.bool)]))
     torch.testing.assert_close(answer(both), torch.stack([answer(trace), answer(network(pixels))]))
-    nothing = network(pixels, keep=torch.zeros(17, dtype=torch.bool))
+    nothing = network(pixels, keep_tokens=torch.zeros(17, dtype=torch.bool))
     assert answer(nothing).isfinite().all()
 
 

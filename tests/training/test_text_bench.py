@@ -41,7 +41,7 @@ def test_it_reads_short_and_long_texts_and_padding_changes_nothing(variant: str)
     with torch.no_grad():
         alone = network(ids).logits
         filled = torch.cat([ids, torch.zeros(30, dtype=torch.long)])[None]
-        among = network(filled, keep=(torch.arange(50) < 20)[None]).logits
+        among = network(filled, keep_tokens=(torch.arange(50) < 20)[None]).logits
     assert set(alone) == {"sentiment", "tag"}, "it never learns to say a piece"
     torch.testing.assert_close(among["sentiment"][0], alone["sentiment"], atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(among["tag"][0, :20], alone["tag"], atol=2e-4, rtol=1e-3)

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.attention.rules.options import named
-from attnviz.chance import seeded
 from attnviz.models.image import ImageModel, Preparation, digest_of
 from attnviz.models.vit import ViT
+from attnviz.seeding import seeded
 from attnviz.training.images.augment import Augmentation
 from attnviz.training.images.data import DATA, Pictures, Split
 from attnviz.training.images.evaluate import evaluate

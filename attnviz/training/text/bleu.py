@@ -89,7 +89,7 @@ def held_out_loss(model: TranslationModel, pairs: Sequence[Pair]) -> float:
         english, french = (model.subwords.batch(side) for side in zip(*part, strict=True))
         source, keep = padded([[*ids[: room - 1], EOS] for ids in english], model.device)
         target, said = padded([[BOS, *ids[: room - 1], EOS] for ids in french], model.device)
-        trace = model.network(source, target[:, :-1], keep=kept_or_none(keep), read=False)
+        trace = model.network(source, target[:, :-1], keep_tokens=kept_or_none(keep), read=False)
         logits, wanted = (
             model.network.logits_from(trace.residuals["target"][-1][said[:, 1:]]),
             target[:, 1:][said[:, 1:]],

@@ -54,7 +54,7 @@ def predicted_sentiment(network: Reader, subwords: SubwordTokenizer, texts: Sequ
     said = np.zeros(len(rows), dtype=bool)
     for part in chunks(sorted(range(len(rows)), key=lambda i: len(rows[i])), 64):
         ids, keep = padded([rows[i] for i in part], torch.device("cpu"))
-        logits = network(ids, keep=kept_or_none(keep), read=("sentiment",)).logits["sentiment"][:, 0]
+        logits = network(ids, keep_tokens=kept_or_none(keep), read=("sentiment",)).logits["sentiment"][:, 0]
         said[list(part)] = (logits[:, 1] > logits[:, 0]).numpy()
     return said
 
@@ -72,7 +72,7 @@ def evaluate_questions(network: Reader, subwords: SubwordTokenizer) -> dict[str,
 def tags_of(network: Reader, rows: Sequence[Tagged]) -> Int[np.ndarray, " word"]:
     """The part of speech that the network gives every word."""
     ids, keep = padded([row.ids for row in rows], torch.device("cpu"))
-    return predicted_tags(network(ids, keep=kept_or_none(keep), read=("tag",)), rows)
+    return predicted_tags(network(ids, keep_tokens=kept_or_none(keep), read=("tag",)), rows)
 
 
 def predicted_tags(trace: Trace, rows: Sequence[Tagged]) -> Int[np.ndarray, " word"]:
@@ -125,7 +125,7 @@ def parsed(
 ) -> tuple[Int[np.ndarray, " word"], Bool[np.ndarray, "layer head word"]]:
     """The tag of every word, and which heads look most at the word it depends on."""
     ids, keep = padded([row.ids for row in rows], torch.device("cpu"))
-    trace = network(ids, keep=kept_or_none(keep), read=("tag",))
+    trace = network(ids, keep_tokens=kept_or_none(keep), read=("tag",))
     hits = []
     for line, row in enumerate(rows):
         wanted = torch.tensor(row.heads) + 1
@@ -150,7 +150,9 @@ def hidden(network: Reader, subwords: SubwordTokenizer, longest: int) -> dict[st
     for part in chunks(rows, 64):
         ids, keep = padded(part, torch.device("cpu"))
         away = torch.from_numpy(random.random(ids.shape) < HIDDEN) & (ids >= len(SPECIAL))
-        last = network(torch.where(away, MASK, ids), keep=kept_or_none(keep), read=()).residuals["main"][-1][away]
+        last = network(torch.where(away, MASK, ids), keep_tokens=kept_or_none(keep), read=()).residuals["main"][-1][
+            away
+        ]
         best = network.pieces.unembed(network.norm(last)).topk(5).indices.numpy()
         true = ids[away].numpy()[:, None]
         first.append(best[:, :1] == true)

@@ -140,7 +140,7 @@ class Tasks:
         masked, changed = (torch.from_numpy(some).to(self.device) for some in (kind < 0.8, kind > 0.9))
         other = torch.from_numpy(random.integers(len(SPECIAL), network.config.vocabulary, ids.shape)).to(self.device)
         read = torch.where(hidden & masked, MASK, torch.where(hidden & changed, other, ids))
-        last = network(read, keep=kept_or_none(keep), read=()).residuals["main"][-1]
+        last = network(read, keep_tokens=kept_or_none(keep), read=()).residuals["main"][-1]
         answers = network.pieces.unembed(network.norm(last[hidden]))
         return F.cross_entropy(answers.float(), ids[hidden])
 
@@ -149,7 +149,7 @@ class Tasks:
         chosen = self.review_shelf.draw(self.recipe.batch, random)
         rows = [self.reviews[int(random.random() < 0.6)][i] for i in chosen]
         ids, keep = padded(rows, self.device)
-        trace = network(self.some_hidden(ids, random), keep=kept_or_none(keep), read=("sentiment",))
+        trace = network(self.some_hidden(ids, random), keep_tokens=kept_or_none(keep), read=("sentiment",))
         praise = torch.from_numpy(self.praise[chosen]).to(self.device)
         wanted = torch.stack([1 - praise, praise], -1)
         return F.cross_entropy(trace.logits["sentiment"][:, 0].float(), wanted)
@@ -160,7 +160,7 @@ class Tasks:
         ids, keep = padded([row.ids for row in rows], self.device)
         line = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(row.first) for row in rows])).to(self.device)
         token, tags, heads = (torch.tensor(found, device=self.device) for found in flat(rows))
-        trace = network(self.some_hidden(ids, random), keep=kept_or_none(keep), read=("tag",))
+        trace = network(self.some_hidden(ids, random), keep_tokens=kept_or_none(keep), read=("tag",))
         tag_loss = F.cross_entropy(trace.logits["tag"][line, token].float(), tags)
         if self.plan.syntax is None:
             return tag_loss

@@ -81,7 +81,7 @@ class Pairs:
         chosen = self.shelf.draw(tokens, random)
         source, keep = padded([self.source[i] for i in chosen], self.device)
         target, said = padded([self.target[i] for i in chosen], self.device)
-        last = network(source, target[:, :-1], keep=kept_or_none(keep), read=False).residuals["target"][-1]
+        last = network(source, target[:, :-1], keep_tokens=kept_or_none(keep), read=False).residuals["target"][-1]
         logits, wanted = network.logits_from(last[said[:, 1:]]), target[:, 1:][said[:, 1:]]
         return F.cross_entropy(logits.float(), wanted, label_smoothing=SMOOTHING)
 

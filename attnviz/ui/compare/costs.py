@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from attnviz.attention import VARIANTS, Cost
-from attnviz.chance import seeded
+from attnviz.seeding import seeded
 from attnviz.training.images.bench import SHAPE
 from attnviz.types import Tokens, UnsupportedMask
 from attnviz.ui.compare.choice import Choice, title_of

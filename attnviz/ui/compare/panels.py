@@ -15,11 +15,11 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from attnviz.chance import seeded
 from attnviz.models import DamagedModel, ImageModel, TextModel
 from attnviz.models.layers import LayerConfig
 from attnviz.models.text import Reader
 from attnviz.models.vit import ViT, ViTConfig
+from attnviz.seeding import seeded
 from attnviz.types import Sample, Trace, UnsupportedMask
 from attnviz.ui.compare.domain import Domain, Panel
 from attnviz.ui.core.bench import Bench

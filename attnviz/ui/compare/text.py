@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float
 
 from attnviz import views
 from attnviz.attention import VARIANTS
-from attnviz.chance import seeded
 from attnviz.measures.text_heads import TEXT_MEASURES, real
 from attnviz.measures.words import singly
 from attnviz.models.text import Reader
+from attnviz.seeding import seeded
 from attnviz.training.text.bench import OPTIONS, READ, SHAPE, config_of
 from attnviz.types import AttentionCall, Sample, Tokens
 from attnviz.ui.compare.domain import Domain, MapStyle, Panel, Shown, Slot
