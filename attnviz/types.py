@@ -7,7 +7,7 @@ To add a field, append it with a default; nouns should not grow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -22,6 +22,9 @@ from attnviz.masks import UnsupportedMask as UnsupportedMask
 
 Stage = Literal["raw", "scaled", "biased", "masked"]
 MapType = Literal["weights", "scores", "effective", "slots", "landmarks", "context scores", "channel"]
+Modality = Literal["image", "text", "translation", "words"]
+Role = Literal["pad", "bos", "eos", "cls", "sep", "mask"]  # what a special token is for
+Request = Literal["embeddings", "keep_tokens", "positions", "ablated_heads"]
 Index = Sequence[int] | None  # which heads or rows; None = all
 Bias = Callable[["AttentionCall", list[int], list[int]], Tensor]  # -> [head row key], added to scores
 
@@ -247,14 +250,96 @@ class Target:
     label: int | None = None
 
 
+@dataclass(frozen=True)
+class Token:
+    """One token of a text: its id, what it is called, and which characters it stands for."""
+
+    id: int
+    label: str  # "dog", "…ing" inside a word, "<F0>" for a byte of a character; as the text spells it
+    start: int  # of the part of the text it stands for, in characters
+    stop: int
+    word: int  # which word it belongs to, -1 for special tokens
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """A vocabulary of tokens: texts become ids, ids become labels and texts again."""
+
+    @property
+    def digest(self) -> str: ...  # sha256 of the vocabulary
+    @property
+    def special(self) -> Mapping[Role, int]: ...  # the id of each role that the vocabulary has
+    @property
+    def special_ids(self) -> frozenset[int]: ...  # all tokens that stand for no text, whatever their role
+    def __len__(self) -> int: ...
+    def encode(self, text: str) -> list[Token]: ...  # without special tokens, but for a mask that is written out
+    def decode(self, ids: Sequence[int]) -> str: ...  # special tokens and halves of characters say nothing
+    def label(self, id: int) -> str: ...
+    def written(self, ids: Sequence[int], before: str = "") -> Iterable[tuple[str, bool]]:
+        """The label of each of these tokens, and whether it goes on with the word before it."""
+        ...
+
+    def begins_word(self, id: int) -> bool: ...  # whether a space stands before it
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a page may know of a model before it runs it."""
+
+    modality: Modality
+    layers: int  # of attention
+    heads: int  # in each layer
+    width: int  # features of the residual stream
+    context_length: int | None = None  # tokens it reads at most; None = no fixed length
+    causal: bool = False  # whether a token attends to no later one
+    patch_size: int | None = None  # pixels per side of a patch; None where it reads no patches
+    input_size: tuple[int, int] | None = None  # rows and columns of pixels it reads
+    variant: str = ""  # its attention, by its name in VARIANTS; "" = none of them
+    positions: str = ""  # its position scheme, by its name in POSITIONS; "" = none of them
+    answer_from: str = ""  # what its answer about the whole input is read from: "CLS", "the mean of all tokens"
+    honours: frozenset[Request] = frozenset()  # what it can be asked in a call; it refuses the rest (UnsupportedMask)
+    supervised_heads: tuple[tuple[int, int], ...] = ()  # (layer, head) that were trained to attend to a given token
+
+
+class PatchProjection(NamedTuple):
+    """The linear map from the pixels of a patch to its embedding."""
+
+    weight: Float[Tensor, "feature channel row column"]
+    bias: Float[Tensor, " feature"]
+
+
 @runtime_checkable
 class Model(Protocol):
-    """What the app opens: a network with its input preparation and its classes."""
+    """What pages, methods and measures ask of a network: nothing else of it is known to them.
+
+    `outputs` names what it answers and the labels of each answer: {} for a bare encoder, {"word": tokens} for a
+    language model. `superclasses` has one entry for each label of "class", or none. `tokenizer` and `input_embeddings`
+    are None where it reads no text, `patch_projection` where patches are not embedded by one linear map. `record` says
+    in words how well it does on data it has not seen; empty where nobody has measured that.
+    """
 
     name: str
+    title: str
     digest: str  # sha256 of its parameters
-    outputs: tuple[str, ...]  # names of its outputs; ("class",) for a classifier
-    classes: tuple[str, ...]
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...  # the figures of its card, by name; may be empty
+    @property
+    def spec(self) -> ModelSpec: ...
+    @property
+    def outputs(self) -> Mapping[str, Sequence[str]]: ...
+    @property
+    def superclasses(self) -> Sequence[str]: ...
+    @property
+    def tokenizer(self) -> Tokenizer | None: ...
+    @property
+    def input_embeddings(self) -> Tensor | None: ...  # [vocabulary feature]
+    @property
+    def patch_projection(self) -> PatchProjection | None: ...
+    @property
+    def record(self) -> str: ...
+    @property
+    def device(self) -> torch.device: ...
 
     def prepare(self, raw: Any) -> Sample: ...
     def __call__(

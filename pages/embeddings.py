@@ -31,7 +31,7 @@ def story(patch: image.Patch) -> None:
 def one_number(patch: image.Patch) -> None:
     """One number of the content as pixels times weights."""
     st.subheader("One number of the content")
-    width = visit.model.config.width
+    width = visit.model.spec.width
     ui.keep_inside("number", range(1, width + 1))
     number = st.slider("Number", 1, width, 1, key="number", bind="query-params")
     found = image.feature_of(visit, patch, number - 1)

@@ -9,7 +9,7 @@ from attnviz.ui.core.recorded import middle
 from attnviz.ui.heads import charts, overview
 
 visit = ui.visit()
-calls, tokens, side = visit.trace.calls, visit.sample.tokens["main"], visit.model.config.patch
+calls, tokens, side = visit.trace.calls, visit.sample.tokens["main"], visit.model.spec.patch_size
 
 ui.header("heads")
 ui.share_picture(visit)

@@ -39,7 +39,7 @@ def own(token: int, how: str, show: ui.Display) -> None:
             on_pick=lambda cell: picked((image.patch_at(tokens, *cell),)),
             label=f"{how.capitalize()} of position vectors",
         )
-        for part in (whose, f"Started as {visit.model.config.positions}", how.capitalize()):
+        for part in (whose, f"Started as {visit.model.spec.positions}", how.capitalize()):
             section("positions", part, title=False, optional=part.startswith("Started"))
     with right:
         alt = "The position table, one row per token and one column per feature"

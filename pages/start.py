@@ -44,7 +44,7 @@ with view:
 with answer:
     st.subheader("What the model sees in it", anchor=False)
     ui.predictions(visit)
-    st.caption(ui.record(model))
+    st.caption(model.record)
 
 for column, question in zip(st.columns(3), ui.experiments(ui.section("start", "Questions")), strict=True):
     with column.container(border=True, height="stretch"):

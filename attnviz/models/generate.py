@@ -7,7 +7,6 @@ goes back and writes on.
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,10 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.models.layers import Past
-from attnviz.models.subwords import EOS, SPECIAL, SubwordTokenizer
+from attnviz.models.subwords import EOS, SPECIAL
 from attnviz.models.text_model import TextModel
 from attnviz.types import Sample, Tokens
-from attnviz.typography import one_line
 
 NON_TEXT_TOKENS = [id for id in range(len(SPECIAL)) if id != EOS]  # pieces that stand for no text and end nothing
 
@@ -93,22 +91,11 @@ def words(model: TextModel, ids: Sequence[int], settings: SamplingConfig, count:
     """The pieces of the next `count` words. A word ends where a piece follows that begins with a space."""
     found: list[int] = []
     for step in steps(model, ids, settings):
-        count -= not found or begins_word(model.subwords, step.id)
+        count -= not found or (step.id == EOS or model.tokenizer.begins_word(step.id))
         if count < 0:
             break
         found.append(step.id)
     return found
-
-
-def begins_word(subwords: SubwordTokenizer, id: int) -> bool:
-    """Whether a piece has a space before it, or ends the text."""
-    return id == EOS or subwords.bytes_of(id).startswith(b" ")
-
-
-def text_of(subwords: SubwordTokenizer, ids: Sequence[int]) -> str:
-    """The text of pieces on one line; bytes that are no whole character (yet) say nothing."""
-    raw = b"".join(subwords.bytes_of(id) for id in ids if id >= len(SPECIAL))
-    return one_line(codecs.decode(raw, "utf-8", errors="ignore"))
 
 
 def continued(model: TextModel, sample: Sample, ids: Sequence[int]) -> Sample:
@@ -116,7 +103,7 @@ def continued(model: TextModel, sample: Sample, ids: Sequence[int]) -> Sample:
     tokens = sample.tokens["main"]
     labels, numbers = list(tokens.labels), list(tokens.words or ())
     word = max(numbers, default=-1)
-    for id, (label, inside) in zip(ids, model.subwords.written(ids, sample.text), strict=True):
+    for id, (label, inside) in zip(ids, model.tokenizer.written(ids, sample.text), strict=True):
         labels.append(label)
         word += id >= len(SPECIAL) and not inside
         numbers.append(word if id >= len(SPECIAL) else -1)

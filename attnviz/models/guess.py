@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS
 from attnviz.models.asked import heads_by_layer, input_of, kept_tokens, placed, replaced
-from attnviz.models.image import digest_of
+from attnviz.models.image import EVERYTHING, digest_of
 from attnviz.models.store import ASSETS, WORDS, DamagedModel, read_config, read_weights, write
 from attnviz.models.vit import Block
 from attnviz.models.words import WordVectors, load_words
 from attnviz.seeding import seeded
-from attnviz.types import Mask, Sample, Tokens, Trace
+from attnviz.types import Mask, ModelSpec, Sample, Tokens, Trace
 
 NAME = "one-block"
 
@@ -160,8 +160,10 @@ def load_guesser(words: WordVectors, folder: Path | None = None) -> tuple[Guesse
 class GuessModel:
     """The block over word vectors, opened: give it a sentence, get everything it computed."""
 
-    outputs = ("word",)
     modality = "words"
+    tokenizer = None  # it reads whole words of a table
+    superclasses: tuple[str, ...] = ()
+    patch_projection = None
 
     def __init__(
         self,
@@ -182,9 +184,35 @@ class GuessModel:
         return self.network.config
 
     @property
-    def classes(self) -> tuple[str, ...]:
+    def spec(self) -> ModelSpec:
+        """What a page may know of it."""
+        config = self.config
+        return ModelSpec(
+            "words",
+            1,
+            config.heads,
+            config.width,
+            config.context_length,
+            variant=config.variant,
+            positions=config.positions,
+            honours=EVERYTHING,
+        )
+
+    @property
+    def outputs(self) -> Mapping[str, Sequence[str]]:
         """The words it can guess."""
-        return self.words.words
+        return {"word": self.words.words}
+
+    @property
+    def input_embeddings(self) -> Float[Tensor, "vocabulary feature"]:
+        """The vector of every word, as it enters."""
+        return self.network.token_embeddings(torch.arange(len(self.words.words), device=self.device))
+
+    @property
+    def record(self) -> str:
+        """How often it guesses a hidden word it has not seen hidden, in words; empty where nobody has measured it."""
+        facts = self.facts
+        return f"It guesses {facts['top1']} % of hidden words in held-out sentences." if "top1" in facts else ""
 
     @property
     def device(self) -> torch.device:

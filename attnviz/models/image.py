@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -18,9 +18,10 @@ from attnviz.models.asked import input_of
 from attnviz.models.nets import Network, Shape
 from attnviz.models.pictures import picture_from
 from attnviz.models.vit import ViT, ViTConfig, grid_tokens
-from attnviz.types import Sample, Tokens, Trace
+from attnviz.types import ModelSpec, PatchProjection, Request, Sample, Tokens, Trace
 
 Opened = TypeVar("Opened", bound="Classifier")
+EVERYTHING: frozenset[Request] = frozenset({"embeddings", "keep_tokens", "positions", "ablated_heads"})
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ class Preparation:
 class Classifier:
     """A trained network of any kind, opened: give it a picture, get everything it computed."""
 
-    outputs = ("class",)
     modality = "image"
+    tokenizer = None
+    input_embeddings: Tensor | None = None  # pixels are projected, not looked up
 
     def __init__(
         self,
@@ -110,6 +112,56 @@ class Classifier:
     def config(self) -> Shape:
         """The shape of the network."""
         return self.network.config
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What a page may know of it."""
+        config = self.config
+        return ModelSpec(
+            "image",
+            config.layers,
+            config.heads,
+            config.width,
+            None,
+            patch_size=config.patch,
+            input_size=(config.size, config.size),
+            variant=config.variant,
+            positions=getattr(config, "positions", ""),
+            answer_from=self.answer_from,
+            honours=self.honours,
+        )
+
+    @property
+    def answer_from(self) -> str:
+        """What the class is read from, in words."""
+        return "CLS" if getattr(self.config, "pooling", "mean") == "cls" else "the mean of all patches"
+
+    @property
+    def honours(self) -> frozenset[Request]:
+        """What it can be asked in a call."""
+        return EVERYTHING if self.network.removable else frozenset({"ablated_heads"})
+
+    @property
+    def outputs(self) -> Mapping[str, Sequence[str]]:
+        """The labels of its one output."""
+        return {"class": self.classes}
+
+    @property
+    def patch_projection(self) -> PatchProjection | None:
+        """The linear map from pixels to the embedding of a patch; None where convolutions come first."""
+        return None
+
+    @property
+    def record(self) -> str:
+        """How often it is right on pictures it has not seen, in words; empty where nobody has measured it."""
+        facts = self.facts
+        if not {"held_out", "top1", "top5"} <= facts.keys():
+            return ""
+        told = f"Of {facts['held_out']:,} held-out pictures it classified {facts['top1']:.1f}\u00a0% correctly"
+        told += f", {facts['top5']:.1f}\u00a0% within its top five classes"
+        if len(set(self.superclasses)) > 1 and "group_summed" in facts:
+            told += f"; the likeliest superclass was correct for {facts['group_summed']:.1f}\u00a0%"
+        return f"{told}."
 
     @property
     def device(self) -> torch.device:
@@ -185,6 +237,12 @@ class ImageModel(Classifier):
     def network(self) -> ViT:
         """The network, which does not learn any more."""
         return cast(ViT, self._network)
+
+    @property
+    def patch_projection(self) -> PatchProjection:
+        """The linear map from the pixels of a patch to its embedding."""
+        embed, side = self.network.embed, self.config.patch
+        return PatchProjection(embed.weight.unflatten(-1, (self.config.channels, side, side)), embed.bias)
 
     @property
     def config(self) -> ViTConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -38,9 +39,12 @@ class TokenModel(Generic[Net]):
     ):
         self.name, self.title = name, title or name
         self.network: Net = network.eval().requires_grad_(False)
-        self.subwords = subwords
+        self.tokenizer = subwords
         self.digest = digest or digest_of(network)
         self.facts = dict(facts or {})
+
+    superclasses: tuple[str, ...] = ()
+    patch_projection = None
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +64,7 @@ class TokenModel(Generic[Net]):
             "name": self.name,
             "title": self.title,
             "kind": kind,
-            "subwords": self.subwords.digest,
+            "subwords": self.tokenizer.digest,
             "network": asdict(shape),
             "facts": dict(facts),
         }
@@ -89,3 +93,9 @@ class TokenModel(Generic[Net]):
 def digest_of_text(ids: Tensor, text: str) -> str:
     """The cache key of a text that is read: of its numbers, and of how it is written, since pages show that."""
     return hashlib.sha256(ids.numpy().tobytes() + text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=4)
+def token_labels(tokenizer: SubwordTokenizer) -> tuple[str, ...]:
+    """What every token of a vocabulary is called."""
+    return tuple(tokenizer.label(i) for i in range(len(tokenizer)))

@@ -6,18 +6,19 @@ never seen (other scripts, emoji) falls apart into bytes.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from attnviz.models.store import ASSETS, DamagedModel
-from attnviz.types import CONTINUATION, Tokens
+from attnviz.types import CONTINUATION, Role, Token, Tokens
 from attnviz.typography import BYTE, SPACE, PlainText, character, one_line, plain_text, shown
 
 NAME, FILE = "subwords", "tokenizer.json"
@@ -27,19 +28,14 @@ LABELS = tuple(name.strip("[]") for name in SPECIAL)
 VOCABULARY = 8000
 
 
-@dataclass(frozen=True)
-class Token:
-    """One piece of a text."""
-
-    id: int
-    label: str  # "dog", "…ing" inside a word, "<F0>" for a byte of a character; in the signs of the text
-    start: int  # of the part of the text it stands for, in characters
-    stop: int
-    word: int  # which word it belongs to, -1 for special pieces
+ROLES: Mapping[Role, int] = MappingProxyType({"pad": PAD, "bos": BOS, "eos": EOS, "cls": CLS, "sep": SEP, "mask": MASK})
 
 
 class SubwordTokenizer:
-    """The vocabulary, opened."""
+    """The vocabulary of this project's text models, opened."""
+
+    special = ROLES
+    special_ids = frozenset(ROLES.values())
 
     def __init__(self, tokenizer: Tokenizer, digest: str = ""):
         self.tokenizer, self.digest = tokenizer, digest
@@ -57,15 +53,15 @@ class SubwordTokenizer:
         """The numbers of many clean texts."""
         return [found.ids for found in self.tokenizer.encode_batch(list(texts))]
 
-    def encode(self, text: str, *, hides: bool = True) -> list[Token]:
+    def encode(self, text: str, *, with_mask: bool = True) -> list[Token]:
         """A visitor's text as pieces, read as `plain_text` says; they lie in his own text, and show his own signs.
 
-        The word [MASK] is one piece and stands for a hidden word, unless nothing `hides` here.
+        The word [MASK] is one piece and stands for a hidden word, unless it is read `with_mask` False.
         """
         plain = plain_text(text)
         found: list[Token] = []
         begin = 0
-        for mark in [*(self.mark.finditer(plain.text) if hides else ()), None]:
+        for mark in [*(self.mark.finditer(plain.text) if with_mask else ()), None]:
             found += self.between(plain, begin, mark.start() if mark else len(plain.text), following(found))
             if mark:
                 found.append(Token(MASK, LABELS[MASK], *plain.span(mark.start(), mark.end()), following(found)))
@@ -118,9 +114,14 @@ class SubwordTokenizer:
         alphabet = byte_alphabet()
         return bytes(alphabet[sign] for sign in self.tokenizer.id_to_token(id) or "")
 
-    def text(self, ids: Iterable[int]) -> str:
-        """The text of pieces; special ones say nothing."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True).removeprefix(" ")
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of tokens on one line; special ones, and bytes that are no whole character (yet), say nothing."""
+        raw = b"".join(self.bytes_of(id) for id in ids if id not in self.special_ids)
+        return one_line(codecs.decode(raw, "utf-8", errors="ignore"))
+
+    def begins_word(self, id: int) -> bool:
+        """Whether a token has a space before it."""
+        return id not in self.special_ids and self.bytes_of(id).startswith(b" ")
 
     def tokens(
         self,

@@ -79,10 +79,10 @@ class Reader(nn.Module):
     ) -> Trace:
         """Everything one pass records; logits["word"] is [*batch token piece], others [*batch 1 or token class].
 
-        `keep_tokens`: False tokens are attended by nobody and leave the readout. `embeddings` replaces the content vectors.
-        `positions`: "own", "none" or "shuffled". `ablated_heads`: (layer, head) pairs whose output is silenced. `read`:
-        the outputs that are computed, None = all. Raises ValueError for texts longer than the network reads, and for
-        options that do not fit (`asked.py`).
+        `keep_tokens`: False tokens are attended by nobody and leave the pooling. `embeddings` replaces the
+        token embeddings. `positions`: "own", "none" or "shuffled". `ablated_heads`: (layer, head) pairs whose output
+        is silenced. `read`: the outputs that are computed, None = all. Raises ValueError for texts longer than
+        the network reads, and for options that do not fit (`asked.py`).
         """
         tokens = tokens or numbered(ids.shape[-1], self.config.prefix)
         given = None if embeddings is None else replaced(embeddings, len(tokens), self.pieces.table)
@@ -211,7 +211,8 @@ class Translator(nn.Module):
     ) -> Trace:
         """Everything one pass records; logits["word"] [*batch target piece] says what follows each target token.
 
-        `keep_tokens`: False tokens of the source (padding) are attended by nobody. The logits are left out unless `read`.
+        `keep_tokens`: False tokens of the source (padding) are attended by nobody. The logits are left out unless
+        `read`.
         """
         tokens = tokens or {
             "source": numbered(source.shape[-1], stream="source"),

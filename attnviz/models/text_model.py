@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnviz.models.asked import input_of
-from attnviz.models.piece_model import TokenModel, digest_of_text
-from attnviz.models.subwords import BOS, CLS, SEP, Token
+from attnviz.models.image import EVERYTHING
+from attnviz.models.piece_model import TokenModel, digest_of_text, token_labels
+from attnviz.models.subwords import BOS, CLS, SEP
 from attnviz.models.text import WORD, Reader, ReaderConfig
-from attnviz.types import Sample, Tokens, Trace
+from attnviz.types import ModelSpec, Sample, Token, Tokens, Trace
 from attnviz.typography import one_line
 
 POSITIVE = ("negative", "positive")
@@ -54,20 +55,39 @@ class TextModel(TokenModel[Reader]):
         return self.network.config
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """What it answers: "word" for every token if it has learned that, and whatever else it has learned."""
-        return (*([WORD] if self.config.word else []), *self.config.outputs)
+    def spec(self) -> ModelSpec:
+        """What a page may know of it."""
+        config = self.config
+        answer_from = "CLS" if config.pooling == "cls" else "the mean of all tokens"
+        return ModelSpec(
+            "text",
+            config.layers,
+            config.heads,
+            config.width,
+            config.context_length,
+            config.causal,
+            variant=config.variant,
+            positions=config.positions,
+            honours=EVERYTHING,
+            answer_from="the last token" if config.causal else answer_from,
+            supervised_heads=(tuple(self.facts["syntax"]),) if "syntax" in self.facts else (),
+        )
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Labels of its first pooled output; of the pieces where it has none."""
-        return tuple(self.labels(next((name for name in self.config.outputs if name in self.config.pooled), WORD)))
+    def outputs(self) -> Mapping[str, Sequence[str]]:
+        """The labels of each output: "word" where it predicts tokens, and whatever else it was trained on."""
+        words = {WORD: token_labels(self.tokenizer)} if self.config.word else {}
+        return {**words, **{name: LABELS[name] for name in self.config.outputs}}
 
-    def labels(self, head: str) -> Sequence[str]:
-        """What the classes of an output are called; for "word" the pieces of the vocabulary."""
-        if head == WORD:
-            return [self.subwords.label(i) for i in range(len(self.subwords))]
-        return LABELS[head]
+    @property
+    def input_embeddings(self) -> Float[Tensor, "vocabulary feature"]:
+        """The embedding of every token of the vocabulary, as it enters."""
+        return self.network.pieces.token_embeddings(torch.arange(len(self.tokenizer), device=self.device))
+
+    @property
+    def record(self) -> str:
+        """How well it does on text it has not seen, in words; empty where nobody has measured it."""
+        return record_of(self.facts)
 
     def prepare(self, raw: str | tuple[str, str]) -> Sample:
         """A text, or two of them, as a Sample: read as plain text, cut into pieces, cut at the context length.
@@ -80,7 +100,7 @@ class TextModel(TokenModel[Reader]):
         parts: list[tuple[str, list[Token], str]] = []
         for text in texts:
             # To a decoder [MASK] is six letters: it has never learned of a hidden word.
-            pieces = self.subwords.encode(text, hides=not self.config.causal)
+            pieces = self.tokenizer.encode(text, with_mask=not self.config.causal)
             kept = pieces[:room]
             stop = kept[-1].stop if kept and len(kept) < len(pieces) else len(text) if len(kept) == len(pieces) else 0
             parts.append((text[:stop], kept, text[stop:].strip()))
@@ -98,14 +118,14 @@ class TextModel(TokenModel[Reader]):
     def joined(self, parts: Sequence[Sequence[Token]]) -> tuple[Tensor, Tokens]:
         """Ids and tokens of texts with the special pieces around them."""
         first, last = (BOS, None) if self.config.causal else (CLS, SEP)
-        ids, labels, words, offset = [first], [self.subwords.label(first)], [-1], 0
+        ids, labels, words, offset = [first], [self.tokenizer.label(first)], [-1], 0
         for pieces in parts:
             ids += [p.id for p in pieces]
             labels += [p.label for p in pieces]
             words += [p.word + offset for p in pieces]
             offset = max(words, default=-1) + 1
             if last is not None:
-                ids, labels, words = [*ids, last], [*labels, self.subwords.label(last)], [*words, -1]
+                ids, labels, words = [*ids, last], [*labels, self.tokenizer.label(last)], [*words, -1]
         tokens = Tokens(tuple(labels), None, self.config.prefix, "main", tuple(words))
         return torch.tensor(ids), tokens
 
@@ -140,3 +160,27 @@ class TextModel(TokenModel[Reader]):
         """The residual after layer `index`, given the residual before it."""
         mask = self.network.mask(options.pop("keep_tokens", None))
         return self.network.layer(index, residual, tokens=tokens, mask=mask, **options)[0]
+
+
+def record_of(facts: Mapping[str, Any]) -> str:
+    """What the figures of a card say of a text model, in words; empty where there are none."""
+    if {"upos", "top1"} <= facts.keys():
+        return (
+            f"On held-out text: sentiment accuracy {facts['top1']} % on {facts['held_out']:,} sentences about films; "
+            f"part-of-speech accuracy {facts['upos']} % on {facts['words_held_out']:,} words."
+        )
+    if "sst2" in facts:
+        layer, head = facts["syntax"]
+        parts = (
+            f"sentiment accuracy {facts['sst2']} % on {facts['sst2_held_out']:,} sentences about films",
+            f"part-of-speech accuracy {facts['upos']} % on {facts['words_held_out']:,} words",
+            f"dependency head accuracy (UAS) of layer {layer + 1}, head {head + 1} alone {facts['uas']} %",
+            f"masked token accuracy {facts['masked1']} %, within five guesses {facts['masked5']} %",
+        )
+        return f"On held-out text: {'; '.join(parts)}."
+    if "perplexity_piece" in facts:
+        return (
+            f"On held-out stories: perplexity {facts['perplexity_piece']:.0f} per token; of {facts['blimp_pairs']:,} "
+            f"pairs of sentences, one of them ungrammatical, the grammatical one is likelier in {facts['blimp']} %."
+        )
+    return ""

@@ -6,7 +6,7 @@ Two networks are opened this way: the encoder-decoder transformer of `text.py`, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from attnviz.models.asked import input_of, refuse
 from attnviz.models.beam import Beam, Decoder, beam_search, log_probabilities
-from attnviz.models.piece_model import TokenModel, digest_of_text
+from attnviz.models.piece_model import TokenModel, digest_of_text, token_labels
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from attnviz.models.subwords import BOS, EOS, LABELS
 from attnviz.models.text import WORD, Translator, TranslatorConfig
 from attnviz.models.text_model import LONGEST_TEXT
-from attnviz.types import Sample, Tokens, Trace, UnsupportedMask
+from attnviz.types import ModelSpec, Sample, Tokens, Trace, UnsupportedMask
 from attnviz.typography import one_line
 
 WIDEST = 8  # beams
@@ -33,7 +33,6 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
     """A trained translator, opened: give it an English sentence, get French and everything it computed."""
 
     modality = "translation"
-    outputs = (WORD,)
     kinds = MappingProxyType({"translator": (TranslatorConfig, Translator), "seq2seq": (Seq2SeqConfig, Seq2Seq)})
 
     @property
@@ -42,21 +41,58 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         return self.network.config
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The pieces it can write."""
-        return tuple(self.subwords.label(i) for i in range(len(self.subwords)))
+    def spec(self) -> ModelSpec:
+        """What a page may know of it: of a recurrent network, the one attention it has."""
+        config = self.config
+        if isinstance(config, Seq2SeqConfig):
+            layers, heads, variant, positions = 1, 1, "additive", ""
+        else:
+            layers, heads, variant, positions = config.layers, config.heads, config.variant, config.positions
+        return ModelSpec(
+            "translation",
+            layers,
+            heads,
+            config.width,
+            config.context_length,
+            variant=variant,
+            positions=positions,
+            answer_from="the last token",
+        )
+
+    @property
+    def outputs(self) -> Mapping[str, Sequence[str]]:
+        """The tokens it can write."""
+        return {WORD: token_labels(self.tokenizer)}
+
+    @property
+    def input_embeddings(self) -> Float[Tensor, "vocabulary feature"]:
+        """The embedding of every token of the vocabulary, as it enters."""
+        ids = torch.arange(len(self.tokenizer), device=self.device)
+        if isinstance(self.network, Seq2Seq):
+            return self.network.token_embeddings(ids)
+        return self.network.pieces.token_embeddings(ids)
+
+    @property
+    def record(self) -> str:
+        """How well it translates sentences it has not seen, in words; empty where nobody has measured it."""
+        tests = self.facts.get("tests", ())
+        return " ".join(
+            f"{test['name']}, {test['decoding']}: BLEU {test['bleu']}."
+            for test in tests
+            if {"name", "decoding", "bleu"} <= set(test)
+        )
 
     def prepare(self, raw: str) -> Sample:
         """An English text as the stream "source": made plain, in pieces, cut at the context length, with EOS."""
         text = one_line(raw[:LONGEST_TEXT])
-        pieces = self.subwords.encode(text, hides=False)
+        pieces = self.tokenizer.encode(text, with_mask=False)
         kept = pieces[: self.config.context_length - 1]
         stop = kept[-1].stop if len(kept) < len(pieces) else len(text)
         ids = torch.tensor([*(p.id for p in kept), EOS])
         return Sample(
             digest=digest_of_text(ids, text[:stop]),
             inputs={"source": ids},
-            tokens={"source": self.subwords.tokens(kept, after=[EOS], stream="source")},
+            tokens={"source": self.tokenizer.tokens(kept, after=[EOS], stream="source")},
             text=text[:stop],
             cut=text[stop:].strip(),
         )
@@ -109,7 +145,7 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
 
     def text(self, ids: Sequence[int]) -> str:
         """What pieces say, in words, without signs that have no picture."""
-        return one_line(self.subwords.text(ids))
+        return one_line(self.tokenizer.decode(ids))
 
     def trace(self, sample: Sample, ids: Sequence[int]) -> Trace:
         """One pass over both texts: row i of the decoder is the step that writes piece i of `ids`.
@@ -161,7 +197,7 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
     def named(self, ids: Sequence[int], stream: str = "target") -> Tokens:
         """Pieces as tokens, with the words they belong to."""
         labels, words, word = list[str](), list[int](), -1
-        for piece, (label, inside) in zip(ids, self.subwords.written(ids), strict=True):
+        for piece, (label, inside) in zip(ids, self.tokenizer.written(ids), strict=True):
             labels.append(label)
             word += piece >= len(LABELS) and not inside
             words.append(word if piece >= len(LABELS) else -1)

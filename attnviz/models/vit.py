@@ -145,8 +145,8 @@ class ViT(nn.Module):
     ) -> Trace:
         """Everything one pass records; logits["class"] is [*batch 1 class].
 
-        `visible`: only these patches enter the network (training). `keep_tokens`: False tokens are attended by nobody and
-        leave the readout. `embeddings` replaces the content vectors. `positions`: "own", "none" or "shuffled". One
+        `visible`: only these patches enter the network (training). `keep_tokens`: False tokens are attended by no query
+        and leave the pooling. `embeddings` replaces the content vectors. `positions`: "own", "none" or "shuffled". One
         picture may come with a batch of embeddings or of keeps.
         `ablated_heads`: (layer, head) pairs whose output is silenced. Raises ValueError for sizes patches do not
         divide, and for options that do not fit (`asked.py`).

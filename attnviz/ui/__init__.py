@@ -1,24 +1,18 @@
 """Streamlit glue, called by the pages as `ui.something`: what was chosen, what it computes, how it is shown."""
 
 from attnviz.ui.core.cache import Busy, core, open_model, trace
+from attnviz.ui.core.labels import call_labels, call_names, head_name, layer_name, spoken_name, token_name, token_names
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.core.state import (
     call_choice,
-    call_labels,
-    call_names,
     chosen_token,
     chosen_tokens,
     go,
     head_choice,
-    head_name,
     keep_inside,
-    layer_name,
     on_page,
     one_of,
     set_tokens,
-    spoken_name,
-    token_name,
-    token_names,
 )
 from attnviz.ui.inputs.gallery import gallery
 from attnviz.ui.inputs.image_run import ImageRun, bring_picture, sidebar, visit
@@ -28,7 +22,7 @@ from attnviz.ui.inputs.uploads import BadImage, decode
 from attnviz.ui.shell.callbacks import say_what_failed, watch_callbacks
 from attnviz.ui.shell.errors import fragment, report_errors
 from attnviz.ui.shell.page import experiments, footer, header, offer, page_file, section
-from attnviz.ui.widgets.answers import best, by_group, class_name, knows, percent, predictions, record
+from attnviz.ui.widgets.answers import best, by_group, class_name, knows, percent, predictions
 from attnviz.ui.widgets.display import Display, display
 from attnviz.ui.widgets.output import dark, downloads, plot, share_picture
 
@@ -75,7 +69,6 @@ __all__ = [
     "predictions",
     "reading",
     "reads_text",
-    "record",
     "remarks",
     "report_errors",
     "say_what_failed",

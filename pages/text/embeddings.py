@@ -3,7 +3,7 @@
 import streamlit as st
 
 from attnviz import plots, ui, views
-from attnviz.ui.core.state import plain
+from attnviz.ui.core.labels import plain
 from attnviz.ui.embeddings import text
 from attnviz.ui.inputs.sentences import WIDE
 from attnviz.ui.shell.prose import section

@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.core.state import of_text
+from attnviz.ui.core.labels import of_text
 from attnviz.ui.heads import charts, overview, text
 from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets import text_display
@@ -121,7 +121,7 @@ def page() -> None:
             label=f"Arcs of {opened.lower()}",
         )
         section("text/heads", "Arcs" if arcs else "Arcs without a treebank", title=False)
-        if arcs and "syntax" in about.model.facts:
+        if arcs and about.model.spec.supervised_heads:
             section("text/heads", "Arcs, where one head was trained", title=False)
 
     section("text/heads", "What the heads do, layer by layer")

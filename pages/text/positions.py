@@ -19,7 +19,7 @@ ui.remarks(about)
 def own() -> None:
     """The model's own way of telling places."""
     table = text.table_of(about)
-    fixed = about.model.config.positions == "sine"
+    fixed = about.model.spec.positions == "sine"
     section("text/positions", "Turned by place" if table is None else "A fixed table" if fixed else "A table")
     if table is None:
         return

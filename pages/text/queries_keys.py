@@ -58,9 +58,9 @@ def page() -> None:
         found = pairs.pair_steps(call, head, query, key)
     with bars:
         pairs.pair_bars(found)
-    if about.model.config.variant == "gqa":
+    if about.model.spec.variant == "gqa":
         section("text/queries_keys", "Shared keys", title=False)
-    if about.model.config.positions == "rotary":
+    if about.model.spec.positions == "rotary":
         section("text/queries_keys", "Turned by place", title=False)
 
     section("text/queries_keys", "From dot products to weights")

@@ -5,7 +5,7 @@ from functools import partial
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.core.state import plain
+from attnviz.ui.core.labels import plain
 from attnviz.ui.rollout import steps
 from attnviz.ui.rollout import text as rollout_text
 from attnviz.ui.shell.prose import section

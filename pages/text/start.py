@@ -47,7 +47,7 @@ with text:
 with answer:
     st.subheader("What the model makes of it", anchor=False)
     text_answers.answers(about, look.groups.first(chosen[0]))
-    st.caption(text_answers.record(model))
+    st.caption(model.record)
 
 for column, question in zip(st.columns(3), ui.experiments(ui.section("text/start", "Questions")), strict=True):
     with column.container(border=True, height="stretch"):

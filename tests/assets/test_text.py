@@ -36,14 +36,14 @@ def test_the_card_prints_the_facts(model: TextModel):
 
 @pytest.mark.data
 def test_praise_is_told_as_often_as_the_card_says(model: TextModel):
-    found = judge.evaluate_sentiment(model.network, model.subwords)
+    found = judge.evaluate_sentiment(model.network, model.tokenizer)
     assert found["sst2_held_out"] == model.facts["sst2_held_out"]
     assert found["sst2"] == pytest.approx(model.facts["sst2"], abs=0.3)
 
 
 @pytest.mark.data
 def test_words_are_tagged_and_depend_as_the_card_says(model: TextModel):
-    rows = tagged(model.subwords, [*corpus.treebank("test")][::10], model.config.context_length - 2)
+    rows = tagged(model.tokenizer, [*corpus.treebank("test")][::10], model.config.context_length - 2)
     tags, hits = zip(*(judge.parsed(model.network, [row]) for row in rows), strict=True)
     right = np.concatenate(tags) == np.array(flat(rows)[1])
     assert 100 * right.mean() == pytest.approx(model.facts["upos"], abs=3)

@@ -12,13 +12,11 @@ import torch
 from attnviz.attention import VARIANTS
 from attnviz.models.generate import (
     SamplingConfig,
-    begins_word,
     continued,
     filtered,
     next_token_probabilities,
     sample_token,
     steps,
-    text_of,
     words,
 )
 from attnviz.models.subwords import BOS, EOS, MASK, SPECIAL, load_subwords
@@ -241,7 +239,7 @@ def test_steps_say_what_was_expected_and_what_was_left(model: TextModel):
 
 
 def test_writing_stops_at_the_end_of_a_text_and_of_the_context(model: TextModel):
-    ids = [BOS, *model.subwords.ids("The dog")]
+    ids = [BOS, *model.tokenizer.ids("The dog")]
     assert len(ids) + len(list(steps(model, ids, SamplingConfig()))) == SHAPE.context_length
     assert list(steps(model, some_ids(SHAPE.context_length).tolist(), SamplingConfig())) == []
     assert list(steps(model, [*ids, EOS], SamplingConfig())) == []
@@ -251,19 +249,19 @@ def test_writing_stops_at_the_end_of_a_text_and_of_the_context(model: TextModel)
 
 
 def test_a_word_ends_before_the_next_one_begins(model: TextModel):
-    ids = [BOS, *model.subwords.ids("The dog")]
+    ids = [BOS, *model.tokenizer.ids("The dog")]
     for count in (1, 3, 10):
         found = words(model, ids, SamplingConfig(seed=count), count)
-        starts = [model.subwords.bytes_of(id).startswith(b" ") for id in found if id != EOS]
+        starts = [model.tokenizer.bytes_of(id).startswith(b" ") for id in found if id != EOS]
         assert sum(starts[1:]) + 1 == count
-    assert begins_word(model.subwords, EOS)
-    assert [begins_word(model.subwords, model.subwords.ids(text)[-1]) for text in ("a dog", "dog,")] == [True, False]
+    assert model.tokenizer.begins_word(EOS)
+    assert [model.tokenizer.begins_word(model.tokenizer.ids(text)[-1]) for text in ("a dog", "dog,")] == [True, False]
 
 
 @pytest.mark.parametrize("text", ["é", "👩‍🚀", "犬", "שלום"])
 def test_bytes_that_are_no_whole_character_yet_show_nothing(model: TextModel, text: str):
-    ids = model.subwords.ids(text)
-    shown = [text_of(model.subwords, ids[:count]) for count in range(len(ids) + 1)]
+    ids = model.tokenizer.ids(text)
+    shown = [model.tokenizer.decode(ids[:count]) for count in range(len(ids) + 1)]
     assert shown[-1] == text
     assert not any("\ufffd" in part for part in shown)
     sample = model.prepare("A")
@@ -273,14 +271,14 @@ def test_bytes_that_are_no_whole_character_yet_show_nothing(model: TextModel, te
 
 def test_a_decoder_takes_the_sign_of_a_hidden_word_for_letters(model: TextModel):
     text = "She poured [MASK] into"
-    assert MASK in [piece.id for piece in model.subwords.encode(text)]
+    assert MASK in [piece.id for piece in model.tokenizer.encode(text)]
     ids = model.prepare(text).inputs["main"].tolist()
     assert MASK not in ids
-    assert text_of(model.subwords, ids) == text
+    assert model.tokenizer.decode(ids) == text
 
 
 def test_no_piece_of_the_vocabulary_is_called_by_something_unseen(model: TextModel):
-    labels = continued(model, model.prepare(""), range(len(model.subwords))).tokens["main"].labels
+    labels = continued(model, model.prepare(""), range(len(model.tokenizer))).tokens["main"].labels
     assert all(label and "\ufffd" not in label for label in labels)
     assert not any(unicodedata.category(sign) == "Cc" for label in labels for sign in label)
 
@@ -289,7 +287,7 @@ def test_a_text_written_on_reads_as_if_it_had_been_typed(model: TextModel):
     text = "The little dog was running home, and the extraordinary cat wasn't."
     whole = model.prepare(text)
     for cut in range(len(whole.inputs["main"]) - 1):
-        begin = model.prepare(text_of(model.subwords, whole.inputs["main"][: cut + 1].tolist()))
+        begin = model.prepare(model.tokenizer.decode(whole.inputs["main"][: cut + 1].tolist()))
         if len(begin.inputs["main"]) != cut + 1:
             continue  # cut inside a word, the beginning falls into other pieces
         on = continued(model, begin, whole.inputs["main"][cut + 1 :].tolist())

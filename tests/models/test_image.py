@@ -168,7 +168,7 @@ def test_options_reach_the_network(model: ImageModel, digit: Image.Image) -> Non
     own = model(sample).logits["class"]
     keep = torch.ones(17, dtype=torch.bool)
     keep[5:12] = False
-    for options in ({"keep": keep}, {"positions": "none"}, {"ablated_heads": [(0, 1)]}):
+    for options in ({"keep_tokens": keep}, {"positions": "none"}, {"ablated_heads": [(0, 1)]}):
         assert (model(sample, **options).logits["class"] - own).abs().max() > 1e-3
 
 

@@ -192,7 +192,7 @@ def test_a_silenced_head_changes_its_own_layer_on(name: str) -> None:
     ("options", "message"),
     [
         ({"embeddings": torch.zeros(64, 48)}, "so it has no embeddings to replace"),
-        ({"keep": torch.ones(64, dtype=torch.bool)}, "none can be removed alone"),
+        ({"keep_tokens": torch.ones(64, dtype=torch.bool)}, "none can be removed alone"),
         ({"visible": torch.arange(5)}, "none can be removed alone"),
         ({"positions": "none"}, "so it has no positions to change"),
     ],

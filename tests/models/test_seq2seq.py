@@ -56,7 +56,7 @@ def by_hand(net: Seq2Seq, source: Tensor, target: Tensor, added: Tensor | None =
             weights = weights + added[i]
         context = sum((w * h for w, h in zip(weights, states, strict=True)), torch.zeros(2 * HIDDEN).double())
         state = step(torch.cat([y, context])[None, None], state[None, None])[1][0, 0]
-        pairs = net.pooling.weight @ torch.cat([y, state, context]) + net.pooling.bias
+        pairs = net.readout.weight @ torch.cat([y, state, context]) + net.readout.bias
         features = torch.stack([pairs[2 * k : 2 * k + 2].max() for k in range(WIDTH)])
         logits.append(net.table @ features + net.bias)
         maps.append(weights)

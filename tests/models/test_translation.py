@@ -252,7 +252,7 @@ def test_what_is_too_long_is_cut_and_said():
 def test_a_trace_names_both_streams_and_its_steps():
     model = opened("translator")
     sample = model.prepare("The cat sleeps.")
-    written = (*model.subwords.ids("Le chat dort."), EOS)
+    written = (*model.tokenizer.ids("Le chat dort."), EOS)
     trace = model.trace(sample, written)
     assert trace.sample is not None
     assert trace.sample.tokens["target"].labels == ("BOS", "Le", "chat", "dort", ".")
@@ -271,25 +271,25 @@ def test_a_trace_names_both_streams_and_its_steps():
 def test_pieces_of_a_word_go_together():
     model = opened("translator")
     for text in ("L'homme s'émerveille, déjà 24 fois !", "un œuf et 犬 🚀"):
-        pieces = model.subwords.ids(text)
+        pieces = model.tokenizer.ids(text)
         named = model.named([BOS, *pieces, EOS])
         assert named.words is not None
         assert named.words[0] == named.words[-1] == -1
         words: dict[int, list[int]] = {}
         for piece, word in zip(pieces, named.words[1:-1], strict=True):
             words.setdefault(word, []).append(piece)
-        spelled = [model.subwords.text(word).strip() for _, word in sorted(words.items())]
+        spelled = [model.tokenizer.decode(word).strip() for _, word in sorted(words.items())]
         assert "".join(spelled) == text.replace(" ", "")
         assert list(words) == list(range(len(words)))
 
 
 def test_letters_digits_and_other_signs_are_words_of_their_own():
     model = opened("translator")
-    pieces = model.subwords.ids("Il a 24% de 7h!")
+    pieces = model.tokenizer.ids("Il a 24% de 7h!")
     words: dict[int, list[int]] = {}
     for piece, word in zip(pieces, model.named(pieces).words or (), strict=True):
         words.setdefault(word, []).append(piece)
-    spelled = [model.subwords.text(word).strip() for _, word in sorted(words.items())]
+    spelled = [model.tokenizer.decode(word).strip() for _, word in sorted(words.items())]
     assert spelled == ["Il", "a", "24", "%", "de", "7", "h", "!"]
 
 
@@ -372,7 +372,7 @@ def test_what_is_saved_is_opened_and_damage_is_named(kind: str, tmp_path: Path):
     sample = again.prepare(SENTENCES[0])
     torch.testing.assert_close(again(sample).logits[WORD][:1], model(sample).logits[WORD][:1], atol=0.05, rtol=0.05)
     config = (tmp_path / kind / "config.json").read_text()
-    for damaged in ("{", config.replace('"kind"', '"kin"'), config.replace(model.subwords.digest, "other")):
+    for damaged in ("{", config.replace('"kind"', '"kin"'), config.replace(model.tokenizer.digest, "other")):
         (tmp_path / kind / "config.json").write_text(damaged)
         with pytest.raises(DamagedModel):
             TranslationModel.open(tmp_path / kind)

@@ -11,7 +11,7 @@ import torch
 from attnviz.measures.text_heads import alike
 from attnviz.measures.words import grouping, joined
 from attnviz.models import load_text, load_translator
-from attnviz.models.generate import continued, text_of
+from attnviz.models.generate import continued
 from attnviz.models.subwords import BOS, MASK, SPECIAL, SubwordTokenizer, Token, learned_subwords, load_subwords
 from attnviz.models.words import words_of
 from attnviz.types import CONTINUATION
@@ -73,7 +73,7 @@ def mixture(seed: int) -> tuple[str, str]:
 
 def spelled(subwords: SubwordTokenizer, piece: Token) -> str:
     """What a piece of the vocabulary says."""
-    return subwords.text([piece.id]).strip()
+    return subwords.decode([piece.id]).strip()
 
 
 # ---- plain text
@@ -93,7 +93,7 @@ def test_plain_sentences_are_read_as_they_are(subwords: SubwordTokenizer):
     assert len(texts) > 20
     for text in texts:
         assert clean(text) == text
-        assert [p.id for p in subwords.encode(text, hides=False)] == subwords.ids(text)
+        assert [p.id for p in subwords.encode(text, with_mask=False)] == subwords.ids(text)
     assert clean("œuf, Noël, ça, où, sœur") == "œuf, Noël, ça, où, sœur"
 
 
@@ -258,7 +258,7 @@ def test_a_piece_of_a_character_and_a_half_shows_the_whole_one():
 
 
 def test_no_piece_spells_what_a_byte_is_shown_as(subwords: SubwordTokenizer):
-    assert not any(BYTE.search(subwords.text([id])) for id in range(len(SPECIAL), len(subwords)))
+    assert not any(BYTE.search(subwords.decode([id])) for id in range(len(SPECIAL), len(subwords)))
 
 
 @pytest.mark.parametrize("text", ["Łódź is a town", "犬 and שלום", "👩‍🚀 flies", "Tom’s Łódź", "kőrös 24"])
@@ -266,9 +266,9 @@ def test_words_read_as_they_are_typed_and_as_they_are_written(text: str):
     model, translator = load_text("stories"), load_translator("translator")
     typed = grouping(model.prepare(text).tokens["main"], whole_words=True, special=False)
     assert "".join(typed.tokens.labels) == text.replace(" ", "")
-    plain, ids = clean(text), model.subwords.ids(text := clean(text))
+    plain, ids = clean(text), model.tokenizer.ids(text := clean(text))
     on = continued(model, model.prepare("I like"), ids)
-    assert text_of(model.subwords, ids) == text
+    assert model.tokenizer.decode(ids) == text
     written = grouping(on.tokens["main"], whole_words=True, special=False)
     assert "".join(written.tokens.labels) == "Ilike" + plain.replace(" ", "")
     french = grouping(translator.named([BOS, *ids]), whole_words=True, special=False)

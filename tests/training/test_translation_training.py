@@ -147,7 +147,7 @@ def test_every_test_is_asked_of_its_own_split_and_of_the_best_beam(monkeypatch: 
 
     def batch(samples: list[Sample], width: int) -> list[list[Beam]]:
         asked.extend((sample.text, "", width) for sample in samples)
-        return [[Beam((*model.subwords.ids("un"), EOS), -1.0), Beam((*model.subwords.ids("deux"), EOS), -2.0)]]
+        return [[Beam((*model.tokenizer.ids("un"), EOS), -1.0), Beam((*model.tokenizer.ids("deux"), EOS), -2.0)]]
 
     monkeypatch.setattr(model, "batch", batch)
     losses: list[list[tuple[str, str]]] = []

@@ -78,7 +78,7 @@ def test_panels_share_patch_picture_and_range(bench):
 
 def test_a_panel_without_memory_on_the_card_is_computed_on_the_processor(bench, monkeypatch):
     """As if every network lay on a graphics card that is full."""
-    real, asked = cache.open_any, []
+    real, asked = cache.open_model, []
 
     def full(*args: object, **options: object) -> None:
         raise torch.OutOfMemoryError
@@ -87,7 +87,7 @@ def test_a_panel_without_memory_on_the_card_is_computed_on_the_processor(bench, 
         asked.append((name, device))
         return full if name.startswith("bench/") and not device else real(name, device)
 
-    monkeypatch.setattr(cache, "open_any", opened)
+    monkeypatch.setattr(cache, "open_model", opened)
     cache.traces.clear()
     at = open_page(variants="mha,linear")
     assert {"panel:mha", "panel:linear"} <= views_of(at).keys()

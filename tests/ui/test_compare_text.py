@@ -91,7 +91,7 @@ def test_answers_are_those_of_the_networks(bench):
         model = load_text(f"text-bench/{name}")
         trace = model(model.prepare(text))
         share = float(trace.logits["sentiment"][0].softmax(-1)[1])
-        tag = model.labels("tag")[int(trace.logits["tag"][2].argmax())]
+        tag = model.outputs["tag"][int(trace.logits["tag"][2].argmax())]
         assert f"**{'praise' if share >= 0.5 else 'blame'}** ({100 * max(share, 1 - share):.1f} %)" in said
         assert f"({tag}, " in said
     assert "**dull** is " in said

@@ -12,7 +12,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from attnviz.models import TEXTS
-from attnviz.models.generate import SamplingConfig, text_of, words
+from attnviz.models.generate import SamplingConfig, words
 from attnviz.models.subwords import EOS, MASK
 from attnviz.models.text_model import TextModel
 from attnviz.ui.core import cache
@@ -72,7 +72,7 @@ def address(at: AppTest) -> dict[str, str]:
 
 def written(at: AppTest, model: TextModel) -> str:
     """The text in the address."""
-    return text_of(model.subwords, writing.decoded(address(at).get("said", ""), len(model.subwords)))
+    return model.tokenizer.decode(writing.decoded(address(at).get("said", ""), len(model.tokenizer)))
 
 
 def test_a_visitor_sees_what_comes_next_and_where_the_last_word_looks():
@@ -103,7 +103,7 @@ def test_words_are_written_stepped_back_over_and_come_again(model: TextModel):
 
 
 def test_a_link_brings_the_text_the_step_and_the_settings(model: TextModel):
-    ids = model.subwords.ids("It was red and it ran")
+    ids = model.tokenizer.ids("It was red and it ran")
     at = show(begin=BEGIN, said=writing.encoded(ids), pieces="2", temperature="1.5", topk="7", topp="0.5", dice="9")
     assert written(at, model) == "It was red and it ran"
     assert at.slider(key="pieces").value == 2
@@ -202,7 +202,7 @@ def test_the_cache_is_that_of_this_network(model: TextModel):
 
 @pytest.mark.parametrize(("layer", "head"), [("All", "3"), ("2", "All"), ("3", "6")])
 def test_shares_of_attention_sum_to_one(model: TextModel, layer: str, head: str):
-    at = show(begin=BEGIN, said=writing.encoded(model.subwords.ids("It was red")), of_layer=layer, of_head=head)
+    at = show(begin=BEGIN, said=writing.encoded(model.tokenizer.ids("It was red")), of_layer=layer, of_head=head)
     assert f"{'mean of all layers' if layer == 'All' else f'layer {layer}'}, " in said(at)
     assert ("mean of all heads" if head == "All" else f"head {head}") in said(at)
     figure = json.loads(at.get("plotly_chart")[1].proto.spec)

@@ -8,7 +8,7 @@ import pytest
 import attnviz
 from attnviz.measures.words import grouping
 from attnviz.types import AttentionCall, Tokens
-from attnviz.ui.core.state import token_name
+from attnviz.ui.core.labels import token_name
 from attnviz.ui.heads import overview, text
 from attnviz.ui.inputs.samples import SAMPLES, open_sample
 from attnviz.ui.inputs.sentences import SENTENCES

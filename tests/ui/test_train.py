@@ -12,7 +12,7 @@ from attnviz.attention import VARIANTS
 from attnviz.paths import ROOT
 from attnviz.training.live import runs as live_runs
 from attnviz.training.live.runs import Plan, TrainingRun
-from attnviz.ui.core.cache import TRAINED
+from attnviz.ui.core.cache import SESSION_MODELS
 from attnviz.ui.shell import training_status
 from attnviz.ui.train import choices, runs
 
@@ -119,7 +119,7 @@ def test_a_race_is_run_replayed_and_opened_on_other_pages():
     button(app, "open:1").click().run()
     name = f"Trained here: {MHA}"
     assert app.session_state["model"] == name
-    assert app.session_state[TRAINED][name].facts["steps"] == 100
+    assert app.session_state[SESSION_MODELS][name].facts["steps"] == 100
     for page in PAGES:
         app.switch_page(f"../pages/{page}.py").run()
         assert not app.error, (page, said(app))
@@ -245,7 +245,7 @@ def test_an_error_is_said_in_a_sentence():
 def open_heads(app: AppTest, variant: str) -> None:
     """The Heads page with a network of this variant that the visitor has trained."""
     lane = live_runs.LiveModel(Plan((variant,)))
-    app.session_state[TRAINED] = {"Trained here: X": live_runs.opened(lane, "Trained here: X")}
+    app.session_state[SESSION_MODELS] = {"Trained here: X": live_runs.opened(lane, "Trained here: X")}
     app.run()
     app.session_state["model"] = "Trained here: X"
     app.switch_page("../pages/heads.py").run()

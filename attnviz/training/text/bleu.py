@@ -86,7 +86,7 @@ def held_out_loss(model: TranslationModel, pairs: Sequence[Pair]) -> float:
     total, count = 0.0, 0
     room = model.config.context_length
     for part in chunks(sorted(pairs, key=lambda pair: len(pair[0])), 64):
-        english, french = (model.subwords.batch(side) for side in zip(*part, strict=True))
+        english, french = (model.tokenizer.batch(side) for side in zip(*part, strict=True))
         source, keep = padded([[*ids[: room - 1], EOS] for ids in english], model.device)
         target, said = padded([[BOS, *ids[: room - 1], EOS] for ids in french], model.device)
         trace = model.network(source, target[:, :-1], keep_tokens=kept_or_none(keep), read=False)

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attnviz.models.generate import SamplingConfig, steps, text_of
+from attnviz.models.generate import SamplingConfig, steps
 from attnviz.models.store import as_shipped, load_text
 from attnviz.models.subwords import BOS, EOS, SubwordTokenizer, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
@@ -203,7 +203,7 @@ def sample(model: TextModel, seed: int) -> str:
     ids = model.prepare(BEGIN).inputs["main"].tolist()
     settings = SamplingConfig(seed=seed)
     written = [step.id for step in itertools.islice(steps(model, ids, settings), SAMPLE)]
-    return text_of(model.subwords, [*ids, *written])
+    return model.tokenizer.decode([*ids, *written])
 
 
 def card_of(model: TextModel, facts: dict[str, Any]) -> str:

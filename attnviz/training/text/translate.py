@@ -153,10 +153,10 @@ def card_of(model: TranslationModel, facts: dict[str, Any]) -> str:
     lines = [
         *opening(f"{model.name}: {model.title}", facts["recipe"]),
         f"| network | {shape_of(model.network)} |",
-        f"| parameters | {facts['parameters']:,}; one table of {len(model.subwords):,} pieces for both languages |",
+        f"| parameters | {facts['parameters']:,}; one table of {len(model.tokenizer):,} pieces for both languages |",
         f"| data | {facts['data']} |",
-        f"| trained on | {facts['pairs']:,} pairs of at most {facts['longest']} pieces a side, {facts['steps']:,} "
-        f"steps{stopped} of {facts['batch']:,} tokens, padding included, seed {facts['seed']} |",
+        f"| trained on | {facts['pairs']:,} pairs of at most {facts['context_length']} pieces a side, "
+        f"{facts['steps']:,} steps{stopped} of {facts['batch']:,} tokens, padding included, seed {facts['seed']} |",
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
         f"| perplexity of a piece | {facts['perplexity']} over {facts['held_out']:,} held-out pairs "
         f"(loss {facts['loss']}) |",

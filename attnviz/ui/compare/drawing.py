@@ -16,7 +16,8 @@ from attnviz.ui.compare.domain import MapStyle, Panel, Slot
 from attnviz.ui.compare.maps import Native
 from attnviz.ui.compare.numbers import Cell, estimate_words
 from attnviz.ui.compare.panels import SAME
-from attnviz.ui.core.state import one_of, plain, token_name
+from attnviz.ui.core.labels import plain, token_name
+from attnviz.ui.core.state import one_of
 from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.display import KINDS

@@ -17,7 +17,7 @@ from attnviz.types import Tokens, Trace
 from attnviz.ui.compare import maps
 from attnviz.ui.compare.choice import HAND, MATCHED, by_hand
 from attnviz.ui.compare.domain import Domain, Panel
-from attnviz.ui.core.state import head_name, layer_name
+from attnviz.ui.core.labels import head_name, layer_name
 
 NONE = "not defined"
 APPROXIMATES = {  # what keeps query, key and value and changes only how softmax is worked out, and how

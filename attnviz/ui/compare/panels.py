@@ -23,7 +23,7 @@ from attnviz.seeding import seeded
 from attnviz.types import Sample, Trace, UnsupportedMask
 from attnviz.ui.compare.domain import Domain, Panel
 from attnviz.ui.core.bench import Bench
-from attnviz.ui.core.cache import core, forward, open_any, traces
+from attnviz.ui.core.cache import core, forward, open_model, traces
 
 OWN, SAME = "Own weights", "Same weights"
 PROJECTION = re.compile(r"^(blocks\.\d+\.attention\.)(?:\w+\.)?((?:query|key|value|out)\.(?:weight|bias))$")
@@ -69,7 +69,7 @@ def reference(ground: Domain, found: Bench) -> str:
     name = found.model("mha")
     if name is not None:
         try:
-            open_any(name)
+            open_model(name)
             return name
         except DamagedModel:
             pass  # its own panel says so, in the other mode
@@ -83,7 +83,9 @@ def donor_trace(ground: Domain, found: Bench) -> Trace:
 
 def looked_at(ground: Domain, name: str) -> tuple[ImageModel | TextModel, Sample, Trace]:
     """A network, the input as it reads it, and what it computes. Raises DamagedModel, Busy."""
-    model = open_any(name)
+    model = open_model(name)
+    if not isinstance(model, ImageModel | TextModel):
+        raise UnsupportedMask(model.title, "is no network of this project, so its layers cannot be built anew")
     sample = ground.prepare(model)
     key = (model.digest, sample.digest, f"own:{model.config.variant}")  # a digest is of parameters, not of a formula
     return model, sample, traces().get(key, lambda: forward(name, sample))

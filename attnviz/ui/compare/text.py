@@ -21,8 +21,9 @@ from attnviz.training.text.bench import OPTIONS, READ, SHAPE, config_of
 from attnviz.types import AttentionCall, Sample, Tokens
 from attnviz.ui.compare.domain import Domain, MapStyle, Panel, Shown, Slot
 from attnviz.ui.core.bench import TEXTS, Bench, Row, accuracy, bench
-from attnviz.ui.core.cache import open_text_model
-from attnviz.ui.core.state import of_text, one_of
+from attnviz.ui.core.cache import open_model
+from attnviz.ui.core.labels import of_text
+from attnviz.ui.core.state import one_of
 from attnviz.ui.inputs.text_run import TextRun, read_by, remarks
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.text_answers import sentiment, tag_words
@@ -138,7 +139,7 @@ class Texts(Domain):
 
     def prepare(self, model: Any) -> Sample:
         """The visitor's text, in pieces."""
-        return read_by(model, pair=not open_text_model(st.session_state["model"]).config.causal)
+        return read_by(model, pair=not open_model(st.session_state["model"]).spec.causal)
 
     def look(self, tokens: Tokens | None) -> WordLook:
         """Text or matrix, and the popover that pages of texts share."""

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from threading import BoundedSemaphore
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import streamlit as st
 import torch
 from torch import Tensor
 
-from attnviz.models import IMAGES, TEXTS, ImageModel, TextModel, load_image, load_text, store
-from attnviz.types import Sample, Tokens, Trace, unchanged
+from attnviz.models import IMAGES, MODELS, TEXTS, load, store
+from attnviz.types import Modality, Model, Sample, Tokens, Trace, unchanged
 from attnviz.ui.core import bench
 from attnviz.ui.core.device import best_device
 from attnviz.ui.core.sized_cache import SizedCache
 
 PATIENCE = 20  # seconds a visitor waits for a free core
-MODEL_ENTRIES = 32  # the largest has 15 MB, those of a bench 3 to 6 MB
-TRAINED = "attnviz:trained"  # session key: the models this visitor has trained, by name
-Model = TypeVar("Model", ImageModel, TextModel)
+SESSION_MODELS = "attnviz:models"  # session key: the models of this visitor alone, by name
 log = logging.getLogger("attnviz")
 
 
@@ -52,60 +50,75 @@ def core() -> Iterator[None]:
 
 @st.cache_resource(show_spinner=False)
 def traces() -> SizedCache[Trace]:
-    """The traces computed last: at most 96, at most 400 MB."""
+    """The traces computed last: at most 96, at most 400 MB.
+
+    A trace holds views of the parameters of its network (biases, projections by head), which are there anyway: they are
+    not counted.
+    """
     return SizedCache(entries=96, size=400_000_000)
 
 
-def trained_here() -> dict[str, ImageModel]:
-    """The models this visitor has trained, by name. They live as long as the session, and nobody else meets them."""
-    return st.session_state.setdefault(TRAINED, {})
+def session_models() -> dict[str, Model]:
+    """The models of this visitor alone, by name: trained on the Train page, or opened in this session.
+
+    They live as long as the session, and nobody else meets them.
+    """
+    return st.session_state.setdefault(SESSION_MODELS, {})
 
 
-def open_model(name: str, device: str = "") -> ImageModel:
-    """A model of pictures: shipped, on the best device there is, or trained by this visitor. Raises DamagedModel."""
-    return trained_here()[name] if name in trained_here() else shipped(name, device)
+def open_model(name: str, device: str = "") -> Model:
+    """A model by its name: shipped, of a bench, or this visitor's own. Raises DamagedModel.
+
+    Without a `device`, on the best there is.
+    """
+    return session_models()[name] if name in session_models() else shipped(name, device)
 
 
-def open_text_model(name: str, device: str = "") -> TextModel:
-    """A model of texts, by its name in TEXTS or in the bench. Raises DamagedModel."""
-    return shipped_text(name, device)
+def modality_of(name: str) -> Modality:
+    """What a model reads, by its name and without opening what is shipped; "image" for a name that nobody knows."""
+    if name in session_models():
+        return session_models()[name].spec.modality
+    if name in MODELS:
+        return cast(Modality, MODELS[name].modality)
+    return "text" if store.reads_text(name) else "image"
 
 
-def open_any(name: str, device: str = "") -> ImageModel | TextModel:
-    """A model of pictures or of texts."""
-    return open_text_model(name, device) if store.reads_text(name) else open_model(name, device)
+def is_text_model(name: str) -> bool:
+    """Whether a model reads a text, by its name."""
+    return modality_of(name) == "text"
 
 
 def model_names() -> list[str]:
     """The models this visitor can look into."""
-    return [*IMAGES, *TEXTS, *bench.bench(bench.PICTURES).models, *bench.bench(bench.TEXTS).models, *trained_here()]
+    return [*IMAGES, *TEXTS, *bench.bench(bench.PICTURES).models, *bench.bench(bench.TEXTS).models, *session_models()]
 
 
-@st.cache_resource(max_entries=MODEL_ENTRIES, show_spinner="Opening the model")
-def shipped(name: str, device: str = "") -> ImageModel:
-    """A shipped model of pictures, by its name in IMAGES or in the bench."""
-    return opened(load_image, name, device or best_device())
+@st.cache_resource(show_spinner=False)
+def models() -> SizedCache[Model]:
+    """The shipped models used last: at most 64, whose parameters take at most 600 MB."""
+    return SizedCache(entries=64, size=600_000_000)
 
 
-@st.cache_resource(max_entries=MODEL_ENTRIES, show_spinner="Opening the model")
-def shipped_text(name: str, device: str = "") -> TextModel:
-    """A shipped model of texts, by its name in TEXTS or in the bench."""
-    return opened(load_text, name, device or best_device())
+def shipped(name: str, device: str = "") -> Model:
+    """A shipped model on a device; on the processor where the graphics card has no memory left. Raises DamagedModel."""
+    return models().get((name, device), lambda: opened(name, device or best_device()))
 
 
-def opened(load: Callable[..., Model], name: str, device: str | torch.device) -> Model:
-    """A model on this device; on the processor where the graphics card has no memory left."""
-    try:
-        return load(name, device=device)
-    except torch.OutOfMemoryError:
-        log.warning("no memory for %s on %s; it is opened on the processor", name, device)
-        return load(name, device="cpu")
+def opened(name: str, device: str | torch.device) -> Model:
+    """A model read from its folder, with a word to the visitor while that takes."""
+    with st.spinner("Opening the model"):
+        try:
+            return load(name, device=device)
+        except torch.OutOfMemoryError:
+            log.warning("no memory for %s on %s; it is opened on the processor", name, device)
+            return load(name, device="cpu")
 
 
 def trace(name: str, sample: Sample, *, positions: str = "own") -> Trace:
     """Everything the model computes for this sample, on the processor. Raises DamagedModel, Busy."""
-    model = open_any(name)
-    return traces().get((model.digest, sample.digest, positions), lambda: compute(name, sample, positions))
+    model = open_model(name)
+    key = (model.digest, sample.digest, positions)
+    return traces().get(key, lambda: compute(name, sample, positions), beside=model)
 
 
 def compute(name: str, sample: Sample, positions: str) -> Trace:
@@ -118,10 +131,10 @@ def forward(name: str, sample: Sample, positions: str = "own") -> Trace:
     """One forward pass without gradients, not kept; on the processor where the graphics card has no memory left."""
     with core(), torch.no_grad():
         try:
-            return on_processor(open_any(name)(sample, positions=positions))
+            return on_processor(open_model(name)(sample, positions=positions))
         except torch.OutOfMemoryError:
             st.toast("The graphics card is out of memory, so this was computed on the processor.")
-            return open_any(name, "cpu")(sample, positions=positions)
+            return open_model(name, "cpu")(sample, positions=positions)
 
 
 def on_processor(trace: Trace) -> Trace:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from attnviz.models import ImageModel, TextModel
+from attnviz.types import Model
+from attnviz.ui.core.sized_cache import tensors_of
 
 
 def best_device() -> torch.device:
@@ -17,12 +18,16 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def device_line(model: ImageModel | TextModel) -> str:
+def device_line(model: Model) -> str:
     """Name, number format and memory of the device a model computes on, in one line."""
-    parameters = list(model.network.parameters())
-    size = sum(p.nbytes for p in parameters)
-    kind = str(parameters[0].dtype).removeprefix("torch.")
-    parts = (device_name(model.device), kind, f"model {megabytes(size)}", memory_line(model.device))
+    parameters = tensors_of(model)
+    parts = [device_name(model.device)]
+    if parameters:
+        parts += [
+            str(parameters[0].dtype).removeprefix("torch."),
+            f"model {megabytes(sum(p.nbytes for p in parameters))}",
+        ]
+    parts.append(memory_line(model.device))
     return " · ".join(part.replace(" ", "\u00a0") for part in parts)  # a line breaks between the parts only
 
 

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Value = TypeVar("Value")
 
@@ -33,8 +33,11 @@ class SizedCache(Generic[Value]):
         """How much is kept now."""
         return sum(size for _, size in self._kept.values())
 
-    def get(self, key: tuple[str, ...], make: Callable[[], Value]) -> Value:
-        """The value under this key, made now if it is not kept. What `make` raises is not kept."""
+    def get(self, key: tuple[str, ...], make: Callable[[], Value], *, beside: object = None) -> Value:
+        """The value under this key, made now if it is not kept. What `make` raises is not kept.
+
+        Memory that it shares with what is kept elsewhere, `beside` it, is not counted.
+        """
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -46,29 +49,34 @@ class SizedCache(Generic[Value]):
                     return self._kept[key][0]
             try:
                 value = make()
-                self.put(key, value)
+                self.put(key, value, beside=beside)
             finally:
                 with self._lock:
                     self._making.pop(key, None)
         return value
 
-    def put(self, key: tuple[str, ...], value: Value) -> None:
+    def put(self, key: tuple[str, ...], value: Value, *, beside: object = None) -> None:
         """Keep a value, and drop the oldest ones where that is needed."""
         with self._lock:
-            self._kept[key] = (value, bytes_of(value))
+            self._kept[key] = (value, bytes_of(value, beside))
             while len(self._kept) > self.entries or (self.bytes > self.size and len(self._kept) > 1):
                 self._kept.popitem(last=False)
 
 
-def bytes_of(value: Any) -> int:
-    """The memory of the tensors inside records, mappings and sequences; each storage is counted once."""
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors_of(value)}.values())
+def bytes_of(value: Any, beside: Any = None) -> int:
+    """The memory of the tensors of a value; each storage is counted once, and none that `beside` holds."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors_of(value)}
+    elsewhere = {t.untyped_storage().data_ptr() for t in tensors_of(beside)}
+    return sum(size for place, size in storages.items() if place not in elsewhere)
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """Every tensor inside records, mappings and sequences."""
+    """Every tensor inside records, mappings, sequences and networks, and inside a model that holds its `network`."""
     if isinstance(value, Tensor):
         return [value]
+    network = value if isinstance(value, nn.Module) else getattr(value, "network", None)
+    if isinstance(network, nn.Module):
+        return [*network.parameters(), *network.buffers()]
     if isinstance(value, Mapping):
         inside = list(value.values())
     elif isinstance(value, (tuple, list)):

@@ -1,17 +1,16 @@
-"""What the visitor has picked: kept in the session and in the URL, valid for the model at hand.
-
-Layers and heads count from 0 in code, from 1 on screen and in the URL; `layer_name` and `head_name` are the one place.
-"""
+"""What the visitor has chosen: kept in the session and in the address, valid for the model at hand."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from attnviz.types import AttentionCall, Tokens, Trace
+from attnviz.types import AttentionCall, Trace
+from attnviz.ui.core.labels import call_labels
+from attnviz.ui.core.old_addresses import OLD_VALUES
 
 SEEN = "attnviz:seen"  # session key: what each parameter of our own said in the URL when we last looked
 PAGE = "attnviz:page"
@@ -19,61 +18,6 @@ BELONGINGS = {  # what is forgotten with a choice of this name: picks of tokens,
     "english": ("asking", "choice", "written", "at", "translate:playing")
 }
 Option = TypeVar("Option")
-
-
-def layer_name(index: int) -> str:
-    """What a layer is called on screen."""
-    return f"Layer {index + 1}"
-
-
-def head_name(index: int) -> str:
-    """What a head is called on screen."""
-    return f"Head {index + 1}"
-
-
-def token_name(tokens: Tokens, index: int) -> str:
-    """What a token is called on screen: "row 4, column 9", or its label."""
-    if tokens.grid is None or index < tokens.prefix:
-        return tokens.labels[index]
-    row, column = divmod(index - tokens.prefix, tokens.grid[1])
-    return f"row {row + 1}, column {column + 1}"
-
-
-def token_names(tokens: Tokens) -> list[str]:
-    """What every token is called on screen."""
-    return [token_name(tokens, i) for i in range(len(tokens))]
-
-
-def spoken_name(tokens: Tokens, index: int) -> str:
-    """The same within a sentence, as Markdown: a word of a text stands in quotation marks."""
-    name = plain(token_name(tokens, index))
-    return name if tokens.words is None or tokens.words[index] < 0 else f"“{name}”"
-
-
-def plain(text: str) -> str:
-    """A text as Markdown that shows just that text."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
-
-
-def worded(text: str, tokens: Tokens) -> str:
-    """A sentence about patches, said of words where the tokens are pieces of a text."""
-    return text if tokens.words is None else of_text(text)
-
-
-def of_text(text: str) -> str:
-    """A sentence about pictures and patches, said of texts and words."""
-    return text.replace("patches", "words").replace("patch", "word").replace("picture", "text")
-
-
-def call_names(trace: Trace) -> list[str]:
-    """What each attention call is called on screen: "Layer 2", or "Layer 2, along rows" where a layer has several."""
-    return [call.name[:1].upper() + call.name[1:] for call in trace.calls]
-
-
-def call_labels(trace: Trace) -> list[int | str]:
-    """The same on a button and in the URL: 2, or "2 rows"."""
-    short = [name.removeprefix("Layer ").replace(", along", "") for name in call_names(trace)]
-    return [int(label) if label.isdecimal() else label for label in short]
 
 
 def call_choice(trace: Trace, key: str = "layer") -> int:
@@ -97,21 +41,98 @@ def buttons(label: str, options: Sequence[int | str], key: str, *, at: int, **lo
 
 def one_of(
     label: str,
-    options: Sequence[Option],
+    options: Mapping[str, str] | Sequence[Option],
     *,
-    default: Option,
+    default: Any,
     key: str,
     where: Any = st,
     kind: Literal["segmented_control", "pills"] = "segmented_control",
     **look: Any,
-) -> Option:
-    """A row of buttons, one of them always pressed, bound to the URL. `where` is the container it stands in.
+) -> Any:
+    """A row of buttons, one of them always pressed, kept in the address. `where` is the container it stands in.
 
+    `options` are {identifier: label}: the identifier is what is returned and what stands in the address, so that a link
+    outlives a change of wording. Numbers and names that are their own labels may come as a sequence.
     Streamlit takes an empty value in the address ("?layer=") for none pressed, required or not: here it is the default.
     """
     control = getattr(where, kind)
-    picked = control(label, options, default=default, required=True, key=key, bind="query-params", **look)
-    return default if picked is None else picked
+    if not isinstance(options, Mapping):
+        picked = control(label, options, default=default, required=True, key=key, bind="query-params", **look)
+        return default if picked is None else picked
+    read_address(key, options)
+    picked = control(
+        label,
+        list(options),
+        default=default,
+        required=True,
+        key=key,
+        format_func=options.__getitem__,
+        persist_state="session",
+        **look,
+    )
+    picked = picked if picked in options else default
+    write_address(key, picked, default)
+    return picked
+
+
+def select(
+    label: str, options: Mapping[str, str], *, default: str | None = None, key: str, where: Any = st, **look: Any
+) -> str:
+    """A list to choose one from, kept in the address by identifier as in `one_of`; the first to begin with."""
+    names = list(options)
+    first = default if default is not None and default in options else names[0]
+    read_address(key, options)
+    picked = where.selectbox(
+        label,
+        names,
+        index=names.index(first),
+        key=key,
+        format_func=options.__getitem__,
+        persist_state="session",
+        **look,
+    )
+    picked = first if picked is None or picked not in options else picked
+    write_address(key, picked, first)
+    return picked
+
+
+def read_address(key: str, options: Container[object]) -> None:
+    """Make the choice that the address names, where it has changed by itself: a deep link, or the back button.
+
+    A value that an old address had is translated (`old_addresses.py`). What is no option is left out, and a choice that
+    is none any more is forgotten.
+    """
+    seen, url = st.session_state.setdefault(SEEN, {}), st.query_params.get(key)
+    changed = url is not None and not sent_by_browser(key) if key not in seen else url != seen[key]
+    seen[key] = url
+    if changed:
+        asked = url if url in options else OLD_VALUES.get(key, {}).get(url or "")
+        if asked in options:
+            st.session_state[key] = asked
+        elif url is None:
+            st.session_state.pop(key, None)
+    keep_inside(key, options)
+
+
+def write_address(key: str, picked: str, default: str) -> None:
+    """Say the choice in the address; the default needs no word. What already stands there is left alone."""
+    url, wanted = st.query_params.get(key), None if picked == default else picked
+    if url != wanted and wanted is None:
+        del st.query_params[key]
+    elif wanted is not None and url != wanted:
+        st.query_params[key] = wanted
+    st.session_state[SEEN][key] = wanted
+
+
+def sent_by_browser(key: str) -> bool:
+    """Whether a tab sent a choice of its own for a widget that this session has not drawn yet.
+
+    That is a tab that came back to a server started again, after a click: the click is newer than the address.
+    Streamlit ends the id of a widget with its key, and keeps what was sent until the widget is drawn.
+    """
+    context = get_script_run_ctx(suppress_warning=True)
+    state = None if context is None else context.session_state._state
+    return state is not None and any(id.endswith(f"-{key}") for id in state._new_widget_state.states)
 
 
 def whole_number(label: str, most: int, *, key: str, where: Any = st, **look: Any) -> int:

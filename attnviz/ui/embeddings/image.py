@@ -10,8 +10,9 @@ import numpy as np
 from attnviz import plots
 from attnviz.measures import embeddings as measures
 from attnviz.models.vit import patchify
+from attnviz.types import PatchProjection
+from attnviz.ui.core.labels import layer_name, token_name
 from attnviz.ui.core.recorded import grid_of, known
-from attnviz.ui.core.state import layer_name, token_name
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.widgets.output import dark
 
@@ -73,7 +74,7 @@ def patch_of(visit: ImageRun, token: int) -> Patch:
     tokens = visit.sample.tokens["main"]
     picture, pixels = None, None
     if token >= tokens.prefix:
-        index, side = token - tokens.prefix, visit.model.config.patch
+        index, side = token - tokens.prefix, projection_of(visit).weight.shape[-1]
         pixels = known(patchify(visit.sample.inputs["main"], side)[index])
         image = np.asarray(visit.sample.image)
         row, column = divmod(index, grid_of(tokens)[1])
@@ -93,7 +94,7 @@ def enlarged(picture: np.ndarray) -> np.ndarray:
 
 def stages(visit: ImageRun) -> list[str]:
     """The places where a token's vector can be looked at, by their names on screen."""
-    return ["Content", "With position", *(f"After {layer_name(i).lower()}" for i in range(visit.model.config.layers))]
+    return ["Content", "With position", *(f"After {layer_name(i).lower()}" for i in range(visit.model.spec.layers))]
 
 
 def vectors_at(visit: ImageRun, stage: int) -> np.ndarray:
@@ -124,16 +125,24 @@ class Feature:
 
 def feature_of(visit: ImageRun, patch: Patch, feature: int) -> Feature:
     """Number `feature` of the patch's content, taken apart into pixels times weights plus bias."""
-    embed = visit.model.network.embed
-    weights = known(embed.weight[feature])
+    projection = projection_of(visit)
+    weights = known(projection.weight[feature].flatten())
     pixels = np.zeros_like(weights) if patch.pixels is None else patch.pixels
-    tiles = measures.tiles_of(np.stack([pixels, weights]), visit.model.config.channels)
-    return Feature(tiles, pixels * weights, float(embed.bias[feature]), float(patch.position[feature]))
+    tiles = measures.tiles_of(np.stack([pixels, weights]), projection.weight.shape[1])
+    return Feature(tiles, pixels * weights, float(projection.bias[feature]), float(patch.position[feature]))
+
+
+def projection_of(visit: ImageRun) -> PatchProjection:
+    """The linear map from pixels to embeddings. Raises ValueError where the model has none."""
+    if visit.model.patch_projection is None:
+        raise ValueError("this model has no linear map from the pixels of a patch to its embedding")
+    return visit.model.patch_projection
 
 
 def pixel_names(visit: ImageRun) -> list[str]:
     """What each flattened pixel is: "red, row 1, column 2"."""
-    channels, side = visit.model.config.channels, range(visit.model.config.patch)
+    _, channels, side, _ = projection_of(visit).weight.shape
+    side = range(side)
     named = CHANNELS.get(channels, tuple(f"channel {c + 1}" for c in range(channels)))
     return [f"{c}, row {r + 1}, column {k + 1}" for c in named for r in side for k in side]
 
@@ -173,7 +182,8 @@ def products_figure(visit: ImageRun, feature: Feature) -> Any:
 
 def filters_of(visit: ImageRun) -> tuple[np.ndarray, np.ndarray]:
     """The projection's principal filters, uint8 [filter patch patch channel], and their shares of variance."""
-    return measures.filters(known(visit.model.network.embed.weight), visit.model.config.channels)
+    weight = projection_of(visit).weight
+    return measures.filters(known(weight.flatten(1)), weight.shape[1])
 
 
 def shares_figure(shares: np.ndarray) -> Any:

@@ -12,11 +12,10 @@ from jaxtyping import Float
 from attnviz import plots
 from attnviz.measures import embeddings as measures
 from attnviz.measures.words import joined
-from attnviz.models.subwords import SPECIAL
 from attnviz.plots import scatter
-from attnviz.ui.core.cache import open_text_model, trace
+from attnviz.ui.core.cache import open_model, trace
+from attnviz.ui.core.labels import layer_name, plain
 from attnviz.ui.core.recorded import known
-from attnviz.ui.core.state import layer_name, plain
 from attnviz.ui.embeddings.image import CONTENT, POSITION, VECTOR, signed
 from attnviz.ui.inputs.text_run import TextRun, prepared_text
 from attnviz.ui.widgets.output import dark
@@ -98,7 +97,7 @@ def steps_figure(word: Word) -> Any:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def unit_table(name: str, digest: str) -> Float[np.ndarray, "piece feature"]:
     """The model's table, every row scaled to length one."""
-    rows = open_text_model(name).network.pieces.table.detach().float().cpu().numpy()
+    rows = known(open_model(name).input_embeddings).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True).clip(1e-12)
 
 
@@ -106,10 +105,11 @@ def neighbours(about: TextRun, id: int, count: int = 10) -> list[tuple[str, floa
     """The pieces whose rows point most nearly the same way, with their cosines; special pieces are left out."""
     rows = unit_table(about.name, about.model.digest)
     cosines = rows @ rows[id]
-    cosines[: len(SPECIAL)] = -2
+    tokenizer = about.tokenizer
+    cosines[sorted(tokenizer.special_ids)] = -2
     cosines[id] = -2
     best = np.argsort(-cosines, kind="stable")[:count]
-    return [(about.model.subwords.label(int(i)), float(cosines[i])) for i in best]
+    return [(tokenizer.label(int(i)), float(cosines[i])) for i in best]
 
 
 def neighbour_figure(found: list[tuple[str, float]]) -> Any:
@@ -131,7 +131,7 @@ def neighbour_figure(found: list[tuple[str, float]]) -> Any:
 def stages(about: TextRun) -> list[str]:
     """The places where a token's vector can be looked at, by their names on screen."""
     entered = "With position" if known(about.trace.position_embeddings["main"]).any() else "Enters layer 1"
-    return ["Content", entered, *(f"After {layer_name(i).lower()}" for i in range(about.model.config.layers))]
+    return ["Content", entered, *(f"After {layer_name(i).lower()}" for i in range(about.model.spec.layers))]
 
 
 def vectors_at(about: TextRun, stage: int) -> Float[np.ndarray, "token feature"]:

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from attnviz import plots, views
 from attnviz.attention import VARIANTS
 from attnviz.models.subwords import EOS
-from attnviz.ui.core.state import set_tokens, spoken_name
+from attnviz.ui.core.labels import spoken_name
+from attnviz.ui.core.state import set_tokens
 from attnviz.ui.generate.writing import Scene, both_texts, move, plain, wish, words_written
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.layer_head import Part, part_choice

@@ -10,25 +10,19 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import streamlit as st
 from jaxtyping import Float
 
 from attnviz.models import TextModel
-from attnviz.models.generate import (
-    SamplingConfig,
-    begins_word,
-    continued,
-    filtered,
-    next_token_probabilities,
-    text_of,
-    words,
-)
+from attnviz.models.generate import SamplingConfig, continued, filtered, next_token_probabilities, words
 from attnviz.models.subwords import EOS, SPECIAL
 from attnviz.types import Sample, Trace
-from attnviz.ui.core.cache import core, open_text_model, trace
-from attnviz.ui.core.state import SEEN, go, keep_inside, plain, set_tokens, whole_number
+from attnviz.ui.core.cache import core, open_model, trace
+from attnviz.ui.core.labels import plain
+from attnviz.ui.core.state import SEEN, go, keep_inside, set_tokens, whole_number
 from attnviz.ui.inputs.sentences import SENTENCES
 from attnviz.ui.inputs.text_run import LETTERS, prepared_text
 
@@ -134,7 +128,7 @@ def written(model: TextModel, begin: Sample) -> tuple[int, ...]:
     """The pieces written after this beginning, from the session or, where it has changed by itself, the URL."""
     seen, url = st.session_state.setdefault(SEEN, {}), st.query_params.get(SAID)
     if url is not None if SAID not in seen else url != seen[SAID]:
-        st.session_state[SAID] = decoded(url or "", len(model.subwords))
+        st.session_state[SAID] = decoded(url or "", len(model.tokenizer))
     elif st.session_state.get(OF) != begin.digest:
         st.session_state[SAID] = ()
         moved()
@@ -223,18 +217,18 @@ def scene(model: TextModel, begin: Sample, said: tuple[int, ...], step: int, set
 
 def opened(text: str) -> tuple[TextModel, Sample]:
     """The model and the beginning made ready for it. Raises DamagedModel."""
-    model = open_text_model(NAME)
+    model = cast(TextModel, open_model(NAME))
     return model, prepared_text(model.digest, hashlib.sha256(text.encode()).hexdigest(), model, text)
 
 
 def both_texts(here: Scene) -> tuple[str, str]:
     """The beginning and what was written after it, whole characters only."""
-    begun = text_of(here.model.subwords, here.begin.inputs["main"].tolist())
-    whole = text_of(here.model.subwords, here.ids)
+    begun = here.model.tokenizer.decode(here.begin.inputs["main"].tolist())
+    whole = here.model.tokenizer.decode(here.ids)
     return (here.begin.text, whole[len(begun) :]) if whole.startswith(begun) else ("", whole)
 
 
 def words_written(here: Scene) -> int:
     """How many words were written."""
     found = here.said[: here.step]
-    return sum(begins_word(here.model.subwords, id) for id in found if id != EOS)
+    return sum(here.model.tokenizer.begins_word(id) for id in found if id != EOS)

@@ -8,7 +8,8 @@ import streamlit as st
 from attnviz.measures.heads import uniform_distance
 from attnviz.plots.depth import depth
 from attnviz.ui.core.cache import open_model, trace
-from attnviz.ui.core.state import call_labels, go, one_of
+from attnviz.ui.core.labels import call_labels
+from attnviz.ui.core.state import go, one_of
 from attnviz.ui.heads.overview import KNOWN, Table, known, measured, measured_calls, order, place
 from attnviz.ui.inputs.image_run import prepared
 from attnviz.ui.inputs.model_run import ModelRun

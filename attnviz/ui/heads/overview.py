@@ -12,7 +12,8 @@ from attnviz import views
 from attnviz.measures.heads import MEASURES, Measure, drop_prefix, measure_heads, ranking, value_weighted
 from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
-from attnviz.ui.core.state import call_labels, call_names, go, head_name, keep_inside, spoken_name, token_names
+from attnviz.ui.core.labels import call_labels, call_names, head_name, spoken_name, token_names
+from attnviz.ui.core.state import go, keep_inside
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.display import kind_words, masked_of, unit_of
 from attnviz.ui.widgets.mean_map import signed

@@ -10,11 +10,10 @@ import streamlit as st
 from attnviz import views
 from attnviz.measures.heads import value_weighted
 from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_text_heads, real
-from attnviz.models import TextModel
 from attnviz.models.subwords import first_pieces
-from attnviz.types import AttentionCall
-from attnviz.ui.core.cache import forward, open_text_model
-from attnviz.ui.core.state import head_name
+from attnviz.types import AttentionCall, Model
+from attnviz.ui.core.cache import forward, open_model
+from attnviz.ui.core.labels import head_name
 from attnviz.ui.heads.overview import Row, Table, place, together
 from attnviz.ui.inputs.text_run import TextRun, prepared_text
 from attnviz.ui.inputs.treebank import treebank
@@ -25,13 +24,13 @@ VIEWS = ("Lines", "Matrix", "Arcs")
 MOST_TILES = 128  # tokens up to which every head of every layer travels exact
 
 
-def parsed(model: TextModel, text: str) -> Parsed | None:
+def parsed(model: Model, text: str) -> Parsed | None:
     """The words of a stored sentence and the words they depend on; None for any other text."""
     words = treebank().get(text)
-    if words is None:
+    if words is None or model.tokenizer is None:
         return None
     spans = [(start, stop) for start, stop, _, _ in words]
-    first = first_pieces(text, model.subwords.encode(text), spans)
+    first = first_pieces(text, model.tokenizer.encode(text), spans)
     return Parsed(text, tuple(1 + i for i in first), tuple(head for *_, head in words))
 
 
@@ -47,7 +46,7 @@ def gold(about: TextRun, look: Look) -> list[tuple[int, int]]:
 @st.cache_data(max_entries=8, show_spinner="Holding every head against the treebank")
 def syntax(name: str, model_digest: str) -> np.ndarray:
     """[layer head]: how often each head looks most at the word a word depends on, over the stored sentences."""
-    model = open_text_model(name)
+    model = open_model(name)
     hits = []
     for text in treebank():
         found = parsed(model, text)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import streamlit as st
 from PIL import Image
 
-from attnviz.models import CENTER_CROP, MODELS, Crop, DamagedFile, ImageModel, store
+from attnviz.models import CENTER_CROP, MODELS, Crop, DamagedFile
 from attnviz.models.picture_files import EXTENSIONS
-from attnviz.types import Sample
-from attnviz.ui.core.cache import Busy, model_names, open_any, open_model, open_text_model, trace
+from attnviz.types import Model, Sample
+from attnviz.ui.core.cache import Busy, is_text_model, model_names, open_model, trace
 from attnviz.ui.core.device import device_line
 from attnviz.ui.core.state import PAGE
 from attnviz.ui.inputs.crop import choose_framing, framing
@@ -43,7 +43,6 @@ ASIDE, TAKEN = "attnviz:aside", "attnviz:taken"  # a picture just removed; wheth
 class ImageRun(ModelRun):
     """One model, one picture, and everything the model computed for it."""
 
-    model: ImageModel
     picture: Image.Image  # the visitor's picture, upright RGB
 
 
@@ -63,7 +62,7 @@ def sidebar() -> None:
     with st.sidebar:
         name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
         about = st.empty()
-        if store.reads_text(name):
+        if is_text_model(name):
             with suppress(DamagedFile):
                 choose_text(name)
         else:
@@ -78,7 +77,7 @@ def sidebar() -> None:
     if alone:
         about.caption(f"This page looks into {alone}; the choice here is for the others.")
     with suppress(DamagedFile):
-        device.caption(device_line(open_any(name)))
+        device.caption(device_line(open_model(name)))
         if not alone:
             about.caption(said_of(name))
 
@@ -87,10 +86,12 @@ def said_of(name: str) -> str:
     """What kind of network a model is, in a few words. Raises DamagedModel."""
     if name in MODELS:
         return MODELS[name].title
-    if store.reads_text(name):
-        return f"{open_text_model(name).title}, English sentences: praise, parts of speech"
     model = open_model(name)
-    return f"{model.title}, photographs, {len(model.classes)} classes" if name.startswith("bench/") else model.title
+    if name.startswith("text-bench/"):
+        return f"{model.title}, English sentences: sentiment, parts of speech"
+    if name.startswith("bench/"):
+        return f"{model.title}, photographs, {len(model.outputs['class'])} classes"
+    return model.title
 
 
 def choose_picture(model: str) -> str:
@@ -188,7 +189,12 @@ def visit() -> ImageRun:
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def prepared(
-    model_digest: str, picture_digest: str, _model: ImageModel, _picture: Image.Image, framing: Crop = CENTER_CROP
+    model_digest: str, picture_digest: str, _model: Model, _picture: Image.Image, framing: Crop = CENTER_CROP
 ) -> Sample:
     """A picture made ready for a model."""
-    return _model.prepare(_picture, framing)
+    if framing == CENTER_CROP:
+        return _model.prepare(_picture)
+    left, top, right, bottom = framing.box(*_picture.size)
+    sample = _model.prepare(_picture.crop((left, top, right, bottom)))
+    inside = sample.crop or (0, 0, right - left, bottom - top)
+    return replace(sample, crop=(left + inside[0], top + inside[1], left + inside[2], top + inside[3]))

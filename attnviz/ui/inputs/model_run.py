@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from attnviz.types import Sample, Trace
+from attnviz.types import Model, Sample, Trace
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelRun:
     """One model, one input, and everything the model computed for it."""
 
-    model: Any  # Visit and Reading say which kind
-    name: str  # of the model, in MODELS, in the bench or among those trained here
+    model: Model
+    name: str  # of the model: in MODELS, of a bench, or among this visitor's own
     sample: Sample
     trace: Trace
     source: str  # a sample picture's name, "upload", "camera" or "text"

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from attnviz.models import TextModel, store
-from attnviz.types import Sample
-from attnviz.ui.core.cache import model_names, open_text_model, trace
-from attnviz.ui.core.state import go, plain
+from attnviz.models.text import WORD
+from attnviz.types import Model, Sample, Tokenizer
+from attnviz.ui.core.cache import is_text_model, model_names, open_model, trace
+from attnviz.ui.core.labels import plain
+from attnviz.ui.core.state import go
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.sentences import PAIRS, SENTENCES, sentences_of
 
@@ -23,13 +24,18 @@ LETTERS = 4000  # that may be typed; far more than any model here reads, and sti
 class TextRun(ModelRun):
     """One model, one text or two, and everything the model computed for it."""
 
-    model: TextModel
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary the text was read with."""
+        if self.model.tokenizer is None:
+            raise ValueError(f"the model {self.name} reads no text")
+        return self.model.tokenizer
 
 
 def reads_text() -> bool:
     """Whether the chosen model reads text. Also before the sidebar is drawn: then the address says it."""
     name = st.session_state.get("model", st.query_params.get("model", ""))
-    return store.reads_text(name) and name in model_names()
+    return is_text_model(name) and name in model_names()
 
 
 def choose_text(name: str) -> None:
@@ -42,9 +48,11 @@ def choose_text(name: str) -> None:
         st.session_state["text"] = own[0]  # the sample of the model before, which nobody typed
     st.session_state[READER] = name
     kept["text"] = st.text_area("Your text", own[0], max_chars=LETTERS, key="text", bind="query-params", height=110)
-    config = open_text_model(name).config
-    if not config.causal:  # pairs were met where hidden words were guessed
-        met = "as pairs of sentences did while the model learned" if config.word else "where this model never met one"
+    spec = open_model(name).spec
+    if not spec.causal:  # pairs were met where hidden words were guessed
+        met = "where this model never met one"
+        if WORD in open_model(name).outputs:
+            met = "as pairs of sentences did while the model learned"
         kept["second"] = st.text_input(
             "A second sentence",
             max_chars=LETTERS,
@@ -52,7 +60,7 @@ def choose_text(name: str) -> None:
             bind="query-params",
             help=f"It stands behind [SEP], {met}.",
         )
-    st.caption(f"The model `{name}` reads at most {config.context_length} pieces.")
+    st.caption(f"The model `{name}` reads at most {spec.context_length} pieces.")
 
 
 def use(name: str, text: str) -> None:
@@ -63,12 +71,12 @@ def use(name: str, text: str) -> None:
 def reading() -> TextRun:
     """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
     name = st.session_state["model"]
-    model = open_text_model(name)
-    sample = read_by(model, pair=not model.config.causal)
+    model = open_model(name)
+    sample = read_by(model, pair=not model.spec.causal)
     return TextRun(model=model, name=name, sample=sample, trace=trace(name, sample), source="text")
 
 
-def read_by(model: TextModel, *, pair: bool) -> Sample:
+def read_by(model: Model, *, pair: bool) -> Sample:
     """The visitor's text as a model reads it; the second one too, if there is one and it is asked for."""
     texts = (st.session_state.get("text") or "", st.session_state.get("second") or "")
     given = texts if pair and texts[1].strip() else texts[0]
@@ -76,7 +84,7 @@ def read_by(model: TextModel, *, pair: bool) -> Sample:
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def prepared_text(model_digest: str, text_digest: str, _model: TextModel, _text: str | tuple[str, str]) -> Sample:
+def prepared_text(model_digest: str, text_digest: str, _model: Model, _text: str | tuple[str, str]) -> Sample:
     """A text made ready for a model."""
     return _model.prepare(_text)
 
@@ -88,7 +96,7 @@ def remarks(about: TextRun) -> None:
         last = plain(sample.text.split()[-1][-30:]) if sample.text.split() else ""
         words = len(sample.cut.split())
         st.caption(
-            f"The model reads {about.model.config.context_length} pieces: up to “{last}”. The {words:,} words after it "
+            f"The model reads {about.model.spec.context_length} pieces: up to “{last}”. The {words:,} words after it "
             "were left out."
         )
     if not sample.text:

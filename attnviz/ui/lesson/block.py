@@ -17,7 +17,8 @@ from attnviz.models.guess import guesses
 from attnviz.plots.growth import growth
 from attnviz.training.images import sweep
 from attnviz.types import AttentionCall, Mask, Tokens
-from attnviz.ui.core.state import buttons, go, head_name
+from attnviz.ui.core.labels import head_name
+from attnviz.ui.core.state import buttons, go
 from attnviz.ui.lesson.scene import LONGEST, Scene, network, remarks, row_said, table, weights
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.output import dark, plot

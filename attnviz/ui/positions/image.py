@@ -13,8 +13,8 @@ from attnviz import plots, views
 from attnviz.attention import POSITIONS
 from attnviz.measures import embeddings as measures
 from attnviz.types import AttentionCall, Tokens, Trace
+from attnviz.ui.core.labels import head_name, plain, token_name, token_names
 from attnviz.ui.core.recorded import grid_of, known
-from attnviz.ui.core.state import head_name, plain, token_name, token_names
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.widgets.answers import class_name
 from attnviz.ui.widgets.display import kind_words, masked_of, unit_of
@@ -27,7 +27,7 @@ CHANGES = {"Removed": "none", "Shuffled": "shuffled"}  # on screen -> what the m
 
 def origin(visit: ImageRun) -> str:
     """Where what the model knows of places comes from, by the section of the page that says it."""
-    name = visit.model.config.positions
+    name = visit.model.spec.positions
     scheme = POSITIONS[name]
     if scheme.relative or name == "none":
         return TABLELESS[0 if scheme.relative else 1]

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+import torch
 
 from attnviz import plots
 from attnviz.attention import POSITIONS
+from attnviz.attention.positions.tables import resize_table
 from attnviz.measures import embeddings as measures
 from attnviz.types import Tokens
-from attnviz.ui.core.recorded import known
+from attnviz.ui.core.recorded import grid_of, known
 from attnviz.ui.core.state import keep_inside, one_of
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.widgets.output import dark
@@ -130,7 +132,7 @@ class Table:
 
 def scheme_choice(visit: ImageRun) -> str:
     """A row of buttons over the schemes of POSITIONS that have a table, a learned one only if it is the model's own."""
-    own = visit.model.config.positions
+    own = visit.model.spec.positions
     titles = {e.title: name for name, e in POSITIONS.items() if e.relative is None and (not e.learned or name == own)}
     keep_inside("scheme", titles)
     first = POSITIONS[FIRST].title
@@ -148,7 +150,7 @@ def table_choice(visit: ImageRun, scheme: str) -> Table:
     side, count, dim, base = None, 64, 64, 10_000
     with first:
         if entry.learned or entry.grid:
-            own = visit.model.config.size // visit.model.config.patch
+            own = grid_of(visit.sample.tokens["main"])[0]
             side = st.slider("Patches per side", 2, 20, own, key="side", bind="query-params")
         else:
             count = st.slider("Tokens", 2, 384, 64, key="tokens", bind="query-params")
@@ -163,8 +165,9 @@ def table_choice(visit: ImageRun, scheme: str) -> Table:
 def table_for(visit: ImageRun, scheme: str, *, side: int | None, count: int, dim: int, base: float) -> Table:
     """The table of a scheme, for side x side patches or for `count` tokens in a row."""
     if POSITIONS[scheme].learned:
-        size = side or 1
-        rows = known(visit.model.network.position_embeddings(size, size))[len(visit.model.config.prefix) :]
+        size, tokens = side or 1, visit.sample.tokens["main"]
+        table = torch.from_numpy(known(visit.trace.position_embeddings["main"]))
+        rows = resize_table(table, tokens.prefix, grid_of(tokens), (size, size)).numpy()[tokens.prefix :]
     else:
         tokens = Tokens(tuple(map(str, range(count)))) if side is None else Tokens.patches(side, side)
         rows = POSITIONS[scheme].table(tokens, dim, base).numpy()

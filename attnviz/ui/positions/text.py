@@ -54,11 +54,11 @@ def change_of(about: TextRun, changed: Trace, token: int, count: int = 3) -> Cha
     """The model's answer before and after: praise and blame, or the likeliest next pieces."""
     if "sentiment" in about.trace.logits:
         before, after = (t.logits["sentiment"][0].float().softmax(-1).numpy() for t in (about.trace, changed))
-        return Change(list(about.model.labels("sentiment")), before, after)
+        return Change(list(about.model.outputs["sentiment"]), before, after)
     before, after = (t.logits[WORD][-1].float().softmax(-1) for t in (about.trace, changed))
     best = list(dict.fromkeys([*before.topk(count).indices.tolist(), *after.topk(count).indices.tolist()]))
     index = torch.tensor(best)
-    return Change([about.model.subwords.label(i) for i in best], before[index].numpy(), after[index].numpy())
+    return Change([about.tokenizer.label(i) for i in best], before[index].numpy(), after[index].numpy())
 
 
 def scheme(name: str) -> None:

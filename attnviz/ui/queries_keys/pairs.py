@@ -14,7 +14,8 @@ from attnviz.measures.pairs import Pair, cosines, joint_map, lengths, pair, pixe
 from attnviz.plots import scatter, stacked_bars
 from attnviz.plots.theme import colour
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
-from attnviz.ui.core.state import one_of, plain, set_tokens, token_name, token_names
+from attnviz.ui.core.labels import plain, token_name, token_names
+from attnviz.ui.core.state import one_of, set_tokens
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.display import masked_of
 from attnviz.ui.widgets.output import dark, plot

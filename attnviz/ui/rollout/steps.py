@@ -20,9 +20,10 @@ from attnviz.methods.rollout import Open, factors, held, layers
 from attnviz.plots import bars
 from attnviz.types import Tokens
 from attnviz.ui.core.cache import core
+from attnviz.ui.core.labels import layer_name, token_name, worded
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.core.sized_cache import SizedCache
-from attnviz.ui.core.state import chosen_token, go, keep_inside, layer_name, one_of, token_name, worded
+from attnviz.ui.core.state import chosen_token, go, keep_inside, one_of
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.answers import best
 from attnviz.ui.widgets.output import dark, plot
@@ -104,7 +105,7 @@ def choose(visit: ModelRun, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, b
 
     `look` draws the options of display among them.
     """
-    tokens, depth = visit.sample.tokens["main"], visit.model.config.layers
+    tokens, depth = visit.sample.tokens["main"], visit.model.spec.layers
     options = targets(visit)
     keep_inside("target", options)
     keep_inside("from", range(1, depth + 1))

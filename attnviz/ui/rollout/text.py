@@ -7,7 +7,8 @@ import streamlit as st
 
 from attnviz import views
 from attnviz.types import Tokens
-from attnviz.ui.core.state import go, layer_name
+from attnviz.ui.core.labels import layer_name
+from attnviz.ui.core.state import go
 from attnviz.ui.inputs.text_run import TextRun
 from attnviz.ui.rollout.steps import ANSWER, PATCH, SLOT, Choice, Result, answered_by
 from attnviz.ui.widgets.answers import percent

@@ -16,8 +16,9 @@ from attnviz.training.images.recipes import RECIPES
 from attnviz.training.live import runs
 from attnviz.training.live.queue import MAX_RUNNING
 from attnviz.types import Tokens
-from attnviz.ui.core.cache import trained_here
-from attnviz.ui.core.state import chosen_tokens, go, head_name, keep_inside, one_of, set_tokens
+from attnviz.ui.core.cache import session_models
+from attnviz.ui.core.labels import head_name
+from attnviz.ui.core.state import chosen_tokens, go, keep_inside, one_of, set_tokens
 from attnviz.ui.inputs.samples import TRAINED_HERE
 from attnviz.ui.shell.errors import report_errors
 from attnviz.ui.shell.page import page_file
@@ -89,7 +90,7 @@ def buttons(race: runs.TrainingRun, plan: runs.Plan) -> None:
 
 def adopt(lane: runs.LiveModel) -> None:
     """Make what was trained a model that this visitor can choose on every page, and choose it."""
-    kept, name = trained_here(), f"{TRAINED_HERE}{lane.whole_title}"
+    kept, name = session_models(), f"{TRAINED_HERE}{lane.whole_title}"
     model = runs.opened(lane, name)
     names = [name, *(f"{name} ({number})" for number in range(2, ALIKE + 1))]
     model.name = next((one for one in names if one not in kept or kept[one].digest == model.digest), names[-1])

@@ -13,8 +13,9 @@ from attnviz.models import TranslationModel, load_translator
 from attnviz.models.beam import Beam
 from attnviz.types import Sample, Tokens, Trace
 from attnviz.ui.core.cache import core, traces
+from attnviz.ui.core.labels import plain
 from attnviz.ui.core.sized_cache import SizedCache
-from attnviz.ui.core.state import buttons, chosen_token, forget_belongings, go, plain, set_tokens
+from attnviz.ui.core.state import buttons, chosen_token, forget_belongings, go, set_tokens
 from attnviz.ui.inputs.sentences import TIRED, WIDE
 from attnviz.ui.widgets.answers import percent
 

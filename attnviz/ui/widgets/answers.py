@@ -7,24 +7,23 @@ from collections import defaultdict
 import numpy as np
 import streamlit as st
 
-from attnviz.models import ImageModel
-from attnviz.types import Trace
+from attnviz.types import Model, Trace
 from attnviz.ui.inputs.image_run import ImageRun
 
 
-def class_name(model: ImageModel, index: int) -> str:
+def class_name(model: Model, index: int) -> str:
     """A class with its coarse group: "dog: chihuahua"; the class alone where there is one group for all."""
-    group, name = model.superclasses[index], model.classes[index]
+    group, name = model.superclasses[index], model.outputs["class"][index]
     return name if len(set(model.superclasses)) == 1 else f"{group}: {name}"
 
 
-def best(model: ImageModel, trace: Trace, count: int = 5) -> list[tuple[str, float]]:
+def best(model: Model, trace: Trace, count: int = 5) -> list[tuple[str, float]]:
     """The likeliest classes and their probabilities, the likeliest first."""
-    top = trace.logits["class"][0].float().softmax(-1).topk(min(count, len(model.classes)))
+    top = trace.logits["class"][0].float().softmax(-1).topk(min(count, len(model.outputs["class"])))
     return [(class_name(model, int(i)), float(p)) for p, i in zip(top.values, top.indices, strict=True)]
 
 
-def by_group(model: ImageModel, trace: Trace) -> tuple[str, float]:
+def by_group(model: Model, trace: Trace) -> tuple[str, float]:
     """The likeliest coarse group and the sum of its classes' probabilities."""
     total: dict[str, float] = defaultdict(float)
     for group, probability in zip(
@@ -49,27 +48,16 @@ def predictions(visit: ImageRun, count: int = 5) -> None:
         st.progress(probability, f"{name} · {percent(probability)}")
 
 
-def record(model: ImageModel) -> str:
-    """How often the model is right on pictures it has never seen, in words; empty where nobody has measured it."""
-    facts = model.facts
-    if not {"held_out", "top1", "top5"} <= facts.keys():
-        return ""
-    told = f"Of {facts['held_out']:,} pictures it had never seen, it named {percent(facts['top1'] / 100)} right"
-    told += f", {percent(facts['top5'] / 100)} among its first five"
-    grouped = len(set(model.superclasses)) > 1 and "group_summed" in facts
-    return told + (
-        f"; the likeliest kind of thing was right for {percent(facts['group_summed'] / 100)}." if grouped else "."
-    )
-
-
-def knows(model: ImageModel, columns: int = 3) -> None:
+def knows(model: Model, columns: int = 3) -> None:
     """What the model knows and what it does not: its record, its eyesight, and every class it can name."""
-    size = model.preparation.size
-    choice = f"It chooses among {len(model.classes)} classes, and always chooses one, whatever the picture shows."
-    eyes = f"It sees {size} x {size} pixels: small things and fine texture are lost."
-    st.markdown(" ".join((choice, record(model), eyes)))
+    rows, columns = model.spec.input_size or (0, 0)
+    choice = (
+        f"It chooses among {len(model.outputs['class'])} classes, and always chooses one, whatever the picture shows."
+    )
+    eyes = f"It sees {columns} x {rows} pixels: small things and fine texture are lost."
+    st.markdown(" ".join((choice, model.record, eyes)))
     groups: dict[str, list[str]] = defaultdict(list)
-    for group, name in zip(model.superclasses, model.classes, strict=True):
+    for group, name in zip(model.superclasses, model.outputs["class"], strict=True):
         groups[group].append(name)
     right = model.facts.get("top1_by_group") or {}
     lines = [

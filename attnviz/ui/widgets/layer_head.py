@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 
 from attnviz.types import AttentionCall
-from attnviz.ui.core.state import buttons, head_name, layer_name
+from attnviz.ui.core.labels import head_name, layer_name
+from attnviz.ui.core.state import buttons
 
 ALL = "All"
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from attnviz import views
 from attnviz.types import AttentionCall
-from attnviz.ui.core.state import call_names
+from attnviz.ui.core.labels import call_names
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.text_run import TextRun
 from attnviz.ui.widgets.display import masked_of, mean_of, unit_of

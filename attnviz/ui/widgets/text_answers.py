@@ -8,12 +8,10 @@ from dataclasses import replace
 import streamlit as st
 
 from attnviz.measures.words import grouping
-from attnviz.models import TextModel
-from attnviz.models.subwords import BOS, CLS, MASK, SEP, SPECIAL
 from attnviz.models.text import WORD
-from attnviz.types import Trace
+from attnviz.types import Model, Trace
 from attnviz.ui.core.cache import forward
-from attnviz.ui.core.state import plain
+from attnviz.ui.core.labels import plain
 from attnviz.ui.inputs.text_run import TextRun
 from attnviz.ui.widgets.answers import percent
 
@@ -39,18 +37,21 @@ NAMES = {  # parts of speech, written out
 Guess = tuple[str, float]  # a piece and its probability
 
 
-def likeliest(model: TextModel, trace: Trace, row: int, count: int = 5) -> list[Guess]:
+def likeliest(model: Model, trace: Trace, row: int, count: int = 5) -> list[Guess]:
     """The likeliest pieces at (or, for a decoder, after) one token; special pieces are no answer."""
     scores = trace.logits[WORD][row].float().clone()
-    scores[[SPECIAL.index(name) for name in ("[PAD]", "[BOS]", "[CLS]", "[SEP]", "[MASK]")]] = float("-inf")
-    best = scores.softmax(-1).topk(count)
-    return [(model.subwords.label(int(i)), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
+    said = model.tokenizer.special.get("eos") if model.tokenizer else None  # that a text ends is an answer
+    never = sorted(model.tokenizer.special_ids - {said}) if model.tokenizer else []
+    scores[never] = float("-inf")
+    best = scores.softmax(-1).topk(min(count, len(scores)))
+    labels = model.outputs[WORD]
+    return [(labels[int(i)], float(p)) for p, i in zip(best.values, best.indices, strict=True)]
 
 
 def hidden_guesses(about: TextRun, token: int, count: int = 5) -> list[Guess]:
     """What the encoder expects in the place of one token, which is hidden from it."""
     ids = about.sample.inputs["main"].clone()
-    ids[token] = MASK
+    ids[token] = about.tokenizer.special["mask"]
     sample = replace(about.sample, inputs={"main": ids}, digest=f"{about.sample.digest}:{token}")
     return likeliest(about.model, forward(about.name, sample), token, count)
 
@@ -63,16 +64,18 @@ def bars(guesses: Sequence[Guess]) -> None:
 
 def answers(about: TextRun, token: int) -> None:
     """Everything the model says of the text and of one token."""
-    if about.model.config.causal:
+    if about.model.spec.causal:
         decoder_answers(about, token)
         return
     logits = about.trace.logits
     if "sentiment" in logits:
         share = praise(about.trace)
         st.progress(share, f"Praise {percent(share)} · blame {percent(1 - share)}")
-        st.caption(f"How much it reads like praise, as a review of a film would; read from {read_from(about.model)}.")
+        st.caption(
+            f"How much it reads like praise, as a review of a film would; read from {about.model.spec.answer_from}."
+        )
     label = plain(about.sample.tokens["main"].labels[token])
-    if int(about.sample.inputs["main"][token]) in (CLS, SEP, BOS):
+    if is_special(about, token):
         st.caption(f"{label} is a special token. Pick a word to see what the model makes of it.")
         return
     if word := tag_words(about.model, about.trace, token):
@@ -93,7 +96,7 @@ def sentiment(trace: Trace) -> tuple[str, float]:
     return ("praise", share) if share >= 0.5 else ("blame", 1 - share)
 
 
-def tag_words(model: TextModel, trace: Trace, token: int) -> str:
+def tag_words(model: Model, trace: Trace, token: int) -> str:
     """Which part of speech the word of a token is; empty for special tokens, and where that was not learned.
 
     It is read from the first piece of the word, as the network learned it.
@@ -105,7 +108,7 @@ def tag_words(model: TextModel, trace: Trace, token: int) -> str:
     at = whole.shown(token) or 0
     probabilities = trace.logits["tag"][whole.first(at)].float().softmax(-1)
     best = int(probabilities.argmax())
-    tag = model.labels("tag")[best]
+    tag = model.outputs["tag"][best]
     said = f"{article(NAMES[tag])} ({tag}, {percent(float(probabilities[best]))})"
     return f"**{plain(whole.tokens.labels[at])}** is {said}"
 
@@ -131,39 +134,15 @@ def article(noun: str) -> str:
 def answer_words(about: TextRun) -> str:
     """What the model says, and where its answer is read from, in a sentence."""
     tokens = about.sample.tokens["main"]
-    if about.model.config.causal:
+    if about.model.spec.causal:
         (name, probability), *_ = likeliest(about.model, about.trace, len(tokens) - 1, 1)
         said = f"After **{plain(tokens.labels[-1])}** the model expects **{plain(name)}** ({percent(probability)})."
         return f"{said} The last token says so."
     said, how_sure = sentiment(about.trace)
-    return f"The model takes this for **{said}** ({percent(how_sure)}), read from {read_from(about.model)}."
+    return f"The model takes this for **{said}** ({percent(how_sure)}), read from {about.model.spec.answer_from}."
 
 
-def read_from(model: TextModel) -> str:
-    """What an answer about the whole text is read from."""
-    return "CLS" if model.config.pooling == "cls" else "the mean of all tokens"
-
-
-def record(model: TextModel) -> str:
-    """How well the model does on text it has never seen, in words; empty where nobody has measured it."""
-    facts = model.facts
-    if {"upos", "top1"} <= facts.keys():
-        return (
-            f"On text it had never seen: praise or blame of {facts['held_out']:,} sentences about films right for "
-            f"{facts['top1']} %; the part of speech of {facts['words_held_out']:,} words for "
-            f"{facts['upos']} %."
-        )
-    if "sst2" in facts:
-        layer, head = facts["syntax"]
-        parts = (
-            f"praise or blame of {facts['sst2_held_out']:,} sentences about films right for {facts['sst2']} %",
-            f"the part of speech of {facts['words_held_out']:,} words for {facts['upos']} %",
-            f"the word each depends on, by layer {layer + 1}, head {head + 1} alone, for {facts['uas']} %",
-            f"a hidden piece for {facts['masked1']} %, among five guesses for {facts['masked5']} %",
-        )
-        return f"On text it had never seen: {'; '.join(parts)}."
-    if "perplexity_piece" in facts:
-        unsure = f"as unsure, at each piece, as among {facts['perplexity_piece']:.0f} equally likely ones"
-        pairs = f"of two sentences of which one is bad English it finds the good one likelier in {facts['blimp']} %"
-        return f"On stories it had never read it is {unsure}; {pairs} of {facts['blimp_pairs']:,} pairs."
-    return ""
+def is_special(about: TextRun, token: int) -> bool:
+    """Whether a token stands for no text."""
+    tokenizer = about.model.tokenizer
+    return tokenizer is not None and int(about.sample.inputs["main"][token]) in tokenizer.special_ids
