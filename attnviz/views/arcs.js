@@ -36,7 +36,7 @@ const arcsView = {
     const record = this.record(view);
     if (!record) return recordOf(view.maps) ? unfit(view, "Arcs are drawn over one text, for shares of one") : null;
     const {data, index} = view;
-    const drop = data.drop_prefix;
+    const drop = data.hide_special;
     const boxes = this.boxes(view, record);
     const {places} = boxes;
     const wide = Math.max(view.width, boxes.right + EDGE);
@@ -107,7 +107,7 @@ const arcsView = {
     const of = gold.filter(([query, key]) => !about.length || about.includes(query) || about.includes(key)).length;
     const few =
       total > shown.length ? `the ${ARCS.toLocaleString("en")} strongest of ${total.toLocaleString("en")}` : "";
-    const left = view.data.drop_prefix && record.keys.aside.includes(1);
+    const left = view.data.hide_special && record.keys.aside.includes(1);
     const out = left ? `${asideWords(record.keys)} left out, rest rescaled` : "";
     const agreed = of ? `green: given arcs; ${found} of ${of} are also the map's (dots)` : "";
     const note = [`arcs of ${written(least, "percent")} and more`, out, few, agreed].filter(Boolean).join("; ");

@@ -8,6 +8,7 @@ one function here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import streamlit as st
@@ -20,6 +21,25 @@ Scale = Literal["linear", "sqrt", "log", "rank"]
 OnPick = Callable[[tuple[int, ...]], None]
 OnCell = Callable[[tuple[int, int]], None]
 
+
+@dataclass(frozen=True)
+class ViewStyle:
+    """How maps are drawn: the choices that hold for all views of a page.
+
+    The scale of a view is per map, unless `shared` makes it one for all maps of the record; where that is None, a grid
+    decides by what it shows. `row_range` lets the range of a shown row begin at its least number instead of at zero,
+    where it is not shared; signed maps stay centred at zero.
+    """
+
+    scale: Scale = "sqrt"
+    colours: str = "viridis"  # a sequential scale of plots.theme
+    hide_special: bool = False  # leave out CLS, SEP, registers and their like as keys, and rescale the rest of each row
+    model_input: bool = False  # the small picture the model reads instead of the visitor's
+    shared: bool | None = None
+    row_range: bool = False
+
+
+DEFAULT = ViewStyle()
 _view = component("attnviz_view", html='<div class="view"></div>', js=(HERE / "view.js").read_text())
 
 
@@ -30,15 +50,10 @@ def picture_view(
     maps: str | None = None,
     index: int = 0,
     tokens: Sequence[int] = (),
-    scale: Scale = "sqrt",
-    colours: str = "viridis",
-    drop_prefix: bool = True,
-    network: bool = False,
+    style: ViewStyle = DEFAULT,
     overlay: float = 0.65,
     outline: bool = True,
     several: bool = False,
-    shared: bool = False,
-    stretched: bool = False,
     best: int | None = None,
     follows: str | None = None,
     label: str = "",
@@ -47,14 +62,12 @@ def picture_view(
 ) -> None:
     """The picture with one map over it: the row of the token under the pointer, else of the picked tokens.
 
-    `shared`: one range of colours for all maps of the record. Without it `stretched` lets the range of the shown row
-    begin at its least number instead of at zero; signed maps stay centred at zero. `several`: a click adds a token to
-    those that are picked, or takes it away. `best`: the key that gets most from the picked tokens, where exact numbers
-    were looked at; bytes may take another one that gets almost as much from several of them.
+    `several`: a click adds a token to those that are picked, or takes it away. `best`: the key that receives most from
+    the picked tokens, by exact numbers; bytes may take another one that receives almost as much from several of them.
 
     `follows`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
-    fit = _plane(picture, network)
+    fit = _plane(picture, style.model_input)
     _mount(
         key,
         "picture",
@@ -65,15 +78,10 @@ def picture_view(
         picture=picture,
         maps=maps,
         index=index,
-        scale=scale,
-        colours=colours,
-        drop_prefix=drop_prefix,
-        network=network,
+        **vars(style),
         overlay=overlay,
         outline=outline,
         several=several,
-        shared=shared,
-        stretched=stretched,
         best=best,
         label=label,
         **_led(follows),
@@ -88,24 +96,20 @@ def tiles_view(
     columns: Sequence[str] | None = None,
     picture: str | None = None,
     tokens: Sequence[int] = (),
-    scale: Scale = "sqrt",
-    colours: str = "viridis",
-    drop_prefix: bool = True,
+    style: ViewStyle = DEFAULT,
     selected: tuple[int, int] | None = None,
     buttons: tuple[str, str] | None = None,
     mode: Literal["rows", "matrix"] = "rows",
     tiles: str | None = None,
     tile: int = 72,
     order: Sequence[tuple[int, int]] | None = None,
-    shared: bool | None = None,
-    stretched: bool = False,
     label: str = "",
     on_pick: OnCell | None = None,
 ) -> None:
     """A grid of small maps: `maps[i]` is one row of the grid (a layer), its maps are the columns (heads).
 
-    `shared` and `stretched`: as in `picture_view`; left open, maps of a single row share one range. `buttons`: the keys
-    of the two rows of buttons that choose the row and the column that are selected; a press is shown at once.
+    Maps of a single row share one colour scale unless the style says otherwise. `buttons`: the keys of the two rows of
+    buttons that choose the row and the column that are selected; a press is shown at once.
     """
     title = 18 if columns is None or order is not None else 0
     across = len(columns) if columns is not None else max((known(slot).get("maps", 1) for slot in maps), default=1)
@@ -124,17 +128,13 @@ def tiles_view(
         maps=list(maps),
         rows=list(rows),
         columns=None if columns is None else list(columns),
-        scale=scale,
-        colours=colours,
-        drop_prefix=drop_prefix,
+        **vars(style),
         selected=None if selected is None else list(selected),
         buttons=buttons and list(buttons),
         mode=mode,
         tiles=tiles,
         tile=tile,
         order=None if order is None else [list(cell) for cell in order],
-        shared=shared,
-        stretched=stretched,
         label=label,
     )
 
@@ -145,9 +145,7 @@ def matrix_view(
     maps: str,
     index: int = 0,
     tokens: Sequence[int] = (),
-    scale: Scale = "sqrt",
-    colours: str = "viridis",
-    drop_prefix: bool = False,
+    style: ViewStyle = DEFAULT,
     transposed: bool = False,
     several: bool = False,
     follows: str | None = None,
@@ -171,9 +169,7 @@ def matrix_view(
         tokens,
         maps=maps,
         index=index,
-        scale=scale,
-        colours=colours,
-        drop_prefix=drop_prefix,
+        **vars(style),
         transposed=transposed,
         several=several,
         label=label,
@@ -187,12 +183,8 @@ def text_view(
     maps: str,
     index: int = 0,
     tokens: Sequence[int] = (),
-    scale: Scale = "sqrt",
-    colours: str = "viridis",
-    drop_special: bool = False,
+    style: ViewStyle = DEFAULT,
     several: bool = False,
-    shared: bool = False,
-    stretched: bool = False,
     best: int | None = None,
     follows: str | None = None,
     back: str | None = None,
@@ -203,10 +195,9 @@ def text_view(
     """A sentence as text, each token on the colour of the row of the token under the pointer, else of the picked ones.
 
     The words are the keys. Where they are of another stream than the queries (cross-attention) pointing only reads
-    them, and nothing is picked. `drop_special`: CLS, SEP and their like are left out and the rest is rescaled. A text
-    of more than `height` pixels (560) scrolls. `shared`, `stretched`, `best` and `follows`: as in `picture_view`.
-    `back`: maps from these words to another text; while a word of that one is pointed at, these are coloured by what
-    they give it.
+    them, and nothing is picked. A text of more than `height` pixels (560) scrolls. `best` and `follows`: as in
+    `picture_view`. `back`: maps from these words to another text; while a word of that one is pointed at, these are
+    coloured by what they give it.
     """
     fit = {"shape": "text", "letters": known(maps).get("text", 0)}
     _mount(
@@ -218,12 +209,8 @@ def text_view(
         tokens,
         maps=maps,
         index=index,
-        scale=scale,
-        colours=colours,
-        drop_prefix=drop_special,
+        **vars(style),
         several=several,
-        shared=shared,
-        stretched=stretched,
         best=best,
         back=back,
         label=label,
@@ -241,7 +228,7 @@ def lines_view(
     least: float = 0.0,
     most: int = 0,
     mass: float = 1.0,
-    drop_special: bool = False,
+    style: ViewStyle = DEFAULT,
     several: bool = False,
     follows: str | None = None,
     label: str = "",
@@ -251,9 +238,9 @@ def lines_view(
     """Two columns of words, a line from each query to the keys it gives `least` or more to, one colour a head.
 
     `most`: only that many keys of each query and head, 0 = all. `mass`: only the strongest keys that together hold this
-    share of a row. `drop_special`: as in `text_view`. Pointing at a word on the left shows where it looks, at one on
-    the right who looks at it. Columns of more than `height` pixels (560) scroll. Shares only. `index`: the head that is
-    open, whose lines are drawn with those of `heads`; it and the map may change by `follows`, as in `picture_view`.
+    share of a row. Pointing at a word on the left shows what it attends to, at one on the right what attends to it.
+    Columns of more than `height` pixels (560) scroll. Shares only. `index`: the head that is open, whose lines are
+    drawn with those of `heads`; it and the map may change by `follows`, as in `picture_view`.
     """
     shape, opened = known(maps), () if index is None else (index,)
     most_heads = max(shape.get("maps", 0), 1 + max((*heads, *opened), default=0))
@@ -271,7 +258,7 @@ def lines_view(
         least=least,
         most=most,
         mass=mass,
-        drop_prefix=drop_special,
+        **vars(style),
         several=several,
         label=label,
         paint=[theme.head_colour(head) for head in range(most_heads)],
@@ -287,7 +274,7 @@ def arcs_view(
     tokens: Sequence[int] = (),
     gold: Sequence[tuple[int, int]] = (),
     least: float = 0.1,
-    drop_special: bool = False,
+    style: ViewStyle = DEFAULT,
     follows: str | None = None,
     label: str = "",
     height: int | None = None,
@@ -296,8 +283,8 @@ def arcs_view(
     """A sentence on one line, an arc from each word to those it gives `least` or more to; a long one scrolls sideways.
 
     `gold`: pairs (query, key) of token numbers that somebody else has linked, such as a treebank's dependencies; they
-    are drawn below the words, and arcs that agree with them are marked. `drop_special`: as in `text_view`. `follows`:
-    as in `picture_view`. Raises ValueError where `gold` names a token that is not there.
+    are drawn below the words, and arcs that agree with them are marked. `follows`: as in `picture_view`.
+    Raises ValueError where `gold` names a token that is not there.
     """
     pairs, count = [[int(query), int(to)] for query, to in gold], known(maps).get("columns")
     if count is not None and any(not 0 <= token < count for pair in pairs for token in pair):
@@ -313,7 +300,7 @@ def arcs_view(
         index=index,
         least=least,
         gold=pairs,
-        drop_prefix=drop_special,
+        **vars(style),
         label=label,
         **_led(follows),
     )

@@ -103,7 +103,7 @@ const linesView = {
 
   // The lines to draw as [weight, query, key, head], weakest first, and how many were left out for being too many.
   lines(view, record, heads, asked) {
-    const {least, most, mass, drop_prefix: drop} = view.data;
+    const {least, most, mass, hide_special: drop} = view.data;
     const {shown, total} = keptStrongest(view, record, heads, asked, {least, most, mass, drop}, MOST);
     return {shown, hidden: total - shown.length};
   },
@@ -111,7 +111,7 @@ const linesView = {
   // What a query gives to a key; nothing where that is masked or left out.
   weight({data}, record, head, query, key) {
     const row = rowIndex(record, head, query);
-    return valueOf(record, row, key, unitsOf(record, row, data.drop_prefix)) || 0;
+    return valueOf(record, row, key, unitsOf(record, row, data.hide_special)) || 0;
   },
 
   draw({context, data}, {left, right, heightOf}, heads, lines, {queries, key}, seen) {
@@ -197,7 +197,7 @@ const linesView = {
     const many = hidden
       ? `the ${MOST.toLocaleString("en")} strongest lines of ${(hidden + MOST).toLocaleString("en")}`
       : "";
-    const {least, most, mass, drop_prefix: drop} = view.data;
+    const {least, most, mass, hide_special: drop} = view.data;
     const out = drop && record.keys.aside.includes(1);
     const cut = least > 0 && `lines below ${written(least, "percent")} left out`;
     const few = most > 0 && `the ${most} strongest of each query and head`;

@@ -6,7 +6,7 @@ const LEGIBLE = 7;
 const LABELLED = 64;
 
 function matrixBoxes(view, record) {
-  const skip = view.data.drop_prefix ? record.keys.lead : 0;
+  const skip = view.data.hide_special ? record.keys.lead : 0;
   const {transposed} = view.data;
   const queries = record.queries.count;
   const keys = record.keys.count - skip;
@@ -82,7 +82,7 @@ const matrixView = {
     const {data, context} = view;
     const boxes = matrixBoxes(view, record);
     const rough = this.roughly(view);
-    const {image, part, scale} = rough ?? matrixImage(record, view.index, data.scale, data.colours, data.drop_prefix);
+    const {image, part, scale} = rough ?? matrixImage(record, view.index, data.scale, data.colours, data.hide_special);
     const [x, y, w, h] = boxes.plane;
     resize(view, y + h + EDGE);
     if (record.hides && !rough) drawHatch(view, boxes.plane);
@@ -188,14 +188,14 @@ const matrixView = {
     const key = tokenAt(record.keys, shared.hover?.key);
     const legend = {scale, table: tableOf(data.colours, record.signed), unit: record.unit};
     legend.note = queries.length
-      ? gapsNote(record, view.index, queries, data.drop_prefix)
+      ? gapsNote(record, view.index, queries, data.hide_special)
       : maskNote(record, view.index);
     if (!queries.length) {
       const row = record.axes ? record.axes[0].split(":")[0] : "query";
       return {sentence: `Each ${data.transposed ? "column" : "row"} is one ${row}; point at a cell to read it`, legend};
     }
     const over = key != null && key >= boxes.skip ? key : null;
-    const {sentence} = rowWords(record, view.index, queries, data.drop_prefix, over);
+    const {sentence} = rowWords(record, view.index, queries, data.hide_special, over);
     return {sentence, tip: sentence, tipAt: view.pointer ?? this.cursorAt(view, boxes), legend};
   },
 

@@ -3,7 +3,7 @@
 const SHARP = 64; // pixels: a picture that is less wide is drawn as the squares it is made of
 
 function pictureBoxes(view, record) {
-  const {network} = view.data;
+  const {model_input: network} = view.data;
   const [width, height] = record.size;
   return network ? gridBoxes(view, record.keys, 1, WHOLE) : gridBoxes(view, record.keys, width / height, record.crop);
 }
@@ -94,7 +94,7 @@ const pictureView = {
     const queries = maps ? active(view, maps.queries) : [];
     const shown = maps && (queries.length > 0 || !maps.square);
     resize(view, boxes.bottom);
-    drawPicture(view, record, boxes, {grey: shown, network: view.data.network});
+    drawPicture(view, record, boxes, {grey: shown, network: view.data.model_input});
     if (!shown) {
       drawLines(view, boxes, 0.22);
       drawPrefix(view, boxes, () => null);
@@ -106,7 +106,7 @@ const pictureView = {
 
   overlay(view, boxes, maps, queries) {
     const {data} = view;
-    const drop = data.drop_prefix;
+    const drop = data.hide_special;
     const over = hovered(maps.keys);
     const fixed = data.shared ? commonScale([maps], queries, data.scale, drop) : null;
     const row = paintRow(maps, view.index, queries, {
@@ -114,7 +114,7 @@ const pictureView = {
       colours: data.colours,
       drop,
       fixed,
-      stretched: data.stretched,
+      stretched: data.row_range,
     });
     drawOverlay(view, boxes, row, maps.hides);
     drawLines(view, boxes, 0.1);
@@ -144,7 +144,7 @@ const pictureView = {
     const over = hovered(record.keys) ?? (view.data.maps ? null : view.tokens[0]);
     const cropped = record.crop.some((edge, i) => Math.abs(edge - WHOLE[i]) > 0.001);
     const outside = cropped ? "outside of the square: what the network does not see" : "";
-    const note = view.data.network ? "the network's own picture" : outside;
+    const note = view.data.model_input ? "the network's own picture" : outside;
     if (over != null) {
       const name = capital(fullName(record.keys, over));
       return {sentence: name, tip: name, note};

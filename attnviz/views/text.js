@@ -122,7 +122,7 @@ const textView = {
     if (!record) return null;
     const {data, index} = view;
     const boxes = textBoxes(view, record.keys);
-    const drop = data.drop_prefix;
+    const drop = data.hide_special;
     const seen = resize(view, Math.max(boxes.bottom, view.root.expected(view.width)));
     const queries = record.square ? active(view, record.queries) : [];
     const shown = !record.square || queries.length > 0;
@@ -136,7 +136,7 @@ const textView = {
         colours: data.colours,
         drop,
         fixed,
-        stretched: data.stretched,
+        stretched: data.row_range,
       });
     const over = own(record) ? hovered(record.keys) : null;
     const key = tokenAt(record.keys, shared.hover?.key);

@@ -35,7 +35,7 @@ function inner(view, boxes, cell, record) {
 }
 
 function barOf(view, record) {
-  return inRows(view, record) && record.keys.grid && record.keys.prefix && !view.data.drop_prefix ? BAR : 0;
+  return inRows(view, record) && record.keys.grid && record.keys.prefix && !view.data.hide_special ? BAR : 0;
 }
 
 function inRows(view, record) {
@@ -46,7 +46,7 @@ function inRows(view, record) {
 // would be too narrow.
 function cellsOf({data}, keys, tile) {
   if (keys.grid) return {rows: keys.grid[0], columns: keys.grid[1], first: keys.prefix};
-  const first = data.drop_prefix ? keys.lead : 0;
+  const first = data.hide_special ? keys.lead : 0;
   const rows = Math.max(1, Math.ceil(((keys.count - first) * NARROW) / tile));
   return {rows, columns: Math.max(1, Math.ceil((keys.count - first) / rows)), first};
 }
@@ -124,11 +124,11 @@ const tilesView = {
     if (!first && !overview) return null;
     const queries = first ? active(view, first.square ? first.queries : first.keys) : [];
     const shared = data.shared ?? (first ? !first.square : false);
-    const fixed = shared ? commonScale(records.filter(Boolean), queries, data.scale, data.drop_prefix) : null;
+    const fixed = shared ? commonScale(records.filter(Boolean), queries, data.scale, data.hide_special) : null;
     resize(view, boxes.bottom);
     view.began = performance.now();
     this.names(view, boxes);
-    const options = {name: data.scale, colours: data.colours, drop: data.drop_prefix, fixed, stretched: data.stretched};
+    const options = {name: data.scale, colours: data.colours, drop: data.hide_special, fixed, stretched: data.row_range};
     const atlas = atlasOf(view, boxes, records);
     let scale = fixed;
     for (const [at, cell] of boxes.cells.entries()) {
@@ -236,16 +236,16 @@ const tilesView = {
     const legend = record && scale ? {scale, unit: record.unit, table: tableOf(data.colours, record.signed)} : null;
     if (legend) {
       const range = fixed ? "one range for all" : "each tile on its own range";
-      const left = data.drop_prefix && isShare(record) ? `; ${asideWords(record.keys)} left out, rest rescaled` : "";
+      const left = data.hide_special && isShare(record) ? `; ${asideWords(record.keys)} left out, rest rescaled` : "";
       legend.note = range + left + (record.hides ? `; ${maskNote(record)}` : "");
-      const low = record.signed ? "−most" : data.stretched ? "least" : "0";
+      const low = record.signed ? "−most" : data.row_range ? "least" : "0";
       if (!fixed) Object.assign(legend, {low, high: "most"});
     }
     if (!hit || !hasMap(record, hit.column)) return {sentence: this.idle(view, record, queries), legend};
     const name = cellName(view, hit);
     if (!queries.length && record.square) return {sentence: name, tip: name, tipAt: view.pointer, legend};
     const over = record.square ? null : hovered(record.keys);
-    const {sentence} = rowWords(record, hit.column, queries, data.drop_prefix, over);
+    const {sentence} = rowWords(record, hit.column, queries, data.hide_special, over);
     return {sentence: `${name}: ${sentence}`, tip: `${name}\n${sentence}`, tipAt: view.pointer, legend};
   },
 

@@ -54,7 +54,7 @@ def alike(token: int, stage: int, name: str) -> None:
             "embeddings:alike",
             maps="cosines",
             tokens=(token,),
-            scale="linear",
+            style=views.ViewStyle(scale="linear"),
             on_pick=picked,
             label="Cosine to the chosen word",
         )

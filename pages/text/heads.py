@@ -1,7 +1,5 @@
 """Heads, for a text: all heads at a glance, one opened, lines, matrix and arcs, heads found by their habits."""
 
-from typing import Any
-
 import streamlit as st
 
 from attnviz import ui, views
@@ -32,7 +30,6 @@ def page() -> None:
     table, opened = text.measured(about), overview.place(about, layer, head)
     chosen = look.picked(text_display.middle(tokens), several=several)
     row = text.exact_row(calls[layer], head, look, chosen)
-    drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours, "tokens": chosen}
 
     large, grid = st.columns(2, gap="medium")
     with large:
@@ -46,7 +43,8 @@ def page() -> None:
             on_pick=look.pick,
             follows="all",
             label=f"Your text with the attention of {opened.lower()}",
-            **drawn,
+            tokens=chosen,
+            style=look.style,
         )
         one = calls[layer].token_map([head]).float().numpy()
         if said := look.left_out(one, shares=text.shares(about)):
@@ -70,9 +68,9 @@ def page() -> None:
             mode="rows" if mode == "One word" and exact else "matrix",
             on_pick=open_head,
             tiles=None if exact else "read:tiles",
-            drop_prefix=False,
             label="Every head of every layer; click one to open it",
-            **drawn,
+            tokens=chosen,
+            style=look.style,
         )
     overview.find_buttons(about, table)
 
@@ -105,7 +103,8 @@ def page() -> None:
             height=620,
             follows="all",
             label=f"All weights of {opened.lower()}",
-            **drawn,
+            tokens=chosen,
+            style=look.style,
         )
     else:
         arcs = text.gold(about, look)

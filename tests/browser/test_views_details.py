@@ -23,7 +23,7 @@ HIDE = """query => {
   const record = __attnviz.records.get("layer 0"), start = query * record.keys.count;
   for (const key of [0, 2, 3, 4, 5]) record.cells[start + key] = 0;
   Object.assign(record, {holes: true, hides: true});
-  Object.assign(__attnviz.views.tiles_view.data, {picture: "picture", drop_prefix: false});
+  Object.assign(__attnviz.views.tiles_view.data, {picture: "picture", hide_special: false});
 }"""
 # What is written on a sheet that is on no page: words, and where they end as a share of the sheet.
 LISTEN = """() => {

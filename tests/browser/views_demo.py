@@ -75,7 +75,6 @@ def body() -> None:
             index=head,
             tokens=tokens,
             several=several,
-            drop_prefix=False,
             follows="tiles_view",
             label="The house",
             on_pick=pick,
@@ -98,9 +97,10 @@ def body() -> None:
         tokens=tokens,
         selected=(layer, head),
         tiles="glance",
+        style=views.ViewStyle(hide_special=True),
         on_pick=open_cell,
     )
-    views.tiles_view("rows_view", maps=["row"], rows=["Rows"], tokens=tokens)
+    views.tiles_view("rows_view", maps=["row"], rows=["Rows"], tokens=tokens, style=views.ViewStyle(hide_special=True))
     views.colour_view("colours_view", colours="colours", tokens=tokens, on_pick=pick)
     chosen = [int(head) for head in st.query_params.get("heads", "0,1").split(",") if head]
     views.lines_view(

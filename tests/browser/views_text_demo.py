@@ -101,7 +101,7 @@ views.send_maps("row", maps[:1, 4], titles=["Relevance"], keys=tokens, kind="rel
 @st.fragment
 def body() -> None:
     """All views, linked."""
-    chosen = st.session_state["tokens"]
+    chosen, style = st.session_state["tokens"], views.ViewStyle(hide_special=ask("drop") == "1")
     st.write(f"picked {list(chosen)}")
     views.text_view(
         "text",
@@ -109,7 +109,7 @@ def body() -> None:
         tokens=chosen,
         several=ask("several") == "1",
         follows="tiles",
-        drop_special=ask("drop") == "1",
+        style=style,
         label="The sentence",
         on_pick=pick,
     )
@@ -121,7 +121,7 @@ def body() -> None:
         follows="tiles",
         on_pick=pick,
         gold=[] if ask("odd") else GOLD,
-        drop_special=ask("drop") == "1",
+        style=style,
         label="Arcs",
     )
     left, right = st.columns(2)
@@ -137,7 +137,7 @@ def body() -> None:
             least=float(ask("least", "0.02")),
             most=int(ask("most", "0")),
             mass=float(ask("mass", "1")),
-            drop_special=ask("drop") == "1",
+            style=style,
             on_pick=pick,
         )
     views.tiles_view(

@@ -166,7 +166,7 @@ def test_words_and_special_tokens_of_every_panel(bench):
 def look_of(tokens: Tokens, **how: bool) -> WordLook:
     """A look without the page around it."""
     own = Look(grouping(tokens, **how), tokens, how.get("special", True))
-    return WordLook(own, False, own.scale, own.colours)
+    return WordLook(own.style, own, False)
 
 
 TOKENS = Tokens(("CLS", "un", "…til", "now", "SEP"), words=(-1, 0, 0, 1, -1))

@@ -108,8 +108,8 @@ def test_the_table_shows_what_the_picture_shows(drop: str, token: str):
     call = model(model.prepare(open_sample("vit-digits", "zero").image)).calls[2]
     maps = call.token_map().float().detach().numpy()
     assert maps[0, 11].argmax() == 0  # CLS: what a picture without it cannot name
-    assert large["drop_prefix"] is (drop == "true")
-    asked = {"map": 0, "tokens": large["tokens"], "drop": large["drop_prefix"], "best": large["best"]}
+    assert large["hide_special"] is (drop == "true")
+    asked = {"map": 0, "tokens": large["tokens"], "drop": large["hide_special"], "best": large["best"]}
     blob = records.pack_maps("m", maps, titles=list("abcd"), keys=call.keys, masked=masked_of(call))
     [marked, sentence] = ask(SAY, blob, asked=[asked])[0]
     assert found["Looks at"][0] == token_name(call.keys, marked)

@@ -122,7 +122,7 @@ def test_a_cell_of_a_matrix_is_its_query_and_key(name: str, transposed: bool, dr
         found.push([row, column, at.query, at.key, middle("query"), middle("key"), matrixView.places(view, at)]); }
       return [found, matrixView.at(view, x - 1, y + 1), matrixView.at(view, x + w + 1, y + 1)]; })
       ({maps: "m", index: 0, context: recorder(), ink: {}, width: 700,
-        data: {height: 500, transposed: $transposed, drop_prefix: $drop}})"""
+        data: {height: 500, transposed: $transposed, hide_special: $drop}})"""
     found, *outside = ask(script, blob, transposed=transposed, drop=drop)
     assert outside == [None, None]
     shape = (len(queries), len(keys) - skip)
@@ -145,7 +145,7 @@ def test_arrows_in_a_matrix_turn_with_it() -> None:
     blob, *_ = case("two texts", False)
     script = """[false, true].map((transposed) => [[0, 1], [1, 0], [0, -1], [9, 9]].map((arrow) => matrixView.move(
       {maps: "m", index: 0, context: recorder(), ink: {}, width: 700, tokens: [], data: {height: 500, transposed,
-       drop_prefix: true}}, {query: 2, key: 1}, arrow)))"""
+       hide_special: true}}, {query: 2, key: 1}, arrow)))"""
     plain, turned = ([(one["query"], one["key"]) for one in found] for found in ask(script, blob))
     assert plain == [(2, 2), (3, 1), (2, 1), (3, 6)]
     assert turned == [(3, 1), (2, 2), (1, 1), (3, 6)]
@@ -162,7 +162,7 @@ def test_small_maps_show_a_row_as_it_lies(name: str, drop: bool) -> None:
             "rows": ["Layer"],
             "columns": ["a", "b", "c"],
             "tile": 60,
-            "drop_prefix": drop,
+            "hide_special": drop,
             "mode": "rows",
             "order": None,
         },
@@ -257,7 +257,7 @@ def test_words_in_two_columns_are_found_by_their_line() -> None:
         "width": 600,
         "ink": {},
         "stage": {"scrollTop": 0},
-        "data": {"heads": [1], "least": 0, "most": 0, "mass": 1, "drop_prefix": False, "paint": ["#0", "#1", "#2"]},
+        "data": {"heads": [1], "least": 0, "most": 0, "mass": 1, "hide_special": False, "paint": ["#0", "#1", "#2"]},
     }
     script = """((view) => { view.context = recorder();
       const places = [["query", 0], ["query", 3], ["key", 0], ["key", 6]].map(([side, index]) => ({side, index}));
