@@ -59,7 +59,7 @@ def alike(token: int) -> None:
         titles=[f"{name}, cosine"],
         keys=tokens,
         signed=True,
-        kind="cosine",
+        map_type="cosine",
         unit="number",
     )
     views.send_colours("components", rgb[None], titles=[f"{name}, principal components"], keys=tokens)

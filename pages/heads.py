@@ -48,7 +48,7 @@ def page() -> None:
             style=style,
             on_pick=pick,
             height=520,
-            follows="all",
+            linked_to="all",
             label=f"Your picture with the attention of {opened.lower()}",
             best=overview.best_key(row),
         )
@@ -89,7 +89,7 @@ def page() -> None:
             several=several,
             on_pick=pick,
             height=560,
-            follows="all",
+            linked_to="all",
             style=style,
             label=f"All weights of {opened.lower()}",
         )

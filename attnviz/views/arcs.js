@@ -27,7 +27,7 @@ const arcsView = {
   where: (view, {token}) => arcsView.boxes(view, arcsView.record(view)).places[token],
 
   boxes(view, {keys}) {
-    const {height, gold} = view.data;
+    const {height, gold_dependencies: gold} = view.data;
     const below = gold.length ? Math.round(0.3 * height) : 8;
     return textBoxes(view, keys, {width: Infinity, top: height - below - TALL});
   },
@@ -53,7 +53,7 @@ const arcsView = {
       {least: data.least, most: 0, mass: 1, drop},
       ARCS,
     );
-    const given = new Set(data.gold.map(([query, to]) => `${query}>${to}`));
+    const given = new Set(data.gold_dependencies.map(([query, to]) => `${query}>${to}`));
     const about = alone ? [key] : queries;
     this.above(view, boxes, shown, given, seen);
     this.below(view, boxes, about, seen);
@@ -95,14 +95,14 @@ const arcsView = {
   below(view, {places, right}, about, seen) {
     const {context, ink, data} = view;
     const room = data.height - places[0][1] - TALL - 10;
-    for (const [query, key] of data.gold) {
+    for (const [query, key] of data.gold_dependencies) {
       if (!places[query] || !places[key] || (about.length && !about.includes(query) && !about.includes(key))) continue;
       drawArc(context, places, query, key, {up: 1, room, right, seen, colour: ink.green, line: 1.5});
     }
   },
 
   words(view, record, {words, about, given, shown, total, places}) {
-    const {least, gold} = view.data;
+    const {least, gold_dependencies: gold} = view.data;
     const found = shown.filter(([, query, key]) => given.has(`${query}>${key}`)).length;
     const of = gold.filter(([query, key]) => !about.length || about.includes(query) || about.includes(key)).length;
     const few =

@@ -55,7 +55,7 @@ def picture_view(
     outline: bool = True,
     several: bool = False,
     best: int | None = None,
-    follows: str | None = None,
+    linked_to: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
@@ -65,7 +65,7 @@ def picture_view(
     `several`: a click adds a token to those that are picked, or takes it away. `best`: the key that receives most from
     the picked tokens, by exact numbers; bytes may take another one that receives almost as much from several of them.
 
-    `follows`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
+    `linked_to`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
     fit = _plane(picture, style.model_input)
     _mount(
@@ -84,7 +84,7 @@ def picture_view(
         several=several,
         best=best,
         label=label,
-        **_led(follows),
+        **_link(linked_to),
     )
 
 
@@ -148,14 +148,14 @@ def matrix_view(
     style: ViewStyle = DEFAULT,
     transposed: bool = False,
     several: bool = False,
-    follows: str | None = None,
+    linked_to: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
     """One whole map as a matrix: rows are queries, columns are keys; `transposed` turns the picture only.
 
-    Up to 64 words stand along both axes; of more, those of the row and column under the pointer. `follows` and
+    Up to 64 words stand along both axes; of more, those of the row and column under the pointer. `linked_to` and
     `several`: as in `picture_view`.
     """
     rows = known(maps).get("rows", 0) if known(maps).get("text") else 0
@@ -173,7 +173,7 @@ def matrix_view(
         transposed=transposed,
         several=several,
         label=label,
-        **_led(follows),
+        **_link(linked_to),
     )
 
 
@@ -186,7 +186,7 @@ def text_view(
     style: ViewStyle = DEFAULT,
     several: bool = False,
     best: int | None = None,
-    follows: str | None = None,
+    linked_to: str | None = None,
     back: str | None = None,
     label: str = "",
     height: int | None = None,
@@ -195,7 +195,7 @@ def text_view(
     """A sentence as text, each token on the colour of the row of the token under the pointer, else of the picked ones.
 
     The words are the keys. Where they are of another stream than the queries (cross-attention) pointing only reads
-    them, and nothing is picked. A text of more than `height` pixels (560) scrolls. `best` and `follows`: as in
+    them, and nothing is picked. A text of more than `height` pixels (560) scrolls. `best` and `linked_to`: as in
     `picture_view`. `back`: maps from these words to another text; while a word of that one is pointed at, these are
     coloured by what they give it.
     """
@@ -214,7 +214,7 @@ def text_view(
         best=best,
         back=back,
         label=label,
-        **_led(follows),
+        **_link(linked_to),
     )
 
 
@@ -230,7 +230,7 @@ def lines_view(
     mass: float = 1.0,
     style: ViewStyle = DEFAULT,
     several: bool = False,
-    follows: str | None = None,
+    linked_to: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
@@ -240,7 +240,7 @@ def lines_view(
     `most`: only that many keys of each query and head, 0 = all. `mass`: only the strongest keys that together hold this
     share of a row. Pointing at a word on the left shows what it attends to, at one on the right what attends to it.
     Columns of more than `height` pixels (560) scroll. Shares only. `index`: the head that is open, whose lines are
-    drawn with those of `heads`; it and the map may change by `follows`, as in `picture_view`.
+    drawn with those of `heads`; it and the map may change by `linked_to`, as in `picture_view`.
     """
     shape, opened = known(maps), () if index is None else (index,)
     most_heads = max(shape.get("maps", 0), 1 + max((*heads, *opened), default=0))
@@ -262,7 +262,7 @@ def lines_view(
         several=several,
         label=label,
         paint=[theme.head_colour(head) for head in range(most_heads)],
-        **_led(follows),
+        **_link(linked_to),
     )
 
 
@@ -272,37 +272,37 @@ def arcs_view(
     maps: str,
     index: int = 0,
     tokens: Sequence[int] = (),
-    gold: Sequence[tuple[int, int]] = (),
+    gold_dependencies: Sequence[tuple[int, int]] = (),
     least: float = 0.1,
     style: ViewStyle = DEFAULT,
-    follows: str | None = None,
+    linked_to: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
     """A sentence on one line, an arc from each word to those it gives `least` or more to; a long one scrolls sideways.
 
-    `gold`: pairs (query, key) of token numbers that somebody else has linked, such as a treebank's dependencies; they
-    are drawn below the words, and arcs that agree with them are marked. `follows`: as in `picture_view`.
-    Raises ValueError where `gold` names a token that is not there.
+    `gold_dependencies`: pairs (query, key) of token numbers, such as those of a treebank; they are drawn below the
+    words, and arcs that agree with them are marked. `linked_to`: as in `picture_view`.
+    Raises ValueError where `gold_dependencies` names a token that is not there.
     """
-    pairs, count = [[int(query), int(to)] for query, to in gold], known(maps).get("columns")
+    pairs, count = [[int(query), int(to)] for query, to in gold_dependencies], known(maps).get("columns")
     if count is not None and any(not 0 <= token < count for pair in pairs for token in pair):
-        raise ValueError(f"gold is {pairs} but {maps!r} has {count} tokens")
+        raise ValueError(f"gold_dependencies are {pairs} but {maps!r} has {count} tokens")
     _mount(
         key,
         "arcs",
-        height or (280 if gold else 200),
+        height or (280 if pairs else 200),
         None,
         on_pick,
         tokens,
         maps=maps,
         index=index,
         least=least,
-        gold=pairs,
+        gold_dependencies=pairs,
         **vars(style),
         label=label,
-        **_led(follows),
+        **_link(linked_to),
     )
 
 
@@ -337,9 +337,9 @@ def _answered(key: str) -> int:
     return ((st.session_state.get(key) or {}).get("pick") or {}).get("count", 0)
 
 
-def _led(follows: str | None) -> dict[str, Any]:
-    """Whom a view follows, and up to which pick Python has already done so itself."""
-    return {} if follows is None else {"follows": follows, "led": _answered(follows)}
+def _link(linked_to: str | None) -> dict[str, Any]:
+    """The grid a view is linked to, and how many of its picks Python has answered."""
+    return {} if linked_to is None else {"linked_to": linked_to, "linked_answered": _answered(linked_to)}
 
 
 def _mount(

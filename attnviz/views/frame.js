@@ -59,9 +59,9 @@ function hear(view) {
   };
 }
 
-// Whether a view shows what is in a slot, by its own data or by the grid it follows.
+// Whether a view shows what is in a slot, by its own data or by the grid it is linked to.
 function reads({data}, slot) {
-  const leader = shared.views[data.follows];
+  const leader = shared.views[data.linked_to];
   const row = leader?.selected?.[0];
   return [...Object.values(data).flat(), leader?.data.maps[row], leader?.data.tiles].includes(slot);
 }

@@ -56,7 +56,7 @@ function ahead(view, side, at) {
   view.selected = view.selected.with(side, at);
   shared.ahead = {by: view.name, answered: new Set()}; // names of the views that have heard from Python since
   schedule(view);
-  scheduleFollowers(view);
+  scheduleLinked(view);
 }
 
 // A tip stands still while the page moves below it: it goes, until the pointer or a key asks again.

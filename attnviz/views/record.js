@@ -83,8 +83,8 @@ function hasMap(record, map) {
 }
 
 // Whether the columns of a row are parts of one whole, some of them aside.
-function isShare({keys, unit, signed, kind}) {
-  return keys.aside.includes(1) && unit === "percent" && !signed && kind !== "received weights";
+function isShare({keys, unit, signed, map_type}) {
+  return keys.aside.includes(1) && unit === "percent" && !signed && map_type !== "received weights";
 }
 
 // What a row is multiplied by once what stands aside is dropped: the rest takes over the whole.

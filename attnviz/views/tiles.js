@@ -107,7 +107,7 @@ const tilesView = {
     view.count += 1;
     view.send("pick", {tokens: view.selected, count: view.count});
     schedule(view);
-    scheduleFollowers(view);
+    scheduleLinked(view);
   },
 
   where(view, at) {
@@ -128,7 +128,13 @@ const tilesView = {
     resize(view, boxes.bottom);
     view.began = performance.now();
     this.names(view, boxes);
-    const options = {name: data.scale, colours: data.colours, drop: data.hide_special, fixed, stretched: data.row_range};
+    const options = {
+      name: data.scale,
+      colours: data.colours,
+      drop: data.hide_special,
+      fixed,
+      stretched: data.row_range,
+    };
     const atlas = atlasOf(view, boxes, records);
     let scale = fixed;
     for (const [at, cell] of boxes.cells.entries()) {
@@ -251,7 +257,7 @@ const tilesView = {
 
   idle(view, record, queries) {
     if (!record) return "Loading the maps";
-    if (!record.square || record.kind === "relevance") return view.data.label;
+    if (!record.square || record.map_type === "relevance") return view.data.label;
     if (!queries.length)
       return view.data.mode === "matrix"
         ? "Every map whole: rows are queries, columns are keys"

@@ -74,11 +74,11 @@ function relation(record, query, key, value) {
   const from = capital(fullName(record.queries, query));
   const amount = written(value, record.unit);
   const to = same(record, query, key) ? "itself" : nameOf(record.keys, key);
-  if (SAID[record.kind]) return SAID[record.kind](from, nameOf(record.keys, key), amount);
-  if (record.unit !== "percent") return `${from} to ${to}: ${record.kind} ${amount}`;
-  if (record.kind === "weights") return `${from} gives ${amount} to ${to}`;
-  if (record.kind === "effective") return `${from} effectively gives ${amount} to ${to}`;
-  return `${from} gives ${amount} to ${to} (${record.kind})`;
+  if (SAID[record.map_type]) return SAID[record.map_type](from, nameOf(record.keys, key), amount);
+  if (record.unit !== "percent") return `${from} to ${to}: ${record.map_type} ${amount}`;
+  if (record.map_type === "weights") return `${from} gives ${amount} to ${to}`;
+  if (record.map_type === "effective") return `${from} effectively gives ${amount} to ${to}`;
+  return `${from} gives ${amount} to ${to} (${record.map_type})`;
 }
 
 function asideWords({labels, aside}) {
@@ -116,8 +116,13 @@ function rowWords(record, map, queries, drop, over, named = null) {
   const name = capital(fullName(record.keys, key));
   if (!record.square) {
     const rank = over == null ? "the highest" : rankWords(values, key);
-    if (record.kind === "relevance") return {values, best, sentence: `${name} has ${amount} of the relevance, ${rank}`};
-    return {values, best, sentence: `${name}: ${record.unit === "percent" ? "" : `${record.kind} `}${amount}, ${rank}`};
+    if (record.map_type === "relevance")
+      return {values, best, sentence: `${name} has ${amount} of the relevance, ${rank}`};
+    return {
+      values,
+      best,
+      sentence: `${name}: ${record.unit === "percent" ? "" : `${record.map_type} `}${amount}, ${rank}`,
+    };
   }
   if (queries.length > 1) {
     const rank = over == null ? "their strongest" : rankWords(values, key);
@@ -125,7 +130,7 @@ function rowWords(record, map, queries, drop, over, named = null) {
     const who = `${queries.length} picked tokens together`;
     return {values, best, sentence: `${who}: ${amount} to ${to}, ${rank} (${togetherWord(record)} of rows)`};
   }
-  const top = record.kind === "weights" ? ", its strongest" : ", the highest";
+  const top = record.map_type === "weights" ? ", its strongest" : ", the highest";
   return {values, best, sentence: relation(record, queries[0], key, values[key]) + (key === best ? top : "")};
 }
 

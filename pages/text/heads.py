@@ -41,7 +41,7 @@ def page() -> None:
             several=several,
             best=overview.best_key(row),
             on_pick=look.pick,
-            follows="all",
+            linked_to="all",
             label=f"Your text with the attention of {opened.lower()}",
             tokens=chosen,
             style=look.style,
@@ -90,7 +90,7 @@ def page() -> None:
             mass=mass,
             several=several,
             on_pick=look.pick,
-            follows="all",
+            linked_to="all",
             label=f"Lines of {opened.lower()}",
         )
     elif show == "Matrix":
@@ -101,7 +101,7 @@ def page() -> None:
             several=several,
             on_pick=look.pick,
             height=620,
-            follows="all",
+            linked_to="all",
             label=f"All weights of {opened.lower()}",
             tokens=chosen,
             style=look.style,
@@ -114,9 +114,9 @@ def page() -> None:
             maps=slot,
             index=head,
             tokens=alone,
-            gold=arcs,
+            gold_dependencies=arcs,
             on_pick=look.pick,
-            follows="all",
+            linked_to="all",
             label=f"Arcs of {opened.lower()}",
         )
         section("text/heads", "Arcs" if arcs else "Arcs without a treebank", title=False)

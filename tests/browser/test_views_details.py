@@ -198,7 +198,7 @@ def test_pointer_and_keys_take_turns(demo: Seen):
 
 
 def test_what_is_worked_out_is_not_said_like_weights(demo: Seen):
-    say = "kind => { __attnviz.records.get('layer 0').kind = kind }"
+    say = "type => { __attnviz.records.get('layer 0').map_type = type }"
     for kind, said in (("effective", "effectively gives 50.8 % to"), ("context scores", "(context scores)")):
         demo.page.evaluate(say, kind)
         demo.canvas("picture_view").hover(position=demo.place(QUERY))

@@ -58,7 +58,7 @@ views.send_maps("words", looks, titles=["Head 1", "Head 2"], keys=WORDS)
 views.send_tiles("glance", np.stack([views.block_means(maps(layer), 16) for layer in range(LAYERS)]))
 colours = np.random.default_rng(0).integers(0, 256, (1, COUNT, 3)).astype(np.uint8)
 views.send_colours("colours", colours, titles=["Made up"], keys=TOKENS)
-views.send_maps("row", maps(0)[:, 5], titles=["One", "Two", "Three"], keys=TOKENS, kind="relevance")
+views.send_maps("row", maps(0)[:, 5], titles=["One", "Two", "Three"], keys=TOKENS, map_type="relevance")
 
 
 @st.fragment
@@ -75,7 +75,7 @@ def body() -> None:
             index=head,
             tokens=tokens,
             several=several,
-            follows="tiles_view",
+            linked_to="tiles_view",
             label="The house",
             on_pick=pick,
         )
@@ -86,7 +86,7 @@ def body() -> None:
             index=head,
             tokens=tokens,
             several=several,
-            follows="tiles_view",
+            linked_to="tiles_view",
             on_pick=pick,
         )
     views.tiles_view(

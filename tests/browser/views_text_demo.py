@@ -90,12 +90,12 @@ for i, slot in enumerate(slots):
         masked=hidden,
         signed=bool(ask("signed")),
         unit="number" if ask("signed") else "percent",
-        kind="scores" if ask("signed") else "weights",
+        map_type="scores" if ask("signed") else "weights",
     )
 views.send_maps("cross", weights(len(other), len(tokens)), titles=titles, keys=tokens, queries=other)
 likely = np.linspace(0.1, 0.9, len(other))[None]
-views.send_maps("target", likely, titles=["How likely"], keys=other, kind="probability")
-views.send_maps("row", maps[:1, 4], titles=["Relevance"], keys=tokens, kind="relevance", signed=bool(ask("signed")))
+views.send_maps("target", likely, titles=["How likely"], keys=other, map_type="probability")
+views.send_maps("row", maps[:1, 4], titles=["Relevance"], keys=tokens, map_type="relevance", signed=bool(ask("signed")))
 
 
 @st.fragment
@@ -108,7 +108,7 @@ def body() -> None:
         maps=slots[0],
         tokens=chosen,
         several=ask("several") == "1",
-        follows="tiles",
+        linked_to="tiles",
         style=style,
         label="The sentence",
         on_pick=pick,
@@ -118,15 +118,15 @@ def body() -> None:
         maps=slots[0],
         index=min(1, len(maps) - 1),
         tokens=chosen,
-        follows="tiles",
+        linked_to="tiles",
         on_pick=pick,
-        gold=[] if ask("odd") else GOLD,
+        gold_dependencies=[] if ask("odd") else GOLD,
         style=style,
         label="Arcs",
     )
     left, right = st.columns(2)
     with left:
-        views.matrix_view("matrix", maps=slots[0], tokens=chosen, follows="tiles", label="All weights", on_pick=pick)
+        views.matrix_view("matrix", maps=slots[0], tokens=chosen, linked_to="tiles", label="All weights", on_pick=pick)
     with right:
         heads = list(range(int(ask("heads", "2"))))
         views.lines_view(

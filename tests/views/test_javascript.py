@@ -69,11 +69,11 @@ CASES: dict[str, dict[str, Any]] = {
         "unit": "number",
     },
     "numbers": {"maps": random(4).random((2, 14, 14)) * 9, "keys": PATCHES, "unit": "number"},
-    "received": {"maps": share_maps(PATCHES), "keys": PATCHES, "kind": "received weights"},
+    "received": {"maps": share_maps(PATCHES), "keys": PATCHES, "map_type": "received weights"},
     "difference": {
         "maps": share_maps(PATCHES) - share_maps(PATCHES)[::-1],
         "keys": PATCHES,
-        "kind": "difference",
+        "map_type": "difference",
         "signed": True,
     },
 }
@@ -85,7 +85,7 @@ def case(name: str, drop: bool) -> tuple[bytes, np.ndarray, np.ndarray]:
     """A case: its record, what the browser makes of it, and its exact numbers."""
     options = dict(CASES[name])
     maps, keys = options.pop("maps"), options.pop("keys")
-    share = options.get("unit") != "number" and "kind" not in options
+    share = options.get("unit") != "number" and "map_type" not in options
     masked, signed = options.get("masked"), options.get("signed", False)
     masked = None if masked is None else np.broadcast_to(masked, maps.shape)
     exact = np.where(np.isfinite(maps) & ~(NOTHING if masked is None else masked), maps, np.nan).astype(float)
@@ -194,7 +194,7 @@ def test_a_record_says_what_it_hides(name: str) -> None:
 @NAMES
 def test_what_was_left_out_is_said_where_rows_are_shares(name: str) -> None:
     blob, *_ = case(name, False)
-    share = CASES[name].get("unit") != "number" and "kind" not in CASES[name] and name != "no prefix"
+    share = CASES[name].get("unit") != "number" and "map_type" not in CASES[name] and name != "no prefix"
     found = ask("[[0], [1], [0, 2]].map((queries) => droppedShare(of('m'), 1, queries))", blob)
     if not share:
         assert found == [None] * 3

@@ -321,9 +321,9 @@ def test_views_of_text_reserve_their_height(mounted):
     assert (mounted[-1]["data"]["most"], mounted[-1]["data"]["mass"]) == (0, 1.0)
 
 
-def test_gold_names_tokens_that_are_there(mounted):
+def test_gold_dependencies_name_tokens_that_are_there(mounted):
     views.send_maps("t", np.ones((1, 5, 5)) / 5, titles=["a"], keys=WORDS)
-    views.arcs_view("a", maps="t", gold=[(2, 1), (3, 1)])
-    assert mounted[-1]["data"]["gold"] == [[2, 1], [3, 1]]
-    with pytest.raises(ValueError, match=r"gold is \[\[2, 5\]\] but 't' has 5 tokens"):
-        views.arcs_view("a", maps="t", gold=[(2, 5)])
+    views.arcs_view("a", maps="t", gold_dependencies=[(2, 1), (3, 1)])
+    assert mounted[-1]["data"]["gold_dependencies"] == [[2, 1], [3, 1]]
+    with pytest.raises(ValueError, match=r"gold_dependencies are \[\[2, 5\]\] but 't' has 5 tokens"):
+        views.arcs_view("a", maps="t", gold_dependencies=[(2, 5)])

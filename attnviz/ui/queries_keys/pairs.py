@@ -76,7 +76,7 @@ def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
             keys=call.keys,
             queries=call.queries,
             signed=signed,
-            kind=WORDS[stage],
+            map_type=WORDS[stage],
             unit="number" if signed else "percent",
             masked=masked_of(call) if stage in ("masked", "weights") else None,
         )
@@ -92,7 +92,7 @@ def send_received(call: AttentionCall, maps: dict[str, np.ndarray], stage: str) 
         keys=call.queries,
         queries=call.keys,
         signed=signed,
-        kind=f"received {WORDS[stage]}",
+        map_type=f"received {WORDS[stage]}",
         unit="number" if signed else "percent",
         masked=None if signed or hidden is None else hidden.T,
     )

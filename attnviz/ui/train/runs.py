@@ -270,7 +270,7 @@ def send_map(lane: runs.LiveModel, number: int, row: int, epoch: int, digit: int
         titles=titles,
         keys=tokens,
         signed=signed,
-        kind=one.kind,
+        map_type=one.kind,
         unit="percent" if one.stochastic else "number",
     )
     return slot

@@ -81,7 +81,9 @@ def send(here: Written, look: Look, step: int) -> None:
     shown = map_of(here, look)[: len(asking), : len(keys)]
     views.send_maps("translate:map", shown[None], titles=[look.part.name], keys=keys, queries=asking, masked=masked)
     sure = np.array([here.chances[:step]], dtype=np.float32)
-    views.send_maps("translate:sure", sure, titles=["How likely"], keys=first(here.tokens, step), kind="probability")
+    views.send_maps(
+        "translate:sure", sure, titles=["How likely"], keys=first(here.tokens, step), map_type="probability"
+    )
 
 
 def asking_choice(here: Written, look: Look, at: int) -> int:

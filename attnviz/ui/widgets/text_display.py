@@ -118,7 +118,7 @@ def send(
         shown,
         titles=list(titles),
         keys=look.tokens,
-        kind=kind or call.rule.map_type,
+        map_type=kind or call.rule.map_type,
         signed=not shares and bool((shown < 0).any()),
         unit="percent" if shares else "number",
         masked=look.masked(call),
