@@ -4,7 +4,6 @@ Call `mount()` once per run, `send_*` for what the page shows, then the views. V
 linked: what is under the pointer in one is marked in all.
 """
 
-from attnviz.views.bus import mount, send_colours, send_maps, send_picture, send_tiles
 from attnviz.views.canvas import (
     ViewStyle,
     arcs_view,
@@ -16,6 +15,7 @@ from attnviz.views.canvas import (
     tiles_view,
 )
 from attnviz.views.records import block_means
+from attnviz.views.transport import mount, send_colours, send_maps, send_picture, send_tiles
 
 __all__ = [
     "ViewStyle",

@@ -107,8 +107,8 @@ const arcsView = {
     const of = gold.filter(([query, key]) => !about.length || about.includes(query) || about.includes(key)).length;
     const few =
       total > shown.length ? `the ${ARCS.toLocaleString("en")} strongest of ${total.toLocaleString("en")}` : "";
-    const left = view.data.hide_special && record.keys.aside.includes(1);
-    const out = left ? `${asideWords(record.keys)} left out, rest rescaled` : "";
+    const left = view.data.hide_special && record.keys.special.includes(1);
+    const out = left ? `${specialWords(record.keys)} left out, rest rescaled` : "";
     const agreed = of ? `green: given arcs; ${found} of ${of} are also the map's (dots)` : "";
     const note = [`arcs of ${written(least, "percent")} and more`, out, few, agreed].filter(Boolean).join("; ");
     if (!about.length) return {sentence: "Point at a word to see its arcs alone", note};

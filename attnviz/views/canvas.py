@@ -1,8 +1,8 @@
 """The views: thin wrappers that hand a small description to the browser and bring a pick back.
 
 Each view reads records that `send_*` put into the browser. `key` names the view: the picked tokens land in
-`st.session_state[key + ":tokens"]` and go to `on_pick`. To add a view, write NAME.js, put it into bus.LIBRARY and write
-one function here.
+`st.session_state[key + ":tokens"]` and go to `on_pick`. To add a view, write NAME.js, put it into
+transport.LIBRARY and write one function here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import streamlit as st
 from streamlit.components.v2 import component
 
 from attnviz.plots import theme
-from attnviz.views.bus import HERE, known
+from attnviz.views.transport import HERE, shape_of
 
 Scale = Literal["linear", "sqrt", "log", "rank"]
 OnPick = Callable[[tuple[int, ...]], None]
@@ -112,7 +112,7 @@ def tiles_view(
     buttons that choose the row and the column that are selected; a press is shown at once.
     """
     title = 18 if columns is None or order is not None else 0
-    across = len(columns) if columns is not None else max((known(slot).get("maps", 1) for slot in maps), default=1)
+    across = len(columns) if columns is not None else max((shape_of(name).get("maps", 1) for name in maps), default=1)
     down = len(rows) if order is None else -(-len(order) // across)
     left = 0 if order is not None else 10 + 6 * max(map(len, rows), default=0)
     fit = {"shape": "tiles", "across": across, "down": down, "left": left, "title": title}
@@ -158,7 +158,7 @@ def matrix_view(
     Up to 64 words stand along both axes; of more, those of the row and column under the pointer. `linked_to` and
     `several`: as in `picture_view`.
     """
-    rows = known(maps).get("rows", 0) if known(maps).get("text") else 0
+    rows = shape_of(maps).get("rows", 0) if shape_of(maps).get("text") else 0
     tall = min(640, 120 + 11 * rows) if rows <= 64 else 560  # words need more room than patches
     _mount(
         key,
@@ -199,7 +199,7 @@ def text_view(
     `picture_view`. `back`: maps from these words to another text; while a word of that one is pointed at, these are
     coloured by what they give it.
     """
-    fit = {"shape": "text", "letters": known(maps).get("text", 0)}
+    fit = {"shape": "text", "letters": shape_of(maps).get("text", 0)}
     _mount(
         key,
         "text",
@@ -242,7 +242,7 @@ def lines_view(
     Columns of more than `height` pixels (560) scroll. Shares only. `index`: the head that is open, whose lines are
     drawn with those of `heads`; it and the map may change by `linked_to`, as in `picture_view`.
     """
-    shape, opened = known(maps), () if index is None else (index,)
+    shape, opened = shape_of(maps), () if index is None else (index,)
     most_heads = max(shape.get("maps", 0), 1 + max((*heads, *opened), default=0))
     full = 30 + 24 * max(shape.get("rows", 0), shape.get("columns", 0))  # 24 is LINE in lines.js
     _mount(
@@ -286,7 +286,7 @@ def arcs_view(
     words, and arcs that agree with them are marked. `linked_to`: as in `picture_view`.
     Raises ValueError where `gold_dependencies` names a token that is not there.
     """
-    pairs, count = [[int(query), int(to)] for query, to in gold_dependencies], known(maps).get("columns")
+    pairs, count = [[int(query), int(to)] for query, to in gold_dependencies], shape_of(maps).get("columns")
     if count is not None and any(not 0 <= token < count for pair in pairs for token in pair):
         raise ValueError(f"gold_dependencies are {pairs} but {maps!r} has {count} tokens")
     _mount(
@@ -324,9 +324,9 @@ def colour_view(
     )
 
 
-def _plane(slot: str, square: bool = False) -> dict[str, Any] | None:
+def _plane(name: str, square: bool = False) -> dict[str, Any] | None:
     """What the height of a picture or a patch grid depends on besides its width."""
-    shape = known(slot)
+    shape = shape_of(name)
     if not shape:
         return None
     return {"shape": "plane", "aspect": 1 if square else shape["aspect"], "prefix": shape["prefix"]}

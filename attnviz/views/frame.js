@@ -59,11 +59,11 @@ function hear(view) {
   };
 }
 
-// Whether a view shows what is in a slot, by its own data or by the grid it is linked to.
-function reads({data}, slot) {
+// Whether a view shows a record, by its own data or by the grid it is linked to.
+function reads({data}, name) {
   const leader = shared.views[data.linked_to];
   const row = leader?.selected?.[0];
-  return [...Object.values(data).flat(), leader?.data.maps[row], leader?.data.tiles].includes(slot);
+  return [...Object.values(data).flat(), leader?.data.maps[row], leader?.data.tiles].includes(name);
 }
 
 function within({canvas, stage}, event) {

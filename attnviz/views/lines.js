@@ -98,14 +98,14 @@ const linesView = {
     this.draw(view, boxes, heads, lines.shown, asked, seen);
     this.columns(view, record, boxes, heads, asked, seen);
     this.titles(view, boxes, seen);
-    return this.words(view, record, heads, asked, lines.hidden);
+    return this.words(view, record, heads, asked, lines.omitted);
   },
 
   // The lines to draw as [weight, query, key, head], weakest first, and how many were left out for being too many.
   lines(view, record, heads, asked) {
     const {least, most, mass, hide_special: drop} = view.data;
     const {shown, total} = keptStrongest(view, record, heads, asked, {least, most, mass, drop}, MOST);
-    return {shown, hidden: total - shown.length};
+    return {shown, omitted: total - shown.length};
   },
 
   // What a query gives to a key; nothing where that is masked or left out.
@@ -193,16 +193,16 @@ const linesView = {
     context.textAlign = "left";
   },
 
-  words(view, record, heads, {queries, key}, hidden) {
-    const many = hidden
-      ? `the ${MOST.toLocaleString("en")} strongest lines of ${(hidden + MOST).toLocaleString("en")}`
+  words(view, record, heads, {queries, key}, omitted) {
+    const many = omitted
+      ? `the ${MOST.toLocaleString("en")} strongest lines of ${(omitted + MOST).toLocaleString("en")}`
       : "";
     const {least, most, mass, hide_special: drop} = view.data;
-    const out = drop && record.keys.aside.includes(1);
+    const out = drop && record.keys.special.includes(1);
     const cut = least > 0 && `lines below ${written(least, "percent")} left out`;
     const few = most > 0 && `the ${most} strongest of each query and head`;
     const share = mass < 1 && `the strongest that give ${Math.round(100 * mass)} % of a row`;
-    const note = [out && `${asideWords(record.keys)} left out, rest rescaled`, few, share, cut, many]
+    const note = [out && `${specialWords(record.keys)} left out, rest rescaled`, few, share, cut, many]
       .filter(Boolean)
       .join("; ");
     if (!heads.length) return {sentence: "Choose a head", note};

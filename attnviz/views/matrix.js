@@ -85,7 +85,7 @@ const matrixView = {
     const {image, part, scale} = rough ?? matrixImage(record, view.index, data.scale, data.colours, data.hide_special);
     const [x, y, w, h] = boxes.plane;
     resize(view, y + h + EDGE);
-    if (record.hides && !rough) drawHatch(view, boxes.plane);
+    if (record.hasMasked && !rough) drawHatch(view, boxes.plane);
     context.imageSmoothingEnabled = w * view.ratio < part[2];
     context.imageSmoothingQuality = "high";
     context.save();

@@ -39,9 +39,8 @@ function greyOf(record, image, network) {
   return (record[name] = canvas);
 }
 
-// The map over the picture: the less weight, the more the picture shines through. Hatched where the row `hides` what it
-// may not look at.
-function drawOverlay(view, boxes, {table, index, scale}, hides) {
+// The map over the picture: the less weight, the more the picture shines through. Hatched where keys are `masked`.
+function drawOverlay(view, boxes, {table, index, scale}, masked) {
   const [rows, columns] = boxes.tokens.grid;
   const {prefix} = boxes.tokens;
   const {
@@ -59,7 +58,7 @@ function drawOverlay(view, boxes, {table, index, scale}, hides) {
   });
   context.imageSmoothingEnabled = false;
   context.drawImage(image, ...boxes.crop);
-  if (!hides) return;
+  if (!masked) return;
   context.globalAlpha = overlay;
   drawHatch(view, ...maskedBoxes(index, {rows, columns, first: prefix}, boxes.crop));
   context.globalAlpha = 1;
@@ -114,9 +113,9 @@ const pictureView = {
       colours: data.colours,
       drop,
       fixed,
-      stretched: data.row_range,
+      rowRange: data.row_range,
     });
-    drawOverlay(view, boxes, row, maps.hides);
+    drawOverlay(view, boxes, row, maps.hasMasked);
     drawLines(view, boxes, 0.1);
     const colour = (index) => (row.index[index] < 0 ? null : css(row.table[row.index[index]]));
     drawPrefix(view, boxes, colour, (index) => row.index[index] === -1);

@@ -14,14 +14,14 @@ function ofMap(record, map, drop, skip) {
   const wide = columns - skip;
   const {
     top,
-    keys: {aside},
+    keys: {special},
   } = record;
   const units = Array.from({length: rows}, (_, q) => unitsOf(record, rowIndex(record, map, q), drop));
   const max = top * units.reduce((most, [stay, out]) => Math.max(most, stay, out), 0); // each part of a row has its peak
   const value = (at) => {
     const q = Math.floor(at / wide);
     const k = skip + (at % wide);
-    return drop && aside[k] ? NaN : valueOf(record, rowIndex(record, map, q), k, units[q]);
+    return drop && special[k] ? NaN : valueOf(record, rowIndex(record, map, q), k, units[q]);
   };
   return ofSample(rows * wide, value, Math.fround(max), record.signed); // rounded as the sample is
 }
@@ -61,11 +61,11 @@ function countBelow(sorted, v) {
 }
 
 // The same from one row of bytes, by counting: 144 rows in about a millisecond. `units`: what a step stands for in either
-// part of the row; `aside` [cell]: in which part it is, the first if null; `zero`, `holes`: of a record.
-function ofBytes(cells, start, end, units, {zero = 0, holes = false, aside = null, drop = false} = {}) {
+// part of the row; `special` [cell]: in which part it is, the first if null; `zero`, `holes`: of a record.
+function ofBytes(cells, start, end, units, {zero = 0, holes = false, special = null, drop = false} = {}) {
   const counts = units.map(() => new Uint32Array(256));
   for (let i = start; i < end; i++) {
-    const part = aside ? aside[i - start] : 0;
+    const part = special ? special[i - start] : 0;
     if (!(holes && cells[i] === 0) && !(drop && part)) counts[part][Math.abs(cells[i] - zero)]++;
   }
   const {levels, until} = ladder(counts, units);
@@ -109,8 +109,8 @@ const SCALES = {
   rank: (d) => ({high: d.max, t: d.rank, half: d.quantile(0.5), words: "by rank"}),
 };
 
-function makeScale(name, distribution, signed, stretched = false) {
-  if (stretched && !signed) return fromLeast(name, distribution);
+function makeScale(name, distribution, signed, rowRange = false) {
+  if (rowRange && !signed) return fromLeast(name, distribution);
   const scale = (SCALES[name] ?? SCALES.sqrt)(distribution);
   const along = (v) => (v > 0 && scale.high > 0 ? Math.min(1, Math.max(0, scale.t(v))) : 0);
   const t = signed ? (v) => 0.5 + 0.5 * Math.sign(v) * along(Math.abs(v)) : along;
@@ -159,10 +159,10 @@ function rowScale(record, row, units, drop, name) {
   const {
     zero,
     holes,
-    keys: {aside},
+    keys: {special},
     signed,
   } = record;
-  return makeScale(name, ofBytes(record.cells, start, start + count, units, {zero, holes, aside, drop}), signed);
+  return makeScale(name, ofBytes(record.cells, start, start + count, units, {zero, holes, special, drop}), signed);
 }
 
 // One scale for the shown rows of all maps of some records: what makes panels comparable.
@@ -193,7 +193,7 @@ function matrixImage(record, map, name, colours, drop, kept = false) {
   const images = imagesOf(record, [name, colours, drop, record.signed && shared.dark].join());
   if (images.has(map) || kept) return images.get(map) ?? null;
   const [, rows, columns] = record.shape;
-  const {aside, lead} = record.keys;
+  const {special, lead} = record.keys;
   const skip = drop ? lead : 0;
   const scale = makeScale(name, ofMap(record, map, drop, skip), record.signed);
   const table = tableOf(colours, record.signed);
@@ -202,8 +202,8 @@ function matrixImage(record, map, name, colours, drop, kept = false) {
       const row = rowIndex(record, map, q);
       const of = stepsOfBytes(record, unitsOf(record, row, drop), scale);
       for (let k = skip; k < columns; k++) {
-        const step = of(record.cells[row * columns + k], aside[k]);
-        pixel[at++] = drop && aside[k] ? MASKED : step < 0 ? 0 : table[step];
+        const step = of(record.cells[row * columns + k], special[k]);
+        pixel[at++] = drop && special[k] ? MASKED : step < 0 ? 0 : table[step];
       }
     }
   });

@@ -37,19 +37,19 @@ function textBoxes(view, tokens, {width = view.width, top = EDGE} = {}) {
   return (view.layout = {tokens, width, top, font: ink.font, places, right, bottom: y + TALL + EDGE});
 }
 
-function special(tokens, index) {
+function isSpecial(tokens, index) {
   return tokens.words?.[index] < 0;
 }
 
 function typeOf(tokens, index, font) {
-  return special(tokens, index) ? `600 11px ${font}` : `${LETTER}px ${font}`;
+  return isSpecial(tokens, index) ? `600 11px ${font}` : `${LETTER}px ${font}`;
 }
 
 // A token's width; letters keep a distance from the ends of a word, and none from the piece beside them.
 function tokenSize(context, tokens, index, font) {
   context.font = typeOf(tokens, index, font);
   const {width} = context.measureText(spelled(tokens, index));
-  if (special(tokens, index)) return Math.ceil(width) + 16;
+  if (isSpecial(tokens, index)) return Math.ceil(width) + 16;
   return Math.ceil(width) + (goesOn(tokens, index) ? 1 : INSIDE) + (goesOn(tokens, index + 1) ? 1 : INSIDE);
 }
 
@@ -136,7 +136,7 @@ const textView = {
         colours: data.colours,
         drop,
         fixed,
-        stretched: data.row_range,
+        rowRange: data.row_range,
       });
     const over = own(record) ? hovered(record.keys) : null;
     const key = tokenAt(record.keys, shared.hover?.key);
@@ -171,7 +171,7 @@ function belowToken({cursor}, places) {
 function drawToken(view, tokens, index, [x, y, w, h], row) {
   const {context, ink} = view;
   const step = row ? row.index[index] : -2;
-  const capsule = special(tokens, index);
+  const capsule = isSpecial(tokens, index);
   const [top, tall] = capsule ? [y + 4, h - 8] : [y, h];
   const before = goesOn(tokens, index);
   const after = goesOn(tokens, index + 1);

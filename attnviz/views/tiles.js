@@ -128,13 +128,7 @@ const tilesView = {
     resize(view, boxes.bottom);
     view.began = performance.now();
     this.names(view, boxes);
-    const options = {
-      name: data.scale,
-      colours: data.colours,
-      drop: data.hide_special,
-      fixed,
-      stretched: data.row_range,
-    };
+    const options = {name: data.scale, colours: data.colours, drop: data.hide_special, fixed, rowRange: data.row_range};
     const atlas = atlasOf(view, boxes, records);
     let scale = fixed;
     for (const [at, cell] of boxes.cells.entries()) {
@@ -160,7 +154,7 @@ const tilesView = {
     if (!whole && overview && view.data.mode === "matrix") whole = overviewImage(overview, cell, options);
     context.imageSmoothingEnabled = Boolean(whole && whole.part[2] > tile * view.ratio);
     context.imageSmoothingQuality = "medium";
-    if (whole && record?.hides) drawHatch(view, [cell.x, cell.y, tile, tile]);
+    if (whole && record?.hasMasked) drawHatch(view, [cell.x, cell.y, tile, tile]);
     if (whole) context.drawImage(whole.image, ...whole.part, cell.x, cell.y, tile, tile);
     else {
       context.fillStyle = ink.second;
@@ -184,7 +178,7 @@ const tilesView = {
       if (picture) context.drawImage(greyOf(picture, picture.network, true), ...box);
       context.imageSmoothingEnabled = false;
       context.globalAlpha = picture ? 0.7 : 1;
-      if (record.hides) drawHatch(view, ...maskedBoxes(index, cellsOf(view, record.keys, boxes.tile), box));
+      if (record.hasMasked) drawHatch(view, ...maskedBoxes(index, cellsOf(view, record.keys, boxes.tile), box));
       context.drawImage(atlas.canvas, ...atlas.place(at), ...box);
       context.globalAlpha = 1;
       for (let i = 0; barOf(view, record) && i < prefix; i++) {
@@ -242,8 +236,8 @@ const tilesView = {
     const legend = record && scale ? {scale, unit: record.unit, table: tableOf(data.colours, record.signed)} : null;
     if (legend) {
       const range = fixed ? "one range for all" : "each tile on its own range";
-      const left = data.hide_special && isShare(record) ? `; ${asideWords(record.keys)} left out, rest rescaled` : "";
-      legend.note = range + left + (record.hides ? `; ${maskNote(record)}` : "");
+      const left = data.hide_special && isShare(record) ? `; ${specialWords(record.keys)} left out, rest rescaled` : "";
+      legend.note = range + left + (record.hasMasked ? `; ${maskNote(record)}` : "");
       const low = record.signed ? "−most" : data.row_range ? "least" : "0";
       if (!fixed) Object.assign(legend, {low, high: "most"});
     }

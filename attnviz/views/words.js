@@ -81,25 +81,26 @@ function relation(record, query, key, value) {
   return `${from} gives ${amount} to ${to} (${record.map_type})`;
 }
 
-function asideWords({labels, aside}) {
-  const [first, ...more] = new Set(labels.filter((_, index) => aside[index]));
+function specialWords({labels, special}) {
+  const [first, ...more] = new Set(labels.filter((_, index) => special[index]));
   return more.length > 1 ? `${first} and ${more.length} more` : [first, ...more].join(" and ");
 }
 
 // What the legend says about cells without a colour: those left out, those masked.
 function gapsNote(record, map, queries, drop) {
   const share = droppedShare(record, map, queries);
-  const out = drop && record.keys.aside.includes(1);
+  const out = drop && record.keys.special.includes(1);
   const rest = share == null ? "" : ` (${written(share, "percent")}), rest rescaled`;
-  return [out && `${asideWords(record.keys)} left out${rest}`, maskNote(record, map)].filter(Boolean).join("; ");
+  return [out && `${specialWords(record.keys)} left out${rest}`, maskNote(record, map)].filter(Boolean).join("; ");
 }
 
 // Maps of one record may have masks of their own: what is said of one of them is read off its cells.
 function maskNote(record, map = null) {
   const size = record.cells.length / record.titles.length;
   const hole = record.square ? 0 : NaN;
-  const hides = record.hides && (map == null || record.cells.subarray(map * size, (map + 1) * size).includes(hole));
-  return hides ? "hatched: masked, may not be looked at" : "";
+  const masked =
+    record.hasMasked && (map == null || record.cells.subarray(map * size, (map + 1) * size).includes(hole));
+  return masked ? "hatched: masked, may not be looked at" : "";
 }
 
 // The row in words: who gives most to whom, and what the pointer is on.
@@ -108,7 +109,7 @@ function rowWords(record, map, queries, drop, over, named = null) {
   const best = named ?? bestKey(record, map, queries, values, drop);
   if (best < 0) return {values, best: null, sentence: "Nothing to attend to here"};
   const leave = over != null && values[over] !== values[over]; // masked, or left out
-  if (leave && drop && record.keys.aside[over])
+  if (leave && drop && record.keys.special[over])
     return {values, best, sentence: `${nameOf(record.keys, over)} is left out`};
   if (leave && record.square) return {values, best, sentence: maskedWords(record, queries, over)};
   const key = over ?? best;

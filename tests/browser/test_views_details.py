@@ -22,7 +22,7 @@ QUERY, MASKED, SEEN = 30, 3, 7  # tokens; both keys lie in the sky, which is all
 HIDE = """query => {
   const record = __attnviz.records.get("layer 0"), start = query * record.keys.count;
   for (const key of [0, 2, 3, 4, 5]) record.cells[start + key] = 0;
-  Object.assign(record, {holes: true, hides: true});
+  Object.assign(record, {holes: true, hasMasked: true});
   Object.assign(__attnviz.views.tiles_view.data, {picture: "picture", hide_special: false});
 }"""
 # What is written on a sheet that is on no page: words, and where they end as a share of the sheet.
@@ -67,7 +67,7 @@ COMING = f"""async () => {{
   const payload = new Blob([...peaks, sums, rests, ...best, cells]).stream();
   const deflate = payload.pipeThrough(new CompressionStream("deflate"));
   const packed = new Uint8Array(await new Response(deflate).arrayBuffer());
-  const before = shown(), record = {{...known, slot: "coming", packed, ready: false, opening: null}};
+  const before = shown(), record = {{...known, name: "coming", packed, ready: false, opening: null}};
   records.set("coming", record);
   matrix_view.data = {{...matrix_view.data, maps: "coming"}};
   tell("hover");
@@ -107,7 +107,7 @@ GLANCE = f"""async () => {{ // the second row of the grid is not there yet
     signals.dispatchEvent(new CustomEvent("hover"));
     await painted();
   }}
-  return [found, ...["layer 0", "layer 1", "glance"].map((slot) => records.get(slot).images.size)];
+  return [found, ...["layer 0", "layer 1", "glance"].map((name) => records.get(name).images.size)];
 }}"""
 
 

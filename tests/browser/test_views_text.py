@@ -92,16 +92,16 @@ def lines(demo: Seen) -> dict[tuple[int, int, int], float]:
     return {(query, key, head): weight for weight, query, key, head in shown}
 
 
-def weights(demo: Seen, slot: str = "all") -> np.ndarray:
+def weights(demo: Seen, name: str = "all") -> np.ndarray:
     """What the browser knows of the maps [head query key]; masked is NaN."""
-    cells, peaks, aside, shape, zero, top, holes = demo.page.evaluate(
-        """slot => {
-      const {cells, peaks, keys: {aside}, shape, zero, top, holes} = __attnviz.records.get(slot);
-      return [[...cells], peaks.map((part) => [...part]), [...aside], shape, zero, top, holes] }""",
-        slot,
+    cells, peaks, special, shape, zero, top, holes = demo.page.evaluate(
+        """name => {
+      const {cells, peaks, keys: {special}, shape, zero, top, holes} = __attnviz.records.get(name);
+      return [[...cells], peaks.map((part) => [...part]), [...special], shape, zero, top, holes] }""",
+        name,
     )
     cells = np.array(cells, float).reshape(shape)
-    values = (cells - zero) * np.array(peaks).reshape(2, *shape[:2]).transpose(1, 2, 0)[..., aside] / top
+    values = (cells - zero) * np.array(peaks).reshape(2, *shape[:2]).transpose(1, 2, 0)[..., special] / top
     return np.where(holes & (cells == 0), np.nan, values)
 
 

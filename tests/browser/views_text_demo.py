@@ -50,7 +50,7 @@ def sentence(pieces: list[tuple[str, int]], count: int | None, stream: str = "ma
     return Tokens(("CLS", *labels, "SEP"), None, 0, stream, (-1, *words, -1))
 
 
-def weights(queries: int, keys: int, hidden: np.ndarray | None = None) -> np.ndarray:
+def weights(queries: int, keys: int, masked: np.ndarray | None = None) -> np.ndarray:
     """Head h gives half of a query's weight to the token h + 1 before it, a quarter to CLS and the rest at random."""
     maps = np.random.default_rng(1).random((HEADS, queries, keys)) ** 6
     maps *= 0.25 / maps.sum(-1, keepdims=True)
@@ -58,8 +58,8 @@ def weights(queries: int, keys: int, hidden: np.ndarray | None = None) -> np.nda
     for head in range(HEADS):
         maps[head, rows, np.clip(rows - head - 1, 0, keys - 1)] += 0.5
     maps[:, :, 0] += 0.25
-    if hidden is not None:
-        maps = np.where(hidden, 0, maps)
+    if masked is not None:
+        maps = np.where(masked, 0, maps)
     return maps / maps.sum(-1, keepdims=True)
 
 
@@ -71,23 +71,23 @@ def pick(tokens: tuple[int, ...]) -> None:
 count = int(ask("tokens", "0")) or None
 tokens = sentence(ODD if ask("odd") else PIECES, count)
 other = sentence([("le", 0), ("chiot", 1), ("aboy", 2), ("…ait", 2), (".", 3)], None, "target")
-hidden = ~np.tri(len(tokens), dtype=bool) if ask("causal") else None
+masked = ~np.tri(len(tokens), dtype=bool) if ask("causal") else None
 titles = [f"Head {head + 1}" for head in range(HEADS)]
 st.session_state.setdefault("tokens", ())
 
 views.mount()
-slots = ["all"] if len(tokens) < 300 else [f"all {i}" for i in range(3)]  # 2 MB a message
-maps = weights(len(tokens), len(tokens), hidden)
+records = ["all"] if len(tokens) < 300 else [f"all {i}" for i in range(3)]  # 2 MB a message
+maps = weights(len(tokens), len(tokens), masked)
 if ask("signed"):
     maps = np.log(maps + 1e-3) + 3
-for i, slot in enumerate(slots):
-    part = slice(i * HEADS // len(slots), (i + 1) * HEADS // len(slots))
+for i, name in enumerate(records):
+    part = slice(i * HEADS // len(records), (i + 1) * HEADS // len(records))
     views.send_maps(
-        slot,
+        name,
         maps[part],
         titles=titles[part],
         keys=tokens,
-        masked=hidden,
+        masked=masked,
         signed=bool(ask("signed")),
         unit="number" if ask("signed") else "percent",
         map_type="scores" if ask("signed") else "weights",
@@ -105,7 +105,7 @@ def body() -> None:
     st.write(f"picked {list(chosen)}")
     views.text_view(
         "text",
-        maps=slots[0],
+        maps=records[0],
         tokens=chosen,
         several=ask("several") == "1",
         linked_to="tiles",
@@ -115,7 +115,7 @@ def body() -> None:
     )
     views.arcs_view(
         "arcs",
-        maps=slots[0],
+        maps=records[0],
         index=min(1, len(maps) - 1),
         tokens=chosen,
         linked_to="tiles",
@@ -126,12 +126,14 @@ def body() -> None:
     )
     left, right = st.columns(2)
     with left:
-        views.matrix_view("matrix", maps=slots[0], tokens=chosen, linked_to="tiles", label="All weights", on_pick=pick)
+        views.matrix_view(
+            "matrix", maps=records[0], tokens=chosen, linked_to="tiles", label="All weights", on_pick=pick
+        )
     with right:
         heads = list(range(int(ask("heads", "2"))))
         views.lines_view(
             "lines",
-            maps=slots[0],
+            maps=records[0],
             heads=heads,
             tokens=chosen,
             least=float(ask("least", "0.02")),
@@ -142,8 +144,8 @@ def body() -> None:
         )
     views.tiles_view(
         "tiles",
-        maps=slots,
-        rows=[f"Part {i + 1}" for i in range(len(slots))],
+        maps=records,
+        rows=[f"Part {i + 1}" for i in range(len(records))],
         columns=titles[:6],
         tokens=chosen,
         mode="matrix" if ask("mode") == "matrix" else "rows",

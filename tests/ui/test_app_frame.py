@@ -72,7 +72,7 @@ def test_start_shows_the_answer_and_a_map():
     assert app.title[0].value == "What does attention look at?"
     assert answers(app)[0].startswith("3 · ")
     names = [element.proto.component_name for element in app.get("bidi_component")]
-    assert {"attnviz_gallery", "attnviz_view", "attnviz_bus", "attnviz_library"} <= set(names)
+    assert {"attnviz_gallery", "attnviz_view", "attnviz_transport", "attnviz_library"} <= set(names)
 
 
 def test_start_says_what_the_model_knows():

@@ -13,7 +13,7 @@ import pytest
 
 from attnviz.paths import ROOT
 from attnviz.types import Tokens
-from attnviz.views import bus, records
+from attnviz.views import records, transport
 from tests.node import ask, made, numbers
 
 PATCHES = Tokens.patches(3, 4, ["CLS", "Register"])
@@ -34,7 +34,7 @@ def random(seed: int = 0) -> np.random.Generator:
 
 
 def packed(maps: np.ndarray, keys: Tokens, **options: Any) -> bytes:
-    """A record in slot "m"."""
+    """A record named "m"."""
     return records.pack_maps("m", maps, titles=[f"Head {i + 1}" for i in range(len(maps))], keys=keys, **options)
 
 
@@ -90,10 +90,10 @@ def case(name: str, drop: bool) -> tuple[bytes, np.ndarray, np.ndarray]:
     masked = None if masked is None else np.broadcast_to(masked, maps.shape)
     exact = np.where(np.isfinite(maps) & ~(NOTHING if masked is None else masked), maps, np.nan).astype(float)
     if drop:
-        whole, exact = np.nansum(exact, -1, keepdims=True), np.where(records.aside(keys), np.nan, exact)
+        whole, exact = np.nansum(exact, -1, keepdims=True), np.where(records.special_tokens(keys), np.nan, exact)
         rest = np.nansum(exact, -1, keepdims=True)
         exact = exact * np.divide(whole, rest, out=np.zeros_like(rest), where=rest > 0) if share else exact
-    shown = made(maps, keys, masked, signed=signed, out=drop, share=share and bool(records.aside(keys).any()))
+    shown = made(maps, keys, masked, signed=signed, out=drop, share=share and bool(records.special_tokens(keys).any()))
     return packed(maps, keys, **options), shown, exact
 
 
@@ -117,8 +117,8 @@ def test_bytes_become_numbers_again(name: str, drop: bool) -> None:
     np.testing.assert_allclose(rows.reshape(shown.shape), shown, rtol=1e-5, atol=1e-12)
     np.testing.assert_array_equal(np.isnan(shown), np.isnan(exact))
     top = 127 if CASES[name].get("signed") else 254
-    aside = records.aside(CASES[name]["keys"])
-    for part in (aside, ~aside):
+    special = records.special_tokens(CASES[name]["keys"])
+    for part in (special, ~special):
         peaks = np.nanmax(np.abs(np.where(part, exact, 0)), -1, keepdims=True)
         off = np.where(part & ~np.isnan(exact), np.abs(shown - exact), 0)
         assert (off <= peaks / top / 2 * 1.001 + 1e-9).all()
@@ -132,7 +132,8 @@ def test_one_cell_is_read_as_its_row_is(name: str, drop: bool) -> None:
       const row = rowIndex(of("m"), map, query), units = unitsOf(of("m"), row, $drop);
       return Array.from({length: of("m").keys.count}, (_, key) => valueOf(of("m"), row, key, units)); })"""
     found = numbers(ask(cells, blob, rows=every_row(shown), drop=drop)).reshape(shown.shape)
-    dropped = records.aside(CASES[name]["keys"]) & drop & ~np.isnan(found)  # is worth nothing, as it is not drawn
+    special = records.special_tokens(CASES[name]["keys"])
+    dropped = special & drop & ~np.isnan(found)  # is worth nothing, as it is not drawn
     assert (found[np.broadcast_to(dropped, found.shape)] == 0).all()
     np.testing.assert_allclose(np.where(dropped, np.nan, found), shown, rtol=1e-5, atol=1e-12)
 
@@ -166,28 +167,28 @@ def test_several_rows_are_summed_or_averaged(name: str, drop: bool) -> None:
 
 @DROPS
 def test_single_rows_travel_exact(drop: bool) -> None:
-    maps, aside = share_maps(WORDS)[:, 4], records.aside(WORDS)
+    maps, special = share_maps(WORDS)[:, 4], records.special_tokens(WORDS)
     masked = np.arange(7) == 5
     maps[:, 5] = 0
     blob = packed(maps, WORDS, masked=masked)
     found = numbers(ask("[0, 1, 2].map((map) => togetherRow(of('m'), map, [], $drop))", blob, drop=drop))
-    kept = np.where(aside & drop | masked, np.nan, maps)
+    kept = np.where(special & drop | masked, np.nan, maps)
     factor = maps.sum(-1, keepdims=True) / np.nansum(kept, -1, keepdims=True)
     np.testing.assert_allclose(found, kept * factor, rtol=1e-6)
-    hides = ["of('m').hides", "maskNote(of('m'), 0) !== ''"]
-    assert ask(hides, blob) == [True, True]
-    assert ask(hides, packed(maps, WORDS)) == [False, False]  # a zero is nothing masked
+    asked = ["of('m').hasMasked", "maskNote(of('m'), 0) !== ''"]
+    assert ask(asked, blob) == [True, True]
+    assert ask(asked, packed(maps, WORDS)) == [False, False]  # a zero is nothing masked
 
 
 @NAMES
-def test_a_record_says_what_it_hides(name: str) -> None:
+def test_a_record_says_whether_it_is_masked(name: str) -> None:
     blob, shown, _ = case(name, False)
     notes = "of('m').titles.map((_, map) => maskNote(of('m'), map))"
-    said = ask(["of('m').hides", "of('m').keys.lead", "of('m').keys.aside", notes], blob)
-    aside = records.aside(CASES[name]["keys"])
+    said = ask(["of('m').hasMasked", "of('m').keys.lead", "of('m').keys.special", notes], blob)
+    special = records.special_tokens(CASES[name]["keys"])
     assert said[0] == bool(np.isnan(shown).any())
-    assert said[1] == np.flatnonzero(~aside)[0]
-    assert said[2] == aside.tolist()
+    assert said[1] == np.flatnonzero(~special)[0]
+    assert said[2] == special.tolist()
     assert [bool(note) for note in said[3]] == np.isnan(shown).any((1, 2)).tolist()
 
 
@@ -200,7 +201,7 @@ def test_what_was_left_out_is_said_where_rows_are_shares(name: str) -> None:
         assert found == [None] * 3
         return
     exact = CASES[name]["maps"].astype(float)[1]
-    lost = np.where(records.aside(CASES[name]["keys"]), exact, 0).sum(-1) / exact.sum(-1).clip(1e-12)
+    lost = np.where(records.special_tokens(CASES[name]["keys"]), exact, 0).sum(-1) / exact.sum(-1).clip(1e-12)
     np.testing.assert_allclose(found, [lost[0], lost[1], lost[[0, 2]].mean()], atol=1e-6)
 
 
@@ -281,9 +282,9 @@ def test_lines_are_the_strongest_of_each_row(name: str, drop: bool) -> None:
         assert weights == sorted(weights)  # the strongest is drawn last
 
 
-@pytest.mark.parametrize("aside", [True, False])
-def test_of_equal_keys_the_first_are_taken(aside: bool) -> None:
-    tokens = Tokens(("CLS", "a", "b", "SEP"), words=(-1, 0, 1, -1 if aside else 2))
+@pytest.mark.parametrize("special", [True, False])
+def test_of_equal_keys_the_first_are_taken(special: bool) -> None:
+    tokens = Tokens(("CLS", "a", "b", "SEP"), words=(-1, 0, 1, -1 if special else 2))
     even = np.full((1, 4, 4), 0.25)
     for most in (1, 2, 3):
         script = "strongestOf(of('m'), [0], {queries: [1]}, {least: 0, most: $most, mass: 1, drop: false}, 99)"
@@ -325,7 +326,7 @@ def test_lines_are_remembered_for_what_was_asked() -> None:
 def test_every_name_in_the_library_is_defined_and_used(added: str, tmp_path: Path):
     """The browser gets its files joined, so `make check`, which sees one at a time, cannot tell."""
     joined = tmp_path / "library.js"
-    joined.write_text("\n".join((bus.HERE / name).read_text() for name in bus.LIBRARY) + added)
+    joined.write_text("\n".join((transport.HERE / name).read_text() for name in transport.LIBRARY) + added)
     linter = Path(sysconfig.get_path("scripts")) / "oxlint"
     done = subprocess.run([linter, "-c", ROOT / ".oxlintrc.json", joined], capture_output=True, text=True)
     assert (done.returncode == 0) == (not added), done.stdout

@@ -275,7 +275,7 @@ def test_words_in_two_columns_are_found_by_their_line() -> None:
     assert heads == [0, 1]
     assert weight == pytest.approx(shown[1, 2, 5], rel=1e-5)
     assert {(q, k) for _, q, k, _ in lines["shown"]} == {(1, k) for k in range(7) if shown[0, 1, k] > 0}
-    assert lines["hidden"] == 0
+    assert lines["omitted"] == 0
     line = [24 + (i + 0.5) * 24 for i in range(3)]
     held = 100 + 24 + 12  # at the edge of the window, once its line has left it
     assert heights == [[held, line[2], held], [line[0], min(max(line[2], held), 138), held], [line[0], line[2], held]]
@@ -328,7 +328,7 @@ def test_the_height_that_is_reserved_is_the_height_that_is_drawn() -> None:
 
 def test_streams_that_differ_are_told_apart() -> None:
     blob, *_ = case("two texts", False)
-    asked = ["own(of('m'))", "same(of('m'), 1, 1)", "special(of('m').keys, 0)", "special(of('m').keys, 1)"]
+    asked = ["own(of('m'))", "same(of('m'), 1, 1)", "isSpecial(of('m').keys, 0)", "isSpecial(of('m').keys, 1)"]
     assert ask(asked, blob) == [False, False, True, False]
     asked = [
         "own(of('m'))",
