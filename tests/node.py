@@ -27,7 +27,7 @@ def ask(expressions: str | Sequence[str], *records: bytes, **names: Any) -> Any:
         "library": "\n".join([*((HERE / name).read_text() for name in LIBRARY), "const of = recordOf;"]),
         "transport": (HERE / "transport.js").read_text(),
         "view": (HERE / "view.js").read_text(),
-        "look": transport._look(),
+        "look": transport._library_data(),
         "records": [base64.b64encode(record).decode() for record in records],
         "ask": [_filled(expression, names) for expression in several],
     }

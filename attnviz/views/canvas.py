@@ -1,6 +1,6 @@
 """The views: thin wrappers that hand a small description to the browser and bring a pick back.
 
-Each view reads records that `send_*` put into the browser. `key` names the view: the picked tokens land in
+Each view reads records that `send_*` put into the browser. `key` names the view: the selected tokens land in
 `st.session_state[key + ":tokens"]` and go to `on_pick`. To add a view, write NAME.js, put it into
 transport.LIBRARY and write one function here.
 """
@@ -60,10 +60,10 @@ def picture_view(
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """The picture with one map over it: the row of the token under the pointer, else of the picked tokens.
+    """The picture with one map over it: the row of the token under the pointer, else of the selected tokens.
 
-    `several`: a click adds a token to those that are picked, or takes it away. `best`: the key that receives most from
-    the picked tokens, by exact numbers; bytes may take another one that receives almost as much from several of them.
+    `several`: a click adds a token to those that are selected, or removes it. `best`: the key that receives most from
+    the selected tokens, by exact numbers; bytes may take another one that receives almost as much from several of them.
 
     `linked_to`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
@@ -192,12 +192,12 @@ def text_view(
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """A sentence as text, each token on the colour of the row of the token under the pointer, else of the picked ones.
+    """A sentence as text, coloured by the row of the token under the pointer, else of the selected tokens.
 
     The words are the keys. Where they are of another stream than the queries (cross-attention) pointing only reads
-    them, and nothing is picked. A text of more than `height` pixels (560) scrolls. `best` and `linked_to`: as in
+    them, and nothing is selected. A text of more than `height` pixels (560) scrolls. `best` and `linked_to`: as in
     `picture_view`. `back`: maps from these words to another text; while a word of that one is pointed at, these are
-    coloured by what they give it.
+    coloured by how much they attend to it.
     """
     fit = {"shape": "text", "letters": shape_of(maps).get("text", 0)}
     _mount(
@@ -235,7 +235,7 @@ def lines_view(
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """Two columns of words, a line from each query to the keys it gives `least` or more to, one colour a head.
+    """Two columns of words, a line from each query to the keys with a weight of at least `least`, one colour a head.
 
     `most`: only that many keys of each query and head, 0 = all. `mass`: only the strongest keys that together hold this
     share of a row. Pointing at a word on the left shows what it attends to, at one on the right what attends to it.
@@ -280,7 +280,7 @@ def arcs_view(
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """A sentence on one line, an arc from each word to those it gives `least` or more to; a long one scrolls sideways.
+    """A sentence on one line, an arc from each word to those with a weight of at least `least`; it scrolls sideways.
 
     `gold_dependencies`: pairs (query, key) of token numbers, such as those of a treebank; they are drawn below the
     words, and arcs that agree with them are marked. `linked_to`: as in `picture_view`.

@@ -114,7 +114,7 @@ function choose(view, tokens) {
   schedule(view);
 }
 
-// The token under a click: alone or let go; where several may be picked, added to the others or taken away from them.
+// The token under a click: selected alone or deselected; with several, added to the others or taken away from them.
 function toggle(view, token) {
   const held = view.tokens.includes(token);
   if (view.data.several) choose(view, held ? view.tokens.filter((t) => t !== token) : [...view.tokens, token]);

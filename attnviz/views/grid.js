@@ -66,7 +66,7 @@ function step({tokens, above}, index, [down, right]) {
   return tokens.prefix + bound(row, rows) * columns + bound(column, columns);
 }
 
-// Marks: a picked token is white on black; what is under the pointer has the colour of its role on white.
+// Marks: a selected token is white on black; what is under the pointer has the colour of its role on white.
 function outline(context, [x, y, w, h], colour, line = 2.5) {
   const box = [x + 0.5, y + 0.5, w - 1, h - 1];
   context.lineJoin = "round";

@@ -26,7 +26,10 @@ shared.show = (root, {data, setStateValue}) => {
   shared.ahead?.answered.add(view.name);
   root.style.setProperty("--av-muted", view.ink.muted);
   view.legend.classList.toggle("bare", !data.maps); // nothing to measure: one line is enough
-  view.canvas.setAttribute("aria-label", `${data.label || "Map"}. Arrow keys move, Enter picks, Escape clears.`);
+  view.canvas.setAttribute(
+    "aria-label",
+    `${data.label || "Map"}. Arrow keys move, Enter selects or deselects, Escape clears.`,
+  );
   shared.views[data.name] = view;
   view.listen();
   schedule(view);

@@ -1,4 +1,4 @@
-// Two columns of words: a line from each query to every key it looks at, one colour a head, thicker where it gives more.
+// Two columns of words: a line from each query to every key it attends to, one colour a head, thicker for more weight.
 
 // pixels a word, pixels above them; lines drawn at once while nothing is chosen
 const LINE = 24;
@@ -88,7 +88,7 @@ const linesView = {
 
   paint(view) {
     const record = this.record(view);
-    if (!record) return recordOf(view.maps) ? unfit(view, "Lines are drawn for shares of one only") : null;
+    if (!record) return recordOf(view.maps) ? unfit(view, "Lines need rows that sum to 1") : null;
     const boxes = columnBoxes(view, record);
     const heads = this.heads(view, record);
     const asked = this.asked(view, record);
@@ -108,7 +108,7 @@ const linesView = {
     return {shown, omitted: total - shown.length};
   },
 
-  // What a query gives to a key; nothing where that is masked or left out.
+  // The weight of a query and a key; 0 where that is masked or left out.
   weight({data}, record, head, query, key) {
     const row = rowIndex(record, head, query);
     return valueOf(record, row, key, unitsOf(record, row, data.hide_special)) || 0;
@@ -135,19 +135,19 @@ const linesView = {
 
   // They stay at the top while the words move below them.
   titles({context, ink, width}, {left, right}, {top}) {
+    const [query, key] = AXES;
     context.fillStyle = ink.ground;
     context.fillRect(0, top, width, TOP - 3);
     context.font = `600 12px ${ink.font}`;
     context.textAlign = "right";
     context.fillStyle = ink.query;
-    context.fillText("query: who looks", Math.max(left, 104), top + 13);
+    context.fillText(query, Math.max(left, context.measureText(query).width + 2), top + 13);
     context.textAlign = "left";
     context.fillStyle = ink.key;
-    const title = "key: who is looked at";
-    context.fillText(title, Math.min(right, width - context.measureText(title).width - 2), top + 13);
+    context.fillText(key, Math.min(right, width - context.measureText(key).width - 2), top + 13);
   },
 
-  // The words, and beside them how much each shown head gives: to the keys, or from the queries to one key.
+  // The words, and beside them the weight in each shown head: of the queries on every key, or of every query on one key.
   columns(view, record, boxes, heads, {queries, key}, seen) {
     const {context, ink} = view;
     const {left, right, bars, room} = boxes;
@@ -199,9 +199,9 @@ const linesView = {
       : "";
     const {least, most, mass, hide_special: drop} = view.data;
     const out = drop && record.keys.special.includes(1);
-    const cut = least > 0 && `lines below ${written(least, "percent")} left out`;
-    const few = most > 0 && `the ${most} strongest of each query and head`;
-    const share = mass < 1 && `the strongest that give ${Math.round(100 * mass)} % of a row`;
+    const cut = least > 0 && `minimum weight ${written(least, "percent")}`;
+    const few = most > 0 && `top ${most} keys per query and head`;
+    const share = mass < 1 && `the strongest keys up to ${Math.round(100 * mass)} % of a row (top-p)`;
     const note = [out && `${specialWords(record.keys)} left out, rest rescaled`, few, share, cut, many]
       .filter(Boolean)
       .join("; ");
@@ -214,14 +214,14 @@ const linesView = {
         }),
       );
       const [weight, query, head] = each.reduce((a, b) => (b[0] > a[0] ? b : a));
-      if (!weight) return {sentence: `Nobody looks at ${nameOf(record.keys, key)}`, note};
+      if (!weight) return {sentence: `No query attends to ${nameOf(record.keys, key)}`, note};
       const amount = written(weight, record.unit);
       const who = capital(nameOf(record.keys, key));
-      const sentence = `${who} gets most, ${amount}, from ${nameOf(record.queries, query)} (${named(head).toLowerCase()})`;
+      const sentence = `${who} receives most, ${amount}, from ${nameOf(record.queries, query)} (${named(head).toLowerCase()})`;
       return {sentence, tip: sentence, note};
     }
     if (!queries.length)
-      return {sentence: "Point at a word to see where it looks; on the right, who looks at it", note};
+      return {sentence: "Point at a word to see what it attends to; on the right, what attends to it", note};
     const each = heads.map((head) => {
       const {best, values, sentence} = rowWords(record, head, queries, drop, null);
       return [values[best] ?? 0, `${named(head)}: ${sentence}`];

@@ -1,4 +1,4 @@
-// One whole map: rows are queries, columns are keys, and a crosshair that all other views follow.
+// One whole map: rows are queries, columns are keys, and a crosshair that all other views show.
 
 const AXIS = 24; // pixels for the names of the axes
 // pixels a row at least, tokens at most, where every row has its word
@@ -94,8 +94,8 @@ const matrixView = {
     context.restore();
     this.axes(view, record, boxes);
     if (rough) {
-      const legend = {scale, table: tableOf(data.colours, false), unit: record.unit, note: "means of blocks of cells"};
-      return {sentence: "At a glance; the exact map is on its way", legend};
+      const legend = {scale, table: tableOf(data.colours, false), unit: record.unit, note: "block means"};
+      return {sentence: "Overview; the exact map is loading", legend};
     }
     this.labels(view, record, boxes);
     this.marks(view, record, boxes);
@@ -106,8 +106,8 @@ const matrixView = {
     const {context, ink} = view;
     const [x, y, w, h] = boxes.plane;
     const {transposed} = boxes;
-    const turned = transposed ? " (picture turned)" : "";
-    const [own, other] = record.axes ?? ["query: who looks", "key: who is looked at"];
+    const turned = transposed ? " (transposed)" : "";
+    const [own, other] = record.axes ?? AXES;
     const name = (role) => (role === "query" ? `${own}${turned}` : other);
     const [left, top] = transposed ? ["key", "query"] : ["query", "key"];
     context.font = `600 12px ${ink.font}`;
@@ -137,7 +137,7 @@ const matrixView = {
   },
 
   // The words along both axes, by number, so that a word that comes twice has two places. Where rows are too low for
-  // them, those of the picked and of the pointer's row and column only.
+  // them, those of the selected and of the pointer's row and column only.
   labels(view, record, boxes) {
     const {context, ink} = view;
     const {transposed, cell, skip, plane} = boxes;

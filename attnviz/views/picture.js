@@ -1,4 +1,4 @@
-// The picture, with the row of one token over it: hover a patch to see where it looks.
+// The picture, with the row of one token over it: point at a patch to see what it attends to.
 
 const SHARP = 64; // pixels: a picture that is less wide is drawn as the squares it is made of
 
@@ -122,7 +122,7 @@ const pictureView = {
     const key = tokenAt(maps.keys, shared.hover?.key);
     const words = rowWords(maps, view.index, queries, drop, maps.square ? key : over, bestNamed(view, queries));
     markTokens(view, boxes, {best: data.outline && maps.square ? words.best : null, keys: maps.keys});
-    const range = data.shared ? "one range for all" : "";
+    const range = data.shared ? "colour scale: shared" : "";
     const note = [range, gapsNote(maps, view.index, queries, drop)].filter(Boolean).join("; ");
     return {
       sentence: words.sentence,
@@ -142,13 +142,13 @@ const pictureView = {
   idle(view, record) {
     const over = hovered(record.keys) ?? (view.data.maps ? null : view.tokens[0]);
     const cropped = record.crop.some((edge, i) => Math.abs(edge - WHOLE[i]) > 0.001);
-    const outside = cropped ? "outside of the square: what the network does not see" : "";
-    const note = view.data.model_input ? "the network's own picture" : outside;
+    const outside = cropped ? "outside of the square: not in the model input" : "";
+    const note = view.data.model_input ? "model input" : outside;
     if (over != null) {
       const name = capital(fullName(record.keys, over));
       return {sentence: name, tip: name, note};
     }
-    if (!view.data.maps) return {sentence: "The picture, cut into the patches the network reads", note};
-    return {sentence: recordOf(view.maps) ? "Point at a patch to see where it looks" : "Loading the map", note};
+    if (!view.data.maps) return {sentence: "The picture, cut into the patches that the model reads", note};
+    return {sentence: recordOf(view.maps) ? "Point at a patch to see what it attends to" : "Loading the map", note};
   },
 };

@@ -63,7 +63,7 @@ const READERS = {
 shared.open = (record) => (record.opening ??= openRecord(record));
 for (const record of shared.records.values()) shared.open(record);
 
-// Tokens that can be left out: the prefix, and special pieces of a text. `lead` of them come first.
+// Tokens that can be left out: the prefix, and special tokens of a text. `lead` of them come first.
 function markSpecial(tokens) {
   tokens.special = Uint8Array.from({length: tokens.count}, (_, i) => i < tokens.prefix || tokens.words?.[i] < 0);
   tokens.lead = tokens.special.indexOf(0) < 0 ? tokens.count : tokens.special.indexOf(0);
@@ -107,7 +107,7 @@ function valueOf(record, row, key, units) {
   return (cell - record.zero) * units[record.keys.special[key]];
 }
 
-// How rows of several picked tokens are put together: shares add up, other numbers are averaged.
+// How rows of several selected tokens are put together: shares add up, other numbers are averaged.
 function togetherWord(record) {
   return record.unit === "percent" ? "sum" : "mean";
 }
@@ -128,18 +128,18 @@ function togetherRow(record, map, queries, drop) {
     if (drop) clearSpecial(record.keys, total);
     return total;
   }
-  const known = new Uint16Array(count); // rows that may look at a key
+  const allowed = new Uint16Array(count); // queries that may attend to a key
   for (const query of queries) {
     const row = rowIndex(record, map, query);
     const units = unitsOf(record, row, drop);
     for (let key = 0, at = row * count; key < count; key++, at++) {
       if (holes && cells[at] === 0) continue;
       total[key] += (cells[at] - zero) * units[special[key]];
-      known[key]++;
+      allowed[key]++;
     }
   }
   const mean = togetherWord(record) === "mean";
-  for (let key = 0; key < count; key++) if (!known[key] || mean) total[key] /= known[key]; // 0 / 0: NaN
+  for (let key = 0; key < count; key++) if (!allowed[key] || mean) total[key] /= allowed[key]; // 0 / 0: NaN
   if (drop) clearSpecial(record.keys, total);
   return total;
 }
@@ -161,7 +161,7 @@ function bestKey(record, map, queries, values, drop) {
   return values[best] === values[best] && best >= 0 ? best : strongest(values);
 }
 
-// The same as Python has worked it out for the tokens it knows as picked, or null where something else is shown.
+// The same as Python has worked it out for the tokens it knows as selected, or null where something else is shown.
 function bestNamed({data, maps, index}, queries) {
   return maps === data.maps && index === data.index && String(queries) === String(data.tokens) ? data.best : null;
 }

@@ -121,7 +121,7 @@ def pack_maps(
 ) -> bytes:
     """Maps [map query key], or one row of numbers a map [map key], as one record; `axes` where they are no tokens.
 
-    `masked`, for all maps or for each: True = the query may not look there.
+    `masked`, for all maps or for each: True = the query may not attend to the key.
     """
     maps = np.asarray(maps, dtype=np.float32)
     queries = queries or keys
@@ -161,7 +161,7 @@ def _in_parts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cells as bytes, the peaks of the keys that stay and those of the keys that can be left out, each part by its own.
 
-    With one peak for both, a row that gives nearly all to CLS would leave no steps to the rest.
+    With one peak for both, a row with nearly all its weight on CLS would leave no steps to the rest.
     """
     cells, peaks = np.empty(maps.shape, dtype=np.uint8), []
     for part in (~out, out):
@@ -178,12 +178,14 @@ def _whole_mask(masked: np.ndarray, maps: np.ndarray, signed: bool) -> np.ndarra
     masked = np.broadcast_to(masked, maps.shape)
     given = np.abs(np.where(masked & np.isfinite(maps), maps, 0)).max(initial=0)
     if not signed and given > 1e-4:  # scores may be anything under a mask, weights may not
-        raise ValueError(f"masked is True where maps give up to {given:.3g}; True means: the query may not look there")
+        raise ValueError(
+            f"masked is True where maps hold up to {given:.3g}; True means: the query may not attend to the key"
+        )
     return masked if masked.any() else None
 
 
 def special_tokens(tokens: TokensLike) -> Bool[np.ndarray, " token"]:
-    """Which tokens are left out on request: the prefix, and special pieces of a text (CLS, SEP)."""
+    """Which tokens are left out on request: the prefix, and special tokens of a text (CLS, SEP)."""
     apart = np.arange(len(tokens.labels)) < tokens.prefix
     return apart if tokens.words is None else apart | (np.array(tokens.words) < 0)
 

@@ -1,4 +1,4 @@
-// One row of a map, ready to be painted: which colour of the table each key gets.
+// One row of a map, ready to be painted: which colour of the table each key has.
 
 const UNMET = -3;
 

@@ -1,4 +1,4 @@
-// From numbers to colours: what a distribution looks like, the four scales, the colour tables.
+// From numbers to colours: the shape of a distribution, the four scales, the colour tables.
 
 // A distribution answers: max, low (smallest above 0), quantile(q), rank(v) in 0..1; of numbers also least. Signed ones
 // are of magnitudes.
@@ -117,12 +117,12 @@ function makeScale(name, distribution, signed, rowRange = false) {
   return {...scale, t, signed};
 }
 
-// The same above the least value instead of above zero, so that small differences on high ground are seen.
+// The same above the least value instead of above zero, so that small differences between high values are seen.
 function fromLeast(name, {max, least, quantile, rank}) {
   const above = (q) => quantile(q) - least;
   const rest = {max: max - least, low: above(0.01), quantile: above, rank: (v) => rank(v + least)};
   const scale = makeScale(name, rest, false);
-  const words = `${scale.words}, from the least on`;
+  const words = `${scale.words}, from the minimum of the row`;
   return {
     ...scale,
     low: least,
@@ -150,7 +150,7 @@ function tableOf(name, signed) {
   return shared.tables[signed ? shared.diverging[shared.dark ? 1 : 0] : name] ?? Object.values(shared.tables)[0];
 }
 
-const LOOKS = 2; // scales and colours in which the painted maps of a record are kept
+const STYLES = 2; // scales and colours in which the painted maps of a record are kept
 const MASKED = 0x40808080; // a see-through grey: nothing to see here, as opposed to little
 
 function rowScale(record, row, units, drop, name) {
@@ -178,12 +178,12 @@ function commonScale(records, queries, name, drop) {
   return makeScale(name, ofNumbers(values, records[0]?.signed), records[0]?.signed);
 }
 
-// The painted maps of a record, by map, for what they are painted with. Those of the last two looks are kept.
-function imagesOf({images}, look) {
-  const kept = images.get(look) ?? new Map();
-  images.delete(look);
-  images.set(look, kept); // now the newest
-  if (images.size > LOOKS) images.delete(images.keys().next().value);
+// The painted maps of a record, by map, for what they are painted with. Those of the last two styles are kept.
+function imagesOf({images}, style) {
+  const kept = images.get(style) ?? new Map();
+  images.delete(style);
+  images.set(style, kept); // now the newest
+  if (images.size > STYLES) images.delete(images.keys().next().value);
   return kept;
 }
 

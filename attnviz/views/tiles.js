@@ -235,11 +235,11 @@ const tilesView = {
     const record = hit ? records[hit.row] : records.find(Boolean);
     const legend = record && scale ? {scale, unit: record.unit, table: tableOf(data.colours, record.signed)} : null;
     if (legend) {
-      const range = fixed ? "one range for all" : "each tile on its own range";
+      const range = fixed ? "colour scale: shared" : "colour scale: per map";
       const left = data.hide_special && isShare(record) ? `; ${specialWords(record.keys)} left out, rest rescaled` : "";
       legend.note = range + left + (record.hasMasked ? `; ${maskNote(record)}` : "");
-      const low = record.signed ? "−most" : data.row_range ? "least" : "0";
-      if (!fixed) Object.assign(legend, {low, high: "most"});
+      const low = record.signed ? "−max" : data.row_range ? "min" : "0";
+      if (!fixed) Object.assign(legend, {low, high: "max"});
     }
     if (!hit || !hasMap(record, hit.column)) return {sentence: this.idle(view, record, queries), legend};
     const name = cellName(view, hit);
@@ -255,11 +255,11 @@ const tilesView = {
     if (!queries.length)
       return view.data.mode === "matrix"
         ? "Every map whole: rows are queries, columns are keys"
-        : `Point at a ${record.keys.grid ? "patch" : "word"} to see where every head looks from there`;
-    const who = queries.length === 1 ? fullName(record.queries, queries[0]) : `${queries.length} picked tokens`;
+        : `Point at a ${record.keys.grid ? "patch" : "word"} to see what it attends to in every head`;
+    const who = queries.length === 1 ? fullName(record.queries, queries[0]) : `${queries.length} selected tokens`;
     return view.data.mode === "matrix"
       ? `The line marks ${who} as the query`
-      : `Where each head looks from ${who}; click a tile to open it`;
+      : `What ${who} attends to in each head; click a map to open it`;
   },
 };
 

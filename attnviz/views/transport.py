@@ -50,11 +50,11 @@ _transport = component("attnviz_transport", html="<i hidden></i>", js=(HERE / "t
 
 def mount() -> None:
     """Put the views' code and colours into the browser; once per run, outside of any fragment."""
-    _library(key="attnviz:library", data=_look())
+    _library(key="attnviz:library", data=_library_data())
 
 
 @functools.cache
-def _look() -> dict[str, Any]:
+def _library_data() -> dict[str, Any]:
     """Every colour the views use, as theme.py has them, and their style sheet."""
     return {
         "tables": {name: theme.table(name).astype(np.uint8).tobytes().hex() for name in theme.SCALES},
@@ -88,7 +88,7 @@ def send_maps(
 
     `signed` draws on the diverging scale around 0 and lets -inf stand for masked. `unit` is "percent" (weights, shares)
     or "number" (scores, cosines). `axes` names rows and columns that are no queries and keys. `masked`: bool, for all
-    maps or for each, True = the query may not look there (what a `Mask` keeps, turned round); such cells are drawn as
+    maps or for each, True = the query may not attend to the key (the opposite of a `Mask`); such cells are drawn as
     masked, not as zero. Raises ValueError where a message would be over 2 MB, or where masked cells hold weights.
     """
     blob = records.pack_maps(

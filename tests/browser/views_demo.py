@@ -48,13 +48,13 @@ views.send_picture("picture", draw(), draw().crop((50, 0, 250, 200)).resize((64,
 for layer in range(LAYERS):
     views.send_maps(f"layer {layer}", maps(layer), titles=[f"Head {h + 1}" for h in range(HEADS)], keys=TOKENS)
 WORDS = Tokens(("the", "cat", "sat", "the"), stream="words")
-looks = np.array(
+attention = np.array(
     [
         [[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1], [0.1, 0.8, 0.05, 0.05], [0.25] * 4],
         [[0.1, 0.2, 0.3, 0.4], [0.05, 0.05, 0.1, 0.8], [0.3, 0.3, 0.2, 0.2], [0, 0, 0, 1]],
     ]
 )
-views.send_maps("words", looks, titles=["Head 1", "Head 2"], keys=WORDS)
+views.send_maps("words", attention, titles=["Head 1", "Head 2"], keys=WORDS)
 views.send_tiles("glance", np.stack([views.block_means(maps(layer), 16) for layer in range(LAYERS)]))
 colours = np.random.default_rng(0).integers(0, 256, (1, COUNT, 3)).astype(np.uint8)
 views.send_colours("colours", colours, titles=["Made up"], keys=TOKENS)

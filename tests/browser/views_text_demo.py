@@ -12,7 +12,7 @@ from attnviz.types import Tokens
 
 st.set_page_config(layout="wide")
 ask = st.query_params.get
-PIECES = [
+SUBWORDS = [
     ("the", 0),
     ("puppy", 1),
     ("bark", 2),
@@ -42,11 +42,11 @@ HEADS = 12
 GOLD = [(2, 1), (3, 2), (8, 6), (3, 8), (11, 10)]  # for arcs: word and word
 
 
-def sentence(pieces: list[tuple[str, int]], count: int | None, stream: str = "main") -> Tokens:
-    """CLS, the pieces, again and again up to `count` tokens, SEP."""
-    count = len(pieces) if count is None else count - 2
-    labels = [pieces[i % len(pieces)][0] for i in range(count)]
-    words = [pieces[i % len(pieces)][1] + i // len(pieces) * (pieces[-1][1] + 1) for i in range(count)]
+def sentence(subwords: list[tuple[str, int]], count: int | None, stream: str = "main") -> Tokens:
+    """CLS, the subwords, again and again up to `count` tokens, SEP."""
+    count = len(subwords) if count is None else count - 2
+    labels = [subwords[i % len(subwords)][0] for i in range(count)]
+    words = [subwords[i % len(subwords)][1] + i // len(subwords) * (subwords[-1][1] + 1) for i in range(count)]
     return Tokens(("CLS", *labels, "SEP"), None, 0, stream, (-1, *words, -1))
 
 
@@ -69,7 +69,7 @@ def pick(tokens: tuple[int, ...]) -> None:
 
 
 count = int(ask("tokens", "0")) or None
-tokens = sentence(ODD if ask("odd") else PIECES, count)
+tokens = sentence(ODD if ask("odd") else SUBWORDS, count)
 other = sentence([("le", 0), ("chiot", 1), ("aboy", 2), ("…ait", 2), (".", 3)], None, "target")
 masked = ~np.tri(len(tokens), dtype=bool) if ask("causal") else None
 titles = [f"Head {head + 1}" for head in range(HEADS)]

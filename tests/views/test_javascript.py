@@ -225,7 +225,7 @@ def test_two_keys_that_share_a_byte_are_told_apart() -> None:
     say = "rowWords(of('m'), 0, [0], false, null).best"
     assert ask([say, "strongest([1, NaN, 3, 3])", "strongest([NaN])"], packed(row, tokens)) == [2, 2, -1]
     rank = "[0, 1, 2, 3].map((key) => rankWords([2, 5, 5, NaN], key))"
-    assert ask(rank)[:3] == ["number 3 of 3", "the highest of 3", "the highest of 3"]
+    assert ask(rank)[:3] == ["rank 3 of 3", "the highest of 3", "the highest of 3"]
 
 
 def test_what_python_has_worked_out_holds_for_what_it_knows_of() -> None:

@@ -108,7 +108,7 @@ def test_a_range_may_begin_at_the_least(scale: str) -> None:
     assert found[1]["low"] == pytest.approx(row.min())
     clip = np.sort(row)[int(0.99 * 14)]
     assert found[1]["high"] == pytest.approx(clip if scale == "sqrt" else row.max(), rel=1e-6)
-    assert found[1]["words"].endswith("from the least on")
+    assert found[1]["words"].endswith("from the minimum of the row")
     assert found[2] == pytest.approx(0.5, abs=0.04)
 
 

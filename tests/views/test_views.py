@@ -153,13 +153,13 @@ def test_twelve_by_twelve_heads_fit_half_a_megabyte(numbers):
 
 
 def test_colours_are_those_of_the_theme():
-    look = transport._look()
+    look = transport._library_data()
     assert set(look["tables"]) == set(theme.SCALES)
     for name, table in look["tables"].items():
         assert bytes.fromhex(table) == theme.table(name).tobytes()
     assert set(look["diverging"]) <= set(look["tables"])
     assert look["roles"]["query"] == list(theme.COLOURS["query"])
-    assert transport._look() is look  # every run of every page asks for it
+    assert transport._library_data() is look  # every run of every page asks for it
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ WORDS = Tokens(("CLS", "sing", "…ing", ".", "SEP"), words=(-1, 0, 0, 1, -1))
 
 
 def causal(count: int) -> np.ndarray:
-    """True = may not look there."""
+    """True = may not attend."""
     return ~np.tri(count, dtype=bool)
 
 
@@ -277,7 +277,7 @@ def test_a_mask_turned_round_is_refused(numbers):
         records.pack_maps("m", weights, titles=["a", "b"], keys=WORDS, masked=np.zeros((3, 5), bool))
 
 
-def test_words_travel_and_special_pieces_are_marked():
+def test_words_travel_and_special_tokens_are_marked():
     row = np.array([[0.5, 0.2, 0.1, 0.1, 0.1]], np.float32)
     head, found = opened(records.pack_maps("r", row, titles=["a"], keys=WORDS))
     assert head["keys"]["words"] == [-1, 0, 0, 1, -1]
