@@ -50,7 +50,7 @@ const arcsView = {
       record,
       [index],
       asked,
-      {least: data.least, most: 0, mass: 1, drop},
+      {minWeight: data.min_weight, topK: 0, topP: 1, drop},
       ARCS,
     );
     const given = new Set(data.gold_dependencies.map(([query, to]) => `${query}>${to}`));
@@ -102,7 +102,7 @@ const arcsView = {
   },
 
   words(view, record, {words, about, given, shown, total, places}) {
-    const {least, gold_dependencies: gold} = view.data;
+    const {min_weight: minWeight, gold_dependencies: gold} = view.data;
     const found = shown.filter(([, query, key]) => given.has(`${query}>${key}`)).length;
     const of = gold.filter(([query, key]) => !about.length || about.includes(query) || about.includes(key)).length;
     const few =
@@ -110,7 +110,7 @@ const arcsView = {
     const left = view.data.hide_special && record.keys.special.includes(1);
     const out = left ? `${specialWords(record.keys)} left out, rest rescaled` : "";
     const agreed = of ? `green: gold dependencies; ${found} of ${of} are also in the map (dots)` : "";
-    const note = [`minimum weight ${written(least, "percent")}`, out, few, agreed].filter(Boolean).join("; ");
+    const note = [`minimum weight ${written(minWeight, "percent")}`, out, few, agreed].filter(Boolean).join("; ");
     if (!about.length) return {sentence: "Point at a word to see its arcs alone", note};
     if (!words) return {sentence: `${shown.length || "No"} arcs end at ${nameOf(record.keys, about[0])}`, note};
     const linked = gold.filter(([query]) => about.includes(query)).map(([, key]) => nameOf(record.keys, key));

@@ -225,9 +225,9 @@ def lines_view(
     heads: Sequence[int] = (),
     index: int | None = None,
     tokens: Sequence[int] = (),
-    least: float = 0.0,
-    most: int = 0,
-    mass: float = 1.0,
+    min_weight: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
     style: ViewStyle = DEFAULT,
     several: bool = False,
     linked_to: str | None = None,
@@ -235,12 +235,12 @@ def lines_view(
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """Two columns of words, a line from each query to the keys with a weight of at least `least`, one colour a head.
+    """Two columns of words, a line from each query to the keys with `min_weight` or more, one colour a head.
 
-    `most`: only that many keys of each query and head, 0 = all. `mass`: only the strongest keys that together hold this
-    share of a row. Pointing at a word on the left shows what it attends to, at one on the right what attends to it.
-    Columns of more than `height` pixels (560) scroll. Shares only. `index`: the head that is open, whose lines are
-    drawn with those of `heads`; it and the map may change by `linked_to`, as in `picture_view`.
+    `top_k`: only that many keys of each query and head, 0 = all. `top_p`: only the strongest keys that together reach
+    this share of a row. Pointing at a word on the left shows what it attends to, at one on the right what attends to
+    it. Columns of more than `height` pixels (560) scroll. Rows must sum to 1. `index`: the head that is open, whose
+    lines are drawn with those of `heads`; it and the map may change by `linked_to`, as in `picture_view`.
     """
     shape, opened = shape_of(maps), () if index is None else (index,)
     most_heads = max(shape.get("maps", 0), 1 + max((*heads, *opened), default=0))
@@ -255,9 +255,9 @@ def lines_view(
         maps=maps,
         heads=list(heads),
         index=index,
-        least=least,
-        most=most,
-        mass=mass,
+        min_weight=min_weight,
+        top_k=top_k,
+        top_p=top_p,
         **vars(style),
         several=several,
         label=label,
@@ -273,14 +273,14 @@ def arcs_view(
     index: int = 0,
     tokens: Sequence[int] = (),
     gold_dependencies: Sequence[tuple[int, int]] = (),
-    least: float = 0.1,
+    min_weight: float = 0.1,
     style: ViewStyle = DEFAULT,
     linked_to: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """A sentence on one line, an arc from each word to those with a weight of at least `least`; it scrolls sideways.
+    """A sentence on one line, an arc from each word to those with `min_weight` or more; it scrolls sideways.
 
     `gold_dependencies`: pairs (query, key) of token numbers, such as those of a treebank; they are drawn below the
     words, and arcs that agree with them are marked. `linked_to`: as in `picture_view`.
@@ -298,7 +298,7 @@ def arcs_view(
         tokens,
         maps=maps,
         index=index,
-        least=least,
+        min_weight=min_weight,
         gold_dependencies=pairs,
         **vars(style),
         label=label,

@@ -103,8 +103,8 @@ const linesView = {
 
   // The lines to draw as [weight, query, key, head], weakest first, and how many were left out for being too many.
   lines(view, record, heads, asked) {
-    const {least, most, mass, hide_special: drop} = view.data;
-    const {shown, total} = keptStrongest(view, record, heads, asked, {least, most, mass, drop}, MOST);
+    const {min_weight: minWeight, top_k: topK, top_p: topP, hide_special: drop} = view.data;
+    const {shown, total} = keptStrongest(view, record, heads, asked, {minWeight, topK, topP, drop}, MOST);
     return {shown, omitted: total - shown.length};
   },
 
@@ -197,11 +197,11 @@ const linesView = {
     const many = omitted
       ? `the ${MOST.toLocaleString("en")} strongest lines of ${(omitted + MOST).toLocaleString("en")}`
       : "";
-    const {least, most, mass, hide_special: drop} = view.data;
+    const {min_weight: minWeight, top_k: topK, top_p: topP, hide_special: drop} = view.data;
     const out = drop && record.keys.special.includes(1);
-    const cut = least > 0 && `minimum weight ${written(least, "percent")}`;
-    const few = most > 0 && `top ${most} keys per query and head`;
-    const share = mass < 1 && `the strongest keys up to ${Math.round(100 * mass)} % of a row (top-p)`;
+    const cut = minWeight > 0 && `minimum weight ${written(minWeight, "percent")}`;
+    const few = topK > 0 && `top ${topK} keys per query and head`;
+    const share = topP < 1 && `the strongest keys up to ${Math.round(100 * topP)} % of a row (top-p)`;
     const note = [out && `${specialWords(record.keys)} left out, rest rescaled`, few, share, cut, many]
       .filter(Boolean)
       .join("; ");

@@ -5,8 +5,8 @@ const BINS = 65536;
 const counted = [new Uint32Array(256), new Uint32Array(256)]; // how often each byte stands in either part of a row
 
 // Every entry that the limits let through, weakest first, as [weight, query, key, head]: at most `count`, and how many
-// there are. `queries`: all if empty; `key`: only this one. Limits: `least` weight, `most` keys of a row (0: all), the
-// share `mass` of a row that its shown keys together reach, and `drop`: without what is special, the rest rescaled.
+// there are. `queries`: all if empty; `key`: only this one. Limits: `minWeight`, `topK` keys of a row (0: all), the share
+// `topP` of a row that its shown keys together reach, and `drop`: without what is special, the rest rescaled.
 function strongestOf(record, heads, {queries = [], key = null}, limits, count) {
   const rows = rowsOf(record, heads, queries, limits.drop);
   const {
@@ -82,7 +82,7 @@ function rowsOf(record, heads, queries, drop) {
 
 // For each part of a row the smallest byte that is shown, and how many keys with just that byte: the first ones. Leaves
 // the counts.
-function cutsOf(record, row, {least, most, mass}) {
+function cutsOf(record, row, {minWeight, topK, topP}) {
   const {
     cells,
     keys: {special, count},
@@ -91,10 +91,10 @@ function cutsOf(record, row, {least, most, mass}) {
   const {units, start} = row;
   for (const part of counted) part.fill(0);
   for (let k = 0; k < count; k++) counted[special[k]][cells[start + k]]++;
-  const lowest = (unit) => (unit > 0 ? Math.max(zero + 1, Math.ceil(least / unit - 1e-4) + zero) : 256);
+  const lowest = (unit) => (unit > 0 ? Math.max(zero + 1, Math.ceil(minWeight / unit - 1e-4) + zero) : 256);
   const cuts = units.map((unit) => ({byte: lowest(unit), ties: Infinity}));
-  let room = most || Infinity;
-  let share = mass < 1 ? mass * record.sums[row.row] : Infinity;
+  let room = topK || Infinity;
+  let share = topP < 1 ? topP * record.sums[row.row] : Infinity;
   const at = [255, 255]; // down both parts at once, the larger weight first
   while (room < Infinity || share < Infinity) {
     const weights = at.map((byte, part) => {

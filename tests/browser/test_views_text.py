@@ -200,7 +200,7 @@ def test_letters_can_be_read_on_every_colour(seen, look):
 
 
 def test_masked_words_are_no_zeros_anywhere(seen):
-    demo = seen("causal=1&heads=12&least=0")
+    demo = seen("causal=1&heads=12&min_weight=0")
     known = weights(demo)
     assert np.isnan(known[0, BARK, MOTHER])
     expect(legend(demo, "matrix")).to_contain_text("hatched: masked")
@@ -264,18 +264,18 @@ def test_special_tokens_can_be_left_out(seen):
     assert drawn[BARK, PUPPY, 0] == pytest.approx(rest[PUPPY] / (1 - left), rel=0.01)
 
 
-@pytest.mark.parametrize(("most", "mass", "least"), [(2, 1, 0), (0, 0.6, 0), (3, 0.9, 0.05), (0, 1, 0.1)])
-def test_lines_are_the_strongest_of_each_row(seen, most, mass, least):
-    demo = seen(f"heads=12&most={most}&mass={mass}&least={least}")
+@pytest.mark.parametrize(("top_k", "top_p", "min_weight"), [(2, 1, 0), (0, 0.6, 0), (3, 0.9, 0.05), (0, 1, 0.1)])
+def test_lines_are_the_strongest_of_each_row(seen, top_k, top_p, min_weight):
+    demo = seen(f"heads=12&top_k={top_k}&top_p={top_p}&min_weight={min_weight}")
     known, expected = weights(demo), set()
     for head, query in itertools.product(range(12), range(16)):
         row = known[head, query]
         order = np.argsort(-row, kind="stable")
-        if mass < 1:
-            order = order[: np.searchsorted(row[order].cumsum(), mass * row.sum() - 1e-9) + 1]
-        if most:
-            order = order[:most]
-        expected |= {(query, int(key), head) for key in order if row[key] >= max(least, 1e-9)}
+        if top_p < 1:
+            order = order[: np.searchsorted(row[order].cumsum(), top_p * row.sum() - 1e-9) + 1]
+        if top_k:
+            order = order[:top_k]
+        expected |= {(query, int(key), head) for key in order if row[key] >= max(min_weight, 1e-9)}
     assert set(lines(demo)) == expected
     assert 12 * 16 <= len(expected) < 12 * 16 * 16
     hover(demo, "lines", {"side": "key", "index": 0})
@@ -303,7 +303,7 @@ def test_a_matrix_has_its_words_and_above_64_those_of_the_pointer(seen):
 
 
 def test_five_hundred_words_stay_light(seen):
-    demo = seen("tokens=512&heads=4&least=0&causal=1")
+    demo = seen("tokens=512&heads=4&min_weight=0&causal=1")
     page = demo.page
     count = """() => {
       const inside = (root) => [...root.querySelectorAll("*")]
@@ -333,7 +333,7 @@ def test_five_hundred_words_stay_light(seen):
 
 
 def test_the_keyboard_scrolls_to_its_word(seen):
-    demo = seen("tokens=512&heads=4&least=0&causal=1")
+    demo = seen("tokens=512&heads=4&min_weight=0&causal=1")
     demo.canvas("lines").focus()
     for _ in range(40):
         demo.page.keyboard.press("ArrowDown")
@@ -353,7 +353,7 @@ def test_the_keyboard_scrolls_to_its_word(seen):
 
 @pytest.mark.parametrize("name", ["text", "lines", "arcs"])
 def test_a_download_holds_what_is_scrolled_out_of_the_window_too(name: str, seen, tmp_path: Path):
-    demo = seen("tokens=512&heads=4&least=0&causal=1")
+    demo = seen("tokens=512&heads=4&min_weight=0&causal=1")
     size = "(name) => (({canvas}) => [canvas.width, canvas.height])(__attnviz.views[name])"
     before = demo.page.evaluate(size, name)
     demo.page.evaluate("(name) => __attnviz.views[name].stage.scrollTo(700, 700)", name)

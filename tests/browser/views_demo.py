@@ -108,7 +108,7 @@ def body() -> None:
         maps="words",
         heads=chosen,
         tokens=[t for t in tokens if t < 4],
-        least=0.08,
+        min_weight=0.08,
         label="Four words",
         on_pick=pick,
     )

@@ -1,7 +1,7 @@
 """A page of nothing but views of text over made-up maps, for tests/browser/test_views_text.py.
 
 In the address: `tokens` repeats the sentence up to so many, `causal=1` masks what comes later, `signed=1` shows scores,
-`odd=1` takes labels that a careless page would run, `most`, `mass` and `least` limit the lines.
+`odd=1` takes labels that a careless page would run, `top_k`, `top_p` and `min_weight` limit the lines.
 """
 
 import numpy as np
@@ -136,9 +136,9 @@ def body() -> None:
             maps=records[0],
             heads=heads,
             tokens=chosen,
-            least=float(ask("least", "0.02")),
-            most=int(ask("most", "0")),
-            mass=float(ask("mass", "1")),
+            min_weight=float(ask("min_weight", "0.02")),
+            top_k=int(ask("top_k", "0")),
+            top_p=float(ask("top_p", "1")),
             style=style,
             on_pick=pick,
         )
@@ -155,7 +155,7 @@ def body() -> None:
     with left:
         views.text_view("cross text", maps="cross", tokens=(2,), label="The source sentence")
     with right:
-        views.lines_view("cross lines", maps="cross", heads=[0], least=0.02, label="Between two sentences")
+        views.lines_view("cross lines", maps="cross", heads=[0], min_weight=0.02, label="Between two sentences")
         views.text_view("target", maps="target", back="cross", label="The target sentence")
 
 

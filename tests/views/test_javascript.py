@@ -247,15 +247,15 @@ def brute(
     limits: tuple[float, int, float],
 ) -> dict[tuple[int, int, int], float]:
     """The entries that limits let through, one row after the other. `whole`: what each row sums to."""
-    least, most, mass = limits
+    min_weight, top_k, top_p = limits
     found = {}
     for head, query in itertools.product(heads, queries):
         row = np.nan_to_num(shown[head, query])
         order = np.argsort(-row, kind="stable")
-        if mass < 1:
-            order = order[: np.searchsorted(row[order].cumsum(), mass * whole[head, query] - 1e-6) + 1]
-        order = order[: most or None]
-        found |= {(query, int(k), head): row[k] for k in order if row[k] >= max(least, 1e-12) and key in (None, k)}
+        if top_p < 1:
+            order = order[: np.searchsorted(row[order].cumsum(), top_p * whole[head, query] - 1e-6) + 1]
+        order = order[: top_k or None]
+        found |= {(query, int(k), head): row[k] for k in order if row[k] >= max(min_weight, 1e-12) and key in (None, k)}
     return found
 
 
@@ -269,8 +269,8 @@ def test_lines_are_the_strongest_of_each_row(name: str, drop: bool) -> None:
     every = list(
         itertools.product(asked, [*LIMITS, *((by * float(one), 0, 1) for one in near for by in (0.998, 1.002))])
     )
-    script = """$every.map(([[heads, queries, key], [least, most, mass]]) =>
-      strongestOf(of("m"), heads, {queries, key}, {least, most, mass, drop: $drop}, 1e6))"""
+    script = """$every.map(([[heads, queries, key], [minWeight, topK, topP]]) =>
+      strongestOf(of("m"), heads, {queries, key}, {minWeight, topK, topP, drop: $drop}, 1e6))"""
     answers = ask(script, blob, every=every, drop=drop)
     for ((heads, queries, key), limits), answer in zip(every, answers, strict=True):
         expected = brute(shown, whole, heads, queries or list(range(len(shown[0]))), key, limits)
@@ -286,12 +286,12 @@ def test_lines_are_the_strongest_of_each_row(name: str, drop: bool) -> None:
 def test_of_equal_keys_the_first_are_taken(special: bool) -> None:
     tokens = Tokens(("CLS", "a", "b", "SEP"), words=(-1, 0, 1, -1 if special else 2))
     even = np.full((1, 4, 4), 0.25)
-    for most in (1, 2, 3):
-        script = "strongestOf(of('m'), [0], {queries: [1]}, {least: 0, most: $most, mass: 1, drop: false}, 99)"
-        found = ask(script, packed(even, tokens), most=most)
-        assert [one[2] for one in found["shown"]] == list(range(most))
-        only = ask(script.replace("[1]}", "[1], key: 2}"), packed(even, tokens), most=most)
-        assert only["total"] == len(only["shown"]) == int(most > 2)
+    for top_k in (1, 2, 3):
+        script = "strongestOf(of('m'), [0], {queries: [1]}, {minWeight: 0, topK: $top_k, topP: 1, drop: false}, 99)"
+        found = ask(script, packed(even, tokens), top_k=top_k)
+        assert [one[2] for one in found["shown"]] == list(range(top_k))
+        only = ask(script.replace("[1]}", "[1], key: 2}"), packed(even, tokens), top_k=top_k)
+        assert only["total"] == len(only["shown"]) == int(top_k > 2)
 
 
 @pytest.mark.parametrize("count", [1, 7, 40])
@@ -299,7 +299,7 @@ def test_of_equal_keys_the_first_are_taken(special: bool) -> None:
 def test_at_most_so_many_lines_are_drawn(name: str, count: int) -> None:
     blob, shown, _ = case(name, False)
     found = ask(
-        "strongestOf(of('m'), [0, 1, 2], {}, {least: 0, most: 0, mass: 1, drop: false}, $count)", blob, count=count
+        "strongestOf(of('m'), [0, 1, 2], {}, {minWeight: 0, topK: 0, topP: 1, drop: false}, $count)", blob, count=count
     )
     every = np.sort(shown[shown > 0])[::-1]
     assert found["total"] == len(every)
@@ -310,12 +310,12 @@ def test_at_most_so_many_lines_are_drawn(name: str, count: int) -> None:
 def test_lines_are_remembered_for_what_was_asked() -> None:
     blob, shown, _ = case("patches", False)
     asked = [(0, 5, 0), (0, 5, 0), (0, 5, 0.2), (1, 5, 0.2), (0, 6, 0), (0, 7, 0)]
-    script = """((kept) => $asked.map(([head, query, least]) => {
-      const limits = {least, most: 0, mass: 1, drop: false};
+    script = """((kept) => $asked.map(([head, query, minWeight]) => {
+      const limits = {minWeight, topK: 0, topP: 1, drop: false};
       const {shown} = keptStrongest(kept, of("m"), [head], {queries: [query], key: null}, limits, 99);
       return shown.map(([, q, k, of]) => [q, k, of]); }))({})"""
-    for entries, (head, query, least) in zip(ask(script, blob, asked=asked), asked, strict=True):
-        keys = {(query, k, head) for k in range(14) if shown[head, query, k] >= max(least, 1e-12)}
+    for entries, (head, query, min_weight) in zip(ask(script, blob, asked=asked), asked, strict=True):
+        keys = {(query, k, head) for k in range(14) if shown[head, query, k] >= max(min_weight, 1e-12)}
         assert {tuple(one) for one in entries} == keys
 
 

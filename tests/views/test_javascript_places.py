@@ -257,7 +257,14 @@ def test_words_in_two_columns_are_found_by_their_line() -> None:
         "width": 600,
         "ink": {},
         "stage": {"scrollTop": 0},
-        "data": {"heads": [1], "least": 0, "most": 0, "mass": 1, "hide_special": False, "paint": ["#0", "#1", "#2"]},
+        "data": {
+            "heads": [1],
+            "min_weight": 0,
+            "top_k": 0,
+            "top_p": 1,
+            "hide_special": False,
+            "paint": ["#0", "#1", "#2"],
+        },
     }
     script = """((view) => { view.context = recorder();
       const places = [["query", 0], ["query", 3], ["key", 0], ["key", 6]].map(([side, index]) => ({side, index}));

@@ -271,7 +271,7 @@ def test_masked_scores_and_masked_single_rows(numbers):
 
 def test_a_mask_turned_round_is_refused(numbers):
     weights = np.where(causal(5), 0, softmax(numbers.normal(size=(2, 5, 5))))
-    with pytest.raises(ValueError, match=r"masked is True where maps give up to 0\.\d+"):
+    with pytest.raises(ValueError, match=r"masked is True where maps hold up to 0\.\d+"):
         records.pack_maps("m", weights, titles=["a", "b"], keys=WORDS, masked=~causal(5))
     with pytest.raises(ValueError, match=r"masked is \(3, 5\) but maps are \(2, 5, 5\)"):
         records.pack_maps("m", weights, titles=["a", "b"], keys=WORDS, masked=np.zeros((3, 5), bool))
@@ -318,7 +318,7 @@ def test_views_of_text_reserve_their_height(mounted):
         assert mounted[-1]["data"]["height"] == 300
     views.lines_view("v", maps="t", heads=[0])
     assert mounted[-1]["data"]["height"] == 30 + 24 * 5
-    assert (mounted[-1]["data"]["most"], mounted[-1]["data"]["mass"]) == (0, 1.0)
+    assert (mounted[-1]["data"]["top_k"], mounted[-1]["data"]["top_p"]) == (0, 1.0)
 
 
 def test_gold_dependencies_name_tokens_that_are_there(mounted):

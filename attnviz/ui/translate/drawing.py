@@ -123,7 +123,7 @@ def texts(here: Written, look: Look, step: int, at: int, row: int) -> None:
         maps="translate:map",
         heads=[0],
         tokens=[row],
-        least=0.03,
+        min_weight=0.03,
         label=f"{SAYS[look.kind]} {look.part.name.capitalize()}",
         on_pick=follow if look.kind == "encoder" else pick,
     )
