@@ -64,7 +64,8 @@ def made(
     """
     weights, special = np.asarray(weights, dtype=np.float32), records.special_tokens(keys)
     missing = ~np.isfinite(weights) if masked is None else masked | ~np.isfinite(weights)
-    zero, top = (128, 127) if signed else (0, 255) if masked is None or not masked.any() else (1, 254)
+    unsigned = (0, 255) if masked is None or not masked.any() else (1, 254)
+    zero, top = (128, 127) if signed else unsigned
     known = np.where(missing, 0, weights).astype(float)
     peaks = np.where(special, *(np.abs(known * part).max(-1, keepdims=True) for part in (special, ~special)))
     cells = np.rint(np.divide(known, peaks, out=np.zeros_like(known), where=peaks > 0) * top) + zero

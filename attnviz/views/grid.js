@@ -137,9 +137,12 @@ function maskedBoxes(index, {rows, columns, first}, [x, y, w, h]) {
   const [wide, tall] = [w / columns, h / rows];
   const masked = (row, column) => index[first + row * columns + column] === -1;
   for (let row = 0; row < rows; row++) {
-    for (let from = 0, to; from < columns; from = to + 1) {
-      for (to = from; to < columns && masked(row, to);) to++;
+    let from = 0;
+    while (from < columns) {
+      let to = from;
+      while (to < columns && masked(row, to)) to += 1;
       if (to > from) boxes.push([x + from * wide, y + row * tall, (to - from) * wide, tall]);
+      from = to + 1;
     }
   }
   return boxes;

@@ -60,7 +60,9 @@ const linesView = {
     const record = this.record(view);
     if (!record) return null;
     const from = hit ?? {side: "query", index: view.tokens[0] ?? -1};
-    const side = right > 0 ? "key" : right < 0 ? "query" : from.side;
+    let {side} = from;
+    if (right > 0) side = "key";
+    if (right < 0) side = "query";
     const count = side === "query" ? record.queries.count : record.keys.count;
     return {side, index: Math.min(count - 1, Math.max(0, from.index + down))};
   },
@@ -170,7 +172,8 @@ const linesView = {
         if (key != null) return this.weight(view, record, head, index, key);
         return queries.reduce((sum, query) => sum + this.weight(view, record, head, query, index), 0);
       });
-    const beside = key != null ? record.queries.count : queries.length ? record.keys.count : 0;
+    const keys = queries.length ? record.keys.count : 0;
+    const beside = key != null ? record.queries.count : keys;
     const table = Array.from({length: beside}, (_, i) => given(i));
     const most = Math.max(1e-9, ...table.flat());
     const wide = (bars - 8) / Math.max(1, heads.length);

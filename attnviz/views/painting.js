@@ -10,7 +10,8 @@ function schedule(view) {
 
 // First what the last frame left over, then the views that are linked to a grid: what was clicked there shows here.
 function turn({late, data}) {
-  return late ? 0 : data.linked_to ? 1 : 2;
+  if (late) return 0;
+  return data.linked_to ? 1 : 2;
 }
 
 function paintWaiting() {

@@ -121,7 +121,7 @@ const pictureView = {
     drawPrefix(view, boxes, colour, (index) => row.index[index] === -1);
     const key = tokenAt(maps.keys, shared.hover?.key);
     const words = rowWords(maps, view.index, queries, drop, maps.square ? key : over, bestNamed(view, queries));
-    markTokens(view, boxes, {best: data.outline && maps.square ? words.best : null, keys: maps.keys});
+    markTokens(view, boxes, {best: maps.square ? words.best : null, keys: maps.keys});
     const range = data.shared ? "colour scale: shared" : "";
     const note = [range, gapsNote(maps, view.index, queries, drop)].filter(Boolean).join("; ");
     return {

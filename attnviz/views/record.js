@@ -35,8 +35,9 @@ const READERS = {
     record.square = record.shape.length === 3; // [map query key] in bytes, else [map key] as they are
     record.cells = record.square ? new Uint8Array(buffer, 20 * rows) : new Float32Array(buffer, 20 * rows);
     record.holes = record.signed || record.masked; // then byte 0 is masked
-    record.zero = record.signed ? 128 : record.holes ? 1 : 0; // the byte that stands for 0, and `top` above it for a peak
-    record.top = record.signed ? 127 : 255 - record.zero;
+    // The byte that stands for 0, and `top` above it for a peak.
+    const unsigned = record.holes ? [1, 254] : [0, 255];
+    [record.zero, record.top] = record.signed ? [128, 127] : unsigned;
     record.hasMasked = record.square ? record.holes && record.cells.includes(0) : record.cells.includes(NaN);
     markSpecial(record.keys);
     markSpecial(record.queries);

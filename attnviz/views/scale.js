@@ -68,7 +68,7 @@ function ofBytes(cells, start, end, units, {zero = 0, holes = false, special = n
     const part = special ? special[i - start] : 0;
     if (!(holes && cells[i] === 0) && !(drop && part)) counts[part][Math.abs(cells[i] - zero)]++;
   }
-  const {levels, until} = ladder(counts, units);
+  const {levels, until} = levelsOf(counts, units);
   const total = until.at(-1);
   const last = levels.length - 1;
   const quantile = (q) => {
@@ -81,13 +81,24 @@ function ofBytes(cells, start, end, units, {zero = 0, holes = false, special = n
 }
 
 // The numbers that bytes counted in one or two parts stand for, smallest first, and how many lie below each.
-function ladder([stay, out], [unit, other]) {
+function levelsOf([stay, out], [unit, other]) {
   const levels = [];
   const until = [0];
-  const climb = (level, count) => count && until.push(until[levels.push(level) - 1] + count);
-  for (let a = 0, b = out ? 0 : 256; a < 256 || b < 256;) {
-    if (b > 255 || (a < 256 && a * unit <= b * other)) climb(a * unit, stay[a++]);
-    else climb(b * other, out[b++]);
+  const add = (level, count) => {
+    if (!count) return;
+    levels.push(level);
+    until.push(until.at(-1) + count);
+  };
+  let a = 0;
+  let b = out ? 0 : 256;
+  while (a < 256 || b < 256) {
+    if (b > 255 || (a < 256 && a * unit <= b * other)) {
+      add(a * unit, stay[a]);
+      a += 1;
+    } else {
+      add(b * other, out[b]);
+      b += 1;
+    }
   }
   return {levels, until};
 }
@@ -203,7 +214,8 @@ function matrixImage(record, map, name, colours, drop, kept = false) {
       const of = stepsOfBytes(record, unitsOf(record, row, drop), scale);
       for (let k = skip; k < columns; k++) {
         const step = of(record.cells[row * columns + k], special[k]);
-        pixel[at++] = drop && special[k] ? MASKED : step < 0 ? 0 : table[step];
+        const shown = step < 0 ? 0 : table[step];
+        pixel[at++] = drop && special[k] ? MASKED : shown;
       }
     }
   });

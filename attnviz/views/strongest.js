@@ -33,7 +33,10 @@ function strongestOf(record, heads, {queries = [], key = null}, limits, count) {
       }
     }
   }
-  while (bin > 0 && above + bins[bin] < count) above += bins[bin--];
+  while (bin > 0 && above + bins[bin] < count) {
+    above += bins[bin];
+    bin -= 1;
+  }
   let rest = count - above; // that bin may hold more than fit, where many weights are the same
   const shown = [];
   const least = (bin / BINS) * top;
@@ -46,9 +49,19 @@ function strongestOf(record, heads, {queries = [], key = null}, limits, count) {
     for (let k = 0; k < keys; k++) {
       const cell = cells[start + k];
       const part = special[k];
-      if (cell < lows[part] || (cell === lows[part] && ties[part]-- <= 0) || (key != null && k !== key)) continue;
+      if (cell < lows[part]) continue;
+      if (cell === lows[part]) {
+        ties[part] -= 1;
+        if (ties[part] < 0) continue;
+      }
+      if (key != null && k !== key) continue;
       const own = binOf(cell, units[part]);
-      if (own > bin || (own === bin && rest-- > 0)) shown.push([(cell - zero) * units[part], query, k, head]);
+      if (own < bin) continue;
+      if (own === bin) {
+        rest -= 1;
+        if (rest < 0) continue;
+      }
+      shown.push([(cell - zero) * units[part], query, k, head]);
     }
   }
   shown.sort((a, b) => a[0] - b[0]);

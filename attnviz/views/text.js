@@ -197,7 +197,8 @@ function drawToken(view, tokens, index, [x, y, w, h], row) {
   }
   context.font = typeOf(tokens, index, ink.font);
   context.fillStyle = step >= 0 ? contrast(css(row.table[step])) : ink.text;
-  const left = capsule ? 8 : before ? 1 : INSIDE;
+  const inside = before ? 1 : INSIDE;
+  const left = capsule ? 8 : inside;
   context.fillText(fitted(context, spelled(tokens, index), w - left), x + left, y + (capsule ? 18 : 20));
 }
 

@@ -238,7 +238,8 @@ const tilesView = {
       const range = fixed ? "colour scale: shared" : "colour scale: per map";
       const left = data.hide_special && isShare(record) ? `; ${specialWords(record.keys)} left out, rest rescaled` : "";
       legend.note = range + left + (record.hasMasked ? `; ${maskNote(record)}` : "");
-      const low = record.signed ? "−max" : data.row_range ? "min" : "0";
+      const unsigned = data.row_range ? "min" : "0";
+      const low = record.signed ? "−max" : unsigned;
       if (!fixed) Object.assign(legend, {low, high: "max"});
     }
     if (!hit || !hasMap(record, hit.column)) return {sentence: this.idle(view, record, queries), legend};

@@ -57,7 +57,7 @@ function load(source, name) {
 }
 
 // Typed arrays as lists; NaN becomes null by itself.
-const plain = (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value instanceof Map ? [...value] : value);
+const plain = (_, value) => (ArrayBuffer.isView(value) || value instanceof Map ? Array.from(value) : value);
 
 async function main() {
   const {library, transport, view, look, records, ask} = JSON.parse(fs.readFileSync(0, "utf8"));
