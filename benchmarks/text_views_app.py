@@ -24,12 +24,12 @@ if st.session_state.get("shown"):
     if layers > 1:
         views.send_tiles("overview", views.block_means(weights, 32))
     views.send_maps("layer 0", weights[0], titles=names, keys=tokens)
-    views.text_view("text", maps="layer 0", tokens=(0,), follows="grid")
+    views.text_view("text", maps="layer 0", tokens=(0,), linked_to="grid")
     left, right = st.columns(2)
     with left:
         views.lines_view("lines", maps="layer 0", heads=range(len(names)))
     with right:
-        views.matrix_view("matrix", maps="layer 0", follows="grid")
+        views.matrix_view("matrix", maps="layer 0", linked_to="grid")
     views.tiles_view(
         "grid",
         maps=[f"layer {i}" for i in range(layers)],

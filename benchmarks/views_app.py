@@ -50,9 +50,10 @@ def body() -> None:
         tile=48,
         selected=(layer, head),
         buttons=("layer", "head"),
+        style=views.ViewStyle(hide_special=True),
         on_pick=open_cell,
     )
-    views.matrix_view("matrix", maps=f"layer {layer}", index=head, follows="grid")
+    views.matrix_view("matrix", maps=f"layer {layer}", index=head, linked_to="grid")
 
 
 if st.session_state["shown"]:

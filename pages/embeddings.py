@@ -59,7 +59,7 @@ def alike(token: int) -> None:
         titles=[f"{name}, cosine"],
         keys=tokens,
         signed=True,
-        kind="cosine",
+        map_type="cosine",
         unit="number",
     )
     views.send_colours("components", rgb[None], titles=[f"{name}, principal components"], keys=tokens)
@@ -70,10 +70,8 @@ def alike(token: int) -> None:
             picture="picture",
             maps="cosines",
             tokens=(token,),
-            scale="linear",
+            style=views.ViewStyle(scale="linear", model_input=network),
             height=440,
-            drop_prefix=False,
-            network=network,
             on_pick=picked,
             label="Cosine to the chosen patch",
         )
@@ -109,7 +107,7 @@ def body() -> None:
             "embeddings:patches",
             picture="picture",
             tokens=(token,),
-            network=network,
+            style=views.ViewStyle(model_input=network),
             height=480,
             label="The picture, cut into patches",
             on_pick=picked,

@@ -1,7 +1,5 @@
 """Heads: every head of every layer at a glance, one opened large, all views linked, heads found by what they do."""
 
-from typing import Any
-
 import streamlit as st
 
 from attnviz import ui, views
@@ -30,13 +28,12 @@ def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         head = ui.head_choice(calls[layer := ui.call_choice(visit.trace)])
         several = st.toggle("Pick several", key="several", bind="query-params", help=overview.WHY_SEVERAL)
-        look = ui.display()
+        style = ui.display()
     table = overview.measured(visit)
     chosen = ui.chosen_tokens("token", len(tokens), (middle(tokens),))[0 if several else -1 :]
-    drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours}
-    slot, index = overview.send_opened(visit, layer, head, leave_out=look.drop_prefix)
+    slot, index = overview.send_opened(visit, layer, head, leave_out=style.hide_special)
     opened = f"{ui.call_names(visit.trace)[layer]}, {ui.head_name(head).lower()}"
-    row = overview.shown_row(calls[layer], head, chosen, leave_out=look.drop_prefix)
+    row = overview.shown_row(calls[layer], head, chosen, leave_out=style.hide_special)
 
     large, grid = st.columns(2, gap="medium")
     with large:
@@ -48,14 +45,12 @@ def page() -> None:
             index=index,
             tokens=chosen,
             several=several,
-            drop_prefix=look.drop_prefix,
-            network=look.network,
+            style=style,
             on_pick=pick,
             height=520,
-            follows="all",
+            linked_to="all",
             label=f"Your picture with the attention of {opened.lower()}",
             best=overview.best_key(row),
-            **drawn,
         )
         overview.facts(visit, table, layer, head, side)
     with grid:
@@ -75,11 +70,10 @@ def page() -> None:
             columns=[ui.head_name(i) for i in range(across)],
             tile=min(96, 580 // across),
             mode="rows" if mode == "One patch" else "matrix",
-            drop_prefix=look.drop_prefix,
+            style=style,
             tiles=None if overview.resident(visit) else "heads:tiles",
             on_pick=open_head,
             label="Every head of every layer; click one to open it",
-            **drawn,
         )
     if table:
         overview.find_buttons(visit, table)
@@ -95,10 +89,9 @@ def page() -> None:
             several=several,
             on_pick=pick,
             height=560,
-            follows="all",
-            drop_prefix=look.drop_prefix,
+            linked_to="all",
+            style=style,
             label=f"All weights of {opened.lower()}",
-            **drawn,
         )
     with check:
         if table:
@@ -108,14 +101,12 @@ def page() -> None:
                 picture="picture",
                 maps=overview.send_moved(visit, layer, head),
                 tokens=chosen,
-                drop_prefix=look.drop_prefix,
-                network=look.network,
+                style=style,
                 height=300,
                 several=several,
                 label="Weights times the length of each value",
                 on_pick=pick,
                 best=overview.best_key(row, "weighted by value"),
-                **drawn,
             )
         else:
             st.markdown("**Most weight:** the keys that add most in the same row")

@@ -1,5 +1,7 @@
 """Positions: what the model knows about places, what it does without them, and tables that need no training."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from attnviz import ui, views
@@ -19,7 +21,7 @@ def picked(chosen: tuple[int, ...]) -> None:
         ui.set_tokens("token", chosen[:1])
 
 
-def own(token: int, how: str, show: ui.Display) -> None:
+def own(token: int, how: str, style: views.ViewStyle) -> None:
     """The model's own table: one small map per place, and the table itself; or in words that it has none."""
     whose = image.origin(visit)
     if whose in image.TABLELESS:
@@ -31,7 +33,7 @@ def own(token: int, how: str, show: ui.Display) -> None:
         views.tiles_view(
             "positions:tiles",
             maps=image.send_alike(tokens, alike, how),
-            scale=show.scale,
+            style=replace(style, hide_special=True),
             rows=[str(r + 1) for r in range(rows)],
             columns=[str(c + 1) for c in range(columns)],
             tile=560 // rows - 3,
@@ -48,7 +50,7 @@ def own(token: int, how: str, show: ui.Display) -> None:
     ui.downloads(lambda: {"table": table, how: alike}, lambda: image.table_file(tokens, table), "positions")
 
 
-def without(token: int, show: ui.Display) -> None:
+def without(token: int, style: views.ViewStyle) -> None:
     """The real model with its positions removed or shuffled, beside itself."""
     section("positions", "Take positions away")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
@@ -69,10 +71,7 @@ def without(token: int, show: ui.Display) -> None:
                 index=one,
                 height=380,
                 tokens=(token,),
-                scale=show.scale,
-                colours=show.colours,
-                drop_prefix=show.drop_prefix,
-                network=show.network,
+                style=style,
                 on_pick=picked,
                 label=titles[name][one],
             )
@@ -96,9 +95,9 @@ def body() -> None:
             key="similarity",
             format_func=str.capitalize,
         )
-        show = ui.display()
-    own(token, how, show)
-    without(token, show)
+        style = ui.display()
+    own(token, how, style)
+    without(token, style)
 
 
 @ui.fragment

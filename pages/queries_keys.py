@@ -1,6 +1,6 @@
 """Queries and keys: how one query meets every key, from dot products to weights, number by number."""
 
-from typing import Any
+from dataclasses import replace
 
 import streamlit as st
 
@@ -22,12 +22,12 @@ def page() -> None:
         call = visit.trace.calls[layer := ui.call_choice(visit.trace)]
         head = ui.head_choice(call)
         maps = pairs.maps_of(call, head)
-        stage, look = pairs.stage_choice(maps), ui.display()
+        stage, style = pairs.stage_choice(maps), ui.display()
     query = ui.chosen_token("token", len(tokens), middle(tokens))
     key = ui.chosen_token("key", len(tokens), pairs.strongest(maps["weights"], query, tokens.prefix))
     pairs.send_stages(call, maps)
     received = pairs.send_received(call, maps, stage)
-    drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours}
+    whole = replace(style, hide_special=False)
     over_query, over_key = pairs.headings(stage, ui.token_name(tokens, query), ui.token_name(tokens, key))
 
     asks, answers = st.columns([1.3, 1], gap="medium")
@@ -39,11 +39,9 @@ def page() -> None:
             maps=f"pairs:{stage}",
             tokens=(query,),
             height=480,
-            drop_prefix=look.drop_prefix and stage == "weights",
-            network=look.network,
+            style=style if stage == "weights" else whole,
             on_pick=pairs.keep("token"),
             label="Click the patch that asks",
-            **drawn,
         )
     with answers:
         st.markdown(over_key)
@@ -53,11 +51,9 @@ def page() -> None:
             maps=received,
             tokens=(key,),
             height=480,
-            drop_prefix=False,
-            network=look.network,
+            style=whole,
             on_pick=pairs.keep("key"),
             label="Click the patch that is looked at",
-            **drawn,
         )
 
     section("queries_keys", "One pair, number by number")
@@ -68,10 +64,10 @@ def page() -> None:
         pairs.pair_bars(found)
 
     section("queries_keys", "From dot products to weights")
-    pairs.stage_views(maps, (query,), pairs.keep("token"), **drawn)
+    pairs.stage_views(maps, (query,), pairs.keep("token"), style=whole)
 
     section("queries_keys", "All queries and all keys")
-    pairs.whole_map(call, head, maps, stage, query, key, height=460, **drawn)
+    pairs.whole_map(call, head, maps, stage, query, key, height=460, style=whole)
 
     section("queries_keys", "Queries and keys in one plane")
     pairs.joint_plane(visit, layer, head, query, key)

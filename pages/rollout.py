@@ -1,5 +1,7 @@
 """Rollout: attention followed back through all layers, beside the raw attention of the last one."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from attnviz import ui, views
@@ -23,7 +25,7 @@ def start_from(cell: tuple[int, ...]) -> None:
 @ui.fragment
 def page() -> None:
     st.markdown(steps.answer_words(visit))
-    choice, look, common = steps.choose(visit, ui.display)
+    choice, style, common = steps.choose(visit, ui.display)
     result = steps.work_out(visit, choice)
     chosen = (choice.token,) if choice.target == steps.PATCH else ()
     name, labels, last = choice.name(tokens), choice.labels(tokens), choice.depth
@@ -32,24 +34,18 @@ def page() -> None:
     with st.container(gap=None):
         ui.share_picture(visit)
         steps.send(visit, choice, result)
-    drawn = {
-        "picture": "picture",
-        "maps": steps.SLOT,
-        "tokens": chosen,
-        "scale": look.scale,
-        "colours": look.colours,
-        "drop_prefix": look.drop_prefix,
-        "shared": common,
-        "stretched": not common,
-    }
-    both = {**drawn, "network": look.network, "on_pick": pick}
+    style = replace(style, shared=common, row_range=not common)
     with large:
         st.markdown(f"**Rollout** of {name}, {choice.span}  \n{steps.small(labels)}")
         views.picture_view(
             "large",
+            picture="picture",
+            maps=steps.SLOT,
             index=choice.first,
+            tokens=chosen,
+            style=style,
             height=520,
-            **both,
+            on_pick=pick,
             label=f"Your picture with the rollout of {name}: {steps.in_line(labels)}",
         )
         st.markdown(steps.prefix_words(tokens, choice, result))
@@ -57,20 +53,31 @@ def page() -> None:
     with beside:
         st.markdown(f"**Raw attention**, layer {last} alone  \n{steps.small(steps.raw_labels(choice, tokens))}")
         views.picture_view(
-            "raw", index=last, height=340, **both, label=f"Your picture with raw attention of {name}, layer {last}"
+            "raw",
+            picture="picture",
+            maps=steps.SLOT,
+            index=last,
+            tokens=chosen,
+            style=style,
+            height=340,
+            on_pick=pick,
+            label=f"Your picture with raw attention of {name}, layer {last}",
         )
         steps.top_patches(tokens, choice, result)
 
     section("rollout", "Layer by layer")
     views.tiles_view(
         "steps",
+        picture="picture",
+        maps=[steps.SLOT],
+        tokens=chosen,
+        style=style,
         rows=[""],
         columns=[f"From layer {i + 1}" for i in range(last)],
         tile=236,
         selected=(0, choice.first),
         on_pick=start_from,
         label="Rollout from each layer on",
-        **{**drawn, "maps": [steps.SLOT]},
     )
     words, chart = st.columns([1, 1], gap="large")
     with words:

@@ -36,7 +36,7 @@ with view:
         label=title,
         height=480,
         overlay=0.6,
-        network=network,
+        style=views.ViewStyle(hide_special=True, model_input=network),
         on_pick=lambda chosen: ui.set_tokens("token", chosen),
     )
     if said := reason or kind_words(visit.trace.calls[-1]):

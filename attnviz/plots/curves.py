@@ -66,13 +66,15 @@ def place_axes(
     figure: go.Figure, names: list[str], horizontal: bool, limits: tuple[float, float] | None, most: int, form: str
 ) -> None:
     """Tick texts along the labels, number format and limits along the values."""
-    by_label, by_value = (figure.update_yaxes, figure.update_xaxes)[:: 1 if horizontal else -1]
-    by_label(**frame.ticks(names, most), showgrid=False, zeroline=False)
-    by_value(tickformat=".0%" if form.endswith("%") else None, nticks=5, range=limits)
+    by_label = {**frame.ticks(names, most), "showgrid": False, "zeroline": False}
+    by_value = {"tickformat": ".0%" if form.endswith("%") else None, "nticks": 5, "range": limits}
     if horizontal:
-        figure.update_yaxes(autorange="reversed")
+        figure.update_xaxes(by_value)
+        figure.update_yaxes(by_label, autorange="reversed", automargin=True)
         figure.update_layout(margin={"l": 12})
-        figure.update_yaxes(automargin=True)
+    else:
+        figure.update_xaxes(by_label)
+        figure.update_yaxes(by_value)
 
 
 def lines(

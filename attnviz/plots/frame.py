@@ -1,4 +1,4 @@
-"""What all figures share: checked shapes, house colours, calm axes."""
+"""What all figures share: checked shapes, the app's colours, quiet axes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fits(name: str, labels: Sequence[Any] | None, count: int, what: str) -> list
 
 
 def colour(name: str | int, dark: bool) -> str:
-    """A house colour by role ("query"), by head index, or any CSS colour as it is."""
+    """A colour by role ("query"), by head index, or any CSS colour as it is."""
     if isinstance(name, int):
         return theme.head_colour(name)
     return theme.COLOURS[name][int(dark)] if name in theme.COLOURS else name
@@ -61,7 +61,7 @@ def distinct(labels: Sequence[str]) -> list[str]:
 
 
 def scale(name: str, signed: bool, dark: bool) -> list[tuple[float, str]]:
-    """A plotly colour scale from the house's tables: sequential by name, or the diverging one for signed values."""
+    """A plotly colour scale from the tables in theme.py: sequential by name, or the diverging one for signed values."""
     return theme.stops(theme.DIVERGING[dark] if signed else name)
 
 
@@ -87,11 +87,11 @@ def finish(
     y_title: str = "",
     legend: bool = False,
 ) -> go.Figure:
-    """The figure in the house style: no chrome, quiet grid, room for its titles and no more."""
-    look = theme.template(dark)
-    figure.update_layout(template="none", **look)  # plotly's own template would add 6 kB
-    figure.update_xaxes(look["xaxis"])  # of every panel, not of the first alone
-    figure.update_yaxes(look["yaxis"])
+    """The figure in the app's style: no chrome, quiet grid, room for its titles and no more."""
+    style = theme.template(dark)
+    figure.update_layout(template="none", **style)  # plotly's own template would add 6 kB
+    figure.update_xaxes(style["xaxis"])  # of every panel, not of the first alone
+    figure.update_yaxes(style["yaxis"])
     figure.update_layout(
         height=height,
         title={"text": title, "font": {"size": 14}, "x": 0, "xanchor": "left"} if title else None,

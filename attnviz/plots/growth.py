@@ -29,8 +29,8 @@ def growth(
 ) -> go.Figure:
     """One curve per name over the sizes; what is not a number, or not above zero, is left out.
 
-    `colours` are numbers of a head's colour and dash, for one look of a name in several charts. `guides` are thin lines
-    of a power of the size, name -> power, put below the lowest curve so that they cross none.
+    `colours` are numbers of a head's colour and dash, so that a name is drawn alike in several charts. `guides` are
+    thin lines of a power of the size, name -> power, put below the lowest curve so that they cross none.
     """
     figure = go.Figure()
     places = np.asarray(sizes, dtype=np.float64)

@@ -55,9 +55,9 @@ def heatmap(
         )
     )
     frame.finish(figure, dark=dark, height=height, title=title, x_title=x_title, y_title=y_title)
-    calm = {"type": "category", "showgrid": False, "zeroline": False}
-    figure.update_xaxes(**calm, **frame.ticks(column_labels, most_ticks, across), constrain="domain")
-    figure.update_yaxes(**calm, **frame.ticks(row_labels, most_ticks, down), autorange="reversed", automargin=True)
+    axis = {"type": "category", "showgrid": False, "zeroline": False}
+    figure.update_xaxes(**axis, **frame.ticks(column_labels, most_ticks, across), constrain="domain")
+    figure.update_yaxes(**axis, **frame.ticks(row_labels, most_ticks, down), autorange="reversed", automargin=True)
     if row_ticks is not None:
         figure.update_yaxes(tickvals=[down[i] for i in row_ticks], ticktext=list(row_ticks.values()))
     if square:

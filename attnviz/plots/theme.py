@@ -1,4 +1,4 @@
-"""Every colour in the app: what a role looks like in light and dark, and the scales maps are drawn with."""
+"""Every colour in the app: every role in light and dark, and the scales maps are drawn with."""
 
 from __future__ import annotations
 

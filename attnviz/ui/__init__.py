@@ -23,13 +23,12 @@ from attnviz.ui.shell.callbacks import say_what_failed, watch_callbacks
 from attnviz.ui.shell.errors import fragment, report_errors
 from attnviz.ui.shell.page import experiments, footer, header, offer, page_file, section
 from attnviz.ui.widgets.answers import best, by_group, class_name, knows, percent, predictions
-from attnviz.ui.widgets.display import Display, display
+from attnviz.ui.widgets.display import display
 from attnviz.ui.widgets.output import dark, downloads, plot, share_picture
 
 __all__ = [
     "BadImage",
     "Busy",
-    "Display",
     "ImageRun",
     "ModelRun",
     "SizedCache",

@@ -4,11 +4,21 @@ Call `mount()` once per run, `send_*` for what the page shows, then the views. V
 linked: what is under the pointer in one is marked in all.
 """
 
-from attnviz.views.bus import mount, send_colours, send_maps, send_picture, send_tiles
-from attnviz.views.canvas import arcs_view, colour_view, lines_view, matrix_view, picture_view, text_view, tiles_view
+from attnviz.views.canvas import (
+    ViewStyle,
+    arcs_view,
+    colour_view,
+    lines_view,
+    matrix_view,
+    picture_view,
+    text_view,
+    tiles_view,
+)
 from attnviz.views.records import block_means
+from attnviz.views.transport import mount, send_colours, send_maps, send_picture, send_tiles
 
 __all__ = [
+    "ViewStyle",
     "arcs_view",
     "block_means",
     "colour_view",

@@ -1,4 +1,4 @@
-// A sentence on one line: an arc from each word to those it gives much to, and below it the arcs somebody else drew.
+// A sentence on one line: an arc from each word to those it attends to most, and below it the gold dependencies.
 
 // arcs drawn at once; pixels the flattest rises
 const ARCS = 2000;
@@ -27,33 +27,33 @@ const arcsView = {
   where: (view, {token}) => arcsView.boxes(view, arcsView.record(view)).places[token],
 
   boxes(view, {keys}) {
-    const {height, gold} = view.data;
+    const {height, gold_dependencies: gold} = view.data;
     const below = gold.length ? Math.round(0.3 * height) : 8;
     return textBoxes(view, keys, {width: Infinity, top: height - below - TALL});
   },
 
   paint(view) {
     const record = this.record(view);
-    if (!record) return recordOf(view.maps) ? unfit(view, "Arcs are drawn over one text, for shares of one") : null;
+    if (!record) return recordOf(view.maps) ? unfit(view, "Arcs need one text and rows that sum to 1") : null;
     const {data, index} = view;
-    const drop = data.drop_prefix;
+    const drop = data.hide_special;
     const boxes = this.boxes(view, record);
     const {places} = boxes;
     const wide = Math.max(view.width, boxes.right + EDGE);
     const seen = resize(view, data.height, wide);
     const queries = active(view, record.queries);
     const key = tokenAt(record.keys, shared.hover?.key);
-    const alone = hovered(record.queries) == null && key != null; // only a key is pointed at: who looks at it
+    const alone = hovered(record.queries) == null && key != null; // only a key is pointed at: what attends to it
     const asked = alone ? {queries: [], key} : {queries, key: null};
     const {shown, total} = keptStrongest(
       view,
       record,
       [index],
       asked,
-      {least: data.least, most: 0, mass: 1, drop},
+      {minWeight: data.min_weight, topK: 0, topP: 1, drop},
       ARCS,
     );
-    const given = new Set(data.gold.map(([query, to]) => `${query}>${to}`));
+    const given = new Set(data.gold_dependencies.map(([query, to]) => `${query}>${to}`));
     const about = alone ? [key] : queries;
     this.above(view, boxes, shown, given, seen);
     this.below(view, boxes, about, seen);
@@ -65,7 +65,7 @@ const arcsView = {
     return this.words(view, record, {words, about, given, shown, total, places});
   },
 
-  // The map's arcs, the weakest first; those that were drawn by others too come last, are green and carry a dot.
+  // The map's arcs, the weakest first; those that are gold dependencies too come last, are green and carry a dot.
   above(view, {places, right}, shown, given, seen) {
     const {context, ink} = view;
     const room = places[0][1] - 22;
@@ -95,26 +95,26 @@ const arcsView = {
   below(view, {places, right}, about, seen) {
     const {context, ink, data} = view;
     const room = data.height - places[0][1] - TALL - 10;
-    for (const [query, key] of data.gold) {
+    for (const [query, key] of data.gold_dependencies) {
       if (!places[query] || !places[key] || (about.length && !about.includes(query) && !about.includes(key))) continue;
       drawArc(context, places, query, key, {up: 1, room, right, seen, colour: ink.green, line: 1.5});
     }
   },
 
   words(view, record, {words, about, given, shown, total, places}) {
-    const {least, gold} = view.data;
+    const {min_weight: minWeight, gold_dependencies: gold} = view.data;
     const found = shown.filter(([, query, key]) => given.has(`${query}>${key}`)).length;
     const of = gold.filter(([query, key]) => !about.length || about.includes(query) || about.includes(key)).length;
     const few =
       total > shown.length ? `the ${ARCS.toLocaleString("en")} strongest of ${total.toLocaleString("en")}` : "";
-    const left = view.data.drop_prefix && record.keys.aside.includes(1);
-    const out = left ? `${asideWords(record.keys)} left out, rest rescaled` : "";
-    const agreed = of ? `green: given arcs; ${found} of ${of} are also the map's (dots)` : "";
-    const note = [`arcs of ${written(least, "percent")} and more`, out, few, agreed].filter(Boolean).join("; ");
+    const left = view.data.hide_special && record.keys.special.includes(1);
+    const out = left ? `${specialWords(record.keys)} left out, rest rescaled` : "";
+    const agreed = of ? `green: gold dependencies; ${found} of ${of} are also in the map (dots)` : "";
+    const note = [`minimum weight ${written(minWeight, "percent")}`, out, few, agreed].filter(Boolean).join("; ");
     if (!about.length) return {sentence: "Point at a word to see its arcs alone", note};
     if (!words) return {sentence: `${shown.length || "No"} arcs end at ${nameOf(record.keys, about[0])}`, note};
     const linked = gold.filter(([query]) => about.includes(query)).map(([, key]) => nameOf(record.keys, key));
-    const tip = words.sentence + (linked.length ? `\nGiven: to ${linked.join(", ")}` : "");
+    const tip = words.sentence + (linked.length ? `\nGold dependency: to ${linked.join(", ")}` : "");
     return {sentence: words.sentence, tip, tipAt: view.pointer ?? belowToken(view, places), note};
   },
 };

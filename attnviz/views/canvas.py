@@ -1,25 +1,45 @@
 """The views: thin wrappers that hand a small description to the browser and bring a pick back.
 
-Each view reads records that `send_*` put into the browser. `key` names the view: the picked tokens land in
-`st.session_state[key + ":tokens"]` and go to `on_pick`. To add a view, write NAME.js, put it into bus.LIBRARY and write
-one function here.
+Each view reads records that `send_*` put into the browser. `key` names the view: the selected tokens land in
+`st.session_state[key + ":tokens"]` and go to `on_pick`. To add a view, write NAME.js, put it into
+transport.LIBRARY and write one function here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import streamlit as st
 from streamlit.components.v2 import component
 
 from attnviz.plots import theme
-from attnviz.views.bus import HERE, known
+from attnviz.views.transport import HERE, shape_of
 
 Scale = Literal["linear", "sqrt", "log", "rank"]
 OnPick = Callable[[tuple[int, ...]], None]
 OnCell = Callable[[tuple[int, int]], None]
 
+
+@dataclass(frozen=True)
+class ViewStyle:
+    """How maps are drawn: the choices that hold for all views of a page.
+
+    The scale of a view is per map, unless `shared` makes it one for all maps of the record; where that is None, a grid
+    decides by what it shows. `row_range` lets the range of a shown row begin at its least number instead of at zero,
+    where it is not shared; signed maps stay centred at zero.
+    """
+
+    scale: Scale = "sqrt"
+    colours: str = "viridis"  # a sequential scale of plots.theme
+    hide_special: bool = False  # leave out CLS, SEP, registers and their like as keys, and rescale the rest of each row
+    model_input: bool = False  # the small picture the model reads instead of the visitor's
+    shared: bool | None = None
+    row_range: bool = False
+
+
+DEFAULT = ViewStyle()
 _view = component("attnviz_view", html='<div class="view"></div>', js=(HERE / "view.js").read_text())
 
 
@@ -30,31 +50,23 @@ def picture_view(
     maps: str | None = None,
     index: int = 0,
     tokens: Sequence[int] = (),
-    scale: Scale = "sqrt",
-    colours: str = "viridis",
-    drop_prefix: bool = True,
-    network: bool = False,
+    style: ViewStyle = DEFAULT,
     overlay: float = 0.65,
-    outline: bool = True,
     several: bool = False,
-    shared: bool = False,
-    stretched: bool = False,
     best: int | None = None,
-    follows: str | None = None,
+    linked_to: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """The picture with one map over it: the row of the token under the pointer, else of the picked tokens.
+    """The picture with one map over it: the row of the token under the pointer, else of the selected tokens.
 
-    `shared`: one range of colours for all maps of the record. Without it `stretched` lets the range of the shown row
-    begin at its least number instead of at zero; signed maps stay centred at zero. `several`: a click adds a token to
-    those that are picked, or takes it away. `best`: the key that gets most from the picked tokens, where exact numbers
-    were looked at; bytes may take another one that gets almost as much from several of them.
+    `several`: a click adds a token to those that are selected, or removes it. `best`: the key that receives most from
+    the selected tokens, by exact numbers; bytes may take another one that receives almost as much from several of them.
 
-    `follows`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
+    `linked_to`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
-    fit = _plane(picture, network)
+    fit = _plane(picture, style.model_input)
     _mount(
         key,
         "picture",
@@ -65,18 +77,12 @@ def picture_view(
         picture=picture,
         maps=maps,
         index=index,
-        scale=scale,
-        colours=colours,
-        drop_prefix=drop_prefix,
-        network=network,
+        **vars(style),
         overlay=overlay,
-        outline=outline,
         several=several,
-        shared=shared,
-        stretched=stretched,
         best=best,
         label=label,
-        **_led(follows),
+        **_link(linked_to),
     )
 
 
@@ -88,27 +94,23 @@ def tiles_view(
     columns: Sequence[str] | None = None,
     picture: str | None = None,
     tokens: Sequence[int] = (),
-    scale: Scale = "sqrt",
-    colours: str = "viridis",
-    drop_prefix: bool = True,
+    style: ViewStyle = DEFAULT,
     selected: tuple[int, int] | None = None,
     buttons: tuple[str, str] | None = None,
     mode: Literal["rows", "matrix"] = "rows",
     tiles: str | None = None,
     tile: int = 72,
     order: Sequence[tuple[int, int]] | None = None,
-    shared: bool | None = None,
-    stretched: bool = False,
     label: str = "",
     on_pick: OnCell | None = None,
 ) -> None:
     """A grid of small maps: `maps[i]` is one row of the grid (a layer), its maps are the columns (heads).
 
-    `shared` and `stretched`: as in `picture_view`; left open, maps of a single row share one range. `buttons`: the keys
-    of the two rows of buttons that choose the row and the column that are selected; a press is shown at once.
+    Maps of a single row share one colour scale unless the style says otherwise. `buttons`: the keys of the two rows of
+    buttons that choose the row and the column that are selected; a press is shown at once.
     """
     title = 18 if columns is None or order is not None else 0
-    across = len(columns) if columns is not None else max((known(slot).get("maps", 1) for slot in maps), default=1)
+    across = len(columns) if columns is not None else max((shape_of(name).get("maps", 1) for name in maps), default=1)
     down = len(rows) if order is None else -(-len(order) // across)
     left = 0 if order is not None else 10 + 6 * max(map(len, rows), default=0)
     fit = {"shape": "tiles", "across": across, "down": down, "left": left, "title": title}
@@ -124,17 +126,13 @@ def tiles_view(
         maps=list(maps),
         rows=list(rows),
         columns=None if columns is None else list(columns),
-        scale=scale,
-        colours=colours,
-        drop_prefix=drop_prefix,
+        **vars(style),
         selected=None if selected is None else list(selected),
         buttons=buttons and list(buttons),
         mode=mode,
         tiles=tiles,
         tile=tile,
         order=None if order is None else [list(cell) for cell in order],
-        shared=shared,
-        stretched=stretched,
         label=label,
     )
 
@@ -145,22 +143,20 @@ def matrix_view(
     maps: str,
     index: int = 0,
     tokens: Sequence[int] = (),
-    scale: Scale = "sqrt",
-    colours: str = "viridis",
-    drop_prefix: bool = False,
+    style: ViewStyle = DEFAULT,
     transposed: bool = False,
     several: bool = False,
-    follows: str | None = None,
+    linked_to: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
     """One whole map as a matrix: rows are queries, columns are keys; `transposed` turns the picture only.
 
-    Up to 64 words stand along both axes; of more, those of the row and column under the pointer. `follows` and
+    Up to 64 words stand along both axes; of more, those of the row and column under the pointer. `linked_to` and
     `several`: as in `picture_view`.
     """
-    rows = known(maps).get("rows", 0) if known(maps).get("text") else 0
+    rows = shape_of(maps).get("rows", 0) if shape_of(maps).get("text") else 0
     tall = min(640, 120 + 11 * rows) if rows <= 64 else 560  # words need more room than patches
     _mount(
         key,
@@ -171,13 +167,11 @@ def matrix_view(
         tokens,
         maps=maps,
         index=index,
-        scale=scale,
-        colours=colours,
-        drop_prefix=drop_prefix,
+        **vars(style),
         transposed=transposed,
         several=several,
         label=label,
-        **_led(follows),
+        **_link(linked_to),
     )
 
 
@@ -187,28 +181,23 @@ def text_view(
     maps: str,
     index: int = 0,
     tokens: Sequence[int] = (),
-    scale: Scale = "sqrt",
-    colours: str = "viridis",
-    drop_special: bool = False,
+    style: ViewStyle = DEFAULT,
     several: bool = False,
-    shared: bool = False,
-    stretched: bool = False,
     best: int | None = None,
-    follows: str | None = None,
+    linked_to: str | None = None,
     back: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """A sentence as text, each token on the colour of the row of the token under the pointer, else of the picked ones.
+    """A sentence as text, coloured by the row of the token under the pointer, else of the selected tokens.
 
     The words are the keys. Where they are of another stream than the queries (cross-attention) pointing only reads
-    them, and nothing is picked. `drop_special`: CLS, SEP and their like are left out and the rest is rescaled. A text
-    of more than `height` pixels (560) scrolls. `shared`, `stretched`, `best` and `follows`: as in `picture_view`.
-    `back`: maps from these words to another text; while a word of that one is pointed at, these are coloured by what
-    they give it.
+    them, and nothing is selected. A text of more than `height` pixels (560) scrolls. `best` and `linked_to`: as in
+    `picture_view`. `back`: maps from these words to another text; while a word of that one is pointed at, these are
+    coloured by how much they attend to it.
     """
-    fit = {"shape": "text", "letters": known(maps).get("text", 0)}
+    fit = {"shape": "text", "letters": shape_of(maps).get("text", 0)}
     _mount(
         key,
         "text",
@@ -218,16 +207,12 @@ def text_view(
         tokens,
         maps=maps,
         index=index,
-        scale=scale,
-        colours=colours,
-        drop_prefix=drop_special,
+        **vars(style),
         several=several,
-        shared=shared,
-        stretched=stretched,
         best=best,
         back=back,
         label=label,
-        **_led(follows),
+        **_link(linked_to),
     )
 
 
@@ -238,24 +223,24 @@ def lines_view(
     heads: Sequence[int] = (),
     index: int | None = None,
     tokens: Sequence[int] = (),
-    least: float = 0.0,
-    most: int = 0,
-    mass: float = 1.0,
-    drop_special: bool = False,
+    min_weight: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    style: ViewStyle = DEFAULT,
     several: bool = False,
-    follows: str | None = None,
+    linked_to: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """Two columns of words, a line from each query to the keys it gives `least` or more to, one colour a head.
+    """Two columns of words, a line from each query to the keys with `min_weight` or more, one colour a head.
 
-    `most`: only that many keys of each query and head, 0 = all. `mass`: only the strongest keys that together hold this
-    share of a row. `drop_special`: as in `text_view`. Pointing at a word on the left shows where it looks, at one on
-    the right who looks at it. Columns of more than `height` pixels (560) scroll. Shares only. `index`: the head that is
-    open, whose lines are drawn with those of `heads`; it and the map may change by `follows`, as in `picture_view`.
+    `top_k`: only that many keys of each query and head, 0 = all. `top_p`: only the strongest keys that together reach
+    this share of a row. Pointing at a word on the left shows what it attends to, at one on the right what attends to
+    it. Columns of more than `height` pixels (560) scroll. Rows must sum to 1. `index`: the head that is open, whose
+    lines are drawn with those of `heads`; it and the map may change by `linked_to`, as in `picture_view`.
     """
-    shape, opened = known(maps), () if index is None else (index,)
+    shape, opened = shape_of(maps), () if index is None else (index,)
     most_heads = max(shape.get("maps", 0), 1 + max((*heads, *opened), default=0))
     full = 30 + 24 * max(shape.get("rows", 0), shape.get("columns", 0))  # 24 is LINE in lines.js
     _mount(
@@ -268,14 +253,14 @@ def lines_view(
         maps=maps,
         heads=list(heads),
         index=index,
-        least=least,
-        most=most,
-        mass=mass,
-        drop_prefix=drop_special,
+        min_weight=min_weight,
+        top_k=top_k,
+        top_p=top_p,
+        **vars(style),
         several=several,
         label=label,
         paint=[theme.head_colour(head) for head in range(most_heads)],
-        **_led(follows),
+        **_link(linked_to),
     )
 
 
@@ -285,37 +270,37 @@ def arcs_view(
     maps: str,
     index: int = 0,
     tokens: Sequence[int] = (),
-    gold: Sequence[tuple[int, int]] = (),
-    least: float = 0.1,
-    drop_special: bool = False,
-    follows: str | None = None,
+    gold_dependencies: Sequence[tuple[int, int]] = (),
+    min_weight: float = 0.1,
+    style: ViewStyle = DEFAULT,
+    linked_to: str | None = None,
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """A sentence on one line, an arc from each word to those it gives `least` or more to; a long one scrolls sideways.
+    """A sentence on one line, an arc from each word to those with `min_weight` or more; it scrolls sideways.
 
-    `gold`: pairs (query, key) of token numbers that somebody else has linked, such as a treebank's dependencies; they
-    are drawn below the words, and arcs that agree with them are marked. `drop_special`: as in `text_view`. `follows`:
-    as in `picture_view`. Raises ValueError where `gold` names a token that is not there.
+    `gold_dependencies`: pairs (query, key) of token numbers, such as those of a treebank; they are drawn below the
+    words, and arcs that agree with them are marked. `linked_to`: as in `picture_view`.
+    Raises ValueError where `gold_dependencies` names a token that is not there.
     """
-    pairs, count = [[int(query), int(to)] for query, to in gold], known(maps).get("columns")
+    pairs, count = [[int(query), int(to)] for query, to in gold_dependencies], shape_of(maps).get("columns")
     if count is not None and any(not 0 <= token < count for pair in pairs for token in pair):
-        raise ValueError(f"gold is {pairs} but {maps!r} has {count} tokens")
+        raise ValueError(f"gold_dependencies are {pairs} but {maps!r} has {count} tokens")
     _mount(
         key,
         "arcs",
-        height or (280 if gold else 200),
+        height or (280 if pairs else 200),
         None,
         on_pick,
         tokens,
         maps=maps,
         index=index,
-        least=least,
-        gold=pairs,
-        drop_prefix=drop_special,
+        min_weight=min_weight,
+        gold_dependencies=pairs,
+        **vars(style),
         label=label,
-        **_led(follows),
+        **_link(linked_to),
     )
 
 
@@ -337,9 +322,9 @@ def colour_view(
     )
 
 
-def _plane(slot: str, square: bool = False) -> dict[str, Any] | None:
+def _plane(name: str, square: bool = False) -> dict[str, Any] | None:
     """What the height of a picture or a patch grid depends on besides its width."""
-    shape = known(slot)
+    shape = shape_of(name)
     if not shape:
         return None
     return {"shape": "plane", "aspect": 1 if square else shape["aspect"], "prefix": shape["prefix"]}
@@ -350,9 +335,9 @@ def _answered(key: str) -> int:
     return ((st.session_state.get(key) or {}).get("pick") or {}).get("count", 0)
 
 
-def _led(follows: str | None) -> dict[str, Any]:
-    """Whom a view follows, and up to which pick Python has already done so itself."""
-    return {} if follows is None else {"follows": follows, "led": _answered(follows)}
+def _link(linked_to: str | None) -> dict[str, Any]:
+    """The grid a view is linked to, and how many of its picks Python has answered."""
+    return {} if linked_to is None else {"linked_to": linked_to, "linked_answered": _answered(linked_to)}
 
 
 def _mount(

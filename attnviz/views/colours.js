@@ -52,7 +52,7 @@ const coloursView = {
   words(view, record) {
     const [token] = active(view, record.keys);
     const title = record.titles[view.data.index];
-    const note = `${title}: like colours mean like vectors`;
+    const note = `${title}: similar colours mean similar vectors`;
     if (token == null) return {sentence: "Point at a patch to find it in every view", note};
     const name = capital(fullName(record.keys, token));
     return {sentence: name, tip: name, note};

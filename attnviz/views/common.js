@@ -1,9 +1,10 @@
 // Shared by all views of the page: where records lie, what is under the pointer, how things are called.
-// The files of the library are joined into one module in the order of bus.LIBRARY.
+// The files of the library are joined into one module in the order of transport.LIBRARY.
 const shared = (globalThis.__attnviz ??= {records: new Map(), signals: new EventTarget(), draws: {}, views: {}});
 const WHOLE = [0, 0, 1, 1];
+const AXES = ["query: attends", "key: attended to"]; // of a map, unless its record names others
 shared.hover ??= null; // {query, key: places or null, by: name of the view under the pointer}
-shared.opened ??= new Map(); // slot -> the last record that could be drawn
+shared.opened ??= new Map(); // name -> the last record that could be drawn
 
 function signal(name, detail) {
   shared.signals.dispatchEvent(new CustomEvent(name, {detail}));
@@ -43,7 +44,7 @@ function setHover(hover) {
   signal("hover");
 }
 
-// The tokens a view shows: the one under the pointer anywhere on the page, else those that are picked.
+// The tokens a view shows: the one under the pointer anywhere on the page, else those that are selected.
 function hovered(tokens) {
   return tokenAt(tokens, shared.hover?.query);
 }

@@ -59,11 +59,11 @@ function hear(view) {
   };
 }
 
-// Whether a view shows what is in a slot, by its own data or by the grid it follows.
-function reads({data}, slot) {
-  const leader = shared.views[data.follows];
+// Whether a view shows a record, by its own data or by the grid it is linked to.
+function reads({data}, name) {
+  const leader = shared.views[data.linked_to];
   const row = leader?.selected?.[0];
-  return [...Object.values(data).flat(), leader?.data.maps[row], leader?.data.tiles].includes(slot);
+  return [...Object.values(data).flat(), leader?.data.maps[row], leader?.data.tiles].includes(name);
 }
 
 function within({canvas, stage}, event) {
@@ -114,7 +114,7 @@ function choose(view, tokens) {
   schedule(view);
 }
 
-// The token under a click: alone or let go; where several may be picked, added to the others or taken away from them.
+// The token under a click: selected alone or deselected; with several, added to the others or taken away from them.
 function toggle(view, token) {
   const held = view.tokens.includes(token);
   if (view.data.several) choose(view, held ? view.tokens.filter((t) => t !== token) : [...view.tokens, token]);

@@ -66,7 +66,7 @@ function step({tokens, above}, index, [down, right]) {
   return tokens.prefix + bound(row, rows) * columns + bound(column, columns);
 }
 
-// Marks: a picked token is white on black; what is under the pointer has the colour of its role on white.
+// Marks: a selected token is white on black; what is under the pointer has the colour of its role on white.
 function outline(context, [x, y, w, h], colour, line = 2.5) {
   const box = [x + 0.5, y + 0.5, w - 1, h - 1];
   context.lineJoin = "round";
@@ -137,9 +137,12 @@ function maskedBoxes(index, {rows, columns, first}, [x, y, w, h]) {
   const [wide, tall] = [w / columns, h / rows];
   const masked = (row, column) => index[first + row * columns + column] === -1;
   for (let row = 0; row < rows; row++) {
-    for (let from = 0, to; from < columns; from = to + 1) {
-      for (to = from; to < columns && masked(row, to);) to++;
+    let from = 0;
+    while (from < columns) {
+      let to = from;
+      while (to < columns && masked(row, to)) to += 1;
       if (to > from) boxes.push([x + from * wide, y + row * tall, (to - from) * wide, tall]);
+      from = to + 1;
     }
   }
   return boxes;

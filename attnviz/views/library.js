@@ -26,7 +26,10 @@ shared.show = (root, {data, setStateValue}) => {
   shared.ahead?.answered.add(view.name);
   root.style.setProperty("--av-muted", view.ink.muted);
   view.legend.classList.toggle("bare", !data.maps); // nothing to measure: one line is enough
-  view.canvas.setAttribute("aria-label", `${data.label || "Map"}. Arrow keys move, Enter picks, Escape clears.`);
+  view.canvas.setAttribute(
+    "aria-label",
+    `${data.label || "Map"}. Arrow keys move, Enter selects or deselects, Escape clears.`,
+  );
   shared.views[data.name] = view;
   view.listen();
   schedule(view);
@@ -56,7 +59,7 @@ function ahead(view, side, at) {
   view.selected = view.selected.with(side, at);
   shared.ahead = {by: view.name, answered: new Set()}; // names of the views that have heard from Python since
   schedule(view);
-  scheduleFollowers(view);
+  scheduleLinked(view);
 }
 
 // A tip stands still while the page moves below it: it goes, until the pointer or a key asks again.

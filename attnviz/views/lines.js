@@ -1,4 +1,4 @@
-// Two columns of words: a line from each query to every key it looks at, one colour a head, thicker where it gives more.
+// Two columns of words: a line from each query to every key it attends to, one colour a head, thicker for more weight.
 
 // pixels a word, pixels above them; lines drawn at once while nothing is chosen
 const LINE = 24;
@@ -60,7 +60,9 @@ const linesView = {
     const record = this.record(view);
     if (!record) return null;
     const from = hit ?? {side: "query", index: view.tokens[0] ?? -1};
-    const side = right > 0 ? "key" : right < 0 ? "query" : from.side;
+    let {side} = from;
+    if (right > 0) side = "key";
+    if (right < 0) side = "query";
     const count = side === "query" ? record.queries.count : record.keys.count;
     return {side, index: Math.min(count - 1, Math.max(0, from.index + down))};
   },
@@ -88,7 +90,7 @@ const linesView = {
 
   paint(view) {
     const record = this.record(view);
-    if (!record) return recordOf(view.maps) ? unfit(view, "Lines are drawn for shares of one only") : null;
+    if (!record) return recordOf(view.maps) ? unfit(view, "Lines need rows that sum to 1") : null;
     const boxes = columnBoxes(view, record);
     const heads = this.heads(view, record);
     const asked = this.asked(view, record);
@@ -98,20 +100,20 @@ const linesView = {
     this.draw(view, boxes, heads, lines.shown, asked, seen);
     this.columns(view, record, boxes, heads, asked, seen);
     this.titles(view, boxes, seen);
-    return this.words(view, record, heads, asked, lines.hidden);
+    return this.words(view, record, heads, asked, lines.omitted);
   },
 
   // The lines to draw as [weight, query, key, head], weakest first, and how many were left out for being too many.
   lines(view, record, heads, asked) {
-    const {least, most, mass, drop_prefix: drop} = view.data;
-    const {shown, total} = keptStrongest(view, record, heads, asked, {least, most, mass, drop}, MOST);
-    return {shown, hidden: total - shown.length};
+    const {min_weight: minWeight, top_k: topK, top_p: topP, hide_special: drop} = view.data;
+    const {shown, total} = keptStrongest(view, record, heads, asked, {minWeight, topK, topP, drop}, MOST);
+    return {shown, omitted: total - shown.length};
   },
 
-  // What a query gives to a key; nothing where that is masked or left out.
+  // The weight of a query and a key; 0 where that is masked or left out.
   weight({data}, record, head, query, key) {
     const row = rowIndex(record, head, query);
-    return valueOf(record, row, key, unitsOf(record, row, data.drop_prefix)) || 0;
+    return valueOf(record, row, key, unitsOf(record, row, data.hide_special)) || 0;
   },
 
   draw({context, data}, {left, right, heightOf}, heads, lines, {queries, key}, seen) {
@@ -135,19 +137,19 @@ const linesView = {
 
   // They stay at the top while the words move below them.
   titles({context, ink, width}, {left, right}, {top}) {
+    const [query, key] = AXES;
     context.fillStyle = ink.ground;
     context.fillRect(0, top, width, TOP - 3);
     context.font = `600 12px ${ink.font}`;
     context.textAlign = "right";
     context.fillStyle = ink.query;
-    context.fillText("query: who looks", Math.max(left, 104), top + 13);
+    context.fillText(query, Math.max(left, context.measureText(query).width + 2), top + 13);
     context.textAlign = "left";
     context.fillStyle = ink.key;
-    const title = "key: who is looked at";
-    context.fillText(title, Math.min(right, width - context.measureText(title).width - 2), top + 13);
+    context.fillText(key, Math.min(right, width - context.measureText(key).width - 2), top + 13);
   },
 
-  // The words, and beside them how much each shown head gives: to the keys, or from the queries to one key.
+  // The words, and beside them the weight in each shown head: of the queries on every key, or of every query on one key.
   columns(view, record, boxes, heads, {queries, key}, seen) {
     const {context, ink} = view;
     const {left, right, bars, room} = boxes;
@@ -170,7 +172,8 @@ const linesView = {
         if (key != null) return this.weight(view, record, head, index, key);
         return queries.reduce((sum, query) => sum + this.weight(view, record, head, query, index), 0);
       });
-    const beside = key != null ? record.queries.count : queries.length ? record.keys.count : 0;
+    const keys = queries.length ? record.keys.count : 0;
+    const beside = key != null ? record.queries.count : keys;
     const table = Array.from({length: beside}, (_, i) => given(i));
     const most = Math.max(1e-9, ...table.flat());
     const wide = (bars - 8) / Math.max(1, heads.length);
@@ -193,16 +196,16 @@ const linesView = {
     context.textAlign = "left";
   },
 
-  words(view, record, heads, {queries, key}, hidden) {
-    const many = hidden
-      ? `the ${MOST.toLocaleString("en")} strongest lines of ${(hidden + MOST).toLocaleString("en")}`
+  words(view, record, heads, {queries, key}, omitted) {
+    const many = omitted
+      ? `the ${MOST.toLocaleString("en")} strongest lines of ${(omitted + MOST).toLocaleString("en")}`
       : "";
-    const {least, most, mass, drop_prefix: drop} = view.data;
-    const out = drop && record.keys.aside.includes(1);
-    const cut = least > 0 && `lines below ${written(least, "percent")} left out`;
-    const few = most > 0 && `the ${most} strongest of each query and head`;
-    const share = mass < 1 && `the strongest that give ${Math.round(100 * mass)} % of a row`;
-    const note = [out && `${asideWords(record.keys)} left out, rest rescaled`, few, share, cut, many]
+    const {min_weight: minWeight, top_k: topK, top_p: topP, hide_special: drop} = view.data;
+    const out = drop && record.keys.special.includes(1);
+    const cut = minWeight > 0 && `minimum weight ${written(minWeight, "percent")}`;
+    const few = topK > 0 && `top ${topK} keys per query and head`;
+    const share = topP < 1 && `the strongest keys up to ${Math.round(100 * topP)} % of a row (top-p)`;
+    const note = [out && `${specialWords(record.keys)} left out, rest rescaled`, few, share, cut, many]
       .filter(Boolean)
       .join("; ");
     if (!heads.length) return {sentence: "Choose a head", note};
@@ -214,14 +217,14 @@ const linesView = {
         }),
       );
       const [weight, query, head] = each.reduce((a, b) => (b[0] > a[0] ? b : a));
-      if (!weight) return {sentence: `Nobody looks at ${nameOf(record.keys, key)}`, note};
+      if (!weight) return {sentence: `No query attends to ${nameOf(record.keys, key)}`, note};
       const amount = written(weight, record.unit);
       const who = capital(nameOf(record.keys, key));
-      const sentence = `${who} gets most, ${amount}, from ${nameOf(record.queries, query)} (${named(head).toLowerCase()})`;
+      const sentence = `${who} receives most, ${amount}, from ${nameOf(record.queries, query)} (${named(head).toLowerCase()})`;
       return {sentence, tip: sentence, note};
     }
     if (!queries.length)
-      return {sentence: "Point at a word to see where it looks; on the right, who looks at it", note};
+      return {sentence: "Point at a word to see what it attends to; on the right, what attends to it", note};
     const each = heads.map((head) => {
       const {best, values, sentence} = rowWords(record, head, queries, drop, null);
       return [values[best] ?? 0, `${named(head)}: ${sentence}`];

@@ -1,4 +1,4 @@
-// One whole map: rows are queries, columns are keys, and a crosshair that all other views follow.
+// One whole map: rows are queries, columns are keys, and a crosshair that all other views show.
 
 const AXIS = 24; // pixels for the names of the axes
 // pixels a row at least, tokens at most, where every row has its word
@@ -6,7 +6,7 @@ const LEGIBLE = 7;
 const LABELLED = 64;
 
 function matrixBoxes(view, record) {
-  const skip = view.data.drop_prefix ? record.keys.lead : 0;
+  const skip = view.data.hide_special ? record.keys.lead : 0;
   const {transposed} = view.data;
   const queries = record.queries.count;
   const keys = record.keys.count - skip;
@@ -82,10 +82,10 @@ const matrixView = {
     const {data, context} = view;
     const boxes = matrixBoxes(view, record);
     const rough = this.roughly(view);
-    const {image, part, scale} = rough ?? matrixImage(record, view.index, data.scale, data.colours, data.drop_prefix);
+    const {image, part, scale} = rough ?? matrixImage(record, view.index, data.scale, data.colours, data.hide_special);
     const [x, y, w, h] = boxes.plane;
     resize(view, y + h + EDGE);
-    if (record.hides && !rough) drawHatch(view, boxes.plane);
+    if (record.hasMasked && !rough) drawHatch(view, boxes.plane);
     context.imageSmoothingEnabled = w * view.ratio < part[2];
     context.imageSmoothingQuality = "high";
     context.save();
@@ -94,8 +94,8 @@ const matrixView = {
     context.restore();
     this.axes(view, record, boxes);
     if (rough) {
-      const legend = {scale, table: tableOf(data.colours, false), unit: record.unit, note: "means of blocks of cells"};
-      return {sentence: "At a glance; the exact map is on its way", legend};
+      const legend = {scale, table: tableOf(data.colours, false), unit: record.unit, note: "block means"};
+      return {sentence: "Overview; the exact map is loading", legend};
     }
     this.labels(view, record, boxes);
     this.marks(view, record, boxes);
@@ -106,8 +106,8 @@ const matrixView = {
     const {context, ink} = view;
     const [x, y, w, h] = boxes.plane;
     const {transposed} = boxes;
-    const turned = transposed ? " (picture turned)" : "";
-    const [own, other] = record.axes ?? ["query: who looks", "key: who is looked at"];
+    const turned = transposed ? " (transposed)" : "";
+    const [own, other] = record.axes ?? AXES;
     const name = (role) => (role === "query" ? `${own}${turned}` : other);
     const [left, top] = transposed ? ["key", "query"] : ["query", "key"];
     context.font = `600 12px ${ink.font}`;
@@ -137,7 +137,7 @@ const matrixView = {
   },
 
   // The words along both axes, by number, so that a word that comes twice has two places. Where rows are too low for
-  // them, those of the picked and of the pointer's row and column only.
+  // them, those of the selected and of the pointer's row and column only.
   labels(view, record, boxes) {
     const {context, ink} = view;
     const {transposed, cell, skip, plane} = boxes;
@@ -188,14 +188,14 @@ const matrixView = {
     const key = tokenAt(record.keys, shared.hover?.key);
     const legend = {scale, table: tableOf(data.colours, record.signed), unit: record.unit};
     legend.note = queries.length
-      ? gapsNote(record, view.index, queries, data.drop_prefix)
+      ? gapsNote(record, view.index, queries, data.hide_special)
       : maskNote(record, view.index);
     if (!queries.length) {
       const row = record.axes ? record.axes[0].split(":")[0] : "query";
       return {sentence: `Each ${data.transposed ? "column" : "row"} is one ${row}; point at a cell to read it`, legend};
     }
     const over = key != null && key >= boxes.skip ? key : null;
-    const {sentence} = rowWords(record, view.index, queries, data.drop_prefix, over);
+    const {sentence} = rowWords(record, view.index, queries, data.hide_special, over);
     return {sentence, tip: sentence, tipAt: view.pointer ?? this.cursorAt(view, boxes), legend};
   },
 

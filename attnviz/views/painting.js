@@ -8,9 +8,10 @@ function schedule(view) {
   shared.frame ||= requestAnimationFrame(paintWaiting);
 }
 
-// First what the last frame left over, then the views that follow a grid: what was clicked there shows here.
+// First what the last frame left over, then the views that are linked to a grid: what was clicked there shows here.
 function turn({late, data}) {
-  return late ? 0 : data.follows ? 1 : 2;
+  if (late) return 0;
+  return data.linked_to ? 1 : 2;
 }
 
 function paintWaiting() {
@@ -30,19 +31,19 @@ function paintWaiting() {
   if (shared.waiting.size) shared.frame ||= requestAnimationFrame(paintWaiting);
 }
 
-function scheduleFollowers({name}) {
-  for (const other of Object.values(shared.views)) if (other.data.follows === name) schedule(other);
+function scheduleLinked({name}) {
+  for (const other of Object.values(shared.views)) if (other.data.linked_to === name) schedule(other);
 }
 
-// The map a view shows: the one Python named or, until Python has answered, the one just clicked in the grid it follows,
+// The map a view shows: the one Python named or, until Python has answered, the one just clicked in the grid it is linked to,
 // or asked for by one of that grid's buttons.
 // `rough`: that one is not in the browser yet, but perhaps its small overview is.
 function opened({data, name}) {
-  const leader = shared.views[data.follows];
+  const leader = shared.views[data.linked_to];
   const named = {maps: data.maps, index: data.index, rough: null};
   if (!leader?.selected) return named;
-  const ahead = shared.ahead?.by === data.follows && !shared.ahead.answered.has(name);
-  if (!ahead && leader.count <= data.led) return named;
+  const ahead = shared.ahead?.by === data.linked_to && !shared.ahead.answered.has(name);
+  if (!ahead && leader.count <= data.linked_answered) return named;
   const [row, column] = leader.selected;
   const maps = leader.data.maps[row];
   if (hasMap(recordOf(maps), column)) return {maps, index: column, rough: null};

@@ -1,9 +1,9 @@
-// The picture, with the row of one token over it: hover a patch to see where it looks.
+// The picture, with the row of one token over it: point at a patch to see what it attends to.
 
 const SHARP = 64; // pixels: a picture that is less wide is drawn as the squares it is made of
 
 function pictureBoxes(view, record) {
-  const {network} = view.data;
+  const {model_input: network} = view.data;
   const [width, height] = record.size;
   return network ? gridBoxes(view, record.keys, 1, WHOLE) : gridBoxes(view, record.keys, width / height, record.crop);
 }
@@ -39,9 +39,8 @@ function greyOf(record, image, network) {
   return (record[name] = canvas);
 }
 
-// The map over the picture: the less weight, the more the picture shines through. Hatched where the row `hides` what it
-// may not look at.
-function drawOverlay(view, boxes, {table, index, scale}, hides) {
+// The map over the picture: the less weight, the more the picture shines through. Hatched where keys are `masked`.
+function drawOverlay(view, boxes, {table, index, scale}, masked) {
   const [rows, columns] = boxes.tokens.grid;
   const {prefix} = boxes.tokens;
   const {
@@ -59,7 +58,7 @@ function drawOverlay(view, boxes, {table, index, scale}, hides) {
   });
   context.imageSmoothingEnabled = false;
   context.drawImage(image, ...boxes.crop);
-  if (!hides) return;
+  if (!masked) return;
   context.globalAlpha = overlay;
   drawHatch(view, ...maskedBoxes(index, {rows, columns, first: prefix}, boxes.crop));
   context.globalAlpha = 1;
@@ -94,7 +93,7 @@ const pictureView = {
     const queries = maps ? active(view, maps.queries) : [];
     const shown = maps && (queries.length > 0 || !maps.square);
     resize(view, boxes.bottom);
-    drawPicture(view, record, boxes, {grey: shown, network: view.data.network});
+    drawPicture(view, record, boxes, {grey: shown, network: view.data.model_input});
     if (!shown) {
       drawLines(view, boxes, 0.22);
       drawPrefix(view, boxes, () => null);
@@ -106,7 +105,7 @@ const pictureView = {
 
   overlay(view, boxes, maps, queries) {
     const {data} = view;
-    const drop = data.drop_prefix;
+    const drop = data.hide_special;
     const over = hovered(maps.keys);
     const fixed = data.shared ? commonScale([maps], queries, data.scale, drop) : null;
     const row = paintRow(maps, view.index, queries, {
@@ -114,16 +113,16 @@ const pictureView = {
       colours: data.colours,
       drop,
       fixed,
-      stretched: data.stretched,
+      rowRange: data.row_range,
     });
-    drawOverlay(view, boxes, row, maps.hides);
+    drawOverlay(view, boxes, row, maps.hasMasked);
     drawLines(view, boxes, 0.1);
     const colour = (index) => (row.index[index] < 0 ? null : css(row.table[row.index[index]]));
     drawPrefix(view, boxes, colour, (index) => row.index[index] === -1);
     const key = tokenAt(maps.keys, shared.hover?.key);
     const words = rowWords(maps, view.index, queries, drop, maps.square ? key : over, bestNamed(view, queries));
-    markTokens(view, boxes, {best: data.outline && maps.square ? words.best : null, keys: maps.keys});
-    const range = data.shared ? "one range for all" : "";
+    markTokens(view, boxes, {best: maps.square ? words.best : null, keys: maps.keys});
+    const range = data.shared ? "colour scale: shared" : "";
     const note = [range, gapsNote(maps, view.index, queries, drop)].filter(Boolean).join("; ");
     return {
       sentence: words.sentence,
@@ -143,13 +142,13 @@ const pictureView = {
   idle(view, record) {
     const over = hovered(record.keys) ?? (view.data.maps ? null : view.tokens[0]);
     const cropped = record.crop.some((edge, i) => Math.abs(edge - WHOLE[i]) > 0.001);
-    const outside = cropped ? "outside of the square: what the network does not see" : "";
-    const note = view.data.network ? "the network's own picture" : outside;
+    const outside = cropped ? "outside of the square: not in the model input" : "";
+    const note = view.data.model_input ? "model input" : outside;
     if (over != null) {
       const name = capital(fullName(record.keys, over));
       return {sentence: name, tip: name, note};
     }
-    if (!view.data.maps) return {sentence: "The picture, cut into the patches the network reads", note};
-    return {sentence: recordOf(view.maps) ? "Point at a patch to see where it looks" : "Loading the map", note};
+    if (!view.data.maps) return {sentence: "The picture, cut into the patches that the model reads", note};
+    return {sentence: recordOf(view.maps) ? "Point at a patch to see what it attends to" : "Loading the map", note};
   },
 };

@@ -107,21 +107,21 @@ def block_means(weights: Num[np.ndarray, "*map query key"], size: int = 32) -> F
 
 
 def pack_maps(
-    slot: str,
+    name: str,
     maps: Num[np.ndarray, "map *query key"],
     *,
     titles: Sequence[str],
     keys: TokensLike,
     queries: TokensLike | None = None,
     signed: bool = False,
-    kind: str = "weights",
+    map_type: str = "weights",
     unit: str = "percent",
     axes: tuple[str, str] | None = None,
     masked: Bool[np.ndarray, "..."] | None = None,
 ) -> bytes:
     """Maps [map query key], or one row of numbers a map [map key], as one record; `axes` where they are no tokens.
 
-    `masked`, for all maps or for each: True = the query may not look there.
+    `masked`, for all maps or for each: True = the query may not attend to the key.
     """
     maps = np.asarray(maps, dtype=np.float32)
     queries = queries or keys
@@ -130,25 +130,26 @@ def pack_maps(
         raise ValueError(f"maps are {maps.shape} but titles, queries and keys ask for {shape}")
     if maps.shape[-1] > MOST_KEYS:
         raise ValueError(f"maps have {maps.shape[-1]:,} keys, expected at most {MOST_KEYS:,}: send a part of them")
-    hidden = None if masked is None else _hidden(masked, maps, signed)
-    known = np.isfinite(maps) if hidden is None else np.isfinite(maps) & ~hidden
-    cells, *peaks = _in_parts(maps, aside(keys), signed, hidden)  # refuses what could not be shown, single rows too
+    mask = None if masked is None else _whole_mask(masked, maps, signed)
+    known = np.isfinite(maps) if mask is None else np.isfinite(maps) & ~mask
+    special = special_tokens(keys)
+    cells, *peaks = _in_parts(maps, special, signed, mask)  # refuses what could not be shown, single rows too
     if maps.ndim == 2:  # exact: one outlier would leave only a few steps to the rest
         cells = np.where(known, maps, np.float32(np.nan))
-    counted = (known, known & ~aside(keys))  # all keys, and those that cannot be left out
+    counted = (known, known & ~special)  # all keys, and those that cannot be left out
     sums = [np.where(part, maps, 0).sum(-1) for part in counted]
     best = [np.where(part, maps, -np.inf).argmax(-1).astype("uint16") for part in counted]
     head = {
-        "slot": slot,
+        "name": name,
         "type": "maps",
         "shape": list(maps.shape),
         "titles": list(titles),
         "signed": signed,
-        "kind": kind,
+        "map_type": map_type,
         "unit": unit,
         "keys": describe(keys),
         "queries": describe(queries),
-        "masked": hidden is not None,
+        "masked": mask is not None,
     }
     if axes is not None:
         head["axes"] = list(axes)
@@ -156,54 +157,56 @@ def pack_maps(
 
 
 def _in_parts(
-    maps: np.ndarray, out: np.ndarray, signed: bool, hidden: np.ndarray | None
+    maps: np.ndarray, out: np.ndarray, signed: bool, mask: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cells as bytes, the peaks of the keys that stay and those of the keys that can be left out, each part by its own.
 
-    With one peak for both, a row that gives nearly all to CLS would leave no steps to the rest.
+    With one peak for both, a row with nearly all its weight on CLS would leave no steps to the rest.
     """
     cells, peaks = np.empty(maps.shape, dtype=np.uint8), []
     for part in (~out, out):
-        cells[..., part], peak = quantise(maps[..., part], signed, None if hidden is None else hidden[..., part])
+        cells[..., part], peak = quantise(maps[..., part], signed, None if mask is None else mask[..., part])
         peaks.append(peak)
     return cells, peaks[0], peaks[1]
 
 
-def _hidden(masked: np.ndarray, maps: np.ndarray, signed: bool) -> np.ndarray | None:
-    """The mask of every cell; None where it hides nothing."""
+def _whole_mask(masked: np.ndarray, maps: np.ndarray, signed: bool) -> np.ndarray | None:
+    """The mask of every cell; None where nothing is masked."""
     masked = np.asarray(masked, dtype=bool)
     if masked.shape not in (maps.shape, maps.shape[1:]):
         raise ValueError(f"masked is {masked.shape} but maps are {maps.shape}")
     masked = np.broadcast_to(masked, maps.shape)
     given = np.abs(np.where(masked & np.isfinite(maps), maps, 0)).max(initial=0)
     if not signed and given > 1e-4:  # scores may be anything under a mask, weights may not
-        raise ValueError(f"masked is True where maps give up to {given:.3g}; True means: the query may not look there")
+        raise ValueError(
+            f"masked is True where maps hold up to {given:.3g}; True means: the query may not attend to the key"
+        )
     return masked if masked.any() else None
 
 
-def aside(tokens: TokensLike) -> Bool[np.ndarray, " token"]:
-    """Which tokens are left out on request: the prefix, and special pieces of a text (CLS, SEP)."""
+def special_tokens(tokens: TokensLike) -> Bool[np.ndarray, " token"]:
+    """Which tokens are left out on request: the prefix, and special tokens of a text (CLS, SEP)."""
     apart = np.arange(len(tokens.labels)) < tokens.prefix
     return apart if tokens.words is None else apart | (np.array(tokens.words) < 0)
 
 
-def pack_tiles(slot: str, tiles: Num[np.ndarray, "layer head t t"]) -> bytes:
+def pack_tiles(name: str, tiles: Num[np.ndarray, "layer head t t"]) -> bytes:
     """Overview tiles [layer head t t], each scaled by its own peak."""
     tiles = np.asarray(tiles, dtype=np.float32)
     if tiles.ndim != 4 or max(tiles.shape[2:]) > 64:
         raise ValueError(f"tiles are {tiles.shape}, expected [layer head t t] with t at most 64 (see block_means)")
     cells, peaks = quantise(tiles.reshape(*tiles.shape[:2], -1))
-    return pack({"slot": slot, "type": "tiles", "shape": list(tiles.shape)}, peaks, cells)
+    return pack({"name": name, "type": "tiles", "shape": list(tiles.shape)}, peaks, cells)
 
 
 def pack_colours(
-    slot: str, rgb: Shaped[np.ndarray, "map token 3"], *, titles: Sequence[str], keys: TokensLike
+    name: str, rgb: Shaped[np.ndarray, "map token 3"], *, titles: Sequence[str], keys: TokensLike
 ) -> bytes:
     """Colours uint8 [map token 3] as one record."""
     rgb = np.asarray(rgb)
     if rgb.dtype != np.uint8 or rgb.shape != (len(titles), len(keys.labels), 3):
         raise ValueError(f"colours are {rgb.dtype} {rgb.shape}, expected uint8 {(len(titles), len(keys.labels), 3)}")
-    head = {"slot": slot, "type": "colours", "shape": list(rgb.shape), "titles": list(titles), "keys": describe(keys)}
+    head = {"name": name, "type": "colours", "shape": list(rgb.shape), "titles": list(titles), "keys": describe(keys)}
     return pack(head, rgb)
 
 
@@ -217,7 +220,7 @@ def surroundings(picture: Image.Image, crop: Box) -> tuple[Image.Image, Box]:
     return picture.crop((x, y, x + width, y + height)), (left - x, top - y, right - x, bottom - y)
 
 
-def pack_picture(slot: str, picture: Image.Image, network: Image.Image, crop: Box, tokens: TokensLike) -> bytes:
+def pack_picture(name: str, picture: Image.Image, network: Image.Image, crop: Box, tokens: TokensLike) -> bytes:
     """The user's picture as JPEG (PNG if it is small), the network's own as PNG, and the box the network saw."""
     width, height = picture.size
     large = picture.convert("RGB")
@@ -226,7 +229,7 @@ def pack_picture(slot: str, picture: Image.Image, network: Image.Image, crop: Bo
     own, seen = _encoded(large, form), _encoded(network.convert("RGB"), "PNG")
     left, top, right, bottom = crop
     head = {
-        "slot": slot,
+        "name": name,
         "type": "picture",
         "size": list(large.size),
         "keys": describe(tokens),
@@ -267,7 +270,7 @@ def pack(head: dict[str, Any], *parts: np.ndarray | bytes, level: int = 6) -> by
     if len(blob) > BUDGET:
         shape = " x ".join(map(str, head.get("shape", head.get("size", []))))
         raise ValueError(
-            f"record {head['slot']!r} ({shape}) packs to {len(blob):,} bytes, over the budget of {BUDGET:,}: "
-            "send fewer maps in one slot"
+            f"record {head['name']!r} ({shape}) packs to {len(blob):,} bytes, over the budget of {BUDGET:,}: "
+            "send fewer maps in one record"
         )
     return blob

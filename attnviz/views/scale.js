@@ -1,4 +1,4 @@
-// From numbers to colours: what a distribution looks like, the four scales, the colour tables.
+// From numbers to colours: the shape of a distribution, the four scales, the colour tables.
 
 // A distribution answers: max, low (smallest above 0), quantile(q), rank(v) in 0..1; of numbers also least. Signed ones
 // are of magnitudes.
@@ -14,14 +14,14 @@ function ofMap(record, map, drop, skip) {
   const wide = columns - skip;
   const {
     top,
-    keys: {aside},
+    keys: {special},
   } = record;
   const units = Array.from({length: rows}, (_, q) => unitsOf(record, rowIndex(record, map, q), drop));
   const max = top * units.reduce((most, [stay, out]) => Math.max(most, stay, out), 0); // each part of a row has its peak
   const value = (at) => {
     const q = Math.floor(at / wide);
     const k = skip + (at % wide);
-    return drop && aside[k] ? NaN : valueOf(record, rowIndex(record, map, q), k, units[q]);
+    return drop && special[k] ? NaN : valueOf(record, rowIndex(record, map, q), k, units[q]);
   };
   return ofSample(rows * wide, value, Math.fround(max), record.signed); // rounded as the sample is
 }
@@ -61,14 +61,14 @@ function countBelow(sorted, v) {
 }
 
 // The same from one row of bytes, by counting: 144 rows in about a millisecond. `units`: what a step stands for in either
-// part of the row; `aside` [cell]: in which part it is, the first if null; `zero`, `holes`: of a record.
-function ofBytes(cells, start, end, units, {zero = 0, holes = false, aside = null, drop = false} = {}) {
+// part of the row; `special` [cell]: in which part it is, the first if null; `zero`, `holes`: of a record.
+function ofBytes(cells, start, end, units, {zero = 0, holes = false, special = null, drop = false} = {}) {
   const counts = units.map(() => new Uint32Array(256));
   for (let i = start; i < end; i++) {
-    const part = aside ? aside[i - start] : 0;
+    const part = special ? special[i - start] : 0;
     if (!(holes && cells[i] === 0) && !(drop && part)) counts[part][Math.abs(cells[i] - zero)]++;
   }
-  const {levels, until} = ladder(counts, units);
+  const {levels, until} = levelsOf(counts, units);
   const total = until.at(-1);
   const last = levels.length - 1;
   const quantile = (q) => {
@@ -81,13 +81,24 @@ function ofBytes(cells, start, end, units, {zero = 0, holes = false, aside = nul
 }
 
 // The numbers that bytes counted in one or two parts stand for, smallest first, and how many lie below each.
-function ladder([stay, out], [unit, other]) {
+function levelsOf([stay, out], [unit, other]) {
   const levels = [];
   const until = [0];
-  const climb = (level, count) => count && until.push(until[levels.push(level) - 1] + count);
-  for (let a = 0, b = out ? 0 : 256; a < 256 || b < 256;) {
-    if (b > 255 || (a < 256 && a * unit <= b * other)) climb(a * unit, stay[a++]);
-    else climb(b * other, out[b++]);
+  const add = (level, count) => {
+    if (!count) return;
+    levels.push(level);
+    until.push(until.at(-1) + count);
+  };
+  let a = 0;
+  let b = out ? 0 : 256;
+  while (a < 256 || b < 256) {
+    if (b > 255 || (a < 256 && a * unit <= b * other)) {
+      add(a * unit, stay[a]);
+      a += 1;
+    } else {
+      add(b * other, out[b]);
+      b += 1;
+    }
   }
   return {levels, until};
 }
@@ -109,20 +120,20 @@ const SCALES = {
   rank: (d) => ({high: d.max, t: d.rank, half: d.quantile(0.5), words: "by rank"}),
 };
 
-function makeScale(name, distribution, signed, stretched = false) {
-  if (stretched && !signed) return fromLeast(name, distribution);
+function makeScale(name, distribution, signed, rowRange = false) {
+  if (rowRange && !signed) return fromLeast(name, distribution);
   const scale = (SCALES[name] ?? SCALES.sqrt)(distribution);
   const along = (v) => (v > 0 && scale.high > 0 ? Math.min(1, Math.max(0, scale.t(v))) : 0);
   const t = signed ? (v) => 0.5 + 0.5 * Math.sign(v) * along(Math.abs(v)) : along;
   return {...scale, t, signed};
 }
 
-// The same above the least value instead of above zero, so that small differences on high ground are seen.
+// The same above the least value instead of above zero, so that small differences between high values are seen.
 function fromLeast(name, {max, least, quantile, rank}) {
   const above = (q) => quantile(q) - least;
   const rest = {max: max - least, low: above(0.01), quantile: above, rank: (v) => rank(v + least)};
   const scale = makeScale(name, rest, false);
-  const words = `${scale.words}, from the least on`;
+  const words = `${scale.words}, from the minimum of the row`;
   return {
     ...scale,
     low: least,
@@ -150,7 +161,7 @@ function tableOf(name, signed) {
   return shared.tables[signed ? shared.diverging[shared.dark ? 1 : 0] : name] ?? Object.values(shared.tables)[0];
 }
 
-const LOOKS = 2; // scales and colours in which the painted maps of a record are kept
+const STYLES = 2; // scales and colours in which the painted maps of a record are kept
 const MASKED = 0x40808080; // a see-through grey: nothing to see here, as opposed to little
 
 function rowScale(record, row, units, drop, name) {
@@ -159,10 +170,10 @@ function rowScale(record, row, units, drop, name) {
   const {
     zero,
     holes,
-    keys: {aside},
+    keys: {special},
     signed,
   } = record;
-  return makeScale(name, ofBytes(record.cells, start, start + count, units, {zero, holes, aside, drop}), signed);
+  return makeScale(name, ofBytes(record.cells, start, start + count, units, {zero, holes, special, drop}), signed);
 }
 
 // One scale for the shown rows of all maps of some records: what makes panels comparable.
@@ -178,12 +189,12 @@ function commonScale(records, queries, name, drop) {
   return makeScale(name, ofNumbers(values, records[0]?.signed), records[0]?.signed);
 }
 
-// The painted maps of a record, by map, for what they are painted with. Those of the last two looks are kept.
-function imagesOf({images}, look) {
-  const kept = images.get(look) ?? new Map();
-  images.delete(look);
-  images.set(look, kept); // now the newest
-  if (images.size > LOOKS) images.delete(images.keys().next().value);
+// The painted maps of a record, by map, for what they are painted with. Those of the last two styles are kept.
+function imagesOf({images}, style) {
+  const kept = images.get(style) ?? new Map();
+  images.delete(style);
+  images.set(style, kept); // now the newest
+  if (images.size > STYLES) images.delete(images.keys().next().value);
   return kept;
 }
 
@@ -193,7 +204,7 @@ function matrixImage(record, map, name, colours, drop, kept = false) {
   const images = imagesOf(record, [name, colours, drop, record.signed && shared.dark].join());
   if (images.has(map) || kept) return images.get(map) ?? null;
   const [, rows, columns] = record.shape;
-  const {aside, lead} = record.keys;
+  const {special, lead} = record.keys;
   const skip = drop ? lead : 0;
   const scale = makeScale(name, ofMap(record, map, drop, skip), record.signed);
   const table = tableOf(colours, record.signed);
@@ -202,8 +213,9 @@ function matrixImage(record, map, name, colours, drop, kept = false) {
       const row = rowIndex(record, map, q);
       const of = stepsOfBytes(record, unitsOf(record, row, drop), scale);
       for (let k = skip; k < columns; k++) {
-        const step = of(record.cells[row * columns + k], aside[k]);
-        pixel[at++] = drop && aside[k] ? MASKED : step < 0 ? 0 : table[step];
+        const step = of(record.cells[row * columns + k], special[k]);
+        const shown = step < 0 ? 0 : table[step];
+        pixel[at++] = drop && special[k] ? MASKED : shown;
       }
     }
   });

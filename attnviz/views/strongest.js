@@ -5,14 +5,14 @@ const BINS = 65536;
 const counted = [new Uint32Array(256), new Uint32Array(256)]; // how often each byte stands in either part of a row
 
 // Every entry that the limits let through, weakest first, as [weight, query, key, head]: at most `count`, and how many
-// there are. `queries`: all if empty; `key`: only this one. Limits: `least` weight, `most` keys of a row (0: all), the
-// share `mass` of a row that its shown keys together reach, and `drop`: without what stands aside, the rest rescaled.
+// there are. `queries`: all if empty; `key`: only this one. Limits: `minWeight`, `topK` keys of a row (0: all), the share
+// `topP` of a row that its shown keys together reach, and `drop`: without what is special, the rest rescaled.
 function strongestOf(record, heads, {queries = [], key = null}, limits, count) {
   const rows = rowsOf(record, heads, queries, limits.drop);
   const {
     cells,
     zero,
-    keys: {aside, count: keys},
+    keys: {special, count: keys},
   } = record;
   const top = rows.reduce((most, {units}) => Math.max(most, ...units), 0) * record.top;
   const bins = new Uint32Array(BINS);
@@ -33,7 +33,10 @@ function strongestOf(record, heads, {queries = [], key = null}, limits, count) {
       }
     }
   }
-  while (bin > 0 && above + bins[bin] < count) above += bins[bin--];
+  while (bin > 0 && above + bins[bin] < count) {
+    above += bins[bin];
+    bin -= 1;
+  }
   let rest = count - above; // that bin may hold more than fit, where many weights are the same
   const shown = [];
   const least = (bin / BINS) * top;
@@ -45,10 +48,20 @@ function strongestOf(record, heads, {queries = [], key = null}, limits, count) {
     const ties = cuts.map((cut, part) => (lows[part] > cut.byte ? Infinity : cut.ties));
     for (let k = 0; k < keys; k++) {
       const cell = cells[start + k];
-      const part = aside[k];
-      if (cell < lows[part] || (cell === lows[part] && ties[part]-- <= 0) || (key != null && k !== key)) continue;
+      const part = special[k];
+      if (cell < lows[part]) continue;
+      if (cell === lows[part]) {
+        ties[part] -= 1;
+        if (ties[part] < 0) continue;
+      }
+      if (key != null && k !== key) continue;
       const own = binOf(cell, units[part]);
-      if (own > bin || (own === bin && rest-- > 0)) shown.push([(cell - zero) * units[part], query, k, head]);
+      if (own < bin) continue;
+      if (own === bin) {
+        rest -= 1;
+        if (rest < 0) continue;
+      }
+      shown.push([(cell - zero) * units[part], query, k, head]);
     }
   }
   shown.sort((a, b) => a[0] - b[0]);
@@ -82,19 +95,19 @@ function rowsOf(record, heads, queries, drop) {
 
 // For each part of a row the smallest byte that is shown, and how many keys with just that byte: the first ones. Leaves
 // the counts.
-function cutsOf(record, row, {least, most, mass}) {
+function cutsOf(record, row, {minWeight, topK, topP}) {
   const {
     cells,
-    keys: {aside, count},
+    keys: {special, count},
     zero,
   } = record;
   const {units, start} = row;
   for (const part of counted) part.fill(0);
-  for (let k = 0; k < count; k++) counted[aside[k]][cells[start + k]]++;
-  const lowest = (unit) => (unit > 0 ? Math.max(zero + 1, Math.ceil(least / unit - 1e-4) + zero) : 256);
+  for (let k = 0; k < count; k++) counted[special[k]][cells[start + k]]++;
+  const lowest = (unit) => (unit > 0 ? Math.max(zero + 1, Math.ceil(minWeight / unit - 1e-4) + zero) : 256);
   const cuts = units.map((unit) => ({byte: lowest(unit), ties: Infinity}));
-  let room = most || Infinity;
-  let share = mass < 1 ? mass * record.sums[row.row] : Infinity;
+  let room = topK || Infinity;
+  let share = topP < 1 ? topP * record.sums[row.row] : Infinity;
   const at = [255, 255]; // down both parts at once, the larger weight first
   while (room < Infinity || share < Infinity) {
     const weights = at.map((byte, part) => {
@@ -116,23 +129,23 @@ function cutsOf(record, row, {least, most, mass}) {
 }
 
 // The cuts where only the first `take` of the keys that are level with the last weight are shown.
-function lastTaken({cells, keys: {aside, count}}, start, at, level, take) {
+function lastTaken({cells, keys: {special, count}}, start, at, level, take) {
   const ties = [0, 0];
   for (let k = 0, left = take; k < count && left > 0; k++) {
-    if (!level[aside[k]] || cells[start + k] !== at[aside[k]]) continue;
-    ties[aside[k]]++;
+    if (!level[special[k]] || cells[start + k] !== at[special[k]]) continue;
+    ties[special[k]]++;
     left--;
   }
   return at.map((byte, part) => (level[part] ? {byte, ties: ties[part]} : {byte: byte + 1, ties: Infinity}));
 }
 
 // Of the counts of a row, those of one key.
-function onlyKey({cells, keys: {aside}}, {start, cuts}, key) {
+function onlyKey({cells, keys: {special}}, {start, cuts}, key) {
   const cell = cells[start + key];
-  const part = aside[key];
+  const part = special[key];
   const {byte, ties} = cuts[part];
   let before = 0;
-  for (let k = 0; k < key; k++) if (cells[start + k] === byte && aside[k] === part) before++;
+  for (let k = 0; k < key; k++) if (cells[start + k] === byte && special[k] === part) before++;
   for (const counts of counted) counts.fill(0);
   if (cell > byte || (cell === byte && before < ties)) counted[part][cell] = 1;
 }

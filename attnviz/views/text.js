@@ -1,4 +1,4 @@
-// A sentence as flowing text: every token on the colour that the row of the word under the pointer gives it.
+// A sentence as flowing text: every token on the colour of its weight in the row of the word under the pointer.
 
 // pixels: type, a line, a token, between words, beside letters
 const LETTER = 17;
@@ -8,7 +8,7 @@ const BLANK = 5;
 const INSIDE = 5;
 const CLOSING = /^[.,;:!?%)\]}…”’']/; // signs that stand close to the word before them
 
-// Where every token lies: [x, y, width, height], and where all ends. Pieces of one word touch and stay on one line where
+// Where every token lies: [x, y, width, height], and where all ends. Tokens of one word touch and stay on one line where
 // they can. Kept until the text or the room for it changes.
 function textBoxes(view, tokens, {width = view.width, top = EDGE} = {}) {
   const {ink, context} = view;
@@ -37,19 +37,19 @@ function textBoxes(view, tokens, {width = view.width, top = EDGE} = {}) {
   return (view.layout = {tokens, width, top, font: ink.font, places, right, bottom: y + TALL + EDGE});
 }
 
-function special(tokens, index) {
+function isSpecial(tokens, index) {
   return tokens.words?.[index] < 0;
 }
 
 function typeOf(tokens, index, font) {
-  return special(tokens, index) ? `600 11px ${font}` : `${LETTER}px ${font}`;
+  return isSpecial(tokens, index) ? `600 11px ${font}` : `${LETTER}px ${font}`;
 }
 
-// A token's width; letters keep a distance from the ends of a word, and none from the piece beside them.
+// A token's width; letters keep a distance from the ends of a word, and none from the token beside them.
 function tokenSize(context, tokens, index, font) {
   context.font = typeOf(tokens, index, font);
   const {width} = context.measureText(spelled(tokens, index));
-  if (special(tokens, index)) return Math.ceil(width) + 16;
+  if (isSpecial(tokens, index)) return Math.ceil(width) + 16;
   return Math.ceil(width) + (goesOn(tokens, index) ? 1 : INSIDE) + (goesOn(tokens, index + 1) ? 1 : INSIDE);
 }
 
@@ -75,7 +75,7 @@ const textView = {
     const to = down ? nearest(places, from, down) : from + right;
     return {token: Math.min(places.length - 1, Math.max(0, to))};
   },
-  // Of another stream than the queries, a word is only looked at.
+  // Of another stream than the queries, a word is only a key.
   places(view, {token}) {
     const record = this.record(view);
     const place = placeOf(record.keys, token);
@@ -87,15 +87,15 @@ const textView = {
   where: (view, {token}) => textBoxes(view, textView.record(view).keys).places[token],
 
   // The word of another text that is pointed at, and the maps from these words to it, where `back` names them.
-  lookedAt({data}, {keys}) {
+  attendingTo({data}, {keys}) {
     const maps = recordOf(data.back);
     const key = maps?.square && !shared.hover?.query ? tokenAt(maps.keys, shared.hover?.key) : null;
     const theirs = key != null && maps.queries.stream === keys.stream && maps.queries.count === keys.count;
     return theirs && maps.keys.stream !== keys.stream ? {maps, key} : null;
   },
 
-  // The words on the colour of what each gives to that one.
-  paintLooks(view, record, {places}, seen, {maps, key}) {
+  // The words on the colour of how much each attends to that one.
+  paintAttending(view, record, {places}, seen, {maps, key}) {
     const units = (row) => unitsOf(maps, row, false);
     const row = (query) => rowIndex(maps, 0, query);
     const given = Float32Array.from({length: maps.queries.count}, (_, q) => valueOf(maps, row(q), key, units(row(q))));
@@ -106,8 +106,8 @@ const textView = {
     this.drawWords(view, record, places, seen, {table, index: stepsOf(given, scale)});
     markText(view, record, places, null, best);
     return {
-      sentence: `${capital(whom)} gets most from ${who}: ${written(given[best], maps.unit)}`,
-      legend: {scale, table, unit: maps.unit, note: `what each word gives to ${whom}`},
+      sentence: `${capital(whom)} receives most from ${who}: ${written(given[best], maps.unit)}`,
+      legend: {scale, table, unit: maps.unit, note: `how much each word attends to ${whom}`},
     };
   },
 
@@ -122,12 +122,12 @@ const textView = {
     if (!record) return null;
     const {data, index} = view;
     const boxes = textBoxes(view, record.keys);
-    const drop = data.drop_prefix;
+    const drop = data.hide_special;
     const seen = resize(view, Math.max(boxes.bottom, view.root.expected(view.width)));
     const queries = record.square ? active(view, record.queries) : [];
     const shown = !record.square || queries.length > 0;
-    const looked = this.lookedAt(view, record);
-    if (looked) return this.paintLooks(view, record, boxes, seen, looked);
+    const attending = this.attendingTo(view, record);
+    if (attending) return this.paintAttending(view, record, boxes, seen, attending);
     const fixed = data.shared && shown ? commonScale([record], queries, data.scale, drop) : null;
     const row =
       shown &&
@@ -136,15 +136,15 @@ const textView = {
         colours: data.colours,
         drop,
         fixed,
-        stretched: data.stretched,
+        rowRange: data.row_range,
       });
     const over = own(record) ? hovered(record.keys) : null;
     const key = tokenAt(record.keys, shared.hover?.key);
     const words = shown && rowWords(record, index, queries, drop, record.square ? key : over, bestNamed(view, queries));
     this.drawWords(view, record, boxes.places, seen, row);
     markText(view, record, boxes.places, words?.best, key);
-    if (!shown) return {sentence: "Point at a word to see where it looks", note: maskNote(record, index)};
-    const note = [data.shared && "one range for all", gapsNote(record, index, queries, drop)]
+    if (!shown) return {sentence: "Point at a word to see what it attends to", note: maskNote(record, index)};
+    const note = [data.shared && "colour scale: shared", gapsNote(record, index, queries, drop)]
       .filter(Boolean)
       .join("; ");
     return {
@@ -171,7 +171,7 @@ function belowToken({cursor}, places) {
 function drawToken(view, tokens, index, [x, y, w, h], row) {
   const {context, ink} = view;
   const step = row ? row.index[index] : -2;
-  const capsule = special(tokens, index);
+  const capsule = isSpecial(tokens, index);
   const [top, tall] = capsule ? [y + 4, h - 8] : [y, h];
   const before = goesOn(tokens, index);
   const after = goesOn(tokens, index + 1);
@@ -197,7 +197,8 @@ function drawToken(view, tokens, index, [x, y, w, h], row) {
   }
   context.font = typeOf(tokens, index, ink.font);
   context.fillStyle = step >= 0 ? contrast(css(row.table[step])) : ink.text;
-  const left = capsule ? 8 : before ? 1 : INSIDE;
+  const inside = before ? 1 : INSIDE;
+  const left = capsule ? 8 : inside;
   context.fillText(fitted(context, spelled(tokens, index), w - left), x + left, y + (capsule ? 18 : 20));
 }
 

@@ -35,7 +35,7 @@ function inner(view, boxes, cell, record) {
 }
 
 function barOf(view, record) {
-  return inRows(view, record) && record.keys.grid && record.keys.prefix && !view.data.drop_prefix ? BAR : 0;
+  return inRows(view, record) && record.keys.grid && record.keys.prefix && !view.data.hide_special ? BAR : 0;
 }
 
 function inRows(view, record) {
@@ -46,7 +46,7 @@ function inRows(view, record) {
 // would be too narrow.
 function cellsOf({data}, keys, tile) {
   if (keys.grid) return {rows: keys.grid[0], columns: keys.grid[1], first: keys.prefix};
-  const first = data.drop_prefix ? keys.lead : 0;
+  const first = data.hide_special ? keys.lead : 0;
   const rows = Math.max(1, Math.ceil(((keys.count - first) * NARROW) / tile));
   return {rows, columns: Math.max(1, Math.ceil((keys.count - first) / rows)), first};
 }
@@ -107,7 +107,7 @@ const tilesView = {
     view.count += 1;
     view.send("pick", {tokens: view.selected, count: view.count});
     schedule(view);
-    scheduleFollowers(view);
+    scheduleLinked(view);
   },
 
   where(view, at) {
@@ -124,11 +124,11 @@ const tilesView = {
     if (!first && !overview) return null;
     const queries = first ? active(view, first.square ? first.queries : first.keys) : [];
     const shared = data.shared ?? (first ? !first.square : false);
-    const fixed = shared ? commonScale(records.filter(Boolean), queries, data.scale, data.drop_prefix) : null;
+    const fixed = shared ? commonScale(records.filter(Boolean), queries, data.scale, data.hide_special) : null;
     resize(view, boxes.bottom);
     view.began = performance.now();
     this.names(view, boxes);
-    const options = {name: data.scale, colours: data.colours, drop: data.drop_prefix, fixed, stretched: data.stretched};
+    const options = {name: data.scale, colours: data.colours, drop: data.hide_special, fixed, rowRange: data.row_range};
     const atlas = atlasOf(view, boxes, records);
     let scale = fixed;
     for (const [at, cell] of boxes.cells.entries()) {
@@ -154,7 +154,7 @@ const tilesView = {
     if (!whole && overview && view.data.mode === "matrix") whole = overviewImage(overview, cell, options);
     context.imageSmoothingEnabled = Boolean(whole && whole.part[2] > tile * view.ratio);
     context.imageSmoothingQuality = "medium";
-    if (whole && record?.hides) drawHatch(view, [cell.x, cell.y, tile, tile]);
+    if (whole && record?.hasMasked) drawHatch(view, [cell.x, cell.y, tile, tile]);
     if (whole) context.drawImage(whole.image, ...whole.part, cell.x, cell.y, tile, tile);
     else {
       context.fillStyle = ink.second;
@@ -178,7 +178,7 @@ const tilesView = {
       if (picture) context.drawImage(greyOf(picture, picture.network, true), ...box);
       context.imageSmoothingEnabled = false;
       context.globalAlpha = picture ? 0.7 : 1;
-      if (record.hides) drawHatch(view, ...maskedBoxes(index, cellsOf(view, record.keys, boxes.tile), box));
+      if (record.hasMasked) drawHatch(view, ...maskedBoxes(index, cellsOf(view, record.keys, boxes.tile), box));
       context.drawImage(atlas.canvas, ...atlas.place(at), ...box);
       context.globalAlpha = 1;
       for (let i = 0; barOf(view, record) && i < prefix; i++) {
@@ -235,31 +235,32 @@ const tilesView = {
     const record = hit ? records[hit.row] : records.find(Boolean);
     const legend = record && scale ? {scale, unit: record.unit, table: tableOf(data.colours, record.signed)} : null;
     if (legend) {
-      const range = fixed ? "one range for all" : "each tile on its own range";
-      const left = data.drop_prefix && isShare(record) ? `; ${asideWords(record.keys)} left out, rest rescaled` : "";
-      legend.note = range + left + (record.hides ? `; ${maskNote(record)}` : "");
-      const low = record.signed ? "−most" : data.stretched ? "least" : "0";
-      if (!fixed) Object.assign(legend, {low, high: "most"});
+      const range = fixed ? "colour scale: shared" : "colour scale: per map";
+      const left = data.hide_special && isShare(record) ? `; ${specialWords(record.keys)} left out, rest rescaled` : "";
+      legend.note = range + left + (record.hasMasked ? `; ${maskNote(record)}` : "");
+      const unsigned = data.row_range ? "min" : "0";
+      const low = record.signed ? "−max" : unsigned;
+      if (!fixed) Object.assign(legend, {low, high: "max"});
     }
     if (!hit || !hasMap(record, hit.column)) return {sentence: this.idle(view, record, queries), legend};
     const name = cellName(view, hit);
     if (!queries.length && record.square) return {sentence: name, tip: name, tipAt: view.pointer, legend};
     const over = record.square ? null : hovered(record.keys);
-    const {sentence} = rowWords(record, hit.column, queries, data.drop_prefix, over);
+    const {sentence} = rowWords(record, hit.column, queries, data.hide_special, over);
     return {sentence: `${name}: ${sentence}`, tip: `${name}\n${sentence}`, tipAt: view.pointer, legend};
   },
 
   idle(view, record, queries) {
     if (!record) return "Loading the maps";
-    if (!record.square || record.kind === "relevance") return view.data.label;
+    if (!record.square || record.map_type === "relevance") return view.data.label;
     if (!queries.length)
       return view.data.mode === "matrix"
         ? "Every map whole: rows are queries, columns are keys"
-        : `Point at a ${record.keys.grid ? "patch" : "word"} to see where every head looks from there`;
-    const who = queries.length === 1 ? fullName(record.queries, queries[0]) : `${queries.length} picked tokens`;
+        : `Point at a ${record.keys.grid ? "patch" : "word"} to see what it attends to in every head`;
+    const who = queries.length === 1 ? fullName(record.queries, queries[0]) : `${queries.length} selected tokens`;
     return view.data.mode === "matrix"
       ? `The line marks ${who} as the query`
-      : `Where each head looks from ${who}; click a tile to open it`;
+      : `What ${who} attends to in each head; click a map to open it`;
   },
 };
 

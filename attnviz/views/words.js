@@ -11,7 +11,7 @@ function goesOn({words}, index) {
   return words?.[index] >= 0 && words[index] === words[index - 1];
 }
 
-// A label among the other pieces of its word: "…ing" is "ing".
+// A label among the other tokens of its word: "…ing" is "ing".
 function spelled(tokens, index) {
   const label = tokens.labels[index];
   return goesOn(tokens, index) ? label.replace(/^…/, "") : label;
@@ -61,8 +61,8 @@ function written(value, unit) {
 
 // How a number in a map that holds no weights is said.
 const SAID = {
-  "received weights": (row, column, amount) => `${row} gets ${amount} of what ${column} gives`,
-  relevance: (row, column, amount) => `${capital(column)} gets ${amount} of the relevance of ${lower(row)}`,
+  "received weights": (row, column, amount) => `${row} receives ${amount} of the attention of ${column}`,
+  relevance: (row, column, amount) => `${capital(column)} receives ${amount} of the relevance of ${lower(row)}`,
   difference: (row, column, amount) => `${row} to ${column}: ${amount}, first minus second`,
 };
 
@@ -74,41 +74,42 @@ function relation(record, query, key, value) {
   const from = capital(fullName(record.queries, query));
   const amount = written(value, record.unit);
   const to = same(record, query, key) ? "itself" : nameOf(record.keys, key);
-  if (SAID[record.kind]) return SAID[record.kind](from, nameOf(record.keys, key), amount);
-  if (record.unit !== "percent") return `${from} to ${to}: ${record.kind} ${amount}`;
-  if (record.kind === "weights") return `${from} gives ${amount} to ${to}`;
-  if (record.kind === "effective") return `${from} effectively gives ${amount} to ${to}`;
-  return `${from} gives ${amount} to ${to} (${record.kind})`;
+  if (SAID[record.map_type]) return SAID[record.map_type](from, nameOf(record.keys, key), amount);
+  if (record.unit !== "percent") return `${from} to ${to}: ${record.map_type} ${amount}`;
+  if (record.map_type === "weights") return `${from} attends to ${to} with ${amount}`;
+  if (record.map_type === "effective") return `${from} effectively attends to ${to} with ${amount}`;
+  return `${from} attends to ${to} with ${amount} (${record.map_type})`;
 }
 
-function asideWords({labels, aside}) {
-  const [first, ...more] = new Set(labels.filter((_, index) => aside[index]));
+function specialWords({labels, special}) {
+  const [first, ...more] = new Set(labels.filter((_, index) => special[index]));
   return more.length > 1 ? `${first} and ${more.length} more` : [first, ...more].join(" and ");
 }
 
 // What the legend says about cells without a colour: those left out, those masked.
 function gapsNote(record, map, queries, drop) {
   const share = droppedShare(record, map, queries);
-  const out = drop && record.keys.aside.includes(1);
+  const out = drop && record.keys.special.includes(1);
   const rest = share == null ? "" : ` (${written(share, "percent")}), rest rescaled`;
-  return [out && `${asideWords(record.keys)} left out${rest}`, maskNote(record, map)].filter(Boolean).join("; ");
+  return [out && `${specialWords(record.keys)} left out${rest}`, maskNote(record, map)].filter(Boolean).join("; ");
 }
 
 // Maps of one record may have masks of their own: what is said of one of them is read off its cells.
 function maskNote(record, map = null) {
   const size = record.cells.length / record.titles.length;
   const hole = record.square ? 0 : NaN;
-  const hides = record.hides && (map == null || record.cells.subarray(map * size, (map + 1) * size).includes(hole));
-  return hides ? "hatched: masked, may not be looked at" : "";
+  const masked =
+    record.hasMasked && (map == null || record.cells.subarray(map * size, (map + 1) * size).includes(hole));
+  return masked ? "hatched: masked, may not be attended to" : "";
 }
 
-// The row in words: who gives most to whom, and what the pointer is on.
+// The row in words: what the query attends to most, and what the pointer is on.
 function rowWords(record, map, queries, drop, over, named = null) {
   const values = togetherRow(record, map, queries, drop);
   const best = named ?? bestKey(record, map, queries, values, drop);
   if (best < 0) return {values, best: null, sentence: "Nothing to attend to here"};
   const leave = over != null && values[over] !== values[over]; // masked, or left out
-  if (leave && drop && record.keys.aside[over])
+  if (leave && drop && record.keys.special[over])
     return {values, best, sentence: `${nameOf(record.keys, over)} is left out`};
   if (leave && record.square) return {values, best, sentence: maskedWords(record, queries, over)};
   const key = over ?? best;
@@ -116,33 +117,39 @@ function rowWords(record, map, queries, drop, over, named = null) {
   const name = capital(fullName(record.keys, key));
   if (!record.square) {
     const rank = over == null ? "the highest" : rankWords(values, key);
-    if (record.kind === "relevance") return {values, best, sentence: `${name} has ${amount} of the relevance, ${rank}`};
-    return {values, best, sentence: `${name}: ${record.unit === "percent" ? "" : `${record.kind} `}${amount}, ${rank}`};
+    if (record.map_type === "relevance")
+      return {values, best, sentence: `${name} has ${amount} of the relevance, ${rank}`};
+    return {
+      values,
+      best,
+      sentence: `${name}: ${record.unit === "percent" ? "" : `${record.map_type} `}${amount}, ${rank}`,
+    };
   }
   if (queries.length > 1) {
-    const rank = over == null ? "their strongest" : rankWords(values, key);
+    const rank = over == null ? "their strongest key" : rankWords(values, key);
     const to = nameOf(record.keys, key);
-    const who = `${queries.length} picked tokens together`;
+    const who = `${queries.length} selected tokens together`;
     return {values, best, sentence: `${who}: ${amount} to ${to}, ${rank} (${togetherWord(record)} of rows)`};
   }
-  const top = record.kind === "weights" ? ", its strongest" : ", the highest";
+  const top = record.map_type === "weights" ? ", its strongest key" : ", the highest";
   return {values, best, sentence: relation(record, queries[0], key, values[key]) + (key === best ? top : "")};
 }
 
 function maskedWords(record, queries, key) {
-  const who = queries.length === 1 ? capital(fullName(record.queries, queries[0])) : `${queries.length} picked tokens`;
+  const who =
+    queries.length === 1 ? capital(fullName(record.queries, queries[0])) : `${queries.length} selected tokens`;
   const to = queries.length === 1 && same(record, queries[0], key) ? "itself" : nameOf(record.keys, key);
-  return `${who} to ${to} is masked: the query may not look there`;
+  return `${who} to ${to} is masked: this query may not attend to that key`;
 }
 
-// A second line of a tooltip: what the picked tokens give to the one under the pointer.
+// A second line of a tooltip: how much the selected tokens attend to the one under the pointer.
 function received(view, maps, over, drop) {
-  const picked = view.tokens.filter((token) => token < maps.queries.count);
-  if (over == null || !maps.square || !picked.length || (picked.length === 1 && picked[0] === over)) return "";
-  const value = togetherRow(maps, view.index, picked, drop)[over];
+  const selected = view.tokens.filter((token) => token < maps.queries.count);
+  if (over == null || !maps.square || !selected.length || (selected.length === 1 && selected[0] === over)) return "";
+  const value = togetherRow(maps, view.index, selected, drop)[over];
   if (value !== value) return "";
-  if (picked.length === 1) return `\nPicked: ${lower(relation(maps, picked[0], over, value))}`;
-  return `\nThe ${picked.length} picked: ${written(value, maps.unit)} here (${togetherWord(maps)})`;
+  if (selected.length === 1) return `\nSelected: ${lower(relation(maps, selected[0], over, value))}`;
+  return `\nThe ${selected.length} selected: ${written(value, maps.unit)} here (${togetherWord(maps)})`;
 }
 
 function rankWords(values, key) {
@@ -153,5 +160,5 @@ function rankWords(values, key) {
     count++;
     if (value > values[key]) above++;
   }
-  return above ? `number ${above + 1} of ${count}` : `the highest of ${count}`;
+  return above ? `rank ${above + 1} of ${count}` : `the highest of ${count}`;
 }

@@ -46,7 +46,7 @@ def alike(token: int, stage: int, name: str) -> None:
     """Which words have vectors like the chosen one's, at any stage."""
     cosines = text.measures.cosine(text.vectors_at(about, stage))
     views.send_maps(
-        "cosines", cosines[None], titles=[f"{name}, cosine"], keys=tokens, signed=True, kind="cosine", unit="number"
+        "cosines", cosines[None], titles=[f"{name}, cosine"], keys=tokens, signed=True, map_type="cosine", unit="number"
     )
     left, right = st.columns(2, gap="large")
     with left:
@@ -54,7 +54,7 @@ def alike(token: int, stage: int, name: str) -> None:
             "embeddings:alike",
             maps="cosines",
             tokens=(token,),
-            scale="linear",
+            style=views.ViewStyle(scale="linear"),
             on_pick=picked,
             label="Cosine to the chosen word",
         )

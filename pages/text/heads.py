@@ -1,7 +1,5 @@
 """Heads, for a text: all heads at a glance, one opened, lines, matrix and arcs, heads found by their habits."""
 
-from typing import Any
-
 import streamlit as st
 
 from attnviz import ui, views
@@ -32,7 +30,6 @@ def page() -> None:
     table, opened = text.measured(about), overview.place(about, layer, head)
     chosen = look.picked(text_display.middle(tokens), several=several)
     row = text.exact_row(calls[layer], head, look, chosen)
-    drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours, "tokens": chosen}
 
     large, grid = st.columns(2, gap="medium")
     with large:
@@ -44,9 +41,10 @@ def page() -> None:
             several=several,
             best=overview.best_key(row),
             on_pick=look.pick,
-            follows="all",
+            linked_to="all",
             label=f"Your text with the attention of {opened.lower()}",
-            **drawn,
+            tokens=chosen,
+            style=look.style,
         )
         one = calls[layer].token_map([head]).float().numpy()
         if said := look.left_out(one, shares=text.shares(about)):
@@ -70,9 +68,9 @@ def page() -> None:
             mode="rows" if mode == "One word" and exact else "matrix",
             on_pick=open_head,
             tiles=None if exact else "read:tiles",
-            drop_prefix=False,
             label="Every head of every layer; click one to open it",
-            **drawn,
+            tokens=chosen,
+            style=look.style,
         )
     overview.find_buttons(about, table)
 
@@ -87,12 +85,12 @@ def page() -> None:
             index=head,
             heads=others,
             tokens=chosen,
-            least=least,
-            most=most,
-            mass=mass,
+            min_weight=least,
+            top_k=most,
+            top_p=mass,
             several=several,
             on_pick=look.pick,
-            follows="all",
+            linked_to="all",
             label=f"Lines of {opened.lower()}",
         )
     elif show == "Matrix":
@@ -103,9 +101,10 @@ def page() -> None:
             several=several,
             on_pick=look.pick,
             height=620,
-            follows="all",
+            linked_to="all",
             label=f"All weights of {opened.lower()}",
-            **drawn,
+            tokens=chosen,
+            style=look.style,
         )
     else:
         arcs = text.gold(about, look)
@@ -115,9 +114,9 @@ def page() -> None:
             maps=slot,
             index=head,
             tokens=alone,
-            gold=arcs,
+            gold_dependencies=arcs,
             on_pick=look.pick,
-            follows="all",
+            linked_to="all",
             label=f"Arcs of {opened.lower()}",
         )
         section("text/heads", "Arcs" if arcs else "Arcs without a treebank", title=False)

@@ -1,7 +1,5 @@
 """Positions, for a text: how the model knows where a word stands, what it does without, and schemes with sliders."""
 
-from typing import Any
-
 import streamlit as st
 
 from attnviz import ui, views
@@ -45,15 +43,23 @@ def without() -> None:
     answer = text.change_of(about, changed, look.groups.first(chosen[0]))
     st.markdown(answer.sentence)
     ui.plot(answer.figure(how), "answers", alt=f"Bars: {answer.sentence}")
-    drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours, "tokens": chosen, "on_pick": look.pick}
     for column, name, trace in zip(st.columns(2, gap="large"), ("Own", how), (about.trace, changed), strict=True):
         call = trace.calls[at]
         with column:
             titles = [f"{name} positions, {overview.place(about, at, head).lower()}" for head in range(call.heads)]
             slot = text_display.send(f"weights {name}", call, look, titles)
             st.markdown(f"**{titles[one]}**")
-            views.text_view(f"positions:{name}", maps=slot, index=one, label=titles[one], **drawn)
-            views.matrix_view(f"matrix:{name}", maps=slot, index=one, height=420, label=titles[one], **drawn)
+            for view, key, height in ((views.text_view, "positions", None), (views.matrix_view, "matrix", 420)):
+                view(
+                    f"{key}:{name}",
+                    maps=slot,
+                    index=one,
+                    tokens=chosen,
+                    style=look.style,
+                    height=height,
+                    on_pick=look.pick,
+                    label=titles[one],
+                )
     token = look.groups.first(chosen[0])
     st.markdown(image.moved_sentence(about.trace.calls[at], changed.calls[at], one, token))
 

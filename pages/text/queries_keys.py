@@ -1,7 +1,5 @@
 """Queries and keys, for a text: how one word meets every other, from dot products to weights, number by number."""
 
-from typing import Any
-
 import streamlit as st
 
 from attnviz import ui, views
@@ -27,7 +25,6 @@ def page() -> None:
     key = ui.chosen_token("key", len(tokens), text.strongest(maps["weights"], query, tokens.words or ()))
     pairs.send_stages(call, maps)
     received = pairs.send_received(call, maps, stage)
-    drawn: dict[str, Any] = {"scale": look.scale, "colours": look.colours}
     over_query, over_key = pairs.headings(stage, tokens.labels[query], tokens.labels[key])
 
     asks, answers = st.columns(2, gap="medium")
@@ -39,7 +36,7 @@ def page() -> None:
             tokens=(query,),
             on_pick=pairs.keep("token"),
             label="Click the word that asks",
-            **drawn,
+            style=look.style,
         )
     with answers:
         st.markdown(over_key)
@@ -49,7 +46,7 @@ def page() -> None:
             tokens=(key,),
             on_pick=pairs.keep("key"),
             label="Click the word that is looked at",
-            **drawn,
+            style=look.style,
         )
 
     section("text/queries_keys", "One pair, number by number")
@@ -64,10 +61,10 @@ def page() -> None:
         section("text/queries_keys", "Turned by place", title=False)
 
     section("text/queries_keys", "From dot products to weights")
-    text.stage_views(maps, (query,), pairs.keep("token"), **drawn)
+    text.stage_views(maps, (query,), pairs.keep("token"), style=look.style)
 
     section("text/queries_keys", "All queries and all keys")
-    pairs.whole_map(call, head, maps, stage, query, key, height=560, **drawn)
+    pairs.whole_map(call, head, maps, stage, query, key, height=560, style=look.style)
 
     section("text/queries_keys", "Queries and keys in one plane")
     text.joint_plane(about, layer, head, query, key)

@@ -35,15 +35,7 @@ with text:
         st.markdown(reason)
     else:
         st.markdown(f"**{title}:** where {ui.spoken_name(look.tokens, chosen[0])} looks")
-        views.text_view(
-            "start:view",
-            maps=slot,
-            tokens=chosen,
-            scale=look.scale,
-            colours=look.colours,
-            label=title,
-            on_pick=look.pick,
-        )
+        views.text_view("start:view", maps=slot, tokens=chosen, style=look.style, label=title, on_pick=look.pick)
 with answer:
     st.subheader("What the model makes of it", anchor=False)
     text_answers.answers(about, look.groups.first(chosen[0]))

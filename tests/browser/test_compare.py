@@ -38,7 +38,7 @@ def drawn(page: Page, address: str, settle) -> None:
     """Open an address and wait until the first panel shows a map."""
     page.goto(address)
     settle(page)
-    expect(sentence(view(page, "Multi-head attention: your picture"))).to_contain_text("gives", timeout=WAIT)
+    expect(sentence(view(page, "Multi-head attention: your picture"))).to_contain_text("attends to", timeout=WAIT)
     page.wait_for_timeout(500)
 
 

@@ -56,7 +56,7 @@ def test_a_tile_chooses_its_patch(page: Page, server: str, settle):
     settle(page)
     tiles = view(page, "Centred cosine of position vectors")
     expect(tiles).to_be_visible(timeout=WAIT)
-    expect(sentence(view(page, "Own positions"))).to_contain_text("gives", timeout=WAIT)
+    expect(sentence(view(page, "Own positions"))).to_contain_text("attends to", timeout=WAIT)
     tiles.click(position={"x": 80, "y": 60})
     expect(page.get_by_text("of the weight of row 1, column 1 now lies on other keys")).to_be_visible(timeout=WAIT)
     settle(page)

@@ -58,5 +58,5 @@ def test_a_bar_is_clicked_and_a_word_is_looked_from(theme: str, page: Page, serv
     text = view(page, "The text so far")
     text.scroll_into_view_if_needed()
     text.hover(position={"x": 20, "y": 20})  # the first box, which is BOS
-    expect(sentence(text)).to_contain_text("BOS gives", timeout=WAIT)
+    expect(sentence(text)).to_contain_text("BOS attends to", timeout=WAIT)
     assert page.get_by_text("went wrong on our side").count() == 0

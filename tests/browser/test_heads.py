@@ -19,7 +19,7 @@ def drawn(page: Page, address: str, settle) -> None:
     page.goto(address)
     settle(page)
     first = page.get_by_role("application").first
-    expect(sentence(first)).to_contain_text("gives", timeout=WAIT)
+    expect(sentence(first)).to_contain_text("attends to", timeout=WAIT)
     page.wait_for_timeout(300)
 
 

@@ -78,7 +78,7 @@ def test_maps_have_ranges_of_their_own_or_one_for_all(page: Page, server: str, s
         expect(one).to_contain_text("from the least on")
     page.get_by_role("radio", name="One for all").click()
     for one in legends:
-        expect(one).to_contain_text("one range for all", timeout=WAIT)
+        expect(one).to_contain_text("colour scale: shared", timeout=WAIT)
         expect(one).not_to_contain_text("from the least on")
     assert numbers[0].all_inner_texts() == numbers[1].all_inner_texts()
     assert numbers[0].nth(0).inner_text() == "0 %"

@@ -23,10 +23,10 @@ def test_a_sentence_is_typed_and_a_word_looked_from(page: Page, server: str, set
     expect_chosen(page, "text", "The dog saw a </script><b>cat</b>.")
     text = view(page, "Layer 5, mean")
     text.hover(position={"x": 20, "y": 20})  # the first box, which is CLS
-    expect(sentence(text)).to_contain_text("CLS gives", timeout=WAIT)
+    expect(sentence(text)).to_contain_text("CLS attends to", timeout=WAIT)
     text.focus()
     page.keyboard.press("ArrowRight")
-    expect(sentence(text)).to_contain_text("gives", timeout=WAIT)
+    expect(sentence(text)).to_contain_text("attends to", timeout=WAIT)
     assert page.evaluate("document.querySelectorAll('b').length") == 0
 
 

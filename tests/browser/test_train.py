@@ -46,7 +46,7 @@ def test_a_race_from_start_to_the_other_pages(page: Page, server: str, settle):
     settle(page)
 
     maps = view(page, "The digit with layer 3, head 1").nth(1)  # of the second network
-    expect(sentence(maps)).to_contain_text("gives", timeout=WAIT)
+    expect(sentence(maps)).to_contain_text("attends to", timeout=WAIT)
     after = sentence(maps).text_content()
     thumb = page.get_by_role("slider", name="Replay: epoch")
     thumb.focus()
@@ -60,4 +60,4 @@ def test_a_race_from_start_to_the_other_pages(page: Page, server: str, settle):
     settle(page)
     box = page.get_by_test_id("stSidebar").get_by_role("combobox", name="Model")
     expect(box).to_have_value("Trained here: Multi-head attention")
-    expect(sentence(page.get_by_role("application").first)).to_contain_text("gives", timeout=WAIT)
+    expect(sentence(page.get_by_role("application").first)).to_contain_text("attends to", timeout=WAIT)

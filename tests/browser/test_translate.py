@@ -30,11 +30,11 @@ def test_pointing_at_a_french_word_lights_up_the_english(page: Page, server: str
     page.mouse.move(frame["x"] + 14, frame["y"] + 20)  # the first word
     expect(sentence(french)).to_contain_text("%")
     expect(sentence(english)).not_to_have_text(before)
-    expect(sentence(english)).to_contain_text("gives")
+    expect(sentence(english)).to_contain_text("attends to")
     frame = english.bounding_box()
     assert frame is not None
     page.mouse.move(frame["x"] + 14, frame["y"] + 20)
-    expect(sentence(french)).to_contain_text("“I” gets most from ")
+    expect(sentence(french)).to_contain_text("“I” receives most from ")
 
 
 def test_steps_are_walked_through_and_the_address_follows(page: Page, server: str, settle):

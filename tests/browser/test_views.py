@@ -50,16 +50,16 @@ def test_hover_marks_every_view_and_sends_nothing(seen):
     before, frames = demo.page.evaluate("({...__attnviz.draws})"), len(demo.wire)
     demo.canvas("picture_view").hover(position=demo.place(10))  # row 2, column 2
     expect(demo.sentence("picture_view")).to_have_text(
-        "Patch row 2, column 2 gives 50.8 % to row 2, column 3, its strongest"
+        "Patch row 2, column 2 attends to row 2, column 3 with 50.8 %, its strongest key"
     )
-    expect(demo.sentence("matrix_view")).to_contain_text("Patch row 2, column 2 gives 50.8 %")
+    expect(demo.sentence("matrix_view")).to_contain_text("Patch row 2, column 2 attends to row 2, column 3 with 50.8 %")
     expect(demo.sentence("tiles_view")).to_contain_text("patch row 2, column 2")
     expect(demo.sentence("colours_view")).to_have_text("Patch row 2, column 2")
     after = demo.page.evaluate("__attnviz.draws")
     assert all(after[name] > before[name] for name in VIEWS[:-1])
     assert len(demo.wire) == frames
     demo.page.mouse.move(5, 5)
-    expect(demo.sentence("picture_view")).to_have_text("Point at a patch to see where it looks")
+    expect(demo.sentence("picture_view")).to_have_text("Point at a patch to see what it attends to")
     assert len(demo.wire) == frames
 
 
@@ -78,12 +78,12 @@ def test_one_repaint_a_frame(seen):
     assert demo.page.evaluate(moves) <= 2
 
 
-def test_click_reaches_python_and_lets_go(seen):
+def test_a_click_selects_and_a_second_deselects(seen):
     demo = seen()
     demo.canvas("picture_view").click(position=demo.place(20))
     expect(demo.page.get_by_text("picked [20]")).to_be_visible()
     demo.page.mouse.move(5, 5)  # the pointer leaves, the pick stays
-    expect(demo.sentence("matrix_view")).to_contain_text("Patch row 3, column 4 gives")
+    expect(demo.sentence("matrix_view")).to_contain_text("Patch row 3, column 4 attends to")
     demo.canvas("picture_view").click(position=demo.place(20))
     expect(demo.page.get_by_text("picked []")).to_be_visible()
     demo.canvas("picture_view").click(position=demo.place(20))  # the same pick again is heard again
@@ -94,7 +94,7 @@ def test_prefix_is_a_query_too(seen):
     demo = seen()
     demo.canvas("picture_view").click(position=demo.place(0))
     expect(demo.page.get_by_text("picked [0]")).to_be_visible()
-    expect(demo.sentence("picture_view")).to_have_text("CLS gives 50.8 % to row 1, column 1, its strongest")
+    expect(demo.sentence("picture_view")).to_have_text("CLS attends to row 1, column 1 with 50.8 %, its strongest key")
 
 
 def test_several_tokens(seen):
@@ -103,7 +103,7 @@ def test_several_tokens(seen):
         demo.canvas("picture_view").click(position=demo.place(token))
     expect(demo.page.get_by_text("picked [20, 30]")).to_be_visible()
     demo.page.mouse.move(5, 5)
-    expect(demo.sentence("picture_view")).to_contain_text("2 picked tokens together: 51.6 %")
+    expect(demo.sentence("picture_view")).to_contain_text("2 selected tokens together: 51.6 %")
 
 
 def test_keyboard(seen):
@@ -113,7 +113,7 @@ def test_keyboard(seen):
         demo.page.keyboard.press(key)
     expect(demo.sentence("matrix_view")).to_contain_text("Patch row 2, column 2")
     live = demo.view("picture_view").locator("[aria-live=polite]")
-    expect(live).to_contain_text("Patch row 2, column 2 gives 50.8 %")
+    expect(live).to_contain_text("Patch row 2, column 2 attends to row 2, column 3 with 50.8 %")
     expect(demo.view("matrix_view").locator("[aria-live=polite]")).to_be_empty()  # one voice at a time
     demo.page.keyboard.press("Enter")
     expect(demo.page.get_by_text("picked [10]")).to_be_visible()
@@ -127,7 +127,7 @@ def test_tiles_open_a_head(seen):
     x, y = demo.page.evaluate("__attnviz.kinds.tiles.where(__attnviz.views.tiles_view, 4)")[:2]
     demo.canvas("tiles_view").click(position={"x": x + 40, "y": y + 40})
     expect(demo.page.get_by_text("cell 1 1")).to_be_visible()
-    expect(demo.sentence("picture_view")).to_contain_text("gives")
+    expect(demo.sentence("picture_view")).to_contain_text("attends to")
     demo.page.keyboard.press("ArrowLeft")
     demo.page.keyboard.press("Enter")
     expect(demo.page.get_by_text("cell 1 0")).to_be_visible()
@@ -184,8 +184,10 @@ def test_matrix_reads_query_and_key(seen):
     x, y, w, h = demo.page.evaluate("__attnviz.kinds.matrix.where(__attnviz.views.matrix_view)")
     at = {"x": x + w * 11.5 / 65, "y": y + h * 10.5 / 65}  # query 10, key 11
     demo.canvas("matrix_view").hover(position=at)
-    expect(demo.sentence("matrix_view")).to_contain_text("Patch row 2, column 2 gives 50.8 % to row 2, column 3")
-    expect(demo.sentence("picture_view")).to_contain_text("Patch row 2, column 2 gives 50.8 % to row 2, column 3")
+    expect(demo.sentence("matrix_view")).to_contain_text("Patch row 2, column 2 attends to row 2, column 3 with 50.8 %")
+    expect(demo.sentence("picture_view")).to_contain_text(
+        "Patch row 2, column 2 attends to row 2, column 3 with 50.8 %"
+    )
     demo.canvas("matrix_view").click(position=at)
     expect(demo.page.get_by_text("picked [10]")).to_be_visible()
 
@@ -204,23 +206,23 @@ def drawn_lines(demo) -> list[list[float]]:
       return lines.lines(view, record, lines.heads(view, record), lines.asked(view, record)).shown }""")
 
 
-def test_words_in_two_columns_show_who_looks_at_whom(seen):
+def test_words_in_two_columns_show_what_attends_to_what(seen):
     demo = seen()
     every = drawn_lines(demo)
     assert len(every) == 25  # of 32 entries, those of 8 % and more; two of them are the same word
     assert [line[0] for line in every] == sorted(line[0] for line in every)
     demo.wire.clear()
     demo.canvas("lines_view").hover(position=word(demo, "query", 2))
-    expect(demo.sentence("lines_view")).to_have_text("Head 1: “sat” gives 80.0 % to “cat”, its strongest")
+    expect(demo.sentence("lines_view")).to_have_text("Head 1: “sat” attends to “cat” with 80.0 %, its strongest key")
     assert {int(line[1]) for line in drawn_lines(demo)} == {2}
     demo.canvas("lines_view").hover(position=word(demo, "key", 3))
-    expect(demo.sentence("lines_view")).to_have_text("“the” gets most, 100.0 %, from “the” (head 2)")
+    expect(demo.sentence("lines_view")).to_have_text("“the” receives most, 100.0 %, from “the” (head 2)")
     assert {int(line[2]) for line in drawn_lines(demo)} == {3}  # the last word, not the first, which reads the same
     assert demo.wire == []
     demo.canvas("lines_view").click(position=word(demo, "query", 1))
     expect(demo.page.get_by_text("picked [1]")).to_be_visible()
     demo.page.mouse.move(5, 5)
-    expect(demo.sentence("lines_view")).to_have_text("Head 2: “cat” gives 80.0 % to “the”, its strongest")
+    expect(demo.sentence("lines_view")).to_have_text("Head 2: “cat” attends to “the” with 80.0 %, its strongest key")
     assert not demo.problems
 
 
@@ -229,12 +231,12 @@ def test_two_columns_by_keyboard_and_with_chosen_heads(seen):
     demo.canvas("lines_view").focus()
     for key in ("ArrowDown", "ArrowDown"):
         demo.page.keyboard.press(key)
-    expect(demo.sentence("lines_view")).to_have_text("Head 2: “cat” gives 80.0 % to “the”, its strongest")
+    expect(demo.sentence("lines_view")).to_have_text("Head 2: “cat” attends to “the” with 80.0 %, its strongest key")
     assert {int(line[3]) for line in drawn_lines(demo)} == {1}
     demo.page.keyboard.press("Enter")
     expect(demo.page.get_by_text("picked [1]")).to_be_visible()
     demo.page.keyboard.press("ArrowRight")
-    expect(demo.sentence("lines_view")).to_contain_text("“cat” gets most, 30.0 %, from “sat”")
+    expect(demo.sentence("lines_view")).to_contain_text("“cat” receives most, 30.0 %, from “sat”")
     demo = seen("heads=")
     expect(demo.sentence("lines_view")).to_have_text("Choose a head")
 
@@ -245,7 +247,7 @@ def test_rows_of_numbers_say_what_they_are(seen):
     x, y = demo.page.evaluate("__attnviz.kinds.tiles.where(__attnviz.views.rows_view, 0)")[:2]
     demo.canvas("rows_view").hover(position={"x": x + 40, "y": y + 3})
     expect(demo.sentence("rows_view")).to_contain_text("of the relevance")
-    expect(demo.view("rows_view").locator(".words")).to_contain_text("one range for all")
+    expect(demo.view("rows_view").locator(".words")).to_contain_text("colour scale: shared")
 
 
 def test_touch(seen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +23,8 @@ QUERY, MASKED, SEEN = 30, 3, 7  # tokens; both keys lie in the sky, which is all
 HIDE = """query => {
   const record = __attnviz.records.get("layer 0"), start = query * record.keys.count;
   for (const key of [0, 2, 3, 4, 5]) record.cells[start + key] = 0;
-  Object.assign(record, {holes: true, hides: true});
-  Object.assign(__attnviz.views.tiles_view.data, {picture: "picture", drop_prefix: false});
+  Object.assign(record, {holes: true, hasMasked: true});
+  Object.assign(__attnviz.views.tiles_view.data, {picture: "picture", hide_special: false});
 }"""
 # What is written on a sheet that is on no page: words, and where they end as a share of the sheet.
 LISTEN = """() => {
@@ -67,7 +68,7 @@ COMING = f"""async () => {{
   const payload = new Blob([...peaks, sums, rests, ...best, cells]).stream();
   const deflate = payload.pipeThrough(new CompressionStream("deflate"));
   const packed = new Uint8Array(await new Response(deflate).arrayBuffer());
-  const before = shown(), record = {{...known, slot: "coming", packed, ready: false, opening: null}};
+  const before = shown(), record = {{...known, name: "coming", packed, ready: false, opening: null}};
   records.set("coming", record);
   matrix_view.data = {{...matrix_view.data, maps: "coming"}};
   tell("hover");
@@ -107,7 +108,7 @@ GLANCE = f"""async () => {{ // the second row of the grid is not there yet
     signals.dispatchEvent(new CustomEvent("hover"));
     await painted();
   }}
-  return [found, ...["layer 0", "layer 1", "glance"].map((slot) => records.get(slot).images.size)];
+  return [found, ...["layer 0", "layer 1", "glance"].map((name) => records.get(name).images.size)];
 }}"""
 
 
@@ -149,7 +150,7 @@ def test_a_download_says_all_that_the_view_says(name: str, demo: Seen):
     said = demo.page.evaluate("sheet")
     text = " ".join(words for words, _, _ in said)
     note = demo.view(name).locator(".words").text_content()
-    assert ("lines below 8.0 % left out" if name == "lines_view" else "square root") in note
+    assert ("minimum weight 8.0 %" if name == "lines_view" else "square root") in note
     assert demo.sentence(name).text_content() in text
     assert note in text
     assert max(right for _, right, _ in said) <= 1
@@ -168,7 +169,7 @@ def test_keys_of_the_browser_are_left_to_it(demo: Seen):
 
 def test_the_old_map_stays_until_the_next_has_come(demo: Seen):
     demo.canvas("picture_view").hover(position=demo.place(QUERY))
-    expect(demo.sentence("matrix_view")).to_contain_text("gives")
+    expect(demo.sentence("matrix_view")).to_contain_text("attends to")
     before, during, after, others = demo.page.evaluate(COMING)
     assert before[0] == "layer 0"
     assert during == before
@@ -198,11 +199,12 @@ def test_pointer_and_keys_take_turns(demo: Seen):
 
 
 def test_what_is_worked_out_is_not_said_like_weights(demo: Seen):
-    say = "kind => { __attnviz.records.get('layer 0').kind = kind }"
-    for kind, said in (("effective", "effectively gives 50.8 % to"), ("context scores", "(context scores)")):
-        demo.page.evaluate(say, kind)
+    say = "type => { __attnviz.records.get('layer 0').map_type = type }"
+    said_of = {"effective": r"effectively attends to .* with 50\.8 %", "context scores": r"\(context scores\)"}
+    for map_type, said in said_of.items():
+        demo.page.evaluate(say, map_type)
         demo.canvas("picture_view").hover(position=demo.place(QUERY))
-        expect(demo.sentence("picture_view")).to_contain_text(said)
+        expect(demo.sentence("picture_view")).to_contain_text(re.compile(said))
         demo.page.mouse.move(5, 5)
 
 

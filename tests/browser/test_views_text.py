@@ -92,31 +92,31 @@ def lines(demo: Seen) -> dict[tuple[int, int, int], float]:
     return {(query, key, head): weight for weight, query, key, head in shown}
 
 
-def weights(demo: Seen, slot: str = "all") -> np.ndarray:
+def weights(demo: Seen, name: str = "all") -> np.ndarray:
     """What the browser knows of the maps [head query key]; masked is NaN."""
-    cells, peaks, aside, shape, zero, top, holes = demo.page.evaluate(
-        """slot => {
-      const {cells, peaks, keys: {aside}, shape, zero, top, holes} = __attnviz.records.get(slot);
-      return [[...cells], peaks.map((part) => [...part]), [...aside], shape, zero, top, holes] }""",
-        slot,
+    cells, peaks, special, shape, zero, top, holes = demo.page.evaluate(
+        """name => {
+      const {cells, peaks, keys: {special}, shape, zero, top, holes} = __attnviz.records.get(name);
+      return [[...cells], peaks.map((part) => [...part]), [...special], shape, zero, top, holes] }""",
+        name,
     )
     cells = np.array(cells, float).reshape(shape)
-    values = (cells - zero) * np.array(peaks).reshape(2, *shape[:2]).transpose(1, 2, 0)[..., aside] / top
+    values = (cells - zero) * np.array(peaks).reshape(2, *shape[:2]).transpose(1, 2, 0)[..., special] / top
     return np.where(holes & (cells == 0), np.nan, values)
 
 
 def test_a_hovered_word_colours_the_sentence_and_is_marked_everywhere(seen):
     demo = seen()
-    expect(demo.sentence("text")).to_have_text("Point at a word to see where it looks")
+    expect(demo.sentence("text")).to_have_text("Point at a word to see what it attends to")
     before, frames = demo.page.evaluate("({...__attnviz.draws})"), len(demo.wire)
     hover(demo, "text", token(BARK))
-    said = "“bark” gives 51.1 % to “puppy”, its strongest"
+    said = "“bark” attends to “puppy” with 51.1 %, its strongest key"
     for name in ("text", "matrix"):
         expect(demo.sentence(name)).to_have_text(said)
     expect(demo.view("text").locator(".tip")).to_have_text(said)
-    expect(demo.sentence("arcs")).to_contain_text("“bark” gives")
-    expect(demo.sentence("lines")).to_contain_text("“bark” gives")
-    expect(demo.sentence("tiles")).to_contain_text("Where each head looks from “bark”")
+    expect(demo.sentence("arcs")).to_contain_text("“bark” attends to")
+    expect(demo.sentence("lines")).to_contain_text("“bark” attends to")
+    expect(demo.sentence("tiles")).to_contain_text("What “bark” attends to in each head")
     after = demo.page.evaluate("__attnviz.draws")
     assert all(after[name] > before[name] for name in VIEWS)
     assert len(demo.wire) == frames
@@ -132,7 +132,7 @@ def test_picks_in_the_sentence_reach_python_and_add_up(seen):
     expect(demo.page.get_by_text("picked [2, 8]")).to_be_visible()
     demo.page.mouse.move(5, 5)
     both = weights(demo)[0, [PUPPY, MOTHER]].sum(0)
-    expect(demo.sentence("text")).to_contain_text(f"2 picked tokens together: {100 * both.max():.1f} % to ")
+    expect(demo.sentence("text")).to_contain_text(f"2 selected tokens together: {100 * both.max():.1f} % to ")
     demo.canvas("arcs").click(position=demo.where("arcs", token(GRAND)))
     expect(demo.page.get_by_text("picked [7]")).to_be_visible()
 
@@ -142,8 +142,8 @@ def test_a_sentence_by_keyboard(seen):
     demo.canvas("text").focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight"):
         demo.page.keyboard.press(key)
-    expect(demo.sentence("matrix")).to_contain_text("“bark” gives")
-    expect(demo.view("text").locator("[aria-live=polite]")).to_contain_text("“bark” gives")
+    expect(demo.sentence("matrix")).to_contain_text("“bark” attends to")
+    expect(demo.view("text").locator("[aria-live=polite]")).to_contain_text("“bark” attends to")
     demo.page.keyboard.press("ArrowDown")
     below = demo.page.evaluate("__attnviz.views.text.cursor.token")
     (x, y, w, _), (left, top, wide, _) = boxes(demo)[BARK], boxes(demo)[below]
@@ -157,7 +157,7 @@ def test_a_sentence_by_keyboard(seen):
     expect(demo.page.get_by_text("picked []")).to_be_visible()
 
 
-def test_pieces_of_a_word_touch_and_words_do_not(seen):
+def test_tokens_of_a_word_touch_and_words_do_not(seen):
     places = boxes(seen())
     right = [x + w for x, _, w, _ in places]
     assert places[ED][0] == right[BARK]
@@ -192,7 +192,7 @@ def test_letters_can_be_read_on_every_colour(seen, look):
     assert demo.page.evaluate("__attnviz.views.text.ink.dark") == ("dark" in look)
     for index in (BARK, MOTHER, 15):
         hover(demo, "text", token(index))
-        expect(demo.sentence("text")).not_to_have_text("Point at a word to see where it looks")
+        expect(demo.sentence("text")).not_to_have_text("Point at a word to see what it attends to")
         demo.page.wait_for_timeout(100)
         ratios = demo.page.evaluate(CONTRAST)
         outlined = {index, demo.page.evaluate("__attnviz.views.text.hit?.token")}
@@ -200,14 +200,14 @@ def test_letters_can_be_read_on_every_colour(seen, look):
 
 
 def test_masked_words_are_no_zeros_anywhere(seen):
-    demo = seen("causal=1&heads=12&least=0")
+    demo = seen("causal=1&heads=12&min_weight=0")
     known = weights(demo)
     assert np.isnan(known[0, BARK, MOTHER])
     expect(legend(demo, "matrix")).to_contain_text("hatched: masked")
     x, y, w, h = demo.page.evaluate("__attnviz.kinds.matrix.where(__attnviz.views.matrix)")
     at = {"x": x + w * (MOTHER + 0.5) / 16, "y": y + h * (BARK + 0.5) / 16}
     demo.canvas("matrix").hover(position=at)
-    masked = "“bark” to “…mother” is masked: the query may not look there"
+    masked = "“bark” to “…mother” is masked: this query may not attend to that key"
     expect(demo.sentence("matrix")).to_have_text(masked)
     expect(demo.sentence("text")).to_have_text(masked)
     expect(legend(demo, "text")).to_contain_text("hatched: masked")
@@ -232,7 +232,7 @@ def test_masked_words_are_no_zeros_anywhere(seen):
 def test_without_a_mask_nothing_is_called_masked(seen):
     demo = seen()
     hover(demo, "text", token(BARK))
-    expect(demo.sentence("text")).to_contain_text("“bark” gives")
+    expect(demo.sentence("text")).to_contain_text("“bark” attends to")
     for name in ("text", "matrix", "tiles"):
         expect(legend(demo, name)).not_to_contain_text("masked")
 
@@ -242,18 +242,18 @@ def test_scores_are_signed_and_lines_say_why_there_are_none(seen):
     hover(demo, "text", token(BARK))
     expect(demo.sentence("text")).to_contain_text(f"“bark” to “puppy”: scores {weights(demo)[0, BARK, PUPPY]:.3g}")
     expect(legend(demo, "text")).to_contain_text("hatched: masked")
-    expect(demo.view("tiles").locator(".number")).to_have_text(["−most", "most"])
-    expect(demo.sentence("lines")).to_have_text("Lines are drawn for shares of one only")
-    expect(demo.sentence("arcs")).to_have_text("Arcs are drawn over one text, for shares of one")
+    expect(demo.view("tiles").locator(".number")).to_have_text(["−max", "max"])
+    expect(demo.sentence("lines")).to_have_text("Lines need rows that sum to 1")
+    expect(demo.sentence("arcs")).to_have_text("Arcs need one text and rows that sum to 1")
 
 
-def test_special_pieces_can_be_left_out(seen):
+def test_special_tokens_can_be_left_out(seen):
     demo = seen("drop=1")
     hover(demo, "text", token(BARK))
-    expect(demo.sentence("text")).to_contain_text("“bark” gives")
+    expect(demo.sentence("text")).to_contain_text("“bark” attends to")
     rest = weights(demo)[0, BARK].copy()
     left = rest[[0, 15]].sum()
-    said = re.fullmatch("“bark” gives (.*) % to “puppy”, its strongest", demo.sentence("text").inner_text())
+    said = re.fullmatch("“bark” attends to “puppy” with (.*) %, its strongest key", demo.sentence("text").inner_text())
     out = re.search(r"CLS and SEP left out \((.*) %\), rest rescaled", legend(demo, "text").inner_text())
     assert said
     assert out
@@ -264,18 +264,18 @@ def test_special_pieces_can_be_left_out(seen):
     assert drawn[BARK, PUPPY, 0] == pytest.approx(rest[PUPPY] / (1 - left), rel=0.01)
 
 
-@pytest.mark.parametrize(("most", "mass", "least"), [(2, 1, 0), (0, 0.6, 0), (3, 0.9, 0.05), (0, 1, 0.1)])
-def test_lines_are_the_strongest_of_each_row(seen, most, mass, least):
-    demo = seen(f"heads=12&most={most}&mass={mass}&least={least}")
+@pytest.mark.parametrize(("top_k", "top_p", "min_weight"), [(2, 1, 0), (0, 0.6, 0), (3, 0.9, 0.05), (0, 1, 0.1)])
+def test_lines_are_the_strongest_of_each_row(seen, top_k, top_p, min_weight):
+    demo = seen(f"heads=12&top_k={top_k}&top_p={top_p}&min_weight={min_weight}")
     known, expected = weights(demo), set()
     for head, query in itertools.product(range(12), range(16)):
         row = known[head, query]
         order = np.argsort(-row, kind="stable")
-        if mass < 1:
-            order = order[: np.searchsorted(row[order].cumsum(), mass * row.sum() - 1e-9) + 1]
-        if most:
-            order = order[:most]
-        expected |= {(query, int(key), head) for key in order if row[key] >= max(least, 1e-9)}
+        if top_p < 1:
+            order = order[: np.searchsorted(row[order].cumsum(), top_p * row.sum() - 1e-9) + 1]
+        if top_k:
+            order = order[:top_k]
+        expected |= {(query, int(key), head) for key in order if row[key] >= max(min_weight, 1e-9)}
     assert set(lines(demo)) == expected
     assert 12 * 16 <= len(expected) < 12 * 16 * 16
     hover(demo, "lines", {"side": "key", "index": 0})
@@ -296,14 +296,14 @@ def test_a_matrix_has_its_words_and_above_64_those_of_the_pointer(seen):
     assert ink(many) == 0
     x, y, w, h = many.page.evaluate("__attnviz.kinds.matrix.where(__attnviz.views.matrix)")
     many.canvas("matrix").hover(position={"x": x + w * 5.5 / 80, "y": y + h * 30.5 / 80})
-    expect(many.sentence("matrix")).to_contain_text("gives")
+    expect(many.sentence("matrix")).to_contain_text("attends to")
     many.page.wait_for_function("__attnviz.views.matrix.hit?.query === 30")
     many.page.wait_for_timeout(100)
     assert 20 < ink(many) < 800
 
 
 def test_five_hundred_words_stay_light(seen):
-    demo = seen("tokens=512&heads=4&least=0&causal=1")
+    demo = seen("tokens=512&heads=4&min_weight=0&causal=1")
     page = demo.page
     count = """() => {
       const inside = (root) => [...root.querySelectorAll("*")]
@@ -322,7 +322,7 @@ def test_five_hundred_words_stay_light(seen):
     page.wait_for_timeout(300)
     hover_at = demo.canvas("lines").bounding_box()
     page.mouse.move(hover_at["x"] + 40, hover_at["y"] + 200)
-    expect(demo.sentence("lines")).to_contain_text("gives")
+    expect(demo.sentence("lines")).to_contain_text("attends to")
     index = page.evaluate("__attnviz.views.lines.hit.index")
     assert 240 < index < 270  # what lies there after scrolling
     assert {query for query, _, _ in lines(demo)} == {index}
@@ -333,7 +333,7 @@ def test_five_hundred_words_stay_light(seen):
 
 
 def test_the_keyboard_scrolls_to_its_word(seen):
-    demo = seen("tokens=512&heads=4&least=0&causal=1")
+    demo = seen("tokens=512&heads=4&min_weight=0&causal=1")
     demo.canvas("lines").focus()
     for _ in range(40):
         demo.page.keyboard.press("ArrowDown")
@@ -353,7 +353,7 @@ def test_the_keyboard_scrolls_to_its_word(seen):
 
 @pytest.mark.parametrize("name", ["text", "lines", "arcs"])
 def test_a_download_holds_what_is_scrolled_out_of_the_window_too(name: str, seen, tmp_path: Path):
-    demo = seen("tokens=512&heads=4&least=0&causal=1")
+    demo = seen("tokens=512&heads=4&min_weight=0&causal=1")
     size = "(name) => (({canvas}) => [canvas.width, canvas.height])(__attnviz.views[name])"
     before = demo.page.evaluate(size, name)
     demo.page.evaluate("(name) => __attnviz.views[name].stage.scrollTo(700, 700)", name)
@@ -374,18 +374,18 @@ def test_a_download_holds_what_is_scrolled_out_of_the_window_too(name: str, seen
     assert demo.page.evaluate(scrolled, name) > 0
 
 
-def test_arcs_agree_with_those_that_are_given(seen):
+def test_arcs_that_are_gold_dependencies_are_marked(seen):
     demo = seen("drop=1")
     known = weights(demo)[1].copy()
     rest = known / (1 - known[:, [0, 15]].sum(-1, keepdims=True))
     gold = [(2, 1), (3, 2), (8, 6), (3, 8), (11, 10)]
     both = sum(rest[pair] >= 0.1 for pair in gold)
     assert 0 < both < 5
-    expect(legend(demo, "arcs")).to_contain_text(f"{both} of 5 are also the map's")
+    expect(legend(demo, "arcs")).to_contain_text(f"{both} of 5 are also in the map")
     hover(demo, "arcs", token(MOTHER))
-    expect(legend(demo, "arcs")).to_contain_text("1 of 2 are also the map's")
-    expect(demo.view("arcs").locator(".tip")).to_contain_text("Given: to “the”")
-    expect(demo.sentence("text")).to_contain_text("“…mother” gives")
+    expect(legend(demo, "arcs")).to_contain_text("1 of 2 are also in the map")
+    expect(demo.view("arcs").locator(".tip")).to_contain_text("Gold dependency: to “the”")
+    expect(demo.sentence("text")).to_contain_text("“…mother” attends to")
 
 
 def test_a_key_pointed_at_shows_the_arcs_that_end_there(seen):
@@ -408,7 +408,7 @@ def test_tiles_of_words(seen, mode):
     x, y, w, h = tile  # without CLS, the second of 15 columns is token 2; of rows, the third of 16 is
     at = {"x": x + w * 1.5 / 15, "y": y + h / 2} if rows else {"x": x + w / 2, "y": y + h * 2.5 / 16}
     demo.canvas("tiles").hover(position=at)
-    expect(demo.sentence("text")).to_contain_text("“puppy” gives")
+    expect(demo.sentence("text")).to_contain_text("“puppy” attends to")
     last = [x + w - 12, y + h / 2] if rows else [x + w - 12, y + 8]  # masked: hatched, not the colour of zero
     pixel = np.array(demo.pixel("tiles", *last))
     assert pixel[3] == 255
@@ -421,44 +421,45 @@ def test_one_number_a_word_and_two_sentences(seen):
     expect(demo.sentence("row")).to_contain_text("“bark” has 50.5 % of the relevance, the highest of 16")
     hover(demo, "cross text", token(PUPPY))
     given = 100 * weights(demo, "cross")[0, 2, PUPPY]
-    expect(demo.sentence("cross text")).to_have_text(f"“chiot” gives {given:.1f} % to “puppy”")
+    expect(demo.sentence("cross text")).to_have_text(f"“chiot” attends to “puppy” with {given:.1f} %")
     demo.canvas("cross text").click(position=demo.where("cross text", token(PUPPY)))
     demo.page.wait_for_timeout(300)
-    assert demo.page.evaluate("__attnviz.views['cross text'].tokens") == [2]  # a key is no query: nothing is picked
+    assert demo.page.evaluate("__attnviz.views['cross text'].tokens") == [2]  # a key is no query: nothing is selected
     hover(demo, "cross lines", {"side": "query", "index": 2})
-    expect(demo.sentence("cross text")).to_contain_text("“chiot” gives")
-    expect(demo.sentence("text")).to_have_text("Point at a word to see where it looks")  # of another sentence
+    expect(demo.sentence("cross text")).to_contain_text("“chiot” attends to")
+    expect(demo.sentence("text")).to_have_text("Point at a word to see what it attends to")  # of another sentence
 
 
-def test_a_word_of_another_text_shows_who_looks_at_it(seen):
+def test_a_word_of_another_text_shows_what_attends_to_it(seen):
     demo = seen()
     painted = """() => { const {text} = __attnviz.kinds, view = __attnviz.views.target;
-      return text.lookedAt(view, text.record(view))?.key ?? null }"""
+      return text.attendingTo(view, text.record(view))?.key ?? null }"""
     sure = demo.sentence("target").inner_text()
     cross = weights(demo, "cross")[0]
     for name, at in (("cross text", token(ED)), ("cross lines", {"side": "key", "index": ED})):
         hover(demo, name, at)
         best = int(cross[:, ED].argmax())
-        said = f"“…ed” gets most from “{['', 'le', 'chiot', 'aboy', '…ait', '.'][best]}”: {100 * cross[best, ED]:.1f}"
+        word = ["", "le", "chiot", "aboy", "…ait", "."][best]
+        said = f"“…ed” receives most from “{word}”: {100 * cross[best, ED]:.1f}"
         expect(demo.sentence("target")).to_contain_text(said)
-        expect(legend(demo, "target")).to_contain_text("what each word gives to “…ed”")
+        expect(legend(demo, "target")).to_contain_text("how much each word attends to “…ed”")
         assert demo.page.evaluate(painted) == ED
-    hover(demo, "cross lines", {"side": "query", "index": 2})  # now the words look themselves
+    hover(demo, "cross lines", {"side": "query", "index": 2})  # now the words are queries themselves
     assert demo.page.evaluate(painted) is None
-    expect(demo.sentence("target")).not_to_contain_text("gets most")
-    hover(demo, "text", token(ED))  # a word of no text that these look at
+    expect(demo.sentence("target")).not_to_contain_text("receives most")
+    hover(demo, "text", token(ED))  # a word of no text that these attend to
     expect(demo.sentence("target")).to_have_text(sure)
 
 
 def test_words_are_shown_as_text_whatever_they_say(seen):
     demo = seen("odd=1")
     hover(demo, "text", token(1))
-    expect(demo.sentence("text")).to_contain_text("“</script><img src=x onerror=alert(1)>” gives")
+    expect(demo.sentence("text")).to_contain_text("“</script><img src=x onerror=alert(1)>” attends to")
     for index, label in ((2, "👩‍🚀"), (3, "שלום"), (4, "${1+1}"), (6, "<F0>")):
         hover(demo, "text", token(index))
-        expect(demo.sentence("text")).to_contain_text(f"“{label}” gives")
+        expect(demo.sentence("text")).to_contain_text(f"“{label}” attends to")
     hover(demo, "text", token(7))
-    expect(demo.sentence("text")).to_contain_text("aaa…” gives")  # cut to a length that can be read
+    expect(demo.sentence("text")).to_contain_text("aaa…” attends to")  # cut to a length that can be read
     assert demo.page.locator("img[src=x]").count() == 0
     assert max(x + w for x, _, w, _ in boxes(demo)) <= 1280
 

@@ -48,17 +48,17 @@ views.send_picture("picture", draw(), draw().crop((50, 0, 250, 200)).resize((64,
 for layer in range(LAYERS):
     views.send_maps(f"layer {layer}", maps(layer), titles=[f"Head {h + 1}" for h in range(HEADS)], keys=TOKENS)
 WORDS = Tokens(("the", "cat", "sat", "the"), stream="words")
-looks = np.array(
+attention = np.array(
     [
         [[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1], [0.1, 0.8, 0.05, 0.05], [0.25] * 4],
         [[0.1, 0.2, 0.3, 0.4], [0.05, 0.05, 0.1, 0.8], [0.3, 0.3, 0.2, 0.2], [0, 0, 0, 1]],
     ]
 )
-views.send_maps("words", looks, titles=["Head 1", "Head 2"], keys=WORDS)
+views.send_maps("words", attention, titles=["Head 1", "Head 2"], keys=WORDS)
 views.send_tiles("glance", np.stack([views.block_means(maps(layer), 16) for layer in range(LAYERS)]))
 colours = np.random.default_rng(0).integers(0, 256, (1, COUNT, 3)).astype(np.uint8)
 views.send_colours("colours", colours, titles=["Made up"], keys=TOKENS)
-views.send_maps("row", maps(0)[:, 5], titles=["One", "Two", "Three"], keys=TOKENS, kind="relevance")
+views.send_maps("row", maps(0)[:, 5], titles=["One", "Two", "Three"], keys=TOKENS, map_type="relevance")
 
 
 @st.fragment
@@ -75,8 +75,7 @@ def body() -> None:
             index=head,
             tokens=tokens,
             several=several,
-            drop_prefix=False,
-            follows="tiles_view",
+            linked_to="tiles_view",
             label="The house",
             on_pick=pick,
         )
@@ -87,7 +86,7 @@ def body() -> None:
             index=head,
             tokens=tokens,
             several=several,
-            follows="tiles_view",
+            linked_to="tiles_view",
             on_pick=pick,
         )
     views.tiles_view(
@@ -98,9 +97,10 @@ def body() -> None:
         tokens=tokens,
         selected=(layer, head),
         tiles="glance",
+        style=views.ViewStyle(hide_special=True),
         on_pick=open_cell,
     )
-    views.tiles_view("rows_view", maps=["row"], rows=["Rows"], tokens=tokens)
+    views.tiles_view("rows_view", maps=["row"], rows=["Rows"], tokens=tokens, style=views.ViewStyle(hide_special=True))
     views.colour_view("colours_view", colours="colours", tokens=tokens, on_pick=pick)
     chosen = [int(head) for head in st.query_params.get("heads", "0,1").split(",") if head]
     views.lines_view(
@@ -108,7 +108,7 @@ def body() -> None:
         maps="words",
         heads=chosen,
         tokens=[t for t in tokens if t < 4],
-        least=0.08,
+        min_weight=0.08,
         label="Four words",
         on_pick=pick,
     )

@@ -1,5 +1,6 @@
-// A page without a browser: the library of the views in node, records as the bus brings them, and a canvas that remembers
-// what is drawn on it. Reads {library, bus, view, look, records, ask} as JSON; writes what each expression of `ask` is.
+// A page without a browser: the library of the views in node, records as the transport brings them, and a canvas that
+// remembers what is drawn on it. Reads {library, transport, view, look, records, ask} as JSON; writes what each expression
+// of `ask` is.
 "use strict";
 const vm = require("node:vm");
 const fs = require("node:fs");
@@ -56,13 +57,13 @@ function load(source, name) {
 }
 
 // Typed arrays as lists; NaN becomes null by itself.
-const plain = (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value instanceof Map ? [...value] : value);
+const plain = (_, value) => (ArrayBuffer.isView(value) || value instanceof Map ? Array.from(value) : value);
 
 async function main() {
-  const {library, bus, view, look, records, ask} = JSON.parse(fs.readFileSync(0, "utf8"));
+  const {library, transport, view, look, records, ask} = JSON.parse(fs.readFileSync(0, "utf8"));
   const parentElement = {host: null};
   load(library, "openLibrary");
-  load(bus, "bring");
+  load(transport, "bring");
   load(view, "openView");
   page.openLibrary({data: look, parentElement});
   for (const record of records) page.bring({data: new Uint8Array(Buffer.from(record, "base64")), parentElement});

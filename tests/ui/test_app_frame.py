@@ -72,7 +72,7 @@ def test_start_shows_the_answer_and_a_map():
     assert app.title[0].value == "What does attention look at?"
     assert answers(app)[0].startswith("3 · ")
     names = [element.proto.component_name for element in app.get("bidi_component")]
-    assert {"attnviz_gallery", "attnviz_view", "attnviz_bus", "attnviz_library"} <= set(names)
+    assert {"attnviz_gallery", "attnviz_view", "attnviz_transport", "attnviz_library"} <= set(names)
 
 
 def test_start_says_what_the_model_knows():
@@ -390,7 +390,7 @@ def test_a_damaged_default_model_does_not_end_the_server(
 def test_the_first_visitor_finds_the_default_model_open(monkeypatch: pytest.MonkeyPatch):
     st.cache_resource.clear()
     warmup.warm_up()
-    monkeypatch.setattr(cache, "load_image", None)  # not to be called
+    monkeypatch.setattr(cache, "load", None)  # not to be called
     assert cache.open_model(next(iter(IMAGES))).name == next(iter(IMAGES))
     st.cache_resource.clear()
 

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def networks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The app finds this bench."""
     monkeypatch.setattr(store, "BENCH", folder)
-    cache.shipped.clear()
+    cache.models.clear()
 
 
 def opened(model: str, **parameters: str) -> AppTest:

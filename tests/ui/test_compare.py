@@ -41,7 +41,7 @@ def bench(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def use(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Let the page find its bench in a folder."""
     patch.setattr(store, "BENCH", folder)
-    cache.shipped.clear()
+    cache.models.clear()
 
 
 def spoken(at: AppTest) -> str:

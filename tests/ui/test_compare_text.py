@@ -46,7 +46,7 @@ def bench(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def use(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Let the page find its bench in a folder."""
     patch.setattr(store, "TEXT_BENCH", folder)
-    cache.shipped_text.clear()
+    cache.models.clear()
 
 
 # Panels --------------------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_words_and_special_tokens_of_every_panel(bench):
 def look_of(tokens: Tokens, **how: bool) -> WordLook:
     """A look without the page around it."""
     own = Look(grouping(tokens, **how), tokens, how.get("special", True))
-    return WordLook(own, False, own.scale, own.colours)
+    return WordLook(own.style, own, False)
 
 
 TOKENS = Tokens(("CLS", "un", "…til", "now", "SEP"), words=(-1, 0, 0, 1, -1))

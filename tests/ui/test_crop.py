@@ -54,7 +54,7 @@ def test_the_address_says_which_square_is_seen(page: str):
 
 
 def test_every_network_of_compare_sees_the_same_square():
-    cache.shipped.clear()  # other tests make up networks of the same names
+    cache.models.clear()  # other tests make up networks of the same names
     at = open_page("compare", v=["mha"], sample="astronaut", **CORNER)
     model = load("bench/mha")
     sample = model.prepare(open_sample("vit", "astronaut").image, Crop(2.5, 0, 1))

@@ -40,9 +40,9 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextModel]:
     small = opened()
     small.facts = dict(FACTS)
     monkeypatch.setitem(TEXTS, writing.NAME, replace(TEXTS[writing.NAME], open=lambda folder: small))
-    cache.shipped_text.clear()
+    cache.models.clear()
     yield small
-    cache.shipped_text.clear()
+    cache.models.clear()
 
 
 def said(at: AppTest) -> str:

@@ -70,7 +70,7 @@ def test_heads_follows_the_choices_of_a_deep_link():
     assert told["all"]["selected"] == [1, 2]
     assert told["large"]["index"] == 2
     assert told["large"]["maps"] == "heads:1"
-    assert (told["large"]["drop_prefix"], told["large"]["scale"]) == (False, "log")
+    assert (told["large"]["hide_special"], told["large"]["scale"]) == (False, "log")
 
 
 def test_heads_ignores_choices_that_do_not_exist():

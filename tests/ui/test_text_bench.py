@@ -32,7 +32,7 @@ def networks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The app finds this bench, and none of pictures."""
     monkeypatch.setattr(store, "TEXT_BENCH", folder)
     monkeypatch.setattr(store, "BENCH", folder.parent / "bench")
-    cache.shipped_text.clear()
+    cache.models.clear()
 
 
 def said(at: AppTest) -> str:

@@ -151,7 +151,7 @@ def decoded(values) -> list:
 
 def maps_sent(app: AppTest) -> list[bytes]:
     """The bytes of every map on the page."""
-    return [c.proto.bytes for c in app.get("bidi_component") if "attnviz_bus" in c.proto.component_name]
+    return [c.proto.bytes for c in app.get("bidi_component") if "attnviz_transport" in c.proto.component_name]
 
 
 def test_stop_and_resume_by_their_buttons():

@@ -13,7 +13,7 @@ import pytest
 
 from attnviz.paths import ROOT
 from attnviz.types import Tokens
-from attnviz.views import bus, records
+from attnviz.views import records, transport
 from tests.node import ask, made, numbers
 
 PATCHES = Tokens.patches(3, 4, ["CLS", "Register"])
@@ -34,7 +34,7 @@ def random(seed: int = 0) -> np.random.Generator:
 
 
 def packed(maps: np.ndarray, keys: Tokens, **options: Any) -> bytes:
-    """A record in slot "m"."""
+    """A record named "m"."""
     return records.pack_maps("m", maps, titles=[f"Head {i + 1}" for i in range(len(maps))], keys=keys, **options)
 
 
@@ -69,11 +69,11 @@ CASES: dict[str, dict[str, Any]] = {
         "unit": "number",
     },
     "numbers": {"maps": random(4).random((2, 14, 14)) * 9, "keys": PATCHES, "unit": "number"},
-    "received": {"maps": share_maps(PATCHES), "keys": PATCHES, "kind": "received weights"},
+    "received": {"maps": share_maps(PATCHES), "keys": PATCHES, "map_type": "received weights"},
     "difference": {
         "maps": share_maps(PATCHES) - share_maps(PATCHES)[::-1],
         "keys": PATCHES,
-        "kind": "difference",
+        "map_type": "difference",
         "signed": True,
     },
 }
@@ -85,15 +85,15 @@ def case(name: str, drop: bool) -> tuple[bytes, np.ndarray, np.ndarray]:
     """A case: its record, what the browser makes of it, and its exact numbers."""
     options = dict(CASES[name])
     maps, keys = options.pop("maps"), options.pop("keys")
-    share = options.get("unit") != "number" and "kind" not in options
+    share = options.get("unit") != "number" and "map_type" not in options
     masked, signed = options.get("masked"), options.get("signed", False)
     masked = None if masked is None else np.broadcast_to(masked, maps.shape)
     exact = np.where(np.isfinite(maps) & ~(NOTHING if masked is None else masked), maps, np.nan).astype(float)
     if drop:
-        whole, exact = np.nansum(exact, -1, keepdims=True), np.where(records.aside(keys), np.nan, exact)
+        whole, exact = np.nansum(exact, -1, keepdims=True), np.where(records.special_tokens(keys), np.nan, exact)
         rest = np.nansum(exact, -1, keepdims=True)
         exact = exact * np.divide(whole, rest, out=np.zeros_like(rest), where=rest > 0) if share else exact
-    shown = made(maps, keys, masked, signed=signed, out=drop, share=share and bool(records.aside(keys).any()))
+    shown = made(maps, keys, masked, signed=signed, out=drop, share=share and bool(records.special_tokens(keys).any()))
     return packed(maps, keys, **options), shown, exact
 
 
@@ -117,8 +117,8 @@ def test_bytes_become_numbers_again(name: str, drop: bool) -> None:
     np.testing.assert_allclose(rows.reshape(shown.shape), shown, rtol=1e-5, atol=1e-12)
     np.testing.assert_array_equal(np.isnan(shown), np.isnan(exact))
     top = 127 if CASES[name].get("signed") else 254
-    aside = records.aside(CASES[name]["keys"])
-    for part in (aside, ~aside):
+    special = records.special_tokens(CASES[name]["keys"])
+    for part in (special, ~special):
         peaks = np.nanmax(np.abs(np.where(part, exact, 0)), -1, keepdims=True)
         off = np.where(part & ~np.isnan(exact), np.abs(shown - exact), 0)
         assert (off <= peaks / top / 2 * 1.001 + 1e-9).all()
@@ -132,7 +132,8 @@ def test_one_cell_is_read_as_its_row_is(name: str, drop: bool) -> None:
       const row = rowIndex(of("m"), map, query), units = unitsOf(of("m"), row, $drop);
       return Array.from({length: of("m").keys.count}, (_, key) => valueOf(of("m"), row, key, units)); })"""
     found = numbers(ask(cells, blob, rows=every_row(shown), drop=drop)).reshape(shown.shape)
-    dropped = records.aside(CASES[name]["keys"]) & drop & ~np.isnan(found)  # is worth nothing, as it is not drawn
+    special = records.special_tokens(CASES[name]["keys"])
+    dropped = special & drop & ~np.isnan(found)  # is worth nothing, as it is not drawn
     assert (found[np.broadcast_to(dropped, found.shape)] == 0).all()
     np.testing.assert_allclose(np.where(dropped, np.nan, found), shown, rtol=1e-5, atol=1e-12)
 
@@ -166,41 +167,41 @@ def test_several_rows_are_summed_or_averaged(name: str, drop: bool) -> None:
 
 @DROPS
 def test_single_rows_travel_exact(drop: bool) -> None:
-    maps, aside = share_maps(WORDS)[:, 4], records.aside(WORDS)
+    maps, special = share_maps(WORDS)[:, 4], records.special_tokens(WORDS)
     masked = np.arange(7) == 5
     maps[:, 5] = 0
     blob = packed(maps, WORDS, masked=masked)
     found = numbers(ask("[0, 1, 2].map((map) => togetherRow(of('m'), map, [], $drop))", blob, drop=drop))
-    kept = np.where(aside & drop | masked, np.nan, maps)
+    kept = np.where(special & drop | masked, np.nan, maps)
     factor = maps.sum(-1, keepdims=True) / np.nansum(kept, -1, keepdims=True)
     np.testing.assert_allclose(found, kept * factor, rtol=1e-6)
-    hides = ["of('m').hides", "maskNote(of('m'), 0) !== ''"]
-    assert ask(hides, blob) == [True, True]
-    assert ask(hides, packed(maps, WORDS)) == [False, False]  # a zero is nothing masked
+    asked = ["of('m').hasMasked", "maskNote(of('m'), 0) !== ''"]
+    assert ask(asked, blob) == [True, True]
+    assert ask(asked, packed(maps, WORDS)) == [False, False]  # a zero is nothing masked
 
 
 @NAMES
-def test_a_record_says_what_it_hides(name: str) -> None:
+def test_a_record_says_whether_it_is_masked(name: str) -> None:
     blob, shown, _ = case(name, False)
     notes = "of('m').titles.map((_, map) => maskNote(of('m'), map))"
-    said = ask(["of('m').hides", "of('m').keys.lead", "of('m').keys.aside", notes], blob)
-    aside = records.aside(CASES[name]["keys"])
+    said = ask(["of('m').hasMasked", "of('m').keys.lead", "of('m').keys.special", notes], blob)
+    special = records.special_tokens(CASES[name]["keys"])
     assert said[0] == bool(np.isnan(shown).any())
-    assert said[1] == np.flatnonzero(~aside)[0]
-    assert said[2] == aside.tolist()
+    assert said[1] == np.flatnonzero(~special)[0]
+    assert said[2] == special.tolist()
     assert [bool(note) for note in said[3]] == np.isnan(shown).any((1, 2)).tolist()
 
 
 @NAMES
 def test_what_was_left_out_is_said_where_rows_are_shares(name: str) -> None:
     blob, *_ = case(name, False)
-    share = CASES[name].get("unit") != "number" and "kind" not in CASES[name] and name != "no prefix"
+    share = CASES[name].get("unit") != "number" and "map_type" not in CASES[name] and name != "no prefix"
     found = ask("[[0], [1], [0, 2]].map((queries) => droppedShare(of('m'), 1, queries))", blob)
     if not share:
         assert found == [None] * 3
         return
     exact = CASES[name]["maps"].astype(float)[1]
-    lost = np.where(records.aside(CASES[name]["keys"]), exact, 0).sum(-1) / exact.sum(-1).clip(1e-12)
+    lost = np.where(records.special_tokens(CASES[name]["keys"]), exact, 0).sum(-1) / exact.sum(-1).clip(1e-12)
     np.testing.assert_allclose(found, [lost[0], lost[1], lost[[0, 2]].mean()], atol=1e-6)
 
 
@@ -224,7 +225,7 @@ def test_two_keys_that_share_a_byte_are_told_apart() -> None:
     say = "rowWords(of('m'), 0, [0], false, null).best"
     assert ask([say, "strongest([1, NaN, 3, 3])", "strongest([NaN])"], packed(row, tokens)) == [2, 2, -1]
     rank = "[0, 1, 2, 3].map((key) => rankWords([2, 5, 5, NaN], key))"
-    assert ask(rank)[:3] == ["number 3 of 3", "the highest of 3", "the highest of 3"]
+    assert ask(rank)[:3] == ["rank 3 of 3", "the highest of 3", "the highest of 3"]
 
 
 def test_what_python_has_worked_out_holds_for_what_it_knows_of() -> None:
@@ -246,15 +247,15 @@ def brute(
     limits: tuple[float, int, float],
 ) -> dict[tuple[int, int, int], float]:
     """The entries that limits let through, one row after the other. `whole`: what each row sums to."""
-    least, most, mass = limits
+    min_weight, top_k, top_p = limits
     found = {}
     for head, query in itertools.product(heads, queries):
         row = np.nan_to_num(shown[head, query])
         order = np.argsort(-row, kind="stable")
-        if mass < 1:
-            order = order[: np.searchsorted(row[order].cumsum(), mass * whole[head, query] - 1e-6) + 1]
-        order = order[: most or None]
-        found |= {(query, int(k), head): row[k] for k in order if row[k] >= max(least, 1e-12) and key in (None, k)}
+        if top_p < 1:
+            order = order[: np.searchsorted(row[order].cumsum(), top_p * whole[head, query] - 1e-6) + 1]
+        order = order[: top_k or None]
+        found |= {(query, int(k), head): row[k] for k in order if row[k] >= max(min_weight, 1e-12) and key in (None, k)}
     return found
 
 
@@ -268,8 +269,8 @@ def test_lines_are_the_strongest_of_each_row(name: str, drop: bool) -> None:
     every = list(
         itertools.product(asked, [*LIMITS, *((by * float(one), 0, 1) for one in near for by in (0.998, 1.002))])
     )
-    script = """$every.map(([[heads, queries, key], [least, most, mass]]) =>
-      strongestOf(of("m"), heads, {queries, key}, {least, most, mass, drop: $drop}, 1e6))"""
+    script = """$every.map(([[heads, queries, key], [minWeight, topK, topP]]) =>
+      strongestOf(of("m"), heads, {queries, key}, {minWeight, topK, topP, drop: $drop}, 1e6))"""
     answers = ask(script, blob, every=every, drop=drop)
     for ((heads, queries, key), limits), answer in zip(every, answers, strict=True):
         expected = brute(shown, whole, heads, queries or list(range(len(shown[0]))), key, limits)
@@ -281,16 +282,16 @@ def test_lines_are_the_strongest_of_each_row(name: str, drop: bool) -> None:
         assert weights == sorted(weights)  # the strongest is drawn last
 
 
-@pytest.mark.parametrize("aside", [True, False])
-def test_of_equal_keys_the_first_are_taken(aside: bool) -> None:
-    tokens = Tokens(("CLS", "a", "b", "SEP"), words=(-1, 0, 1, -1 if aside else 2))
+@pytest.mark.parametrize("special", [True, False])
+def test_of_equal_keys_the_first_are_taken(special: bool) -> None:
+    tokens = Tokens(("CLS", "a", "b", "SEP"), words=(-1, 0, 1, -1 if special else 2))
     even = np.full((1, 4, 4), 0.25)
-    for most in (1, 2, 3):
-        script = "strongestOf(of('m'), [0], {queries: [1]}, {least: 0, most: $most, mass: 1, drop: false}, 99)"
-        found = ask(script, packed(even, tokens), most=most)
-        assert [one[2] for one in found["shown"]] == list(range(most))
-        only = ask(script.replace("[1]}", "[1], key: 2}"), packed(even, tokens), most=most)
-        assert only["total"] == len(only["shown"]) == int(most > 2)
+    for top_k in (1, 2, 3):
+        script = "strongestOf(of('m'), [0], {queries: [1]}, {minWeight: 0, topK: $top_k, topP: 1, drop: false}, 99)"
+        found = ask(script, packed(even, tokens), top_k=top_k)
+        assert [one[2] for one in found["shown"]] == list(range(top_k))
+        only = ask(script.replace("[1]}", "[1], key: 2}"), packed(even, tokens), top_k=top_k)
+        assert only["total"] == len(only["shown"]) == int(top_k > 2)
 
 
 @pytest.mark.parametrize("count", [1, 7, 40])
@@ -298,7 +299,7 @@ def test_of_equal_keys_the_first_are_taken(aside: bool) -> None:
 def test_at_most_so_many_lines_are_drawn(name: str, count: int) -> None:
     blob, shown, _ = case(name, False)
     found = ask(
-        "strongestOf(of('m'), [0, 1, 2], {}, {least: 0, most: 0, mass: 1, drop: false}, $count)", blob, count=count
+        "strongestOf(of('m'), [0, 1, 2], {}, {minWeight: 0, topK: 0, topP: 1, drop: false}, $count)", blob, count=count
     )
     every = np.sort(shown[shown > 0])[::-1]
     assert found["total"] == len(every)
@@ -309,12 +310,12 @@ def test_at_most_so_many_lines_are_drawn(name: str, count: int) -> None:
 def test_lines_are_remembered_for_what_was_asked() -> None:
     blob, shown, _ = case("patches", False)
     asked = [(0, 5, 0), (0, 5, 0), (0, 5, 0.2), (1, 5, 0.2), (0, 6, 0), (0, 7, 0)]
-    script = """((kept) => $asked.map(([head, query, least]) => {
-      const limits = {least, most: 0, mass: 1, drop: false};
+    script = """((kept) => $asked.map(([head, query, minWeight]) => {
+      const limits = {minWeight, topK: 0, topP: 1, drop: false};
       const {shown} = keptStrongest(kept, of("m"), [head], {queries: [query], key: null}, limits, 99);
       return shown.map(([, q, k, of]) => [q, k, of]); }))({})"""
-    for entries, (head, query, least) in zip(ask(script, blob, asked=asked), asked, strict=True):
-        keys = {(query, k, head) for k in range(14) if shown[head, query, k] >= max(least, 1e-12)}
+    for entries, (head, query, min_weight) in zip(ask(script, blob, asked=asked), asked, strict=True):
+        keys = {(query, k, head) for k in range(14) if shown[head, query, k] >= max(min_weight, 1e-12)}
         assert {tuple(one) for one in entries} == keys
 
 
@@ -325,7 +326,7 @@ def test_lines_are_remembered_for_what_was_asked() -> None:
 def test_every_name_in_the_library_is_defined_and_used(added: str, tmp_path: Path):
     """The browser gets its files joined, so `make check`, which sees one at a time, cannot tell."""
     joined = tmp_path / "library.js"
-    joined.write_text("\n".join((bus.HERE / name).read_text() for name in bus.LIBRARY) + added)
+    joined.write_text("\n".join((transport.HERE / name).read_text() for name in transport.LIBRARY) + added)
     linter = Path(sysconfig.get_path("scripts")) / "oxlint"
     done = subprocess.run([linter, "-c", ROOT / ".oxlintrc.json", joined], capture_output=True, text=True)
     assert (done.returncode == 0) == (not added), done.stdout

@@ -122,7 +122,7 @@ def test_a_cell_of_a_matrix_is_its_query_and_key(name: str, transposed: bool, dr
         found.push([row, column, at.query, at.key, middle("query"), middle("key"), matrixView.places(view, at)]); }
       return [found, matrixView.at(view, x - 1, y + 1), matrixView.at(view, x + w + 1, y + 1)]; })
       ({maps: "m", index: 0, context: recorder(), ink: {}, width: 700,
-        data: {height: 500, transposed: $transposed, drop_prefix: $drop}})"""
+        data: {height: 500, transposed: $transposed, hide_special: $drop}})"""
     found, *outside = ask(script, blob, transposed=transposed, drop=drop)
     assert outside == [None, None]
     shape = (len(queries), len(keys) - skip)
@@ -145,7 +145,7 @@ def test_arrows_in_a_matrix_turn_with_it() -> None:
     blob, *_ = case("two texts", False)
     script = """[false, true].map((transposed) => [[0, 1], [1, 0], [0, -1], [9, 9]].map((arrow) => matrixView.move(
       {maps: "m", index: 0, context: recorder(), ink: {}, width: 700, tokens: [], data: {height: 500, transposed,
-       drop_prefix: true}}, {query: 2, key: 1}, arrow)))"""
+       hide_special: true}}, {query: 2, key: 1}, arrow)))"""
     plain, turned = ([(one["query"], one["key"]) for one in found] for found in ask(script, blob))
     assert plain == [(2, 2), (3, 1), (2, 1), (3, 6)]
     assert turned == [(3, 1), (2, 2), (1, 1), (3, 6)]
@@ -162,7 +162,7 @@ def test_small_maps_show_a_row_as_it_lies(name: str, drop: bool) -> None:
             "rows": ["Layer"],
             "columns": ["a", "b", "c"],
             "tile": 60,
-            "drop_prefix": drop,
+            "hide_special": drop,
             "mode": "rows",
             "order": None,
         },
@@ -257,7 +257,14 @@ def test_words_in_two_columns_are_found_by_their_line() -> None:
         "width": 600,
         "ink": {},
         "stage": {"scrollTop": 0},
-        "data": {"heads": [1], "least": 0, "most": 0, "mass": 1, "drop_prefix": False, "paint": ["#0", "#1", "#2"]},
+        "data": {
+            "heads": [1],
+            "min_weight": 0,
+            "top_k": 0,
+            "top_p": 1,
+            "hide_special": False,
+            "paint": ["#0", "#1", "#2"],
+        },
     }
     script = """((view) => { view.context = recorder();
       const places = [["query", 0], ["query", 3], ["key", 0], ["key", 6]].map(([side, index]) => ({side, index}));
@@ -275,7 +282,7 @@ def test_words_in_two_columns_are_found_by_their_line() -> None:
     assert heads == [0, 1]
     assert weight == pytest.approx(shown[1, 2, 5], rel=1e-5)
     assert {(q, k) for _, q, k, _ in lines["shown"]} == {(1, k) for k in range(7) if shown[0, 1, k] > 0}
-    assert lines["hidden"] == 0
+    assert lines["omitted"] == 0
     line = [24 + (i + 0.5) * 24 for i in range(3)]
     held = 100 + 24 + 12  # at the edge of the window, once its line has left it
     assert heights == [[held, line[2], held], [line[0], min(max(line[2], held), 138), held], [line[0], line[2], held]]
@@ -328,7 +335,7 @@ def test_the_height_that_is_reserved_is_the_height_that_is_drawn() -> None:
 
 def test_streams_that_differ_are_told_apart() -> None:
     blob, *_ = case("two texts", False)
-    asked = ["own(of('m'))", "same(of('m'), 1, 1)", "special(of('m').keys, 0)", "special(of('m').keys, 1)"]
+    asked = ["own(of('m'))", "same(of('m'), 1, 1)", "isSpecial(of('m').keys, 0)", "isSpecial(of('m').keys, 1)"]
     assert ask(asked, blob) == [False, False, True, False]
     asked = [
         "own(of('m'))",

@@ -62,12 +62,12 @@ def same_steps(found: object, expected: np.ndarray) -> None:
 @KINDS
 def test_a_row_gets_the_steps_of_its_scale(name: str, drop: bool) -> None:
     blob, shown, _ = case(name, drop)
-    signed, aside = bool(CASES[name].get("signed")), records.aside(CASES[name]["keys"])
+    signed, special = bool(CASES[name].get("signed")), records.special_tokens(CASES[name]["keys"])
     paint = """$scales.map((name) => Array.from({length: of("m").queries.count}, (_, q) =>
       paintRow(of("m"), 1, [q], {name, colours: "viridis", drop: $drop}).index))"""
     for scale, found in zip(NAMES, ask(paint, blob, scales=NAMES, drop=drop), strict=True):
         expected = np.stack([steps(row, scale, signed=signed) for row in shown[1]])
-        same_steps(found, np.where(aside & drop, -2, expected))
+        same_steps(found, np.where(special & drop, -2, expected))
 
 
 @SCALES
@@ -75,7 +75,7 @@ def test_a_row_gets_the_steps_of_its_scale(name: str, drop: bool) -> None:
 @pytest.mark.parametrize("name", ["patches", "scores", "masked", "numbers"])
 def test_several_rows_and_one_range_for_all(name: str, drop: bool, scale: str) -> None:
     blob, shown, _ = case(name, drop)
-    signed, aside = bool(CASES[name].get("signed")), records.aside(CASES[name]["keys"])
+    signed, special = bool(CASES[name].get("signed")), records.special_tokens(CASES[name]["keys"])
     rows = np.float32(shown[:, [4, 1]])
     known = (~np.isnan(rows)).sum(1)
     total = np.where(known > 0, np.nansum(rows, 1), np.nan)
@@ -85,7 +85,7 @@ def test_several_rows_and_one_range_for_all(name: str, drop: bool, scale: str) -
       return record.titles.map((_, map) =>
         paintRow(record, map, queries, {name: $scale, colours: "viridis", drop: $drop, fixed}).index); })"""
     own, common, alone = ask(script, blob, scale=scale, drop=drop)
-    out = aside & drop
+    out = special & drop
     same_steps(own, np.where(out, -2, np.stack([steps(row, scale, signed=signed) for row in total])))
     same_steps(common, np.where(out, -2, steps(total, scale, signed=signed)))
     same_steps(alone, np.where(out, -2, steps(np.float32(shown[:, 4]), scale, signed=signed)))
@@ -95,7 +95,7 @@ def test_several_rows_and_one_range_for_all(name: str, drop: bool, scale: str) -
 def test_a_range_may_begin_at_the_least(scale: str) -> None:
     row = np.float32(random().random(14) * 0.2 + 0.7)
     blob = packed(row[None], PATCHES, unit="number")
-    paint = "paintRow(of('m'), 0, [], {name: $scale, colours: 'viridis', drop: false, stretched: true})"
+    paint = "paintRow(of('m'), 0, [], {name: $scale, colours: 'viridis', drop: false, rowRange: true})"
     found = ask([f"{paint}.index", f"{paint}.scale", f"{paint}.scale.t({paint}.scale.half)"], blob, scale=scale)
     above = (row - row.min()).astype(float)
     expected = steps(above, scale)
@@ -108,7 +108,7 @@ def test_a_range_may_begin_at_the_least(scale: str) -> None:
     assert found[1]["low"] == pytest.approx(row.min())
     clip = np.sort(row)[int(0.99 * 14)]
     assert found[1]["high"] == pytest.approx(clip if scale == "sqrt" else row.max(), rel=1e-6)
-    assert found[1]["words"].endswith("from the least on")
+    assert found[1]["words"].endswith("from the minimum of the row")
     assert found[2] == pytest.approx(0.5, abs=0.04)
 
 
@@ -155,16 +155,16 @@ def test_ends_of_scales() -> None:
 def test_counted_bytes_are_a_distribution_like_any_other(zero: int) -> None:
     holes, units = zero > 0, [0.01, 0.0007]
     cells = random().integers(0, 256, 60).astype(np.uint8)
-    aside = (np.arange(60) % 5 == 0).astype(int)
+    special = (np.arange(60) % 5 == 0).astype(int)
     script = """[false, true].map((drop) => { const all = Uint8Array.from([...Array(7).fill(9), ...$cells]);
-      const d = ofBytes(all, 7, 67, $units, {zero: $zero, holes: $holes, aside: $aside, drop});
+      const d = ofBytes(all, 7, 67, $units, {zero: $zero, holes: $holes, special: $special, drop});
       return [d.max, d.low, $at.map(d.quantile), $values.map(d.rank)]; })"""
     at, values = [0, 0.01, 0.25, 0.5, 0.99, 1], [0, 0.0007 * 5, 0.01 * 11, 0.3, 0.01 * 300]
-    given = {"cells": cells.tolist(), "units": units, "zero": zero, "holes": holes, "aside": aside.tolist()}
+    given = {"cells": cells.tolist(), "units": units, "zero": zero, "holes": holes, "special": special.tolist()}
     found = ask(script, at=at, values=values, **given)
     for drop, (most, low, quantiles, ranks) in zip([False, True], found, strict=True):
-        kept = ~((cells == 0) & holes) & ~((aside == 1) & drop)
-        far = np.sort(np.abs((cells.astype(int) - zero) * np.array(units)[aside])[kept])
+        kept = ~((cells == 0) & holes) & ~((special == 1) & drop)
+        far = np.sort(np.abs((cells.astype(int) - zero) * np.array(units)[special])[kept])
         assert most == pytest.approx(far[-1])
         assert low == pytest.approx(far[far > 0][0])
         np.testing.assert_allclose(quantiles, [far[min(len(far) - 1, int(q * len(far)))] for q in at])
@@ -183,15 +183,15 @@ def rgba(name: str) -> np.ndarray:
 @KINDS
 def test_the_image_of_a_map_has_a_row_for_each_query(name: str, drop: bool) -> None:
     blob, shown, _ = case(name, drop)
-    signed, aside = bool(CASES[name].get("signed")), records.aside(CASES[name]["keys"])
+    signed, special = bool(CASES[name].get("signed")), records.special_tokens(CASES[name]["keys"])
     image = """$scales.map((name) => {
       const {image, part} = matrixImage(of("m"), 1, name, "cividis", $drop);
       return [image.width, image.height, part, image.pixels]; })"""
     images, table = ask([image, "tableOf('cividis', of('m').signed)"], blob, scales=NAMES, drop=drop)
     assert table == rgba(theme.DIVERGING[0] if signed else "cividis").tolist()
-    values, skip = np.float32(shown[1]), int(np.flatnonzero(~aside)[0]) if drop else 0
+    values, skip = np.float32(shown[1]), int(np.flatnonzero(~special)[0]) if drop else 0
     for scale, (width, height, part, pixels) in zip(NAMES, images, strict=True):
-        expected = np.where(aside & drop, -2, steps(values, scale, signed=signed))[:, skip:]
+        expected = np.where(special & drop, -2, steps(values, scale, signed=signed))[:, skip:]
         assert [height, width] == list(expected.shape)
         assert part == [0, 0, width, height]
         places = {colour: step for step, colour in reversed(list(enumerate(table)))} | {0: -1, 0x40808080: -2}

@@ -13,7 +13,7 @@ from PIL import Image
 from attnviz import views
 from attnviz.plots import theme
 from attnviz.types import Tokens
-from attnviz.views import bus, canvas, records
+from attnviz.views import canvas, records, transport
 
 TOKENS = Tokens.patches(3, 4, ["CLS"])
 
@@ -34,7 +34,7 @@ def opened(blob: bytes) -> tuple[dict, dict[str, np.ndarray]]:
     """The head of a record of maps, and its arrays by name: of each row, then of each cell."""
     head, payload = unpack(blob)
     shape, at, found = head["shape"][:-1], 0, {}
-    names = {"peaks": "f4", "aside_peaks": "f4", "sums": "f4", "rests": "f4", "best": "u2", "best_rest": "u2"}
+    names = {"peaks": "f4", "special_peaks": "f4", "sums": "f4", "rests": "f4", "best": "u2", "best_rest": "u2"}
     for name, kind in names.items():
         found[name] = np.frombuffer(payload, kind, int(np.prod(shape)), at).reshape(shape)
         at += found[name].nbytes
@@ -89,7 +89,7 @@ def test_record_carries_what_the_browser_needs(numbers):
     assert head["shape"] == [2, 13, 13]
     assert head["keys"] == {"count": 13, "labels": ["CLS"], "grid": [3, 4], "prefix": 1, "stream": "main"}
     np.testing.assert_array_equal(found["peaks"], weights[..., 1:].max(-1))
-    np.testing.assert_array_equal(found["aside_peaks"], weights[..., 0])
+    np.testing.assert_array_equal(found["special_peaks"], weights[..., 0])
     np.testing.assert_allclose(found["sums"], 1, rtol=1e-5)
     np.testing.assert_allclose(found["rests"], weights[..., 1:].sum(-1), rtol=1e-6)
     np.testing.assert_array_equal(found["best"], weights.argmax(-1))
@@ -153,13 +153,13 @@ def test_twelve_by_twelve_heads_fit_half_a_megabyte(numbers):
 
 
 def test_colours_are_those_of_the_theme():
-    look = bus._look()
+    look = transport._library_data()
     assert set(look["tables"]) == set(theme.SCALES)
     for name, table in look["tables"].items():
         assert bytes.fromhex(table) == theme.table(name).tobytes()
     assert set(look["diverging"]) <= set(look["tables"])
     assert look["roles"]["query"] == list(theme.COLOURS["query"])
-    assert bus._look() is look  # every run of every page asks for it
+    assert transport._library_data() is look  # every run of every page asks for it
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     calls: list[dict] = []
     monkeypatch.setattr(canvas.st, "session_state", {})
     monkeypatch.setattr(canvas, "_view", lambda **options: calls.append(options))
-    monkeypatch.setattr(bus, "_bus", lambda **options: calls.append(options))
+    monkeypatch.setattr(transport, "_transport", lambda **options: calls.append(options))
     return calls
 
 
@@ -211,7 +211,7 @@ def test_of_a_large_picture_the_crop_and_what_lies_around_it_is_sent(at: tuple[i
 
 def test_messages_of_views_are_small(mounted):
     views.picture_view("a", picture="p", maps="m")
-    size = len(json.dumps(mounted[-1]["data"])) + len((bus.HERE / "view.js").read_text())
+    size = len(json.dumps(mounted[-1]["data"])) + len((transport.HERE / "view.js").read_text())
     assert size < 3_000  # it is sent again on every pick
 
 
@@ -220,19 +220,19 @@ WORDS = Tokens(("CLS", "sing", "…ing", ".", "SEP"), words=(-1, 0, 0, 1, -1))
 
 
 def causal(count: int) -> np.ndarray:
-    """True = may not look there."""
+    """True = may not attend."""
     return ~np.tri(count, dtype=bool)
 
 
-def test_masked_cells_are_told_apart_from_zero(numbers):
-    hidden = causal(5)
-    weights = np.where(hidden, 0, softmax(numbers.normal(size=(2, 5, 5))))
+def test_later_are_told_apart_from_zero(numbers):
+    later = causal(5)
+    weights = np.where(later, 0, softmax(numbers.normal(size=(2, 5, 5))))
     weights[0, 4, 1] = 0  # allowed, and given nothing
-    cells, peaks = records.quantise(weights, masked=np.broadcast_to(hidden, weights.shape))
+    cells, peaks = records.quantise(weights, masked=np.broadcast_to(later, weights.shape))
     back = records.restore(cells, peaks, masked=True)
-    assert (np.isnan(back) == hidden).all()
+    assert (np.isnan(back) == later).all()
     assert back[0, 4, 1] == 0
-    known = np.broadcast_to(~hidden, weights.shape)
+    known = np.broadcast_to(~later, weights.shape)
     assert (
         np.abs(back - weights)[known] <= np.broadcast_to(peaks[..., None], weights.shape)[known] / 508 * 1.001
     ).all()
@@ -240,9 +240,9 @@ def test_masked_cells_are_told_apart_from_zero(numbers):
 
 @pytest.mark.parametrize("each", [False, True])
 def test_a_mask_travels_in_the_cells_for_all_maps_or_for_each(numbers, each):
-    hidden = causal(5)
-    weights = np.where(hidden, np.nan, softmax(numbers.normal(size=(2, 5, 5))))  # NaN under a mask is nothing wrong
-    masked = np.stack([hidden, hidden]) if each else hidden
+    later = causal(5)
+    weights = np.where(later, np.nan, softmax(numbers.normal(size=(2, 5, 5))))  # NaN under a mask is nothing wrong
+    masked = np.stack([later, later]) if each else later
     if each:
         masked[1, 4, 0], weights[1, 4, 0] = True, 0
     head, found = opened(records.pack_maps("m", weights, titles=["a", "b"], keys=WORDS, masked=masked))
@@ -254,7 +254,7 @@ def test_a_mask_travels_in_the_cells_for_all_maps_or_for_each(numbers, each):
     np.testing.assert_array_equal(found["best"], shown.argmax(-1))
 
 
-def test_a_mask_that_hides_nothing_costs_nothing(numbers):
+def test_a_mask_of_nothing_costs_nothing(numbers):
     weights = softmax(numbers.normal(size=(1, 5, 5)))
     free = records.pack_maps("m", weights, titles=["a"], keys=WORDS)
     assert records.pack_maps("m", weights, titles=["a"], keys=WORDS, masked=np.zeros((5, 5), bool)) == free
@@ -264,25 +264,25 @@ def test_masked_scores_and_masked_single_rows(numbers):
     scores = numbers.normal(size=(1, 5, 5)).astype(np.float32)  # raw scores stand under the mask too
     _, found = opened(records.pack_maps("m", scores, titles=["a"], keys=WORDS, signed=True, masked=causal(5)))
     np.testing.assert_array_equal(found["cells"][0] == 0, causal(5))
-    row, hidden = np.array([[0.5, 0.5, 0, 0, 0]], np.float32), np.array([False, False, False, True, True])
-    _, found = opened(records.pack_maps("r", row, titles=["a"], keys=WORDS, masked=hidden))
+    row, later = np.array([[0.5, 0.5, 0, 0, 0]], np.float32), np.array([False, False, False, True, True])
+    _, found = opened(records.pack_maps("r", row, titles=["a"], keys=WORDS, masked=later))
     np.testing.assert_array_equal(found["cells"], [[0.5, 0.5, 0, np.nan, np.nan]])
 
 
 def test_a_mask_turned_round_is_refused(numbers):
     weights = np.where(causal(5), 0, softmax(numbers.normal(size=(2, 5, 5))))
-    with pytest.raises(ValueError, match=r"masked is True where maps give up to 0\.\d+"):
+    with pytest.raises(ValueError, match=r"masked is True where maps hold up to 0\.\d+"):
         records.pack_maps("m", weights, titles=["a", "b"], keys=WORDS, masked=~causal(5))
     with pytest.raises(ValueError, match=r"masked is \(3, 5\) but maps are \(2, 5, 5\)"):
         records.pack_maps("m", weights, titles=["a", "b"], keys=WORDS, masked=np.zeros((3, 5), bool))
 
 
-def test_words_travel_and_special_pieces_stand_aside():
+def test_words_travel_and_special_tokens_are_marked():
     row = np.array([[0.5, 0.2, 0.1, 0.1, 0.1]], np.float32)
     head, found = opened(records.pack_maps("r", row, titles=["a"], keys=WORDS))
     assert head["keys"]["words"] == [-1, 0, 0, 1, -1]
-    assert records.aside(WORDS).tolist() == [True, False, False, False, True]
-    assert records.aside(TOKENS).tolist() == [True, *[False] * 12]  # a prefix, as before
+    assert records.special_tokens(WORDS).tolist() == [True, False, False, False, True]
+    assert records.special_tokens(TOKENS).tolist() == [True, *[False] * 12]  # a prefix, as before
     np.testing.assert_allclose(found["rests"], [0.4])
     np.testing.assert_allclose(found["sums"], [1])
 
@@ -318,12 +318,12 @@ def test_views_of_text_reserve_their_height(mounted):
         assert mounted[-1]["data"]["height"] == 300
     views.lines_view("v", maps="t", heads=[0])
     assert mounted[-1]["data"]["height"] == 30 + 24 * 5
-    assert (mounted[-1]["data"]["most"], mounted[-1]["data"]["mass"]) == (0, 1.0)
+    assert (mounted[-1]["data"]["top_k"], mounted[-1]["data"]["top_p"]) == (0, 1.0)
 
 
-def test_gold_names_tokens_that_are_there(mounted):
+def test_gold_dependencies_name_tokens_that_are_there(mounted):
     views.send_maps("t", np.ones((1, 5, 5)) / 5, titles=["a"], keys=WORDS)
-    views.arcs_view("a", maps="t", gold=[(2, 1), (3, 1)])
-    assert mounted[-1]["data"]["gold"] == [[2, 1], [3, 1]]
-    with pytest.raises(ValueError, match=r"gold is \[\[2, 5\]\] but 't' has 5 tokens"):
-        views.arcs_view("a", maps="t", gold=[(2, 5)])
+    views.arcs_view("a", maps="t", gold_dependencies=[(2, 1), (3, 1)])
+    assert mounted[-1]["data"]["gold_dependencies"] == [[2, 1], [3, 1]]
+    with pytest.raises(ValueError, match=r"gold_dependencies are \[\[2, 5\]\] but 't' has 5 tokens"):
+        views.arcs_view("a", maps="t", gold_dependencies=[(2, 5)])

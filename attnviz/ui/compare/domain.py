@@ -19,7 +19,7 @@ from attnviz.models import ImageModel, TextModel
 from attnviz.types import AttentionCall, NoTokenMap, Sample, Tokens, Trace
 from attnviz.ui.core.bench import Bench, Row
 from attnviz.ui.widgets.display import masked_of
-from attnviz.views.canvas import Scale
+from attnviz.views.canvas import ViewStyle
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +91,12 @@ class Shown(NamedTuple):
     keys: Tokens
 
 
+@dataclass(frozen=True, eq=False)
 class MapStyle:
     """How maps are drawn: as they are, unless a ground has more to say."""
 
-    scale: Scale = "sqrt"
-    colours: str = "viridis"
     over: ClassVar[str]  # what maps are drawn over, in words
-    drop_prefix: bool = False  # whether views leave out CLS and registers by themselves
+    style: ViewStyle
 
     def shown(
         self, values: Float[np.ndarray, "map *row key"], rows: Tokens | None, keys: Tokens, *, shares: bool

@@ -140,10 +140,8 @@ def draw_native(look: MapStyle, panel: Panel, one: Native, slot: str, tokens: tu
             maps=slot,
             index=at,
             tokens=tokens if one.axes[0] == "query" else (),
-            scale=look.scale,
-            colours=look.colours,
+            style=look.style,
             height=TALL,
-            drop_prefix=look.drop_prefix,
             on_pick=look.pick,
             label=f"{panel.title}: {one.title}",
         )

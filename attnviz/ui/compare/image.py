@@ -22,12 +22,12 @@ from attnviz.ui.core.state import chosen_tokens, set_tokens
 from attnviz.ui.inputs.crop import framing
 from attnviz.ui.inputs.image_run import ImageRun, chosen_picture, prepared
 from attnviz.ui.widgets.answers import best, percent
-from attnviz.ui.widgets.display import Display, display
+from attnviz.ui.widgets.display import display
 from attnviz.ui.widgets.output import share_picture
 
 
-@dataclass(frozen=True)
-class PictureLook(Display, MapStyle):
+@dataclass(frozen=True, eq=False)
+class PictureLook(MapStyle):
     """Maps over the visitor's picture."""
 
     over: ClassVar[str] = "your picture"
@@ -60,11 +60,7 @@ class PictureLook(Display, MapStyle):
             maps=slot.name,
             index=slot.index,
             tokens=tokens,
-            scale=self.scale,
-            colours=self.colours,
-            drop_prefix=self.drop_prefix,
-            network=self.network,
-            shared=shared,
+            style=replace(self.style, shared=shared),
             height=height,
             on_pick=self.pick,
             label=label,
@@ -93,7 +89,7 @@ class Pictures(Domain):
 
     def look(self, tokens: Tokens | None) -> PictureLook:
         """The popover shared by all pages of pictures."""
-        return PictureLook(**vars(display()))
+        return PictureLook(display())
 
     def share(self, panels: Sequence[Panel]) -> None:
         """Give the browser the picture, once for each grid of patches."""

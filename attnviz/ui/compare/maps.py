@@ -119,7 +119,7 @@ def send_looks(look: MapStyle, cells: Sequence[tuple[Panel, int, int]]) -> dict[
             keys=keys,
             queries=rows,
             signed=what == "signed",
-            kind="weights" if what == "shares" else "effective",
+            map_type="weights" if what == "shares" else "effective",
             unit="percent" if what == "shares" else "number",
             masked=together([look.masked(panel.calls(layer)) for panel, layer, _ in members], maps.shape),
         )
@@ -161,7 +161,7 @@ def send_rollouts(
         tokens = members[0][0].tokens
         every = torch.stack([one for _, one in members]).float().numpy()
         maps, rows, keys = look.shown(every, tokens if start is None else None, tokens, shares=True)
-        views.send_maps(name, maps, kind="relevance", titles=[p.title for p, _ in members], keys=keys, queries=rows)
+        views.send_maps(name, maps, map_type="relevance", titles=[p.title for p, _ in members], keys=keys, queries=rows)
         slots |= {p.variant: Slot(name, i) for i, (p, _) in enumerate(members)}
     return slots, reasons
 
@@ -236,7 +236,7 @@ def send_native(look: MapStyle, slot: str, one: Native) -> None:
         keys=keys,
         queries=across,
         signed=one.signed,
-        kind=one.kind,
+        map_type=one.kind,
         unit="percent" if one.stochastic else "number",
         axes=axes,
         masked=None if one.call is None else look.masked([one.call]),
@@ -263,7 +263,7 @@ def send_difference(
         titles=[f"{first[0].title} minus {second[0].title}"],
         keys=one.keys,
         signed=True,
-        kind="difference",
+        map_type="difference",
         unit="percent" if shares else "number",
     )
     return minus[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,7 +29,6 @@ from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.text_answers import sentiment, tag_words
 from attnviz.ui.widgets.text_display import Look as TextLook
 from attnviz.ui.widgets.text_display import look_at, middle
-from attnviz.views.canvas import Scale
 
 TEXT, MATRIX = "Text", "Matrix"
 FLAT = tuple(
@@ -48,8 +47,6 @@ class WordLook(MapStyle):
     over: ClassVar[str] = "your text"
     own: TextLook  # what pages of texts share
     matrix: bool
-    scale: Scale
-    colours: str
 
     def shown(
         self, values: Float[np.ndarray, "map *row key"], rows: Tokens | None, keys: Tokens, *, shares: bool
@@ -93,20 +90,17 @@ class WordLook(MapStyle):
         row: bool = False,
     ) -> None:
         """The text with one map over it, or the whole map; a matrix of many words needs more height than a picture."""
-        drawn: dict[str, Any] = {
-            "maps": slot.name,
-            "index": slot.index,
-            "tokens": tokens,
-            "scale": self.scale,
-            "colours": self.colours,
-            "on_pick": self.pick,
-            "label": label,
-            "height": height,
-        }
-        if self.matrix and not row:
-            views.matrix_view(key, **drawn)
-        else:
-            views.text_view(key, shared=shared, **drawn)
+        view = views.matrix_view if self.matrix and not row else views.text_view
+        view(
+            key,
+            maps=slot.name,
+            index=slot.index,
+            tokens=tokens,
+            style=replace(self.style, shared=shared),
+            on_pick=self.pick,
+            label=label,
+            height=height,
+        )
 
 
 class Texts(Domain):
@@ -145,7 +139,7 @@ class Texts(Domain):
         """Text or matrix, and the popover that pages of texts share."""
         drawn = one_of("Panels", [TEXT, MATRIX], default=TEXT, key="panels")
         own = look_at(tokens or Tokens((), words=()))
-        return WordLook(own, drawn == MATRIX, own.scale, own.colours)
+        return WordLook(own.style, own, drawn == MATRIX)
 
     def share(self, panels: Sequence[Panel]) -> None:
         """Say what was left out of the text."""

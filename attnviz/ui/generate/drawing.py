@@ -140,7 +140,7 @@ def attention(here: Scene, weights: Float[np.ndarray, "query key"], name: str, a
         maps=MAP,
         heads=[0],
         tokens=[at],
-        least=0.03,
+        min_weight=0.03,
         height=460,
         on_pick=pick,
         label=f"Every token over those before it: {name}",

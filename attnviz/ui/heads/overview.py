@@ -60,7 +60,7 @@ def send_layer(visit: ModelRun, layer: int, slot: str = "", heads: Sequence[int]
         titles=titles,
         keys=call.keys,
         queries=call.queries,
-        kind=call.rule.map_type,
+        map_type=call.rule.map_type,
         signed=signed(visit),
         unit=unit_of(call),
         masked=masked_of(call),
@@ -116,7 +116,7 @@ def send_moved(visit: ModelRun, layer: int, head: int) -> str:
         titles=[title],
         keys=call.keys,
         queries=call.queries,
-        kind="effective",
+        map_type="effective",
         masked=masked_of(call),
     )
     return "heads:moved"

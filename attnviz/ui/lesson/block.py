@@ -102,7 +102,7 @@ def several_heads(here: Scene) -> None:
         maps="lesson:heads",
         heads=heads,
         tokens=[here.chosen],
-        least=0.02,
+        min_weight=0.02,
         label="Where every word looks, one colour a head",
         on_pick=follow(here),
     )
@@ -186,7 +186,7 @@ def masks(here: Scene) -> None:
         maps="lesson:cross",
         heads=[head],
         tokens=[here.chosen],
-        least=0.02,
+        min_weight=0.02,
         label="From your sentence to the second one",
         on_pick=follow(here),
     )

@@ -81,7 +81,7 @@ def send_alike(tokens: Tokens, alike: np.ndarray, how: str) -> list[str]:
             titles=[token_name(tokens, i) for i in own],
             keys=tokens,
             signed=True,
-            kind=how,
+            map_type=how,
             unit="number",
         )
     return slots
@@ -155,7 +155,7 @@ def send_weights(calls: Mapping[str, AttentionCall]) -> dict[str, list[str]]:
             titles=titles[name],
             keys=call.keys,
             signed=signed,
-            kind=call.rule.map_type,
+            map_type=call.rule.map_type,
             unit=unit_of(call),
             masked=masked_of(call),
         )

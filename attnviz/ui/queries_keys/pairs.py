@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import streamlit as st
@@ -76,7 +77,7 @@ def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
             keys=call.keys,
             queries=call.queries,
             signed=signed,
-            kind=WORDS[stage],
+            map_type=WORDS[stage],
             unit="number" if signed else "percent",
             masked=masked_of(call) if stage in ("masked", "weights") else None,
         )
@@ -92,7 +93,7 @@ def send_received(call: AttentionCall, maps: dict[str, np.ndarray], stage: str) 
         keys=call.queries,
         queries=call.keys,
         signed=signed,
-        kind=f"received {WORDS[stage]}",
+        map_type=f"received {WORDS[stage]}",
         unit="number" if signed else "percent",
         masked=None if signed or hidden is None else hidden.T,
     )
@@ -135,10 +136,11 @@ def keep(name: str) -> Callable[[tuple[int, ...]], None]:
     return picked
 
 
-def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick, **drawn) -> None:
+def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick: Callable, style: views.ViewStyle) -> None:
     """Every stage of the query's row as a small picture, in the order they are computed."""
     shown = ["raw", "scaled", *(s for s in ("biased", "masked") if s in maps), "weights", "cosine"]
     row = st.container(horizontal=True, gap="medium")
+    style = replace(style, model_input=True)
     for stage in shown:
         with row.container(width=330):  # four in a row on a wide screen, two and two on a narrow one
             st.markdown(f"**{name_of(stage)}**")
@@ -149,10 +151,8 @@ def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick, **d
                 tokens=tokens,
                 height=260,
                 label=f"{name_of(stage)} of the query with every key",
-                drop_prefix=False,
-                network=True,
+                style=style,
                 on_pick=on_pick,
-                **drawn,
             )
             st.caption(SAYS[stage])
 
@@ -219,7 +219,7 @@ def whole_map(
     key: int,
     *,
     height: int,
-    **drawn: Any,
+    style: views.ViewStyle,
 ) -> None:
     """All queries and all keys as a matrix that can be turned, and beside it how much lengths matter."""
     matrix, off = st.columns([1.3, 1], gap="medium")
@@ -233,7 +233,7 @@ def whole_map(
             height=height,
             on_pick=keep("token"),
             label=f"{name_of(stage)} of one head",
-            **drawn,
+            style=style,
         )
         st.caption(TURN_SAYS[TURNED[turn]])
     with off:

@@ -30,7 +30,7 @@ def strongest(weights: np.ndarray, query: int, words: Sequence[int]) -> int:
     return int(np.where(real, weights[query], -1).argmax()) if real.any() else int(weights[query].argmax())
 
 
-def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick: Callable, **drawn) -> None:
+def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick: Callable, style: views.ViewStyle) -> None:
     """Every stage of the query's row as a line of text, in the order they are computed."""
     for stage in [stage for stage in STAGES.values() if stage in maps]:
         name, text = st.columns([1, 3], vertical_alignment="top")
@@ -42,7 +42,7 @@ def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick: Cal
                 tokens=tokens,
                 on_pick=on_pick,
                 label=f"{name_of(stage)} of the query with every key",
-                **drawn,
+                style=style,
             )
 
 

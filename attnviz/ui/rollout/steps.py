@@ -233,7 +233,9 @@ def send(visit: ModelRun, choice: Choice, result: Result) -> None:
     """Give the browser the maps of the target, or those of every token so that hovering shows each."""
     titles = [f"From {layer_name(i).lower()}" for i in range(choice.depth)]
     shown = np.concatenate([result.steps, result.raw[None]]) if result.every is None else result.every
-    views.send_maps(SLOT, shown, titles=[*titles, "Raw attention"], keys=visit.sample.tokens["main"], kind="relevance")
+    views.send_maps(
+        SLOT, shown, titles=[*titles, "Raw attention"], keys=visit.sample.tokens["main"], map_type="relevance"
+    )
 
 
 def small(labels: dict[str, str]) -> str:

@@ -35,7 +35,7 @@ def send(choice: Choice, result: Result, look: Look) -> None:
         shown = look.rows(np.concatenate([result.steps, result.raw[None]]))
     else:
         shown = look.maps(result.every)
-    views.send_maps(SLOT, shown, titles=titles, keys=look.tokens, kind="relevance")
+    views.send_maps(SLOT, shown, titles=titles, keys=look.tokens, map_type="relevance")
 
 
 def pick(about: TextRun, look: Look, chosen: tuple[int, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,7 +26,6 @@ from attnviz.ui.shell.page import page_file
 from attnviz.ui.shell.prose import section
 from attnviz.ui.shell.training_status import RACE, track
 from attnviz.ui.widgets.answers import percent
-from attnviz.ui.widgets.display import Display
 from attnviz.ui.widgets.output import dark, plot
 
 ALIKE = 8  # models with one title that a visitor may keep, of several seeds, say; the last gives way
@@ -205,7 +205,7 @@ def answer(lane: runs.LiveModel, epoch: int, digit: int) -> None:
     )
 
 
-def lane_view(race: runs.TrainingRun, number: int, epoch: int, digit: int, look: Display) -> None:
+def lane_view(race: runs.TrainingRun, number: int, epoch: int, digit: int, style: views.ViewStyle) -> None:
     """One network after some epochs: its answer, one map large, and all maps."""
     lane, alone, tokens = race.lanes[number], len(race.lanes) == 1, tokens_of()
     maps = lane.moments[epoch].maps
@@ -215,24 +215,20 @@ def lane_view(race: runs.TrainingRun, number: int, epoch: int, digit: int, look:
     row, head = min(cell[0], len(maps) - 1), min((*cell, 0)[1], maps[-1].array.shape[1] - 1)
     token = chosen_tokens("token", len(tokens), (len(tokens) // 2 + 2,))[-1:]
     of_tokens = not maps[row].reason
-    drawn = {
-        "scale": look.scale,
-        "colours": look.colours,
-        "picture": "train:picture",
-        "tokens": token if of_tokens else (),
-    }
+    style = replace(style, hide_special=False)
     answer(lane, epoch, digit)
     large, small = st.columns(2, gap="medium") if alone else (st.container(), st.container())
     with large:
         if of_tokens:
             views.picture_view(
                 f"train:large:{number}",
+                picture="train:picture",
                 maps=slots[row],
                 index=head,
+                tokens=token,
+                style=style,
                 height=420 if alone else 300,
                 on_pick=partial(pick, "token"),
-                drop_prefix=False,
-                **drawn,
                 label=f"The digit with {maps[row].name}, {head_name(head).lower()}",
             )
         else:
@@ -240,16 +236,17 @@ def lane_view(race: runs.TrainingRun, number: int, epoch: int, digit: int, look:
     with small:
         views.tiles_view(
             f"train:all:{number}",
+            picture="train:picture",
             maps=slots,
+            tokens=token if of_tokens else (),
+            style=style,
             rows=[one.name for one in maps],
             selected=(row, head),
             columns=[head_name(i) for i in range(heads)],
             tile=min(104, 420 // len(maps)),
             mode="rows" if of_tokens else "matrix",
             on_pick=partial(pick, "tile"),
-            drop_prefix=False,
             label=f"Every map of {lane.title}; click one to open it",
-            **drawn,
         )
         st.caption(" ".join(filter(None, [f"Kind of map: {maps[row].kind}.", maps[row].caveat])))
 
@@ -274,7 +271,7 @@ def send_map(lane: runs.LiveModel, number: int, row: int, epoch: int, digit: int
         titles=titles,
         keys=tokens,
         signed=signed,
-        kind=one.kind,
+        map_type=one.kind,
         unit="percent" if one.stochastic else "number",
     )
     return slot

@@ -81,7 +81,9 @@ def send(here: Written, look: Look, step: int) -> None:
     shown = map_of(here, look)[: len(asking), : len(keys)]
     views.send_maps("translate:map", shown[None], titles=[look.part.name], keys=keys, queries=asking, masked=masked)
     sure = np.array([here.chances[:step]], dtype=np.float32)
-    views.send_maps("translate:sure", sure, titles=["How likely"], keys=first(here.tokens, step), kind="probability")
+    views.send_maps(
+        "translate:sure", sure, titles=["How likely"], keys=first(here.tokens, step), map_type="probability"
+    )
 
 
 def asking_choice(here: Written, look: Look, at: int) -> int:
@@ -100,9 +102,8 @@ def texts(here: Written, look: Look, step: int, at: int, row: int) -> None:
         "translate:french",
         maps="translate:sure",
         tokens=[at],
-        scale="linear",
+        style=views.ViewStyle(scale="linear", shared=True),
         height=160,
-        shared=True,
         back="translate:map" if look.kind == "cross" else None,
         label="The French that is written so far",
         on_pick=pick,
@@ -122,7 +123,7 @@ def texts(here: Written, look: Look, step: int, at: int, row: int) -> None:
         maps="translate:map",
         heads=[0],
         tokens=[row],
-        least=0.03,
+        min_weight=0.03,
         label=f"{SAYS[look.kind]} {look.part.name.capitalize()}",
         on_pick=follow if look.kind == "encoder" else pick,
     )

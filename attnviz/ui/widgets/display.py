@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import streamlit as st
 from jaxtyping import Bool, Float
 
 from attnviz.types import AttentionCall, NoTokenMap
 from attnviz.ui.core.state import one_of
-from attnviz.views.canvas import Scale
+from attnviz.views.canvas import Scale, ViewStyle
 
 SCALES: dict[str, Scale] = {"Square root": "sqrt", "Linear": "linear", "Log": "log", "Rank": "rank"}
 COLOURS = {"Viridis": "viridis", "Cividis": "cividis", "Inferno": "inferno", "Gray": "gray"}
@@ -32,23 +30,13 @@ WHY_NETWORK = "The small square picture that the network reads, instead of yours
 WHY_DROP = "CLS and registers often take most of the weight. Without them, the rest is divided so that rows sum to one."
 
 
-@dataclass(frozen=True)
-class Display:
-    """How maps are drawn, in the words of the views."""
-
-    scale: Scale = "sqrt"
-    colours: str = "viridis"  # a sequential scale of plots.theme
-    drop_prefix: bool = True  # leave out CLS and registers as keys, the rest renormalised
-    network: bool = False  # the small picture the network sees instead of the visitor's
-
-
-def display(key: str = "display", *, small: bool = True) -> Display:
+def display(key: str = "display", *, small: bool = True) -> ViewStyle:
     """The popover of rare options, and beside it the choice of the small picture; what they hold is in the URL."""
     with st.popover("Display", icon=":material/tune:", key=key):
         scale = one_of("Scale", list(SCALES), default=FIRST, key="scale", help=WHY_SCALE)
         colours = st.selectbox("Colours", list(COLOURS), key="colours", bind="query-params")
         drop = st.toggle("Leave out CLS and registers", True, key="drop", bind="query-params", help=WHY_DROP)
-    return Display(SCALES[scale], COLOURS[colours or "Viridis"], drop, small and network_choice())
+    return ViewStyle(SCALES[scale], COLOURS[colours or "Viridis"], drop, small and network_choice())
 
 
 def network_choice() -> bool:

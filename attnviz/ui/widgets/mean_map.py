@@ -39,7 +39,7 @@ def send_mean(visit: ModelRun) -> tuple[str, str | None, str]:
         keys=call.keys,
         queries=call.queries,
         signed=signed(visit),
-        kind=call.rule.map_type,
+        map_type=call.rule.map_type,
         unit=unit_of(call),
         masked=masked_of(call),
     )

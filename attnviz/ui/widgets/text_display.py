@@ -15,7 +15,7 @@ from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.core.state import chosen_tokens, one_of, set_tokens
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.display import COLOURS, FIRST, SCALES, WHY_SCALE, masked_of
-from attnviz.views.canvas import Scale
+from attnviz.views.canvas import DEFAULT, ViewStyle
 
 WHY_WORDS = "What a word gives is the mean over its pieces, what it gets their sum: rows still sum to one."
 WHY_SPECIAL = (
@@ -30,8 +30,7 @@ class Look:
     groups: Grouping
     all: Tokens  # of the text
     special: bool  # whether special tokens are shown
-    scale: Scale = "sqrt"
-    colours: str = "viridis"
+    style: ViewStyle = DEFAULT  # special tokens are left out before maps are sent
 
     @property
     def tokens(self) -> Tokens:
@@ -100,7 +99,7 @@ def look_at(tokens: Tokens, *, grouped: bool = True) -> Look:
         colours = st.selectbox("Colours", list(COLOURS), key="colours", bind="query-params")
     real = any(word >= 0 for word in tokens.words or ())
     groups = grouping(tokens, whole_words=words, special=special or not real)
-    return Look(groups, tokens, special or not real, SCALES[scale], COLOURS[colours or "Viridis"])
+    return Look(groups, tokens, special or not real, ViewStyle(SCALES[scale], COLOURS[colours or "Viridis"]))
 
 
 def send(
@@ -119,7 +118,7 @@ def send(
         shown,
         titles=list(titles),
         keys=look.tokens,
-        kind=kind or call.rule.map_type,
+        map_type=kind or call.rule.map_type,
         signed=not shares and bool((shown < 0).any()),
         unit="percent" if shares else "number",
         masked=look.masked(call),

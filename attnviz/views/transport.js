@@ -6,11 +6,11 @@ export default function ({data, parentElement}) {
   const size = new DataView(data.buffer, data.byteOffset).getUint32(0, true);
   const head = JSON.parse(new TextDecoder().decode(data.subarray(4, 4 + size)));
   const record = {...head, packed: data.slice(4 + size)};
-  shared.records.set(head.slot, record);
+  shared.records.set(head.name, record);
   shared.open?.(record);
   return () => {
-    if (shared.records.get(head.slot) !== record) return; // a newer one lives there
-    shared.records.delete(head.slot);
-    shared.opened?.delete(head.slot); // else it would be shown for a moment when the page comes back
+    if (shared.records.get(head.name) !== record) return; // a newer one lives there
+    shared.records.delete(head.name);
+    shared.opened?.delete(head.name); // else it would be shown for a moment when the page comes back
   };
 }

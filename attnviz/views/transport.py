@@ -1,4 +1,4 @@
-"""The invisible part: what carries the bytes into the browser, once, and keeps them there by slot name.
+"""The invisible part: what carries the bytes into the browser, once, and keeps them there by name.
 
 Call `mount` and every `send_*` on every run: what the browser already holds crosses the wire as a hash only.
 """
@@ -45,16 +45,16 @@ LIBRARY = (
 _library = component(
     "attnviz_library", html="<i hidden></i>", js="\n".join((HERE / name).read_text() for name in LIBRARY)
 )
-_bus = component("attnviz_bus", html="<i hidden></i>", js=(HERE / "bus.js").read_text())
+_transport = component("attnviz_transport", html="<i hidden></i>", js=(HERE / "transport.js").read_text())
 
 
 def mount() -> None:
     """Put the views' code and colours into the browser; once per run, outside of any fragment."""
-    _library(key="attnviz:library", data=_look())
+    _library(key="attnviz:library", data=_library_data())
 
 
 @functools.cache
-def _look() -> dict[str, Any]:
+def _library_data() -> dict[str, Any]:
     """Every colour the views use, as theme.py has them, and their style sheet."""
     return {
         "tables": {name: theme.table(name).astype(np.uint8).tobytes().hex() for name in theme.SCALES},
@@ -64,22 +64,22 @@ def _look() -> dict[str, Any]:
     }
 
 
-def send_picture(slot: str, picture: Image.Image, network: Image.Image, crop: Box, tokens: TokensLike) -> None:
+def send_picture(name: str, picture: Image.Image, network: Image.Image, crop: Box, tokens: TokensLike) -> None:
     """Give the browser the user's picture, what the network saw of it, and the crop box in the picture's pixels."""
     shown, inside = records.surroundings(picture, crop)
-    blob = records.pack_picture(slot, shown, network, inside, tokens)
-    _send(slot, blob, aspect=shown.width / shown.height, prefix=tokens.prefix > 0)
+    blob = records.pack_picture(name, shown, network, inside, tokens)
+    _send(name, blob, aspect=shown.width / shown.height, prefix=tokens.prefix > 0)
 
 
 def send_maps(
-    slot: str,
+    name: str,
     maps: Num[np.ndarray, "map *query key"],
     *,
     titles: Sequence[str],
     keys: TokensLike,
     queries: TokensLike | None = None,
     signed: bool = False,
-    kind: str = "weights",
+    map_type: str = "weights",
     unit: str = "percent",
     axes: tuple[str, str] | None = None,
     masked: Bool[np.ndarray, "..."] | None = None,
@@ -88,42 +88,42 @@ def send_maps(
 
     `signed` draws on the diverging scale around 0 and lets -inf stand for masked. `unit` is "percent" (weights, shares)
     or "number" (scores, cosines). `axes` names rows and columns that are no queries and keys. `masked`: bool, for all
-    maps or for each, True = the query may not look there (what a `Mask` keeps, turned round); such cells are drawn as
+    maps or for each, True = the query may not attend to the key (the opposite of a `Mask`); such cells are drawn as
     masked, not as zero. Raises ValueError where a message would be over 2 MB, or where masked cells hold weights.
     """
     blob = records.pack_maps(
-        slot,
+        name,
         maps,
         titles=titles,
         keys=keys,
         queries=queries,
         signed=signed,
-        kind=kind,
+        map_type=map_type,
         unit=unit,
         axes=axes,
         masked=masked,
     )
     text = 0 if keys.grid else sum(len(label) + 2 for label in keys.labels)  # letters and gaps
-    _send(slot, blob, maps=len(titles), rows=len((queries or keys).labels), columns=len(keys.labels), text=text)
+    _send(name, blob, maps=len(titles), rows=len((queries or keys).labels), columns=len(keys.labels), text=text)
 
 
-def send_tiles(slot: str, tiles: Num[np.ndarray, "layer head t t"]) -> None:
+def send_tiles(name: str, tiles: Num[np.ndarray, "layer head t t"]) -> None:
     """Give the browser overview tiles [layer head t t], made by `block_means`."""
-    _send(slot, records.pack_tiles(slot, tiles))
+    _send(name, records.pack_tiles(name, tiles))
 
 
-def send_colours(slot: str, rgb: UInt8[np.ndarray, "map token 3"], *, titles: Sequence[str], keys: TokensLike) -> None:
+def send_colours(name: str, rgb: UInt8[np.ndarray, "map token 3"], *, titles: Sequence[str], keys: TokensLike) -> None:
     """Give the browser colours uint8 [map token 3]."""
     rows, columns = keys.grid or (1, 1)
-    blob = records.pack_colours(slot, rgb, titles=titles, keys=keys)
-    _send(slot, blob, aspect=columns / rows, prefix=keys.prefix > 0)
+    blob = records.pack_colours(name, rgb, titles=titles, keys=keys)
+    _send(name, blob, aspect=columns / rows, prefix=keys.prefix > 0)
 
 
-def _send(slot: str, blob: bytes, **shape: Any) -> None:
-    _bus(key=f"bus:{slot}", data=blob)
-    st.session_state[f"views:{slot}"] = shape
+def _send(name: str, blob: bytes, **shape: Any) -> None:
+    _transport(key=f"transport:{name}", data=blob)
+    st.session_state[f"views:{name}"] = shape
 
 
-def known(slot: str) -> dict[str, Any]:
-    """The shape of what was last sent to a slot, so that a view can reserve its height; empty if nothing was."""
-    return st.session_state.get(f"views:{slot}", {})
+def shape_of(name: str) -> dict[str, Any]:
+    """The shape of what was last sent under a name, so that a view can reserve its height; empty if nothing was."""
+    return st.session_state.get(f"views:{name}", {})
