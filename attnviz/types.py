@@ -1,8 +1,8 @@
-"""The nouns of attnviz: what a model is given, what it records, and what can be asked of a recording.
+"""The core types of attnviz: what a model is given, what it records, and what can be asked of a recording.
 
 Axis names: `head`, `query`, `key`, `token`, `dim` (inside a head), `feature` (residual stream). Rows are queries and
 columns are keys, everywhere. Every array may carry leading batch axes (`*batch`); the app passes none.
-To add a field, append it with a default; nouns should not grow.
+To add a field, append it with a default; core types should not grow.
 """
 
 from __future__ import annotations
