@@ -152,7 +152,7 @@ def test_a_head_opens_before_python_answers(seen):
     assert demo.page.evaluate(shown) == [["layer 0", 1]] * 2
 
 
-def test_a_map_still_on_its_way_is_shown_at_a_glance(seen):
+def test_a_map_still_on_its_way_is_shown_by_its_overview(seen):
     demo = seen()
     opened = """async (at) => {
       const {tiles_view, matrix_view} = __attnviz.views, record = __attnviz.records.get("layer 1");
@@ -170,11 +170,11 @@ def test_a_map_still_on_its_way_is_shown_at_a_glance(seen):
       return [before, said(), under() !== null, matrix_view.maps];
     }"""
     rough, exact, readable, maps = demo.page.evaluate(opened, {"row": 1, "column": 2})
-    assert "at a glance" in rough[0].lower()
-    assert "means of blocks" in rough[1]
+    assert "overview" in rough[0].lower()
+    assert "block means" in rough[1]
     assert rough[2] is None  # no number is read off a mean
-    assert "glance" not in exact[0].lower()
-    assert "means of blocks" not in exact[1]
+    assert "overview" not in exact[0].lower()
+    assert "block means" not in exact[1]
     assert readable
     assert maps == "layer 1"
 

@@ -149,6 +149,7 @@ def body() -> None:
         columns=titles[:6],
         tokens=chosen,
         mode="matrix" if ask("mode") == "matrix" else "rows",
+        style=views.ViewStyle(hide_special=True),
     )
     views.text_view("row", maps="row", label="Relevance")
     left, right = st.columns(2)
