@@ -1,6 +1,7 @@
 """Rollout: attention followed back through all layers, beside the raw attention of the last one."""
 
 from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 
@@ -35,34 +36,16 @@ def page() -> None:
         ui.share_picture(visit)
         steps.send(visit, choice, result)
     style = replace(style, shared=common, row_range=not common)
+    draw = partial(views.picture_view, picture="picture", maps=steps.SLOT, tokens=chosen, style=style, on_pick=pick)
     with large:
         st.markdown(f"**Rollout** of {name}, {choice.span}  \n{steps.small(labels)}")
-        views.picture_view(
-            "large",
-            picture="picture",
-            maps=steps.SLOT,
-            index=choice.first,
-            tokens=chosen,
-            style=style,
-            height=520,
-            on_pick=pick,
-            label=f"Your picture with the rollout of {name}: {steps.in_line(labels)}",
-        )
+        label = f"Your picture with the rollout of {name}: {steps.in_line(labels)}"
+        draw("large", index=choice.first, height=520, label=label)
         st.markdown(steps.prefix_words(tokens, choice, result))
         st.caption(steps.caveats(visit, common))
     with beside:
         st.markdown(f"**Raw attention**, layer {last} alone  \n{steps.small(steps.raw_labels(choice, tokens))}")
-        views.picture_view(
-            "raw",
-            picture="picture",
-            maps=steps.SLOT,
-            index=last,
-            tokens=chosen,
-            style=style,
-            height=340,
-            on_pick=pick,
-            label=f"Your picture with raw attention of {name}, layer {last}",
-        )
+        draw("raw", index=last, height=340, label=f"Your picture with raw attention of {name}, layer {last}")
         steps.top_patches(tokens, choice, result)
 
     section("rollout", "Layer by layer")

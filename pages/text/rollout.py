@@ -30,28 +30,18 @@ def page() -> None:
     name, last = plain(target), choice.depth
     rollout_text.send(choice, result, look)
     style = replace(look.style, shared=common, row_range=not common)
-
-    def draw(key: str, index: int, label: str) -> None:
-        """The text with one row of relevance over it."""
-        views.text_view(
-            key,
-            maps=steps.SLOT,
-            index=index,
-            tokens=chosen,
-            style=style,
-            on_pick=lambda picked: rollout_text.pick(about, look, picked),
-            label=label,
-        )
+    keep = partial(rollout_text.pick, about, look)
+    draw = partial(views.text_view, maps=steps.SLOT, tokens=chosen, style=style, on_pick=keep)
 
     large, beside = st.columns([1.5, 1], gap="medium")
     with large:
         st.markdown(f"**Rollout** of {name}, {choice.span}  \n{steps.small(choice.labels(tokens))}")
-        draw("large", choice.first, f"Your text with the rollout of {target}")
+        draw("large", index=choice.first, label=f"Your text with the rollout of {target}")
         st.markdown(rollout_text.special_words(tokens, choice, result))
         st.caption(steps.caveats(about, common))
     with beside:
         st.markdown(f"**Raw attention**, layer {last} alone  \n{steps.small(steps.raw_labels(choice, tokens))}")
-        draw("raw", last, f"Your text with raw attention of {target}")
+        draw("raw", index=last, label=f"Your text with raw attention of {target}")
         rollout_text.top_words(choice, result, look)
 
     section("text/rollout", "Layer by layer")
@@ -65,7 +55,7 @@ def page() -> None:
             type="primary" if first == choice.first else "secondary",
         )
         with text:
-            draw(f"step:{first}", first, f"Rollout from layer {first + 1} on")
+            draw(f"step:{first}", index=first, label=f"Rollout from layer {first + 1} on")
     words, chart = st.columns([1, 1], gap="large")
     with words:
         section("text/rollout", "How it is computed")
