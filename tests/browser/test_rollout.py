@@ -44,7 +44,7 @@ def test_hovering_marks_the_same_patch_in_every_view_and_sends_nothing(page: Pag
     large, raw = view(page, "Your picture with the rollout"), view(page, "Your picture with raw")
     frames.clear()
     large.hover(position=point(large, 0.5, 0.4))
-    expect(sentence(large)).to_contain_text("of the relevance, number")
+    expect(sentence(large)).to_contain_text("of the relevance, rank")
     named = re.search(r"row \d+, column \d+", sentence(large).text_content() or "")
     assert named
     expect(sentence(raw)).to_contain_text(named[0])
