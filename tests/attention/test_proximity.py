@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attnviz.attention import MultiHead
-from attnviz.attention.variants.proximity import Fixed, Proximity, Uniform, squared_distances
+from attnviz.attention.variants.proximity import ContentFree, Proximity, Uniform, squared_distances
 from attnviz.attention.variants.window import Window
 from attnviz.models import ViT, ViTConfig
 from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
@@ -146,12 +146,12 @@ def test_distances_reach_the_device_in_the_precision_of_the_scores(dtype: torch.
 
 
 def test_under_this_formula_queries_and_keys_say_nothing() -> None:
-    """The same query, key and value through Fixed: map and output are both the plain mean."""
+    """The same query, key and value through ContentFree: map and output are both the plain mean."""
     _, (call,) = MultiHead(WIDTH, HEADS).double()(noise(2, 10, WIDTH), queries=WORDS)
-    even = call.with_rule(Fixed())
+    even = call.with_rule(ContentFree())
     torch.testing.assert_close(even.token_map(), torch.full((2, HEADS, 10, 10), 0.1, dtype=torch.float64))
     torch.testing.assert_close(even.output, even.token_map() @ call.value)
-    causal = replace(call, mask=Mask(causal=True)).with_rule(Fixed())
+    causal = replace(call, mask=Mask(causal=True)).with_rule(ContentFree())
     torch.testing.assert_close(causal.output, causal.token_map() @ call.value)
 
 

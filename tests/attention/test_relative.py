@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnviz.attention import POSITIONS, VARIANTS, MultiHead
 from attnviz.attention.positions.schemes import Alibi, Shaw
-from attnviz.attention.rules.normalisers import mixed
+from attnviz.attention.rules.normalisers import mix_heads
 from attnviz.attention.variants.cosine import Cosine
 from attnviz.attention.variants.multihead import GroupedQuery, MultiQuery
 from attnviz.models.vit import ViT, ViTConfig
@@ -126,7 +126,7 @@ def test_with_normalisers_and_silenced_heads() -> None:
         before = made(scheme, normaliser="softmax", talking="before")
         _, (call,) = before(noise(COUNT, WIDTH), queries=row(COUNT), mask=Mask(causal=True))
         added = sum((bias(call, [3, 1], [7, 2]) for _, bias in call.biases), torch.zeros((), dtype=torch.float64))
-        talked = mixed(before.sharing.before[[3, 1]], call.scores(rows=[7, 2], stage="scaled"))
+        talked = mix_heads(before.normalisation.before[[3, 1]], call.scores(rows=[7, 2], stage="scaled"))
         found = call.scores([3, 1], [7, 2], "biased") - talked
         torch.testing.assert_close(found, added.expand_as(found), atol=1e-12, rtol=0)
         assert (found != 0).any() == (scheme != "rotary")  # which turns queries and keys

@@ -20,7 +20,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from attnviz.attention import POSITIONS, VARIANTS
-from attnviz.attention.rules.options import named
+from attnviz.attention.rules.options import describe_options
 from attnviz.models.image import ImageModel, Preparation, digest_of
 from attnviz.models.vit import ViT
 from attnviz.seeding import seeded
@@ -55,7 +55,7 @@ class Plan:
 
     def title(self, number: int) -> str:
         """What one of the networks is called."""
-        variant, options = VARIANTS[self.variants[number]].title, named(self.options_of(number))
+        variant, options = VARIANTS[self.variants[number]].title, describe_options(self.options_of(number))
         return f"{variant} ({options})" if options else variant
 
     def whole_title(self, number: int) -> str:
