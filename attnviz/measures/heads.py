@@ -114,10 +114,10 @@ def neighbour_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
 
 MEASURES: dict[str, Measure] = {
     "distance": Measure("Mean attention distance", "patches", "Most local", "Most global", distance_rows),
-    "entropy": Measure("Entropy / log n", "", "Sharpest", "", entropy_rows),
-    "prefix": Measure("Share on CLS and registers", "%", "", "Most on CLS and registers", prefix_rows),
-    "self": Measure("Share on itself", "%", "", "", self_rows),
-    "neighbours": Measure("Share on neighbours", "%", "", "", neighbour_rows),
+    "entropy": Measure("Attention entropy / log n", "", "Sharpest", "", entropy_rows),
+    "prefix": Measure("Attention to CLS and registers", "%", "", "Most on CLS and registers", prefix_rows),
+    "self": Measure("Attention to itself", "%", "", "", self_rows),
+    "neighbours": Measure("Attention to neighbours", "%", "", "", neighbour_rows),
 }
 
 

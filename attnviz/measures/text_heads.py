@@ -91,17 +91,17 @@ def reach_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
 
 
 TEXT_MEASURES: dict[str, Measure] = {
-    "previous": Measure("Share on the token before", "%", "", "Previous token", beside(-1)),
-    "next": Measure("Share on the token after", "%", "", "Next token", beside(1)),
-    "same": Measure("Share on the same word", "%", "", "Same word", same_rows),
-    "first": Measure("Share on the first token", "%", "", "First token (sink)", first_rows),
-    "separator": Measure("Share on separators", "%", "", "Separator", separator_rows),
-    "induction": Measure("Share on what came after last time", "%", "", "Induction", induction_rows),
-    "reach": Measure("Mean distance", "tokens", "Nearest", "Farthest", reach_rows),
-    "spread": Measure("Entropy / log n", "", "Sharpest", "", entropy_rows),
-    "itself": Measure("Share on itself", "%", "", "", self_rows),
+    "previous": Measure("Attention to the previous token", "%", "", "Previous token", beside(-1)),
+    "next": Measure("Attention to the next token", "%", "", "Next token", beside(1)),
+    "same": Measure("Attention to the same token", "%", "", "Same token", same_rows),
+    "first": Measure("Attention to the first token", "%", "", "First token (attention sink)", first_rows),
+    "separator": Measure("Attention to separators", "%", "", "Separator", separator_rows),
+    "induction": Measure("Induction score", "%", "", "Induction", induction_rows),
+    "reach": Measure("Mean attention distance", "tokens", "Nearest", "Farthest", reach_rows),
+    "entropy": Measure("Attention entropy / log n", "", "Sharpest", "", entropy_rows),
+    "self": Measure("Attention to itself", "%", "", "", self_rows),
 }
-SYNTAX = Measure("Finds the word it depends on", "%", "", "Syntax", self_rows)  # of stored sentences, by `syntax`
+SYNTAX = Measure("Dependency head accuracy (UAS)", "%", "", "Syntax", self_rows)  # of stored sentences, by `syntax`
 
 
 def measure_text_heads(calls: Sequence[AttentionCall]) -> dict[str, Float[np.ndarray, "layer head"]]:

@@ -198,7 +198,7 @@ def test_decoding_reads_the_state_alone(name: str) -> None:
         torch.testing.assert_close(y[0], whole[i], atol=1e-13, rtol=0)
         assert call.token_map().shape == (4, 1, i + 1)
         sizes.add(4 * sum(part.numel() for part in past.state if part.numel() > 1))
-        past = past._replace(seen=past.seen * 0)
+        past = past._replace(keys_values=past.keys_values * 0)
     assert sizes == {network.cost(40, 40).state_bytes}
 
 
@@ -241,9 +241,9 @@ def test_memory_grows_with_the_tokens(rule: Rule, causal: bool) -> None:
 def test_same_weights_mode_refuses_what_features_cannot_hold(rule: Rule) -> None:
     call = call_of(Softmax())
     assert call.with_rule(rule).output.shape == call.output.shape
-    with pytest.raises(UnsupportedMask, match="does not serve the mask band"):
+    with pytest.raises(UnsupportedMask, match="the mask band"):
         replace(call, mask=Mask(band=2)).with_rule(rule)
-    with pytest.raises(UnsupportedMask, match="has no place for near"):
+    with pytest.raises(UnsupportedMask, match="support near"):
         replace(call, biases=(("near", lambda call, heads, rows: torch.zeros(())),)).with_rule(rule)
 
 

@@ -134,9 +134,9 @@ def test_with_normalisers_and_silenced_heads() -> None:
 
 def test_what_has_no_distance_is_refused() -> None:
     network = made("rotary", tokens=GRID)
-    with pytest.raises(UnsupportedMask, match="two sequences have no distance"):
+    with pytest.raises(UnsupportedMask, match="relative positions do not apply"):
         network(noise(13, WIDTH), noise(13, WIDTH), queries=GRID)
-    with pytest.raises(UnsupportedMask, match="these tokens have lost theirs"):
+    with pytest.raises(UnsupportedMask, match="no grid"):
         network(noise(13, WIDTH), queries=Tokens(GRID.labels, None, 1))
     for variant in VARIANTS.values():
         if not variant.supports_relative_positions:
@@ -161,5 +161,5 @@ def test_in_a_vision_transformer(scheme: str) -> None:
     assert (own - none).abs().max() > 1e-4
     assert (own - shuffled).abs().max() > 1e-4
     assert network(noise(1, 8, 24)).calls[0].queries.grid == (2, 6)
-    with pytest.raises(UnsupportedMask, match="lost theirs"):
+    with pytest.raises(UnsupportedMask, match="no grid"):
         network(pixels, visible=torch.arange(5))

@@ -127,7 +127,7 @@ def test_every_variant_position_and_readout(name: str, positions: str, prefix: d
     network = made(config)
     count = 16 + len(network.config.prefix)
     if network.config.prefix and "prefix" not in VARIANTS[name].supported_masks:
-        with pytest.raises(UnsupportedMask, match="has no place for"):
+        with pytest.raises(UnsupportedMask, match="does not support"):
             network(picture(3, 16, 16))
         return
     trace = network(picture(3, 16, 16))

@@ -79,13 +79,13 @@ def resize_table(
 
 POSITIONS: dict[str, Scheme] = {
     "learned": Scheme("Learned table", learned, learned=True),
-    "learned1d": Scheme("Learned table, started from one sequence", sine_cosine, learned=True),
-    "learned2d": Scheme("Learned table, started from rows and columns", sine_cosine_2d, learned=True, grid=True),
-    "sine2d": Scheme("Sine and cosine, rows and columns", sine_cosine_2d, grid=True),
-    "sine": Scheme("Sine and cosine, one sequence", sine_cosine),
-    "none": Scheme("None", no_positions),
-    "rotary": Scheme("Rotary", no_positions, relative=Rotary),
+    "learned1d": Scheme("Learned table, initialised from 1-D sine and cosine", sine_cosine, learned=True),
+    "learned2d": Scheme("Learned table, initialised from 2-D sine and cosine", sine_cosine_2d, learned=True, grid=True),
+    "sine2d": Scheme("2-D sine and cosine", sine_cosine_2d, grid=True),
+    "sine": Scheme("1-D sine and cosine", sine_cosine),
+    "none": Scheme("No position information", no_positions),
+    "rotary": Scheme("Rotary positions (RoPE)", no_positions, relative=Rotary),
     "alibi": Scheme("ALiBi", no_positions, relative=Alibi),
-    "shaw": Scheme("Shaw, relative", no_positions, relative=Shaw),
-    "t5": Scheme("T5 buckets", no_positions, relative=T5Buckets),
+    "shaw": Scheme("Relative positions (Shaw)", no_positions, relative=Shaw),
+    "t5": Scheme("Relative positions (T5 buckets)", no_positions, relative=T5Buckets),
 }
