@@ -25,7 +25,7 @@ TERMS = ["", "q", "k", "v", "qk", "qkv"]
 
 
 def made(tokens: Tokens = GRID, **options: object) -> Axial:
-    """The same random module each time."""
+    """A module from a fixed seed."""
     return randomised(Axial(WIDTH, HEADS, tokens=tokens, **options))  # type: ignore[return-value]
 
 

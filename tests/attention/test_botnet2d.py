@@ -20,7 +20,7 @@ DIM = WIDTH // HEADS
 
 
 def made(tokens: Tokens = GRID) -> BotNet2d:
-    """The same random module each time."""
+    """A module from a fixed seed."""
     return randomised(BotNet2d(WIDTH, HEADS, tokens=tokens))  # type: ignore[return-value]
 
 

@@ -24,7 +24,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def made(**options: float) -> Cosine:
-    """The same large random parameters each time; heads choose with different sharpness."""
+    """A module from a fixed seed with large parameters; heads have different scales."""
     network = Cosine(WIDTH, HEADS, **options).double()
     for seed, (name, parameter) in enumerate(network.named_parameters()):
         if name != "log_scale":

@@ -20,7 +20,7 @@ COUNT, SLOTS = 12, 5
 
 
 def made(count: int = COUNT, **options: Any) -> LinformerAttention:
-    """The same network each time, with parameters large enough for differences to show."""
+    """A module from a fixed seed, with parameters large enough for differences to show."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = LinformerAttention(WIDTH, HEADS, tokens=plain(count), **({"slots": SLOTS} | options))

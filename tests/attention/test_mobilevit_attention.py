@@ -24,7 +24,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def made(patch: tuple[int, int] = (2, 2), kind: type[MultiHead] = MobileViT2d) -> MultiHead:
-    """The same random module each time, its small starting values enlarged so that differences show."""
+    """A module from a fixed seed, its small initial values enlarged so that differences show."""
     options = {"patch": patch} if kind is MobileViT2d else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -22,7 +22,7 @@ def tokens(count: int) -> Tokens:
 
 
 def made(kv_heads: int | None = None, dtype: torch.dtype = torch.float32, bias: bool = True) -> MultiHead:
-    """The same random module each time."""
+    """A module from a fixed seed."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = MultiHead(WIDTH, HEADS, kv_heads=kv_heads, bias=bias)

@@ -20,7 +20,7 @@ COUNT = 12
 
 
 def made(heads: int = HEADS, spread: float = 0.3, **options: Any) -> NystromAttention:
-    """The same network each time, with parameters large enough for differences to show."""
+    """A module from a fixed seed, with parameters large enough for differences to show."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = NystromAttention(WIDTH, heads, **({"landmarks": 4} | options))

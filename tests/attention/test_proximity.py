@@ -146,7 +146,7 @@ def test_distances_reach_the_device_in_the_precision_of_the_scores(dtype: torch.
 
 
 def test_under_this_formula_queries_and_keys_say_nothing() -> None:
-    """The same query, key and value through ContentFree: map and output are both the plain mean."""
+    """A call with the rule ContentFree: every row of the map is uniform, and the output is the plain mean."""
     _, (call,) = MultiHead(WIDTH, HEADS).double()(noise(2, 10, WIDTH), queries=WORDS)
     even = call.with_rule(ContentFree())
     torch.testing.assert_close(even.token_map(), torch.full((2, HEADS, 10, 10), 0.1, dtype=torch.float64))

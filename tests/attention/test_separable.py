@@ -20,7 +20,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def made(patch: tuple[int, int] = (1, 1)) -> Separable:
-    """The same random module each time, its small starting values enlarged so that differences show."""
+    """A module from a fixed seed, its small initial values enlarged so that differences show."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = Separable(WIDTH, patch=patch)

@@ -19,7 +19,7 @@ COUNT, DIM = 9, WIDTH // HEADS
 
 
 def made(temperatures: tuple[float, ...] = (1.0, 0.5, 0.1, 2.0)) -> CrossCovariance:
-    """The same network each time, each head with a temperature of its own."""
+    """A module from a fixed seed; each head has its own temperature."""
     network = variant("xca")
     assert isinstance(network, CrossCovariance)
     with torch.no_grad():

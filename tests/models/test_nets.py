@@ -46,7 +46,7 @@ def shaken(module: nn.Module) -> nn.Module:
 
 
 def made(name: str, **changes: object) -> BottleneckNet:
-    """The same random network each time, in evaluation."""
+    """A network from a fixed seed, in evaluation mode."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = BottleneckNet(replace(NETS[name], **changes))

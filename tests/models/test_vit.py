@@ -17,7 +17,7 @@ SMALL = ViTConfig(size=16, patch=4, width=24, layers=2, heads=4, mlp=2, classes=
 
 
 def made(config: ViTConfig = SMALL) -> ViT:
-    """The same random network each time, its small starting values enlarged so that differences show."""
+    """A network from a fixed seed, its small initial values enlarged so that differences show."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = ViT(config)

@@ -62,7 +62,7 @@ def button(app: AppTest, key: str):
 
 
 def trained(app: AppTest) -> AppTest:
-    """The same page after its race has run to the end."""
+    """The Train page after its run has finished."""
     button(app, "race").click().run()
     for _ in range(1200):
         if not race_of(app).active:

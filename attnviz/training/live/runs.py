@@ -59,7 +59,7 @@ class Plan:
         return f"{variant} ({options})" if options else variant
 
     def whole_title(self, number: int) -> str:
-        """The same with the positions and the seed, where they are not those of the shipped model of digits."""
+        """The title of a network with positions and seed, where they differ from the shipped digits model."""
         places = "" if self.positions == Plan.positions else f", positions: {POSITIONS[self.positions].title.lower()}"
         return self.title(number) + places + (f", seed {self.seed}" if self.seed != Plan.seed else "")
 

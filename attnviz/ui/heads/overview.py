@@ -129,7 +129,7 @@ def measured(visit: ModelRun) -> Table:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def measured_calls(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> Table:
-    """The same of any calls, kept by the digests of what they were computed by and from."""
+    """Every measure of every head, cached by the digests of model and sample; none unless rows sum to 1."""
     if not all(call.rule.stochastic for call in _calls):
         return {}
     table = measure_heads(_calls)
@@ -205,7 +205,7 @@ def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> Row:
 
 
 def shown_row(call: AttentionCall, head: int, tokens: Sequence[int], *, leave_out: bool = False) -> Row:
-    """The same numbers as views show them: what is left out is NaN, and shares of the rest sum to one again."""
+    """The row of the selected tokens as views show it: hidden prefix keys are NaN, and the rest is renormalised."""
     shares, prefix = call.rule.stochastic, call.keys.prefix if leave_out else 0
     rows = {"weight": call.token_map([head], list(tokens))[0]}
     if shares:
