@@ -23,10 +23,7 @@ from attnviz.seeding import seeded
 from attnviz.types import Tokens
 
 CLEAR_REFS = Path("/proc/self/clear_refs")  # resets the peak memory of a process on Linux
-MALLOC_SETTINGS = {
-    "MALLOC_MMAP_THRESHOLD_": "65536",
-    "MALLOC_TRIM_THRESHOLD_": "65536",
-}  # glibc frees at once
+MALLOC_SETTINGS = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # glibc frees at once
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def test_diversity_leaves_out_rows_with_nothing_to_attend_to() -> None:
 
 @pytest.mark.parametrize("wrong", [-0.5, 0.5])
 def test_diversity_is_for_weights_only(wrong: float) -> None:
-    with pytest.raises(ValueError, match="must sum to one"):
+    with pytest.raises(ValueError, match="must sum to 1"):
         head_diversity(torch.stack([torch.eye(3), torch.eye(3) + wrong]))
 
 
