@@ -65,8 +65,8 @@ def grouped(
 ) -> tuple[Float[np.ndarray, "*map group_query group_key"], Float[np.ndarray, "*map"]]:
     """Maps over groups, and the weight left out: mean over the queries of a group, sum over its keys.
 
-    Rows keep their sum if no token is left out. With `renormalise` they are divided by their remaining sum; an empty row
-    stays zero. The second result is the mean weight on tokens left out.
+    Rows keep their sum if no token is left out. With `renormalise` they are divided by their remaining sum; an empty
+    row stays zero. The second result is the mean weight on tokens left out.
     """
     summed = np.stack([maps[..., list(group)].sum(-1) for group in keys.groups], -1) if keys.groups else maps[..., :0]
     rows = [summed[..., list(group), :].mean(-2) for group in queries.groups]

@@ -138,7 +138,7 @@ def test_a_network_of_dot_products_lends_its_parameters() -> None:
 
 @pytest.mark.parametrize("scale", [0, -1, 100.5])
 def test_a_scale_out_of_range(scale: float) -> None:
-    assert Cosine(WIDTH, HEADS, scale=100).fixed == 100  # the most there may be
-    assert Cosine(WIDTH, HEADS, scale=1e-3, learned=False).fixed == 1e-3
+    assert Cosine(WIDTH, HEADS, scale=100).initial_scale == 100  # the most there may be
+    assert Cosine(WIDTH, HEADS, scale=1e-3, learned=False).initial_scale == 1e-3
     with pytest.raises(ValueError, match="above 0 and at most 100"):
         Cosine(WIDTH, HEADS, scale=scale)

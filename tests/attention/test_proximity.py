@@ -90,7 +90,7 @@ def test_the_map_is_the_same_for_every_input() -> None:
     assert not torch.equal(first.output, second.output)
     assert first.rule.caveat == ContentFree.caveat
     assert (first.scores(stage="raw") == 0).all()
-    assert [name for name, _ in first.biases] == ["place"]
+    assert [name for name, _ in first.biases] == ["distance"]
 
 
 def test_more_tokens_than_one_block_of_a_batch() -> None:
