@@ -28,23 +28,23 @@ Request = Literal["embeddings", "keep_tokens", "positions", "ablated_heads"]
 Index = Sequence[int] | None  # which heads or rows; None = all
 Bias = Callable[["AttentionCall", list[int], list[int]], Tensor]  # -> [head row key], added to scores
 
-CONTINUATION = "…"  # begins the label of a piece inside a word: "…ing"; the same sign stands in views/words.js
+CONTINUATION = "…"  # begins the label of a subword token inside a word: "…ing"; the same sign stands in views/words.js
 BLOCK = 128  # rows computed at a time wherever a full n x n map is not needed
 
 
 class NoTokenMap(Exception):
-    """This attention has no token-to-token map; the message says what it attends over instead."""
+    """This attention variant has no token-to-token map; the message says what it attends over instead."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What the positions of a sequence are called, and where they lie."""
+    """The labels of the positions of a sequence, and where they lie on the patch grid."""
 
     labels: tuple[str, ...]  # one label per token: "CLS", "r3c7", "dog"
     grid: tuple[int, int] | None = None  # rows, columns of the patch grid after the first `prefix` tokens
     prefix: int = 0  # tokens before the grid: CLS, registers, distillation
     stream: str = "main"  # calls with one stream share one axis
-    words: tuple[int, ...] | None = None  # of text: which word each token is a piece of, -1 for special tokens
+    words: tuple[int, ...] | None = None  # of text: the word each token belongs to, -1 for special tokens
 
     def __post_init__(self):
         if self.words is not None and len(self.words) != len(self.labels):
@@ -83,23 +83,23 @@ class NamedMap(NamedTuple):
     array: Tensor
     axes: tuple[str, ...]
     map_type: MapType
-    stochastic: bool  # rows are non-negative and sum to one (or are empty)
+    stochastic: bool  # rows are non-negative and sum to 1 (or are empty)
 
 
 @runtime_checkable
 class Rule(Protocol):
-    """The mathematics of one attention formula, frozen; what was learned or drawn for it, it holds as tensors."""
+    """The mathematics of one attention variant, frozen; learned parameters and random features are held as tensors."""
 
     @property
     def map_type(self) -> MapType: ...  # of the token map
     @property
     def axes(self) -> tuple[str, ...]: ...
     @property
-    def stochastic(self) -> bool: ...  # rows of the token map are non-negative and sum to one, or are empty
+    def stochastic(self) -> bool: ...  # rows of the token map are non-negative and sum to 1, or are empty
     @property
     def exact(self) -> bool: ...  # output == gate * (token_map @ value)
     @property
-    def caveat(self) -> str: ...  # printed beside the picture; empty where nothing needs saying
+    def caveat(self) -> str: ...  # printed beside the map; may be empty
 
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor: ...
     def weights(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor: ...
@@ -152,13 +152,34 @@ class AttentionCall:
         """The key-value head each query head uses: floor(head * kv_heads / heads)."""
         return [h * self.key.shape[-3] // self.heads for h in heads]
 
+    def scale_of(self, heads: Sequence[int]) -> float | Float[Tensor, "chosen 1 1"]:
+        """What the dot products of these heads are multiplied by: one number, or one for each head."""
+        return self.scale[list(heads), None, None] if isinstance(self.scale, Tensor) else self.scale
+
+    def allowed(self, heads: list[int], rows: list[int]) -> Bool[Tensor, "*batch chosen row key"] | None:
+        """Which keys these rows may attend to (head may be 1); None without a mask."""
+        if self.mask is None:
+            return None
+        return self.mask.rows(heads, rows, self.query.shape[-2], self.key.shape[-2], self.query.device)
+
+    def masked(
+        self, pairs: Float[Tensor, "*batch chosen row key"], heads: list[int], rows: list[int], value: float
+    ) -> Float[Tensor, "*wider chosen row key"]:
+        """Numbers of query-key pairs, with `value` wherever the query may not attend to the key."""
+        allowed = self.allowed(heads, rows)
+        return pairs if allowed is None else pairs.masked_fill(~allowed, value)
+
+    def gated(self, output: Float[Tensor, "*batch head query value_dim"]) -> Tensor:
+        """gate * output, where there is a gate; the gradient of an output passes through it likewise."""
+        return output if self.gate is None else self.gate * output
+
     def pick(self, heads: Index, rows: Index) -> tuple[list[int], list[int]]:
         """Heads and rows as checked lists; None means all."""
         picked = []
         for name, chosen, count in (("head", heads, self.heads), ("row", rows, self.query.shape[-2])):
             chosen = list(range(count)) if chosen is None else list(chosen)
             if any(not 0 <= c < count for c in chosen):
-                raise IndexError(f"{name} {chosen} asked of {self.name}, which has {count}")
+                raise IndexError(f"{name} {chosen} requested from {self.name}, which has {count}")
             picked.append(chosen)
         return picked[0], picked[1]
 
@@ -169,7 +190,7 @@ class AttentionCall:
         return self.rule.scores(self, *self.pick(heads, rows), stage)
 
     def weights(self, heads: Index = None, rows: Index = None) -> Tensor:
-        """Native weights [*batch head row ...], computed now for the rows asked for."""
+        """Native weights [*batch head row ...] of the requested rows."""
         return self.rule.weights(self, *self.pick(heads, rows))
 
     def token_map(self, heads: Index = None, rows: Index = None) -> Float[Tensor, "*batch chosen row key"]:
@@ -177,7 +198,7 @@ class AttentionCall:
         return self.rule.token_map(self, *self.pick(heads, rows))
 
     def maps(self) -> dict[str, NamedMap]:
-        """Every native map by name, with its axes and kind."""
+        """Every native map by name, with its axes and map type."""
         return self.rule.maps(self)
 
     def blocks(self, size: int = BLOCK) -> Iterator[list[int]]:
@@ -189,12 +210,12 @@ class AttentionCall:
     def propagate(self, row: Float[Tensor, "*batch query"]) -> Float[Tensor, "*batch key"]:
         """row @ (mean over heads of token_map), by row blocks, so memory stays linear in tokens; float32 at least."""
         row = row.to(torch.promote_types(row.dtype, torch.float32))
-        pulled = row.new_zeros(*row.shape[:-1], len(self.keys))
+        propagated = row.new_zeros(*row.shape[:-1], len(self.keys))
         with unrounded(row.device):
             for block in self.blocks():
                 mean = self.token_map(rows=block).mean(-3).to(row.dtype)
-                pulled = pulled + (row[..., None, block] @ mean)[..., 0, :]
-        return pulled
+                propagated = propagated + (row[..., None, block] @ mean)[..., 0, :]
+        return propagated
 
     def gradient(self, y: Float[Tensor, ""]) -> Float[Tensor, "*batch head query value_dim"]:
         """d y / d output, for a number y computed from this call."""
@@ -211,19 +232,18 @@ class AttentionCall:
         return self.rule.map_gradient(self, d_output, *self.pick(heads, rows))
 
     def with_rule(self, rule: Rule) -> AttentionCall:
-        """The same query, key and value through another formula ("same weights" mode)."""
+        """This call's query, key and value put through another rule ("shared weights")."""
         changed = replace(self, rule=rule, graph=None, arrange=unchanged)
         return replace(changed, output=rule.mix(changed))
 
     @property
     def empty(self) -> Bool[Tensor, "*batch head query"]:
         """Query rows with nothing to attend to (head may be 1)."""
-        queries, keys = len(self.queries), len(self.keys)
         if self.mask is None:
-            return torch.zeros(1, queries, dtype=torch.bool, device=self.query.device)
-        mask, heads = self.mask, list(range(self.heads))
-        found = [~mask.rows(heads, b, queries, keys, self.query.device).any(-1) for b in self.blocks()]
-        return torch.cat(found, -1)
+            return torch.zeros(1, len(self.queries), dtype=torch.bool, device=self.query.device)
+        heads = list(range(self.heads))
+        blocks = (self.allowed(heads, rows) for rows in self.blocks())
+        return torch.cat([~allowed.any(-1) for allowed in blocks if allowed is not None], -1)
 
 
 @dataclass(frozen=True, eq=False)

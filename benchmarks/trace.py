@@ -76,7 +76,7 @@ def recorded(network: ViT, pixels: Tensor, mask: Mask | None) -> tuple[Tensor, l
 
 
 def plain(network: ViT, pixels: Tensor, given: dict) -> Tensor:
-    """The same network by torch alone: nothing is kept but the residual."""
+    """The forward pass of the network in plain torch, which keeps only the residual."""
     side, prefix = pixels.shape[-1] // network.config.patch, network.prefix
     x = torch.cat([prefix, network.embed(patchify(pixels, network.config.patch))]) + network.position_embeddings(
         side, side
@@ -150,7 +150,7 @@ def memory(tokens: int, name: str) -> dict[str, float]:
 
 
 def memory_of(tokens: int, name: str) -> dict[str, float]:
-    """The same, in a fresh process."""
+    """Megabytes of one recorded forward, measured in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.trace", "--memory", str(tokens), name]
     plainly = {name: value for name, value in os.environ.items() if name not in KEEP_MEMORY}
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=plainly).stdout)

@@ -57,7 +57,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def made(kind: str, **changes: object) -> Hybrid:
-    """The same random network each time; norms, statistics and biases are random too, so that differences show."""
+    """A network from a fixed seed, with random norms, statistics and biases, so that differences show."""
     network, config = KINDS[kind]
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Every variant of VARIANTS, made the same way each time, for the tests that loop over the table."""
+"""Every variant of VARIANTS from a fixed seed, for the tests that loop over the table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COUNT = len(GRID)
 
 
 def variant(name: str, dtype: torch.dtype = torch.float64, tokens: Tokens = GRID) -> Variant:
-    """A freshly initialised variant, the same each time."""
+    """A variant initialised from a fixed seed."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return VARIANTS[name](WIDTH, HEADS, tokens=tokens).to(dtype)
@@ -41,7 +41,7 @@ def token_map(call: AttentionCall) -> Tensor | None:
 
 
 def randomised(module: Variant, std: float = 0.3) -> Variant:
-    """The same module in float64 with every parameter drawn anew, so that no table is near zero."""
+    """The module in float64 with random parameters from a fixed seed, so that no table is near zero."""
     generator = torch.Generator().manual_seed(0)
     module = module.double()
     with torch.no_grad():

@@ -48,13 +48,13 @@ def row_distance(
 
 @torch.no_grad()
 def head_diversity(weights: Float[Tensor, "head query key"]) -> float:
-    """How differently heads look: mean Jensen-Shannon distance over rows and pairs of heads, 0 all alike, 1 all apart.
+    """Head diversity: mean Jensen-Shannon distance over rows and pairs of heads, 0 if equal, 1 if disjoint.
 
-    Rows must be weights; those with nothing to attend to are left out. Not a number where there is only one head.
+    Rows must sum to 1; empty rows are left out. Not a number where there is only one head.
     """
     sums = weights.sum(-1)
     if (weights < 0).any() or not (((sums - 1).abs() < 1e-3) | (sums == 0)).all():
-        raise ValueError("head diversity compares shares, and the rows of this map are not: they must sum to one")
+        raise ValueError("head diversity compares distributions: the rows of the map must sum to 1")
     pairs = [row_distance(weights[a], weights[b]).nanmean() for a, b in combinations(range(len(weights)), 2)]
     return float(torch.stack(pairs).nanmean()) if pairs else float("nan")
 
@@ -104,7 +104,7 @@ def on_one_grid(
             raise ValueError(f"maps of {tuple(one.shape[-2:])} and {tuple(other.shape[-2:])} need their tokens")
         return one, other
     if (tokens.grid is None) != (other_tokens.grid is None):
-        raise ValueError("a map of patches and a map of words have no places in common")
+        raise ValueError("maps of patches and of words have no common positions")
     (rows, columns), (other_rows, other_columns) = shape_of(tokens), shape_of(other_tokens)
     grid = (max(rows, other_rows), max(columns, other_columns))
     return resample(one, tokens, grid), resample(other, other_tokens, grid)

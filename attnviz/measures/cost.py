@@ -1,9 +1,9 @@
-"""What variants cost, counted and measured side by side: `for step in measure(subjects): ...` gives rows as they come.
+"""The cost of variants, counted and measured: `for step in measure(subjects): ...` yields rows as they are finished.
 
 Counted: parameters, multiply-adds, bytes of maps and of state, by each variant's own formula. Measured: the time of one
-forward of one layer, variants taking turns, so that whatever else the machine does meets all of them; and the most
-memory a process apart holds above what it held before. Nothing is run that would take more than the limits allow.
-To measure something else, add a field to `Row`, fill it in `counted` or `finish`, and print it where rows are printed.
+forward pass of one layer, variants in turn, so that other load of the machine affects all of them; and the peak memory
+in a separate process. Nothing is run that would exceed the limits.
+To measure something else, add a field to `Row`, fill it in `count_costs` or `finish`, and print it with the others.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from statistics import median
 
 import torch
 
-from attnviz.measures.forward import Apart, Setting, Subject, forward_of, grid_of, made, timed
+from attnviz.measures.forward import MemoryProbe, Setting, Subject, build, forward_of, grid_of, time_run
 
 __all__ = ["COUNTS", "Row", "Setting", "Step", "Subject", "device_name", "grid_of", "measure"]
 
 COUNTS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)  # tokens: 8 x 8 patches to 128 x 128
-WARM_UP = 3  # forwards that are not timed
+WARM_UP = 3  # forward passes that are not timed
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Row:
     seconds: float | None = None  # median
     times: float | None = None  # median over turns of the ratio to the first subject
     peak_bytes: int | None = None
-    first_seconds: float | None = None  # of one forward beside the measurement of memory
+    first_seconds: float | None = None  # of the forward pass whose memory is measured
     skipped: str = ""
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far a measurement has come: a share for a bar, what is being done, and the rows just finished."""
+    """Progress of a measurement: a fraction, what is being done, and the rows just finished."""
 
     share: float
     text: str
@@ -52,7 +52,7 @@ class Step:
 
 
 def device_name(device: str) -> str:
-    """What a device is called, with the threads torch may use on a processor."""
+    """The name of a device; of a processor with the number of torch threads."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -69,14 +69,14 @@ def measure(
 ) -> Iterator[Step]:
     """Rows for every subject and count, smallest count first; ratios are to the first subject, in the same turns."""
     setting = Setting() if setting is None else setting
-    apart = Apart()
+    probe = MemoryProbe()
     try:
-        yield from steps(subjects, sorted(counts), setting, apart)
-    finally:  # also where whoever asked has gone
-        apart.close()
+        yield from steps(subjects, sorted(counts), setting, probe)
+    finally:  # also if the consumer has gone
+        probe.close()
 
 
-def steps(subjects: Sequence[Subject], counts: Sequence[int], setting: Setting, apart: Apart) -> Iterator[Step]:
+def steps(subjects: Sequence[Subject], counts: Sequence[int], setting: Setting, probe: MemoryProbe) -> Iterator[Step]:
     """The steps of `measure`."""
     past = dict[str, list[Row]]()
     for i, count in enumerate(counts):
@@ -84,7 +84,7 @@ def steps(subjects: Sequence[Subject], counts: Sequence[int], setting: Setting, 
         networks: dict[str, Callable[[], object]] = {}
         for j, subject in enumerate(subjects):
             yield Step((i + j / len(subjects) / 2) / len(counts), f"memory of {subject.name} at {count} tokens")
-            row, forward = prepare(subject, count, setting, past.get(subject.name, []), apart)
+            row, forward = prepare(subject, count, setting, past.get(subject.name, []), probe)
             rows[subject.name] = row
             past.setdefault(subject.name, []).append(row)
             if forward is not None:
@@ -93,7 +93,7 @@ def steps(subjects: Sequence[Subject], counts: Sequence[int], setting: Setting, 
         for turn in range(-WARM_UP, setting.runs):
             yield Step((i + 0.5 + max(turn, 0) / setting.runs / 2) / len(counts), f"time at {count} tokens")
             for name, forward in networks.items():
-                taken = timed(forward, setting.device)
+                taken = time_run(forward, setting.device)
                 if turn >= 0:
                     seconds[name].append(taken)
         done = tuple(finish(rows[s.name], seconds, subjects[0].name) for s in subjects)
@@ -101,26 +101,27 @@ def steps(subjects: Sequence[Subject], counts: Sequence[int], setting: Setting, 
 
 
 def prepare(
-    subject: Subject, count: int, setting: Setting, past: list[Row], apart: Apart
+    subject: Subject, count: int, setting: Setting, past: list[Row], probe: MemoryProbe
 ) -> tuple[Row, Callable[[], object] | None]:
-    """What can be said before the clock runs: counted costs and peak memory; and the forward, if it may be timed."""
+    """Counted costs and peak memory; and the forward pass, if it may be timed."""
     row = Row(subject.name, count)
     try:
-        row = replace(row, **counted(subject, count, setting))
-        if words := beyond(expected(past, count, "peak_bytes"), expected(past, count, "first_seconds"), setting):
-            return replace(row, skipped=f"would {words}"), None
+        row = replace(row, **count_costs(subject, count, setting))
+        held, seconds = (extrapolate(past, count, name) for name in ("peak_bytes", "first_seconds"))
+        if limit := exceeded_limit(held, seconds, setting):
+            return replace(row, skipped=f"would {limit}"), None
         forward = forward_of(subject, count, setting)
-        held, seconds = apart.ask(subject, count, setting)
-    except (ValueError, RuntimeError) as error:  # a size that the variant refuses; a process that was ended
+        held, seconds = probe.measure(subject, count, setting)
+    except (ValueError, RuntimeError) as error:  # refused by the variant; the measuring process was ended
         return replace(row, skipped=str(error)), None
     row = replace(row, peak_bytes=held, first_seconds=seconds)
-    if words := beyond(held, seconds, setting):
-        return replace(row, skipped=f"would {words}" if held <= setting.bytes_limit else f"does {words}"), None
+    if limit := exceeded_limit(held, seconds, setting):
+        return replace(row, skipped=f"would {limit}" if held <= setting.bytes_limit else f"does {limit}"), None
     return row, forward
 
 
-def beyond(held: float, seconds: float, setting: Setting) -> str:
-    """Which limit a forward of so many bytes and seconds would break; empty where it keeps both."""
+def exceeded_limit(held: float, seconds: float, setting: Setting) -> str:
+    """The limit that a forward pass of so many bytes and seconds exceeds, in words; empty if none."""
     if held > setting.bytes_limit:
         return f"hold more than {setting.bytes_limit / 1e6:,.0f} MB"
     if seconds * (setting.runs + WARM_UP) > setting.seconds_limit:
@@ -128,8 +129,8 @@ def beyond(held: float, seconds: float, setting: Setting) -> str:
     return ""
 
 
-def expected(past: Sequence[Row], count: int, name: str) -> float:
-    """A figure to be expected, from how it grew so far: as n² from one row, by the last two rows' slope from two."""
+def extrapolate(past: Sequence[Row], count: int, name: str) -> float:
+    """The value to expect from its growth so far: as n² from one row, by the slope of the last two rows from two."""
     known = [(row.count, max(value, 1e-9)) for row in past if (value := getattr(row, name)) is not None]
     if not known:
         return 0.0
@@ -139,9 +140,9 @@ def expected(past: Sequence[Row], count: int, name: str) -> float:
     return value * (count / last) ** slope
 
 
-def counted(subject: Subject, count: int, setting: Setting) -> dict[str, int]:
-    """The variant's own formulas. Raises ValueError where it cannot be made for so many tokens."""
-    cost = made(subject, count, setting).cost(count, count)
+def count_costs(subject: Subject, count: int, setting: Setting) -> dict[str, int]:
+    """Costs by the variant's own formulas. Raises ValueError if it cannot be built for so many tokens."""
+    cost = build(subject, count, setting).cost(count, count)
     return {name: getattr(cost, name) for name in ("parameters", "multiply_adds", "map_bytes", "state_bytes")}
 
 

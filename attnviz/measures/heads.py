@@ -1,4 +1,4 @@
-"""Numbers about attention heads: how far they look, how sharply, and how much goes to CLS and registers or near by.
+"""Measures of attention heads: attention distance, entropy, and the weight on CLS and registers, itself or neighbours.
 
 Every measure is a mean over patch queries; the rows of CLS and registers are not counted. Where tokens have no grid,
 the distance is in positions of the sequence. To add a measure: one function of rows and one line in MEASURES.
@@ -33,34 +33,34 @@ def attention_distance(
 ) -> Float[Tensor, " head"]:
     """Mean attention distance of each head (Dosovitskiy et al. 2021, figure 11): sum_j A_ij * patch * |pos_i - pos_j|.
 
-    Rows are renormalised after the prefix is dropped, since CLS and registers lie nowhere; `prefix_mass` says how much
-    that was. `patch` is the side of a patch: 1 gives patch widths, the model's own patch size gives pixels.
+    Rows are renormalised after the prefix is dropped, since CLS and registers have no position; `prefix_mass` is the
+    weight dropped. `patch` is the side of a patch: 1 gives patch widths, the model's own patch size gives pixels.
     """
     return patch * mean_of_patch_rows(distance_rows, weights, tokens)
 
 
 def prefix_mass(weights: Float[Tensor, "head query key"], tokens: Tokens) -> Float[Tensor, " head"]:
-    """Share of each head's attention that goes to CLS and registers."""
+    """Mean weight of each head on CLS and registers."""
     return mean_of_patch_rows(prefix_rows, weights, tokens)
 
 
 def entropy(weights: Float[Tensor, "head query key"], tokens: Tokens) -> Float[Tensor, " head"]:
-    """Entropy of each head's rows in nats, divided by log n: 0 looks at one token, 1 at all n equally."""
+    """Entropy of each head's rows in nats, divided by log n: 0 attends to one token, 1 to all n equally."""
     return mean_of_patch_rows(entropy_rows, weights, tokens)
 
 
 def self_mass(weights: Float[Tensor, "head query key"], tokens: Tokens) -> Float[Tensor, " head"]:
-    """Share of each head's attention that a patch gives to itself (the diagonal)."""
+    """Mean weight of each head on the diagonal: from a patch to itself."""
     return mean_of_patch_rows(self_rows, weights, tokens)
 
 
 def neighbour_mass(weights: Float[Tensor, "head query key"], tokens: Tokens) -> Float[Tensor, " head"]:
-    """Share of each head's attention that a patch gives to the patches around it: up to eight, diagonals included."""
+    """Mean weight of each head on the adjacent patches: up to eight, diagonals included."""
     return mean_of_patch_rows(neighbour_rows, weights, tokens)
 
 
 def uniform_distance(grid: tuple[int, int]) -> float:
-    """The mean distance of two patches drawn at random: what a head reaches that spreads its attention evenly."""
+    """The mean distance of two random patches: the attention distance of a uniform head."""
     return float(patch_offsets(Tokens.patches(*grid)).norm(dim=-1).mean())
 
 
@@ -114,10 +114,10 @@ def neighbour_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
 
 MEASURES: dict[str, Measure] = {
     "distance": Measure("Mean attention distance", "patches", "Most local", "Most global", distance_rows),
-    "entropy": Measure("Entropy / log n", "", "Sharpest", "", entropy_rows),
-    "prefix": Measure("Share on CLS and registers", "%", "", "Most on CLS and registers", prefix_rows),
-    "self": Measure("Share on itself", "%", "", "", self_rows),
-    "neighbours": Measure("Share on neighbours", "%", "", "", neighbour_rows),
+    "entropy": Measure("Attention entropy / log n", "", "Sharpest", "", entropy_rows),
+    "prefix": Measure("Attention to CLS and registers", "%", "", "Most on CLS and registers", prefix_rows),
+    "self": Measure("Attention to itself", "%", "", "", self_rows),
+    "neighbours": Measure("Attention to neighbours", "%", "", "", neighbour_rows),
 }
 
 
@@ -152,9 +152,9 @@ def ranking(values: Float[np.ndarray, "layer head"], descending: bool = False) -
 
 
 def value_weighted(call: AttentionCall, heads: Sequence[int], rows: Sequence[int]) -> Float[Tensor, "head row key"]:
-    """Weights times the length of what each key hands over, |v_j W_O|, as shares of the row (Kobayashi et al. 2020).
+    """Weights times the norm of the projected value, |v_j W_O|, normalised by row (Kobayashi et al. 2020).
 
-    A large weight on a value of no length moves nothing: where this differs from the weights, believe this one more.
+    A large weight on a value of norm 0 contributes nothing: where the two differ, this is the better measure.
     """
     value = call.value[call.kv_heads_of(heads)]  # [head key value_dim]
     if call.projection is not None:
@@ -164,6 +164,6 @@ def value_weighted(call: AttentionCall, heads: Sequence[int], rows: Sequence[int
 
 
 def drop_prefix(row: Float[Tensor, "*map key"], prefix: int) -> tuple[Float[Tensor, "*map patch"], Tensor]:
-    """Weights over the patches alone, renormalised to sum to one, and the share that was dropped [*map]."""
+    """Weights over the patches alone, renormalised to sum to 1, and the weight that was dropped [*map]."""
     kept = row[..., prefix:]
     return kept / kept.sum(-1, keepdim=True).clamp_min(1e-12), row[..., :prefix].sum(-1)

@@ -1,4 +1,4 @@
-"""How one query meets the keys: products feature by feature, dot products, cosines, stages, and a map of both."""
+"""One query and the keys: products feature by feature, dot products, cosines, stages, and a map of both."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Pair(NamedTuple):
     dot: float
     scale: float  # what the dot product is multiplied by
     scaled: float
-    biased: float  # with what positions add
-    score: float  # what softmax gets; -inf where the query may not look at the key
+    biased: float  # with position biases
+    score: float  # the input of softmax; -inf where masked
     total: float  # the sum of e^score over all keys of the query; inf where it is beyond 1e34
     cosine: float
     weight: float
-    place: int  # of this key by score among those the query may look at, from 1
-    open: int  # how many keys it may look at
+    place: int  # rank of this key by score among the allowed ones, from 1
+    open: int  # how many keys are allowed
 
     @property
     def plain(self) -> bool:
-        """Whether the weight is e^score over the total: no sink, no other normaliser, no heads that talk."""
+        """Whether the weight is e^score over the total: no attention sink, other normaliser or talking heads."""
         share = float(np.exp(self.score)) / self.total if 0 < self.total < float("inf") else float("nan")
         return abs(share - self.weight) <= 1e-5 + 1e-3 * self.weight
 
@@ -118,7 +118,7 @@ def joint_map(
 
 
 def position_colours(tokens: Tokens) -> UInt8[np.ndarray, "token 3"]:
-    """A colour for every place on the grid: red grows downwards, blue to the right; prefix tokens are grey."""
+    """A colour for every position on the grid: red grows downwards, blue to the right; prefix tokens are grey."""
     rows, columns = tokens.grid or (1, len(tokens) - tokens.prefix)
     index = np.arange(rows * columns)
     down, right = index // columns / max(rows - 1, 1), index % columns / max(columns - 1, 1)

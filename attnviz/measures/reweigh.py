@@ -11,19 +11,19 @@ Matrix = Float[np.ndarray, "query key"]
 
 
 def softmax(scores: Float[np.ndarray, "..."], axis: int = -1) -> Float[np.ndarray, "..."]:
-    """Shares of one along an axis, in proportion to the exponential of the scores; -inf gets none."""
+    """exp(scores) divided by its sum along an axis; 0 where the score is -inf."""
     raised = np.exp(scores - scores.max(axis, keepdims=True))
     return raised / raised.sum(axis, keepdims=True)
 
 
 def distance_scores(count: int, sigma: float) -> Matrix:
-    """-(i - j)^2 / 2 sigma^2: the logarithm of a bell curve around every place."""
+    """-(i - j)^2 / 2 sigma^2: the logarithm of a bell curve around every position."""
     place = np.arange(count, dtype=np.float64)
     return -((place[:, None] - place) ** 2) / (2 * sigma**2)
 
 
 def proximity(count: int, sigma: float) -> Matrix:
-    """Weights that fall with distance like a bell curve of width sigma, rows summing to one."""
+    """Weights that fall with distance like a bell curve of width sigma, rows sum to 1."""
     return softmax(distance_scores(count, sigma))
 
 

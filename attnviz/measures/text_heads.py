@@ -1,7 +1,7 @@
-"""Numbers about heads that read text: the token before, the same word, the separator, what came after last time.
+"""Measures of attention heads on text: previous token, same token, separator, induction, dependency accuracy.
 
-Every measure is a mean over the rows of real pieces; those of special tokens are not counted. Rows for which a measure
-is not defined (no such word before) are left out, and a head without any row has none. To add a measure: one
+Every measure is a mean over the rows of text tokens; those of special tokens are not counted. Rows for which a measure
+is undefined (no earlier occurrence) are left out; a head without any row has none. To add a measure: one
 function of rows and one line in TEXT_MEASURES.
 """
 
@@ -23,14 +23,14 @@ NONE = torch.tensor(float("nan"), dtype=torch.float64)
 
 
 def real(tokens: Tokens) -> Bool[Tensor, " token"]:
-    """Which tokens are pieces of the text. Raises ValueError for tokens without words."""
+    """Which tokens are text and not special tokens. Raises ValueError for tokens without words."""
     if tokens.words is None:
-        raise ValueError("these tokens are no pieces of words")
+        raise ValueError("these tokens do not belong to words")
     return torch.tensor([word >= 0 for word in tokens.words], dtype=torch.bool)
 
 
 def alike(tokens: Tokens) -> Bool[Tensor, "token token"]:
-    """Which two tokens are the same piece, whichever quotation mark was typed; special ones are like nobody."""
+    """Which pairs are the same token, whichever quotation mark was typed; False for special tokens."""
     names = {label: i for i, label in enumerate(dict.fromkeys(map(clean, tokens.labels)))}
     ids = torch.tensor([names[clean(label)] for label in tokens.labels])
     kept = real(tokens)
@@ -44,7 +44,7 @@ def on(weights: Tensor, chosen: Bool[Tensor, "row key"]) -> Tensor:
 
 
 def beside(offset: int):
-    """The weight on the token so many places on."""
+    """The measure of the weight on the token at this offset."""
 
     def rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
         kept = real(tokens)
@@ -56,7 +56,7 @@ def beside(offset: int):
 
 
 def first_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
-    """[head row]: the weight on the first token, which is often a place to look when there is nothing to say."""
+    """[head row]: the weight on the first token, often an attention sink."""
     return weights[..., 0]
 
 
@@ -68,14 +68,14 @@ def separator_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
 
 
 def same_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
-    """[head row]: the weight on the same piece elsewhere."""
+    """[head row]: the weight on other occurrences of the same token."""
     same = alike(tokens)
     same.fill_diagonal_(False)
     return on(weights, same[rows])
 
 
 def induction_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
-    """[head row]: the weight on what followed an earlier occurrence of the same piece (Olsson et al. 2022)."""
+    """[head row]: the weight on the tokens after earlier occurrences of the same token (Olsson et al. 2022)."""
     earlier = alike(tokens).tril(-1)
     after = torch.zeros_like(earlier)
     after[:, 1:] = earlier[:, :-1]
@@ -83,7 +83,7 @@ def induction_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
 
 
 def reach_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
-    """[head row]: mean distance to real pieces, in tokens; special tokens lie nowhere."""
+    """[head row]: mean attention distance over text tokens; special tokens have no position."""
     kept = real(tokens).to(weights)
     place = torch.arange(len(tokens)).to(weights)
     mass = weights * kept
@@ -91,23 +91,23 @@ def reach_rows(weights: Tensor, tokens: Tokens, rows: Tensor) -> Tensor:
 
 
 TEXT_MEASURES: dict[str, Measure] = {
-    "previous": Measure("Share on the token before", "%", "", "Previous token", beside(-1)),
-    "next": Measure("Share on the token after", "%", "", "Next token", beside(1)),
-    "same": Measure("Share on the same word", "%", "", "Same word", same_rows),
-    "first": Measure("Share on the first token", "%", "", "First token (sink)", first_rows),
-    "separator": Measure("Share on separators", "%", "", "Separator", separator_rows),
-    "induction": Measure("Share on what came after last time", "%", "", "Induction", induction_rows),
-    "reach": Measure("Mean distance", "tokens", "Nearest", "Farthest", reach_rows),
-    "spread": Measure("Entropy / log n", "", "Sharpest", "", entropy_rows),
-    "itself": Measure("Share on itself", "%", "", "", self_rows),
+    "previous": Measure("Attention to the previous token", "%", "", "Previous token", beside(-1)),
+    "next": Measure("Attention to the next token", "%", "", "Next token", beside(1)),
+    "same": Measure("Attention to the same token", "%", "", "Same token", same_rows),
+    "first": Measure("Attention to the first token", "%", "", "First token (attention sink)", first_rows),
+    "separator": Measure("Attention to separators", "%", "", "Separator", separator_rows),
+    "induction": Measure("Induction score", "%", "", "Induction", induction_rows),
+    "reach": Measure("Mean attention distance", "tokens", "Nearest", "Farthest", reach_rows),
+    "entropy": Measure("Attention entropy / log n", "", "Sharpest", "", entropy_rows),
+    "self": Measure("Attention to itself", "%", "", "", self_rows),
 }
-SYNTAX = Measure("Finds the word it depends on", "%", "", "Syntax", self_rows)  # of stored sentences, by `syntax`
+SYNTAX = Measure("Dependency head accuracy (UAS)", "%", "", "Syntax", self_rows)  # of stored sentences, by `syntax`
 
 
 def measure_text_heads(calls: Sequence[AttentionCall]) -> dict[str, Float[np.ndarray, "layer head"]]:
     """Every measure of every head of a trace; not a number where it is not defined.
 
-    What no head has is left out: in a decoder nothing lies on the token after.
+    Measures that are 0 or undefined for all heads are left out, such as the next token in a decoder.
     """
     table = {name: np.full((len(calls), max(c.heads for c in calls)), np.nan) for name in TEXT_MEASURES}
     for layer, call in enumerate(calls):

@@ -1,4 +1,4 @@
-"""Maps over pieces made into maps over words, with or without the special tokens."""
+"""Maps over tokens aggregated to maps over words, with or without special tokens."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Grouping:
 
 
 def grouping(tokens: Tokens, *, whole_words: bool = False, special: bool = True) -> Grouping:
-    """How a text's tokens are shown: pieces or whole words, with or without special tokens.
+    """How a text's tokens are shown: singly or by word, with or without special tokens.
 
     Raises ValueError for tokens without words.
     """
     if tokens.words is None:
-        raise ValueError("these tokens are no pieces of words")
+        raise ValueError("these tokens do not belong to words")
     groups: list[list[int]] = []
     for i, word in enumerate(tokens.words):
         if word < 0 and not special:
@@ -50,7 +50,7 @@ def grouping(tokens: Tokens, *, whole_words: bool = False, special: bool = True)
 
 
 def joined(labels: Sequence[str]) -> str:
-    """The label of a word, from those of its pieces: bytes that are a character together are shown as that."""
+    """The label of a word, from those of its tokens: bytes that are a character together are shown as that."""
     parts = [labels[0], *(label.removeprefix(CONTINUATION) for label in labels[1:])]
     return shown(b"".join(hidden_bytes(part) for part in parts if part.strip(SPACE))) or labels[0]
 
@@ -63,10 +63,10 @@ def singly(tokens: Tokens) -> Grouping:
 def grouped(
     maps: Float[np.ndarray, "*map query key"], queries: Grouping, keys: Grouping, *, renormalise: bool = False
 ) -> tuple[Float[np.ndarray, "*map group_query group_key"], Float[np.ndarray, "*map"]]:
-    """Maps over groups, and the share left out: a group gives the mean of its tokens and gets their sum.
+    """Maps over groups, and the weight left out: mean over the queries of a group, sum over its keys.
 
-    Rows of shares stay shares as long as no token is left out. With `renormalise` they are divided by what is left of
-    them; a row of which nothing is left stays zero. The second number is the mean share that lay on tokens left out.
+    Rows keep their sum if no token is left out. With `renormalise` they are divided by their remaining sum; an empty
+    row stays zero. The second result is the mean weight on tokens left out.
     """
     summed = np.stack([maps[..., list(group)].sum(-1) for group in keys.groups], -1) if keys.groups else maps[..., :0]
     rows = [summed[..., list(group), :].mean(-2) for group in queries.groups]
@@ -81,7 +81,7 @@ def grouped(
 def grouped_mask(
     masked: Bool[np.ndarray, "query key"], queries: Grouping, keys: Grouping
 ) -> Bool[np.ndarray, "group_query group_key"]:
-    """Which groups may not look at which: those none of whose tokens may look at any of the other's."""
+    """Which pairs of groups are masked: those in which no token may attend to any of the other group."""
     columns = [masked[:, list(group)].all(-1) for group in keys.groups]
     across = np.stack(columns, -1) if columns else masked[:, :0]
     rows = [across[list(group)].all(-2) for group in queries.groups]

@@ -220,7 +220,7 @@ class GuessModel:
         return self.network.bias.device
 
     def to(self, device: torch.device | str) -> GuessModel:
-        """The same model, computing elsewhere."""
+        """This model on another device."""
         self.network.to(device)
         return self
 

@@ -169,7 +169,7 @@ class Classifier:
         return self.network.classify.weight.device
 
     def to(self: Opened, device: torch.device | str) -> Opened:
-        """The same model, computing elsewhere."""
+        """This model on another device."""
         self.network.to(device)
         return self
 

@@ -49,7 +49,7 @@ class Gated(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token feature"]:
-        """The same shape."""
+        """down(silu(gate(x)) * up(x)), of the shape of x."""
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 

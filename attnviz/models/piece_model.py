@@ -52,7 +52,7 @@ class TokenModel(Generic[Net]):
         return next(self.network.parameters()).device
 
     def to(self: Opened, device: torch.device | str) -> Opened:
-        """The same model, computing elsewhere."""
+        """This model on another device."""
         self.network.to(device)
         return self
 

@@ -99,7 +99,7 @@ def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None =
 
 
 def load_text(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> TextModel:
-    """The same for a model that reads texts."""
+    """Open a text model by name. Raises ValueError for any other name."""
     if name in TEXTS:
         return TEXTS[name].open(folder or ASSETS / name).to(device)
     if name in (known := text_bench()):
@@ -108,7 +108,7 @@ def load_text(name: str, *, device: str | torch.device = "cpu", folder: Path | N
 
 
 def load_translator(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> TranslationModel:
-    """The same for a model that translates."""
+    """Open a translation model by name. Raises ValueError for any other name."""
     if name not in TRANSLATORS:
         raise ValueError(f"no model that translates is called {name!r}; known: {', '.join(TRANSLATORS)}")
     return TRANSLATORS[name].open(folder or ASSETS / name).to(device)
@@ -120,7 +120,7 @@ def reads_text(name: str) -> bool:
 
 
 def load_image(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> ImageModel:
-    """The same for a model that looks at pictures."""
+    """Open an image model by name. Raises ValueError for any other name."""
     if name in IMAGES:
         return IMAGES[name].open(folder or ASSETS / name).to(device)
     if name in (known := picture_bench()):
@@ -134,12 +134,12 @@ def bench_results(folder: Path | None = None) -> list[dict[str, Any]]:
 
 
 def picture_bench() -> list[str]:
-    """The networks of the bench by the names they open by."""
+    """The image networks of the bench by the names they open by."""
     return [f"bench/{row['name']}" for row in bench_results()]
 
 
 def text_bench() -> list[str]:
-    """The same of networks that read text."""
+    """The text networks of the bench by the names they open by."""
     return [f"{TEXT_BENCH.name}/{row['name']}" for row in bench_results(TEXT_BENCH)]
 
 

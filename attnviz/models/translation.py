@@ -123,7 +123,7 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         return self.batch([sample], width)[0]
 
     def batch(self, samples: Sequence[Sample], width: int = 1) -> list[list[Beam]]:
-        """The same for many samples; those of one length are computed together."""
+        """The best translations of each sample; samples of one length are decoded together."""
         if not 1 <= width <= WIDEST:
             raise ValueError(f"a beam of width {width}; it may have 1 to {WIDEST}")
         lengths: dict[int, list[int]] = {}

@@ -55,7 +55,7 @@ class WordVectors:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> WordVectors:
-        """The same vectors, elsewhere."""
+        """These vectors on another device."""
         return replace(self, vectors=self.vectors.to(device))
 
     @cached_property

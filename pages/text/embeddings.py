@@ -66,7 +66,7 @@ def alike(token: int, stage: int, name: str) -> None:
 
 
 def contexts(token: int) -> None:
-    """The same word in two contexts, stage by stage."""
+    """The vectors of one word in two contexts, stage by stage."""
     other = st.text_input("Another sentence with the same word", WIDE, max_chars=400, key="other", bind="query-params")
     found = text.twin(about, token, other or "")
     if found is None:

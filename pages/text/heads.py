@@ -125,7 +125,7 @@ def page() -> None:
 
     section("text/heads", "What the heads do, layer by layer")
     even = {"even attention": text.even(calls[0])}
-    charts.measure_charts(about, table, {"reach": {}, "spread": even, "first": {}}, layer, head, "on this text")
+    charts.measure_charts(about, table, {"reach": {}, "entropy": even, "first": {}}, layer, head, "on this text")
     charts.head_table(about, table, measure)
     ui.downloads(
         lambda: {"weights": calls[layer].token_map().numpy(), **table},

@@ -28,7 +28,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def made(score: str = "additive", **options: Any) -> AdditiveAttention:
-    """The same module each time, with parameters large enough that tanh bends."""
+    """A module from a fixed seed, with parameters large enough for tanh to saturate."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = AdditiveAttention(WIDTH, HEADS, score=score, **options).double()

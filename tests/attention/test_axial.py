@@ -25,7 +25,7 @@ TERMS = ["", "q", "k", "v", "qk", "qkv"]
 
 
 def made(tokens: Tokens = GRID, **options: object) -> Axial:
-    """The same random module each time."""
+    """A module from a fixed seed."""
     return randomised(Axial(WIDTH, HEADS, tokens=tokens, **options))  # type: ignore[return-value]
 
 
@@ -251,11 +251,11 @@ def test_what_it_cannot_read() -> None:
     module = made(terms="q")
     y, _ = module(features(6), queries=Tokens.patches(2, 3))
     assert y.isfinite().all()
-    with pytest.raises(UnsupportedMask, match="4 x 6 patches; 5 x 6 reaches further"):
+    with pytest.raises(UnsupportedMask, match="4 x 6 patches; 5 x 6"):
         module(features(30), queries=Tokens.patches(5, 6))
     with pytest.raises(ValueError, match="terms are x; known: q, k, v"):
         Axial(WIDTH, HEADS, tokens=GRID, terms="qx")
     with pytest.raises(ValueError, match="mode is 'product'"):
         Axial(WIDTH, HEADS, mode="product")
-    with pytest.raises(ValueError, match="made for a grid"):
+    with pytest.raises(ValueError, match="built for a grid"):
         Axial(WIDTH, HEADS, terms="q")

@@ -148,8 +148,8 @@ def test_autocast_does_not_round_vectors_of_distances() -> None:
     network.use_relative_positions(Shaw(HEADS, network.dim, tokens=TOKENS, values=True))
     with torch.autocast("cpu", torch.bfloat16):
         _, (call,) = network(noise(COUNT, WIDTH).float(), queries=TOKENS)
-        found = call.rule.extra(call)  # type: ignore[attr-defined]
-    assert torch.equal(found, call.rule.extra(call))  # type: ignore[attr-defined]
+        found = call.rule.mix_distances(call)  # type: ignore[attr-defined]
+    assert torch.equal(found, call.rule.mix_distances(call))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", VARIANTS)

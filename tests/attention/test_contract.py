@@ -74,7 +74,7 @@ def test_output_is_map_times_value(name: str, mask: str, dtype: torch.dtype) -> 
 @pytest.mark.parametrize("mask", ["none", "causal", "band", "causal and key_padding", "unequal groups"])
 def test_more_rows_than_one_block(name: str, mask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """300 tokens are three blocks of rows, the last one short."""
-    monkeypatch.setattr("attnviz.attention.rules.softmax.PIECE", 1)
+    monkeypatch.setattr("attnviz.attention.rules.softmax.MASK_ENTRIES", 1)
     made, x, many = MASKS[mask](300), features(300), Tokens.patches(10, 30)
     if made is not None and not made.kinds <= VARIANTS[name].supported_masks:
         return

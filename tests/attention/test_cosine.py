@@ -24,7 +24,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def made(**options: float) -> Cosine:
-    """The same large random parameters each time; heads choose with different sharpness."""
+    """A module from a fixed seed with large parameters; heads have different scales."""
     network = Cosine(WIDTH, HEADS, **options).double()
     for seed, (name, parameter) in enumerate(network.named_parameters()):
         if name != "log_scale":
@@ -138,7 +138,7 @@ def test_a_network_of_dot_products_lends_its_parameters() -> None:
 
 @pytest.mark.parametrize("scale", [0, -1, 100.5])
 def test_a_scale_out_of_range(scale: float) -> None:
-    assert Cosine(WIDTH, HEADS, scale=100).fixed == 100  # the most there may be
-    assert Cosine(WIDTH, HEADS, scale=1e-3, learned=False).fixed == 1e-3
+    assert Cosine(WIDTH, HEADS, scale=100).initial_scale == 100  # the most there may be
+    assert Cosine(WIDTH, HEADS, scale=1e-3, learned=False).initial_scale == 1e-3
     with pytest.raises(ValueError, match="above 0 and at most 100"):
         Cosine(WIDTH, HEADS, scale=scale)

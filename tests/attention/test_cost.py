@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnviz.attention import VARIANTS, MultiHead, Variant
-from attnviz.measures.cost import COUNTS, Row, Setting, Subject, beyond, expected, finish, grid_of, measure
-from attnviz.measures.forward import forward_of, made, resident
+from attnviz.measures.cost import COUNTS, Row, Setting, Subject, exceeded_limit, extrapolate, finish, grid_of, measure
+from attnviz.measures.forward import build, forward_of, resident
 from attnviz.types import AttentionCall, Tokens
 from tests.variants import WIDTH, features, plain, variant
 
@@ -219,10 +219,10 @@ def test_the_squarest_grid(count: int, grid: tuple[int, int]) -> None:
 
 def test_what_is_to_be_expected_from_what_was_measured() -> None:
     rows = [Row("a", 64, peak_bytes=10), Row("a", 128, peak_bytes=20), Row("a", 256)]
-    assert expected([], 512, "peak_bytes") == 0
-    assert expected(rows[:1], 128, "peak_bytes") == pytest.approx(40)  # the worst, n², until more is known
-    assert expected(rows, 512, "peak_bytes") == pytest.approx(80)  # linear so far
-    assert expected([Row("a", 64, peak_bytes=10), Row("a", 128, peak_bytes=900)], 256, "peak_bytes") == 3600
+    assert extrapolate([], 512, "peak_bytes") == 0
+    assert extrapolate(rows[:1], 128, "peak_bytes") == pytest.approx(40)  # the worst, n², until more is known
+    assert extrapolate(rows, 512, "peak_bytes") == pytest.approx(80)  # linear so far
+    assert extrapolate([Row("a", 64, peak_bytes=10), Row("a", 128, peak_bytes=900)], 256, "peak_bytes") == 3600
 
 
 def test_measuring_side_by_side() -> None:
@@ -260,9 +260,9 @@ def test_leaving_a_measurement_ends_its_process() -> None:
 def test_limits_hold_up_to_their_end() -> None:
     """Three forwards warm up, five are timed: eight times two seconds are sixteen."""
     setting = Setting(runs=5, bytes_limit=100e6, seconds_limit=16)
-    assert beyond(100e6, 2.0, setting) == ""
-    assert beyond(100e6 + 1, 0.0, setting) == "hold more than 100 MB"
-    assert beyond(0, 2.001, setting) == "take more than 16 s for 5 runs of 2 s"
+    assert exceeded_limit(100e6, 2.0, setting) == ""
+    assert exceeded_limit(100e6 + 1, 0.0, setting) == "hold more than 100 MB"
+    assert exceeded_limit(0, 2.001, setting) == "take more than 16 s for 5 runs of 2 s"
 
 
 def test_times_are_medians_of_turns() -> None:
@@ -277,12 +277,12 @@ def test_times_are_medians_of_turns() -> None:
 
 def test_growth_is_expected_between_once_and_twice() -> None:
     flat = [Row("a", 64, peak_bytes=10), Row("a", 128, peak_bytes=10)]
-    assert expected(flat, 512, "peak_bytes") == pytest.approx(40)
+    assert extrapolate(flat, 512, "peak_bytes") == pytest.approx(40)
     between = [Row("a", 64, peak_bytes=10), Row("a", 256, peak_bytes=80)]  # n to the power of one and a half
-    assert expected(between, 1024, "peak_bytes") == pytest.approx(640)
+    assert extrapolate(between, 1024, "peak_bytes") == pytest.approx(640)
     again = [Row("a", 64, peak_bytes=10), Row("a", 64, peak_bytes=30)]  # no growth to be told from one size
-    assert expected(again, 128, "peak_bytes") == pytest.approx(120)
-    assert expected([Row("a", 64, peak_bytes=0)], 64, "peak_bytes") == pytest.approx(1e-9)
+    assert extrapolate(again, 128, "peak_bytes") == pytest.approx(120)
+    assert extrapolate([Row("a", 64, peak_bytes=0)], 64, "peak_bytes") == pytest.approx(1e-9)
 
 
 def test_what_nobody_chose() -> None:
@@ -306,7 +306,7 @@ def test_memory_is_in_bytes() -> None:
 def test_the_same_network_is_made_each_time() -> None:
     subject, setting = Subject("mha", MultiHead), Setting(width=16, heads=2)
     before = torch.get_rng_state()
-    one, other = (made(subject, 6, setting) for _ in range(2))
+    one, other = (build(subject, 6, setting) for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
     assert not one.training
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):

@@ -20,7 +20,7 @@ COUNT, SLOTS = 12, 5
 
 
 def made(count: int = COUNT, **options: Any) -> LinformerAttention:
-    """The same network each time, with parameters large enough for differences to show."""
+    """A module from a fixed seed, with parameters large enough for differences to show."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = LinformerAttention(WIDTH, HEADS, tokens=plain(count), **({"slots": SLOTS} | options))
@@ -113,7 +113,7 @@ def test_the_effective_map_is_signed_and_says_so() -> None:
     assert (call.token_map() < 0).any()
     assert (call.token_map().sum(-1) - 1).abs().max() > 0.1
     assert (call.rule.map_type, call.rule.stochastic, call.rule.exact) == ("effective", False, True)
-    assert "do not sum to one" in call.rule.caveat
+    assert "do not sum to 1" in call.rule.caveat
     found = call.maps()
     assert {name: (m.map_type, m.stochastic) for name, m in found.items()} == {
         "weights over slots": ("slots", True),
@@ -151,13 +151,13 @@ def test_what_it_cannot_do_is_refused() -> None:
         made(slots=13)
     with pytest.raises(ValueError, match="0 slots for 12 tokens"):
         made(slots=0)
-    with pytest.raises(UnsupportedMask, match="was made for 12 tokens and cannot read 13"):
+    with pytest.raises(UnsupportedMask, match="12 tokens and cannot read 13"):
         made()(features(13), queries=plain(13))
     _, (call,) = variant("mha")(features(COUNT), queries=plain(COUNT))
     assert call.with_rule(made().current()).token_map().shape == (HEADS, COUNT, COUNT)
-    with pytest.raises(UnsupportedMask, match="mixes 13 tokens and cannot read 12"):
+    with pytest.raises(UnsupportedMask, match="13 tokens and cannot read 12"):
         call.with_rule(made(13).current())
-    with pytest.raises(UnsupportedMask, match="does not serve the mask causal"):
+    with pytest.raises(UnsupportedMask, match="the mask causal"):
         replace(call, mask=Mask(causal=True)).with_rule(made().current())
 
 

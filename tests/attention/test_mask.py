@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from attnviz.attention import Softmax
-from attnviz.attention.rules.groups import fold_of, folded
+from attnviz.attention.rules.groups import pack_groups, packing_of
 from attnviz.types import AttentionCall, Mask, Tokens
 
 EVERY = list(range(4))
-REACHED = [Mask(causal=True), Mask(band=1), Mask(band=2, causal=True), Mask(), Mask(band=0), Mask(band=1, free=2)]
+RANGES = [
+    Mask(causal=True),
+    Mask(band=1),
+    Mask(band=2, causal=True),
+    Mask(),
+    Mask(band=0),
+    Mask(band=1, global_tokens=2),
+]
 
 
 def picture(mask: Mask, queries: int = 4, keys: int = 4, heads: tuple[int, ...] = (0,)) -> list[str]:
@@ -51,7 +58,7 @@ CONDITIONS = {
     "causal": Mask(causal=True),
     "narrow": Mask(band=1),
     "wide": Mask(band=2),
-    "free": Mask(band=1, free=1),
+    "global tokens": Mask(band=1, global_tokens=1),
     "halves": Mask(groups=(torch.tensor([7, 7, -2, -2]), torch.tensor([7, 7, -2, -2]))),
     "parity": Mask(groups=(torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 0, 1]))),
     "by head": Mask(groups=(torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]]), torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]]))),
@@ -64,10 +71,10 @@ CONDITIONS = {
 
 @pytest.mark.parametrize(("one", "other"), [*itertools.combinations_with_replacement(CONDITIONS, 2)])
 def test_two_masks_are_anded(one: str, other: str) -> None:
-    """What the combined mask opens is what both open: all pairs of conditions, and either order."""
+    """The combined mask allows what both allow: all pairs of conditions, in either order."""
     first, second = CONDITIONS[one], CONDITIONS[other]
-    if "free" in (one, other) and {"narrow", "wide"} & {one, other}:
-        with pytest.raises(ValueError, match="two bands free"):
+    if "global tokens" in (one, other) and {"narrow", "wide"} & {one, other}:
+        with pytest.raises(ValueError, match="two bands with"):
             first & second
         return
     expected = first.rows([0, 1], EVERY, 4, 4) & second.rows([0, 1], EVERY, 4, 4)
@@ -83,9 +90,9 @@ def test_a_mask_and_none_is_the_mask() -> None:
     assert (None & mask) is mask
 
 
-def test_free_tokens_see_and_are_seen_past_the_band() -> None:
-    assert picture(Mask(band=1, free=1)) == ["xxxx", "xxx.", "xxxx", "x.xx"]
-    assert picture(Mask(band=0, free=1, causal=True)) == ["x...", "xx..", "x.x.", "x..x"]
+def test_global_tokens_attend_and_are_attended_past_the_band() -> None:
+    assert picture(Mask(band=1, global_tokens=1)) == ["xxxx", "xxx.", "xxxx", "x.xx"]
+    assert picture(Mask(band=0, global_tokens=1, causal=True)) == ["x...", "xx..", "x.x.", "x..x"]
 
 
 def test_groups_of_each_head() -> None:
@@ -110,17 +117,17 @@ def test_a_batch_of_key_masks() -> None:
     assert block[0, 0, 3].tolist() == [True, True, False, False]
 
 
-@pytest.mark.parametrize("mask", REACHED)
+@pytest.mark.parametrize("mask", RANGES)
 @pytest.mark.parametrize(("queries", "keys"), [(6, 6), (3, 8), (8, 3)])
-def test_reach_holds_every_open_key(mask: Mask, queries: int, keys: int) -> None:
+def test_the_key_range_holds_every_allowed_key(mask: Mask, queries: int, keys: int) -> None:
     whole = mask.rows([0], list(range(queries)), queries, keys)[0]
     for rows in ([0, 1], [2], list(range(queries))):
-        start, stop = mask.reach(rows, queries, keys)
+        start, stop = mask.key_range(rows, queries, keys)
         assert 0 <= start < stop <= keys
         assert not whole[rows][:, :start].any()
         assert not whole[rows][:, stop:].any()
         open_ = whole[rows].any(0).nonzero()[:, 0].tolist()
-        if open_ and not mask.free:
+        if open_ and not mask.global_tokens:
             assert (start, stop) == (open_[0], open_[-1] + 1)  # and no key more
 
 
@@ -148,51 +155,52 @@ def test_labels_must_fill_the_grid() -> None:
         Tokens(("a", "b", "c", "d", "e"), grid=(2, 2))
 
 
-def test_the_whole_of_a_short_mask_is_kept_and_true() -> None:
-    """Every layer asks for the same rows; other heads or sizes are made anew, and a changed mask keeps nothing."""
+def test_the_rows_of_a_short_mask_are_cached_and_true() -> None:
+    """Every layer asks for the same rows; other heads, sizes or masks are computed anew, and the mask is unchanged."""
     mask = Mask(band=1, groups=(torch.arange(8).view(2, 4) % 2, torch.arange(8).view(2, 4) % 2))
-    kept = mask.whole([0, 1], 4, 4)
-    assert mask.whole([0, 1], 4, 4) is kept
+    kept = mask.all_rows([0, 1], 4, 4)
+    assert mask.all_rows([0, 1], 4, 4) is kept
+    assert set(vars(mask)) == {field.name for field in fields(mask)}
     assert torch.equal(kept, mask.rows([0, 1], [0, 1, 2, 3], 4, 4))
-    assert torch.equal(mask.whole([1], 4, 4), mask.rows([1], [0, 1, 2, 3], 4, 4))
+    assert torch.equal(mask.all_rows([1], 4, 4), mask.rows([1], [0, 1, 2, 3], 4, 4))
     wider = replace(mask, band=2)
-    assert torch.equal(wider.whole([1], 4, 4), wider.rows([1], [0, 1, 2, 3], 4, 4))
+    assert torch.equal(wider.all_rows([1], 4, 4), wider.rows([1], [0, 1, 2, 3], 4, 4))
 
 
 @pytest.mark.parametrize("ids", [[0, 1, 2] * 4, [3, 3, 0, 0, 0, 9, 3, 9], [5], [1, 0, 0, 1, 1]])
-def test_tokens_folded_by_group_come_back_in_their_order(ids: list[int]) -> None:
-    """Every token stands once in its own group, what fills up is marked, and unfolding undoes it."""
+def test_tokens_packed_by_group_come_back_in_their_order(ids: list[int]) -> None:
+    """Every token stands once in its own group, padding is marked, and unpacking is the inverse."""
     groups = torch.tensor(ids)
-    fold = folded(groups, groups, torch.device("cpu"))
-    assert fold is not None
-    filled = torch.zeros_like(fold.keys, dtype=torch.bool) if fold.padding is None else fold.padding
-    assert sorted(fold.keys[~filled].tolist()) == list(range(len(ids)))
-    for members, left_over in zip(fold.keys, filled, strict=True):
-        assert len(set(groups[members[~left_over]].tolist())) == 1
-        assert members[~left_over].tolist() == sorted(members[~left_over].tolist())
+    packing = pack_groups(groups, groups, torch.device("cpu"))
+    assert packing is not None
+    padding = torch.zeros_like(packing.keys, dtype=torch.bool) if packing.padding is None else packing.padding
+    assert sorted(packing.keys[~padding].tolist()) == list(range(len(ids)))
+    for members, unused in zip(packing.keys, padding, strict=True):
+        assert len(set(groups[members[~unused]].tolist())) == 1
+        assert members[~unused].tolist() == sorted(members[~unused].tolist())
     vectors = torch.randn(2, 3, len(ids), 4)
-    assert torch.equal(fold.unfold(fold.query(vectors)), vectors)
+    assert torch.equal(packing.unpack(packing.pack_queries(vectors)), vectors)
 
 
-def test_folding_pays_up_to_two_places_a_token() -> None:
-    """Four groups filled up to five are twenty places: too many for eight tokens, not for ten."""
+def test_packing_pays_up_to_two_slots_a_token() -> None:
+    """Four groups padded to five are twenty slots: too many for eight tokens, not for ten."""
     cpu = torch.device("cpu")
-    assert folded(torch.tensor([0] * 5 + [1, 2, 3]), torch.tensor([0] * 5 + [1, 2, 3]), cpu) is None
-    assert folded(torch.tensor([0] * 5 + [1, 2, 3, 1, 2]), torch.tensor([0] * 5 + [1, 2, 3, 1, 2]), cpu) is not None
-    few, many = torch.tensor([0, 1, 2, 3]), torch.tensor([0] * 5 + [1, 2, 3])
-    assert folded(few, many, cpu) is folded(many, few, cpu) is None  # keys count as queries do
+    few, many, more = (torch.tensor(ids) for ids in ([0, 1, 2, 3], [0] * 5 + [1, 2, 3], [0] * 5 + [1, 2, 3, 1, 2]))
+    assert pack_groups(many, many, cpu) is None
+    assert pack_groups(more, more, cpu) is not None
+    assert pack_groups(few, many, cpu) is pack_groups(many, few, cpu) is None  # keys count as queries do
 
 
 @pytest.mark.parametrize(
     ("queries", "keys"),
     [
-        ([0] * 20 + list(range(1, 21)), [0] * 20 + list(range(1, 21))),  # twenty groups of one filled up to twenty
+        ([0] * 20 + list(range(1, 21)), [0] * 20 + list(range(1, 21))),  # twenty groups of one padded to twenty
         ([0, 0, 1, 1], [0, 0, 2, 2]),  # queries of group 1 have no key
         ([[0, 1], [1, 0]], [[0, 1], [1, 0]]),  # each head has its own groups
     ],
 )
-def test_groups_that_are_not_folded(queries: list, keys: list) -> None:
-    assert folded(torch.tensor(queries), torch.tensor(keys), torch.device("cpu")) is None
+def test_groups_that_are_not_packed(queries: list, keys: list) -> None:
+    assert pack_groups(torch.tensor(queries), torch.tensor(keys), torch.device("cpu")) is None
 
 
 @pytest.mark.parametrize("batch", [(), (3,)])
@@ -203,7 +211,7 @@ def test_keys_are_kept_by_the_numbers_of_keys_where_queries_are_others(batch: tu
     query_ids, key_ids = torch.tensor([0, 0, 1, 1]), torch.tensor([1, 0, 1, 0, 1, 0])
     key_padding = torch.rand(*batch, 6, generator=generator) > 0.3
     mask = Mask(groups=(query_ids, key_ids), key_padding=key_padding)
-    assert fold_of(mask, query.device) is not None
+    assert packing_of(mask, query.device) is not None
     queries, keys = (Tokens(tuple(map(str, range(n))), stream=s) for n, s in ((4, "here"), (6, "there")))
     call = AttentionCall("cross", 0, Softmax(), query, key, value, queries, keys, mask=mask)
     open_ = (query_ids[:, None] == key_ids) & key_padding[..., None, None, :]

@@ -22,7 +22,7 @@ def tokens(count: int) -> Tokens:
 
 
 def made(kv_heads: int | None = None, dtype: torch.dtype = torch.float32, bias: bool = True) -> MultiHead:
-    """The same random module each time."""
+    """A module from a fixed seed."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = MultiHead(WIDTH, HEADS, kv_heads=kv_heads, bias=bias)
@@ -183,7 +183,7 @@ def test_learned_options_are_read_anew_in_every_pass() -> None:
     """Other parameters for one pass, as averages of training have them, are those the pass goes by."""
     module, x = MultiHead(WIDTH, HEADS, sink="score"), noise(COUNT, WIDTH)
     usual, _ = module(x, queries=tokens(COUNT))
-    given = {"sharing.sink": torch.full((HEADS,), 50.0)}
+    given = {"normalisation.sink": torch.full((HEADS,), 50.0)}
     drained, _ = torch.func.functional_call(module, given, (x,), {"queries": tokens(COUNT)})
     torch.testing.assert_close(drained, module.out.bias.expand_as(drained))
     assert not torch.allclose(usual, drained)

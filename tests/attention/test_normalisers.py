@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from attnviz.attention import OPTIONS as OFFERED
 from attnviz.attention import VARIANTS, MultiHead, Softmax, Variant
-from attnviz.attention.rules.normalisers import NORMALISERS, entmax, mixed
-from attnviz.attention.rules.options import named
+from attnviz.attention.rules.normalisers import NO_SINK, NORMALISERS, entmax, mix_heads
+from attnviz.attention.rules.options import describe_options
 from attnviz.attention.variants.cosine import Cosine
 from attnviz.attention.variants.multihead import GroupedQuery, MultiQuery
 from attnviz.types import Mask, Tokens
@@ -176,7 +176,7 @@ def test_talking_heads_of_x_transformers() -> None:
     """Before the softmax they add the mixture to the scores, so their matrix is ours less the identity."""
     network, x = made(talking="both"), noise(2, COUNT, WIDTH)
     twin = tied(network, their(pre_talking_heads=True, post_talking_heads=True))
-    options = network.sharing
+    options = network.normalisation
     twin.attend.pre_softmax_talking_heads.weight.data.copy_((options.before - torch.eye(HEADS))[..., None, None])
     twin.attend.post_softmax_talking_heads.weight.data.copy_(options.after[..., None, None])
     torch.testing.assert_close(network(x, queries=ROW)[0], twin(x), atol=1e-6, rtol=0)  # their softmax is float32
@@ -188,14 +188,14 @@ def test_heads_that_talk_to_nobody() -> None:
     plain.load_state_dict(network.state_dict(), strict=False)
     x = noise(COUNT, WIDTH).float()
     torch.testing.assert_close(network(x, queries=ROW)[0], plain(x, queries=ROW)[0])
-    by_hand = mixed(torch.tensor([[0.0, 1.0], [2.0, 0.5]]), torch.tensor([[[1.0, 0.0]], [[0.0, 4.0]]]))
+    by_hand = mix_heads(torch.tensor([[0.0, 1.0], [2.0, 0.5]]), torch.tensor([[[1.0, 0.0]], [[0.0, 4.0]]]))
     assert by_hand.tolist() == [[[0.0, 4.0]], [[2.0, 2.0]]]
 
 
 def test_a_learned_sink_score_of_x_transformers() -> None:
     network, x = made(sink="score"), noise(2, COUNT, WIDTH)
     twin = tied(network, their(head_learned_sink=True))
-    twin.attend.head_attn_sink.data.copy_(network.sharing.sink)
+    twin.attend.head_attn_sink.data.copy_(network.normalisation.sink)
     torch.testing.assert_close(network(x, queries=ROW)[0], twin(x), atol=1e-6, rtol=0)
 
 
@@ -215,7 +215,7 @@ def test_a_sink_key_is_one_more_key_with_a_value_of_zero(kind: str) -> None:
 def test_a_zero_sink_is_torchs_zero_attention() -> None:
     """add_zero_attn appends a key and a value of zeros: a sink whose score is zero."""
     network, x = made(sink="score"), noise(2, COUNT, WIDTH)
-    network.sharing.sink.data.zero_()
+    network.normalisation.sink.data.zero_()
     twin = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True, add_zero_attn=True, dtype=torch.float64)
     for name in ("weight", "bias"):
         rows = [getattr(part, name) for part in (network.query, network.key, network.value)]
@@ -242,7 +242,7 @@ def test_norms_of_queries_and_keys_by_hand() -> None:
         ({"talking": "always"}, "talking is 'always'"),
         ({"sink": "hole"}, "sink is 'hole'"),
         ({"top": 0}, "top is 0"),
-        ({"normaliser": "sigmoid", "sink": "key"}, "a sigmoid shares nothing out"),
+        ({"normaliser": "sigmoid", "sink": "key"}, NO_SINK),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
@@ -256,10 +256,10 @@ def test_what_is_offered_crosses_with_every_variant_that_says_so(kind: type[Mult
     patches, x = Tokens.patches(3, 4), noise(12, WIDTH).float()
     plain = network_with({name: OFFERED[name].plain}, kind, patches)(x, queries=patches)[0]
     assert torch.equal(plain, network_with({}, kind, patches)(x, queries=patches)[0])
-    assert list(OFFERED[name].said) == list(OFFERED[name].values)[1:]
-    for value in OFFERED[name].said:
+    assert list(OFFERED[name].suffixes) == list(OFFERED[name].values)[1:]
+    for value in OFFERED[name].suffixes:
         network = network_with({name: value}, kind, patches)
-        for part in (network.sharing.before, network.sharing.after, network.sharing.sink):
+        for part in (network.normalisation.before, network.normalisation.after, network.normalisation.sink):
             if part is not None:  # as they start, heads do not talk yet
                 torch.nn.init.normal_(part)
         assert not torch.allclose(network(x, queries=patches)[0], plain)
@@ -281,8 +281,8 @@ def test_other_variants_take_no_options(kind: type[Variant]) -> None:
 
 
 def test_options_have_names() -> None:
-    assert named({"normaliser": "entmax15", "qk_norm": True}) == "entmax 1.5, QK-norm"
-    assert named({"normaliser": "softmax", "sink": ""}) == ""
+    assert describe_options({"normaliser": "entmax15", "qk_norm": True}) == "entmax 1.5, QK-norm"
+    assert describe_options({"normaliser": "softmax", "sink": ""}) == ""
 
 
 def test_top_is_of_eight_keys_where_nobody_chose() -> None:
@@ -293,5 +293,5 @@ def test_top_is_of_eight_keys_where_nobody_chose() -> None:
     scores = noise(2, 5, 12)
     torch.testing.assert_close(NORMALISERS["top"](scores, None)[0], NORMALISERS["top"](scores, None, count=8)[0])
     plain = MultiHead(WIDTH, HEADS)
-    assert not plain.sharing.chosen
-    assert plain.sharing.rule() == Softmax()
+    assert not plain.normalisation.chosen
+    assert plain.normalisation.rule() == Softmax()

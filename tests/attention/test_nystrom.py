@@ -20,7 +20,7 @@ COUNT = 12
 
 
 def made(heads: int = HEADS, spread: float = 0.3, **options: Any) -> NystromAttention:
-    """The same network each time, with parameters large enough for differences to show."""
+    """A module from a fixed seed, with parameters large enough for differences to show."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = NystromAttention(WIDTH, heads, **({"landmarks": 4} | options))
@@ -191,7 +191,7 @@ def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(ValueError, match="0 landmarks and 6 steps"):
         made(landmarks=0)
     call = random_call(HEADS, COUNT, 6, Softmax())
-    with pytest.raises(UnsupportedMask, match="does not serve the mask causal"):
+    with pytest.raises(UnsupportedMask, match="the mask causal"):
         replace(call, mask=Mask(causal=True)).with_rule(Nystrom(4))
     with pytest.raises(UnsupportedMask, match="from the same tokens"):
         replace(call, keys=Tokens(call.keys.labels, stream="source")).with_rule(Nystrom(4))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attnviz.attention import MultiHead
-from attnviz.attention.variants.proximity import Fixed, Proximity, Uniform, squared_distances
+from attnviz.attention.variants.proximity import ContentFree, Proximity, Uniform, squared_distances
 from attnviz.attention.variants.window import Window
 from attnviz.models import ViT, ViTConfig
 from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
@@ -88,9 +88,9 @@ def test_the_map_is_the_same_for_every_input() -> None:
     (first,), (second,) = (layer(noise(10, WIDTH, seed=s), queries=WORDS)[1] for s in (1, 2))
     assert torch.equal(first.token_map(), second.token_map())
     assert not torch.equal(first.output, second.output)
-    assert "same for every input" in first.rule.caveat
+    assert first.rule.caveat == ContentFree.caveat
     assert (first.scores(stage="raw") == 0).all()
-    assert [name for name, _ in first.biases] == ["place"]
+    assert [name for name, _ in first.biases] == ["distance"]
 
 
 def test_more_tokens_than_one_block_of_a_batch() -> None:
@@ -146,12 +146,12 @@ def test_distances_reach_the_device_in_the_precision_of_the_scores(dtype: torch.
 
 
 def test_under_this_formula_queries_and_keys_say_nothing() -> None:
-    """The same query, key and value through Fixed: map and output are both the plain mean."""
+    """A call with the rule ContentFree: every row of the map is uniform, and the output is the plain mean."""
     _, (call,) = MultiHead(WIDTH, HEADS).double()(noise(2, 10, WIDTH), queries=WORDS)
-    even = call.with_rule(Fixed())
+    even = call.with_rule(ContentFree())
     torch.testing.assert_close(even.token_map(), torch.full((2, HEADS, 10, 10), 0.1, dtype=torch.float64))
     torch.testing.assert_close(even.output, even.token_map() @ call.value)
-    causal = replace(call, mask=Mask(causal=True)).with_rule(Fixed())
+    causal = replace(call, mask=Mask(causal=True)).with_rule(ContentFree())
     torch.testing.assert_close(causal.output, causal.token_map() @ call.value)
 
 
@@ -161,12 +161,12 @@ def test_patches_that_have_lost_their_place_are_refused() -> None:
     for kind in (Proximity, Window):
         layer = kind(WIDTH, HEADS, tokens=Tokens.patches(3, 4)).double()
         assert layer(noise(12, WIDTH), queries=Tokens.patches(3, 4))[0].isfinite().all()
-        with pytest.raises(UnsupportedMask, match="needs the place of every patch"):
+        with pytest.raises(UnsupportedMask, match="the position of every patch"):
             layer(noise(6, WIDTH), queries=lost)
         assert kind(WIDTH, HEADS, tokens=lost).double()(noise(6, WIDTH), queries=lost)[0].isfinite().all()
     assert Uniform(WIDTH, HEADS, tokens=Tokens.patches(3, 4)).double()(noise(6, WIDTH), queries=lost)[0].shape == (6, 8)
     network = ViT(ViTConfig(size=8, patch=2, width=8, layers=1, heads=2, cls=False, pooling="mean", variant="window"))
-    with pytest.raises(UnsupportedMask, match="these tokens have lost theirs"):
+    with pytest.raises(UnsupportedMask, match="no grid"):
         network(torch.zeros(1, 3, 8, 8), visible=torch.tensor([[0, 5, 9]]))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnviz.attention import POSITIONS, VARIANTS, MultiHead
 from attnviz.attention.positions.schemes import Alibi, Shaw
-from attnviz.attention.rules.normalisers import mixed
+from attnviz.attention.rules.normalisers import mix_heads
 from attnviz.attention.variants.cosine import Cosine
 from attnviz.attention.variants.multihead import GroupedQuery, MultiQuery
 from attnviz.models.vit import ViT, ViTConfig
@@ -126,7 +126,7 @@ def test_with_normalisers_and_silenced_heads() -> None:
         before = made(scheme, normaliser="softmax", talking="before")
         _, (call,) = before(noise(COUNT, WIDTH), queries=row(COUNT), mask=Mask(causal=True))
         added = sum((bias(call, [3, 1], [7, 2]) for _, bias in call.biases), torch.zeros((), dtype=torch.float64))
-        talked = mixed(before.sharing.before[[3, 1]], call.scores(rows=[7, 2], stage="scaled"))
+        talked = mix_heads(before.normalisation.before[[3, 1]], call.scores(rows=[7, 2], stage="scaled"))
         found = call.scores([3, 1], [7, 2], "biased") - talked
         torch.testing.assert_close(found, added.expand_as(found), atol=1e-12, rtol=0)
         assert (found != 0).any() == (scheme != "rotary")  # which turns queries and keys
@@ -134,9 +134,9 @@ def test_with_normalisers_and_silenced_heads() -> None:
 
 def test_what_has_no_distance_is_refused() -> None:
     network = made("rotary", tokens=GRID)
-    with pytest.raises(UnsupportedMask, match="two sequences have no distance"):
+    with pytest.raises(UnsupportedMask, match="relative positions do not apply"):
         network(noise(13, WIDTH), noise(13, WIDTH), queries=GRID)
-    with pytest.raises(UnsupportedMask, match="these tokens have lost theirs"):
+    with pytest.raises(UnsupportedMask, match="no grid"):
         network(noise(13, WIDTH), queries=Tokens(GRID.labels, None, 1))
     for variant in VARIANTS.values():
         if not variant.supports_relative_positions:
@@ -161,5 +161,5 @@ def test_in_a_vision_transformer(scheme: str) -> None:
     assert (own - none).abs().max() > 1e-4
     assert (own - shuffled).abs().max() > 1e-4
     assert network(noise(1, 8, 24)).calls[0].queries.grid == (2, 6)
-    with pytest.raises(UnsupportedMask, match="lost theirs"):
+    with pytest.raises(UnsupportedMask, match="no grid"):
         network(pixels, visible=torch.arange(5))

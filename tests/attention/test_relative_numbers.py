@@ -97,7 +97,7 @@ def test_rotary_on_a_grid_turns_half_by_row_and_half_by_column() -> None:
     first, second = key[0, 0, :2], key[0, 0, 2:4]
     by_hand = [first[i] * math.cos(3 * a) - second[i] * math.sin(3 * a) for i, a in enumerate(angles)]
     torch.testing.assert_close(turned[3, 0, :2], torch.stack(by_hand))
-    assert torch.equal(Rotary(1, 7).turn(noise(1, 5, 7), torch.arange(5.0)[:, None])[..., 6], noise(1, 5, 7)[..., 6])
+    assert torch.equal(Rotary(1, 7).rotate(noise(1, 5, 7), torch.arange(5.0)[:, None])[..., 6], noise(1, 5, 7)[..., 6])
     with pytest.raises(ValueError, match="need 4 channels a head, got 3"):
         Rotary(1, 3, tokens=tokens)
 

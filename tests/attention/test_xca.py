@@ -19,7 +19,7 @@ COUNT, DIM = 9, WIDTH // HEADS
 
 
 def made(temperatures: tuple[float, ...] = (1.0, 0.5, 0.1, 2.0)) -> CrossCovariance:
-    """The same network each time, each head with a temperature of its own."""
+    """A module from a fixed seed; each head has its own temperature."""
     network = variant("xca")
     assert isinstance(network, CrossCovariance)
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_the_layer_of_another_variant() -> None:
     scores = F.normalize(call.query, dim=-2).transpose(-1, -2) @ F.normalize(call.key, dim=-2)
     under = call.with_rule(Channel())
     torch.testing.assert_close(under.output, call.value @ scores.softmax(-1).transpose(-1, -2))
-    with pytest.raises(UnsupportedMask, match="does not serve the mask causal"):
+    with pytest.raises(UnsupportedMask, match="the mask causal"):
         replace(call, mask=Mask(causal=True)).with_rule(Channel())
     with pytest.raises(UnsupportedMask, match="from the same tokens"):
         replace(call, keys=Tokens(call.keys.labels, stream="source")).with_rule(Channel())

@@ -64,7 +64,7 @@ def test_a_tile_chooses_its_patch(page: Page, server: str, settle):
 
 
 def test_positions_by_deep_link(page: Page, server: str, settle):
-    page.goto(f"{server}/positions?model=vit-digits&change=Shuffled&head=2&scheme=None")
+    page.goto(f"{server}/positions?model=vit-digits&change=Shuffled&head=2&scheme=none")
     settle(page)
     expect(page.get_by_text("Shuffled positions").first).to_be_attached(timeout=WAIT)
     expect(page.get_by_text("nothing can tell them apart")).to_be_visible()

@@ -52,7 +52,7 @@ def demos(browser: Browser, address: str) -> Iterator[Callable[..., Seen]]:
 
 @pytest.fixture
 def seen(demos: Callable[..., Seen]) -> Iterator[Callable[..., Seen]]:
-    """The same; at the end nothing may have gone wrong."""
+    """Pages of the views; at the end none of them may have logged an error."""
     used: list[Seen] = []
 
     def start(query: str = "", **options) -> Seen:

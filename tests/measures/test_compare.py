@@ -102,7 +102,7 @@ def test_diversity_leaves_out_rows_with_nothing_to_attend_to() -> None:
 
 @pytest.mark.parametrize("wrong", [-0.5, 0.5])
 def test_diversity_is_for_weights_only(wrong: float) -> None:
-    with pytest.raises(ValueError, match="must sum to one"):
+    with pytest.raises(ValueError, match="must sum to 1"):
         head_diversity(torch.stack([torch.eye(3), torch.eye(3) + wrong]))
 
 
@@ -190,7 +190,7 @@ def test_a_head_is_matched_twice_but_assigned_once() -> None:
 def test_maps_without_common_places() -> None:
     with pytest.raises(ValueError, match="need their tokens"):
         similarities(weights(1, 6, 6), weights(1, 24, 24))
-    with pytest.raises(ValueError, match="patches and a map of words"):
+    with pytest.raises(ValueError, match="no common positions"):
         similarities(weights(1, 6, 6), weights(1, 6, 6), SIX, Tokens(tuple("abcdef")))
 
 

@@ -51,13 +51,13 @@ def measured(name: str, at: list[int]) -> float:
         ("next", [1, 2, 3, 4, 5, 5, 6]),
         ("first", [0] * N),
         ("separator", [6] * N),
-        ("itself", list(range(N))),
+        ("self", list(range(N))),
     ],
 )
 def test_a_head_that_does_one_thing(name: str, at: list[int]):
     rows = {"previous": 4 / 4, "next": 4 / 4}.get(name, 1.0)
     assert measured(name, at) == pytest.approx(rows, abs=1e-6)
-    for other in {"previous", "next", "separator", "itself"} - {name}:
+    for other in {"previous", "next", "separator", "self"} - {name}:
         assert measured(other, at) < 0.3
 
 
@@ -72,8 +72,8 @@ def loops(row: np.ndarray, i: int, tokens: Tokens) -> dict[str, float]:
     on_pieces = sum(row[j] for j in real)
     found = {
         "first": row[0],
-        "itself": row[i],
-        "spread": -sum(w * math.log(w) for w in row if w > 0) / math.log(len(tokens)),
+        "self": row[i],
+        "entropy": -sum(w * math.log(w) for w in row if w > 0) / math.log(len(tokens)),
         "reach": sum(row[j] / on_pieces * abs(i - j) for j in real),
     }
     for name, keys in {
@@ -109,7 +109,7 @@ def test_measures_equal_loops(tokens: Tokens):
 
 
 def test_shares_are_printed_as_shares():
-    numbers = {"reach": "tokens", "spread": ""}
+    numbers = {"reach": "tokens", "entropy": ""}
     assert {name: measure.unit for name, measure in TEXT_MEASURES.items()} == {
         name: numbers.get(name, "%") for name in TEXT_MEASURES
     }

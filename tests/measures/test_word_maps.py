@@ -87,7 +87,7 @@ def test_a_word_is_open_where_one_of_its_pieces_is():
 
 
 def test_tokens_without_words_are_refused():
-    with pytest.raises(ValueError, match="no pieces"):
+    with pytest.raises(ValueError, match="do not belong to words"):
         grouping(Tokens(("a", "b")))
     with pytest.raises(ValueError, match="word numbers for 1"):
         Tokens(("a", "b"), words=(0,))

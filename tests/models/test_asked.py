@@ -104,7 +104,7 @@ def test_schemes_of_positions_refuse_what_leaves_them_nothing() -> None:
         assert found.max() < buckets
         after = found[41:].diff()
         assert (after >= 0).all()  # wider and wider steps, never back
-    with pytest.raises(ValueError, match="furthest distance"):
+    with pytest.raises(ValueError, match="clipped to -1"):
         Shaw(2, 8, clip=-1)
     with pytest.raises(ValueError, match="base of rotary"):
         Rotary(2, 8, base=0)

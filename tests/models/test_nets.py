@@ -12,7 +12,7 @@ from bottleneck_transformer_pytorch.bottleneck_transformer_pytorch import Bottle
 from PIL import Image
 from torch import Tensor, nn
 
-from attnviz.attention.variants.axial import ValueTerm
+from attnviz.attention.variants.axial import OffsetValues
 from attnviz.methods.rollout import relevance
 from attnviz.models import DamagedModel, ImageModel, ViT, save
 from attnviz.models.image import Classifier
@@ -46,7 +46,7 @@ def shaken(module: nn.Module) -> nn.Module:
 
 
 def made(name: str, **changes: object) -> BottleneckNet:
-    """The same random network each time, in evaluation."""
+    """A network from a fixed seed, in evaluation mode."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = BottleneckNet(replace(NETS[name], **changes))
@@ -120,7 +120,7 @@ def test_what_a_trace_holds(name: str) -> None:
         if name == "botnet":
             torch.testing.assert_close(weights @ call.value, call.output, atol=1e-5, rtol=0)
         else:
-            assert isinstance(call.rule, ValueTerm)
+            assert isinstance(call.rule, OffsetValues)
             assert [title for title, _ in call.biases] == ["query and offset", "key and offset"]
         assert call.gradient(trace.logits["class"][0, 0, 2]).abs().max() > 0
     rows = relevance(trace)

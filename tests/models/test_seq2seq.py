@@ -17,7 +17,7 @@ WIDTH, HIDDEN, COMPARED, SOURCE, TARGET = 12, 8, 6, 7, 5
 
 
 def network() -> Seq2Seq:
-    """The same one each time, with parameters large enough that tanh bends."""
+    """A network from a fixed seed, with parameters large enough for tanh to saturate."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = Seq2Seq(Seq2SeqConfig(width=WIDTH, hidden=HIDDEN, compared=COMPARED, vocabulary=30)).double()

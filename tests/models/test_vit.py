@@ -17,7 +17,7 @@ SMALL = ViTConfig(size=16, patch=4, width=24, layers=2, heads=4, mlp=2, classes=
 
 
 def made(config: ViTConfig = SMALL) -> ViT:
-    """The same random network each time, its small starting values enlarged so that differences show."""
+    """A network from a fixed seed, its small initial values enlarged so that differences show."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = ViT(config)
@@ -127,7 +127,7 @@ def test_every_variant_position_and_readout(name: str, positions: str, prefix: d
     network = made(config)
     count = 16 + len(network.config.prefix)
     if network.config.prefix and "prefix" not in VARIANTS[name].supported_masks:
-        with pytest.raises(UnsupportedMask, match="has no place for"):
+        with pytest.raises(UnsupportedMask, match="does not support"):
             network(picture(3, 16, 16))
         return
     trace = network(picture(3, 16, 16))

@@ -21,7 +21,7 @@ def ramp(count: int = 400) -> Tensor:
 
 
 def changed(pixels: Tensor, how: Augmentation) -> Tensor:
-    """The same changes each time."""
+    """The pixels augmented with a fixed seed."""
     return augment(pixels, how, torch.Generator().manual_seed(0))
 
 

@@ -149,7 +149,7 @@ def test_racers_see_the_same_pictures():
 def test_options_change_the_first_network_and_nothing_of_its_plain_self():
     race = TrainingRun(Plan(("mha", "mha"), epochs=1, options=(("normaliser", "entmax15"), ("sink", "key"))))
     assert [lane.title for lane in race.lanes] == [f"{MHA} (entmax 1.5, null key)", MHA]
-    assert [lane.network.blocks[0].attention.sharing.chosen for lane in race.lanes] == [True, False]
+    assert [lane.network.blocks[0].attention.normalisation.chosen for lane in race.lanes] == [True, False]
     plain = TrainingRun(Plan(("mha",), epochs=1))
     for _ in range(2):
         race.advance()

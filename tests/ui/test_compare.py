@@ -102,7 +102,7 @@ def test_what_has_no_token_map_says_why_and_shows_what_it_has(bench):
     assert "attends over channels" in spoken(at)
     assert told["view:native:xca:0"]["view"] == "matrix"
     assert told["panel:linformer"]["maps"] == "looks:signed:8x8+0"
-    assert spoken(at).lower().count("rows do not sum to one") == 1  # by the caveat of the rule, and not once more
+    assert spoken(at).lower().count("rows do not sum to 1") == 1  # by the caveat of the rule, and not once more
 
 
 @pytest.mark.parametrize("names", SIX, ids=",".join)
@@ -171,7 +171,7 @@ def test_an_empty_bench_is_said_and_the_page_still_shows_something(tmp_path, mon
     assert "the model `vit` run through every formula" in spoken(at)
     told = views_of(at)
     assert {"panel:mha", "panel:linear"} <= told.keys()
-    assert "has no place for CLS" in spoken(at)
+    assert "does not support CLS" in spoken(at)
     at.segmented_control(key="weights").set_value(OWN).run()
     assert "make train NAME=bench" in spoken(at)
     assert not any(name.startswith("panel:") for name in views_of(at))

@@ -127,8 +127,9 @@ class TestPositions:
     @pytest.mark.parametrize(
         ("title", "sentence"),
         [
-            ("Learned table", "16 places with 48 features each."),
-            ("Sine and cosine, rows and columns", "16 places with 64 features each."),
+            ("learned", "16 places with 48 features each."),
+            ("sine2d", "16 places with 64 features each."),
+            ("Sine and cosine, rows and columns", "16 places with 64 features each."),  # in a link of before
             ("None", "At least two places have the same vector"),
         ],
     )

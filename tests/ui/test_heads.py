@@ -9,6 +9,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import attnviz
+from attnviz.measures.heads import MEASURES
 from attnviz.ui.heads import overview as heads_page
 from attnviz.ui.inputs.samples import open_sample
 from tests.pages import open_page
@@ -94,14 +95,20 @@ def table_of(at: AppTest):
 
 
 def test_heads_are_ordered_by_a_measure(heads):
-    heads.selectbox(key="order").set_value("Entropy / log n").run()
-    values = table_of(heads)["Entropy / log n"].to_numpy()
+    heads.selectbox(key="order").set_value("entropy").run()
+    values = table_of(heads)[MEASURES["entropy"].title].to_numpy()
     assert (np.diff(values) >= 0).all()
     first = table_of(heads)["Head"].iloc[0]
     layer, head = views_of(heads)["all"]["order"][0]
     assert first == f"Layer {layer + 1}, head {head + 1}"
-    heads.selectbox(key="order").set_value("Layer").run()
+    heads.selectbox(key="order").set_value("layer").run()
     assert views_of(heads)["all"]["order"] is None
+
+
+@pytest.mark.parametrize(("model", "order", "name"), [("vit", "Entropy / log n", "entropy"), ("vit", "self", "self")])
+def test_a_link_orders_by_a_measure(model: str, order: str, name: str):
+    """By its identifier, or by the label it had in the address before."""
+    assert open_page("heads", model=model, order=order).selectbox(key="order").value == name
 
 
 def test_several_patches_are_picked_and_summed():
@@ -113,10 +120,10 @@ def test_several_patches_are_picked_and_summed():
 
 
 def test_measures_are_averaged_over_all_samples(heads):
-    one = table_of(heads)["Entropy / log n"].to_numpy()
+    one = table_of(heads)[MEASURES["entropy"].title].to_numpy()
     heads.segmented_control(key="over").set_value("All sample pictures").run()
     assert "averaged over" in spoken(heads)
-    assert not np.allclose(one, table_of(heads)["Entropy / log n"].to_numpy())
+    assert not np.allclose(one, table_of(heads)[MEASURES["entropy"].title].to_numpy())
 
 
 @pytest.mark.parametrize("page", ["heads", "queries_keys"])

@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from attnviz.attention import VARIANTS
+from attnviz.attention.variants.xca import REASON
 from attnviz.paths import ROOT
 from attnviz.training.live import runs as live_runs
 from attnviz.training.live.runs import Plan, TrainingRun
@@ -61,7 +62,7 @@ def button(app: AppTest, key: str):
 
 
 def trained(app: AppTest) -> AppTest:
-    """The same page after its race has run to the end."""
+    """The Train page after its run has finished."""
     button(app, "race").click().run()
     for _ in range(1200):
         if not race_of(app).active:
@@ -253,7 +254,7 @@ def open_heads(app: AppTest, variant: str) -> None:
 
 def test_a_variant_without_a_token_map_says_so_here_and_elsewhere():
     app = opened(variant=VARIANTS["xca"].title)
-    assert "there is no map from token to token" in said(app)
+    assert REASON in said(app)
     assert told(app)["train:all:0"]["mode"] == "matrix"
     open_heads(app, "xca")
     assert not app.error

@@ -29,7 +29,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def random(seed: int = 0) -> np.random.Generator:
-    """The same random numbers in each test."""
+    """A random generator with a fixed seed."""
     return np.random.default_rng(seed)
 
 

@@ -50,7 +50,7 @@ def steps(values: np.ndarray, scale: str, *, signed: bool = False, over: np.ndar
 
 
 def same_steps(found: object, expected: np.ndarray) -> None:
-    """The same steps; a value that lies between two may be rounded to either."""
+    """Assert equal quantisation steps; a value halfway between two may be rounded to either."""
     found, expected = numbers(found).reshape(expected.shape), expected
     assert np.abs(found - expected).max() <= 1
     assert (found != expected).mean() < 0.02

@@ -20,7 +20,7 @@ TOKENS = Tokens.patches(3, 4, ["CLS"])
 
 @pytest.fixture
 def numbers() -> np.random.Generator:
-    """The same random numbers in each test."""
+    """A random generator with a fixed seed."""
     return np.random.default_rng(0)
 
 

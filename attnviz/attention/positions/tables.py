@@ -1,7 +1,7 @@
-"""Tables that tell a network where its tokens are.
+"""Position tables, added to the token embeddings, and all schemes by name.
 
-To add a scheme: a function (tokens, dim, base) -> [token dim] and one line in POSITIONS. Prefix tokens have no place on
-the grid, so their rows are zero. Schemes that tell distances to the scores have no table; they stand in distances.py.
+To add a scheme: a function (tokens, dim, base) -> [token dim] and one line in POSITIONS. Prefix tokens have no position
+on the grid, so their rows are zero. Relative positions have no table; they are in schemes.py.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from attnviz.types import Tokens
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way of writing positions into vectors."""
+    """One position encoding: a table, or relative positions."""
 
     title: str
     table: Callable[..., Tensor]  # (tokens, dim, base) -> [token dim], float64
-    learned: bool = False  # the table is only where training starts
+    learned: bool = False  # the table only initialises training
     grid: bool = False  # needs a patch grid
-    relative: Callable[..., Relative] | None = None  # (heads, dim, tokens=) -> what changes each layer's calls
+    relative: Callable[..., Relative] | None = None  # (heads, dim, tokens=) -> what is applied to each layer's calls
 
 
 def no_positions(tokens: Tokens, dim: int, base: float = 1e4) -> Float[Tensor, "token dim"]:
-    """No positions: the network sees a bag of tokens."""
+    """No position information: the network sees a bag of tokens."""
     return torch.zeros(len(tokens), dim, dtype=torch.float64)
 
 
 def sine_cosine(tokens: Tokens, dim: int, base: float = 1e4) -> Float[Tensor, "token dim"]:
-    """Sines and cosines of the token's number, interleaved (Vaswani et al. 2017, section 3.5)."""
+    """Sines and cosines of the position, interleaved (Vaswani et al. 2017, section 3.5)."""
     if dim < 2 or dim % 2:
         raise ValueError(f"sine-cosine positions need an even dimension, got {dim}")
     angles = wave_angles(len(tokens) - tokens.prefix, dim // 2, base)
@@ -57,7 +57,7 @@ def sine_cosine_2d(tokens: Tokens, dim: int, base: float = 1e4) -> Float[Tensor,
 
 
 def learned(tokens: Tokens, dim: int, base: float = 1e4) -> Float[Tensor, "token dim"]:
-    """One free vector per token, started from a normal distribution of deviation 0.02 (Dosovitskiy et al. 2021)."""
+    """One free vector per token, initialised with standard deviation 0.02 (Dosovitskiy et al. 2021)."""
     return torch.randn(len(tokens), dim, dtype=torch.float64) * 0.02
 
 
@@ -69,7 +69,7 @@ def wave_angles(count: int, waves: int, base: float) -> Float[Tensor, "position 
 def resize_table(
     table: Float[Tensor, "token dim"], prefix: int, old: tuple[int, int], new: tuple[int, int]
 ) -> Float[Tensor, "new_token dim"]:
-    """A learned table for another grid: bicubic in two dimensions; prefix rows stay as they are."""
+    """A learned table for another grid: bicubic interpolation of the patch rows; prefix rows are unchanged."""
     if old == new:
         return table
     grid = table[prefix:].T.unflatten(-1, old)[None]
@@ -79,13 +79,13 @@ def resize_table(
 
 POSITIONS: dict[str, Scheme] = {
     "learned": Scheme("Learned table", learned, learned=True),
-    "learned1d": Scheme("Learned table, started from one sequence", sine_cosine, learned=True),
-    "learned2d": Scheme("Learned table, started from rows and columns", sine_cosine_2d, learned=True, grid=True),
-    "sine2d": Scheme("Sine and cosine, rows and columns", sine_cosine_2d, grid=True),
-    "sine": Scheme("Sine and cosine, one sequence", sine_cosine),
-    "none": Scheme("None", no_positions),
-    "rotary": Scheme("Rotary", no_positions, relative=Rotary),
+    "learned1d": Scheme("Learned table, initialised from 1-D sine and cosine", sine_cosine, learned=True),
+    "learned2d": Scheme("Learned table, initialised from 2-D sine and cosine", sine_cosine_2d, learned=True, grid=True),
+    "sine2d": Scheme("2-D sine and cosine", sine_cosine_2d, grid=True),
+    "sine": Scheme("1-D sine and cosine", sine_cosine),
+    "none": Scheme("No position information", no_positions),
+    "rotary": Scheme("Rotary positions (RoPE)", no_positions, relative=Rotary),
     "alibi": Scheme("ALiBi", no_positions, relative=Alibi),
-    "shaw": Scheme("Shaw, relative", no_positions, relative=Shaw),
-    "t5": Scheme("T5 buckets", no_positions, relative=T5Buckets),
+    "shaw": Scheme("Relative positions (Shaw)", no_positions, relative=Shaw),
+    "t5": Scheme("Relative positions (T5 buckets)", no_positions, relative=T5Buckets),
 }

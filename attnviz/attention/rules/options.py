@@ -1,6 +1,6 @@
-"""What crosses with every variant that multiplies query and key, for whoever offers a choice of it.
+"""Options of every variant that multiplies query and key, for widgets and captions.
 
-To add one: a parameter of `MultiHead` or of `normalisers.Options`, and one line in OPTIONS.
+To add one: a parameter of `MultiHead` or of `normalisers.Normalisation`, and one line in OPTIONS.
 """
 
 from __future__ import annotations
@@ -12,48 +12,49 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Option:
-    """One choice: what it is called, its values with their names (the first is the plain one), and what it does."""
+    """One option: its title, its values with their labels (the first is the default), and a help text."""
 
     title: str
     values: Mapping[Any, str]
-    said: Mapping[Any, str]  # value -> how a network that has it is called; none for the plain one
+    suffixes: Mapping[Any, str]  # value -> suffix of the name of a network that has it; none for the default
     help: str
 
     @property
     def plain(self) -> Any:
-        """The value that changes nothing."""
+        """The default, which leaves multi-head attention unchanged."""
         return next(iter(self.values))
 
 
 OPTIONS: dict[str, Option] = {
     "normaliser": Option(
-        "From scores to weights",
+        "Normalisation",
         {"softmax": "Softmax", "sigmoid": "Sigmoid", "entmax15": "Entmax 1.5", "top": "Top 8"},
         {"sigmoid": "sigmoid", "entmax15": "entmax 1.5", "top": "top 8"},
-        "Sigmoid decides every weight alone. Entmax 1.5 shares out one as softmax does, but small weights become zero. "
-        "Top 8 is a softmax over the eight highest scores of each row.",
+        "Sigmoid normalises each weight by itself. Entmax 1.5 is a sparse softmax: rows sum to 1 and small weights are "
+        "exactly 0. Top 8 is a softmax over the eight highest scores of each row.",
     ),
     "sink": Option(
-        "A place for weight that no token gets",
+        "Attention sink",
         {"": "None", "score": "A score", "key": "A key"},
         {"score": "sink", "key": "null key"},
-        "A learned score, or a learned key without a value, that every row may give weight to.",
+        "A learned score, or a learned key without a value, that takes part in the softmax of every row.",
     ),
     "talking": Option(
-        "Heads that talk",
+        "Talking heads",
         {"": "No", "before": "Before softmax", "after": "After it", "both": "Both"},
         {"before": "talking heads", "after": "talking heads", "both": "talking heads"},
-        "A learned matrix mixes the scores or the weights of all heads (Shazeer et al. 2020).",
+        "A learned matrix mixes the heads: their scores before softmax, their weights after it (Shazeer et al. 2020).",
     ),
     "qk_norm": Option(
-        "Queries and keys normalised",
+        "QK-norm",
         {False: "No", True: "Yes"},
         {True: "QK-norm"},
-        "Every query and key is divided by its root mean square before they are multiplied (QK-norm).",
+        "RMS norm of every query and key before their dot product.",
     ),
 }
 
 
-def named(options: Mapping[str, Any]) -> str:
-    """What a network with these options is called besides its variant: "entmax 1.5, QK-norm"; empty where plain."""
-    return ", ".join(said for name, value in options.items() if (said := OPTIONS[name].said.get(value)))
+def describe_options(options: Mapping[str, Any]) -> str:
+    """The suffix of a network's name for these options: "entmax 1.5, QK-norm"; empty for the defaults."""
+    suffixes = (OPTIONS[name].suffixes.get(value) for name, value in options.items())
+    return ", ".join(suffix for suffix in suffixes if suffix)

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from attnviz.attention.rules.softmax import Softmax, at_least_float32, expanded, full_precision
+from attnviz.attention.rules.softmax import Softmax, add_biases, at_least_float32, expand_kv, full_precision, select
 from attnviz.attention.variants.base import Cost, Variant, split_heads
 from attnviz.types import AttentionCall, Stage, Tokens
 
-TILE = 2**21  # numbers of the hidden layer computed at a time; never less than one row of queries
+TILE = 2**21  # activations of the hidden layer computed at a time; at least one row of queries
 
 SCORES = ("additive", "dot", "general", "concat")
 
@@ -27,52 +27,41 @@ SCORES = ("additive", "dot", "general", "concat")
 class Additive(Softmax):
     """Softmax over scores of a one-layer network: vector · tanh(from_query q_i + from_key k_j)."""
 
-    from_query: Float[Tensor, "hidden dim"] | None  # W of Bahdanau; None: the queries have come through it already
+    from_query: Float[Tensor, "hidden dim"] | None  # W of Bahdanau; None: already applied to the queries
     from_key: Float[Tensor, "hidden dim"] | None  # U, likewise
     vector: Float[Tensor, " hidden"]  # v
 
     @full_precision
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
         """[*batch head row key]: raw scores of the network, then scaled, with biases, and -inf where masked."""
-        query = half(call.query[..., heads, :, :][..., rows, :], self.from_query)
-        raw = self.compare(query, half(expanded(call.key, call, heads), self.from_key))
+        query = project(select(call.query, heads, rows), self.from_query)
+        raw = self.compare(query, project(expand_kv(call.key, call, heads), self.from_key))
         if stage == "raw":
             return raw
-        scale = call.scale[heads, None, None] if isinstance(call.scale, Tensor) else call.scale
-        scaled = raw * scale
-        if stage == "scaled":
-            return scaled
-
-        def own(call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
-            return scaled
-
-        # Vectors of no dimension have dot products of zero, so the rest is Softmax's own way with biases and masks.
-        biases = (("network", own), *call.biases)
-        silent = replace(call, query=call.query[..., :0], key=call.key[..., :0], biases=biases)
-        return super().scores(silent, heads, rows, stage)
+        scaled = raw * call.scale_of(heads)
+        return scaled if stage == "scaled" else add_biases(scaled, call, heads, rows, stage)
 
     @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
-        """gate * (weights @ value), a block of rows at a time; query and key pass their halves of the network once."""
+        """gate * (weights @ value), by row blocks; queries and keys are projected into the hidden layer once."""
         heads = list(range(call.heads))
-        ready = replace(call, query=half(call.query, self.from_query), key=half(call.key, self.from_key))
+        hidden = replace(call, query=project(call.query, self.from_query), key=project(call.key, self.from_key))
         rule = replace(self, from_query=None, from_key=None)
-        value = at_least_float32(expanded(call.value, call, heads))
+        value = at_least_float32(expand_kv(call.value, call, heads))
 
         def block(rows: list[int]) -> Tensor:
-            return rule.weights(ready, heads, rows) @ value
+            return rule.weights(hidden, heads, rows) @ value
 
-        pairs = ready.key[..., 0].numel() * call.heads // call.key.shape[-3]
+        pairs = hidden.key[..., 0].numel() * call.heads // call.key.shape[-3]
         size = max(1, TILE // max(1, pairs * len(self.vector)))
-        if torch.is_grad_enabled():  # the hidden layer is not kept for the gradient but computed once more
+        if torch.is_grad_enabled():  # recomputes the hidden layer for the gradient instead of storing it
             blocks = [
                 cast(Tensor, checkpoint(block, rows, use_reentrant=False, preserve_rng_state=False))
                 for rows in call.blocks(size)
             ]
         else:
             blocks = [block(rows) for rows in call.blocks(size)]
-        output = torch.cat(blocks, -2).to(call.value.dtype)
-        return output if call.gate is None else call.gate * output
+        return call.gated(torch.cat(blocks, -2).to(call.value.dtype))
 
     def compare(
         self, query: Float[Tensor, "*batch head row hidden"], key: Float[Tensor, "*batch head key hidden"]
@@ -86,28 +75,28 @@ class Additive(Softmax):
         return torch.cat(tiles, -2)
 
 
-def half(
+def project(
     vectors: Float[Tensor, "*batch head token dim"], matrix: Float[Tensor, "hidden dim"] | None
 ) -> Float[Tensor, "*batch head token hidden"]:
-    """One half of the hidden layer, before tanh; without a matrix the vectors are that half already."""
+    """The share of queries or keys in the hidden layer, before tanh; without a matrix it is the vectors themselves."""
     vectors = at_least_float32(vectors)
     return vectors if matrix is None else vectors @ matrix.to(vectors.dtype).T
 
 
 class AdditiveAttention(Variant):
-    """A small network, shared by the heads, compares each query with each key, instead of a dot product.
+    """A one-layer network, shared by the heads, scores each pair of query and key instead of a dot product.
 
     `score` is "additive" (Bahdanau) or one of Luong's: "dot", "general" (query W key) and "concat", which is the
-    additive network with one matrix over query and key side by side: the same function, written otherwise. None of them
-    is divided by the root of the dimension, as in the papers.
+    additive network with one matrix over the concatenated query and key: an equal function in another form. As in the
+    papers, none of them is divided by the root of the dimension.
     """
 
     title = "Additive attention"
     paper = "Bahdanau, Cho, Bengio 2015, arXiv 1409.0473; Luong, Pham, Manning 2015, arXiv 1508.04025"
     formula = r"\mathrm{softmax}_j\!\left(v^\top \tanh(W q_i + U k_j)\right) V"
     meaning = (
-        "Row i says how the query of token i shares out its attention over all tokens; it sums to one. "
-        "The score behind each weight comes from a small learned network, so it stays within bounds that v sets."
+        "Row i holds the weights of the query of token i over all tokens; it sums to 1. "
+        "Each score comes from a small learned network, and v bounds its size."
     )
 
     def __init__(
@@ -124,7 +113,7 @@ class AdditiveAttention(Variant):
         if score not in SCORES:
             raise ValueError(f"score is {score!r}; known: {', '.join(SCORES)}")
         self.score, self.hidden = score, hidden or self.dim
-        self.rule = Softmax()  # what it says of itself holds for the network too, whose rule is made for each call
+        self.rule = Softmax()  # describes the map of every score function; `Additive` is built for each call
         self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=bias) for _ in range(4))
         if score == "additive":
             self.from_query = nn.Linear(self.dim, self.hidden, bias=False)
@@ -137,7 +126,7 @@ class AdditiveAttention(Variant):
             self.vector = nn.Parameter(torch.empty(self.hidden).uniform_(-1, 1) * self.hidden**-0.5)
 
     def network(self) -> Additive:
-        """The rule with the parameters as they are now."""
+        """The rule with the current parameters."""
         if self.score == "concat":
             from_query, from_key = self.from_both.weight.split(self.dim, -1)
         else:
@@ -145,7 +134,7 @@ class AdditiveAttention(Variant):
         return Additive(from_query=from_query, from_key=from_key, vector=self.vector)
 
     def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
-        """Query, key and value as in multi-head attention; "general" turns the query before its dot product."""
+        """Query, key and value as in multi-head attention; "general" multiplies queries by W."""
         query = split_heads(self.query(x), self.heads)
         return {
             "query": self.between(query) if self.score == "general" else query,
@@ -157,10 +146,13 @@ class AdditiveAttention(Variant):
     def cost(self, n_q: int, n_k: int) -> Cost:
         """mha's, and 2 d_h d_a + d_a parameters, (n_q + n_k) d d_a + n² h d_a multiply-adds for a d_a wide network."""
         d, pairs = self.width, n_q * n_k
-        extra, network = {"dot": (0, pairs * d), "general": (self.dim**2, n_q * d * self.dim + pairs * d)}.get(
-            self.score,
-            ((2 * self.dim + 1) * self.hidden, (n_q + n_k) * d * self.hidden + pairs * self.heads * self.hidden),
-        )
+        if self.score == "dot":
+            extra, network = 0, pairs * d
+        elif self.score == "general":
+            extra, network = self.dim**2, n_q * d * self.dim + pairs * d
+        else:
+            extra = (2 * self.dim + 1) * self.hidden
+            network = (n_q + n_k) * d * self.hidden + pairs * self.heads * self.hidden
         return Cost(
             parameters=4 * d * d + (0 if self.out.bias is None else 4 * d) + extra,
             multiply_adds=2 * (n_q + n_k) * d * d + network + pairs * d,

@@ -1,6 +1,7 @@
-"""What every attention variant shares: checking what it serves, recording the call, projecting the output.
+"""The base of every attention variant: checking its inputs, recording the call, projecting the output.
 
-To add a variant: one file with a `Variant` that overrides `parts` (the fields of a call), and one line in VARIANTS.
+To add a variant: one file with a `Variant` that overrides `project_inputs` (the fields of a call), and one line in
+VARIANTS.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class Cost:
 
 
 class Variant(nn.Module):
-    """One kind of attention: projections around a rule.
+    """An attention variant: projections around a rule.
 
-    `tokens` are those it is made for: relative tables and fixed lengths take their size from them.
+    `tokens` are those it is built for: tables of offsets and fixed lengths take their size from them.
     """
 
     title: str
@@ -38,17 +39,14 @@ class Variant(nn.Module):
     meaning: str  # what its map means, for a visitor
     rule: Rule
     supported_masks: frozenset[str] = frozenset({"keep", "key_padding", "causal", "band", "groups", "cross", "prefix"})
-    requirements: frozenset[str] = (
-        frozenset()
-    )  # "grid": patches of a picture; "length": as many tokens as it was made for
-    supports_relative_positions: bool = (
-        False  # scores are scaled products of query and key: relative positions have a place in them
-    )
-    supports_options: bool = False  # takes what stands in OPTIONS
-    requires_order: bool = (
-        False  # asks how near tokens lie: made for a grid, it cannot read patches that have lost theirs
-    )
-    relative: nn.Module | None  # changes the fields of every call by where its tokens lie
+    # "grid": patches of an image; "length": as many tokens as it was built for
+    requirements: frozenset[str] = frozenset()
+    # scores are scaled products of query and key, to which relative positions apply
+    supports_relative_positions: bool = False
+    supports_options: bool = False  # takes the OPTIONS of normalisation
+    # depends on distances between tokens: built for a grid, it cannot read patches without one
+    requires_order: bool = False
+    relative: nn.Module | None  # applies relative positions to the fields of every call
     out: nn.Linear
 
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None):
@@ -56,17 +54,17 @@ class Variant(nn.Module):
         if heads < 1 or width % heads:
             raise ValueError(f"width {width} does not split into {heads} heads")
         if "length" in self.requirements and tokens is None:
-            raise ValueError(f"{self.title} is made for a number of tokens; name them: tokens=Tokens(...)")
+            raise ValueError(f"{self.title} is built for a fixed number of tokens; name them: tokens=Tokens(...)")
         self.width, self.heads, self.dim, self.built_for = width, heads, width // heads, tokens
         self.relative = None
 
     @classmethod
     def options_for_layer(cls, index: int, tokens: Tokens, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of one layer of a network: the same in all, but for variants that alternate."""
+        """The options of one layer of a network: equal in all layers, except for variants that alternate."""
         return dict(options)
 
     def use_relative_positions(self, relative: nn.Module) -> None:
-        """Let a scheme of relative positions into every call. Raises UnsupportedMask where there is no place for it."""
+        """Apply relative positions to every call. Raises UnsupportedMask where scores are no dot products."""
         if not self.supports_relative_positions:
             raise UnsupportedMask(self.title, "has no products of query and key for relative positions to change")
         self.relative = relative
@@ -93,10 +91,10 @@ class Variant(nn.Module):
         ablated_heads: Sequence[int] = (),
         positions: str = "own",
     ) -> tuple[Float[Tensor, "*wider query feature"], tuple[AttentionCall, ...]]:
-        """The new features and the calls that made them. Raises UnsupportedMask for what is not served.
+        """The new features and the calls that computed them. Raises UnsupportedMask for what is not supported.
 
-        One x may come with a batch of masks, and then has as many answers. `branch`: which of the layer's attentions
-        this is, each added to the residual by itself.
+        One x may come with a batch of masks, and then has as many outputs. `branch`: which attention branch of the
+        layer this is, each added to the residual by itself.
         `positions`: of a relative scheme, "own", "none" or "shuffled"; without such a scheme it changes nothing.
         """
         cross, keys = context is not None, queries if keys is None else keys
@@ -119,7 +117,7 @@ class Variant(nn.Module):
     ) -> tuple[Tensor, tuple[AttentionCall, ...], tuple[Tensor, Tensor]]:
         """New tokens after a cached past: equals the causal forward. `keys` names past and new tokens."""
         if "causal" not in self.supported_masks:
-            raise UnsupportedMask(self.title, "it has no causal form, so it cannot decode token by token")
+            raise UnsupportedMask(self.title, "has no causal form, so it cannot decode token by token")
         self.check(Mask(causal=True), False, queries, keys)
         fields = self.project_inputs(x, x, queries, queries)
         if past is not None:
@@ -130,27 +128,23 @@ class Variant(nn.Module):
         return y, calls, (fields["key"], fields["value"])
 
     def check(self, mask: Mask | None, cross: bool, queries: Tokens, keys: Tokens) -> None:
-        """Refuse, with the reason, what this variant does not serve."""
+        """Refuse, with the reason, what this variant does not support."""
         if cross and "cross" not in self.supported_masks:
             raise UnsupportedMask(self.title, "queries and keys must come from the same tokens")
         if cross and self.relative is not None:
-            raise UnsupportedMask(self.title, "tokens of two sequences have no distance for relative positions to tell")
+            raise UnsupportedMask(self.title, "relative positions do not apply to tokens of two sequences")
         if queries.prefix and "prefix" not in self.supported_masks:
-            raise UnsupportedMask(self.title, f"has no place for {queries.labels[0]}, which is not a patch")
+            raise UnsupportedMask(self.title, f"does not support {queries.labels[0]}, which is not a patch")
         if "grid" in self.requirements and queries.grid is None:
-            raise UnsupportedMask(self.title, "needs the patches of a picture, in rows and columns")
-        if (
-            self.requires_order
-            and queries.grid is None
-            and self.built_for is not None
-            and self.built_for.grid is not None
-        ):
-            raise UnsupportedMask(self.title, "needs the place of every patch, and these tokens have lost theirs")
+            raise UnsupportedMask(self.title, "needs image patches, in rows and columns")
+        needs_grid = self.requires_order and self.built_for is not None and self.built_for.grid is not None
+        if needs_grid and queries.grid is None:
+            raise UnsupportedMask(self.title, "needs the position of every patch, and these tokens have no grid")
         if "length" in self.requirements and self.built_for and len(keys) != len(self.built_for):
-            raise UnsupportedMask(self.title, f"was made for {len(self.built_for)} tokens and cannot read {len(keys)}")
+            raise UnsupportedMask(self.title, f"was built for {len(self.built_for)} tokens and cannot read {len(keys)}")
         if mask is not None:
             if missing := mask.kinds - self.supported_masks:
-                raise UnsupportedMask(self.title, f"does not serve the mask {', '.join(sorted(missing))}")
+                raise UnsupportedMask(self.title, f"does not support the mask {', '.join(sorted(missing))}")
             mask.check(self.heads, len(queries), len(keys))
 
     def mix_and_project(
@@ -158,20 +152,20 @@ class Variant(nn.Module):
     ) -> tuple[Tensor, tuple[AttentionCall, ...]]:
         """Mix the values, record the call, project the heads back to features."""
         if ablated_heads:
-            switch = self.ablation_gate(ablated_heads, fields["query"])
-            fields["gate"] = switch if fields.get("gate") is None else fields["gate"] * switch
+            gate = self.ablation_gate(ablated_heads, fields["query"])
+            fields["gate"] = gate if fields.get("gate") is None else fields["gate"] * gate
         fields.setdefault("projection", self.out.weight.T.unflatten(0, (self.heads, -1)))
-        fields.setdefault("rule", self.rule)  # a rule that holds what was learned is made anew for each call
-        if self.relative is not None:  # after a cached past has joined, so that new tokens stand behind it
+        fields.setdefault("rule", self.rule)  # a rule with learned parameters is built for each call
+        if self.relative is not None:  # after the cached past was prepended, so that new tokens come last
             fields = self.relative(fields, named["queries"], named["keys"], positions)
         call = AttentionCall(**fields, **named)
         output = call.rule.mix(call)
-        call = replace(call, output=output)  # the very tensor the network goes on with
+        call = replace(call, output=output)  # the very tensor the network continues with
         y = self.out(output.transpose(-3, -2).flatten(-2))
         return y, (call,)
 
     def ablation_gate(self, ablated_heads: Sequence[int], like: Tensor) -> Float[Tensor, "head 1 1"]:
-        """A gate that silences the named heads. Raises ValueError for a head there is not."""
+        """A gate of 0 for the ablated heads and 1 for the others. Raises ValueError for a head that does not exist."""
         if wrong := [head for head in ablated_heads if not 0 <= head < self.heads]:
             raise ValueError(f"ablated_heads names head {wrong[0]}; {self.title} here has {self.heads}")
         gate = torch.ones(self.heads, 1, 1, dtype=like.dtype, device=like.device)

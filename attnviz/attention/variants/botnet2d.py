@@ -1,4 +1,4 @@
-"""Attention that also asks how many rows up or down and how many columns left or right a patch lies."""
+"""Attention with relative positions in two dimensions: offsets in rows and in columns (BoTNet)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
-from attnviz.attention.positions.relative import Offsets, QueryTerm, check_grid, offset_table, places
+from attnviz.attention.positions.relative import Offsets, QueryOffsetBias, check_grid, offset_table, patch_coordinates
 from attnviz.attention.variants.base import Cost
 from attnviz.attention.variants.multihead import MultiHead
 from attnviz.types import Mask, Tokens
 
 
 class BotNet2d(MultiHead):
-    """Each query is compared with the key's content and with how far away the key lies, in rows and in columns.
+    """Each query is multiplied with the key and with learned vectors of the key's offset in rows and in columns.
 
     Bottleneck transformer (Srinivas et al. 2021, fig. 4): one vector for each offset in rows and one for each in
-    columns, shared by the heads. Grids smaller than the one it was made for read the same tables.
+    columns, shared by the heads. Grids smaller than the one it was built for read the same tables.
     """
 
     title = "Relative positions in two dimensions"
@@ -27,8 +27,8 @@ class BotNet2d(MultiHead):
         r" / \sqrt{d_h}\right) V"
     )
     meaning = (
-        "Row i says how patch i shares out its attention over all patches; it sums to one. The scores are a content "
-        "part plus a part for the distance in rows and one for the distance in columns."
+        "Row i holds the weights of patch i over all patches; it sums to 1. Its scores are a content term plus one "
+        "term for the distance in rows and one for the distance in columns."
     )
     supported_masks = frozenset({"keep", "key_padding", "groups"})
     requirements = frozenset({"grid"})
@@ -36,7 +36,7 @@ class BotNet2d(MultiHead):
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None, **options: Any):
         super().__init__(width, heads, tokens=tokens, **options)
         if tokens is None or tokens.grid is None:
-            raise ValueError(f"{self.title}: its tables are made for a grid; name it: tokens=Tokens.patches(...)")
+            raise ValueError(f"{self.title}: its tables are built for a grid; name it: tokens=Tokens.patches(...)")
         self.by_row = offset_table(tokens.grid[0], self.dim)
         self.by_column = offset_table(tokens.grid[1], self.dim)
 
@@ -46,18 +46,18 @@ class BotNet2d(MultiHead):
         check_grid(self.title, self.built_for, queries)
 
     def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
-        """As multi-head attention, with two position terms."""
-        row, column = places(queries, x.device)
+        """As multi-head attention, with two relative position biases."""
+        row, column = patch_coordinates(queries, x.device)
         terms = (
-            ("distance in rows", QueryTerm(Offsets(self.by_row, row))),
-            ("distance in columns", QueryTerm(Offsets(self.by_column, column))),
+            ("distance in rows", QueryOffsetBias(Offsets(self.by_row, row))),
+            ("distance in columns", QueryOffsetBias(Offsets(self.by_column, column))),
         )
         return super().project_inputs(x, context, queries, keys) | {"biases": terms}
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """As multi-head attention, with (2 H - 1 + 2 W - 1) d_h parameters more and n (H + W) d multiply-adds.
 
-        The products are counted for the H + W distances a query really meets.
+        The products are counted for the H + W offsets that occur for each query.
         """
         offsets = len(self.by_row) + len(self.by_column)  # 2 H - 1 + 2 W - 1
         whole = super().cost(n_q, n_k)

@@ -1,4 +1,4 @@
-"""Linformer: keys and values are mixed along the tokens into a few slots before attention (Wang et al. 2020, eq. 7)."""
+"""Linformer: keys and values are projected along the tokens to a few slots (Wang et al. 2020, eq. 7)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from attnviz.attention.rules.softmax import Softmax, at_least_float32, full_precision
 from attnviz.attention.variants.base import Cost
-from attnviz.attention.variants.projections import Projected, finished, key_padding, refuse_others, widened, without_key
+from attnviz.attention.variants.projections import Projected, fully_masked, key_padding, refuse_unsupported, widen
 from attnviz.types import AttentionCall, MapType, NamedMap, Stage, Tokens, UnsupportedMask
 
-SLOTS = 16  # without a choice; a quarter of 64 patches
+SLOTS = 16  # the default; a quarter of 64 patches
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,31 +32,31 @@ class Linformer:
     axes = ("head", "query", "key")
     stochastic = False
     exact = True
-    caveat = "Derived: slot weights times the learned mixture of each slot. Signed, and rows do not sum to one."
+    caveat = "Derived: slot weights times the learned projection of each slot. Signed; rows do not sum to 1."
 
     @full_precision
     def short(self, call: AttentionCall) -> AttentionCall:
-        """The softmax call over slots in place of tokens."""
-        refuse_others(call, self.title, {"key_padding"})
+        """The softmax call over slots instead of tokens."""
+        refuse_unsupported(call, self.title, {"key_padding"})
         if len(call.keys) != len(self.of_key):
-            raise UnsupportedMask(self.title, f"mixes {len(self.of_key)} tokens and cannot read {len(call.keys)}")
-        wide, keep = widened(call), key_padding(call)
+            raise UnsupportedMask(self.title, f"projects {len(self.of_key)} tokens and cannot read {len(call.keys)}")
+        wide, keep = widen(call), key_padding(call)
         key, value = wide.key, wide.value
         if keep is not None:
-            closed = ~keep[..., None, :, None]
-            key, value = key.masked_fill(closed, 0), value.masked_fill(closed, 0)
+            masked = ~keep[..., None, :, None]
+            key, value = key.masked_fill(masked, 0), value.masked_fill(masked, 0)
         key, value = (t.to(key.dtype).T @ tensor for t, tensor in ((self.of_key, key), (self.of_value, value)))
         slots = Tokens(tuple(f"slot {i + 1}" for i in range(self.of_key.shape[-1])), stream=call.keys.stream)
         return replace(wide, key=key, value=value, keys=slots, mask=None)
 
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
-        """[*batch head row slot]: each query against each slot's mixture of keys."""
+        """[*batch head row slot]: dot products of each query with the projected keys."""
         return Softmax().scores(self.short(call), heads, rows, stage)
 
     def weights(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
         """[*batch head row slot]; zero where every key is masked."""
-        weights, nothing = Softmax().weights(self.short(call), heads, rows), without_key(call)
-        return weights if nothing is None else weights.masked_fill(nothing, 0)
+        weights, empty = Softmax().weights(self.short(call), heads, rows), fully_masked(call)
+        return weights if empty is None else weights.masked_fill(empty, 0)
 
     @full_precision
     def token_map(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
@@ -66,7 +66,7 @@ class Linformer:
         return derived if keep is None else derived.masked_fill(~keep[..., None, None, :], 0)
 
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
-        """The weights over slots, and what each slot is made of."""
+        """The weights over slots, and the projections of keys and values to slots."""
         return {
             "weights over slots": NamedMap(call.weights(), ("head", "query", "slot"), "slots", True),
             "keys in each slot": NamedMap(at_least_float32(self.of_key).T, ("slot", "key"), "slots", False),
@@ -76,7 +76,7 @@ class Linformer:
     @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (weights (Fᵀ V)) [*batch head query value_dim]; with every key masked Fᵀ V is zero."""
-        return finished(call, Softmax().mix(self.short(call)))
+        return call.gated(Softmax().mix(self.short(call)).to(call.value.dtype))
 
     def map_gradient(self, call: AttentionCall, d_output: Tensor, heads: list[int], rows: list[int]) -> Tensor:
         """d y / d token_map = (d y / d output * gate) valueᵀ; masked entries are 0."""
@@ -84,19 +84,19 @@ class Linformer:
 
 
 class LinformerAttention(Projected):
-    """All tokens are first mixed into a few learned slots; queries share out their attention over the slots.
+    """Keys and values are projected along the tokens to a few learned slots, and queries attend to the slots.
 
-    E and F are learned and shared by all heads; they start with deviation 1 / √n, which keeps the variance of keys.
-    Without `slots` there are 16 or, of fewer tokens, as many as tokens. `shared`: E = F. `shorter`: sequences of fewer
-    tokens are read too, with the first rows of E and F, which is what filling them up with masked tokens would give.
+    E and F are learned and shared by all heads; they start with standard deviation 1 / √n, which keeps the variance of
+    keys. Without `slots` there are 16 or, of fewer tokens, as many as tokens. `shared`: E = F. `shorter`: shorter
+    sequences are read with the first rows of E and F, which equals padding them with masked tokens.
     """
 
     title = "Linformer"
     paper = "Wang et al. 2020, arXiv 2006.04768"
     formula = r"\mathrm{softmax}\!\left(Q (E^\top K)^\top / \sqrt{d_h}\right) F^\top V"
     meaning = (
-        "Row i says how token i shares out its attention over the slots, each a learned mixture of all tokens. "
-        "Multiplied by the mixtures it becomes a token map, which is signed and does not sum to one."
+        "Row i holds the weights of token i over the slots, each a learned projection of all tokens. "
+        "Multiplied by the projection they give a token map, which is signed and whose rows do not sum to 1."
     )
     supported_masks = frozenset({"key_padding", "prefix"})
     requirements = frozenset({"length"})
@@ -118,27 +118,27 @@ class LinformerAttention(Projected):
         count = len(self.built_for or ())
         self.slots = min(SLOTS, count) if slots is None else slots
         if not 1 <= self.slots <= count:
-            raise ValueError(f"{self.slots} slots for {count} tokens; there must be from 1 to as many as tokens")
+            raise ValueError(f"{self.slots} slots for {count} tokens; expected from 1 to {count}")
         self.of_key = nn.Parameter(torch.randn(count, self.slots) * count**-0.5)
         self.of_value = None if shared else nn.Parameter(torch.randn(count, self.slots) * count**-0.5)
         self.rule = self.current()
 
     def current(self, count: int | None = None) -> Linformer:
-        """The rule with the mixtures learned so far, for `count` tokens where the network reads shorter sequences."""
+        """The rule with the current projections, for `count` tokens where the network reads shorter sequences."""
         of_value = self.of_key if self.of_value is None else self.of_value
         if count is None or "length" in self.requirements:
             return Linformer(self.of_key, of_value)
         return Linformer(self.of_key[:count], of_value[:count])
 
     def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
-        """As multi-head attention, under a rule made for this call."""
+        """As multi-head attention, with a rule built for this call."""
         return {**super().project_inputs(x, context, queries, keys), "rule": self.current(len(keys))}
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """4 d² + 2 n k parameters (n k if shared) and biases; 4 n d² + 4 n k d multiply-adds; h n k map entries."""
-        mixtures = 1 if self.of_value is None else 2
+        projections = 1 if self.of_value is None else 2
         return Cost(
-            parameters=self.projection_parameters + mixtures * n_k * self.slots,
+            parameters=self.projection_parameters + projections * n_k * self.slots,
             multiply_adds=self.projection_products(n_q, n_k) + 2 * (n_q + n_k) * self.slots * self.width,
             map_bytes=4 * self.heads * n_q * self.slots,
             state_bytes=0,  # it has no causal form to decode with

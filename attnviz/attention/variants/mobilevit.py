@@ -1,6 +1,6 @@
-"""Attention of the MobileViT networks: between pixels of equal phase, and through one shared row of context scores.
+"""Attention of the MobileViT networks: between pixels of equal phase, and by one shared row of context scores.
 
-Cut a grid into patches of a few rows and columns: the pixels at one place inside their patches are one *phase*. The
+Cut a grid into patches of a few rows and columns: the pixels at one position within their patches are one *phase*. The
 tokens of a grid are its pixels here.
 """
 
@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attnviz.attention.rules.softmax import Softmax, at_least_float32, expanded, full_precision
+from attnviz.attention.rules.softmax import Softmax, at_least_float32, expand_kv, full_precision
 from attnviz.attention.variants.base import Cost, Variant
 from attnviz.attention.variants.multihead import MultiHead
-from attnviz.attention.variants.projections import refuse_others
+from attnviz.attention.variants.projections import refuse_unsupported
 from attnviz.types import AttentionCall, MapType, Mask, NamedMap, Stage, Tokens, UnsupportedMask
 
 Grid = tuple[int, int]  # rows, columns
@@ -27,7 +27,7 @@ Grid = tuple[int, int]  # rows, columns
 def unfold(
     pixels: Float[Tensor, "*batch pixel feature"], grid: Grid, patch: Grid
 ) -> Float[Tensor, "*batch phase patch feature"]:
-    """Pixels in raster order as one row of patches per phase (Mehta & Rastegari 2022, section 3.1)."""
+    """Pixels in raster order as one sequence of patches per phase (Mehta & Rastegari 2022, section 3.1)."""
     (rows, columns), (high, wide) = grid, patch
     blocks = pixels.unflatten(-2, (rows // high, high, columns // wide, wide))
     return blocks.transpose(-4, -3).movedim((-3, -2), (-5, -4)).flatten(-3, -2).flatten(-4, -3)
@@ -51,7 +51,7 @@ def phase_ids(grid: Grid, patch: Grid) -> Int[Tensor, " pixel"]:
 
 
 def checked_patch(patch: Any) -> Grid:
-    """Rows and columns of a patch. Raises ValueError for anything else: one number could mean a side or an area."""
+    """Rows and columns of a patch. Raises ValueError for anything else: a single number could be a side or an area."""
     if not isinstance(patch, Sequence) or len(patch) != 2 or not all(isinstance(p, int) and p > 0 for p in patch):
         raise ValueError(f"patch is {patch!r}; give its rows and columns, such as (2, 2)")
     return patch[0], patch[1]
@@ -64,8 +64,8 @@ def check_grid(title: str, tokens: Tokens, patch: Grid) -> None:
         raise UnsupportedMask(title, f"cannot cut a grid of {rows} x {columns} into whole patches of {high} x {wide}")
 
 
-def within_phases(mask: Mask | None, tokens: Tokens, patch: Grid) -> Mask | None:
-    """The caller's mask, and only pixels of equal phase see each other."""
+def mask_phases(mask: Mask | None, tokens: Tokens, patch: Grid) -> Mask | None:
+    """The caller's mask, with attention only between pixels of equal phase."""
     if patch == (1, 1) or tokens.grid is None:
         return mask
     ids = phase_ids(tokens.grid, patch)
@@ -73,12 +73,12 @@ def within_phases(mask: Mask | None, tokens: Tokens, patch: Grid) -> Mask | None
 
 
 @dataclass(frozen=True)
-class ByPhase(Softmax):
-    """Softmax between pixels of equal phase; its native maps are one square per phase."""
+class PhaseSoftmax(Softmax):
+    """Softmax between pixels of equal phase; its native map is one square per phase."""
 
     caveat: str = (
-        "Pixels attend only to pixels at the same place within their patch, so the map is zero elsewhere. Where "
-        "convolutions stand around the attention, they mix neighbours too, and this map leaves them out."
+        "Pixels attend only to pixels at the same position within their patch, so the map is zero elsewhere. "
+        "Convolutions around the attention mix neighbours as well, and this map leaves them out."
     )
 
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
@@ -92,34 +92,34 @@ class ByPhase(Softmax):
         return {"weights by phase": NamedMap(torch.stack(squares, -3), axes, self.map_type, self.stochastic)}
 
 
-class Phased(Variant):
-    """Attention between tokens of one pixel phase: at the same place within their patches."""
+class PhaseVariant(Variant):
+    """A variant with attention between pixels of equal phase only."""
 
     patch: tuple[int, int]
 
     def check(self, mask: Mask | None, cross: bool, queries: Tokens, keys: Tokens) -> None:
-        """Refuse also a grid that patches do not divide: nothing is padded or resized in silence."""
+        """Refuse also a grid that the patches do not divide: nothing is padded or resized silently."""
         super().check(mask, cross, queries, keys)
         check_grid(self.title, queries, self.patch)
 
     def mix_and_project(self, fields: dict[str, Any], **named: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
-        """As every variant, with the phases and-ed to the mask."""
-        named["mask"] = within_phases(named.get("mask"), named["queries"], self.patch)
+        """As every variant, with attention restricted to equal phases."""
+        named["mask"] = mask_phases(named.get("mask"), named["queries"], self.patch)
         return super().mix_and_project(fields, **named)
 
 
-class MobileViT2d(Phased, MultiHead):
-    """Every pixel attends to the pixels at the same place in all other patches, and to no others.
+class MobileViT2d(PhaseVariant, MultiHead):
+    """Every pixel attends to the pixels at the same position within their patches, and to no others.
 
-    MobileViT v1 (Mehta & Rastegari 2022). Phases never mix here: in the full network its 3 x 3 convolutions do that.
+    MobileViT v1 (Mehta & Rastegari 2022). Phases do not mix here: in the full network the 3 x 3 convolutions mix them.
     """
 
     title = "MobileViT attention"
     paper = "Mehta & Rastegari 2022, arXiv 2110.02178"
     formula = r"\mathrm{softmax}\!\left(Q_p K_p^\top / \sqrt{d_h}\right) V_p \quad \text{for each pixel phase } p"
     meaning = (
-        "Row i says how pixel i shares out its attention over the pixels at the same place within their patches; "
-        "it sums to one and is zero everywhere else."
+        "Row i holds the weights of pixel i over the pixels at the same position within their patches; "
+        "it sums to 1 and is zero everywhere else."
     )
     supported_masks = frozenset({"keep", "key_padding"})
     requirements = frozenset({"grid"})
@@ -127,10 +127,10 @@ class MobileViT2d(Phased, MultiHead):
 
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None, patch: Any = (2, 2), bias: bool = True):
         super().__init__(width, heads, tokens=tokens, bias=bias)
-        self.patch, self.rule = checked_patch(patch), ByPhase()
+        self.patch, self.rule = checked_patch(patch), PhaseSoftmax()
 
     def cost(self, n_q: int, n_k: int) -> Cost:
-        """As multi-head attention, but each query meets only the keys of its phase: n² / phases."""
+        """As multi-head attention, but each query attends to the keys of its phase only: n² / phases."""
         whole, phases = super().cost(n_q, n_k), self.patch[0] * self.patch[1]
         products = 2 * n_q * n_k * self.width
         return Cost(
@@ -145,35 +145,35 @@ class MobileViT2d(Phased, MultiHead):
 class ContextScores(Softmax):
     """One row of weights, shared by all queries: a softmax over one learned score per token.
 
-    In the call: query = ones, key = score, value = K, gate = ReLU(V). Scores and rows are those of Softmax, where every
-    query is a one.
+    In the call: query = ones, key = score, value = K, gate = ReLU(V). Scores and weights are those of Softmax with
+    queries of 1.
     """
 
     title = "Separable attention"
     map_type: MapType = "context scores"
     caveat: str = (
-        "Every query shares one row (one for each pixel phase), and the row weighs the keys K, not the values V: those "
-        "come in afterwards, as the gate ReLU(V)."
+        "All queries share one row (one for each pixel phase), whose weights apply to the keys K. The values V enter "
+        "afterwards, as the gate ReLU(V)."
     )
 
     def check(self, call: AttentionCall) -> None:
-        """Raises UnsupportedMask for a call that holds more than one score for each token, or asks for more."""
-        refuse_others(call, self.title, {"key_padding", "groups"})
+        """Raise UnsupportedMask for a call with more than one score for each token, or a mask that differs by query."""
+        refuse_unsupported(call, self.title, {"key_padding", "groups"})
         if call.key.shape[-1] != 1:
             raise UnsupportedMask(self.title, f"reads one score for each token, not {call.key.shape[-1]} numbers")
         if call.mask is not None and call.mask.groups is not None and max(ids.ndim for ids in call.mask.groups) > 1:
-            raise UnsupportedMask(self.title, "has the same groups for all heads")
+            raise UnsupportedMask(self.title, "needs equal groups for all heads")
 
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
-        """[*batch head row key]: every row is the row of context scores. Raises UnsupportedMask beyond that."""
+        """[*batch head row key]: every row is the row of context scores."""
         self.check(call)
         return super().scores(replace(call, query=torch.ones_like(call.query[..., :1])), heads, rows, stage)
 
-    def shared(self, call: AttentionCall) -> tuple[Float[Tensor, "*batch head phase key"], Int[Tensor, " query"]]:
-        """The row of each phase, and which of them each query reads; never n x n."""
+    def phase_rows(self, call: AttentionCall) -> tuple[Float[Tensor, "*batch head phase key"], Int[Tensor, " query"]]:
+        """The row of weights of each phase, and the phase of each query; never n x n."""
         self.check(call)
-        scale = call.scale[:, None] if isinstance(call.scale, Tensor) else call.scale  # by head
-        scores = at_least_float32(expanded(call.key, call, list(range(call.heads))))[..., 0] * scale
+        heads = list(range(call.heads))
+        scores = (at_least_float32(expand_kv(call.key, call, heads)) * call.scale_of(heads))[..., 0]
         member = torch.ones(1, scores.shape[-1], dtype=torch.bool, device=scores.device)
         phase = torch.zeros(call.query.shape[-2], dtype=torch.long, device=scores.device)
         if call.mask is not None and call.mask.groups is not None:
@@ -182,13 +182,13 @@ class ContextScores(Softmax):
             member = ids[:, None] == keys
         if call.mask is not None and call.mask.key_padding is not None:
             member = member & call.mask.key_padding[..., None, None, :]
-        nothing = ~member.any(-1, keepdim=True)
-        scores = scores[..., None, :].masked_fill(~member, float("-inf")).masked_fill(nothing, 0)
-        return scores.softmax(-1).masked_fill(nothing, 0), phase
+        empty = ~member.any(-1, keepdim=True)
+        scores = scores[..., None, :].masked_fill(~member, float("-inf")).masked_fill(empty, 0)
+        return scores.softmax(-1).masked_fill(empty, 0), phase
 
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
-        """The shared rows, and the gate they pass through."""
-        rows, _ = self.shared(call)
+        """The rows of weights, and the gate of the output."""
+        rows, _ = self.phase_rows(call)
         found = {"context scores": NamedMap(rows, ("head", "phase", "key"), self.map_type, self.stochastic)}
         if call.gate is not None:
             found["gate"] = NamedMap(call.gate, ("head", "query", "dim"), "channel", False)
@@ -196,33 +196,32 @@ class ContextScores(Softmax):
 
     @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
-        """gate * (shared row @ value) [*batch head query value_dim], in n d operations."""
-        rows, phase = self.shared(call)
-        value = at_least_float32(expanded(call.value, call, list(range(call.heads))))
+        """gate * (row of the phase @ value) [*batch head query value_dim], in n d operations."""
+        rows, phase = self.phase_rows(call)
+        value = at_least_float32(expand_kv(call.value, call, list(range(call.heads))))
         context = (rows @ value).to(call.value.dtype)  # [*batch head phase value_dim]
-        output = context[..., phase, :]
-        return output if call.gate is None else call.gate * output
+        return call.gated(context[..., phase, :])
 
 
-class Separable(Phased):
-    """Tokens are summed up once, by one learned score each, and every token filters that sum by a gate of its own.
+class Separable(PhaseVariant):
+    """Keys are summed once, weighted by one learned score per token, and each token multiplies that sum by its gate.
 
-    MobileViT v2 (Mehta & Rastegari 2022b, section 3.1): no token is compared with another, so the cost is linear.
+    MobileViT v2 (Mehta & Rastegari 2022b, section 3.1): there are no scores of token pairs, so the cost is linear.
     """
 
     title = "Separable attention"
     paper = "Mehta & Rastegari 2022, arXiv 2206.02680"
     formula = r"\Big(\mathrm{ReLU}(V) \odot \sum_j \mathrm{softmax}_j(x w)_j \, K_j\Big) W_O"
     meaning = (
-        "There is one row of context scores for all queries: how much each token gives to the common sum of keys. "
-        "What a token takes from that sum is decided by its gate."
+        "All queries share one row of context scores: the weight of each token in a common sum of keys. "
+        "The gate of a token selects what it receives from that sum."
     )
     supported_masks = frozenset({"key_padding", "prefix"})
 
     def __init__(
         self, width: int, heads: int = 1, *, tokens: Tokens | None = None, patch: Any = (1, 1), bias: bool = True
     ):
-        super().__init__(width, 1, tokens=tokens)  # it has no heads; whatever number is asked for, there is one
+        super().__init__(width, 1, tokens=tokens)  # it has one head, whatever number is requested
         self.patch, self.rule = checked_patch(patch), ContextScores()
         if self.patch != (1, 1):
             self.supported_masks, self.requirements = frozenset({"key_padding"}), frozenset({"grid"})

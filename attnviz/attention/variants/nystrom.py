@@ -1,4 +1,4 @@
-"""Nyströmformer: softmax attention through a few landmarks, the means of segments of tokens (Xiong et al. 2021)."""
+"""Nyströmformer: softmax attention approximated by landmarks, the means of token segments (Xiong et al. 2021)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.attention.rules.kernel import Error, above_zero, softmax_error
+from attnviz.attention.rules.feature_maps import Error, clamp_positive, softmax_error
 from attnviz.attention.rules.softmax import Softmax, full_precision
 from attnviz.attention.variants.base import Cost
-from attnviz.attention.variants.projections import (
-    Projected,
-    finished,
-    key_padding,
-    refuse_cross,
-    refuse_others,
-    widened,
-)
+from attnviz.attention.variants.projections import Projected, key_padding, refuse_cross, refuse_unsupported, widen
 from attnviz.types import AttentionCall, MapType, Mask, NamedMap, Stage, Tokens
 
 
 class Factors(NamedTuple):
-    """What the three factors are made from."""
+    """The three factors of the Nyström approximation."""
 
     to: AttentionCall  # queries to landmark keys
     inverse: Tensor  # [*batch head landmark landmark]
@@ -35,8 +28,8 @@ class Factors(NamedTuple):
 class Nystrom:
     """softmax(Q K̃ᵀ) pinv(softmax(Q̃ K̃ᵀ)) softmax(Q̃ Kᵀ) V, each softmax of scaled scores (eq. 13 to 15).
 
-    Segments are consecutive and differ by one token at most where the landmarks do not divide the tokens; fewer tokens
-    than landmarks are landmarks each. Masked tokens are in no mean, and a landmark of none takes no part.
+    Segments are consecutive and differ by one token at most; with fewer tokens than landmarks each token is a landmark.
+    Masked tokens are left out of the means, and a landmark without tokens is masked.
     """
 
     landmarks: int
@@ -48,16 +41,16 @@ class Nystrom:
     stochastic = False
     exact = True
     caveat = (
-        "Derived: a product of three maps. Rows sum to about one, and entries can be negative. "
+        "Derived: a product of three maps. Rows sum to about 1, and entries can be negative. "
         "CLS, like any token before the patches, is averaged into the first landmark."
     )
 
     @full_precision
     def factors(self, call: AttentionCall) -> Factors:
-        """The calls and the inverse that the three maps and the output come from."""
-        refuse_others(call, self.title, {"key_padding"})
+        """The two calls and the pseudo-inverse from which maps and output are computed."""
+        refuse_unsupported(call, self.title, {"key_padding"})
         refuse_cross(call, self.title)
-        wide, keep = widened(call), key_padding(call)
+        wide, keep = widen(call), key_padding(call)
         count = min(self.landmarks, len(call.keys))
         query, _ = segment_means(wide.query, count, keep)
         key, present = segment_means(wide.key, count, keep)
@@ -66,10 +59,10 @@ class Nystrom:
         to = replace(wide, key=key, value=key, keys=names, mask=mask)
         between = replace(to, query=query, queries=names).weights()
         of = replace(wide, query=query, queries=names)
-        return Factors(to, newton_inverse(rows_of(between, present, keep), self.steps), of)
+        return Factors(to, newton_inverse(zero_absent_rows(between, present, keep), self.steps), of)
 
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
-        """[*batch head row landmark]: each query against the mean key of each segment."""
+        """[*batch head row landmark]: dot products of each query with the mean key of each segment."""
         return self.factors(call).to.scores(heads, rows, stage)
 
     def weights(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
@@ -83,11 +76,11 @@ class Nystrom:
         return to.weights(heads, rows) @ (inverse[..., heads, :, :] @ of.weights(heads))
 
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
-        """The three factors. Landmarks without a token have rows of zero."""
+        """The three factors. Landmarks without tokens have rows of zero."""
         to, inverse, of = self.factors(call)
         keep = key_padding(call)
         present = None if to.mask is None else to.mask.key_padding
-        last = rows_of(of.weights(), present, keep)
+        last = zero_absent_rows(of.weights(), present, keep)
         return {
             "query to landmarks": NamedMap(to.weights(), ("head", "query", "landmark"), "landmarks", True),
             "inverse between landmarks": NamedMap(inverse, ("head", "landmark", "landmark"), "landmarks", False),
@@ -98,7 +91,8 @@ class Nystrom:
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (the three factors @ value) [*batch head query value_dim], from right to left."""
         to, inverse, of = self.factors(call)
-        return finished(call, Softmax().mix(replace(to, value=inverse @ Softmax().mix(of))))
+        output = Softmax().mix(replace(to, value=inverse @ Softmax().mix(of)))
+        return call.gated(output.to(call.value.dtype))
 
     def map_gradient(self, call: AttentionCall, d_output: Tensor, heads: list[int], rows: list[int]) -> Tensor:
         """d y / d token_map = (d y / d output * gate) valueᵀ; masked entries are 0."""
@@ -109,15 +103,15 @@ class Nystrom:
         return softmax_error(call)
 
 
-def rows_of(weights: Tensor, present: Tensor | None, keep: Tensor | None) -> Tensor:
-    """Weights of landmarks, with rows of zero for those without a token."""
+def zero_absent_rows(weights: Tensor, present: Tensor | None, keep: Tensor | None) -> Tensor:
+    """Weights of landmarks, with rows of zero for those without tokens."""
     return weights if keep is None or present is None else weights.masked_fill(~present[..., None, :, None], 0)
 
 
 def segment_means(
     x: Float[Tensor, "*batch head token dim"], count: int, keep: Tensor | None
 ) -> tuple[Float[Tensor, "*batch head landmark dim"], Tensor | None]:
-    """Means of `count` consecutive segments over the kept tokens, and which have any [*batch landmark] (None = all).
+    """Means of `count` segments over the unmasked tokens, and which segments have any [*batch landmark] (None = all).
 
     Token i of n is in segment floor(i count / n).
     """
@@ -131,13 +125,13 @@ def segment_means(
 
 
 def newton_inverse(matrix: Float[Tensor, "*batch row row"], steps: int) -> Float[Tensor, "*batch row row"]:
-    """The pseudo-inverse by so many steps of a third-order Newton iteration (Razavi et al. 2014; Xiong et al., eq. 11).
+    """The pseudo-inverse by `steps` of a third-order Newton iteration (Razavi et al. 2014; Xiong et al., eq. 11).
 
-    It starts from the transpose over the product of the largest row sum and the largest column sum, of each matrix
-    alone: examples of a batch have no influence on each other.
+    It starts from the transpose divided by the largest row sum and the largest column sum, of each matrix by itself:
+    examples of a batch do not influence each other.
     """
     largest = matrix.abs().sum(-1).amax(-1) * matrix.abs().sum(-2).amax(-1)
-    inverse = matrix.transpose(-1, -2) / above_zero(largest)[..., None, None]
+    inverse = matrix.transpose(-1, -2) / clamp_positive(largest)[..., None, None]
     one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     for _ in range(steps):
         product = matrix @ inverse
@@ -146,10 +140,10 @@ def newton_inverse(matrix: Float[Tensor, "*batch row row"], steps: int) -> Float
 
 
 class NystromAttention(Projected):
-    """Every query looks at a few landmarks, each the mean of neighbouring tokens, and through them at all tokens.
+    """Softmax attention is approximated through a few landmarks, each the mean of a segment of tokens.
 
-    Landmarks that do not divide the tokens get segments that differ by one token; no token is made up to fill them.
-    `steps` of Newton's iteration stand for the pseudo-inverse.
+    Where the landmarks do not divide the tokens, segments differ by one token; nothing is padded. `steps` of Newton's
+    iteration approximate the pseudo-inverse.
     """
 
     title = "Nyströmformer"
@@ -158,8 +152,8 @@ class NystromAttention(Projected):
         r"\sigma(Q\tilde K^\top)\,\sigma(\tilde Q\tilde K^\top)^{+}\sigma(\tilde QK^\top)V,\ \sigma=\mathrm{softmax}"
     )
     meaning = (
-        "Row i says how token i shares out its attention over landmarks, each the mean of a segment of tokens. "
-        "The product of the three maps estimates the weights of softmax attention."
+        "Row i of the first map holds the weights of token i over landmarks, each the mean of a segment of tokens. "
+        "The product of the three maps approximates the weights of softmax attention."
     )
     supported_masks = frozenset({"key_padding", "prefix"})
 
@@ -175,7 +169,7 @@ class NystromAttention(Projected):
     ):
         super().__init__(width, heads, tokens=tokens, bias=bias)
         if landmarks < 1 or steps < 1:
-            raise ValueError(f"{landmarks} landmarks and {steps} steps; there must be at least one of each")
+            raise ValueError(f"{landmarks} landmarks and {steps} steps; expected at least one of each")
         self.landmarks, self.steps = landmarks, steps
         self.rule = Nystrom(landmarks, steps)
 

@@ -1,7 +1,7 @@
 """Query, key, value and output projections of a variant whose heads all have their own.
 
-Beside them what the variants share that make no token-to-token array: refusing what a formula cannot take in, and a
-call widened to what a formula computes with.
+And what the variants share that form no token-to-token array: refusing unsupported masks and biases, and a call in the
+precision they compute in.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnviz.attention.rules.softmax import Softmax, at_least_float32, expanded
+from attnviz.attention.rules.softmax import Softmax, at_least_float32, expand_kv
 from attnviz.attention.variants.base import Variant, split_heads
 from attnviz.types import AttentionCall, Tokens, UnsupportedMask
 
@@ -43,12 +43,12 @@ class Projected(Variant):
         return 2 * (n_q + n_k) * self.width**2
 
 
-def refuse_others(call: AttentionCall, title: str, kinds: set[str]) -> None:
-    """Raise UnsupportedMask where a call holds biases or a mask that a formula has no place for."""
+def refuse_unsupported(call: AttentionCall, title: str, supported: set[str]) -> None:
+    """Raise UnsupportedMask where a call has biases, or a mask of other conditions than these."""
     if call.biases:
-        raise UnsupportedMask(title, f"has no place for {call.biases[0][0]}, which is added to scores of token pairs")
-    if call.mask is not None and (missing := call.mask.kinds - kinds):
-        raise UnsupportedMask(title, f"does not serve the mask {', '.join(sorted(missing))}")
+        raise UnsupportedMask(title, f"does not support {call.biases[0][0]}, which is added to scores of token pairs")
+    if call.mask is not None and (missing := call.mask.kinds - supported):
+        raise UnsupportedMask(title, f"does not support the mask {', '.join(sorted(missing))}")
 
 
 def refuse_cross(call: AttentionCall, title: str) -> None:
@@ -62,15 +62,15 @@ def key_padding(call: AttentionCall) -> Tensor | None:
     return None if call.mask is None else call.mask.key_padding
 
 
-def widened(call: AttentionCall) -> AttentionCall:
-    """A softmax call of the same tensors: float32 or more, keys and values of every head, no gate, the mask's batch."""
+def widen(call: AttentionCall) -> AttentionCall:
+    """A softmax call of these tensors in float32 at least, with keys and values of every head and no gate."""
     keep, heads = key_padding(call), list(range(call.heads))
     batch = () if keep is None else keep.shape[:-1]
 
     def wide(tensor: Tensor) -> Tensor:
         return at_least_float32(tensor).expand(*torch.broadcast_shapes(tensor.shape[:-3], batch), *tensor.shape[-3:])
 
-    key, value = (wide(expanded(shared, call, heads)) for shared in (call.key, call.value))
+    key, value = (wide(expand_kv(shared, call, heads)) for shared in (call.key, call.value))
     return replace(
         call,
         query=wide(call.query),
@@ -84,13 +84,7 @@ def widened(call: AttentionCall) -> AttentionCall:
     )
 
 
-def without_key(call: AttentionCall) -> Tensor | None:
-    """True where every key is masked [*batch 1 1 1]: there is nothing to attend to; None = nowhere."""
+def fully_masked(call: AttentionCall) -> Tensor | None:
+    """True where every key is masked [*batch 1 1 1]; None = nowhere."""
     keep = key_padding(call)
     return None if keep is None else ~keep.any(-1)[..., None, None, None]
-
-
-def finished(call: AttentionCall, output: Tensor) -> Tensor:
-    """The output in the precision of the values, gated."""
-    output = output.to(call.value.dtype)
-    return output if call.gate is None else call.gate * output

@@ -14,56 +14,55 @@ from attnviz.attention.rules.softmax import full_precision
 from attnviz.attention.variants.base import Cost
 from attnviz.attention.variants.projections import (
     Projected,
-    finished,
+    fully_masked,
     key_padding,
     refuse_cross,
-    refuse_others,
-    widened,
-    without_key,
+    refuse_unsupported,
+    widen,
 )
 from attnviz.types import AttentionCall, MapType, NamedMap, NoTokenMap, Stage, Tokens
 
-REASON = "attends over channels: every token mixes its own channels, and there is no map from token to token"
+REASON = "attends over channels: each token mixes its own channels, so there is no token-to-token map"
 
 
 @dataclass(frozen=True, eq=False)
 class Channel:
-    """y_c = sum over c' of softmax_c'(q̂_c . k̂_c' / temperature) v_c', with q̂_c and k̂_c channels of length one.
+    """y_c = sum over c' of softmax_c'(q̂_c . k̂_c' / temperature) v_c', with channels q̂_c and k̂_c of unit length.
 
     A channel is a column over all tokens. Masked tokens are rows of zero in queries and keys; their values need no
-    mask, since a token's output mixes only its own. Query, key and value are all the rule reads: no scale.
+    mask, since the output of a token mixes only its own channels. The rule reads no scale.
     """
 
-    temperature: Float[Tensor, " head"] | None = None  # None = one
+    temperature: Float[Tensor, " head"] | None = None  # None = 1
 
     title = "Cross-covariance attention"
     map_type: MapType = "channel"
     axes = ("head", "channel", "channel read")
-    stochastic = False  # of the token map, which there is none of
+    stochastic = False  # there is no token map
     exact = False
     caveat = (
-        "A map of channels, the same for every token: row c says which channels of its value a token's channel c reads."
+        "A map of channels, equal for every token: row c holds the weights of output channel c over value channels."
     )
 
     @full_precision
     def channel_map(self, call: AttentionCall) -> Float[Tensor, "*batch head channel channel_read"]:
         """The weights of all heads; zero where every key is masked."""
-        refuse_others(call, self.title, {"key_padding"})
+        refuse_unsupported(call, self.title, {"key_padding"})
         refuse_cross(call, self.title)
-        wide, keep = widened(call), key_padding(call)
+        wide, keep = widen(call), key_padding(call)
         query, key = wide.query, wide.key
         if keep is not None:
-            closed = ~keep[..., None, :, None]
-            query, key = query.masked_fill(closed, 0), key.masked_fill(closed, 0)
+            masked = ~keep[..., None, :, None]
+            query, key = query.masked_fill(masked, 0), key.masked_fill(masked, 0)
         query, key = F.normalize(query, dim=-2), F.normalize(key, dim=-2)
         scores = query.transpose(-1, -2) @ key
         if self.temperature is not None:
             scores = scores / self.temperature.to(scores.dtype)[:, None, None]
-        weights, nothing = scores.softmax(-1), without_key(call)
-        return weights if nothing is None else weights.masked_fill(nothing, 0)
+        weights, empty = scores.softmax(-1), fully_masked(call)
+        return weights if empty is None else weights.masked_fill(empty, 0)
 
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
-        """There are none between tokens: raises NoTokenMap."""
+        """Raises NoTokenMap: there are no scores between tokens."""
         raise NoTokenMap(REASON)
 
     def weights(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
@@ -73,7 +72,7 @@ class Channel:
         return self.channel_map(call)[..., heads, :, :]
 
     def token_map(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
-        """There is none: raises NoTokenMap."""
+        """Raises NoTokenMap: there is no token map."""
         raise NoTokenMap(REASON)
 
     def maps(self, call: AttentionCall) -> dict[str, NamedMap]:
@@ -83,34 +82,36 @@ class Channel:
     @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
         """gate * (value @ weightsᵀ) [*batch head token value_dim]."""
-        return finished(call, widened(call).value @ self.channel_map(call).transpose(-1, -2))
+        output = widen(call).value @ self.channel_map(call).transpose(-1, -2)
+        return call.gated(output.to(call.value.dtype))
 
     def map_gradient(self, call: AttentionCall, d_output: Tensor, heads: list[int], rows: list[int]) -> Tensor:
-        """Without a token map there is no gradient of one: raises NoTokenMap."""
+        """Raises NoTokenMap: there is no token map to differentiate by."""
         raise NoTokenMap(REASON)
 
 
 class CrossCovariance(Projected):
-    """Channels attend to channels: what two features have in common over all tokens decides how much one reads another.
+    """Channels attend to channels: the weights are the softmax of the cross-covariance of query and key channels.
 
-    The temperature of each head is learned as its logarithm, so that it stays positive; it starts at one.
+    The temperature of each head is learned as its logarithm, so that it stays positive; it starts at 1.
     """
 
     title = "Cross-covariance attention"
     paper = "El-Nouby et al. 2021, arXiv 2106.09681"
     formula = r"V\,\mathrm{softmax}\!\left(\hat K^\top \hat Q / \tau\right)"
     meaning = (
-        "Row c says which channels of its value a token's channel c reads; it sums to one, the same for every token."
+        "Row c holds the weights of output channel c over the channels of the value; it sums to 1 and is equal for "
+        "every token."
     )
     supported_masks = frozenset({"key_padding", "prefix"})
-    rule = Channel()  # what it says of itself; each call gets one with the temperatures learned so far
+    rule = Channel()  # describes the map; one with the learned temperatures is built for each call
 
     def __init__(self, width: int, heads: int, *, tokens: Tokens | None = None, bias: bool = True):
         super().__init__(width, heads, tokens=tokens, bias=bias)
         self.log_temperature = nn.Parameter(torch.zeros(heads))
 
     def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
-        """As multi-head attention, with the temperatures learned so far."""
+        """As multi-head attention, with the learned temperatures."""
         return {**super().project_inputs(x, context, queries, keys), "rule": Channel(self.log_temperature.exp())}
 
     def cost(self, n_q: int, n_k: int) -> Cost:

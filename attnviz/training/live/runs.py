@@ -20,7 +20,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from attnviz.attention import POSITIONS, VARIANTS
-from attnviz.attention.rules.options import named
+from attnviz.attention.rules.options import describe_options
 from attnviz.models.image import ImageModel, Preparation, digest_of
 from attnviz.models.vit import ViT
 from attnviz.seeding import seeded
@@ -55,11 +55,11 @@ class Plan:
 
     def title(self, number: int) -> str:
         """What one of the networks is called."""
-        variant, options = VARIANTS[self.variants[number]].title, named(self.options_of(number))
+        variant, options = VARIANTS[self.variants[number]].title, describe_options(self.options_of(number))
         return f"{variant} ({options})" if options else variant
 
     def whole_title(self, number: int) -> str:
-        """The same with the positions and the seed, where they are not those of the shipped model of digits."""
+        """The title of a network with positions and seed, where they differ from the shipped digits model."""
         places = "" if self.positions == Plan.positions else f", positions: {POSITIONS[self.positions].title.lower()}"
         return self.title(number) + places + (f", seed {self.seed}" if self.seed != Plan.seed else "")
 

@@ -168,7 +168,7 @@ class Tasks:
         return tag_loss + F.nll_loss(weights, heads)
 
     def some_hidden(self, ids: Tensor, random: Random) -> Tensor:
-        """The same with some pieces hidden."""
+        """Token ids with some tokens masked."""
         hidden = torch.from_numpy(random.random(ids.shape) < self.plan.dropped).to(self.device)
         return torch.where(hidden & (ids >= len(SPECIAL)), MASK, ids)
 

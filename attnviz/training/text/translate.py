@@ -44,7 +44,7 @@ class Size:
     options: str = ""  # of the command that asks for it
 
     def changed(self, size: str, changes: Mapping[str, int]) -> Size:
-        """The same with another number of steps or another seed; the card will name them."""
+        """This size with another number of steps or another seed, which the card will name."""
         said = [] if size == "cpu" else [f"--size {size}"]
         said += [f"--{name} {value}" for name, value in changes.items()]
         return replace(self, recipe=replace(self.recipe, **changes), options=" ".join(["", *said]))

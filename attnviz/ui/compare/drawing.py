@@ -109,7 +109,7 @@ def draw_map(choice: Choice, look: MapStyle, cell: Cell, slot: Slot, tokens: tup
     found = maps.effective(panel)
     shares = found.stochastic and not found.signed
     draw(shared=shares)  # other maps are no shares of one, so a common range of colours would mean nothing
-    sums = "" if found.stochastic or "sum to" in found.caveat else " Rows do not sum to one."
+    sums = "" if found.stochastic or "sum to" in found.caveat else " Rows do not sum to 1."
     signed = " Entries below zero are blue." if found.signed else ""
     left = look.left_out(maps.one_of(found, cell.layer, cell.head)[None].numpy(), shares=shares)
     caveat = choice.ground.worded(found.caveat)

@@ -110,7 +110,7 @@ class Texts(Domain):
     variants, first = FLAT, ("mha", "window", "linear", "xca")
     needs: ClassVar = {"length": "to know the longest text it will read"}
     width, heads, layers, size = SHAPE.width, SHAPE.heads, SHAPE.layers, f"at most {SHAPE.context_length} pieces"
-    measures = (TEXT_MEASURES["spread"], TEXT_MEASURES["reach"])
+    measures = (TEXT_MEASURES["entropy"], TEXT_MEASURES["reach"])
     score, columns = "SST-2", ("SST-2 (95 %)", "Part of speech")
     over = "sentences"
     note = (

@@ -147,7 +147,7 @@ def on_processor(trace: Trace) -> Trace:
 
 
 def moved(value: Any, device: str = "cpu") -> Any:
-    """The same tensors in main memory, with all that holds them: rules and biases keep tables of the network."""
+    """A copy with every tensor on another device, those that rules and biases hold included."""
     if isinstance(value, Tensor):
         return value.detach().to(device)
     if isinstance(value, Mapping):

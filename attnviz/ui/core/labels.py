@@ -34,7 +34,7 @@ def token_names(tokens: Tokens) -> list[str]:
 
 
 def spoken_name(tokens: Tokens, index: int) -> str:
-    """The same within a sentence, as Markdown: a word of a text stands in quotation marks."""
+    """The name of a token within a sentence, as Markdown: a word of a text is in quotation marks."""
     name = plain(token_name(tokens, index))
     return name if tokens.words is None or tokens.words[index] < 0 else f"“{name}”"
 
@@ -60,6 +60,6 @@ def call_names(trace: Trace) -> list[str]:
 
 
 def call_labels(trace: Trace) -> list[int | str]:
-    """The same on a button and in the URL: 2, or "2 rows"."""
+    """The short label of each attention call, for buttons and the address: 2, or "2 rows"."""
     short = [name.removeprefix("Layer ").replace(", along", "") for name in call_names(trace)]
     return [int(label) if label.isdecimal() else label for label in short]

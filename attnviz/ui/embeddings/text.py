@@ -158,7 +158,7 @@ def plane_figure(about: TextRun, stage: int, token: int) -> tuple[Any, float]:
 
 
 def twin(about: TextRun, token: int, other: str) -> tuple[str, np.ndarray] | None:
-    """The same piece elsewhere, in words, and the cosine of both at every stage; None where it stands nowhere else.
+    """Another occurrence of a token, in words, and the cosine of both at every stage; None if there is none.
 
     It is looked for in this text first, then in the other sentence.
     """
@@ -184,6 +184,6 @@ def twin(about: TextRun, token: int, other: str) -> tuple[str, np.ndarray] | Non
 
 
 def elsewhere(about: TextRun, other: str) -> TextRun:
-    """The same model over another sentence."""
+    """A run of this model over another sentence."""
     sample = prepared_text(about.model.digest, other, about.model, other)
     return TextRun(model=about.model, name=about.name, sample=sample, trace=trace(about.name, sample), source="text")

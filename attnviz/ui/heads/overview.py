@@ -13,7 +13,7 @@ from attnviz.measures.heads import MEASURES, Measure, drop_prefix, measure_heads
 from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.core.labels import call_labels, call_names, head_name, spoken_name, token_names
-from attnviz.ui.core.state import go, keep_inside
+from attnviz.ui.core.state import go, select
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.display import kind_words, masked_of, unit_of
 from attnviz.ui.widgets.mean_map import signed
@@ -23,7 +23,7 @@ LAYER_CELLS = 2_200_000  # entries of one layer's maps that keep its message bel
 Table = dict[str, Float[np.ndarray, "layer head"]]  # measure -> one number per head
 KNOWN: dict[str, Measure] = {**MEASURES, **TEXT_MEASURES, "syntax": SYNTAX}  # of pictures and of texts
 Row = dict[str, Float[np.ndarray, " key"]]  # what is known of every key of a row, by its name
-NETWORK_ORDER = "Layer"
+NETWORK_ORDER = "layer"
 SIGNED = "These maps are signed: an entry below zero, blue, takes away."
 NO_SHARES = "Rows of these maps do not sum to one."
 WHY_SEVERAL = "A click adds a patch or takes it away again; what the picked ones look at is summed."
@@ -129,7 +129,7 @@ def measured(visit: ModelRun) -> Table:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def measured_calls(model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall]) -> Table:
-    """The same of any calls, kept by the digests of what they were computed by and from."""
+    """Every measure of every head, cached by the digests of model and sample; none unless rows sum to 1."""
     if not all(call.rule.stochastic for call in _calls):
         return {}
     table = measure_heads(_calls)
@@ -177,10 +177,9 @@ def known(table: Table) -> dict[str, Measure]:
 
 def order_choice(table: Table) -> str | None:
     """Which measure sorts the heads, by its name in MEASURES; None keeps the network's own order."""
-    titles = {measure.title: name for name, measure in known(table).items()}
-    keep_inside("order", [NETWORK_ORDER, *titles])
-    chosen = st.selectbox("Order heads by", [NETWORK_ORDER, *titles], key="order", bind="query-params", width=200)
-    return titles.get(chosen)
+    titles = {name: measure.title for name, measure in known(table).items()}
+    chosen = select("Order heads by", {NETWORK_ORDER: "Layer", **titles}, key="order", width=200)
+    return None if chosen == NETWORK_ORDER else chosen
 
 
 def order(table: Table, measure: str | None) -> list[tuple[int, int]] | None:
@@ -206,7 +205,7 @@ def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> Row:
 
 
 def shown_row(call: AttentionCall, head: int, tokens: Sequence[int], *, leave_out: bool = False) -> Row:
-    """The same numbers as views show them: what is left out is NaN, and shares of the rest sum to one again."""
+    """The row of the selected tokens as views show it: hidden prefix keys are NaN, and the rest is renormalised."""
     shares, prefix = call.rule.stochastic, call.keys.prefix if leave_out else 0
     rows = {"weight": call.token_map([head], list(tokens))[0]}
     if shares:

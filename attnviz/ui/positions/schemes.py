@@ -15,7 +15,7 @@ from attnviz.attention.positions.tables import resize_table
 from attnviz.measures import embeddings as measures
 from attnviz.types import Tokens
 from attnviz.ui.core.recorded import grid_of, known
-from attnviz.ui.core.state import keep_inside, one_of
+from attnviz.ui.core.state import one_of
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.widgets.output import dark
 
@@ -133,11 +133,8 @@ class Table:
 def scheme_choice(visit: ImageRun) -> str:
     """A row of buttons over the schemes of POSITIONS that have a table, a learned one only if it is the model's own."""
     own = visit.model.spec.positions
-    titles = {e.title: name for name, e in POSITIONS.items() if e.relative is None and (not e.learned or name == own)}
-    keep_inside("scheme", titles)
-    first = POSITIONS[FIRST].title
-    chosen = one_of("Scheme", list(titles), default=first, key="scheme")
-    return titles[chosen]
+    titles = {name: e.title for name, e in POSITIONS.items() if e.relative is None and (not e.learned or name == own)}
+    return one_of("Scheme", titles, default=FIRST, key="scheme")
 
 
 def table_choice(visit: ImageRun, scheme: str) -> Table:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from attnviz.attention import OPTIONS, POSITIONS, VARIANTS
 from attnviz.training.live import runs
-from attnviz.ui.core.state import go, keep_inside, one_of, whole_number
+from attnviz.ui.core.state import go, keep_inside, one_of, select, whole_number
 from attnviz.ui.shell.training_status import BACK, RACE
 from attnviz.ui.widgets.options import choose_options
 
@@ -48,16 +48,8 @@ def choose() -> runs.Plan:
     rival = row.selectbox(
         "Against", rivals, key="rival", bind="query-params", format_func=title_of, help=HELP["rival"], width=230
     )
-    keep_inside("places", POSITIONS)
-    positions = row.selectbox(
-        "Positions",
-        list(POSITIONS),
-        key="places",
-        bind="query-params",
-        width=230,
-        format_func=lambda name: POSITIONS[name].title,
-        help=HELP["positions"],
-    )
+    schemes = {name: scheme.title for name, scheme in POSITIONS.items()}
+    positions = select("Positions", schemes, key="places", where=row, width=230, help=HELP["positions"])
     keep_inside("epochs", EPOCHS)
     epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=row, help=HELP["epochs"])
     seed = whole_number("Seed", 999, key="seed", where=row, help=HELP["seed"], width=120)

@@ -60,7 +60,7 @@ class Written:
 
     @property
     def text(self) -> str:
-        """The same in words."""
+        """The translation as text."""
         return self.model.text(self.beam.ids)
 
     @property

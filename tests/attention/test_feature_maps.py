@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnviz.attention import Softmax
-from attnviz.attention.rules.kernel import EluKernel, RandomKernel, orthogonal_directions, softmax_error
+from attnviz.attention.rules.feature_maps import EluFeatures, RandomFeatures, orthogonal_directions, softmax_error
 from attnviz.attention.variants.linear import LinearAttention, Performer
 from attnviz.types import AttentionCall, Mask, Rule, Tokens, UnsupportedMask
 from tests.counting import largest, multiply_adds
@@ -24,7 +24,7 @@ with warnings.catch_warnings():  # it imports distutils and an old name of autoc
     from performer_pytorch import performer_pytorch as reference
 
 HEADS, COUNT, DIM = 2, 9, 8
-RULES = [EluKernel(), RandomKernel(orthogonal_directions(32, DIM, torch.Generator().manual_seed(5)), 5)]
+RULES = [EluFeatures(), RandomFeatures(orthogonal_directions(32, DIM, torch.Generator().manual_seed(5)), 5)]
 NAMED = pytest.mark.parametrize("rule", RULES, ids=["linear", "performer"])
 
 
@@ -45,7 +45,7 @@ def call_of(rule: Rule, n_q: int = COUNT, n_k: int = COUNT, size: float = 1.0, *
 @pytest.mark.parametrize("causal", [False, True])
 def test_linear_by_double_loop(causal: bool) -> None:
     """y_i = sum_j phi(q_i) . phi(k_j) v_j / sum_j phi(q_i) . phi(k_j), phi = elu + 1."""
-    call = call_of(EluKernel(), mask=Mask(causal=True) if causal else None)
+    call = call_of(EluFeatures(), mask=Mask(causal=True) if causal else None)
     for head in range(HEADS):
         query, key = F.elu(call.query[head]) + 1, F.elu(call.key[head]) + 1
         for i in range(COUNT):
@@ -105,7 +105,7 @@ def test_performer_comes_near_softmax_as_features_grow() -> None:
     errors = []
     for count in (64, 1024, 4096):
         drawn = [orthogonal_directions(count, DIM, torch.Generator().manual_seed(seed)) for seed in range(3)]
-        calls = [call_of(RandomKernel(directions), 64, 64, 3**-0.5) for directions in drawn]
+        calls = [call_of(RandomFeatures(directions), 64, 64, 3**-0.5) for directions in drawn]
         errors.append(torch.stack([call.rule.error(call).output for call in calls]).mean().item())
     assert errors[0] > 2 * errors[1] > 2 * 1.4 * errors[2]
     assert errors[2] < 0.08 < 0.2 < errors[0]
@@ -198,7 +198,7 @@ def test_decoding_reads_the_state_alone(name: str) -> None:
         torch.testing.assert_close(y[0], whole[i], atol=1e-13, rtol=0)
         assert call.token_map().shape == (4, 1, i + 1)
         sizes.add(4 * sum(part.numel() for part in past.state if part.numel() > 1))
-        past = past._replace(seen=past.seen * 0)
+        past = past._replace(keys_values=past.keys_values * 0)
     assert sizes == {network.cost(40, 40).state_bytes}
 
 
@@ -241,9 +241,9 @@ def test_memory_grows_with_the_tokens(rule: Rule, causal: bool) -> None:
 def test_same_weights_mode_refuses_what_features_cannot_hold(rule: Rule) -> None:
     call = call_of(Softmax())
     assert call.with_rule(rule).output.shape == call.output.shape
-    with pytest.raises(UnsupportedMask, match="does not serve the mask band"):
+    with pytest.raises(UnsupportedMask, match="the mask band"):
         replace(call, mask=Mask(band=2)).with_rule(rule)
-    with pytest.raises(UnsupportedMask, match="has no place for near"):
+    with pytest.raises(UnsupportedMask, match="support near"):
         replace(call, biases=(("near", lambda call, heads, rows: torch.zeros(())),)).with_rule(rule)
 
 
