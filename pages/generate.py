@@ -1,4 +1,4 @@
-"""Generate: a language model writes on, and every step shows what it expected and where it looked."""
+"""Generate: a language model continues a prompt; every step shows its probabilities and what it attends to."""
 
 import streamlit as st
 
@@ -7,7 +7,7 @@ from attnviz.ui.generate import drawing, writing
 from attnviz.ui.shell.prose import section
 
 ui.header("generate")
-text = writing.beginning()
+text = writing.prompt()
 
 
 @ui.fragment
@@ -17,15 +17,15 @@ def page() -> None:
     large, beside = st.columns([3, 2], gap="large")
     with beside:
         settings = writing.settings_choice()
-    said = writing.fulfil(model, begin, writing.written(model, begin), settings)
+    written = writing.fulfil(model, begin, writing.written(model, begin), settings)
     with controls:
         row = st.container()
-        step = writing.step_choice(len(said))
-    here = writing.scene(model, begin, said, step, settings)
+        step = writing.step_choice(len(written))
+    here = writing.scene(model, begin, written, step, settings)
     with row:
         drawing.write_buttons(here)
     with beside:
-        drawing.next_pieces(here)
+        drawing.next_tokens(here)
     with large:
         drawing.story(here)
         st.caption(drawing.counted(here))
@@ -36,16 +36,16 @@ def page() -> None:
 
     left, right = st.columns(2, gap="large")
     with left:
-        section("generate", "Back to the beginning, or to itself")
+        section("generate", "To the prompt, or to itself")
         drawing.shares(here, weights, part.name)
-        section("generate", "What is kept")
+        section("generate", "KV cache")
         drawing.cache(here)
     with right:
-        section("generate", "The whole map")
+        section("generate", "Attention matrix")
         drawing.matrix(at, part.name)
-    section("generate", "What it knows")
-    if told := drawing.record(here):
-        st.markdown(told)
+    section("generate", "Training data and quality")
+    if quality := drawing.record(here):
+        st.markdown(quality)
     ui.downloads(
         lambda: {call.name: call.token_map().numpy() for call in here.trace.calls},
         lambda: drawing.table(here),

@@ -1,4 +1,4 @@
-"""Generate in a real browser: words are written, chosen on the chart and looked from; a link brings them again."""
+"""Generate in a real browser: words are generated, chosen on the chart and made the query; a link shows them again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from attnviz.models.store import ASSETS
-from attnviz.models.subwords import EOS
+from attnviz.models.subwords import EOS, load_subwords
 from attnviz.ui.generate.writing import NAME, decoded
 from tests.browser.reading import chosen, sentence, view
 
@@ -21,18 +21,18 @@ WAIT = 60_000
 
 def pieces(page: Page) -> tuple[int, ...]:
     """What the address says was written."""
-    return decoded(chosen(page, "said") or "", 8000)
+    return decoded(chosen(page, "said") or "", load_subwords())
 
 
 def test_words_are_written_and_a_link_brings_them_again(page: Page, server: str, settle):
     page.goto(f"{server}/generate?begin=The%20dog&dice=3")
     settle(page)
-    page.get_by_role("button", name="Write ten words").click()
+    page.locator(".st-key-generate-ten button").click()
     expect(page).to_have_url(re.compile(r"said="), timeout=WAIT)
     settle(page)
     written = pieces(page)
     assert len(written) >= 10 or EOS in written, "ten words, unless the story has come to its end"
-    page.get_by_role("button", name="Back").click()
+    page.locator(".st-key-generate-back button").click()
     expect(page).to_have_url(re.compile(f"pieces={len(written) - 1}"), timeout=WAIT)
     settle(page)
     address = page.url
@@ -40,7 +40,7 @@ def test_words_are_written_and_a_link_brings_them_again(page: Page, server: str,
     page.goto(address)
     settle(page)
     assert pieces(page) == written
-    expect(page.get_by_text(f"{len(written) - 1} written")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text(f"Generated: {len(written) - 1} tokens")).to_be_visible(timeout=WAIT)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

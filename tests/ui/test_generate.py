@@ -11,9 +11,9 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from attnviz.models import TEXTS
+from attnviz.models import MODELS
 from attnviz.models.generate import SamplingConfig, words
-from attnviz.models.subwords import EOS, MASK
+from attnviz.models.subwords import EOS, MASK, load_subwords
 from attnviz.models.text_model import TextModel
 from attnviz.ui.core import cache
 from attnviz.ui.generate import drawing, writing
@@ -23,7 +23,7 @@ from tests import pages
 from tests.models.test_generate import opened
 
 show = partial(pages.open_page, "generate")
-BEGIN = "The old woman saw a fox."
+BEGIN, NEXT = "The old woman saw a fox.", "**Next token.**"
 FACTS = {
     "parameters": 1234,
     "perplexity_word": 61.25,
@@ -39,7 +39,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextModel]:
     """A small untrained network, so that the page is quick and whatever is shipped does not matter."""
     small = opened()
     small.facts = dict(FACTS)
-    monkeypatch.setitem(TEXTS, writing.NAME, replace(TEXTS[writing.NAME], open=lambda folder: small))
+    monkeypatch.setitem(MODELS, writing.NAME, replace(MODELS[writing.NAME], open=lambda folder: small))
     cache.models.clear()
     yield small
     cache.models.clear()
@@ -57,9 +57,9 @@ def views(at: AppTest) -> set[str]:
     return {data["name"] for data in found if isinstance(data, dict) and "view" in data}
 
 
-def press(at: AppTest, label: str) -> AppTest:
+def press(at: AppTest, name: str) -> AppTest:
     """Press a button by its label."""
-    next(button for button in at.button if button.label == label).click().run()
+    at.button(key=f"generate:{name}").click().run()
     assert not at.exception
     assert not at.error, [e.value for e in at.error]
     return at
@@ -72,34 +72,34 @@ def address(at: AppTest) -> dict[str, str]:
 
 def written(at: AppTest, model: TextModel) -> str:
     """The text in the address."""
-    return model.tokenizer.decode(writing.decoded(address(at).get("said", ""), len(model.tokenizer)))
+    return model.tokenizer.decode(writing.decoded(address(at).get("said", ""), model.tokenizer))
 
 
 def test_a_visitor_sees_what_comes_next_and_where_the_last_word_looks():
     at = show()
     assert {"generate:text", "generate:lines", "generate:matrix"} <= views(at)
-    assert "What comes next" in said(at)
-    assert "61.25 a word" in said(at)
+    assert NEXT in said(at)
+    assert "61.25 per word" in said(at)
     assert "66.4 % (95 % interval 66.0 to 66.8" in said(at)
     figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
-    assert [trace["name"] for trace in figures[0]["data"]] == [drawing.LEFT, drawing.EXPECTS]
+    assert [trace["name"] for trace in figures[0]["data"]] == [drawing.FILTERED, drawing.MODEL]
 
 
 def test_words_are_written_stepped_back_over_and_come_again(model: TextModel):
-    at = press(show(begin=BEGIN), "Write ten words")
+    at = press(show(begin=BEGIN), "ten")
     ids = model.prepare(BEGIN).inputs["main"].tolist()
     expected = words(model, ids, SamplingConfig(), 10)
-    assert writing.decoded(address(at)["said"], 8000) == tuple(expected)
+    assert writing.decoded(address(at)["said"], load_subwords()) == tuple(expected)
     assert at.slider(key="pieces").value == len(expected)
-    press(at, "Back")
+    press(at, "back")
     assert at.slider(key="pieces").value == len(expected) - 1
-    assert writing.decoded(address(at)["said"], 8000) == tuple(expected)
-    press(at, "On")
+    assert writing.decoded(address(at)["said"], load_subwords()) == tuple(expected)
+    press(at, "next")
     assert at.slider(key="pieces").value == len(expected)
-    press(at, "To the beginning")
+    press(at, "prompt")
     assert at.slider(key="pieces").value == 0
-    press(at, "Write one word")
-    assert writing.decoded(address(at)["said"], 8000) == tuple(words(model, ids, SamplingConfig(), 1))
+    press(at, "one")
+    assert writing.decoded(address(at)["said"], load_subwords()) == tuple(words(model, ids, SamplingConfig(), 1))
 
 
 def test_a_link_brings_the_text_the_step_and_the_settings(model: TextModel):
@@ -110,10 +110,10 @@ def test_a_link_brings_the_text_the_step_and_the_settings(model: TextModel):
     assert (at.slider(key="temperature").value, at.slider(key="topk").value) == (1.5, 7)
     assert (at.slider(key="topp").value, at.number_input(key="dice").value) == (0.5, 9)
     assert ":blue[It was]" in said(at)
-    press(at, "Write one word")
+    press(at, "one")
     begun = [*model.prepare(BEGIN).inputs["main"].tolist(), *ids[:2]]
     new = words(model, begun, SamplingConfig(1.5, 7, 0.5, 9), 1)
-    assert writing.decoded(address(at)["said"], 8000) == (*ids[:2], *new)
+    assert writing.decoded(address(at)["said"], load_subwords()) == (*ids[:2], *new)
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ def test_a_link_brings_the_text_the_step_and_the_settings(model: TextModel):
 )
 def test_a_broken_link_is_read_as_far_as_it_makes_sense(wrong: str):
     at = show(begin=BEGIN, said=wrong, pieces="7000", of_layer="9", of_head="x", asks="5000", temperature="99")
-    assert "What comes next" in said(at) or "context is full" in said(at)
+    assert NEXT in said(at) or "context is full" in said(at)
 
 
 def test_a_word_is_chosen(model: TextModel):
     at = show(begin=BEGIN)
     at.button(key="generate:choose:3").click().run()
-    (chosen,) = writing.decoded(address(at)["said"], 8000)
+    (chosen,) = writing.decoded(address(at)["said"], load_subwords())
     logits = model.network(model.prepare(BEGIN).inputs["main"]).logits["word"][-1]
     logits[:EOS] = logits[EOS + 1 : 6] = float("-inf")
     assert chosen == int(logits.topk(4).indices[-1])
@@ -150,7 +150,7 @@ def test_a_word_is_chosen(model: TextModel):
     ],
 )
 def test_any_beginning_is_written_on(text: str):
-    at = press(show(begin=text), "Write one word")
+    at = press(show(begin=text), "one")
     assert "generate:text" in views(at)
     assert "<script>" not in said(at)
     assert "\ufffd" not in said(at)
@@ -160,35 +160,35 @@ def test_any_beginning_is_written_on(text: str):
 def test_nothing_begins_from_bos(text: str):
     at = show(begin=text)
     at.text_area(key="begin").set_value(text).run()
-    assert "begins from BOS alone" in said(at)
-    press(at, "Write one word")
+    assert "starts from BOS alone" in said(at)
+    press(at, "one")
     assert address(at)["said"]
 
 
 def test_ten_thousand_words_are_cut_where_the_context_ends():
     at = show()
     at.text_area(key="begin").set_value("word " * 10_000).run()
-    assert "The network reads 64 pieces: up to “word”" in said(at)
+    assert "The model reads 64 tokens: up to “word”" in said(at)
     assert "context is full" in said(at)
-    assert next(button for button in at.button if button.label == "Write one word").disabled
+    assert at.button(key="generate:one").disabled
 
 
 def test_a_full_context_is_said_and_stepping_back_opens_it(model: TextModel):
     at = show(begin=BEGIN)
     for _ in range(8):
-        if next(button for button in at.button if button.label == "Write ten words").disabled:
+        if at.button(key="generate:ten").disabled:
             break
-        press(at, "Write ten words")
-    assert "context is full" in said(at) or "ended its text here" in said(at)
-    press(at, "Back")
+        press(at, "ten")
+    assert "context is full" in said(at) or "(EOS)" in said(at)
+    press(at, "back")
     assert "context is full" not in said(at)
-    assert not next(button for button in at.button if button.label == "Write one word").disabled
+    assert not at.button(key="generate:one").disabled
 
 
 def test_a_text_that_ends_says_so():
     at = show(begin=BEGIN, said=writing.encoded([EOS]))
-    assert "ended its text here" in said(at)
-    assert "What comes next" not in said(at)
+    assert "(EOS)" in said(at)
+    assert NEXT not in said(at)
 
 
 def test_the_cache_is_that_of_this_network(model: TextModel):
@@ -206,7 +206,7 @@ def test_shares_of_attention_sum_to_one(model: TextModel, layer: str, head: str)
     assert f"{'mean of all layers' if layer == 'All' else f'layer {layer}'}, " in said(at)
     assert ("mean of all heads" if head == "All" else f"head {head}") in said(at)
     figure = json.loads(at.get("plotly_chart")[1].proto.spec)
-    assert [trace["name"] for trace in figure["data"]] == ["the beginning", "what was written", "BOS"]
+    assert [trace["name"] for trace in figure["data"]] == ["prompt", "generated text", "BOS"]
 
 
 def test_the_map_is_the_one_of_the_whole_pass(model: TextModel):
@@ -221,9 +221,9 @@ def test_the_map_is_the_one_of_the_whole_pass(model: TextModel):
 
 def test_pieces_travel_in_an_address_and_nothing_else_does():
     ids = [6, 35, 36, 7999, EOS]
-    assert writing.decoded(writing.encoded(ids), 8000) == tuple(ids)
-    assert writing.decoded(writing.encoded([6, EOS, 7]), 8000) == (6, EOS)
-    assert writing.decoded(writing.encoded([6, 8000, 7]), 8000) == (6,)
+    assert writing.decoded(writing.encoded(ids), load_subwords()) == tuple(ids)
+    assert writing.decoded(writing.encoded([6, EOS, 7]), load_subwords()) == (6, EOS)
+    assert writing.decoded(writing.encoded([6, 8000, 7]), load_subwords()) == (6,)
 
 
 def test_there_are_three_things_to_try_and_they_lead_somewhere():
