@@ -1,4 +1,4 @@
-"""Translate: English becomes French piece by piece, and every piece shows which English words it was written from."""
+"""Translate: English into French token by token; every French token shows which English tokens it attends to."""
 
 import streamlit as st
 
@@ -17,8 +17,8 @@ def page() -> None:
     if not sample.text:
         st.info(f"Type an English sentence, such as: {scene.TIRED}", icon=":material/info:")
         return
-    for said in scene.remarks(sample, model):
-        st.caption(said)
+    for remark in scene.remarks(sample, model):
+        st.caption(remark)
     controls = st.container()
     large, beside = st.columns([3, 2], gap="large")
     with beside:
@@ -28,15 +28,15 @@ def page() -> None:
     with controls:
         step = scene.step_choice(here)
         look = drawing.look_choice(model)
-    at = scene.piece_choice(here, step)
-    row = drawing.asking_choice(here, look, at)
+    at = scene.token_choice(here, step)
+    row = drawing.query_choice(here, look, at)
     drawing.send(here, look, step)
     with steps:
-        drawing.next_pieces(here, at)
+        drawing.next_tokens(here, at)
     with large:
         drawing.texts(here, look, step, at, row)
 
-    section("translate", "Two ways to look back")
+    section("translate", "Additive and dot-product attention")
     drawing.alignments(here, lambda: scene.recurrent(sample, width), look, at)
     ui.downloads(
         lambda: {call.name: call.token_map().numpy() for call in here.trace.calls},

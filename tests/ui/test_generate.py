@@ -80,7 +80,8 @@ def test_a_visitor_sees_what_comes_next_and_where_the_last_word_looks():
     assert {"generate:text", "generate:lines", "generate:matrix"} <= views(at)
     assert NEXT in said(at)
     assert "61.25 per word" in said(at)
-    assert "66.4 % (95 % interval 66.0 to 66.8" in said(at)
+    assert "66.4 % of 67,000 pairs" in said(at)
+    assert "(95 % interval 66.0 to 66.8" in said(at)
     figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
     assert [trace["name"] for trace in figures[0]["data"]] == [drawing.FILTERED, drawing.MODEL]
 

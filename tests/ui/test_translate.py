@@ -100,7 +100,7 @@ def test_ten_thousand_words_are_cut_and_where_is_said():
     at.text_area(key="english").set_value("word " * 10_000).run()
     assert not at.error
     words = said(at)
-    assert "The network reads 64 pieces: up to “word”" in words
+    assert "The model reads 64 tokens: up to “word”" in words
     assert "words after it were left out" in words
     assert "learned from sentences of at most 40" in words
 
@@ -110,13 +110,13 @@ def test_steps_are_walked_through_and_stay_inside():
     count = len(best()[1])
     assert at.slider(key="translate:written").value == count
     button = {b.label: b for b in at.button}
-    assert button["On"].disabled
+    assert button["Next"].disabled
     button["Back"].click().run()
     assert at.slider(key="translate:written").value == count - 1
     assert f"Step {count - 1}:**" in said(at)
     at = show(english=CAT, written="3")
     assert at.slider(key="translate:written").value == 3
-    assert not next(b for b in at.button if b.label == "On").disabled
+    assert not at.button(key="translate:forward").disabled
     assert "Step 3:**" in said(at)
     at = show(english=CAT, written="2", at="0")
     assert "Step 1:**" in said(at)
@@ -144,14 +144,14 @@ def test_the_step_shows_what_the_network_expected():
     at = show(english=CAT, written="1")
     said_next = model.trace(model.prepare(CAT), ids).logits["word"][0].softmax(-1)
     label = model.named([ids[0]]).labels[0]
-    assert f"it wrote **{scene.plain(label)}**, {100 * float(said_next[ids[0]]):.1f} % likely" in said(at)
+    assert f"**{scene.plain(label)}**, probability {100 * float(said_next[ids[0]]):.1f} %" in said(at)
     figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
     assert len(figures) == 1
 
 
 @pytest.mark.parametrize(
     ("look", "layer", "head"),
-    [("Across", "1", "All"), ("Across", "2", "3"), ("Within English", "All", "1"), ("Within French", "All", "All")],
+    [("cross", "1", "All"), ("cross", "2", "3"), ("encoder", "All", "1"), ("decoder", "All", "All")],
 )
 def test_every_attention_can_be_looked_at(look: str, layer: str, head: str):
     at = show(english=CAT, look=look, of_layer=layer, of_head=head)
@@ -247,7 +247,7 @@ def test_the_maps_of_both_networks_are_over_pieces_or_words(whole: str, monkeypa
             assert name == scene.RECURRENT or (words.stream == of.stream) == (whole == "false")
 
 
-@pytest.mark.parametrize(("look", "picked"), [("Across", {"at": "1"}), ("Within English", {"at": "1", "asking": "3"})])
+@pytest.mark.parametrize(("look", "picked"), [("cross", {"at": "1"}), ("Within English", {"at": "1", "asking": "3"})])
 def test_the_table_holds_the_row_that_is_shown(look: str, picked: dict[str, str], monkeypatch: pytest.MonkeyPatch):
     rows: list = []
     monkeypatch.setattr(ui, "downloads", lambda maps, row, name: rows.append(row()))
@@ -265,6 +265,6 @@ def test_a_choice_of_another_page_is_no_pick_of_this_one():
     at = pages.open_page("rollout", model="vit-digits")
     at.slider(key="from").set_value(2).run()
     at.switch_page("../pages/translate.py").run()
-    at.segmented_control(key="look").set_value("Within English").run()
+    at.segmented_control(key="look").set_value("encoder").run()
     assert not at.error
     assert "translate:lines" in views(at)

@@ -40,5 +40,6 @@ OLD_VALUES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "scheme": POSITION_TITLES,
         "scale": {"Square root": "sqrt", "Linear": "linear", "Log": "log", "Rank": "rank"},
         "colours": {"Viridis": "viridis", "Cividis": "cividis", "Inferno": "inferno", "Gray": "gray"},
+        "look": {"Across": "cross", "Within English": "encoder", "Within French": "decoder"},
     }
 )

@@ -1,4 +1,4 @@
-"""What the Translate page is about: a sentence, two networks that translate it, what they wrote, the step shown."""
+"""What the Translate page is about: a sentence, two models that translate it, their translations, the step shown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def searches() -> SizedCache[list[Beam]]:
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """What one network made of the sentence."""
+    """A translation by one model, and everything computed for it."""
 
     model: TranslationModel
     sample: Sample
@@ -65,14 +65,14 @@ class Written:
 
     @property
     def tokens(self) -> Tokens:
-        """The pieces that were written, one for each step."""
+        """The generated tokens, one for each step."""
         return self.model.named(self.beam.ids, stream=f"{self.model.name}: written")
 
     @property
-    def chances(self) -> list[float]:
-        """How likely each piece was at its step."""
+    def probabilities(self) -> list[float]:
+        """The probability of each token at its step."""
         said = self.trace.logits["word"].softmax(-1)
-        return [float(row[piece]) for row, piece in zip(said, self.beam.ids, strict=True)]
+        return [float(row[token]) for row, token in zip(said, self.beam.ids, strict=True)]
 
 
 def sentence() -> str:
@@ -120,25 +120,25 @@ def written(name: str, sample: Sample, beam: Beam) -> Written:
 
 
 def recurrent(sample: Sample, width: int) -> Written:
-    """The best translation of the recurrent network, which reads the same pieces. Raises DamagedModel, Busy."""
+    """The best translation of the recurrent model, which has the same vocabulary. Raises DamagedModel, Busy."""
     return written(RECURRENT, sample, found(RECURRENT, sample, width)[0])
 
 
 def remarks(sample: Sample, model: TranslationModel) -> list[str]:
-    """What was not read, and what is longer than anything the network has learned from."""
+    """What was not read, and what is longer than anything the model was trained on."""
     said, count = [], len(sample.inputs["source"])
     if sample.cut:
         last = plain(sample.text.split()[-1][-30:])
         words = len(sample.cut.split())
         said.append(
-            f"The network reads {model.config.context_length} pieces: up to “{last}”. The {words:,} words after it "
+            f"The model reads {model.spec.context_length} tokens: up to “{last}”. The {words:,} words after it "
             "were left out."
         )
     longest = model.facts.get("context_length")
     if longest and count > longest:
         said.append(
-            f"This text has {count} pieces. The network learned from sentences of at most {longest}, so expect "
-            "little of a longer one: give it sentence by sentence."
+            f"This text has {count} tokens. The model was trained on sentences of at most {longest}, so expect little "
+            "of a longer one: give it sentence by sentence."
         )
     return said
 
@@ -150,7 +150,7 @@ def playing() -> bool:
 
 
 def step_choice(here: Written) -> int:
-    """How many pieces are written so far: a slider, buttons, or by itself; all of them to begin with."""
+    """How many tokens are generated so far: a slider, buttons, or playing; all of them to begin with."""
     count, key = len(here.beam.ids), "translate:written"
     now = written_so_far(count)
     if playing():
@@ -162,9 +162,10 @@ def step_choice(here: Written) -> int:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if count > 1:
             st.session_state[key] = now  # a link, the slider and another sentence all go through one choice
-            st.slider("Pieces written", 1, count, key=key, on_change=lambda: move(st.session_state[key]))
-        st.button("Back", icon=":material/arrow_back:", disabled=now == 1, on_click=move, args=(now - 1,))
-        st.button("On", icon=":material/arrow_forward:", disabled=now == count, on_click=move, args=(now + 1,))
+            st.slider("Generated tokens", 1, count, key=key, on_change=lambda: move(st.session_state[key]))
+        first, last = now == 1, now == count
+        st.button("Back", "translate:back", icon=":material/undo:", disabled=first, on_click=move, args=(now - 1,))
+        st.button("Next", "translate:forward", icon=":material/redo:", disabled=last, on_click=move, args=(now + 1,))
         on, begin = playing(), 1 if now == count else now
         pressed = st.button(
             "Pause" if on else "Play",
@@ -180,12 +181,12 @@ def step_choice(here: Written) -> int:
 
 
 def written_so_far(count: int) -> int:
-    """How many of so many pieces are written, in the URL."""
+    """How many of so many tokens are generated, in the address."""
     return max(1, chosen_token("written", count + 1, count))
 
 
 def move(step: int) -> None:
-    """Show another step; its last piece is looked at, not the one that was picked."""
+    """Show another step; its last token is chosen, not the one that was."""
     set_tokens("written", (step,))
     set_tokens("at", ())
 
@@ -196,19 +197,19 @@ def play(step: int, on: bool) -> None:
     st.session_state[PLAYING] = on
 
 
-def piece_choice(here: Written, step: int) -> int:
-    """The written piece that is looked at: the picked one, else the last, or one in the middle when all is written."""
+def token_choice(here: Written, step: int) -> int:
+    """The generated token that is chosen: by the visitor, else the last, or one in the middle when all is generated."""
     count = len(here.beam.ids)
     return chosen_token("at", step, step - 1 if step < count else count // 2)
 
 
 def pick(tokens: Sequence[int]) -> None:
-    """Look at a piece; letting go looks at the last one."""
+    """Choose a token; without one it is the last."""
     set_tokens("at", tokens[-1:])
 
 
 def beam_choice() -> int:
-    """How many translations are kept while searching."""
+    """How many hypotheses the beam search keeps."""
     return WIDTHS[buttons("Beam width", WIDTHS, "beam", at=WIDTHS.index(BEAM), on_change=restart, args=("choice",))]
 
 
