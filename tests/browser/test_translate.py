@@ -54,7 +54,7 @@ def test_steps_are_walked_through_and_the_address_follows(page: Page, server: st
     expect(page.get_by_role("button", name="Play")).to_be_visible(timeout=WAIT)
     page.get_by_role("button", name="keys").click()  # another sentence is shown to its end
     settle(page)
-    expect(page.get_by_role("button", name="On", exact=True)).to_be_disabled(timeout=WAIT)
+    expect(page.get_by_role("button", name="Next", exact=True)).to_be_disabled(timeout=WAIT)
     expect_chosen(page, "written", None)
 
 

@@ -102,7 +102,7 @@ def test_ten_thousand_words_are_cut_and_where_is_said():
     words = said(at)
     assert "The model reads 64 tokens: up to “word”" in words
     assert "words after it were left out" in words
-    assert "learned from sentences of at most 40" in words
+    assert "trained on sentences of at most 40" in words
 
 
 def test_steps_are_walked_through_and_stay_inside():
