@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from attnviz.models.image import downscale
-from attnviz.training.images.data import NoData, coded, data_folder, halved, read_sheets, softened
+from attnviz.training.images.data import NoData, blur, data_folder, encode_jpeg, halve, read_sheets
 
 COUNT = 3000  # pictures of each source
 BANDS = [2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 46]  # cycles per picture
@@ -41,7 +41,7 @@ def spectra(images: Images) -> Float[np.ndarray, "picture band"]:
     return np.stack(columns, 1)
 
 
-def told_apart(first: Images, second: Images) -> float:
+def separability(first: Images, second: Images) -> float:
     """Area under the ROC curve on the third of the pictures that the classifier was not fitted to."""
     features = np.concatenate([spectra(first), spectra(second)])
     source = np.repeat([0, 1], [len(first), len(second)])
@@ -65,14 +65,14 @@ def main() -> int:
     tiny, large = (images[random.choice(len(images), COUNT, replace=False)] for images in (tiny, large))
     uploads = np.stack([np.asarray(downscale(Image.fromarray(image), 64)) for image in large])
     ways = {
-        "as they come": (tiny, halved(large)),
-        "coded alike": (coded(tiny), coded(halved(large))),
-        "equally sharp and coded alike": (coded(softened(tiny)), coded(halved(large))),
-        "the same, uploads": (coded(softened(tiny)), coded(uploads)),
+        "as they come": (tiny, halve(large)),
+        "coded alike": (encode_jpeg(tiny), encode_jpeg(halve(large))),
+        "equally sharp and coded alike": (encode_jpeg(blur(tiny)), encode_jpeg(halve(large))),
+        "the same, uploads": (encode_jpeg(blur(tiny)), encode_jpeg(uploads)),
     }
     sys.stdout.write("| prepared | told apart (area under ROC) |\n|---|---|\n")
     for name, (first, second) in ways.items():
-        sys.stdout.write(f"| {name} | {told_apart(first, second):.3f} |\n")
+        sys.stdout.write(f"| {name} | {separability(first, second):.3f} |\n")
         sys.stdout.flush()
     return 0
 

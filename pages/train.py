@@ -9,30 +9,30 @@ from attnviz.ui.train import choices, runs
 
 ui.header("train")
 plan = choices.chosen()
-race = runs.race_of(plan)
-runs.remark(race, plan)
-runs.buttons(race, plan)
-active = race.active
+run = runs.run_of(plan)
+runs.describe_run(run, plan)
+runs.buttons(run, plan)
+active = run.active
 
 
 def body() -> None:
-    runs.status(race, training_status.track().look(race))
-    if race.lanes:
-        runs.curves(race)
+    runs.status(run, training_status.queue().heartbeat(run))
+    if run.models:
+        runs.curves(run)
         replay()
-    if active and not race.active:
+    if active and not run.active:
         st.rerun()  # it has ended: other buttons, and no more looking every second
 
 
 def replay() -> None:
     st.subheader("What it looks at, epoch by epoch", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        epoch, digit = runs.moment_choice(race), runs.digit_choice()
+        epoch, digit = runs.choose_epoch(run), runs.choose_digit()
         style = ui.display(small=False)
     runs.send_picture(digit)
-    for number, place in enumerate(st.columns(len(race.lanes), gap="large")):
+    for number, place in enumerate(st.columns(len(run.models), gap="large")):
         with place:
-            runs.lane_view(race, number, epoch, digit, style)
+            runs.model_view(run, number, epoch, digit, style)
 
 
 ui.fragment(body, run_every=training_status.EVERY if active else None)()

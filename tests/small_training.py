@@ -33,7 +33,7 @@ def loss(network: Small, progress: float, random: np.random.Generator) -> Tensor
     return (network(x)[:, 0] - x.sum(-1)).square().mean()
 
 
-class Told(Reader):
+class FixedAnswers(Reader):
     """A reader that gives the answers it is told, and remembers what it has read.
 
     `weights` are [head token token] of each layer, `logits` what each output says of every text alike, `pieces` how
@@ -47,13 +47,13 @@ class Told(Reader):
         pieces: Mapping[int, float] | None = None,
     ):
         super().__init__(ReaderConfig(width=8, layers=1, heads=2, context_length=64, prefix=1))
-        self.logits, self.weights, self.seen = dict(logits or {}), list(weights), list[Tensor]()
+        self.logits, self.weights, self.inputs = dict(logits or {}), list(weights), list[Tensor]()
         for piece, score in (pieces or {}).items():
             self.pieces.bias.data[piece] = score
         self.requires_grad_(False)
 
     def forward(self, ids: Tensor, **options: Any) -> Trace:
-        self.seen.append(ids)
+        self.inputs.append(ids)
         tokens = numbered(ids.shape[-1])
         ground = torch.eye(len(tokens)).expand(len(ids), 2, -1, -1)
         calls = [

@@ -1,11 +1,12 @@
-"""`python -m attnviz.training NAME`: train a recipe, test it on held-out pictures, write weights and card.
+"""`python -m attnviz.training NAME`: train a model, evaluate it on held-out data, write weights and card.
 
-`bench` trains every variant of attention by one recipe, `text-bench` every one that can read a sentence; --only names
-some of them, --seeds how often. `digits` trains small networks on handwritten digits, from 5 seeds unless --seeds
-says otherwise; `sweep` one on ever more of them. `word2vec` trains word vectors, and `one-block` a block of a
-transformer that reads them. `subwords` learns the pieces of words of all text models, `treebank` draws the sentences
-that heads are held against. `sentences` learns to read English, `stories` to continue it, `translator` and `seq2seq`
-to translate; these go on where they were cut off. `sentences-more` and `stories-more` let what is shipped go on.
+`bench` trains every attention variant by one recipe, `text-bench` every variant that reads sentences; --only selects
+variants, --seeds the number of seeds. `digits` trains small networks on handwritten digits, from 5 seeds by default;
+`sweep` one of them on an increasing number of digits. `word2vec` trains word vectors, and `one-block` a transformer
+block over them. `subwords` trains the vocabulary of all text models, `treebank` samples the sentences that attention
+heads are scored against. `sentences` trains an encoder, `stories` a decoder, `translator` and `seq2seq` translation
+models; all four resume where they were interrupted. `sentences-more` and `stories-more` continue training the shipped
+models.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from attnviz.attention import VARIANTS
 from attnviz.models import load_image, save
 from attnviz.models.store import ASSETS, BENCH, TEXT_BENCH
 from attnviz.training.card import RUN_FIELDS, card_text, previous_run
-from attnviz.training.checkpoint import OtherTraining
+from attnviz.training.checkpoint import CheckpointMismatch
 from attnviz.training.images import bench, digits, sweep
 from attnviz.training.images.data import DATA, NoData
-from attnviz.training.images.evaluate import evaluate, opened_model
+from attnviz.training.images.evaluate import evaluate, open_trained
 from attnviz.training.images.loop import Progress, pick_device, run_info, train
 from attnviz.training.images.recipes import RECIPES
 from attnviz.training.text import bench as text_bench
 from attnviz.training.text import guess, sentences, seq2seq, skipgram, stories, subwords, translate, treebank
-from attnviz.training.text.loop import HELD
+from attnviz.training.text.loop import BEFORE_DECAY
 
 RUNS = Path("runs")
 TEXT = {
@@ -42,11 +43,11 @@ RESUMED = {
     "seq2seq": seq2seq.run_seq2seq,
     "stories": stories.run_stories,
 }
-MORE = ("sentences-more", "stories-more")  # of what is shipped, in its own size
+MORE = ("sentences-more", "stories-more")  # continue the shipped model, in its own size
 
 
 def show(progress: Progress) -> None:
-    """One line that rewrites itself: bar, step, loss, time left."""
+    """Print one line that overwrites itself: bar, step, loss, time left."""
     share = progress.step / progress.steps
     left = progress.seconds / share * (1 - share)
     bar = "█" * round(share * 24) + "·" * (24 - round(share * 24))
@@ -57,7 +58,7 @@ def show(progress: Progress) -> None:
 
 
 def commands() -> dict[str, tuple[str, ...]]:
-    """Every command, with the options it heeds besides --device and --out."""
+    """Every command, with the options it uses besides --device and --out."""
     return {
         **dict.fromkeys(RECIPES, ("steps", "seed", "fresh")),
         "bench": ("steps", "only", "seeds", "size"),
@@ -70,34 +71,34 @@ def commands() -> dict[str, tuple[str, ...]]:
     }
 
 
-def asked() -> argparse.Namespace:
-    """What the command line asks for; an option that the command would not heed is refused."""
+def parse_options() -> argparse.Namespace:
+    """Parse the command line; an option that the command does not use is an error."""
     parser = argparse.ArgumentParser(
         prog="python -m attnviz.training",
         description=__doc__,
-        epilog="A command refuses what it does not heed. " + " ".join(f"{said}." for said in heeded()),
+        epilog="Options of each command: " + " ".join(f"{line}." for line in options_help()),
     )
     add = parser.add_argument
     add("name", choices=list(commands()))
-    add("--device", default="auto", help="cuda, mps or cpu (default: the first of them that is there)")
+    add("--device", default="auto", help="cuda, mps or cpu (default: the first that is available)")
     add(
         "--out",
         type=Path,
-        help="folder to write to (default: assets/models, and in it the name of the model or of "
-        "the bench; of the treebank assets/samples; of digits and sweep assets/models itself)",
+        help="output folder (default: the folder of the model or bench in assets/models; for treebank assets/samples; "
+        "for digits and sweep assets/models itself)",
     )
     add("--steps", type=int, help="override the recipe's number of steps")
     add("--seed", type=int, help="override the recipe's random seed")
-    add("--fresh", action="store_true", default=None, help="start again instead of going on where it was cut off")
-    add("--until", type=int, help="stop after this step of the schedule, and ship what there is")
+    add("--fresh", action="store_true", default=None, help="start again instead of resuming from a checkpoint")
+    add("--until", type=int, help="stop after this step of the schedule, and save the model")
     add(
         "--only",
         nargs="+",
         choices=list(VARIANTS),
-        help="variants of a bench to train; text-bench leaves out what it cannot read",
+        help="variants of a bench to train; text-bench skips those that do not read text",
     )
-    add("--seeds", type=int, help="networks of each kind (default: 1 in a bench, 5 of the digits, 3 in the sweep)")
-    add("--size", choices=list(bench.SIZES), help="which network and recipe (default: cpu)")
+    add("--seeds", type=int, help="number of seeds (default: 1 for a bench, 5 for digits, 3 for sweep)")
+    add("--size", choices=list(bench.SIZES), help="size of network and recipe (default: cpu)")
     options = parser.parse_args()
     for name in ("steps", "seed", "fresh", "until", "only", "seeds", "size"):
         if getattr(options, name) is not None and name not in commands()[options.name]:
@@ -106,20 +107,20 @@ def asked() -> argparse.Namespace:
     return options
 
 
-def heeded() -> list[str]:
-    """Who takes which options, in words."""
-    alike: dict[tuple[str, ...], list[str]] = {}
+def options_help() -> list[str]:
+    """One line for each set of options, with the commands that use it."""
+    groups: dict[tuple[str, ...], list[str]] = {}
     for name, takes in commands().items():
-        alike.setdefault(takes, []).append(name)
+        groups.setdefault(takes, []).append(name)
     return [
-        f"{', '.join(names)}: {', '.join(f'--{one}' for one in takes) or 'none but --device and --out'}"
-        for takes, names in alike.items()
+        f"{', '.join(names)}: {', '.join(f'--{one}' for one in takes) or 'only --device and --out'}"
+        for takes, names in groups.items()
     ]
 
 
 def main() -> int:
     """Train, evaluate, save; returns the exit status."""
-    options = asked()
+    options = parse_options()
     try:
         return {
             "bench": train_bench,
@@ -129,16 +130,16 @@ def main() -> int:
             **dict.fromkeys(TEXT, train_text),
             **dict.fromkeys((*RESUMED, *MORE), train_resumed),
         }.get(options.name, train_one)(options)
-    except (NoData, OtherTraining) as error:
+    except (NoData, CheckpointMismatch) as error:
         sys.stderr.write(f"{error}\n")
         return 2
 
 
 def train_bench(options: argparse.Namespace) -> int:
-    """Train what the bench lacks and print its table."""
+    """Train the missing entries of the bench and print its table."""
     base = bench.SIZES[options.size]
     base = replace(base, steps=options.steps or base.steps)
-    todo = bench.entries(options.only or list(VARIANTS), range(options.seeds or 1), base)
+    todo = bench.list_entries(options.only or list(VARIANTS), range(options.seeds or 1), base)
     folder = options.out or BENCH
     rows = bench.run_bench(
         todo, pick_device(options.device), bench.show, base=base, folder=folder, checkpoints=RUNS / "bench"
@@ -156,7 +157,7 @@ def train_bench(options: argparse.Namespace) -> int:
 
 
 def train_text_bench(options: argparse.Namespace) -> int:
-    """Train what the bench of texts lacks and print its table."""
+    """Train the missing entries of the text bench and print its table."""
     recipe = replace(text_bench.RECIPE, steps=options.steps or text_bench.RECIPE.steps)
     names = [name for name in options.only or text_bench.READ if name in text_bench.READ]
     todo = [(name, seed) for seed in range(options.seeds or 1) for name in names]
@@ -172,10 +173,10 @@ def train_text_bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def show_text(name: str, stand: skipgram.TextProgress) -> None:
-    """One line for each report, so that a log can be read."""
-    left = stand.seconds / stand.share * (1 - stand.share) / 60
-    sys.stderr.write(f"{name:24} {stand.share:.0%}  loss {stand.loss:.3f}  {left:.1f} min left\n")
+def show_text(name: str, progress: skipgram.TextProgress) -> None:
+    """Print one line for each report, so that it can go to a log file."""
+    left = progress.seconds / progress.share * (1 - progress.share) / 60
+    sys.stderr.write(f"{name:24} {progress.share:.0%}  loss {progress.loss:.3f}  {left:.1f} min left\n")
     sys.stderr.flush()
 
 
@@ -188,7 +189,7 @@ def train_digits(options: argparse.Namespace) -> int:
 
 
 def train_sweep(options: argparse.Namespace) -> int:
-    """Train on ever more digits and print how well each did."""
+    """Train on increasing numbers of digits and print the accuracies."""
     seeds, device = range(options.seeds or sweep.SEEDS), pick_device(options.device)
     rows = sweep.run_sweep(options.out or ASSETS, device, bench.show, seeds=seeds, steps=options.steps)
     sys.stdout.write(sweep.table(rows))
@@ -196,7 +197,7 @@ def train_sweep(options: argparse.Namespace) -> int:
 
 
 def train_text(options: argparse.Namespace) -> int:
-    """Train word vectors, the block that reads them, or the pieces of words; or draw sentences of the treebank."""
+    """Train word vectors, the block over them, or the vocabulary; or sample sentences of the treebank."""
     folder = options.out or (treebank.FOLDER if options.name == "treebank" else ASSETS / options.name)
     card = TEXT[options.name](folder, pick_device(options.device), skipgram.show)
     sys.stdout.write(card)
@@ -204,11 +205,11 @@ def train_text(options: argparse.Namespace) -> int:
 
 
 def train_resumed(options: argparse.Namespace) -> int:
-    """Train a network for hours; it goes on where it was cut off, and may be stopped early."""
+    """Train a large text model; it resumes where it was interrupted, and may be stopped early."""
     checkpoint = RUNS / options.name / "checkpoint.pt"
     if options.fresh:
-        for kept in (checkpoint, checkpoint.with_name(HELD)):
-            kept.unlink(missing_ok=True)
+        for path in (checkpoint, checkpoint.with_name(BEFORE_DECAY)):
+            path.unlink(missing_ok=True)
     changes = {name: value for name in ("steps", "seed", "until") if (value := getattr(options, name)) is not None}
     name, size = options.name.removesuffix("-more"), "more" if options.name in MORE else options.size
     card = RESUMED[name](
@@ -239,16 +240,16 @@ def train_one(options: argparse.Namespace) -> int:
         pictures=pictures,
         init_from=shipped and shipped.network.state_dict(),
     )
-    held = DATA[recipe.data]("val")
-    model = opened_model(recipe, network, held)
-    facts = evaluate(model, held) | run_info(recipe, device, seconds) | {"recipe": options.name}
+    held_out = DATA[recipe.data]("val")
+    model = open_trained(recipe, network, held_out)
+    facts = evaluate(model, held_out) | run_info(recipe, device, seconds) | {"recipe": options.name}
     facts |= {
-        "data": held.source,
+        "data": held_out.source,
         "trained_on": len(pictures),
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     if shipped is not None:
-        facts["before"] = previous_run(shipped.facts, (*RUN_FIELDS, "top1"))
+        facts["previous_run"] = previous_run(shipped.facts, (*RUN_FIELDS, "top1"))
     text = card_text(model, recipe, facts)
     save(model, options.out or ASSETS / recipe.name, text, facts)
     sys.stdout.write(text)

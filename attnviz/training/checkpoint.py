@@ -1,4 +1,4 @@
-"""The state of a training on disk: written whole or not at all, and gone on from as if there had been no break."""
+"""Checkpoints: the state of a training run on disk, written atomically, from which it resumes exactly."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 
-class OtherTraining(ValueError):
-    """A state that was kept does not lie on the way of this training; the message says what to do."""
+class CheckpointMismatch(ValueError):
+    """A checkpoint does not belong to this training run; the message says what to do."""
 
 
 @runtime_checkable
 class Training(Protocol):
-    """What is kept of every training."""
+    """The state of a training run that a checkpoint saves."""
 
     step: int
-    made_of: str  # `fingerprint` of what decides how it goes
-    seconds: float  # spent so far, over all resumed parts
+    recipe_digest: str  # `fingerprint` of everything that determines the result
+    seconds: float  # of training so far, over all resumed parts
     device: torch.device
     average: Any  # the moving average of the parameters
     optimisers: list[torch.optim.Optimizer]
@@ -32,7 +32,7 @@ class Training(Protocol):
 
 
 def fingerprint(*parts: Any) -> str:
-    """sha256 of what decides how a training goes: recipes by their fields, parameters by name and content."""
+    """sha256 of all that determines a training run: recipes by their fields, parameters by name and content."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, Mapping) and all(isinstance(value, Tensor) for value in part.values()):
@@ -45,10 +45,10 @@ def fingerprint(*parts: Any) -> str:
 
 
 def save_state(run: Training, path: Path, **more: Any) -> None:
-    """Everything needed to go on from here; written beside and moved over, so that a cut never leaves half."""
+    """Save everything needed to resume; a temporary file replaces the last one, so it is never incomplete."""
     state = {
         "step": run.step,
-        "made_of": run.made_of,
+        "recipe_digest": run.recipe_digest,
         "seconds": run.seconds,
         "network": run.network.state_dict(),
         "average": run.average.state_dict(),
@@ -61,18 +61,19 @@ def save_state(run: Training, path: Path, **more: Any) -> None:
 
 
 def load_state(run: Training, path: Path) -> dict[str, Any]:
-    """Put a training where a saved one stood; the whole saved state is returned. Raises OtherTraining.
+    """Restore a training run from a checkpoint, whose content is returned. Raises CheckpointMismatch.
 
-    It is read into main memory, and each part moves where it belongs: the steps that AdamW counts belong there, because
-    reading one from a graphics card waits for the card, twice for every parameter in every step.
+    It is loaded into main memory, and each part is moved where it belongs: the step counters of AdamW stay in main
+    memory, because reading one from a GPU waits for the GPU, twice for every parameter in every step.
     """
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if "made_of" not in state:  # kept by an earlier version; hours of training are not thrown away for that
-        sys.stderr.write(f"{path} does not say which recipe it is of. If it is of another, start with --fresh.\n")
-    elif state["made_of"] != run.made_of:
-        raise OtherTraining(
-            f"{path} was kept by a training with another recipe, or one that began with other weights; going on from "
-            "it would ship what neither recipe makes. Start with --fresh, or delete the file."
+    digest = state.get("recipe_digest", state.get("made_of"))  # the key of earlier versions
+    if digest is None:  # from before checkpoints had one; hours of training are not thrown away for that
+        sys.stderr.write(f"{path} does not name its recipe. If it belongs to another, start with --fresh.\n")
+    elif digest != run.recipe_digest:
+        raise CheckpointMismatch(
+            f"{path}: the checkpoint was saved by a different recipe, or from different initial weights. "
+            "Start again with --fresh, or delete the file."
         )
     run.step, run.seconds = state["step"], state["seconds"]
     run.network.load_state_dict(state["network"])

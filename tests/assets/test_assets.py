@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +17,13 @@ from attnviz.attention import VARIANTS
 from attnviz.models import IMAGES, TEXTS, ImageModel
 from attnviz.models import load_image as load
 from attnviz.models.store import ASSETS, BENCH, bench_results
+from attnviz.models.subwords import load_subwords
 from attnviz.training.card import card_text
 from attnviz.training.images import bench
 from attnviz.training.images.data import DATA, Pictures
 from attnviz.training.images.evaluate import evaluate
 from attnviz.training.images.recipes import RECIPES
+from attnviz.training.text import corpus, subwords
 
 OTHERS = (*TEXTS, "word2vec", "one-block", "translator", "seq2seq")  # trained on text
 LEAST = {"vit": 38.0, "vit-digits": 95.0}  # top-1 in percent of the held-out pictures
@@ -63,10 +66,18 @@ def test_every_parameter_is_a_number(shipped: ImageModel) -> None:
     assert shipped.facts["parameters"] == sum(p.numel() for p in shipped.network.parameters())
 
 
-def test_the_card_says_what_config_says(shipped: ImageModel) -> None:
-    """The card is a function of the facts, so no number on it can have been typed."""
+def test_the_card_is_generated_from_the_facts(shipped: ImageModel) -> None:
+    """So no number on it can have been typed by hand."""
     card = (ASSETS / shipped.name / "card.md").read_text(encoding="utf-8")
     assert card == card_text(shipped, RECIPES[shipped.facts["recipe"]], shipped.facts)
+
+
+def test_the_card_of_the_vocabulary_is_generated() -> None:
+    """Its facts are stored nowhere else, so the two measured numbers are read from the card itself."""
+    card = (ASSETS / "subwords" / "card.md").read_text(encoding="utf-8")
+    measured = [float(number) for number in re.findall(r"\| (\d\.\d\d) \|", card)]
+    facts = {"tokens": len(load_subwords()), "data": corpus.ALL_SOURCES, "tokens_per_word": measured}
+    assert card == subwords.card_of(facts)
 
 
 def test_the_recipe_is_the_one_in_the_code(shipped: ImageModel) -> None:
@@ -126,9 +137,9 @@ def test_the_bench_is_what_its_table_says() -> None:
 @pytest.mark.parametrize("name", ["mha", "xca"])
 def test_networks_of_the_bench_reach_their_rows(name: str) -> None:
     (row,) = [row for row in bench_results() if row["name"] == name]
-    found = evaluate(load(f"bench/{name}"), DATA["photos"]("val"), removed=False)
+    found = evaluate(load(f"bench/{name}"), DATA["photos"]("val"), drop_patches=False)
     assert found["held_out"] == row["held_out"] == 9925
-    for fact in ("top1", "top5", "group"):
+    for fact in ("top1", "top5", "superclass_top1"):
         assert found[fact] == pytest.approx(row[fact], abs=0.3), fact
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from attnviz.models import load_text
 from attnviz.models.store import TEXT_BENCH, bench_results
-from attnviz.training.text import bench, judge
+from attnviz.training.text import bench, evaluation
 
 NAMED = ("mha", "mqa", "gqa", "window", "linear", "performer", "linformer", "cosine", "additive")
 ROWS = {row["name"]: row for row in bench_results(TEXT_BENCH)}
@@ -39,10 +39,10 @@ def test_each_opens_as_the_recipe_makes_it(name: str):
 @pytest.mark.parametrize("name", ["mha", "linformer", "performer"])
 def test_it_is_right_as_often_as_the_table_says(name: str):
     row, model = ROWS[name], load_text(f"text-bench/{name}")
-    told = judge.evaluate_sentiment(model.network, model.tokenizer)
+    told = evaluation.evaluate_sentiment(model.network, model.tokenizer)
     assert told["sst2"] == pytest.approx(row["top1"], abs=0.3)
     assert told["sst2_held_out"] == row["held_out"]
-    kinds = judge.evaluate_questions(model.network, model.tokenizer)
+    kinds = evaluation.evaluate_tags(model.network, model.tokenizer)
     assert kinds["upos"] == pytest.approx(row["upos"], abs=0.2)
     assert kinds["words_held_out"] == row["words_held_out"]
 

@@ -12,7 +12,7 @@ from PIL import Image
 import attnviz
 from attnviz.models import CENTER_CROP, IMAGES, Crop, ImageModel, Preparation
 from attnviz.models.image import downscale, jpeg_coded
-from attnviz.training.images.data import DATA, coded, halved
+from attnviz.training.images.data import DATA, encode_jpeg, halve
 
 COLOUR = Preparation(8, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 GREY = Preparation(8, (0.3,), (0.4,), invert=True)
@@ -104,7 +104,7 @@ def test_a_picture_is_made_small_as_the_training_pictures_were() -> None:
     """A tile of 128 px gives what training makes of it; a picture of the network's size is left alone."""
     tile = np.random.default_rng(0).integers(0, 255, (1, 128, 128, 3), dtype=np.uint8)
     small = np.asarray(downscale(Image.fromarray(tile[0]), 64)).astype(int)
-    assert abs(small - halved(tile)[0]).max() <= 1
+    assert abs(small - halve(tile)[0]).max() <= 1
     assert np.array_equal(np.asarray(downscale(Image.fromarray(tile[0]), 128)), tile[0])
 
 
@@ -129,7 +129,7 @@ def test_training_pixels_are_prepared_pixels(name: str) -> None:
     raw = np.random.default_rng(0).integers(0, 120, (how.size, how.size, len(how.mean)), dtype=np.uint8)
     picture = Image.fromarray(raw.squeeze())
     if how.jpeg:
-        raw = coded(raw[None])[0]
+        raw = encode_jpeg(raw[None])[0]
     values = torch.from_numpy(raw).permute(2, 0, 1).float() / 255
     mean, deviation = (torch.tensor(v)[:, None, None] for v in (how.mean, how.std))
     torch.testing.assert_close(how.pixels(how.picture(picture)), (values - mean) / deviation)

@@ -73,8 +73,8 @@ def test_no_float64_is_moved_while_the_encoder_learns(monkeypatch: pytest.Monkey
     words = (corpus.Word(0, 3, "PRON", 1), corpus.Word(4, 8, "VERB", -1), corpus.Word(8, 9, "PUNCT", 1))
     monkeypatch.setattr(corpus, "reviews", lambda split: iter([(0, "a dull film ."), (4, "a great film .")] * 4))
     monkeypatch.setattr(corpus, "treebank", lambda split: iter([corpus.Sentence("She runs.", words)] * 4))
-    monkeypatch.setattr(sentences, "plain_texts", lambda *_: [np.arange(100, 112, dtype=np.int16)] * 8)
-    plan, recipe = sentences.Plan(syntax=(0, 1), longest=20), TextRecipe(steps=2, batch=100)
+    monkeypatch.setattr(sentences, "pretraining_texts", lambda *_: [np.arange(100, 112, dtype=np.int16)] * 8)
+    plan, recipe = sentences.Plan(syntax_head=(0, 1), max_tokens=20), TextRecipe(steps=2, batch=100)
     tasks = sentences.Tasks(plan, recipe, load_subwords(), torch.device("cpu"))
     network, moved, to = Reader(SHAPE), set(), Tensor.to
 
@@ -84,7 +84,7 @@ def test_no_float64_is_moved_while_the_encoder_learns(monkeypatch: pytest.Monkey
         return to(tensor, *where, **how)
 
     monkeypatch.setattr(Tensor, "to", watched)
-    for ask in (tasks.guessing, tasks.praising, tasks.parsing):
+    for ask in (tasks.masked_loss, tasks.sentiment_loss, tasks.parsing_loss):
         assert ask(network, np.random.default_rng(0)).isfinite()
     assert torch.bool in moved
     assert torch.float64 not in moved

@@ -20,7 +20,7 @@ from attnviz.models.nets import NETS, SHAPES, Bottleneck, BottleneckConfig, Bott
 from attnviz.models.store import open_network, open_vit
 from attnviz.training.images.data import DATA, Pictures
 from attnviz.training.images.digits import NETWORKS, recipe_of
-from attnviz.training.images.evaluate import answers, evaluate, opened_model
+from attnviz.training.images.evaluate import evaluate, open_trained
 from attnviz.training.images.loop import Run, train
 from attnviz.types import Mask, Tokens, UnsupportedMask
 
@@ -225,7 +225,7 @@ def test_it_learns_the_digits(name: str, digits: Pictures, tmp_path: Path) -> No
     held, recipe = DATA["digits"]("val"), replace(recipe_of(name, steps=40), batch=96, ema_decay=0.8)
     network, _ = train(recipe, device=CPU, pictures=digits)
     assert isinstance(network, BottleneckNet)
-    model = opened_model(recipe, network, held)
+    model = open_trained(recipe, network, held)
     facts = evaluate(model, held)  # and no patches are removed, which it could not do without
     assert facts["top1"] >= 90
     assert "top1_with_patches" not in facts
@@ -233,7 +233,7 @@ def test_it_learns_the_digits(name: str, digits: Pictures, tmp_path: Path) -> No
     opened = open_network(tmp_path / name)
     assert type(opened) is Classifier
     assert opened.config.strides == (1, 1)
-    assert torch.equal(answers(opened, held, 0, 20), answers(model, held, 0, 20))
+    assert torch.equal(answers(opened, held, 0, 20), predict_logits(model, held, 0, 20))
     sample = opened.prepare(Image.fromarray(held.images[0, :, :, 0]))
     trace = opened(sample)
     assert trace.sample is sample
@@ -299,7 +299,7 @@ def test_a_shape_knows_its_network() -> None:
     kinds = {name: type(built(config)) for name, (_, config) in NETWORKS.items()}
     assert kinds == {"vit-mha": ViT, "vit-mqa": ViT, "botnet": BottleneckNet, "axialnet": BottleneckNet}
     network = built(NETWORKS["vit-mqa"][1])
-    assert isinstance(opened_model(recipe_of("vit-mqa"), network, DATA["digits"]("val")), ImageModel)
+    assert isinstance(open_trained(recipe_of("vit-mqa"), network, DATA["digits"]("val")), ImageModel)
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("botnet", 58_202), ("axialnet", 67_610)])

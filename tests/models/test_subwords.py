@@ -111,7 +111,7 @@ def test_a_vocabulary_is_learned_from_what_is_there_to_train_on(monkeypatch: pyt
     for name, splits in rows.items():
         monkeypatch.setattr(corpus, name, lambda split, splits=splits: iter(splits[split]))
     assert [*training.texts()] == ["story 0", "story 3", "story 6", "a caption", "go", "va", "It's dull", "a tree"]
-    card = training.run_subwords(tmp_path, torch.device("cpu"), lambda stand: None)
+    card = training.run_subwords(tmp_path, torch.device("cpu"), lambda progress: None)
     learned = load_subwords(tmp_path)
     english = sum(len(learned.ids(text)) for text in ("a dog runs", "stop now")) / 5
     assert f"| pieces for a word of held-out English | {english:.2f} |" in card

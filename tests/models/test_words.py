@@ -117,7 +117,7 @@ def test_pairs_stay_within_a_text_and_go_both_ways():
 
 
 def test_frequent_words_are_thinned_out():
-    keep = skipgram.thinned(np.array([9900, 90, 10]), 1e-2)
+    keep = skipgram.keep_probability(np.array([9900, 90, 10]), 1e-2)
     np.testing.assert_allclose(keep, [math.sqrt(1e-2 / 0.99), 1, 1])
 
 
@@ -126,7 +126,7 @@ def test_levelled_vectors_share_no_mean_and_no_main_direction():
     common, counts = torch.randn(2, 16), np.arange(1, 201)
     own = torch.randn(200, 16) * 0.2
     vectors = own + 3 * common[0] + torch.randn(200, 1) * 2 * common[1]
-    found = skipgram.levelled(vectors, counts, top=1)
+    found = skipgram.remove_common_directions(vectors, counts, top=1)
     assert found.mean(0).abs().max() < 1e-5
     units = [torch.nn.functional.normalize(table, dim=-1) for table in (vectors, found)]
     before, after = ((unit @ unit.T).abs().mean() for unit in units)
@@ -140,14 +140,16 @@ def test_vectors_of_words_in_like_company_become_alike():
     random = np.random.default_rng(0)
     texts = [random.choice([0, 1, 2, 3] if i % 2 else [4, 5, 6, 7], 8).astype(np.int32) for i in range(600)]
     counts = np.bincount(np.concatenate(texts), minlength=8)
-    recipe = skipgram.SkipGram(width=8, epochs=6, drawn=16, thin=1, batch=256, learning_rate=0.02)
+    recipe = skipgram.SkipGram(
+        width=8, epochs=6, shared_negatives=16, subsample_threshold=1, batch=256, learning_rate=0.02
+    )
     seen: list[skipgram.TextProgress] = []
     vectors, contexts, _ = skipgram.train_vectors(texts, counts, recipe, torch.device("cpu"), seen.append)
     units = torch.nn.functional.normalize(vectors, dim=-1)
     alike = units @ units.T
     assert alike[:4, :4].min() > alike[:4, 4:].max()
     assert seen[-1].loss < seen[0].loss
-    right, pairs = skipgram.told_apart(vectors, contexts, texts, counts, recipe)
+    right, pairs = skipgram.ranking_accuracy(vectors, contexts, texts, counts, recipe)
     assert right > 0.7
     assert pairs > 1000
     again = skipgram.train_vectors(texts, counts, recipe, torch.device("cpu"))[0]
@@ -203,15 +205,15 @@ def test_nothing_that_is_held_out_is_trained_on():
 
 def test_vocabulary_and_numbers(text_folder: Path):
     found = corpus.texts("train")
-    words, counts = corpus.vocabulary(found, least=2)
+    words, counts = corpus.vocabulary(found, min_count=2)
     assert words[:2] == ["dog", "number"]
     assert counts[0] == 100
     assert "number" in words
-    rare = corpus.vocabulary([["a", "b", "a", "b", "b", "c"]], least=2)
+    rare = corpus.vocabulary([["a", "b", "a", "b", "b", "c"]], min_count=2)
     assert (rare[0], rare[1].tolist()) == (["b", "a"], [3, 2])
     card = (ASSETS / NAME / "card.md").read_text(encoding="utf-8")
     assert f"fewer than {corpus.LEAST} times" in card
-    assert corpus.numbered([["dog", "zebra", "number"]], words)[0].tolist() == [0, 1]
+    assert corpus.encode([["dog", "zebra", "number"]], words)[0].tolist() == [0, 1]
 
 
 def test_missing_text_is_said(text_folder: Path):
@@ -298,7 +300,7 @@ def test_it_learns_what_stands_beside_what_and_survives_the_disk(tmp_path: Path)
         words, {4: rows}, guess.GuessRecipe(steps=300, batch=32, learning_rate=5e-3), torch.device("cpu")
     )
     assert guesses(network, [3, 4, 3, 0], 3, count=1)[0][0] == 4
-    facts = guess.measured(network, {4: rows})
+    facts = guess.evaluate(network, {4: rows})
     assert facts["held_out"] == 8
     assert facts["top1"] > 80
     save_guesser(network, "x", tmp_path / "one-block", "card", facts)
@@ -327,7 +329,7 @@ def test_the_shipped_block_says_what_its_card_says(shipped: WordVectors):
 @pytest.mark.data
 def test_the_shipped_block_reaches_its_card(shipped: WordVectors):
     network, facts = load_guesser(shipped)
-    found = guess.measured(network, guess.sentences("val", shipped, network.config.context_length))
+    found = guess.evaluate(network, guess.sentences("val", shipped, network.config.context_length))
     assert found["held_out"] == facts["held_out"]
     assert found["top1"] == pytest.approx(facts["top1"], abs=0.05)
     assert found["top5"] == pytest.approx(facts["top5"], abs=0.05)

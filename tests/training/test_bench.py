@@ -44,23 +44,25 @@ def test_every_variant_fits_the_bench(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_equal_parameters_are_equal(name: str) -> None:
-    goal = bench.parameters(bench.SHAPE)
-    assert bench.needs_equal(name) == (abs(bench.parameters(bench.recipe_of(name).config) / goal - 1) > 0.1)
+    goal = bench.count_parameters(bench.SHAPE)
+    assert bench.needs_equal(name) == (abs(bench.count_parameters(bench.recipe_of(name).config) / goal - 1) > 0.1)
     recipe = bench.recipe_of(name, bench.EQUAL).config
-    equal, feature = bench.parameters(recipe), recipe.layers * (2 * recipe.width + 1)
+    equal, feature = bench.count_parameters(recipe), recipe.layers * (2 * recipe.width + 1)
     assert abs(equal / goal - 1) < 0.005
     assert goal - feature < equal <= goal, "one more hidden feature would be too many"
 
 
 def test_no_mlp_makes_up_for_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "parameters", lambda config: 10_000_000 if config.variant == "additive" else 1_000_000)
+    monkeypatch.setattr(
+        bench, "count_parameters", lambda config: 10_000_000 if config.variant == "additive" else 1_000_000
+    )
     with pytest.raises(ValueError, match="additive has 9,000,000 parameters too many"):
-        bench.fitting_mlp(replace(SMALL, variant="additive"))
+        bench.matching_mlp(replace(SMALL, variant="additive"))
 
 
 def test_a_bench_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    todo = bench.entries(["mha"], [0, 1], BASE)
+    todo = bench.list_entries(["mha"], [0, 1], BASE)
     assert todo == [("mha", bench.SAME, 0), ("mha", bench.SAME, 1)]
     rows = bench.run_bench(todo[:1], CPU, lambda name, progress: said.append(name), base=BASE, folder=tmp_path)
     assert [row["name"] for row in rows] == ["mha"] == sorted(set(said))
@@ -75,7 +77,7 @@ def test_a_bench_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_was_trained_otherwise_is_not_done(tmp_path: Path) -> None:
     """More steps or a larger batch train anew, over what the checkpoints of the bench before have left."""
-    entry, said = bench.entries(["mha"], [0], BASE), list[int]()
+    entry, said = bench.list_entries(["mha"], [0], BASE), list[int]()
     for base in (BASE, replace(BASE, steps=5), replace(BASE, steps=5, batch=40), replace(BASE, steps=5, batch=40)):
         (row,) = bench.run_bench(
             entry,
@@ -96,17 +98,17 @@ def test_two_processes_may_train_different_variants(tmp_path: Path) -> None:
     def meanwhile(name: str, progress: object) -> None:
         (tmp_path / RESULTS).write_text(json.dumps([other]))
 
-    rows = bench.run_bench(bench.entries(["mha"], [0], BASE), CPU, meanwhile, base=BASE, folder=tmp_path)
+    rows = bench.run_bench(bench.list_entries(["mha"], [0], BASE), CPU, meanwhile, base=BASE, folder=tmp_path)
     assert [row["name"] for row in rows] == ["uniform", "mha"]
     assert rows[0] == other
 
 
 def test_what_is_written_is_what_was_measured(tmp_path: Path) -> None:
     (row,) = bench.run_bench(
-        bench.entries(["mha"], [0], BASE), CPU, lambda name, progress: None, base=BASE, folder=tmp_path
+        bench.list_entries(["mha"], [0], BASE), CPU, lambda name, progress: None, base=BASE, folder=tmp_path
     )
     model = open_vit(tmp_path / "mha")
-    found = evaluate(model, DATA["digits"]("val"), removed=False)
+    found = evaluate(model, DATA["digits"]("val"), drop_patches=False)
     assert found["top1"] == row["top1"]
     assert "top1_with_patches" not in row, "no network of the bench has learned to do without some"
     assert row["interval"] == interval(row["top1"], 450)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnviz.models.nets import built
 from attnviz.training import __main__ as command
-from attnviz.training.checkpoint import OtherTraining, fingerprint, load_state, save_state
+from attnviz.training.checkpoint import CheckpointMismatch, fingerprint, load_state, save_state
 from attnviz.training.images.data import DATA, Pictures
 from attnviz.training.images.loop import Run, train
 from attnviz.training.images.recipes import RECIPES, Recipe
@@ -51,7 +51,7 @@ def kept_by(recipe: Recipe, digits: Pictures, path: Path, before: Mapping[str, T
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"steps": 8}, {"windows": 0.5}], ids=str)
 def test_a_state_of_another_recipe_is_refused(change: dict[str, float], digits: Pictures, tmp_path: Path) -> None:
     path = kept_by(TINY, digits, tmp_path / "checkpoint.pt")
-    with pytest.raises(OtherTraining, match=r"checkpoint\.pt was kept by .* another recipe.* --fresh, or delete"):
+    with pytest.raises(CheckpointMismatch, match=r"checkpoint\.pt: .* different recipe.* --fresh, or delete"):
         train(replace(TINY, **change), device=CPU, checkpoint=path, pictures=digits)
     assert train(replace(TINY), device=CPU, checkpoint=path, pictures=digits)[1] > 0  # an equal recipe goes on
 
@@ -59,7 +59,7 @@ def test_a_state_of_another_recipe_is_refused(change: dict[str, float], digits: 
 def test_a_state_that_began_with_other_weights_is_refused(digits: Pictures, tmp_path: Path) -> None:
     path = kept_by(TINY, digits, tmp_path / "checkpoint.pt", weights(1))
     for other in (None, weights(2)):
-        with pytest.raises(OtherTraining, match="began with other weights"):
+        with pytest.raises(CheckpointMismatch, match="different initial weights"):
             train(TINY, device=CPU, checkpoint=path, pictures=digits, init_from=other)
     train(TINY, device=CPU, checkpoint=path, pictures=digits, init_from=weights(1))
 
@@ -70,12 +70,12 @@ def test_a_state_that_says_no_recipe_is_gone_on_from_and_told(
     """A training of hours may have begun before states said what they are of."""
     path = kept_by(TINY, digits, tmp_path / "checkpoint.pt")
     state = torch.load(path, weights_only=True)
-    del state["made_of"]
+    del state["recipe_digest"]
     torch.save(state, path)
     run = Run(TINY, digits, CPU)
     run.load(path)
     assert run.step == 1
-    assert "does not say which recipe it is of" in capsys.readouterr().err
+    assert "does not name its recipe" in capsys.readouterr().err
 
 
 def test_the_command_says_it_in_a_sentence(
@@ -88,7 +88,7 @@ def test_the_command_says_it_in_a_sentence(
     monkeypatch.setattr(sys, "argv", given)
     assert command.main() == 2
     said = capsys.readouterr().err
-    assert "Start with --fresh" in said
+    assert "--fresh" in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(sys, "argv", [*given, "--fresh"])
@@ -98,33 +98,33 @@ def test_the_command_says_it_in_a_sentence(
 # ---- texts
 
 
-def learned(recipe: loop.TextRecipe, path: Path, also: object = None) -> None:
+def learned(recipe: loop.TextRecipe, path: Path, extra: object = None) -> None:
     """A training of the small network that keeps its state."""
-    loop.trained(Small(), recipe, loss, CPU, lambda stand: None, path, also=also)
+    loop.train(Small(), recipe, loss, CPU, lambda progress: None, path, extra=extra)
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"ema_decay": 0.5}, {"batch": 65}], ids=str)
 def test_so_is_a_state_of_texts(change: dict[str, float], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     learned(replace(TEXT, until=1), path)
-    with pytest.raises(OtherTraining, match=r"checkpoint\.pt was kept by .* --fresh"):
+    with pytest.raises(CheckpointMismatch, match=r"checkpoint\.pt: .* --fresh"):
         learned(replace(TEXT, **change), path)
     learned(TEXT, path)
 
 
 def test_so_is_one_that_was_asked_something_else_or_began_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    learned(replace(TEXT, until=1), path, also=({"tales": 1.0}, "one"))
+    learned(replace(TEXT, until=1), path, extra=({"tales": 1.0}, "one"))
     for other in (None, ({"tales": 1.0}, "two"), ({"novels": 1.0}, "one")):
-        with pytest.raises(OtherTraining, match="began with other weights"):
-            learned(TEXT, path, also=other)
-    learned(TEXT, path, also=({"tales": 1.0}, "one"))
+        with pytest.raises(CheckpointMismatch, match="different initial weights"):
+            learned(TEXT, path, extra=other)
+    learned(TEXT, path, extra=({"tales": 1.0}, "one"))
 
 
 def test_so_is_the_state_before_the_rate_fell(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     learned(TEXT, path)
-    with pytest.raises(OtherTraining, match=rf"{loop.HELD} was kept by"):
+    with pytest.raises(CheckpointMismatch, match=rf"{loop.BEFORE_DECAY}: "):
         learned(replace(TEXT, steps=8, learning_rate=1e-3), path)
     learned(replace(TEXT, steps=8), path)
 

@@ -87,8 +87,8 @@ def test_a_network_is_judged_by_its_first_guess(monkeypatch: pytest.MonkeyPatch)
     held = DATA["digits"]("val")
     network = built(replace(BASE.config, layers=1))
     monkeypatch.setattr(digits, "train", lambda recipe, **given: (network, 1.23))
-    monkeypatch.setattr(digits, "evaluate", lambda model, held, removed: {"top1": 91.0, "top5": 99.0})
-    assert digits.trained(BASE, held, held, torch.device("cpu"), lambda name, progress: None) == (91.0, 1.2)
+    monkeypatch.setattr(digits, "evaluate", lambda model, held, drop_patches: {"top1": 91.0, "top5": 99.0})
+    assert digits.train_and_evaluate(BASE, held, held, torch.device("cpu"), lambda name, progress: None) == (91.0, 1.2)
 
 
 def test_what_is_shipped_is_the_table_of_these_networks_and_seeds() -> None:
@@ -119,7 +119,7 @@ def test_what_is_done_is_not_trained_again(written: tuple[Path, str], monkeypatc
     def refused(recipe: object, *rest: object) -> tuple[float, float]:
         raise RuntimeError("it would be trained again")
 
-    monkeypatch.setattr(digits, "trained", refused)
+    monkeypatch.setattr(digits, "train_and_evaluate", refused)
     ignore = lambda name, progress: None  # noqa: E731
     assert run_digits(folder, torch.device("cpu"), ignore, seeds=[0, 1], steps=2) == before
     with pytest.raises(RuntimeError, match="again"):

@@ -12,7 +12,7 @@ from torch import Tensor
 from attnviz.models import ImageModel, Preparation, ViT, ViTConfig
 from attnviz.training.images import evaluate as evaluation
 from attnviz.training.images.data import JPEG, Pictures
-from attnviz.training.images.evaluate import answers, evaluate, interval, opened_model, percent
+from attnviz.training.images.evaluate import evaluate, interval, open_trained, percent, predict_logits
 from attnviz.training.images.recipes import RECIPES
 
 NAMES = tuple(f"class {i}" for i in range(8))
@@ -38,8 +38,8 @@ def pictures(labels: list[int], side: int = 16, groups: tuple[str, ...] = GROUPS
 def facts(monkeypatch: pytest.MonkeyPatch, shares: list[list[float]], labels: list[int]) -> dict:
     """The figures of a network that gives these probabilities. Logits are only told apart by what they add up to."""
     logits = torch.tensor(shares).log() + torch.linspace(-9, 9, len(shares))[:, None]
-    monkeypatch.setattr(evaluation, "answers", lambda model, held, start, count: logits[start : start + count])
-    return evaluate(opened(), pictures(labels), batch=2, removed=False)
+    monkeypatch.setattr(evaluation, "predict_logits", lambda model, held, start, count: logits[start : start + count])
+    return evaluate(opened(), pictures(labels), batch=2, drop_patches=False)
 
 
 # It names a dog; balls are likeliest together; the fifth class is the cup, whose group is the third of four.
@@ -52,20 +52,20 @@ def test_shares_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["held_out"] == 6
     assert found["top1"] == 33.33
     assert found["top5"] == 66.67  # the cup is fifth, the hat sixth, the other dog the last
-    assert found["group"] == 50.0  # a dog of another breed counts
-    assert found["group_summed"] == 33.33  # probabilities add up, not logits
-    assert found["group_among_3"] == 83.33
-    assert found["top1_by_group"] == {"ball": 50.0, "dog": 50.0, "cup": 0.0, "hat": 0.0}
-    assert found["group_summed_by_group"] == {"ball": 100.0, "dog": 0.0, "cup": 0.0, "hat": 0.0}
-    assert found["group_among_3_by_group"] == {"ball": 100.0, "dog": 100.0, "cup": 100.0, "hat": 0.0}
+    assert found["superclass_top1"] == 50.0  # a dog of another breed counts
+    assert found["superclass_summed"] == 33.33  # probabilities add up, not logits
+    assert found["superclass_summed_top3"] == 83.33
+    assert found["top1_by_superclass"] == {"ball": 50.0, "dog": 50.0, "cup": 0.0, "hat": 0.0}
+    assert found["superclass_summed_by_superclass"] == {"ball": 100.0, "dog": 0.0, "cup": 0.0, "hat": 0.0}
+    assert found["superclass_summed_top3_by_superclass"] == {"ball": 100.0, "dog": 100.0, "cup": 100.0, "hat": 0.0}
 
 
 def test_one_group_is_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "answers", lambda model, held, start, count: torch.eye(8)[:4])
+    monkeypatch.setattr(evaluation, "predict_logits", lambda model, held, start, count: torch.eye(8)[:4])
     alike = ("digit",) * 8
-    found = evaluate(opened(groups=alike), pictures([0, 1, 2, 3], groups=alike), removed=False)
-    assert (found["top1"], found["group"], found["top1_by_group"]) == (100.0, 100.0, {})
-    assert not {"group_summed", "group_among_3"} & set(found)
+    found = evaluate(opened(groups=alike), pictures([0, 1, 2, 3], groups=alike), drop_patches=False)
+    assert (found["top1"], found["superclass_top1"], found["top1_by_superclass"]) == (100.0, 100.0, {})
+    assert not {"superclass_summed", "superclass_summed_top3"} & set(found)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, shape: ViTConfig, **options: bool) -> tuple[dict, list[int | None]]:
@@ -76,7 +76,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, shape: ViTConfig, **options: bool) 
         seen.append(visible)
         return torch.eye(8)[: min(count, len(held) - start)] * (1 if visible is None else -1)
 
-    monkeypatch.setattr(evaluation, "answers", said)
+    monkeypatch.setattr(evaluation, "predict_logits", said)
     return evaluate(opened(shape), pictures([0, 1, 2, 3], shape.size), **options), seen
 
 
@@ -84,7 +84,7 @@ def test_halves_and_quarters_of_many_patches_are_removed(monkeypatch: pytest.Mon
     found, seen = counted(monkeypatch, SHAPE)
     assert seen == [None, 32, 16]
     assert found["top1_with_patches"] == {"64": 100.0, "32": 0.0, "16": 0.0}
-    found, seen = counted(monkeypatch, SHAPE, removed=False)
+    found, seen = counted(monkeypatch, SHAPE, drop_patches=False)
     assert seen == [None]
     assert "top1_with_patches" not in found
     assert counted(monkeypatch, replace(SHAPE, size=14))[1] == [None]  # 49 patches are few
@@ -95,7 +95,9 @@ def test_answers_are_those_of_the_network_to_normalised_pixels() -> None:
     pixels = (torch.from_numpy(held.images).permute(0, 3, 1, 2).float() / 255 - 0.3) / 0.4
     with torch.no_grad():
         wanted = model.network(pixels).logits["class"][:, 0]
-    torch.testing.assert_close(torch.cat([answers(model, held, 0, 3), answers(model, held, 3, 3)]), wanted)
+    torch.testing.assert_close(
+        torch.cat([predict_logits(model, held, 0, 3), predict_logits(model, held, 3, 3)]), wanted
+    )
 
 
 def test_patches_that_stay_are_drawn_anew_for_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +110,7 @@ def test_patches_that_stay_are_drawn_anew_for_every_batch(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(model.network, "forward", looked_at)
     for start in (0, 2, 0):
-        answers(model, held, start, 2, 20)
+        predict_logits(model, held, start, 2, 20)
     assert all(patches.shape == (2, 20) for patches in seen)
     assert all(len(row.unique()) == 20 for patches in seen for row in patches)
     first, second, again = seen
@@ -124,7 +126,7 @@ def test_a_trained_network_is_opened_as_it_will_be_shipped(name: str, inverted: 
     with torch.random.fork_rng():
         network = ViT(replace(recipe.config, layers=1))
     held = Pictures(np.zeros((1, 8, 8, 1), dtype=np.uint8), np.zeros(1, dtype=int), names, names, "noise")
-    model = opened_model(recipe, network, held)
+    model = open_trained(recipe, network, held)
     assert all(torch.equal(p, p.half().float()) for p in model.network.parameters())
     how = model.preparation
     assert (how.size, how.invert, how.jpeg) == (recipe.config.size, inverted, jpeg)

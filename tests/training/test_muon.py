@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attnviz.training import muon
-from attnviz.training.muon import Muon, orthogonal
+from attnviz.training.muon import Muon, orthogonalise
 
 
 def matrices(*shape: int) -> torch.Tensor:
@@ -21,7 +21,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 20), (2, 20, 6)])
 def test_the_singular_vectors_stay_and_the_values_come_near_one(shape, exact):
-    found = orthogonal(matrices(*shape)).double()
+    found = orthogonalise(matrices(*shape)).double()
     u, _, v = torch.linalg.svd(matrices(*shape).double(), full_matrices=False)
     values = u.mT @ found @ v.mT
     assert (values.diagonal(dim1=-2, dim2=-1) - 1).abs().max() < 0.45
@@ -30,17 +30,17 @@ def test_the_singular_vectors_stay_and_the_values_come_near_one(shape, exact):
 
 
 def test_each_matrix_is_made_orthogonal_by_itself(exact):
-    both = orthogonal(torch.stack([matrices(5, 7), 100 * matrices(5, 7).flip(0)]))
-    torch.testing.assert_close(both[0], orthogonal(matrices(1, 5, 7))[0])
-    torch.testing.assert_close(both[1], orthogonal(matrices(1, 5, 7).flip(-2))[0], atol=1e-5, rtol=1e-4)
+    both = orthogonalise(torch.stack([matrices(5, 7), 100 * matrices(5, 7).flip(0)]))
+    torch.testing.assert_close(both[0], orthogonalise(matrices(1, 5, 7))[0])
+    torch.testing.assert_close(both[1], orthogonalise(matrices(1, 5, 7).flip(-2))[0], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 20), (2, 20, 6)])
 def test_half_precision_moves_nearly_as_far_nearly_the_same_way(shape, exact, monkeypatch):
     """What a processor or a card with such instructions computes."""
-    single = orthogonal(matrices(*shape))
+    single = orthogonalise(matrices(*shape))
     monkeypatch.setattr(muon, "computes_in_bfloat16", lambda device: True)
-    half = orthogonal(matrices(*shape))
+    half = orthogonalise(matrices(*shape))
     assert half.dtype == single.dtype
     assert not torch.equal(half, single)
     assert torch.cosine_similarity(half.flatten(), single.flatten(), dim=0) > 0.995
@@ -66,14 +66,14 @@ def test_steps_are_those_of_torch_up_to_its_bfloat16():
 def test_a_step_is_as_long_however_small_the_gradient(exact):
     """By 0.2 times the root of the larger side, and a momentum of 0.95 unless told otherwise."""
     torch.testing.assert_close(
-        orthogonal(1e-5 * matrices(1, 6, 9)), orthogonal(matrices(1, 6, 9)), atol=1e-4, rtol=1e-3
+        orthogonalise(1e-5 * matrices(1, 6, 9)), orthogonalise(matrices(1, 6, 9)), atol=1e-4, rtol=1e-3
     )
     matrix = torch.nn.Parameter(matrices(6, 9))
     optimiser = Muon([matrix], lr=0.1)
     matrix.grad = 1e-5 * matrices(6, 9)
     optimiser.step()
     moved = (matrices(6, 9) - matrix.detach()) / (0.1 * 0.2 * 3)
-    torch.testing.assert_close(moved, orthogonal(matrices(1, 6, 9))[0], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(moved, orthogonalise(matrices(1, 6, 9))[0], atol=1e-3, rtol=1e-3)
     assert optimiser.param_groups[0]["momentum"] == 0.95
     assert optimiser.param_groups[0]["weight_decay"] == 0
 
@@ -93,7 +93,7 @@ def test_what_is_no_matrix_is_refused():
 
 def test_without_such_instructions_nothing_is_computed_in_bfloat16(monkeypatch):
     monkeypatch.setattr(muon, "computes_in_bfloat16", lambda device: False)
-    exact = orthogonal(matrices(1, 6, 6).double())
-    torch.testing.assert_close(orthogonal(matrices(1, 6, 6)).double(), exact, atol=1e-5, rtol=1e-4)
+    exact = orthogonalise(matrices(1, 6, 6).double())
+    torch.testing.assert_close(orthogonalise(matrices(1, 6, 6)).double(), exact, atol=1e-5, rtol=1e-4)
     monkeypatch.setattr(muon, "computes_in_bfloat16", lambda device: True)
-    assert (orthogonal(matrices(1, 6, 6)) - exact).abs().max() > 1e-4
+    assert (orthogonalise(matrices(1, 6, 6)) - exact).abs().max() > 1e-4

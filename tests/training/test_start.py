@@ -14,7 +14,7 @@ from attnviz.training import __main__ as command
 from attnviz.training.images.data import DATA
 from attnviz.training.images.loop import Run
 from attnviz.training.images.recipes import RECIPES
-from attnviz.training.images.start import mimetic, take_over
+from attnviz.training.images.start import copy_parameters, init_mimetic
 
 SHAPE = ViTConfig(size=32, patch=4, width=64, layers=2, heads=2, classes=5, positions="learned2d")
 
@@ -36,7 +36,7 @@ def own_share(network: ViT) -> float:
 def test_tokens_look_at_tokens_like_themselves():
     plain, started = network(), network()
     with torch.random.fork_rng():
-        mimetic(started)
+        init_mimetic(started)
     assert own_share(started) > 0.9
     assert own_share(plain) < 0.2
 
@@ -45,7 +45,7 @@ def test_value_and_output_take_a_part_away():
     started = network()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        mimetic(started)
+        init_mimetic(started)
     for block in started.blocks:
         both = (block.attention.out.weight @ block.attention.value.weight).double()
         assert both.diagonal().mean().item() == pytest.approx(-0.4, abs=0.03)
@@ -56,7 +56,7 @@ def test_value_and_output_take_a_part_away():
 
 def test_shared_keys_have_no_mimetic_start():
     with pytest.raises(ValueError, match="Multi-query attention has no four square matrices"):
-        mimetic(network(replace(SHAPE, variant="mqa")))
+        init_mimetic(network(replace(SHAPE, variant="mqa")))
 
 
 def test_a_run_starts_as_its_recipe_says():
@@ -78,11 +78,11 @@ def test_all_but_what_is_new_is_taken_over():
     for parameter in first.parameters():
         torch.nn.init.normal_(parameter)
     kept = second.positions.detach().clone()
-    take_over(second, first.state_dict(), ("positions",))
+    copy_parameters(second, first.state_dict(), ("positions",))
     assert torch.equal(second.positions, kept)
     assert torch.equal(second.embed.weight, first.embed.weight)
-    with pytest.raises(ValueError, match="has another shape than this recipe"):
-        take_over(network(replace(SHAPE, width=32)), first.state_dict())
+    with pytest.raises(ValueError, match="has other shapes than this recipe"):
+        copy_parameters(network(replace(SHAPE, width=32)), first.state_dict())
 
 
 def test_the_command_goes_on_from_what_is_shipped(tmp_path, monkeypatch, capsys):
@@ -94,5 +94,5 @@ def test_the_command_goes_on_from_what_is_shipped(tmp_path, monkeypatch, capsys)
     before = load("vit-digits").facts
     assert facts["recipe"] == "more"
     assert facts["top1"] > 80, "two steps at the low end of a schedule change little"
-    assert (facts["before"]["steps"], facts["before"]["top1"]) == (before["steps"], before["top1"])
-    assert f"to {before['top1']} % top-1 |" in capsys.readouterr().out
+    assert (facts["previous_run"]["steps"], facts["previous_run"]["top1"]) == (before["steps"], before["top1"])
+    assert f"{before['top1']} % top-1 |" in capsys.readouterr().out

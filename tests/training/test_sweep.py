@@ -14,18 +14,18 @@ from attnviz.training.images.data import DATA
 
 def test_every_class_gets_as_many_and_seeds_differ():
     pictures = DATA["digits"]("train")
-    few, other = sweep.some_of(pictures, 7, 0), sweep.some_of(pictures, 7, 1)
+    few, other = sweep.subsample(pictures, 7, 0), sweep.subsample(pictures, 7, 1)
     assert np.bincount(few.labels).tolist() == [7] * 10
     assert len(np.unique(few.images.reshape(70, -1), axis=0)) == 70
     assert not np.array_equal(few.images, other.images)
-    assert np.array_equal(few.images, sweep.some_of(pictures, 7, 0).images)
+    assert np.array_equal(few.images, sweep.subsample(pictures, 7, 0).images)
     with pytest.raises(ValueError, match="fewer than 500"):
-        sweep.some_of(pictures, 500, 0)
+        sweep.subsample(pictures, 500, 0)
 
 
 def test_the_nearest_picture_by_hand():
     train, held = (DATA["digits"](split) for split in ("train", "val"))
-    few = sweep.some_of(train, 5, 0)
+    few = sweep.subsample(train, 5, 0)
     flat = few.images.reshape(len(few), -1).astype(float)
     right = [
         few.labels[int(((flat - image.reshape(-1)) ** 2).sum(1).argmin())] == label
@@ -56,7 +56,7 @@ def test_what_is_shipped_was_measured_on_every_held_out_digit():
         assert row["held_out"] == len(held)
         assert len(row["vit"]) == len(row["nearest"]) == sweep.SEEDS
         assert row["nearest"] == [
-            sweep.nearest(sweep.some_of(DATA["digits"]("train"), count, s), held) for s in row["seeds"]
+            sweep.nearest(sweep.subsample(DATA["digits"]("train"), count, s), held) for s in row["seeds"]
         ]
 
 

@@ -68,7 +68,7 @@ def test_a_run_writes_what_opens_again_and_skips_what_is_there(
 ):
     folder, told = tmp_path / "text-bench", list[str]()
     todo = [("mha", 0), ("linformer", 0), ("mha", 1)]
-    rows = bench.run_text_bench(todo, CPU, lambda name, stand: told.append(name), recipe=RECIPE, folder=folder)
+    rows = bench.run_text_bench(todo, CPU, lambda name, progress: told.append(name), recipe=RECIPE, folder=folder)
     assert [row["name"] for row in rows] == ["mha", "linformer", "mha-seed1"]
     assert set(told) == {"mha", "linformer", "mha-seed1"}
     monkeypatch.setattr(store, "TEXT_BENCH", folder)
@@ -79,11 +79,11 @@ def test_a_run_writes_what_opens_again_and_skips_what_is_there(
     for name in ("mha", "linformer", "mha-seed1"):
         card = (folder / name / "card.md").read_text()
         row = next(row for row in rows if row["name"] == name)
-        assert f"SST-2: {row['top1']} % of 16 held-out" in card
-        assert f"part of speech: {row['upos']} % of {row['words_held_out']}" in card
+        assert f"SST-2 accuracy: {row['top1']} % of 16 held-out" in card
+        assert f"UPOS accuracy: {row['upos']} % of {row['words_held_out']}" in card
         assert name in bench.table(rows)
     told.clear()
-    bench.run_text_bench(todo, CPU, lambda name, stand: told.append(name), recipe=RECIPE, folder=folder)
+    bench.run_text_bench(todo, CPU, lambda name, progress: told.append(name), recipe=RECIPE, folder=folder)
     assert not told
     with pytest.raises(ValueError, match="no model of texts is called"):
         attnviz.load("text-bench/nobody")
@@ -95,7 +95,7 @@ def test_what_was_trained_otherwise_is_not_done(few: None, tmp_path: Path):
         (row,) = bench.run_text_bench(
             [("mha", 0)],
             CPU,
-            lambda name, stand: told.append(stand.share),
+            lambda name, progress: told.append(progress.share),
             recipe=recipe,
             folder=tmp_path / "bench",
             checkpoints=tmp_path / "runs",
@@ -111,7 +111,7 @@ def test_what_is_shipped_has_the_shapes_of_the_bench():
         assert (row["steps"], row["batch"]) == (bench.RECIPE.steps, bench.RECIPE.batch)
         shape = ReaderConfig(**store.read_config(store.TEXT_BENCH / row["name"])["network"])
         assert shape == bench.config_of(row["variant"])
-    assert bench.PLAN.longest == bench.SHAPE.context_length - 2, "CLS and SEP have room"
+    assert bench.PLAN.max_tokens == bench.SHAPE.context_length - 2, "CLS and SEP have room"
 
 
 def test_a_network_is_judged_as_shipped_by_reviews_as_a_person_writes_them(monkeypatch: pytest.MonkeyPatch):
@@ -123,7 +123,7 @@ def test_a_network_is_judged_as_shipped_by_reviews_as_a_person_writes_them(monke
         return told
 
     monkeypatch.setattr(bench, "evaluate_sentiment", praise)
-    monkeypatch.setattr(bench, "evaluate_questions", lambda network, subwords: {"upos": 90.0})
+    monkeypatch.setattr(bench, "evaluate_tags", lambda network, subwords: {"upos": 90.0})
     found = bench.facts_of(network_of("mha"), load_subwords(), RECIPE, CPU, 90.0)
     assert (found["top1"], found["interval"], found["upos"], found["minutes"]) == (75.0, [1.0, 2.0], 90.0, 1.5)
     assert asked == [True]
@@ -132,7 +132,7 @@ def test_a_network_is_judged_as_shipped_by_reviews_as_a_person_writes_them(monke
 def test_both_questions_are_asked_and_no_hidden_word(few: None):
     tasks = Tasks(bench.PLAN, RECIPE, load_subwords(), CPU)
     network = network_of("mha")
-    assert not tasks.plain
+    assert not tasks.texts
     asked = set()
     for seed in range(20):
         network.zero_grad()

@@ -20,10 +20,10 @@ from attnviz.models.text import Reader
 from attnviz.models.text_model import TAGS
 from attnviz.training.images.data import NoData
 from attnviz.training.text import corpus, sentences
-from attnviz.training.text.loop import Shelf, TextRecipe
+from attnviz.training.text.loop import LengthSampler, TextRecipe
 from attnviz.training.text.sentences import Plan, Tasks
-from attnviz.training.text.tagged import flat
-from tests.small_training import Told
+from attnviz.training.text.tagged import flatten
+from tests.small_training import FixedAnswers
 
 CPU = torch.device("cpu")
 RECIPE = TextRecipe(steps=2, batch=400)
@@ -63,26 +63,26 @@ def test_stories_are_cut_into_stretches_of_two_texts(given: Given):
     )
     assert {len(ids) for ids in (one, two, three, four, five)} == {3}
     # Of 15 pieces two thirds are for a stretch: three sentences of 3, not four.
-    rows = [row.tolist() for row in sentences.plain_texts(subwords, 15)]
+    rows = [row.tolist() for row in sentences.pretraining_texts(subwords, 15)]
     assert rows == [[CLS, *one, *two, SEP, *three, SEP], [CLS, *four, SEP, *five, SEP]]
 
 
 def test_short_texts_stand_alone_and_what_says_nothing_is_left_out(given: Given):
     subwords = load_subwords()
     given |= {"captions": ["A dog with a ball.", "Dog"], "translations": [("Go on", "Va")], "story_paragraphs": []}
-    rows = [row.tolist() for row in sentences.plain_texts(subwords, 4)]
+    rows = [row.tolist() for row in sentences.pretraining_texts(subwords, 4)]
     assert rows == [[CLS, *subwords.ids("A dog with a"), SEP], [CLS, *subwords.ids("Go on"), SEP]]
 
 
 def test_of_ten_hidden_pieces_eight_are_masked_one_is_another_and_one_stays(given: Given):
     """Only the hidden ones are asked for; special pieces are never hidden."""
-    asked, network = tasks(hidden=0.3), Told(pieces={100: 30.0})
-    asked.plain = [np.array([CLS, *[100] * 48, SEP], dtype=np.int16)] * 200
-    asked.plain_shelf = Shelf([50] * 200, np.random.default_rng(0))
+    asked, network = tasks(mask_share=0.3), FixedAnswers(pieces={100: 30.0})
+    asked.texts = [np.array([CLS, *[100] * 48, SEP], dtype=np.int16)] * 200
+    asked.text_sampler = LengthSampler([50] * 200, np.random.default_rng(0))
     asked.recipe = replace(RECIPE, batch=50 * 200)
-    losses = [asked.guessing(network, np.random.default_rng(seed)) for seed in range(4)]
+    losses = [asked.masked_loss(network, np.random.default_rng(seed)) for seed in range(4)]
     assert max(map(float, losses)) < 1e-3, "the answer is the piece that stood there"
-    read = torch.cat(network.seen)
+    read = torch.cat(network.inputs)
     assert (read[:, 0] == CLS).all()
     assert (read[:, -1] == SEP).all()
     inside = read[:, 1:-1]
@@ -99,26 +99,26 @@ def test_of_ten_hidden_pieces_eight_are_masked_one_is_another_and_one_stays(give
 )
 def test_a_mild_review_is_a_mild_wish(praise: int, loss: float, given: Given):
     given["reviews"] = [(praise, "a film .")]
-    network = Told({"sentiment": torch.tensor([[0.0, math.log(3)]])})
-    assert float(tasks().praising(network, np.random.default_rng(0))) == pytest.approx(loss)
+    network = FixedAnswers({"sentiment": torch.tensor([[0.0, math.log(3)]])})
+    assert float(tasks().sentiment_loss(network, np.random.default_rng(0))) == pytest.approx(loss)
 
 
 def test_reviews_come_in_both_forms(given: Given):
     """Six of ten as a visitor would write them, each with the answer that belongs to it."""
-    subwords, network = load_subwords(), Told({"sentiment": torch.zeros(1, 2)})
-    asked = tasks(dropped=0.0)
+    subwords, network = load_subwords(), FixedAnswers({"sentiment": torch.zeros(1, 2)})
+    asked = tasks(input_mask_share=0.0)
     asked.recipe = replace(RECIPE, batch=6)
     for seed in range(600):
-        asked.praising(network, np.random.default_rng(seed))
-    read = Counter(tuple(ids[0, 1:-1].tolist()) for ids in network.seen)
+        asked.sentiment_loss(network, np.random.default_rng(seed))
+    read = Counter(tuple(ids[0, 1:-1].tolist()) for ids in network.inputs)
     assert set(read) == {tuple(subwords.ids(text)) for text in ("a great film .", "A great film.")}
     assert read[tuple(subwords.ids("A great film."))] / 600 == pytest.approx(0.6, abs=0.06)
 
 
 def test_a_review_keeps_its_answer_in_a_batch(given: Given):
     given["reviews"] = [(4, "praise"), (0, "blame")] * 4
-    network = Told({"sentiment": torch.zeros(1, 2)})
-    asked, wanted = tasks(dropped=0.0), list[torch.Tensor]()
+    network = FixedAnswers({"sentiment": torch.zeros(1, 2)})
+    asked, wanted = tasks(input_mask_share=0.0), list[torch.Tensor]()
 
     def entropy(scores: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
         wanted.append(answers)
@@ -126,33 +126,33 @@ def test_a_review_keeps_its_answer_in_a_batch(given: Given):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sentences.F, "cross_entropy", entropy)
-        asked.praising(network, np.random.default_rng(0))
+        asked.sentiment_loss(network, np.random.default_rng(0))
     praises = {piece for text in ("praise", "Praise") for piece in load_subwords().ids(text)}
-    found = [bool(praises & set(row)) for row in network.seen[0].tolist()]
+    found = [bool(praises & set(row)) for row in network.inputs[0].tolist()]
     assert wanted[0][:, 1].tolist() == [float(praise) for praise in found]
     assert 0 < sum(found) < len(found)
 
 
-def parsing(plan: Plan) -> float:
+def parsing_loss(plan: Plan) -> float:
     """The loss of a batch of the treebank, of a network with two layers that finds heads in one place only."""
     asked = tasks(plan)
-    (row,) = asked.bank
+    (row,) = asked.treebank
     weights, tags = torch.full((2, 2, len(row.ids), len(row.ids)), 1e-4), torch.zeros(len(row.ids), len(TAGS))
-    for token, tag, head in zip(*flat([row]), strict=True):
+    for token, tag, head in zip(*flatten([row]), strict=True):
         weights[1, 1, token, head] = 1
         tags[token, tag] = 30
-    network = Told({"tag": tags}, [layer / layer.sum(-1, keepdim=True) for layer in weights])
-    return float(asked.parsing(network, np.random.default_rng(0)))
+    network = FixedAnswers({"tag": tags}, [layer / layer.sum(-1, keepdim=True) for layer in weights])
+    return float(asked.parsing_loss(network, np.random.default_rng(0)))
 
 
 @pytest.mark.usefixtures("given")
 def test_one_head_is_asked_for_the_word_each_word_depends_on():
-    plan = Plan(dropped=0.0, syntax=(1, 1))
-    assert parsing(plan) == pytest.approx(0, abs=2e-3)
+    plan = Plan(input_mask_share=0.0, syntax_head=(1, 1))
+    assert parsing_loss(plan) == pytest.approx(0, abs=2e-3)
     uniform = math.log(5)  # of She runs . between CLS and SEP
     for syntax in ((0, 1), (1, 0), (0, 0)):
-        assert parsing(replace(plan, syntax=syntax)) == pytest.approx(uniform, abs=1e-3)
-    assert parsing(replace(plan, syntax=None)) == pytest.approx(0, abs=1e-6)
+        assert parsing_loss(replace(plan, syntax_head=syntax)) == pytest.approx(uniform, abs=1e-3)
+    assert parsing_loss(replace(plan, syntax_head=None)) == pytest.approx(0, abs=1e-6)
 
 
 def test_kinds_of_batches_come_as_often_as_planned():
@@ -161,19 +161,19 @@ def test_kinds_of_batches_come_as_often_as_planned():
     class Asked(Tasks):
         def __init__(self, plan: Plan):
             self.plan = plan
-            for name in ("praising", "parsing", "guessing"):
+            for name in ("sentiment_loss", "parsing_loss", "masked_loss"):
                 setattr(self, name, lambda network, random, name=name: name)
 
     ask: Any = inspect.unwrap(Tasks.loss)
-    plan = Plan(alone=0.5, reviews=0.5, treebank=0.3)
+    plan = Plan(pretraining=0.5, reviews=0.5, treebank=0.3)
     kinds = Counter(ask(Asked(plan), None, 0.5, np.random.default_rng(seed)) for seed in range(2000))
     assert {name: count / 2000 for name, count in kinds.items()} == pytest.approx(
-        {"praising": 0.5, "parsing": 0.3, "guessing": 0.2}, abs=0.04
+        {"sentiment_loss": 0.5, "parsing_loss": 0.3, "masked_loss": 0.2}, abs=0.04
     )
-    assert {ask(Asked(plan), None, 0.49, np.random.default_rng(seed)) for seed in range(50)} == {"guessing"}
-    assert plan.guesses
-    assert Plan(alone=0, reviews=0.5, treebank=0.3).guesses
-    assert not Plan(alone=0, reviews=0.5, treebank=0.5).guesses
+    assert {ask(Asked(plan), None, 0.49, np.random.default_rng(seed)) for seed in range(50)} == {"masked_loss"}
+    assert plan.predicts_masked
+    assert Plan(pretraining=0, reviews=0.5, treebank=0.3).predicts_masked
+    assert not Plan(pretraining=0, reviews=0.5, treebank=0.5).predicts_masked
 
 
 @pytest.mark.usefixtures("given")
@@ -183,18 +183,18 @@ def test_a_state_belongs_to_what_is_asked_and_to_the_weights_it_began_with(
 ):
     started: list[Any] = []
 
-    def trained(network: Reader, *rest: Any, also: Any) -> None:
-        started.append(also)
+    def train(network: Reader, *rest: Any, extra: Any) -> None:
+        started.append(extra)
         raise NoData("enough")
 
-    monkeypatch.setattr(sentences, "trained", trained)
+    monkeypatch.setattr(sentences, "train", train)
     with pytest.raises(NoData, match="enough"):
-        sentences.run_sentences(tmp_path, CPU, lambda stand: None, size=size)
+        sentences.run_sentences(tmp_path, CPU, lambda progress: None, size=size)
     assert started == [(sentences.SIZES[size][2], load_text("sentences").digest if size == "more" else None)]
 
 
 def test_what_it_is_asked_unless_told_otherwise():
     """What the card of the shipped network does not say, and it was trained with."""
     plan = Plan()
-    assert (plan.alone, plan.hidden, plan.dropped) == (0.5, 0.2, 0.2)
-    assert (plan.reviews, plan.treebank, plan.longest) == (0.45, 0.4, 100)
+    assert (plan.pretraining, plan.mask_share, plan.input_mask_share) == (0.5, 0.2, 0.2)
+    assert (plan.reviews, plan.treebank, plan.max_tokens) == (0.45, 0.4, 100)

@@ -17,10 +17,10 @@ from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS
 from attnviz.training import card
 from attnviz.training.images.evaluate import interval
-from attnviz.training.text import corpus, judge, loop, sentences
-from attnviz.training.text.judge import parsed
-from attnviz.training.text.tagged import around, flat, tagged
-from tests.small_training import Small, Told, loss
+from attnviz.training.text import corpus, evaluation, loop, sentences
+from attnviz.training.text.evaluation import predict_parse
+from attnviz.training.text.tagged import add_special_tokens, encode_sentences, flatten
+from tests.small_training import FixedAnswers, Small, loss
 
 CPU = torch.device("cpu")
 RECIPE = loop.TextRecipe(steps=6, batch=64, learning_rate=1e-2)
@@ -42,13 +42,13 @@ def small() -> Small:
 
 
 def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not(tmp_path: Path):
-    whole, _ = loop.trained(small(), RECIPE, loss, CPU, lambda stand: None)
+    whole, _ = loop.train(small(), RECIPE, loss, CPU, lambda progress: None)
     first = loop.TextRun(small(), RECIPE, loss, CPU)
     for _ in range(3):
         first.advance()
     first.save(tmp_path / "state.pt")
     torch.manual_seed(99)  # nothing may hang on the global state
-    again, _ = loop.trained(small(), RECIPE, loss, CPU, lambda stand: None, tmp_path / "state.pt")
+    again, _ = loop.train(small(), RECIPE, loss, CPU, lambda progress: None, tmp_path / "state.pt")
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
 
@@ -111,45 +111,45 @@ def test_seconds_add_up_and_losses_are_means(monkeypatch: pytest.MonkeyPatch):
     def counted(network: Small, progress: float, random: np.random.Generator) -> torch.Tensor:
         return network.last.bias.sum() * 0 + next(losses)
 
-    _, seconds = loop.trained(small(), RECIPE, counted, CPU, seen.append, every=4)
+    _, seconds = loop.train(small(), RECIPE, counted, CPU, seen.append, every=4)
     assert seconds == 6
-    assert [(stand.share, stand.loss, stand.seconds) for stand in seen] == [(4 / 6, 2.5, 4), (1, 5.5, 6)]
+    assert [(progress.share, progress.loss, progress.seconds) for progress in seen] == [(4 / 6, 2.5, 4), (1, 5.5, 6)]
 
 
 def test_a_longer_schedule_goes_on_from_where_the_rate_was_held(tmp_path: Path):
     short, long = (loop.TextRecipe(steps=steps, batch=64, learning_rate=1e-2, warmup=2, hold=0.5) for steps in (6, 12))
     kept = tmp_path / "checkpoint.pt"
-    loop.trained(small(), short, loss, CPU, lambda stand: None, kept)
+    loop.train(small(), short, loss, CPU, lambda progress: None, kept)
     assert torch.load(kept, weights_only=True)["step"] == 6
-    assert torch.load(tmp_path / loop.HELD, weights_only=True)["step"] == 3
-    assert loop.state_on_the_way(kept, long) == tmp_path / loop.HELD
-    assert loop.state_on_the_way(kept, short) == kept
-    later, _ = loop.trained(small(), long, loss, CPU, lambda stand: None, kept)
-    once, _ = loop.trained(small(), long, loss, CPU, lambda stand: None)
+    assert torch.load(tmp_path / loop.BEFORE_DECAY, weights_only=True)["step"] == 3
+    assert loop.find_resumable(kept, long) == tmp_path / loop.BEFORE_DECAY
+    assert loop.find_resumable(kept, short) == kept
+    later, _ = loop.train(small(), long, loss, CPU, lambda progress: None, kept)
+    once, _ = loop.train(small(), long, loss, CPU, lambda progress: None)
     assert all(torch.equal(tensor, later.state_dict()[name]) for name, tensor in once.state_dict().items())
 
 
 def test_a_schedule_may_end_sooner_than_planned_while_the_rate_is_held(tmp_path: Path):
     long, short = (loop.TextRecipe(steps=steps, batch=64, learning_rate=1e-2, warmup=2, hold=0.5) for steps in (12, 10))
     kept = tmp_path / "checkpoint.pt"
-    loop.trained(small(), replace(long, until=5), loss, CPU, lambda stand: None, kept)
-    later, _ = loop.trained(small(), short, loss, CPU, lambda stand: None, kept)
-    assert torch.load(tmp_path / loop.HELD, weights_only=True)["step"] == 5
-    once, _ = loop.trained(small(), short, loss, CPU, lambda stand: None)
+    loop.train(small(), replace(long, until=5), loss, CPU, lambda progress: None, kept)
+    later, _ = loop.train(small(), short, loss, CPU, lambda progress: None, kept)
+    assert torch.load(tmp_path / loop.BEFORE_DECAY, weights_only=True)["step"] == 5
+    once, _ = loop.train(small(), short, loss, CPU, lambda progress: None)
     assert all(torch.equal(tensor, later.state_dict()[name]) for name, tensor in once.state_dict().items())
 
 
 def test_a_state_of_another_schedule_is_refused(tmp_path: Path):
     kept = tmp_path / "checkpoint.pt"
-    loop.trained(small(), RECIPE, loss, CPU, lambda stand: None, kept)
-    with pytest.raises(ValueError, match=r"has gone on to step 6 of 6; the recipe stops after 9 of 9\. Start"):
-        loop.trained(small(), replace(RECIPE, steps=9), loss, CPU, lambda stand: None, kept)
+    loop.train(small(), RECIPE, loss, CPU, lambda progress: None, kept)
+    with pytest.raises(ValueError, match=r"is at step 6 of 6; the recipe stops after step 9 of 9\. Start"):
+        loop.train(small(), replace(RECIPE, steps=9), loss, CPU, lambda progress: None, kept)
 
 
 def test_it_learns_and_reports():
     seen: list[loop.TextProgress] = []
     recipe = loop.TextRecipe(steps=120, learning_rate=2e-2, ema_decay=0.9)
-    network, seconds = loop.trained(small(), recipe, loss, CPU, seen.append, every=20)
+    network, seconds = loop.train(small(), recipe, loss, CPU, seen.append, every=20)
     assert seen[-1].loss < 0.5 * seen[0].loss
     assert seen[-1].share == 1
     assert seconds > 0
@@ -159,10 +159,10 @@ def test_it_learns_and_reports():
 def test_a_shelf_draws_texts_of_one_length_and_every_token_alike():
     lengths = np.array([3] * 200 + [10] * 100 + [40] * 20)
     random = np.random.default_rng(0)
-    shelf = loop.Shelf(lengths, random)
+    sampler = loop.LengthSampler(lengths, random)
     drawn = np.zeros(len(lengths))
     for _ in range(400):
-        chosen = shelf.draw(80, random)
+        chosen = sampler.sample(80, random)
         assert len(set(chosen.tolist())) == len(chosen)
         assert len(chosen) * lengths[chosen].max() <= 80 or len(chosen) == 1
         drawn[chosen] += lengths[chosen]
@@ -173,25 +173,25 @@ def test_a_shelf_draws_texts_of_one_length_and_every_token_alike():
 
 def test_the_first_text_of_a_shelf_is_drawn_no_more_often_than_the_last():
     random = np.random.default_rng(0)
-    shelf = loop.Shelf([1, 1], random)
-    found = np.bincount([int(shelf.draw(1, random, among=1)[0]) for _ in range(400)])
+    sampler = loop.LengthSampler([1, 1], random)
+    found = np.bincount([int(sampler.sample(1, random, spread=1)[0]) for _ in range(400)])
     assert found.tolist() == pytest.approx([200, 200], abs=50)
 
 
 def test_texts_meet_other_neighbours_each_time():
-    shelf = loop.Shelf([5] * 64, np.random.default_rng(0))
-    drawn = [frozenset(shelf.draw(20, np.random.default_rng(seed)).tolist()) for seed in range(300)]
+    sampler = loop.LengthSampler([5] * 64, np.random.default_rng(0))
+    drawn = [frozenset(sampler.sample(20, np.random.default_rng(seed)).tolist()) for seed in range(300)]
     met = {other for texts in drawn if 7 in texts for other in texts}
-    assert len(met) > 20, "not only those beside it on the shelf"
+    assert len(met) > 20, "not only those beside it on the sampler"
 
 
 def test_padding():
-    ids, keep = loop.padded([[5, 6, 7], [8]], CPU)
+    ids, keep = loop.pad([[5, 6, 7], [8]], CPU)
     assert ids.tolist() == [[5, 6, 7], [8, PAD, PAD]]
     assert keep.tolist() == [[True] * 3, [True, False, False]]
-    assert loop.kept_or_none(keep) is keep
-    assert loop.kept_or_none(keep[:1]) is None
-    assert loop.padded([[1]], CPU, length=4)[0].shape == (1, 4)
+    assert loop.mask_or_none(keep) is keep
+    assert loop.mask_or_none(keep[:1]) is None
+    assert loop.pad([[1]], CPU, length=4)[0].shape == (1, 4)
 
 
 def test_matrices_inside_go_to_muon_and_the_rest_to_adamw():
@@ -211,44 +211,44 @@ def test_treebank_sentences_as_the_encoder_reads_them():
         corpus.Word(11, 13, "VERB", -1),
         corpus.Word(13, 14, "PUNCT", 3),
     )
-    (row,) = tagged(subwords, [corpus.Sentence("She didn't go.", words)], 20)
+    (row,) = encode_sentences(subwords, [corpus.Sentence("She didn't go.", words)], 20)
     assert (row.ids[0], row.ids[-1]) == (CLS, SEP)
     labels = [subwords.label(i) for i in row.ids]
     assert [labels[i] for i in row.first] == ["She", "didn", "'t", "go", "."]
-    tokens, tags, heads = flat([row])
+    tokens, tags, heads = flatten([row])
     assert tokens == row.first
     assert [TAGS[t] for t in tags] == ["PRON", "AUX", "PART", "VERB", "PUNCT"]
     assert heads == [row.first[3]] * 3 + [0] + [row.first[3]]
-    assert around([9], [8, 7]) == [CLS, 9, SEP, 8, 7, SEP]
+    assert add_special_tokens([9], [8, 7]) == [CLS, 9, SEP, 8, 7, SEP]
     pieces = len(subwords.ids("She didn't go."))
     for longest, kept in ((pieces, 1), (pieces - 1, 0)):
-        assert len(tagged(subwords, [corpus.Sentence("She didn't go.", words)], longest)) == kept
-    assert not tagged(subwords, [corpus.Sentence("", ())], 20)
+        assert len(encode_sentences(subwords, [corpus.Sentence("She didn't go.", words)], longest)) == kept
+    assert not encode_sentences(subwords, [corpus.Sentence("", ())], 20)
 
 
 def test_reviews_as_a_person_writes_them():
     text = "it 's a film that ca n't be ignored -lrb- or loved -rrb- , is n't it ?"
-    assert corpus.written(text) == "It's a film that can't be ignored (or loved), isn't it?"
+    assert corpus.detokenise(text) == "It's a film that can't be ignored (or loved), isn't it?"
 
 
 @pytest.mark.data
 def test_every_question_makes_a_gradient(monkeypatch: pytest.MonkeyPatch):
     def few(subwords, longest):
         texts = [text for _, text in zip(range(300), corpus.captions("val"), strict=False)]
-        return [np.array(around(ids), dtype=np.int16) for ids in subwords.batch(texts)]
+        return [np.array(add_special_tokens(ids), dtype=np.int16) for ids in subwords.batch(texts)]
 
-    monkeypatch.setattr(sentences, "plain_texts", few)
+    monkeypatch.setattr(sentences, "pretraining_texts", few)
     for name in ("treebank", "reviews"):
         some = [row for _, row in zip(range(200), getattr(corpus, name)("val"), strict=False)]
         monkeypatch.setattr(corpus, name, lambda split, some=some: iter(some))
     torch.manual_seed(0)
     network = Reader(SHAPE)
-    plan = sentences.Plan(syntax=(1, 2), longest=40)
+    plan = sentences.Plan(syntax_head=(1, 2), max_tokens=40)
     tasks = sentences.Tasks(plan, loop.TextRecipe(steps=2, batch=400), load_subwords(), CPU)
     for ask, touched in (
-        (tasks.guessing, "pieces.bias"),
-        (tasks.praising, "outputs.sentiment.weight"),
-        (tasks.parsing, "outputs.tag.weight"),
+        (tasks.masked_loss, "pieces.bias"),
+        (tasks.sentiment_loss, "outputs.sentiment.weight"),
+        (tasks.parsing_loss, "outputs.tag.weight"),
     ):
         network.zero_grad()
         ask(network, np.random.default_rng(1)).backward()
@@ -258,10 +258,10 @@ def test_every_question_makes_a_gradient(monkeypatch: pytest.MonkeyPatch):
     assert gradient is not None
     wanted = gradient.unflatten(0, (3, 8)).abs().sum((1, 2))
     assert wanted.argmax() == 2, "the syntax head is asked directly, the others only through what they hand on"
-    hidden = tasks.some_hidden(torch.full((50, 50), 100), np.random.default_rng(0))
-    assert float((hidden == MASK).float().mean()) == pytest.approx(plan.dropped, abs=0.02)
-    rows = tasks.bank[:3]
-    tags, hits = parsed(network.eval(), rows)
+    hidden = tasks.mask_some(torch.full((50, 50), 100), np.random.default_rng(0))
+    assert float((hidden == MASK).float().mean()) == pytest.approx(plan.input_mask_share, abs=0.02)
+    rows = tasks.treebank[:3]
+    tags, hits = predict_parse(network.eval(), rows)
     assert len(tags) == hits.shape[-1] == sum(len(row.first) for row in rows)
 
 
@@ -291,50 +291,50 @@ def test_reviews_that_praise_or_blame_are_counted_as_written_and_as_the_treebank
     only("reviews", [(0, "a bore ."), (1, "weak"), (2, "a film"), (3, "fine"), (4, "it 's great")], monkeypatch)
     asked, said = list[list[str]](), iter(([False, False, True, False], [True, False, True, False]))
     monkeypatch.setattr(
-        judge, "predicted_sentiment", lambda network, subwords, texts: asked.append(texts) or np.array(next(said))
+        evaluation, "predict_sentiment", lambda network, subwords, texts: asked.append(texts) or np.array(next(said))
     )
-    found = judge.evaluate_sentiment(Told(), load_subwords())
+    found = evaluation.evaluate_sentiment(FixedAnswers(), load_subwords())
     assert asked == [["A bore.", "Weak", "Fine", "It's great"], ["a bore .", "weak", "fine", "it 's great"]]
     assert found == {"sst2_held_out": 4, "sst2": 75.0, "sst2_lower": 50.0, "sst2_interval": interval(75.0, 4)}
 
 
 @pytest.mark.parametrize(("logits", "praised"), [([0.0, 0.1], True), ([0.1, 0.0], False), ([0.1, 0.1], False)])
 def test_praise_is_what_scores_higher(logits: list[float], praised: bool):
-    network = Told({"sentiment": torch.tensor([logits])})
+    network = FixedAnswers({"sentiment": torch.tensor([logits])})
     texts = ["a " * 90, "a", "a b c"]
-    assert judge.predicted_sentiment(network, load_subwords(), texts).tolist() == [praised] * 3
-    (read,) = network.seen
+    assert evaluation.predict_sentiment(network, load_subwords(), texts).tolist() == [praised] * 3
+    (read,) = network.inputs
     assert read.shape == (3, 64), "as much as the network has room for"
 
 
-def told_heads() -> Told:
+def fixed_heads() -> FixedAnswers:
     """Every word gets its tag at the piece it begins with; head 2 finds each word's head beside the word itself."""
-    (row,) = tagged(load_subwords(), [SENTENCE], 62)
+    (row,) = encode_sentences(load_subwords(), [SENTENCE], 62)
     count = len(row.ids)
     weights, tags = torch.full((2, count, count), 1e-6), torch.zeros(count, len(TAGS))
-    for token, tag, head in zip(*flat([row]), strict=True):
+    for token, tag, head in zip(*flatten([row]), strict=True):
         tags[token, tag] = 1
         weights[:, token, token] = 0.6
         weights[1, token, head] = 0.35
         weights[0, token, count - 1] = 0.5  # SEP is no word and counts for nothing
         weights[0, token, 1] += 0.2
-    return Told({"tag": tags}, [weights / weights.sum(-1, keepdim=True)])
+    return FixedAnswers({"tag": tags}, [weights / weights.sum(-1, keepdim=True)])
 
 
 def test_a_head_finds_a_word_where_its_row_is_largest_beside_the_word_itself():
-    network = told_heads()
-    rows = tagged(load_subwords(), [SENTENCE], 62)
-    tags, hits = parsed(network, rows)
+    network = fixed_heads()
+    rows = encode_sentences(load_subwords(), [SENTENCE], 62)
+    tags, hits = predict_parse(network, rows)
     assert [TAGS[tag] for tag in tags] == [word.tag for word in SENTENCE.words]
     assert hits.tolist() == [[[False] * 6, [True] * 6]]
-    assert judge.tags_of(network, rows).tolist() == tags.tolist()
+    assert evaluation.predict_tags(network, rows).tolist() == tags.tolist()
 
 
 def test_parts_of_speech_are_asked_of_held_out_words(monkeypatch: pytest.MonkeyPatch):
     only("treebank", [SENTENCE], monkeypatch)
-    network = told_heads()
+    network = fixed_heads()
     network.logits["tag"][1] = 0  # the first word is now called the first of all tags
-    assert judge.evaluate_questions(network, load_subwords()) == {"words_held_out": 6, "upos": 83.33}
+    assert evaluation.evaluate_tags(network, load_subwords()) == {"words_held_out": 6, "upos": 83.33}
 
 
 def test_heads_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch):
@@ -342,17 +342,17 @@ def test_heads_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch):
     tags = np.array([TAGS.index(word.tag) for word in SENTENCE.words])
     hits = np.zeros((2, 2, 6), dtype=bool)
     hits[1, 0, :5], hits[0, 1, :3], hits[1, 1, 0] = True, True, True
-    monkeypatch.setattr(judge, "parsed", lambda network, rows: (np.where(tags == tags[0], 0, tags), hits))
-    found = judge.parts(Told(), load_subwords(), (1, 0))
+    monkeypatch.setattr(evaluation, "predict_parse", lambda network, rows: (np.where(tags == tags[0], 0, tags), hits))
+    found = evaluation.evaluate_parsing(FixedAnswers(), load_subwords(), (1, 0))
     assert (found["words_held_out"], found["upos"]) == (6, 83.33)
     assert (found["uas"], found["uas_no_punct"]) == (83.33, 100.0)
-    assert found["uas_other"] == "layer 1, head 2: 50.00"
+    assert found["uas_best_other_head"] == "layer 1, head 2: 50.00"
     assert found["uas_by_head"] == [[0.0, 50.0], [83.33, 16.67]]
-    assert (found["uas_before"], found["uas_after"]) == (16.67, 33.33)  # the stop; the article and n't
+    assert (found["uas_previous_word"], found["uas_next_word"]) == (16.67, 33.33)  # the stop; the article and n't
 
 
 def test_what_is_no_word_is_left_out_of_some_figures():
-    assert [TAGS[tag] for tag in judge.PUNCTUATION] == ["PUNCT", "SYM"]
+    assert [TAGS[tag] for tag in evaluation.PUNCTUATION] == ["PUNCT", "SYM"]
 
 
 def test_a_seventh_of_the_pieces_of_held_out_texts_is_hidden_and_guessed(monkeypatch: pytest.MonkeyPatch):
@@ -362,9 +362,9 @@ def test_a_seventh_of_the_pieces_of_held_out_texts_is_hidden_and_guessed(monkeyp
     only("captions", [text] * 2000, monkeypatch, "val")
     only("translations", [(text, "")] * 1500, monkeypatch, "val")
     only("story_paragraphs", [text] * 700, monkeypatch, "val")
-    network = Told(pieces={dog: 9, 50: 8, 51: 7, 52: 6, cat: 5, ball: 4})
-    found = judge.hidden(network, subwords, 62)
-    read = torch.cat(network.seen)
+    network = FixedAnswers(pieces={dog: 9, 50: 8, 51: 7, 52: 6, cat: 5, ball: 4})
+    found = evaluation.evaluate_masked(network, subwords, 62)
+    read = torch.cat(network.inputs)
     away = read == MASK
     assert read.shape == (4000, 14), "no more texts than that"
     assert (read[:, 0] == CLS).all()
@@ -388,10 +388,10 @@ def test_the_treebank_is_read_whole():
 
 def test_a_card_names_the_trainings_it_went_on_from():
     first = {"steps": 3000, "batch": 4096, "seed": 0, "minutes": 102.8, "device": "cpu", "sst2": 74.74}
-    second = {**first, "steps": 800, "seed": 1, "minutes": 20.0, "sst2": 78.0, "before": first}
-    assert sentences.earlier({"steps": 9}) == []
-    one, two = sentences.earlier({"steps": 9, "before": second})
-    assert "800 steps of 4,096 pieces, seed 1, 20.0 minutes on cpu, to 78.0 % on SST-2" in one
+    second = {**first, "steps": 800, "seed": 1, "minutes": 20.0, "sst2": 78.0, "previous_run": first}
+    assert sentences.earlier_runs({"steps": 9}) == []
+    one, two = sentences.earlier_runs({"steps": 9, "previous_run": second})
+    assert "800 steps of 4,096 tokens, seed 1, 20.0 minutes on cpu, 78.0 % on SST-2" in one
     assert "3,000 steps" in two
 
 
@@ -403,7 +403,7 @@ class Asked(sentences.Tasks):
 
     def first(self, progress: float) -> set[str]:
         """The kinds of many batches at this progress."""
-        for name in ("praising", "parsing", "guessing"):
+        for name in ("sentiment_loss", "parsing_loss", "masked_loss"):
             setattr(self, name, lambda network, random, name=name: name)
         ask: Any = inspect.unwrap(sentences.Tasks.loss)
         return {ask(self, None, progress, np.random.default_rng(seed)) for seed in range(100)}
@@ -412,14 +412,14 @@ class Asked(sentences.Tasks):
 def test_what_goes_on_learns_all_it_is_asked_from_the_first_step():
     """What begins from nothing only guesses hidden words at first; the shipped network is asked all at once."""
     plans = {name: plan for name, (_, _, plan) in sentences.SIZES.items()}
-    everything = {"praising", "parsing", "guessing"}
+    everything = {"sentiment_loss", "parsing_loss", "masked_loss"}
     assert {name: Asked(plan).first(0.0) for name, plan in plans.items()} == {
-        "cpu": {"guessing"},
-        "gpu": {"guessing"},
+        "cpu": {"masked_loss"},
+        "gpu": {"masked_loss"},
         "more": everything,
     }
-    assert all(Asked(plan).first(plan.alone) == everything for plan in plans.values())
+    assert all(Asked(plan).first(plan.pretraining) == everything for plan in plans.values())
     shipped = load_text("sentences")
     assert sentences.SIZES["more"][0] == shipped.config, "it is the shipped network that goes on"
-    assert sentences.SIZES["more"][2].syntax == tuple(shipped.facts["syntax"]), "with the head it was taught"
-    assert {"sst2", "steps", "threads"} <= card.previous_run(shipped.facts, sentences.TOLD).keys()
+    assert sentences.SIZES["more"][2].syntax_head == tuple(shipped.facts["syntax"]), "with the head it was taught"
+    assert {"sst2", "steps", "threads"} <= card.previous_run(shipped.facts, sentences.PREVIOUS_RUN_FIELDS).keys()

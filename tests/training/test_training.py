@@ -25,16 +25,25 @@ from attnviz.training.images.data import (
     JPEG,
     NoData,
     Pictures,
-    cut,
+    blur,
     data_folder,
-    halved,
-    numbered,
+    halve,
     photos,
     read_sheets,
-    softened,
+    split_sheet,
+    superclass_indices,
 )
-from attnviz.training.images.evaluate import evaluate, opened_model
-from attnviz.training.images.loop import Progress, Run, balanced, cosine, pick_device, run_info, train, windows
+from attnviz.training.images.evaluate import evaluate, open_trained
+from attnviz.training.images.loop import (
+    Progress,
+    Run,
+    balanced_order,
+    cosine_schedule,
+    pick_device,
+    run_info,
+    train,
+    windows,
+)
 from attnviz.training.images.recipes import RECIPES, Recipe
 from attnviz.types import Trace
 from tests.conftest import pytest_runtest_setup
@@ -64,7 +73,7 @@ def test_digits_are_learned_from_scratch() -> None:
     recipe, held = RECIPES["vit-digits"], DATA["digits"]("val")
     reports: list[Progress] = []
     network, seconds = train(recipe, device=CPU, report=reports.append)
-    model = opened_model(recipe, network, held)
+    model = open_trained(recipe, network, held)
     facts = evaluate(model, held)
     assert facts["top1"] >= 95
     assert facts["held_out"] == 450
@@ -101,7 +110,7 @@ def test_the_loss_on_groups_is_that_of_their_summed_probabilities() -> None:
     expected = -torch.stack([row[of].sum().log() for row, of in zip(chances, kin, strict=True)]).mean()
     trace = Trace(None, {}, {}, (), {}, {}, {"class": logits})
     torch.testing.assert_close(
-        superclass_loss_of(trace, labels, numbered(GROUPS)).double(), expected, atol=1e-6, rtol=0
+        superclass_loss_of(trace, labels, superclass_indices(GROUPS)).double(), expected, atol=1e-6, rtol=0
     )
 
 
@@ -112,11 +121,11 @@ def test_a_recipe_that_asks_for_groups_gets_more_of_them_right(digits: Pictures)
     held = replace(DATA["digits"]("val"), superclasses=GROUPS)
     recipe = replace(RECIPES["vit-digits"], steps=120, superclass_loss_weight=1.0)
     network, _ = train(recipe, device=CPU, pictures=grouped)
-    facts = evaluate(opened_model(recipe, network, held), held)
-    assert facts["group_summed"] >= 80
-    assert facts["top1"] < facts["group_summed"] - 20
-    assert facts["group_among_3"] == 100  # there are only three
-    assert set(facts["group_summed_by_group"]) == set(GROUPS)
+    facts = evaluate(open_trained(recipe, network, held), held)
+    assert facts["superclass_summed"] >= 80
+    assert facts["top1"] < facts["superclass_summed"] - 20
+    assert facts["superclass_summed_top3"] == 100  # there are only three
+    assert set(facts["superclass_summed_by_superclass"]) == set(GROUPS)
 
 
 def same(first: Run, second: Run) -> bool:
@@ -211,7 +220,7 @@ def test_every_parameter_is_trained(digits: Pictures) -> None:
 
 def test_each_picture_comes_once_a_pass(digits: Pictures) -> None:
     run = Run(TINY, digits, CPU)
-    count = len(balanced(run.labels, run.random))
+    count = len(balanced_order(run.labels, run.random))
     passes = [torch.cat([run.batch() for _ in range(count // 32)]) for _ in range(2)]
     for order in passes:
         assert len(order.unique()) == len(order)
@@ -222,23 +231,23 @@ def test_a_pass_shows_as_many_of_every_class() -> None:
     """Two classes of 3 and 90: 3 of each, those of the large class chosen anew."""
     labels = torch.tensor([0] * 3 + [2] * 90)  # class 1 has no pictures
     random = torch.Generator().manual_seed(0)
-    first, second = balanced(labels, random), balanced(labels, random)
+    first, second = balanced_order(labels, random), balanced_order(labels, random)
     assert sorted(labels[first].tolist()) == [0, 0, 0, 2, 2, 2]
     assert set(first.tolist()) != set(second.tolist())
 
 
 def test_patch_dropout_is_annealed(digits: Pictures) -> None:
     run = Run(TINY, digits, CPU)
-    visible = run.visible(4)
+    visible = run.visible_patches(4)
     assert visible is not None
     assert visible.shape == (4, 8)
     assert all(len(row.unique()) == 8 for row in visible)
     run.step = 6
-    assert run.visible(4) is None
+    assert run.visible_patches(4) is None
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
-    rates = [cosine(progress / 100, 0.1) for progress in range(101)]
+    rates = [cosine_schedule(progress / 100, 0.1) for progress in range(101)]
     assert 0 < rates[0] < 0.02  # the first step is a step
     assert rates[5] == pytest.approx(0.5, abs=0.01)
     assert rates[55] == pytest.approx(0.5)
@@ -261,7 +270,7 @@ def test_the_loss_of_a_step_is_smoothed_and_partly_asks_for_the_group(
     digits: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By hand from one pass over the whole batch, though it is computed in parts, the last one smaller."""
-    monkeypatch.setattr(loop, "PART", 15)
+    monkeypatch.setattr(loop, "MICRO_BATCH", 15)
     recipe = replace(
         TINY,
         superclass_loss_weight=0.3,
@@ -272,12 +281,12 @@ def test_the_loss_of_a_step_is_smoothed_and_partly_asks_for_the_group(
     )
     run = Run(recipe, replace(digits, superclasses=GROUPS), CPU)
     run.network.classify.weight.data.normal_()
-    first = balanced(run.labels, torch.Generator().manual_seed(recipe.seed))[:32]
-    pixels = (run.images[first].permute(0, 3, 1, 2).float() / 255 - run.mean) / run.deviation
+    first = balanced_order(run.labels, torch.Generator().manual_seed(recipe.seed))[:32]
+    pixels = (run.images[first].permute(0, 3, 1, 2).float() / 255 - run.mean) / run.std
     with torch.no_grad():
         trace, labels = run.network(pixels), run.labels[first]
         plain = nn.functional.cross_entropy(trace.logits["class"][:, 0], labels, label_smoothing=0.2)
-        wanted = 0.7 * plain + 0.3 * superclass_loss_of(trace, labels, numbered(GROUPS))
+        wanted = 0.7 * plain + 0.3 * superclass_loss_of(trace, labels, superclass_indices(GROUPS))
     torch.testing.assert_close(run.advance(), wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -339,7 +348,7 @@ def test_every_recipe_trains_at_every_stage(name: str) -> None:
     run = Run(recipe, Pictures(noise, np.arange(len(noise)) % shape.classes, names, names, "noise"), CPU)
     for start, share in recipe.patch_keep_schedule:
         run.step = math.ceil(start * recipe.steps)
-        seen, patches = run.visible(8), (shape.size // shape.patch) ** 2
+        seen, patches = run.visible_patches(8), (shape.size // shape.patch) ** 2
         assert (patches if seen is None else seen.shape[1]) == round(share * patches)
         before = run.network.classify.weight.detach().clone()
         assert run.advance().isfinite()
@@ -383,7 +392,7 @@ def test_softness_mixes_in_the_mean_of_the_neighbours() -> None:
 def test_softening_takes_a_share_of_each_neighbour() -> None:
     point = np.zeros((1, 5, 5, 3), dtype=np.uint8)
     point[0, 2, 2] = 200
-    soft = softened(point)[0, :, :, 1].astype(float) / 200
+    soft = blur(point)[0, :, :, 1].astype(float) / 200
     line = np.array([0, 0.05, 0.9, 0.05, 0])
     np.testing.assert_allclose(soft, line[:, None] * line, atol=0.5 / 200)
 
@@ -393,16 +402,16 @@ def test_contact_sheets_are_cut_in_raster_order() -> None:
     for tile in range(20):
         row, column = divmod(tile, 10)
         sheet[row * 2 : row * 2 + 2, column * 2 : column * 2 + 2] = tile
-    tiles = cut(sheet, 2)
+    tiles = split_sheet(sheet, 2)
     assert tiles.shape == (20, 2, 2, 3)
     assert tiles[:, 1, 1, 2].tolist() == list(range(20))
 
 
 def test_halving_takes_the_mean_of_four() -> None:
     images = np.array([[0, 2, 10, 10], [4, 6, 10, 11]], dtype=np.uint8)[None, :, :, None].repeat(3, -1)
-    assert halved(images)[0, 0, :, 0].tolist() == [3, 10]
-    assert halved(images + np.array([0, 0, 0, 2], dtype=np.uint8)[:, None])[0, 0, :, 0].tolist() == [3, 11]  # 11.25
-    assert halved(np.array([[1, 0], [1, 1]], dtype=np.uint8)[None, :, :, None].repeat(3, -1)).max() == 1  # 0.75
+    assert halve(images)[0, 0, :, 0].tolist() == [3, 10]
+    assert halve(images + np.array([0, 0, 0, 2], dtype=np.uint8)[:, None])[0, 0, :, 0].tolist() == [3, 11]  # 11.25
+    assert halve(np.array([[1, 0], [1, 1]], dtype=np.uint8)[None, :, :, None].repeat(3, -1)).max() == 1  # 0.75
 
 
 def archive(path: Path, tile: int, names: dict[str, tuple[str, str]], level: int) -> None:
@@ -449,8 +458,8 @@ def test_sources_are_made_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "data_folder", Path)
     monkeypatch.setattr(data, "read_sheets", lambda path, split: (sheets[path.name], np.zeros(1, dtype=int), [entry]))
     small, large = photos("train").images
-    assert np.array_equal(small, jpeg_of(softened(noise[:, :64, :64])[0]))
-    assert np.array_equal(large, jpeg_of(halved(noise)[0]))
+    assert np.array_equal(small, jpeg_of(blur(noise[:, :64, :64])[0]))
+    assert np.array_equal(large, jpeg_of(halve(noise)[0]))
     assert load("vit").preparation.jpeg == JPEG == 85
 
 
@@ -486,7 +495,7 @@ def png(picture: Image.Image) -> bytes:
 
 
 def test_groups_are_numbered_in_the_order_they_come() -> None:
-    assert numbered(("b", "a", "b", "c")).tolist() == [0, 1, 0, 2]
+    assert superclass_indices(("b", "a", "b", "c")).tolist() == [0, 1, 0, 2]
 
 
 def test_missing_data_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -568,11 +577,11 @@ def test_windows_are_rectangles_of_neighbours_anywhere() -> None:
 
 def test_a_share_of_the_pictures_shows_a_window(digits: Pictures) -> None:
     run = Run(replace(TINY, windows=0.5), digits, CPU)
-    seen = run.visible(400)
+    seen = run.visible_patches(400)
     assert seen is not None
     rows, columns = seen // 4, seen % 4
     area = (rows.amax(1) - rows.amin(1) + 1) * (columns.amax(1) - columns.amin(1) + 1)
     assert 0.4 < (area == 8).double().mean() < 0.65  # scattered patches hardly ever fill a rectangle
-    scattered = Run(TINY, digits, CPU).visible(400)
+    scattered = Run(TINY, digits, CPU).visible_patches(400)
     assert scattered is not None
     assert scattered.shape == seen.shape

@@ -26,7 +26,7 @@ VALUES = {"steps": ["3"], "seed": ["1"], "fresh": [], "until": ["2"], "only": ["
 def ask(monkeypatch: pytest.MonkeyPatch, *given: str) -> dict[str, object]:
     """The options that a command line gives."""
     monkeypatch.setattr(sys, "argv", ["training", *given])
-    return vars(command.asked())
+    return vars(command.parse_options())
 
 
 @pytest.mark.parametrize("name", command.commands())
@@ -49,12 +49,12 @@ def test_help_says_who_takes_what(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         ask(monkeypatch, "--help")
     said = " ".join(capsys.readouterr().out.split())
     assert "text-bench: --steps, --only, --seeds." in said
-    assert "treebank: none but --device and --out." in said
+    assert "treebank: only --device and --out." in said
     assert set(command.commands()) >= {*command.TEXT, *command.RESUMED, *command.MORE, *command.RECIPES}
 
 
 def test_the_treebank_is_written_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    words = tuple(corpus.Word(i, i + 1, "X", -1) for i in range(treebank.SHORTEST))
+    words = tuple(corpus.Word(i, i + 1, "X", -1) for i in range(treebank.MIN_WORDS))
     monkeypatch.setattr(corpus, "treebank", lambda split: [corpus.Sentence("She runs.", words)] * treebank.COUNT)
     monkeypatch.setattr(sys, "argv", ["training", "treebank", "--out", str(tmp_path / "out")])
     assert command.main() == 0
@@ -82,7 +82,7 @@ def test_the_treebank_is_drawn_from_held_out_sentences_that_read_like_one(
     splits: list[str] = []
     monkeypatch.setattr(corpus, "treebank", lambda split: splits.append(split) or [*fit, *unfit])
     monkeypatch.setattr(treebank, "COUNT", 3)
-    treebank.run_treebank(tmp_path, torch.device("cpu"), lambda stand: None)
+    treebank.run_treebank(tmp_path, torch.device("cpu"), lambda progress: None)
     rows = json.loads((tmp_path / treebank.FILE).read_text())
     assert [row["text"] for row in rows] == ["She runs.", "Does she?", "Run!"]
     assert splits == ["test"]

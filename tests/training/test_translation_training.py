@@ -96,8 +96,8 @@ def test_six_sentences_are_learned_by_heart(kind: str):
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_training_writes_weights_figures_and_card(kind: str, tmp_path: Path):
-    size = Size(NETWORKS[kind], RECIPE).changed("gpu", {"steps": 2, "seed": 3})
-    card = run_pairs(kind, "English to French", size, tmp_path / kind, CPU, lambda stand: None, tmp_path / "c.pt")
+    size = Size(NETWORKS[kind], RECIPE).with_changes("gpu", {"steps": 2, "seed": 3})
+    card = run_pairs(kind, "English to French", size, tmp_path / kind, CPU, lambda progress: None, tmp_path / "c.pt")
     assert (tmp_path / kind / "card.md").read_text(encoding="utf-8") == card
     assert f"`python -m attnviz.training {kind} --size gpu --steps 2 --seed 3`" in card
     assert "6 pairs" in card
@@ -108,7 +108,7 @@ def test_training_writes_weights_figures_and_card(kind: str, tmp_path: Path):
     assert facts["parameters"] == sum(p.numel() for p in model.network.parameters())
     assert [(test["sentences"], test["references"]) for test in facts["tests"]] == [(5, 6)] * 4
     assert facts["loss"] == pytest.approx(bleu.held_out_loss(model, FEW), abs=1e-3)
-    again = run_pairs(kind, "English to French", size, tmp_path / kind, CPU, lambda stand: None, tmp_path / "c.pt")
+    again = run_pairs(kind, "English to French", size, tmp_path / kind, CPU, lambda progress: None, tmp_path / "c.pt")
     assert again == card  # nothing is left to train
 
 
@@ -121,7 +121,7 @@ def test_pairs_are_learned_up_to_sixty_pieces_and_drawn_by_both_lengths():
     assert len(subwords.ids(rows[0][0])) == 59
     pairs = Pairs(rows, subwords, CPU)
     assert [(len(s), len(t)) for s, t in zip(pairs.source, pairs.target, strict=True)] == [(60, 3), (2, 61), (4, 6)]
-    assert sorted(pairs.shelf.lengths.tolist()) == [10, 63, 63]
+    assert sorted(pairs.sampler.lengths.tolist()) == [10, 63, 63]
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -152,7 +152,7 @@ def test_every_test_is_asked_of_its_own_split_and_of_the_best_beam(monkeypatch: 
     monkeypatch.setattr(model, "batch", batch)
     losses: list[list[tuple[str, str]]] = []
     monkeypatch.setattr(bleu, "held_out_loss", lambda model, pairs: losses.append(pairs) or 2.5)
-    found = bleu.measured(model)
+    found = bleu.evaluate(model)
     assert losses == [[("translations val", "un")]]
     assert (found["loss"], found["perplexity"], found["held_out"]) == (2.5, 12.18, 1)
     assert [(text, width) for text, _, width in asked] == [
@@ -177,18 +177,18 @@ def test_both_commands_know_both_sizes():
 
 
 def test_a_sentence_is_compared_with_all_its_translations():
-    groups = bleu.grouped(FEW)
+    groups = bleu.group_references(FEW)
     assert groups["Go!"] == ["Va !", "Allez !"]
-    right = bleu.scores(
+    right = bleu.score(
         ["Je dors.", "Tu dors.", "Le chien dort.", "Allez !", "Le chat mange le poisson."], [*groups.values()]
     )
     assert right["bleu"] == right["chrf"] == pytest.approx(100)
     assert right["exact"] == 100
     assert (right["sentences"], right["references"]) == (5, 6)
-    wrong = bleu.scores(["Non."] * 5, [*groups.values()])
+    wrong = bleu.score(["Non."] * 5, [*groups.values()])
     assert wrong["bleu"] < 5
     assert wrong["exact"] == 0
-    near = bleu.scores(["Je dorts.", "Tu dors."], [["Je dors."], ["Tu dors."]])
+    near = bleu.score(["Je dorts.", "Tu dors."], [["Je dors."], ["Tu dors."]])
     assert near["exact"] == 50.0
     assert near["chrf"] > near["bleu"] + 10  # letters are right where words are not
 

@@ -20,16 +20,16 @@ def test_two_directions_are_taken_out_and_the_analogy_leaves_its_words_out():
     torch.manual_seed(0)
     shared = torch.linalg.qr(torch.randn(16, 2))[0].T
     vectors = 0.1 * torch.randn(100, 16) + torch.randn(100, 1) * 9 * shared[0] + torch.randn(100, 1) * 5 * shared[1]
-    found = skipgram.levelled(vectors, np.ones(100, dtype=np.int64))
+    found = skipgram.remove_common_directions(vectors, np.ones(100, dtype=np.int64))
     assert (found @ shared.T).abs().max() < 0.1 * found.abs().max()
     total = SMALL.analogy("dog", "cat", "the")
     assert skipgram.rank_of(SMALL, "dog", "cat", "the", "runs") == SMALL.rank("runs", total, ("dog", "cat", "the")) == 1
 
 
 def test_who_cannot_tell_is_right_half_of_the_time():
-    recipe, counts = skipgram.SkipGram(thin=1), np.array([50, 30, 20])
+    recipe, counts = skipgram.SkipGram(subsample_threshold=1), np.array([50, 30, 20])
     texts = [np.array([0, 1, 2, 0], dtype=np.int32)] * 9
-    right, pairs = skipgram.told_apart(torch.zeros(3, 4), torch.zeros(3, 4), texts, counts, recipe)
+    right, pairs = skipgram.ranking_accuracy(torch.zeros(3, 4), torch.zeros(3, 4), texts, counts, recipe)
     assert right == 0.5
     assert pairs > 50
 
@@ -51,10 +51,10 @@ def test_random_words_are_drawn_by_count_to_the_power_of_three_quarters(monkeypa
             return super().choice(count, size, p=p)
 
     monkeypatch.setattr(torch, "multinomial", looked_at)
-    recipe = skipgram.SkipGram(width=4, epochs=1, drawn=4, thin=1, batch=8)
+    recipe = skipgram.SkipGram(width=4, epochs=1, shared_negatives=4, subsample_threshold=1, batch=8)
     vectors, contexts, _ = skipgram.train_vectors(texts, counts, recipe, torch.device("cpu"))
     monkeypatch.setattr(np.random, "default_rng", Dice)
-    skipgram.told_apart(vectors, contexts, texts, counts, recipe)
+    skipgram.ranking_accuracy(vectors, contexts, texts, counts, recipe)
     assert len(shares) > 1
     for share in shares:
         np.testing.assert_allclose(share / share.sum(), counts**0.75 / (counts**0.75).sum())
@@ -71,26 +71,26 @@ def test_the_rate_falls_to_a_twentieth_and_losses_are_means(monkeypatch: pytest.
     shares = [*np.linspace(0, 1, 200, endpoint=False)]
     monkeypatch.setattr(skipgram, "batches", lambda *_: iter([(pairs, share) for share in shares]))
     monkeypatch.setattr(torch.optim.SparseAdam, "step", looked_at)
-    recipe = skipgram.SkipGram(width=4, learning_rate=0.02, drawn=2)
+    recipe = skipgram.SkipGram(width=4, learning_rate=0.02, shared_negatives=2)
     skipgram.train_vectors([], np.array([5, 5]), recipe, torch.device("cpu"), told.append)
     assert rates == pytest.approx([0.02 * max(0.05, 1 - share) for share in shares])
-    assert [stand.share for stand in told] == [shares[99], shares[199]]
+    assert [progress.share for progress in told] == [shares[99], shares[199]]
     assert 3 < told[0].loss < 9 * math.log(2) + 0.5, "eight negatives and one that is true, none told apart yet"
 
 
 def test_what_a_training_of_vectors_does_unless_told_otherwise():
     facts = load_words().facts
     recipe = skipgram.SkipGram()
-    assert (recipe.negatives, recipe.drawn, recipe.thin, recipe.batch, recipe.learning_rate) == (
-        8,
-        128,
-        1e-4,
-        8192,
-        3e-3,
-    )
+    assert (
+        recipe.negatives,
+        recipe.shared_negatives,
+        recipe.subsample_threshold,
+        recipe.batch,
+        recipe.learning_rate,
+    ) == (8, 128, 1e-4, 8192, 3e-3)
     assert (recipe.width, recipe.epochs, recipe.window) == (facts["width"], facts["epochs"], facts["window"])
     torch.manual_seed(0)
-    still = skipgram.SkipGram(width=64, learning_rate=1e-12, epochs=1, drawn=2)
+    still = skipgram.SkipGram(width=64, learning_rate=1e-12, epochs=1, shared_negatives=2)
     text = [np.arange(300, dtype=np.int32)]
     vectors, contexts, _ = skipgram.train_vectors(text, np.ones(300, dtype=np.int64), still, torch.device("cpu"))
     assert float(vectors.std()) == pytest.approx(0.5 / 8, rel=0.05)
@@ -99,11 +99,11 @@ def test_what_a_training_of_vectors_does_unless_told_otherwise():
 
 def test_at_least_one_word_of_every_sentence_is_hidden():
     torch.manual_seed(0)
-    hidden = guess.some_hidden(torch.zeros(4000, 5, dtype=torch.long), 0.2)
+    hidden = guess.mask_some(torch.zeros(4000, 5, dtype=torch.long), 0.2)
     assert hidden.any(-1).all()
     assert hidden.double().mean().item() == pytest.approx(0.2 + 0.8 / 5, abs=0.01)
-    assert guess.some_hidden(torch.zeros(500, 5, dtype=torch.long), 0.0).sum(-1).tolist() == [1] * 500
-    assert guess.GuessRecipe().hidden == 0.2
+    assert guess.mask_some(torch.zeros(500, 5, dtype=torch.long), 0.0).sum(-1).tolist() == [1] * 500
+    assert guess.GuessRecipe().mask_share == 0.2
 
 
 def test_lengths_are_drawn_in_proportion_to_their_words():
@@ -138,4 +138,4 @@ def test_hidden_words_are_counted_by_hand():
         network.back.weight.zero_(), network.back.bias.zero_()
         network.bias[torch.tensor([3, 4, 1, 0, 2])] = torch.tensor([9.0, 8, 7, 6, 5])
     rows = {4: np.array([[3] * 4, [2] * 4, [0] * 4]), 5: np.array([[7] * 5] * 5)}
-    assert guess.measured(network, rows) == {"held_out": 8, "top1": 12.5, "top5": 37.5, "most_frequent": 12.5}
+    assert guess.evaluate(network, rows) == {"held_out": 8, "top1": 12.5, "top5": 37.5, "most_frequent": 12.5}

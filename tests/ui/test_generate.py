@@ -27,7 +27,7 @@ BEGIN, NEXT = "The old woman saw a fox.", "**Next token.**"
 FACTS = {
     "parameters": 1234,
     "perplexity_word": 61.25,
-    "perplexity_piece": 31.5,
+    "perplexity_token": 31.5,
     "blimp": 66.4,
     "blimp_interval": [66.0, 66.8],
     "blimp_pairs": 67000,

@@ -51,9 +51,9 @@ def charts(app: AppTest) -> dict[str, dict[str, list]]:
     return found
 
 
-def race_of(app: AppTest) -> TrainingRun:
+def run_of(app: AppTest) -> TrainingRun:
     """What this visitor trains."""
-    return app.session_state[training_status.RACE]
+    return app.session_state[training_status.RUN]
 
 
 def button(app: AppTest, key: str):
@@ -63,11 +63,11 @@ def button(app: AppTest, key: str):
 
 def trained(app: AppTest) -> AppTest:
     """The Train page after its run has finished."""
-    button(app, "race").click().run()
+    button(app, "train:start").click().run()
     for _ in range(1200):
-        if not race_of(app).active:
+        if not run_of(app).active:
             return app.run()
-        training_status.track().look(race_of(app))
+        training_status.queue().heartbeat(run_of(app))
         time.sleep(0.1)
     raise AssertionError("it did not end")
 
@@ -83,25 +83,25 @@ def test_the_page_begins_with_what_chance_has_made():
 
 def test_choices_come_from_the_address():
     app = opened(variant="Uniform", rival=VARIANTS["mha"].title, epochs="5", seed="7", digit="8")
-    race = race_of(app)
-    assert race.plan == Plan(("uniform", "mha"), 5, 7)
+    run = run_of(app)
+    assert run.plan == Plan(("uniform", "mha"), 5, 7)
     assert told(app)["train:all:1"]["maps"][0] == "train:1:0"
 
 
 def test_options_cross_with_a_variant_and_race_against_its_plain_self():
     app = opened(normaliser="Entmax 1.5", talking="Both", rival=choices.PLAIN)
-    assert race_of(app).plan == Plan(("mha", "mha"), options=(("normaliser", "entmax15"), ("talking", "both")))
+    assert run_of(app).plan == Plan(("mha", "mha"), options=(("normaliser", "entmax15"), ("talking", "both")))
     assert f"**{MHA} (entmax 1.5, talking heads)** says" in said(app)
     assert f"**{MHA}** says" in said(app)
     app.selectbox(key="variant").select("linear").run()  # it takes none, so there is no plain self either
-    assert race_of(app).plan == Plan(("linear",))
+    assert run_of(app).plan == Plan(("linear",))
     assert "takes none" in said(app)
     assert not app.exception
 
 
 def test_choices_that_do_not_exist_fall_back():
     app = opened(variant="nothing", rival="?", epochs="99", seed="-4", places="x", digit="77", tile="9,9", epoch="50")
-    assert race_of(app).plan == Plan(("mha",))
+    assert run_of(app).plan == Plan(("mha",))
     assert not app.error
 
 
@@ -109,7 +109,7 @@ def test_choices_that_do_not_exist_fall_back():
 def test_a_race_is_run_replayed_and_opened_on_other_pages():
     app = opened(variant="Uniform", rival=VARIANTS["mha"].title, epochs="5")
     app = trained(app)
-    assert race_of(app).state == "done", race_of(app).notice
+    assert run_of(app).state == "done", run_of(app).notice
     assert "Epoch 5 of 5 · step 100 of 100" in said(app)
     assert {name: len(values) for name, values in names_of(app, "accuracy").items()} == {"Uniform": 6, MHA: 6}
     assert {len(values) for values in names_of(app, "loss").values()} == {100}
@@ -157,32 +157,32 @@ def maps_sent(app: AppTest) -> list[bytes]:
 
 def test_stop_and_resume_by_their_buttons():
     app = opened(epochs="40")
-    button(app, "race").click().run()
-    assert race_of(app).active
+    button(app, "train:start").click().run()
+    assert run_of(app).active
     button(app, "stop").click().run()
-    race = race_of(app)
-    until_step(race)
-    assert "Stopped at epoch" in said(app) or race.state == "ready"
-    assert not race.active
-    reached = race.step
-    if race.state == "stopped":
+    run = run_of(app)
+    until_step(run)
+    assert "Stopped at epoch" in said(app) or run.state == "ready"
+    assert not run.active
+    reached = run.step
+    if run.state == "stopped":
         button(app, "resume").click().run()
         button(app, "stop").click().run()
-        assert race.step >= reached
+        assert run.step >= reached
 
 
 @pytest.mark.parametrize("emptied", [False, True], ids=["address kept", "address emptied"])
 def test_who_comes_back_finds_the_choices_of_the_race(emptied: bool):
     asked = {"variant": "Uniform", "rival": VARIANTS["mha"].title, "epochs": "5", "seed": "7", "places": "none"}
     app = opened(**asked)
-    plan = race_of(app).plan
+    plan = run_of(app).plan
     assert (plan.epochs, plan.seed) == (5, 7)
-    button(app, "race").click().run()
+    button(app, "train:start").click().run()
     button(app, "stop").click().run()
-    until_step(race_of(app))
-    race_of(app).lanes[0].losses[:] = race_of(app).lanes[1].losses[:] = [2.3]  # however far it came, it has begun
+    until_step(run_of(app))
+    run_of(app).models[0].losses[:] = run_of(app).models[1].losses[:] = [2.3]  # however far it came, it has begun
     app.segmented_control(key="epochs").set_value(20).run()
-    assert "for the next race" in said(app)
+    assert "for the next run" in said(app)
     assert "5 epochs" in said(app)
     app.switch_page("../pages/start.py").run()
     if emptied:  # as the browser's back button finds it
@@ -190,11 +190,11 @@ def test_who_comes_back_finds_the_choices_of_the_race(emptied: bool):
             app.query_params.pop(name, None)
     app.switch_page("../pages/train.py").run()
     assert app.segmented_control(key="epochs").value == 5
-    assert "for the next race" not in said(app)
+    assert "for the next run" not in said(app)
     assert button(app, "again").label == "Start again"
     app.segmented_control(key="epochs").set_value(40).run()  # and may choose anew
     assert app.segmented_control(key="epochs").value == 40
-    assert race_of(app).plan == plan
+    assert run_of(app).plan == plan
 
 
 @pytest.mark.parametrize(
@@ -206,38 +206,38 @@ def test_who_comes_back_finds_the_choices_of_the_race(emptied: bool):
     ],
 )
 def test_choices_ask_for_the_plan_they_were_made_of(plan: Plan):
-    app, race = opened("start"), TrainingRun(plan)
-    for lane in race.lanes:
-        lane.losses.append(2.3)  # it has begun
-    app.session_state[training_status.RACE] = race
+    app, run = opened("start"), TrainingRun(plan)
+    for model in run.models:
+        model.losses.append(2.3)  # it has begun
+    app.session_state[training_status.RUN] = run
     app.switch_page("../pages/train.py").run()
     assert button(app, "again").label == "Start again"
-    assert race_of(app) is race
+    assert run_of(app) is run
 
 
-def until_step(race: TrainingRun) -> None:
-    """Wait until the thread of a race has ended."""
-    if race.thread is not None:
-        race.thread.join(60)
+def until_step(run: TrainingRun) -> None:
+    """Wait until the thread of a run has ended."""
+    if run.thread is not None:
+        run.thread.join(60)
 
 
 def test_the_third_is_told_to_wait(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training_status.track(), "max_running", 0)
+    monkeypatch.setattr(training_status.queue(), "max_running", 0)
     app = opened()
-    button(app, "race").click().run()
-    assert race_of(app).state == "waiting"
+    button(app, "train:start").click().run()
+    assert run_of(app).state == "queued"
     assert "Yours is number 1 in line and starts by itself" in said(app)
     app.switch_page("../pages/start.py").run()
     assert "Training: number 1 in line" in said(app)
     app.switch_page("../pages/train.py").run()
     button(app, "stop").click().run()
-    assert race_of(app).state == "ready"
+    assert run_of(app).state == "ready"
 
 
 def test_an_error_is_said_in_a_sentence():
     app = opened()
-    race = race_of(app)
-    race.state, race.notice = "failed", "It went astray."
+    run = run_of(app)
+    run.state, run.notice = "failed", "It went astray."
     app.run()
     assert "It went astray." in said(app)
     assert not app.exception
@@ -245,8 +245,8 @@ def test_an_error_is_said_in_a_sentence():
 
 def open_heads(app: AppTest, variant: str) -> None:
     """The Heads page with a network of this variant that the visitor has trained."""
-    lane = live_runs.LiveModel(Plan((variant,)))
-    app.session_state[SESSION_MODELS] = {"Trained here: X": live_runs.opened(lane, "Trained here: X")}
+    model = live_runs.LiveModel(Plan((variant,)))
+    app.session_state[SESSION_MODELS] = {"Trained here: X": live_runs.open_live(model, "Trained here: X")}
     app.run()
     app.session_state["model"] = "Trained here: X"
     app.switch_page("../pages/heads.py").run()

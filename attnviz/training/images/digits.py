@@ -1,8 +1,8 @@
-"""`python -m attnviz.training digits`: small networks on handwritten digits, each from several seeds.
+"""`python -m attnviz.training digits`: small networks on handwritten digits, each trained from several seeds.
 
-Vision transformers with multi-head and with multi-query attention, real patches of 2 x 2 px, and two residual networks
-that attend in a bottleneck. All follow the recipe of vit-digits: the same 1,347 pictures, steps, optimiser, clipping;
-evaluation without augmentation on the same 450. Their accuracies are written to digits.json, for pages to read.
+Vision transformers with multi-head and with multi-query attention, patches of 2 x 2 px, and two residual networks with
+attention in their bottlenecks. All follow the recipe of vit-digits: the same 1,347 training pictures, steps, optimiser
+and clipping; evaluation without augmentation on the same 450 held_out-out pictures. Results are written to digits.json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy.stats import t as student
 from attnviz.models.nets import AXIALNET, BOTNET, Shape, built
 from attnviz.models.store import ASSETS, read_rows, write_rows
 from attnviz.training.images.data import DATA, Pictures
-from attnviz.training.images.evaluate import evaluate, opened_model
+from attnviz.training.images.evaluate import evaluate, open_trained
 from attnviz.training.images.loop import Progress, hardware, train
 from attnviz.training.images.recipes import RECIPES, Recipe
 
@@ -50,7 +50,7 @@ Report = Callable[[str, Progress], None]
 
 
 def recipe_of(name: str, seed: int = 0, steps: int | None = None) -> Recipe:
-    """What one network of the table trains."""
+    """The recipe of one network of the table."""
     title, config = NETWORKS[name]
     return replace(BASE, name=name, title=title, config=config, seed=seed, steps=steps or BASE.steps)
 
@@ -64,18 +64,18 @@ def run_digits(
     steps: int | None = None,
     names: Sequence[str] = tuple(NETWORKS),
 ) -> list[dict[str, Any]]:
-    """Train every network from every seed and write folder/digits.json, whose rows are returned.
+    """Train every network from every seed; returns the rows of folder/digits.json.
 
-    It is written after each network; one that is there with the same seeds and steps is not trained again.
+    The file is written after each network; one that is there with the same seeds and steps is not trained again.
     """
-    pictures, held = DATA[BASE.data]("train"), DATA[BASE.data]("val")
+    pictures, held_out = DATA[BASE.data]("train"), DATA[BASE.data]("val")
     done, rows = {row["name"]: row for row in results(folder)}, []
     for name in names:
         recipes = [recipe_of(name, seed, steps) for seed in seeds]
         row = done.get(name)
         if row is None or (row["seeds"], row["steps"]) != (list(seeds), recipes[0].steps):
-            found = [trained(recipe, pictures, held, device, report) for recipe in recipes]
-            row = row_of(recipes[0], seeds, found, pictures, held, device)
+            runs = [train_and_evaluate(recipe, pictures, held_out, device, report) for recipe in recipes]
+            row = row_of(recipes[0], seeds, runs, pictures, held_out, device)
         rows.append(row)
         write_rows(folder, RESULTS, rows)
     return rows
@@ -86,29 +86,29 @@ def results(folder: Path = ASSETS) -> list[dict[str, Any]]:
     return read_rows(folder, RESULTS, COLUMNS)
 
 
-def trained(
-    recipe: Recipe, pictures: Pictures, held: Pictures, device: torch.device, report: Report
+def train_and_evaluate(
+    recipe: Recipe, pictures: Pictures, held_out: Pictures, device: torch.device, report: Report
 ) -> tuple[float, float]:
-    """Percent of the held-out pictures named right, with parameters in half precision as if shipped; seconds."""
+    """Percent of the held-out pictures classified correctly, with parameters rounded as if shipped; and seconds."""
     network, seconds = train(
         recipe,
         device=device,
         pictures=pictures,
         report=lambda progress: report(f"{recipe.name} seed {recipe.seed}", progress),
     )
-    return evaluate(opened_model(recipe, network, held), held, removed=False)["top1"], round(seconds, 1)
+    return evaluate(open_trained(recipe, network, held_out), held_out, drop_patches=False)["top1"], round(seconds, 1)
 
 
 def row_of(
     recipe: Recipe,
     seeds: Sequence[int],
-    found: Sequence[tuple[float, float]],
+    runs: Sequence[tuple[float, float]],
     pictures: Pictures,
-    held: Pictures,
+    held_out: Pictures,
     device: torch.device,
 ) -> dict[str, Any]:
-    """All that is known of one network: its size, how it was trained, and how well it did from each seed."""
-    accuracy, seconds = ([pair[i] for pair in found] for i in (0, 1))
+    """The row of one network: its size, how it was trained, and its accuracy from each seed."""
+    accuracy, seconds = ([pair[i] for pair in runs] for i in (0, 1))
     with torch.random.fork_rng():
         count = sum(p.numel() for p in built(recipe.config).parameters())
     return {
@@ -126,25 +126,25 @@ def row_of(
         "seconds": seconds,
         **hardware(device),
         "trained_on": len(pictures),
-        "held_out": len(held),
-        "data": held.source,
+        "held_out": len(held_out),
+        "data": held_out.source,
     }
 
 
 def interval(accuracy: Sequence[float]) -> list[float] | None:
     """95 % interval of the mean over seeds (Student 1908), in percent, at most 100; None for a single seed.
 
-    It says how the mean would change with other seeds, on these pictures.
+    It describes how the mean would vary with other seeds, on the same pictures.
     """
     if len(accuracy) < 2:
         return None
     mean, error = float(np.mean(accuracy)), float(np.std(accuracy, ddof=1)) / len(accuracy) ** 0.5
-    half = float(student.ppf(0.975, len(accuracy) - 1)) * error
-    return [round(max(mean - half, 0.0), 2), round(min(mean + half, 100.0), 2)]
+    margin = float(student.ppf(0.975, len(accuracy) - 1)) * error
+    return [round(max(mean - margin, 0.0), 2), round(min(mean + margin, 100.0), 2)]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as Markdown, with what the interval means."""
+    """The rows as a Markdown table, with the meaning of the interval."""
     lines = ["| network | parameters | each seed % | mean % | 95 % interval | seconds each |", "|---" * 6 + "|"]
     for row in rows:
         spread = "{} to {}".format(*row["interval"]) if row["interval"] else "none"
@@ -157,7 +157,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines += [
         "",
         f"{first['steps']:,} steps of {first['batch']} on {first['device']}, {first['threads']} threads; "
-        f"{first['trained_on']:,} pictures to learn from, {first['held_out']} held out, one of which makes "
+        f"{first['trained_on']:,} training pictures, {first['held_out']} held_out out, one of which makes "
         f"{100 / first['held_out']:.2f} %. The interval is that of the mean over seeds (Student's t).",
         "",
     ]

@@ -15,7 +15,7 @@ AnyShape = TypeVar("AnyShape", bound=Shape)
 
 @dataclass(frozen=True)
 class Recipe(Generic[AnyShape]):
-    """Everything that decides what a training run does."""
+    """The hyperparameters of a training run."""
 
     name: str  # folder under assets/models
     title: str
@@ -23,28 +23,24 @@ class Recipe(Generic[AnyShape]):
     data: str  # a name in DATA
     steps: int
     batch: int = 256
-    learning_rate: float = 2e-3  # peak learning rate
-    warmup: float = 0.08  # share of the steps
-    weight_decay: float = 0.05  # weight decay of the matrices
-    label_smoothing: float = 0.1  # label smoothing
-    superclass_loss_weight: float = 0.0  # share of the loss that asks for the coarse group only
-    max_grad_norm: float = 1.0  # largest norm of the gradient
+    learning_rate: float = 2e-3  # peak
+    warmup: float = 0.08  # as a share of the steps
+    weight_decay: float = 0.05  # of the matrices
+    label_smoothing: float = 0.1
+    superclass_loss_weight: float = 0.0  # weight of the cross-entropy of superclasses
+    max_grad_norm: float = 1.0  # gradient clipping
     ema_decay: float = 0.998  # of the moving average of the parameters that is shipped
-    patch_keep_schedule: tuple[tuple[float, float], ...] = (
-        (0.0, 1.0),
-    )  # from this progress on, this share of patches is seen
-    windows: float = 0.0  # share of the pictures of which a window is seen instead of scattered patches
+    patch_keep_schedule: tuple[tuple[float, float], ...] = ((0.0, 1.0),)  # (from this progress, share of patches kept)
+    windows: float = 0.0  # share of the pictures that keep a window of neighbours instead of scattered patches
     augmentation: Augmentation = field(default_factory=Augmentation)
-    bfloat16: bool = True  # bfloat16 inside matrix products while training
+    bfloat16: bool = True  # in matrix products while training
     seed: int = 0
     start: Start = "random"
-    init_from: str = ""  # a shipped model to go on from, with a schedule of its own
-    reinit: tuple[str, ...] = ()  # patterns of parameters that start anew all the same
+    init_from: str = ""  # a shipped model whose training is continued, with a new schedule
+    reinit: tuple[str, ...] = ()  # patterns of parameters that are initialised again all the same
 
 
-GENTLE = Augmentation(
-    min_area=0.6, brightness=0.2, blur=0.6
-)  # for a few passes over the pictures: little is seen twice
+MILD = Augmentation(min_area=0.6, brightness=0.2, blur=0.6)  # for a few epochs, which hardly overfit
 
 CPU_VIT = Recipe(
     name="vit",
@@ -54,11 +50,10 @@ CPU_VIT = Recipe(
     steps=3900,
     batch=128,
     ema_decay=0.997,
-    # Most of the schedule sees a quarter of the patches: it makes two cores enough, and makes removing patches
-    # something the model has seen before.
+    # Most steps keep a quarter of the patches: that makes two cores enough, and the model learns to do without patches.
     patch_keep_schedule=((0.0, 0.25), (0.90, 0.5), (0.97, 1.0)),
-    windows=0.5,  # see Run.visible
-    augmentation=GENTLE,
+    windows=0.5,  # see Run.visible_patches
+    augmentation=MILD,
     start="mimetic",
 )
 
@@ -66,7 +61,7 @@ WINDOWS = replace(CPU_VIT, steps=350, learning_rate=1.2e-3, ema_decay=0.985, win
 
 RECIPES: dict[str, Recipe] = {
     "vit": CPU_VIT,
-    # The network shipped first hardly told places apart, and its first two layers looked everywhere alike.
+    # The first shipped network hardly used positions, and attention in its first two layers was nearly uniform.
     "vit-again": replace(
         CPU_VIT,
         steps=1000,
@@ -75,11 +70,11 @@ RECIPES: dict[str, Recipe] = {
         init_from="vit",
         reinit=("positions", "blocks.[01].attention.*"),
     ),
-    # Windows show its heads whole neighbourhoods, and pictures are changed less: so short a training sees few twice.
+    # Windows show whole neighbourhoods to the heads; augmentation is mild because so short a run repeats few pictures.
     "vit-windows": WINDOWS,
-    # The same for longer, each time with another seed, so that pictures come in another order.
-    # A dog of another breed is the better mistake: some of the loss asks for no more than the group. By now every
-    # picture has been seen some thirty times, so it is changed more, and the end sees more of it.
+    # The same for longer, each time with another seed, so that pictures come in another order. Part of the loss is that
+    # of superclasses, because another breed of dog is a better mistake than another animal. By now every picture has
+    # been seen some thirty times, so augmentation is stronger, and the end keeps more patches.
     "vit-more": replace(
         WINDOWS,
         steps=5400,
@@ -93,7 +88,7 @@ RECIPES: dict[str, Recipe] = {
     "vit-gpu": replace(
         CPU_VIT,
         config=ViTConfig(width=256, layers=8, heads=8, positions="learned2d"),
-        steps=27_000,  # 100 passes over the data
+        steps=27_000,  # 100 epochs
         batch=256,
         weight_decay=0.1,
         ema_decay=0.9995,

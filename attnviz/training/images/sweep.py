@@ -1,7 +1,8 @@
-"""`python -m attnviz.training sweep`: how accuracy grows with the number of pictures to learn from.
+"""`python -m attnviz.training sweep`: how accuracy grows with the number of training pictures.
 
-The network of vit-digits, as many steps whatever the number of pictures, beside a method with nothing to learn: the
-label of the nearest training picture, pixel by pixel. Every seed draws its own pictures, equally many of every class.
+The network of vit-digits, trained for the same number of steps whatever the number of pictures, beside a baseline
+without training: the label of the nearest training picture, by pixels. Every seed samples its own pictures, the same
+number of every class.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from attnviz.models.store import ASSETS, read_rows, write_rows
 from attnviz.training.images.data import DATA, Pictures
-from attnviz.training.images.digits import BASE, Report, trained
+from attnviz.training.images.digits import BASE, Report, train_and_evaluate
 from attnviz.training.images.loop import hardware
 
 RESULTS = "sweep.json"
@@ -34,23 +35,23 @@ def run_sweep(
     seeds: Sequence[int] = range(SEEDS),
     steps: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Train and test at every size and write folder/sweep.json, whose rows are returned."""
-    pictures, held = DATA[BASE.data]("train"), DATA[BASE.data]("val")
+    """Train and evaluate at every size; returns the rows of folder/sweep.json."""
+    pictures, held_out = DATA[BASE.data]("train"), DATA[BASE.data]("val")
     rows = []
     for count in per_class:
         accuracy: dict[str, list[float]] = {"vit": [], "nearest": []}
         for seed in seeds:
-            few = some_of(pictures, count, seed)
-            recipe = replace(BASE, name=f"{len(few)} pictures,", seed=seed, steps=steps or BASE.steps)
-            accuracy["vit"].append(trained(recipe, few, held, device, report)[0])
-            accuracy["nearest"].append(nearest(few, held))
+            subset = subsample(pictures, count, seed)
+            recipe = replace(BASE, name=f"{len(subset)} pictures,", seed=seed, steps=steps or BASE.steps)
+            accuracy["vit"].append(train_and_evaluate(recipe, subset, held_out, device, report)[0])
+            accuracy["nearest"].append(nearest(subset, held_out))
         rows.append(
             {
-                "pictures": count * len(held.classes),
+                "pictures": count * len(held_out.classes),
                 "seeds": list(seeds),
                 "steps": steps or BASE.steps,
                 "batch": BASE.batch,
-                "held_out": len(held),
+                "held_out": len(held_out),
                 **accuracy,
                 **hardware(device),
             }
@@ -64,27 +65,27 @@ def results(folder: Path = ASSETS) -> list[dict[str, Any]]:
     return read_rows(folder, RESULTS)
 
 
-def some_of(pictures: Pictures, count: int, seed: int) -> Pictures:
-    """So many pictures of every class, drawn at random. Raises ValueError where a class has fewer."""
-    random, found = np.random.default_rng(seed), []
+def subsample(pictures: Pictures, count: int, seed: int) -> Pictures:
+    """`count` random pictures of every class. Raises ValueError where a class has fewer."""
+    random, chosen = np.random.default_rng(seed), []
     for label, name in enumerate(pictures.classes):
         own = np.flatnonzero(pictures.labels == label)
         if len(own) < count:
             raise ValueError(f"there are {len(own)} pictures of {name}, fewer than {count}")
-        found.append(random.permutation(own)[:count])
-    index = np.concatenate(found)
+        chosen.append(random.permutation(own)[:count])
+    index = np.concatenate(chosen)
     return replace(pictures, images=pictures.images[index], labels=pictures.labels[index])
 
 
-def nearest(few: Pictures, held: Pictures) -> float:
+def nearest(subset: Pictures, held_out: Pictures) -> float:
     """Percent of the held-out pictures whose nearest training picture, by pixels, has their label."""
-    flat = [part.images.reshape(len(part), -1).astype(np.float32) for part in (few, held)]
-    judge = KNeighborsClassifier(n_neighbors=1).fit(flat[0], few.labels)
-    return round(100 * float((judge.predict(flat[1]) == held.labels).mean()), 2)
+    flat = [part.images.reshape(len(part), -1).astype(np.float32) for part in (subset, held_out)]
+    classifier = KNeighborsClassifier(n_neighbors=1).fit(flat[0], subset.labels)
+    return round(100 * float((classifier.predict(flat[1]) == held_out.labels).mean()), 2)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """The rows as a Markdown table."""
     lines = ["| pictures | vision transformer % | nearest picture % |", "|---|---|---|"]
     for row in rows:
         means = [

@@ -1,6 +1,6 @@
-"""Who may train when: a few races at once on one server, the others in line; a race nobody looks at is paused.
+"""Decides which training runs may run: a few at a time on one server, the others queued, unwatched ones paused.
 
-Whoever watches calls `Track.look` again and again, so that a visitor who has left costs nothing.
+A page calls `Queue.heartbeat` again and again while a visitor watches, so a run whose visitor has left costs nothing.
 """
 
 from __future__ import annotations
@@ -15,109 +15,111 @@ import torch
 from attnviz.training.live.runs import Diverged, TrainingRun
 from attnviz.types import NoTokenMap, UnsupportedMask
 
-MAX_RUNNING = 2  # races at once on one server
-AWAY = 30.0  # seconds after which a race that nobody looks at is paused
-LONGEST = 300.0  # seconds of a processor core after which a race ends; a busy server takes longer, and may
-NO_MEMORY = "There was not enough memory to go on. Try again in a moment."
+MAX_RUNNING = 2  # runs at a time on one server
+STALE_AFTER = 30.0  # seconds without a heartbeat after which a run is paused
+MAX_CORE_SECONDS = 300.0  # processor time after which a run is ended; wall time may be longer on a busy server
+NO_MEMORY = "There was not enough memory to continue. Try again in a moment."
 FAILED = "Training ended because of an error on our side; it has been logged. Start again, or choose another variant."
 log = logging.getLogger("attnviz")
 
 
 class Queue:
-    """Lets at most `room` races run at once; the others wait in line and start by themselves."""
+    """Runs at most `max_running` trainings at a time; the others wait and start by themselves."""
 
     def __init__(
         self,
-        room: int = MAX_RUNNING,
-        away: float = AWAY,
+        max_running: int = MAX_RUNNING,
+        stale_after: float = STALE_AFTER,
         clock: Callable[[], float] = time.monotonic,
-        work: Callable[[], float] = time.thread_time,
+        core_clock: Callable[[], float] = time.thread_time,
     ):
-        self.max_running, self.away, self.clock, self.work = room, away, clock, work
+        self.max_running, self.stale_after = max_running, stale_after
+        self.clock, self.core_clock = clock, core_clock
         self.running: list[TrainingRun] = []
-        self.line: list[TrainingRun] = []
+        self.waiting: list[TrainingRun] = []
         self.lock = threading.Lock()
 
-    def submit(self, race: TrainingRun) -> None:
-        """Start a race, or let it go on, as soon as there is room."""
+    def submit(self, run: TrainingRun) -> None:
+        """Start or resume a run as soon as fewer than `max_running` others are running."""
         with self.lock:
-            if race in self.running:  # it was asked to stop and has not yet
-                race.state = "running"
-            elif race not in self.line and race.state in ("ready", "stopped"):
-                race.state, race.notice, race.looked = "waiting", "", self.clock()
-                self.line.append(race)
+            if run in self.running:  # it was asked to stop and has not stopped yet
+                run.state = "running"
+            elif run not in self.waiting and run.state in ("ready", "stopped"):
+                run.state, run.notice, run.last_seen = "queued", "", self.clock()
+                self.waiting.append(run)
             self.schedule()
 
-    def leave(self, race: TrainingRun, patience: float = 5.0) -> None:
-        """Stop a race between two steps; it can go on later."""
+    def stop(self, run: TrainingRun, timeout: float = 5.0) -> None:
+        """Stop a run between two steps and wait for its thread; it can be resumed."""
         with self.lock:
-            if race in self.line:
-                self.line.remove(race)
-            if race.active:
-                race.state = "stopped" if race.step else "ready"
-        if race.thread is not None:
-            race.thread.join(patience)
+            if run in self.waiting:
+                self.waiting.remove(run)
+            if run.active:
+                run.state = "stopped" if run.step else "ready"
+        if run.thread is not None:
+            run.thread.join(timeout)
 
-    def look(self, race: TrainingRun) -> int:
-        """Say that somebody still watches. Returns the place in line, 0 where it does not wait."""
+    def heartbeat(self, run: TrainingRun) -> int:
+        """Note that a run is being watched. Returns its position in the queue, 0 where it is not queued."""
         with self.lock:
-            race.looked = self.clock()
+            run.last_seen = self.clock()
             self.schedule()
-            return self.line.index(race) + 1 if race in self.line else 0
+            return self.waiting.index(run) + 1 if run in self.waiting else 0
 
     def schedule(self) -> None:
-        """Fill the free places from the line, leaving out who has gone. The lock is held."""
-        for race in [r for r in self.line if self.is_stale(r)]:
-            self.line.remove(race)
-            self.pause(race)
-        while self.line and len(self.running) < self.max_running:
-            race = self.line.pop(0)
-            self.running.append(race)
-            race.state = "running"
-            race.thread = threading.Thread(target=self.drive, args=(race,), name="live training", daemon=True)
-            race.thread.start()
+        """Pause stale runs that wait, then start as many of the others as fit. The lock is held."""
+        for run in [waiting for waiting in self.waiting if self.is_stale(waiting)]:
+            self.waiting.remove(run)
+            self.pause(run)
+        while self.waiting and len(self.running) < self.max_running:
+            run = self.waiting.pop(0)
+            self.running.append(run)
+            run.state = "running"
+            run.thread = threading.Thread(target=self.execute, args=(run,), name="live training", daemon=True)
+            run.thread.start()
 
-    def drive(self, race: TrainingRun) -> None:
-        """The thread of one race: steps until it is done, stopped, deserted or out of time."""
+    def execute(self, run: TrainingRun) -> None:
+        """The thread of one run: steps until it is done, stopped, stale or out of time."""
         try:
-            while race.state == "running" and race.step < race.steps:
-                started, rested = self.clock(), self.work()
-                race.advance()
-                race.seconds += self.clock() - started
-                race.work += self.work() - rested
-                if self.is_stale(race):
-                    self.pause(race)
-                elif race.work > LONGEST and race.step < race.steps:
-                    self.fail(race, f"Training took more than {LONGEST / 60:.0f} minutes of a core and was ended here.")
-        except (Diverged, NoTokenMap, UnsupportedMask) as error:  # told in words by whoever raised it
-            self.fail(race, str(error))
+            while run.state == "running" and run.step < run.steps:
+                started, core_started = self.clock(), self.core_clock()
+                run.advance()
+                run.seconds += self.clock() - started
+                run.core_seconds += self.core_clock() - core_started
+                if self.is_stale(run):
+                    self.pause(run)
+                elif run.core_seconds > MAX_CORE_SECONDS and run.step < run.steps:
+                    limit = f"{MAX_CORE_SECONDS / 60:.0f} minutes of processor time"
+                    self.fail(run, f"Training was ended: it took more than {limit}.")
+        except (Diverged, NoTokenMap, UnsupportedMask) as error:  # their messages are written for visitors
+            self.fail(run, str(error))
         except Exception as error:
             log.exception("a live training failed")
-            self.fail(race, NO_MEMORY if out_of_memory(error) else FAILED)
+            self.fail(run, NO_MEMORY if out_of_memory(error) else FAILED)
         finally:
             with self.lock:
-                self.running.remove(race)
-                if race.state == "running" and race.step < race.steps:  # it was told to go on while it was stopping
-                    race.state = "waiting"
-                    self.line.insert(0, race)
-                elif race.state == "running":
-                    race.state = "done"
+                self.running.remove(run)
+                if run.state == "running" and run.step < run.steps:  # it was resumed while it was stopping
+                    run.state = "queued"
+                    self.waiting.insert(0, run)
+                elif run.state == "running":
+                    run.state = "done"
                 self.schedule()
 
-    def is_stale(self, race: TrainingRun) -> bool:
-        """Whether nobody has looked for too long."""
-        return self.clock() - race.looked > self.away
+    def is_stale(self, run: TrainingRun) -> bool:
+        """Whether the last heartbeat is too long ago."""
+        return self.clock() - run.last_seen > self.stale_after
 
-    def pause(self, race: TrainingRun) -> None:
-        """Stop a race whose visitor has gone; it can go on when somebody comes back."""
-        race.state = "stopped" if race.step else "ready"
-        race.notice = "Training was paused because nobody was watching."
+    def pause(self, run: TrainingRun) -> None:
+        """Stop a run that nobody watches; it can be resumed."""
+        run.state = "stopped" if run.step else "ready"
+        run.notice = "Training was paused because nobody was watching."
 
-    def fail(self, race: TrainingRun, sentence: str) -> None:
-        """End a race that cannot go on, with a sentence for the visitor."""
-        race.state, race.notice = "failed", sentence
+    def fail(self, run: TrainingRun, sentence: str) -> None:
+        """End a run that cannot continue, with a sentence for the visitor."""
+        run.state, run.notice = "failed", sentence
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that no memory was left; torch has no class of its own for that of the processor."""
+    """Whether an error means that memory ran out; torch has no exception class for main memory."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

@@ -1,7 +1,7 @@
-"""Training to watch: networks that learn the digits side by side, in a thread of their own, stopped at any step.
+"""Live training: networks learn the digits side by side, in a background thread that can stop at any step.
 
-A `Race` is what is trained and all that was recorded of it; track.py says when it may run. Nothing here knows the
-screen, and whoever reads a race while it runs sees only what has been recorded whole.
+A `TrainingRun` holds the models and every snapshot of them; `queue.py` decides when it may run. Nothing here knows the
+screen, and a snapshot is appended only when it is complete, so reading a run while it trains is safe.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from attnviz.training.images.loop import Run
 from attnviz.training.images.recipes import RECIPES, Recipe
 from attnviz.types import AttentionCall, NoTokenMap
 
-State = Literal["ready", "waiting", "running", "stopped", "done", "failed"]
-BATCH, EPOCH = 64, 20  # pictures in a step, steps that show every digit equally often once
-LIGHT = Augmentation(min_area=0.9, max_aspect_ratio=1.05, horizontal_flip=False, brightness=0.0, shift=0.03)
+State = Literal["ready", "queued", "running", "stopped", "done", "failed"]
+BATCH, STEPS_PER_EPOCH = 64, 20  # an epoch shows every digit class equally often
+AUGMENTATION = Augmentation(min_area=0.9, max_aspect_ratio=1.05, horizontal_flip=False, brightness=0.0, shift=0.03)
 
 
 class Diverged(ArithmeticError):
-    """Training went astray; the message is a sentence for the visitor."""
+    """The loss is not finite; the message is a sentence for the visitor."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained: every variant on the same pictures in the same order, for as many steps.
+    """What to train: every variant on the same pictures in the same order, for the same number of steps.
 
-    `options` change the first network only: a variant can so run against its plain self.
+    `options` apply to the first network only, so a variant with options can be compared with the variant without.
     """
 
     variants: tuple[str, ...]
@@ -54,21 +54,23 @@ class Plan:
     options: tuple[tuple[str, Any], ...] = ()  # names and values in OPTIONS
 
     def title(self, number: int) -> str:
-        """What one of the networks is called."""
+        """The title of one network: its variant and options."""
         variant, options = VARIANTS[self.variants[number]].title, describe_options(self.options_of(number))
         return f"{variant} ({options})" if options else variant
 
-    def whole_title(self, number: int) -> str:
-        """The title of a network with positions and seed, where they differ from the shipped digits model."""
-        places = "" if self.positions == Plan.positions else f", positions: {POSITIONS[self.positions].title.lower()}"
-        return self.title(number) + places + (f", seed {self.seed}" if self.seed != Plan.seed else "")
+    def full_title(self, number: int) -> str:
+        """The title with positions and seed, where they differ from the defaults."""
+        positions = (
+            "" if self.positions == Plan.positions else f", positions: {POSITIONS[self.positions].title.lower()}"
+        )
+        return self.title(number) + positions + (f", seed {self.seed}" if self.seed != Plan.seed else "")
 
     def options_of(self, number: int) -> dict[str, Any]:
-        """What one of the networks has that its variant does not have by itself."""
+        """The attention options of one network."""
         return {} if number else dict(self.options)
 
     def recipe(self, number: int) -> Recipe:
-        """That of the shipped digits model, but without CLS, which not every variant can serve."""
+        """The recipe of the shipped digits model, but with mean pooling: not every variant supports CLS."""
         base = RECIPES["vit-digits"]
         shape = replace(
             base.config,
@@ -78,177 +80,173 @@ class Plan:
             positions=self.positions,
             options=self.options_of(number),
         )
-        # Short runs want small batches, a high rate, and an average that follows the network within half an epoch.
+        # Short runs need small batches, a high learning rate, and an average that follows within half an epoch.
         return replace(
             base,
             config=shape,
-            steps=self.epochs * EPOCH,
+            steps=self.epochs * STEPS_PER_EPOCH,
             batch=BATCH,
             learning_rate=8e-3,
             ema_decay=0.9,
-            augmentation=LIGHT,
+            augmentation=AUGMENTATION,
             seed=self.seed,
         )
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """The map of one attention call on the ten pictures that are watched."""
+class RecordedMap:
+    """The map of one attention call on the ten probe pictures."""
 
     name: str  # of the call
-    kind: str
+    map_type: str
     axes: tuple[str, ...]  # of one picture
     array: Float[ndarray, "picture *axis"]
-    reason: str  # why there is no token map, and this is another one; else empty
+    reason: str  # why the call has no token map, if this is a native map instead; else empty
     caveat: str
-    stochastic: bool  # rows are shares of one
+    stochastic: bool  # rows sum to 1
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What a network could do after some epochs."""
+    """Accuracy, predictions and maps of a network after a number of steps."""
 
     step: int
-    accuracy: float  # share of the held-out pictures named right
-    answers: Float[ndarray, "picture class"]  # probabilities on the ten pictures that are watched
-    maps: tuple[Seen, ...]
+    accuracy: float  # on all held-out pictures, 0..1
+    probabilities: Float[ndarray, "picture class"]  # of the ten probe pictures
+    maps: tuple[RecordedMap, ...]
 
 
 class LiveModel:
-    """One network on its way. Raises ValueError, with the reason, for a variant that cannot read these patches."""
+    """One network in training. Raises ValueError with the reason for a variant that does not support these patches."""
 
     def __init__(self, plan: Plan, number: int = 0):
-        self.variant, self.title, self.whole_title = plan.variants[number], plan.title(number), plan.whole_title(number)
+        self.variant = plan.variants[number]
+        self.title, self.full_title = plan.title(number), plan.full_title(number)
         self.recipe = plan.recipe(number)
         with seeded(plan.seed):
-            self.run = Run(self.recipe, pictures("train"), torch.device("cpu"))
+            self.training = Run(self.recipe, load_digits("train"), torch.device("cpu"))
         self.losses: list[float] = []
-        self.moments: list[Snapshot] = []
+        self.snapshots: list[Snapshot] = []
         self.record()
 
     @property
     def network(self) -> ViT:
-        """The moving average of the network, which is what is shown; training changes it in place."""
-        return cast(ViT, self.run.shipped)  # what a plan's recipe describes
+        """The moving average of the network, which is what is shown; training updates it in place."""
+        return cast(ViT, self.training.shipped)  # what a plan's recipe describes
 
     def advance(self) -> None:
-        """One step; after every epoch, a moment is recorded. Raises Diverged."""
-        loss = float(self.run.advance())
+        """Train one step; record a snapshot after every epoch. Raises Diverged."""
+        loss = float(self.training.advance())
         if not math.isfinite(loss):
-            raise Diverged(f"{self.title} went astray at step {self.run.step}: its loss is no number any more.")
+            raise Diverged(f"{self.title} diverged at step {self.training.step}: the loss is not finite.")
         self.losses.append(loss)
-        if self.run.step % EPOCH == 0:
+        if self.training.step % STEPS_PER_EPOCH == 0:
             self.record()
 
     def record(self) -> None:
-        """Accuracy on all held-out pictures, and answers and maps on one of every class."""
-        held = pictures("val")
-        labels = torch.from_numpy(held.labels).long()
+        """Append a snapshot: accuracy on all held-out pictures, predictions and maps of the probe pictures."""
+        held_out = load_digits("val")
+        labels = torch.from_numpy(held_out.labels).long()
         with torch.no_grad():
-            guess = self.network(self.pixels(held.images)).logits["class"][..., 0, :].argmax(-1)
-            trace = self.network(self.pixels(watched().images))
-            maps = tuple(map(seen, trace.calls))
-        answers = trace.logits["class"][..., 0, :].softmax(-1).numpy()
-        accuracy = float((guess == labels).double().mean())
-        self.moments.append(Snapshot(self.run.step, accuracy, answers, maps))
+            predicted = self.network(self.pixels(held_out.images)).logits["class"][..., 0, :].argmax(-1)
+            trace = self.network(self.pixels(probe_pictures().images))
+            maps = tuple(map(record_map, trace.calls))
+        probabilities = trace.logits["class"][..., 0, :].softmax(-1).numpy()
+        accuracy = float((predicted == labels).double().mean())
+        self.snapshots.append(Snapshot(self.training.step, accuracy, probabilities, maps))
 
     def pixels(self, images: ndarray) -> Tensor:
-        """Pictures as the network reads them."""
+        """Normalised input of the network, from 8-bit pictures."""
         values = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-        return (values - self.run.mean) / self.run.deviation
+        return (values - self.training.mean) / self.training.std
 
 
-def opened(lane: LiveModel, name: str) -> ImageModel:
-    """The network as it is now, with what surrounds it, as a model that training does not change any more."""
-    network, held = deepcopy(lane.network), pictures("val")
-    mean, deviation = (tuple(round(v, 4) for v in t.flatten().tolist()) for t in (lane.run.mean, lane.run.deviation))
-    preparation = Preparation(lane.recipe.config.size, mean, deviation, invert=True)
+def open_live(live: LiveModel, name: str) -> ImageModel:
+    """A copy of the network as it is now, evaluated, as a model that further training does not change."""
+    network, held_out, run = deepcopy(live.network), load_digits("val"), live.training
+    mean, std = (tuple(round(v, 4) for v in t.flatten().tolist()) for t in (run.mean, run.std))
+    preparation = Preparation(live.recipe.config.size, mean, std, invert=True)
     digest = digest_of(network)
-    model = ImageModel(name, network, preparation, held.classes, held.superclasses, digest=digest)
-    facts = evaluate(model, held) | {"data": held.source, "trained_on": len(pictures("train")), "steps": lane.run.step}
-    title = f"{lane.whole_title}, trained here for {lane.run.step // EPOCH} epochs"
-    return ImageModel(
-        name, network, preparation, held.classes, held.superclasses, title=title, digest=digest, facts=facts
-    )
+    classes, superclasses = held_out.classes, held_out.superclasses
+    model = ImageModel(name, network, preparation, classes, superclasses, digest=digest)
+    facts = evaluate(model, held_out)
+    facts |= {"data": held_out.source, "trained_on": len(load_digits("train")), "steps": run.step}
+    title = f"{live.full_title}, trained here for {run.step // STEPS_PER_EPOCH} epochs"
+    return ImageModel(name, network, preparation, classes, superclasses, title=title, digest=digest, facts=facts)
 
 
 class TrainingRun:
-    """One network that learns, or two side by side: a step of each in turn, so that both are always equally far."""
+    """One model in training, or two side by side: one step of each in turn, so both are always at the same step."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        self.lanes: list[LiveModel] = []
-        self.refused: list[str] = []  # sentences about variants that cannot take part
+        self.models: list[LiveModel] = []
+        self.refusals: list[str] = []  # a sentence for each variant that cannot be trained
         for number in range(len(plan.variants)):
             try:
-                self.lanes.append(LiveModel(plan, number))
+                self.models.append(LiveModel(plan, number))
             except ValueError as error:
-                self.refused.append(f"{plan.title(number)} cannot take part: {error}")
-        self.state: State = "ready" if self.lanes else "failed"
-        self.notice = ""  # why it stopped, where nobody asked for it: a sentence for the visitor
-        self.seconds = 0.0  # of training, over all parts
-        self.work = 0.0  # seconds of a core that went into it
-        self.looked = 0.0
+                self.refusals.append(f"{plan.title(number)} cannot be trained: {error}")
+        self.state: State = "ready" if self.models else "failed"
+        self.notice = ""  # why it stopped without being asked to: a sentence for the visitor
+        self.seconds = 0.0  # of training, over all resumed parts
+        self.core_seconds = 0.0  # processor time it has used
+        self.last_seen = 0.0  # when a visitor last asked for it, by the clock of the queue
         self.thread: threading.Thread | None = None
 
     @property
     def active(self) -> bool:
-        """Whether it learns, or waits for its turn to."""
-        return self.state in ("waiting", "running")
+        """Whether it is running or queued."""
+        return self.state in ("queued", "running")
 
     @property
-    def fresh(self) -> bool:
-        """Whether it has not begun."""
+    def not_started(self) -> bool:
+        """Whether it has made no step and is not about to."""
         return self.step == 0 and not self.active
 
     @property
     def step(self) -> int:
-        """Steps that every network has made."""
-        return min((len(lane.losses) for lane in self.lanes), default=0)
+        """Steps that every model has made."""
+        return min((len(model.losses) for model in self.models), default=0)
 
     @property
     def steps(self) -> int:
-        """Steps that every network is to make."""
-        return self.plan.epochs * EPOCH
+        """Steps that every model will make."""
+        return self.plan.epochs * STEPS_PER_EPOCH
 
     @property
     def epoch(self) -> int:
-        """Epochs that have been recorded of every network."""
-        return min((len(lane.moments) for lane in self.lanes), default=1) - 1
+        """Epochs with a snapshot of every model."""
+        return min((len(model.snapshots) for model in self.models), default=1) - 1
 
     def advance(self) -> None:
-        """One step of every network."""
-        for lane in self.lanes:
-            if lane.run.step < self.steps:
-                lane.advance()
+        """Train every model for one step."""
+        for model in self.models:
+            if model.training.step < self.steps:
+                model.advance()
 
 
-def seen(call: AttentionCall) -> Seen:
+def record_map(call: AttentionCall) -> RecordedMap:
     """The token map of a call, or its first native map where it has none."""
-    kind, axes, reason, stochastic = call.rule.map_type, ("head", "query", "key"), "", call.rule.stochastic
+    rule = call.rule
     try:
-        array = call.token_map()
+        array, axes = call.token_map().float().numpy(), ("head", "query", "key")
+        return RecordedMap(call.name, rule.map_type, axes, array, "", rule.caveat, rule.stochastic)
     except NoTokenMap as error:
         native = next(iter(call.maps().values()))
-        array, kind, axes, reason, stochastic = (
-            native.array,
-            native.map_type,
-            native.axes,
-            str(error),
-            native.stochastic,
-        )
-    return Seen(call.name, kind, axes, array.float().numpy(), reason, call.rule.caveat, stochastic)
+        array = native.array.float().numpy()
+        return RecordedMap(call.name, native.map_type, native.axes, array, str(error), rule.caveat, native.stochastic)
 
 
 @lru_cache(maxsize=2)
-def pictures(split: Split) -> Pictures:
+def load_digits(split: Split) -> Pictures:
     """The handwritten digits."""
     return DATA["digits"](split)
 
 
 @lru_cache(maxsize=1)
-def watched() -> Pictures:
-    """The first held-out picture of every digit: what the maps are recorded on."""
-    held = pictures("val")
-    index = [int(np.flatnonzero(held.labels == label)[0]) for label in range(len(held.classes))]
-    return replace(held, images=held.images[index], labels=held.labels[index])
+def probe_pictures() -> Pictures:
+    """The first held-out picture of every digit: what maps and predictions are recorded on."""
+    held_out = load_digits("val")
+    index = [int(np.flatnonzero(held_out.labels == label)[0]) for label in range(len(held_out.classes))]
+    return replace(held_out, images=held_out.images[index], labels=held_out.labels[index])

@@ -1,9 +1,10 @@
-"""`python -m attnviz.training text-bench`: every variant that can read a sentence through one recipe, to compare them.
+"""`python -m attnviz.training text-bench`: every variant that reads sentences, trained by one recipe, to compare them.
 
-Same texts, steps, optimiser and shape: 3 layers of 4 heads, width 128, 64 pieces at most, answers about the whole text
-from the mean of its tokens. Each learns from nothing whether a sentence about a film praises it, and which part of
-speech each word is. Nearly all parameters are the table of pieces, so networks differ little in size. What is done is
-skipped, so a run that was cut off goes on; results gather in assets/models/text-bench.
+Same texts, steps, optimiser and shape: 3 layers of 4 heads, width 128, context length 64 tokens; predictions about the
+whole text come from the mean of its tokens. Each network learns from scratch the sentiment of sentences about films,
+and the part of speech of each word. Nearly all parameters are token embeddings, so networks differ little in size.
+Entries that are there are skipped, so an interrupted run can be repeated; results are collected in
+assets/models/text-bench.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from attnviz.models.store import RESULTS, TEXT_BENCH, as_shipped, write_rows
 from attnviz.models.subwords import SubwordTokenizer, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS, TextModel
-from attnviz.training.images.bench import SAME, done_by, written
+from attnviz.training.images.bench import SAME, is_done, read_results
 from attnviz.training.images.loop import hardware
 from attnviz.training.text import corpus
-from attnviz.training.text.judge import evaluate_questions, evaluate_sentiment
-from attnviz.training.text.loop import TextRecipe, trained
+from attnviz.training.text.evaluation import evaluate_sentiment, evaluate_tags
+from attnviz.training.text.loop import TextRecipe, train
 from attnviz.training.text.sentences import Plan, Tasks
 from attnviz.training.text.skipgram import TextProgress
 
@@ -38,24 +39,33 @@ SHAPE = ReaderConfig(
     word=False,
     outputs={"sentiment": 2, "tag": len(TAGS)},
 )
-OPTIONS: Mapping[str, Mapping[str, Any]] = {  # where a variant's own default is made for pictures
+OPTIONS: Mapping[str, Mapping[str, Any]] = {  # where the default of a variant is meant for pictures
     "window": {"radius": 3},
     "linformer": {"slots": 16, "shorter": True},
 }
-PLAN = Plan(alone=0, dropped=0.25, reviews=0.5, treebank=0.5, syntax=None, longest=SHAPE.context_length - 2)
+PLAN = Plan(
+    pretraining=0,
+    input_mask_share=0.25,
+    reviews=0.5,
+    treebank=0.5,
+    syntax_head=None,
+    max_tokens=SHAPE.context_length - 2,
+)
 RECIPE = TextRecipe(steps=450, batch=4096, learning_rate=3e-3, ema_decay=0.99)
-MOVED = ("nystrom",)  # by padding: its landmarks are means of stretches of a batch's whole length
-READ = tuple(name for name, variant in VARIANTS.items() if "grid" not in variant.requirements and name not in MOVED)
+PADDING_DEPENDENT = ("nystrom",)  # its landmarks are means over segments of the padded length
+READ = tuple(
+    name for name, variant in VARIANTS.items() if "grid" not in variant.requirements and name not in PADDING_DEPENDENT
+)
 Report = Callable[[str, TextProgress], None]
 
 
 def config_of(variant: str) -> ReaderConfig:
-    """The shape of one entry."""
+    """The configuration of one entry."""
     return replace(SHAPE, variant=variant, options=OPTIONS.get(variant, {}))
 
 
 def name_of(variant: str, seed: int) -> str:
-    """What an entry is called."""
+    """The name of an entry."""
     return variant if seed == 0 else f"{variant}-seed{seed}"
 
 
@@ -68,43 +78,40 @@ def run_text_bench(
     folder: Path = TEXT_BENCH,
     checkpoints: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Train every (variant, seed) that is not there yet, save it, and gather the results, which are returned.
-
-    Raises NoData.
-    """
+    """Train and save every (variant, seed) that is not there yet; returns the results of all. Raises NoData."""
     subwords = load_subwords()
     for variant, seed in todo:
         name, one = name_of(variant, seed), replace(recipe, seed=seed)
-        if done_by(one, name, folder):
+        if is_done(one, name, folder):
             continue
         tasks = Tasks(PLAN, one, subwords, device)
         torch.manual_seed(seed)
         checkpoint = checkpoints / name / "checkpoint.pt" if checkpoints else None
-        network, seconds = trained(
+        network, seconds = train(
             Reader(config_of(variant)),
             one,
             tasks.loss,
             device,
-            lambda stand, name=name: report(name, stand),
+            lambda progress, name=name: report(name, progress),
             checkpoint,
-            also=PLAN,
+            extra=PLAN,
         )
         row = {"name": name, "variant": variant, "run": SAME, **facts_of(network, subwords, one, device, seconds)}
         model = TextModel(name, network, subwords, title=VARIANTS[variant].title)
         model.save(folder / name, card(row), row)
-        done = written(folder) | {name: row}  # read again: another process may train other variants
+        done = read_results(folder) | {name: row}  # read again: another process may be training other variants
         write_rows(folder, RESULTS, list(done.values()))
         if checkpoint:
-            checkpoint.unlink(missing_ok=True)  # nothing is left to go on to, and another recipe would stumble over it
-    return list(written(folder).values())
+            checkpoint.unlink(missing_ok=True)  # the entry is complete, and another recipe would refuse it
+    return list(read_results(folder).values())
 
 
 def facts_of(
     network: Reader, subwords: SubwordTokenizer, recipe: TextRecipe, device: torch.device, seconds: float
 ) -> dict[str, Any]:
-    """What is known of one trained entry: how often it is right on held-out text, and how it was made."""
+    """The row of one trained entry: accuracy on held-out text, and how it was trained."""
     as_shipped(network)
-    told = evaluate_sentiment(network, subwords)
+    sentiment = evaluate_sentiment(network, subwords)
     return {
         "parameters": sum(p.numel() for p in network.parameters()),
         "steps": recipe.steps,
@@ -112,11 +119,11 @@ def facts_of(
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
         **hardware(device),
-        "data": corpus.JUDGED,
-        "held_out": told["sst2_held_out"],
-        "top1": told["sst2"],
-        "interval": told["sst2_interval"],
-        **evaluate_questions(network, subwords),
+        "data": corpus.LABELLED_SOURCES,
+        "held_out": sentiment["sst2_held_out"],
+        "top1": sentiment["sst2"],
+        "interval": sentiment["sst2_interval"],
+        **evaluate_tags(network, subwords),
     }
 
 
@@ -128,15 +135,15 @@ def card(row: Mapping[str, Any]) -> str:
         [
             f"# text-bench/{row['name']}: {VARIANTS[row['variant']].title}",
             "",
-            "Printed by `python -m attnviz.training text-bench`.",
+            "Generated by `python -m attnviz.training text-bench`.",
             "",
             f"- {SHAPE.layers} layers, {SHAPE.heads} heads, width {SHAPE.width}{options}, "
-            f"reads {SHAPE.context_length} pieces: {row['parameters']:,} parameters",
-            f"- {row['steps']:,} steps of {row['batch']:,} pieces, seed {row['seed']}, {row['minutes']} minutes on "
+            f"context length {SHAPE.context_length} tokens: {row['parameters']:,} parameters",
+            f"- {row['steps']:,} steps of {row['batch']:,} tokens, seed {row['seed']}, {row['minutes']} minutes on "
             f"{row['device']}, {row['threads']} threads",
-            f"- SST-2: {row['top1']} % of {row['held_out']:,} held-out sentences (95 % interval of this one network "
-            f"over sentences: {low} to {high} %)",
-            f"- part of speech: {row['upos']} % of {row['words_held_out']:,} held-out words",
+            f"- SST-2 accuracy: {row['top1']} % of {row['held_out']:,} held-out sentences (95 % interval of this one "
+            f"network over sentences: {low} to {high} %)",
+            f"- UPOS accuracy: {row['upos']} % of {row['words_held_out']:,} held-out words",
             f"- data: {row['data']}",
             "",
         ]

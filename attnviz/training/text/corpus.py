@@ -1,4 +1,7 @@
-"""English text to learn from: stories, captions of photographs, and short sentences. It lies outside the repository."""
+"""Texts to train on: stories, captions of photographs, short sentences, reviews and a treebank.
+
+They lie outside the repository (see `data_folder`).
+"""
 
 from __future__ import annotations
 
@@ -17,39 +20,42 @@ from attnviz.models.words import words_of
 from attnviz.training.images.data import NoData, Split, data_folder
 
 END = "<|end|>"  # a line that ends a story
-TALE = 41_000  # letters of the longest story that is no novel
+MAX_TALE_LENGTH = 41_000  # characters; a longer story counts as a novel
 SOURCES = (
     "African Storybook and Pratham Books (CC BY), FairytaleQA tales (Apache-2.0), children's classics (public domain), "
     "captions of Multi30k task 2 (research use), English sentences of Tatoeba (CC BY 2.0)"
 )
-JUDGED = "Stanford Sentiment Treebank (research use), English Web Treebank of Universal Dependencies (CC BY-SA 4.0)"
+LABELLED_SOURCES = (
+    "Stanford Sentiment Treebank (research use), English Web Treebank of Universal Dependencies (CC BY-SA 4.0)"
+)
 STORY_SOURCES = (
     f"{SOURCES}, English captions of Multi30k task 1 (research use), "
     "sentences of the English Web Treebank of Universal Dependencies (CC BY-SA 4.0)"
 )
-READ_SOURCES = f"{SOURCES}, {JUDGED}"
-ALL_SOURCES = f"{SOURCES}, their French translations, translated captions of Multi30k task 1 (research use), {JUDGED}"
-LEAST = 12  # times a word has to appear to be learned
-HELD = 50  # one line of so many of the captions and short sentences is held out
+ENCODER_SOURCES = f"{SOURCES}, {LABELLED_SOURCES}"
+ALL_SOURCES = (
+    f"{SOURCES}, their French translations, translated captions of Multi30k task 1 (research use), {LABELLED_SOURCES}"
+)
+MIN_COUNT = 12  # occurrences that a word needs to be in the vocabulary
+HELD_OUT_EVERY = 50  # every 50th caption and short sentence is held out
 
 
 def lines(split: Split) -> Iterator[str]:
     """Paragraphs, captions and sentences. Raises NoData where the text is not on this machine.
 
-    A short sentence may stand there several times, once for each translation: no copy of one that is held out is
-    trained on.
+    A short sentence may occur several times, once for each translation: no copy of a held-out one is trained on.
     """
     folder = data_folder() / "text"
     for line in lines_of(folder / f"lm_stories_{split}.txt.gz"):
         if line and line != END:
             yield line
     short = [*lines_of(folder / "captions_en.txt.gz"), *pairs(folder / "tatoeba_en_fr.tsv.gz")]
-    held = set(short[::HELD])
-    yield from short[::HELD] if split == "val" else (line for line in short if line not in held)
+    held = set(short[::HELD_OUT_EVERY])
+    yield from short[::HELD_OUT_EVERY] if split == "val" else (line for line in short if line not in held)
 
 
 def pairs(path: Path) -> Iterator[str]:
-    """The English side of the sentence pairs that are there to train on."""
+    """The English side of the sentence pairs to train on."""
     for line in lines_of(path):
         split, english, _ = line.split("\t")
         if split == "train":
@@ -57,7 +63,7 @@ def pairs(path: Path) -> Iterator[str]:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """The lines of a packed file, one at a time."""
+    """The lines of a compressed file, one at a time. Raises NoData."""
     if not path.is_file():
         raise NoData(f"{path.name} is missing from {path.parent}.")
     with gzip.open(path, "rt", encoding="utf-8") as file:
@@ -65,34 +71,36 @@ def lines_of(path: Path) -> Iterator[str]:
 
 
 def texts(split: Split) -> list[list[str]]:
-    """Every line as its words."""
+    """The words of every line."""
     return [found for line in lines(split) if (found := words_of(line))]
 
 
-def vocabulary(found: Sequence[Sequence[str]], least: int = LEAST) -> tuple[list[str], Int[np.ndarray, " word"]]:
-    """The words that appear often enough, most frequent first, and how often they do."""
-    counts = Counter(word for text in found for word in text)
-    kept = [(word, count) for word, count in counts.most_common() if count >= least]
+def vocabulary(
+    texts: Sequence[Sequence[str]], min_count: int = MIN_COUNT
+) -> tuple[list[str], Int[np.ndarray, " word"]]:
+    """The words with at least `min_count` occurrences, most frequent first, and their counts."""
+    counts = Counter(word for text in texts for word in text)
+    kept = [(word, count) for word, count in counts.most_common() if count >= min_count]
     return [word for word, _ in kept], np.array([count for _, count in kept], dtype=np.int64)
 
 
-def numbered(found: Sequence[Sequence[str]], words: Sequence[str]) -> list[Int[np.ndarray, " token"]]:
-    """Every text as the numbers of its words; words that are not in the vocabulary are left out."""
+def encode(texts: Sequence[Sequence[str]], words: Sequence[str]) -> list[Int[np.ndarray, " token"]]:
+    """Every text as the ids of its words; words outside the vocabulary are dropped."""
     index = {word: i for i, word in enumerate(words)}
-    return [np.array([index[word] for word in text if word in index], dtype=np.int32) for text in found]
+    return [np.array([index[word] for word in text if word in index], dtype=np.int32) for text in texts]
 
 
 class Word(NamedTuple):
     """One word of a sentence in the treebank."""
 
-    start: int  # in the text, in characters
+    start: int  # first character in the text
     stop: int
     tag: str  # its part of speech
-    head: int  # number of the word it depends on, -1 for the root
+    head: int  # number of its dependency head, -1 for the root
 
 
 class Sentence(NamedTuple):
-    """A sentence whose words have parts of speech and heads."""
+    """A sentence whose words have parts of speech and dependency heads."""
 
     text: str
     words: tuple[Word, ...]
@@ -106,26 +114,26 @@ def story_paragraphs(split: Split) -> Iterator[str]:
 
 
 def stories(split: Split, kind: Literal["all", "tales", "novels"] = "all") -> Iterator[list[str]]:
-    """Stories, each as its paragraphs: all, those one can read aloud in an hour, or those that are longer."""
+    """Stories, each as its paragraphs: all, those up to MAX_TALE_LENGTH (tales), or the longer ones (novels)."""
     story: list[str] = []
     for line in itertools.chain(lines_of(data_folder() / "text" / f"lm_stories_{split}.txt.gz"), [END]):
         if line != END:
             story += [line] if line else []
         elif story:
-            if kind == "all" or (sum(map(len, story)) > TALE) == (kind == "novels"):
+            if kind == "all" or (sum(map(len, story)) > MAX_TALE_LENGTH) == (kind == "novels"):
                 yield story
             story = []
 
 
 def captions(split: Split) -> Iterator[str]:
-    """Captions of photographs; one in HELD is held out."""
+    """Captions of photographs; one in HELD_OUT_EVERY is held out."""
     for i, line in enumerate(lines_of(data_folder() / "text" / "captions_en.txt.gz")):
-        if (i % HELD == 0) == (split == "val"):
+        if (i % HELD_OUT_EVERY == 0) == (split == "val"):
             yield line
 
 
 def translations(split: Split | Literal["test"]) -> Iterator[tuple[str, str]]:
-    """English sentences and their French translations: Tatoeba's, and for training Multi30k's too."""
+    """English sentences and their French translations: Tatoeba, and for training also Multi30k."""
     folder = data_folder() / "text"
     for line in itertools.islice(lines_of(folder / "tatoeba_en_fr.tsv.gz"), 1, None):
         kind, english, french = line.split("\t")
@@ -144,11 +152,11 @@ def captions_translated(split: Split | Literal["test"]) -> Iterator[tuple[str, s
 
 
 def reviews(split: Split | Literal["test"]) -> Iterator[tuple[int, str]]:
-    """Sentences about films with how much they praise, 0 (not at all) to 4 (very), as the treebank writes them."""
+    """Sentences about films with their sentiment, 0 (very negative) to 4 (very positive), lower-case and tokenised."""
     for line in itertools.islice(lines_of(data_folder() / "text" / "sst.tsv.gz"), 1, None):
-        kind, praise, text = line.split("\t")
+        kind, sentiment, text = line.split("\t")
         if kind == {"val": "dev"}.get(split, split):
-            yield int(praise), text
+            yield int(sentiment), text
 
 
 def treebank(split: Split | Literal["test"]) -> Iterator[Sentence]:
@@ -166,12 +174,12 @@ def treebank(split: Split | Literal["test"]) -> Iterator[Sentence]:
             number, form, _, tag, _, _, head, *_ = line.split("\t")
             if number.isdigit():
                 start = text.find(form, at)
-                start = at if start < 0 else start  # a form the text writes otherwise stands where the last one ended
+                start = at if start < 0 else start  # a form that is not in the text is placed where the last word ended
                 at = min(len(text), start + len(form))
                 words.append(Word(start, at, tag, int(head) - 1))
 
 
-TIGHT = [  # what stands apart in the treebank of reviews, and how a person writes it
+DETOKENISE_RULES = [  # from the tokenised text of the Stanford Sentiment Treebank to ordinary spelling
     (r"\bca n't\b", "can't"),
     (r" (n't|'s|'re|'ve|'ll|'d|'m|'S)\b", r"\1"),
     (r" ([.,;:?!%)\]}])", r"\1"),
@@ -184,8 +192,8 @@ TIGHT = [  # what stands apart in the treebank of reviews, and how a person writ
 ]
 
 
-def written(text: str) -> str:
-    """A sentence whose signs stand apart, as a person would write it."""
-    for pattern, instead in TIGHT:
-        text = re.sub(pattern, instead, text)
+def detokenise(text: str) -> str:
+    """A tokenised sentence in ordinary spelling, with a capital."""
+    for pattern, replacement in DETOKENISE_RULES:
+        text = re.sub(pattern, replacement, text)
     return text[:1].upper() + text[1:]

@@ -1,6 +1,6 @@
 """`python -m attnviz.training seq2seq`: a recurrent network with additive attention learns to translate.
 
-It learns from the pairs of the transformer, with the loss of the transformer; AdamW alone steps its parameters.
+It has the data and the loss of the transformer; all its parameters are trained by AdamW.
 """
 
 from __future__ import annotations
@@ -35,6 +35,6 @@ def run_seq2seq(
     size: str = "cpu",
     **changes: int,
 ) -> str:
-    """Train, test on held-out sentences, write weights and card; `changes` of the recipe. Raises NoData."""
+    """Train, evaluate on held-out sentences, write weights and card; `changes` override the recipe. Raises NoData."""
     title = "English to French: recurrent, with additive attention"
-    return run_pairs("seq2seq", title, SIZES[size].changed(size, changes), folder, device, report, checkpoint)
+    return run_pairs("seq2seq", title, SIZES[size].with_changes(size, changes), folder, device, report, checkpoint)

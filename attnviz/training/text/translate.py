@@ -1,6 +1,6 @@
 """`python -m attnviz.training translator`: an encoder-decoder learns to translate English into French.
 
-`--size gpu` trains a larger one for longer, by the same code. `seq2seq` trains the recurrent network on the same pairs.
+`--size gpu` trains a larger one for longer. `seq2seq` trains the recurrent network on the same pairs.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from attnviz.models.store import as_shipped
 from attnviz.models.subwords import BOS, EOS, SubwordTokenizer, load_subwords
 from attnviz.models.text import Translator, TranslatorConfig
 from attnviz.models.translation import TranslationModel
-from attnviz.training.card import opening
+from attnviz.training import card
 from attnviz.training.images.loop import hardware
 from attnviz.training.text import corpus
-from attnviz.training.text.bleu import measured, scorer
-from attnviz.training.text.loop import Random, Shelf, TextRecipe, kept_or_none, padded, trained
+from attnviz.training.text.bleu import evaluate, scorer
+from attnviz.training.text.loop import LengthSampler, Random, TextRecipe, mask_or_none, pad, train
 from attnviz.training.text.skipgram import TextProgress
 
-LONGEST = 60  # pieces of a sentence to learn from
-SMOOTHING = 0.1
+MAX_TOKENS = 60  # of a sentence to train on
+LABEL_SMOOTHING = 0.1
 CPU = TextRecipe(steps=3400, batch=4096, learning_rate=2e-3, ema_decay=0.998)
 SHAPE = TranslatorConfig(width=192, layers=3, heads=6, positions="sine")
 DATA = "sentences of Tatoeba (CC BY 2.0) and translated captions of Multi30k task 1 (research use), English and French"
@@ -41,13 +41,13 @@ class Size:
 
     network: Callable[[], Translator | Seq2Seq]
     recipe: TextRecipe
-    options: str = ""  # of the command that asks for it
+    options: str = ""  # of the command line, for the card
 
-    def changed(self, size: str, changes: Mapping[str, int]) -> Size:
-        """This size with another number of steps or another seed, which the card will name."""
-        said = [] if size == "cpu" else [f"--size {size}"]
-        said += [f"--{name} {value}" for name, value in changes.items()]
-        return replace(self, recipe=replace(self.recipe, **changes), options=" ".join(["", *said]))
+    def with_changes(self, size: str, changes: Mapping[str, int]) -> Size:
+        """A size with changes of its recipe, and the command-line options for the card."""
+        options = [] if size == "cpu" else [f"--size {size}"]
+        options += [f"--{name} {value}" for name, value in changes.items()]
+        return replace(self, recipe=replace(self.recipe, **changes), options=" ".join(["", *options]))
 
 
 SIZES = {
@@ -60,30 +60,31 @@ SIZES = {
 
 
 class Pairs:
-    """Sentence pairs as numbers of pieces, drawn by length."""
+    """Tokenised sentence pairs, sampled by length."""
 
     def __init__(
         self, pairs: Sequence[tuple[str, str]], subwords: SubwordTokenizer, device: torch.device, seed: int = 0
     ):
         english, french = (subwords.batch(side) for side in zip(*pairs, strict=True))
-        fit = [i for i in range(len(pairs)) if len(english[i]) < LONGEST and len(french[i]) < LONGEST]
+        fit = [i for i in range(len(pairs)) if len(english[i]) < MAX_TOKENS and len(french[i]) < MAX_TOKENS]
         self.source = [np.array([*english[i], EOS], dtype=np.int16) for i in fit]
         self.target = [np.array([BOS, *french[i], EOS], dtype=np.int16) for i in fit]
         self.device = device
         both = [len(s) + len(t) for s, t in zip(self.source, self.target, strict=True)]
-        self.shelf = Shelf(both, np.random.default_rng(seed))
+        self.sampler = LengthSampler(both, np.random.default_rng(seed))
 
     def __len__(self) -> int:
         return len(self.source)
 
     def loss(self, network: Any, progress: float, random: Random, *, tokens: int) -> Tensor:
-        """Cross-entropy of the next French piece, with label smoothing."""
-        chosen = self.shelf.draw(tokens, random)
-        source, keep = padded([self.source[i] for i in chosen], self.device)
-        target, said = padded([self.target[i] for i in chosen], self.device)
-        last = network(source, target[:, :-1], keep_tokens=kept_or_none(keep), read=False).residuals["target"][-1]
-        logits, wanted = network.logits_from(last[said[:, 1:]]), target[:, 1:][said[:, 1:]]
-        return F.cross_entropy(logits.float(), wanted, label_smoothing=SMOOTHING)
+        """Cross-entropy of the next French token, with label smoothing."""
+        chosen = self.sampler.sample(tokens, random)
+        source, keep = pad([self.source[i] for i in chosen], self.device)
+        target, target_keep = pad([self.target[i] for i in chosen], self.device)
+        last = network(source, target[:, :-1], keep_tokens=mask_or_none(keep), read=False).residuals["target"][-1]
+        keep_next = target_keep[:, 1:]
+        logits = network.logits_from(last[keep_next])
+        return F.cross_entropy(logits.float(), target[:, 1:][keep_next], label_smoothing=LABEL_SMOOTHING)
 
 
 def run_translator(
@@ -94,9 +95,9 @@ def run_translator(
     size: str = "cpu",
     **changes: int,
 ) -> str:
-    """Train, test on held-out sentences, write weights and card; `changes` of the recipe. Raises NoData."""
+    """Train, evaluate on held-out sentences, write weights and card; `changes` override the recipe. Raises NoData."""
     title = "English to French: an encoder and a decoder"
-    return run_pairs("translator", title, SIZES[size].changed(size, changes), folder, device, report, checkpoint)
+    return run_pairs("translator", title, SIZES[size].with_changes(size, changes), folder, device, report, checkpoint)
 
 
 def run_pairs(
@@ -108,90 +109,88 @@ def run_pairs(
     report: Callable[[TextProgress], None],
     checkpoint: Path | None = None,
 ) -> str:
-    """Any network that translates: trained on all pairs, tested, written to a folder. Raises NoData."""
-    scorer()  # what it will be tested with has to be here before hours are spent
+    """Train a translation network on all pairs, evaluate it, write weights and card. Raises NoData."""
+    scorer()  # fail now, not after hours of training, where the evaluation library is missing
     recipe, subwords = size.recipe, load_subwords()
     torch.manual_seed(recipe.seed)
-    learned = [*corpus.translations("train")]
-    pairs = Pairs(learned, subwords, device, recipe.seed)
+    training_pairs = [*corpus.translations("train")]
+    pairs = Pairs(training_pairs, subwords, device, recipe.seed)
 
     def loss(network: Any, progress: float, random: Random) -> Tensor:
         return pairs.loss(network, progress, random, tokens=recipe.batch)
 
-    network, seconds = trained(size.network(), recipe, loss, device, report, checkpoint)
+    network, seconds = train(size.network(), recipe, loss, device, report, checkpoint)
     as_shipped(network)
     model = TranslationModel(name, network.to(device), subwords, title=title)
     facts = {
         "recipe": name + size.options,
         "parameters": sum(p.numel() for p in network.parameters()),
         "pairs": len(pairs),
-        "context_length": LONGEST,
+        "max_tokens": MAX_TOKENS,
         "steps": recipe.last,
         "schedule": recipe.steps,
         "batch": recipe.batch,
         "seed": recipe.seed,
         "minutes": round(seconds / 60, 1),
         **hardware(device),
-        **measured(model),
-        "french_seen": seen_before(learned),
+        **evaluate(model),
+        "french_seen": count_seen(training_pairs),
         "data": DATA,
     }
-    card = card_of(model, facts)
-    model.to("cpu").save(folder, card, facts)
-    return card
+    text = card_of(model, facts)
+    model.to("cpu").save(folder, text, facts)
+    return text
 
 
-def seen_before(learned: Sequence[tuple[str, str]]) -> int:
-    """How many French sentences of the test also translate another English sentence that was trained on."""
-    french = {french for _, french in learned}
-    return sum(french_one in french for _, french_one in corpus.translations("test"))
+def count_seen(training_pairs: Sequence[tuple[str, str]]) -> int:
+    """How many French sentences of the test set occur in training, as the translation of another English sentence."""
+    seen = {french for _, french in training_pairs}
+    return sum(french in seen for _, french in corpus.translations("test"))
 
 
 def card_of(model: TranslationModel, facts: dict[str, Any]) -> str:
-    """card.md, every number taken from `facts`."""
-    stopped = "" if facts["steps"] == facts["schedule"] else f", of a schedule of {facts['schedule']:,},"
+    """The text of card.md; every number comes from `facts`."""
+    steps = f"{facts['steps']:,} steps"
+    if facts["steps"] != facts["schedule"]:
+        steps = f"{facts['steps']:,} of {facts['schedule']:,} steps"
     lines = [
-        *opening(f"{model.name}: {model.title}", facts["recipe"]),
-        f"| network | {shape_of(model.network)} |",
-        f"| parameters | {facts['parameters']:,}; one table of {len(model.tokenizer):,} pieces for both languages |",
+        *card.opening(f"{model.name}: {model.title}", facts["recipe"]),
+        f"| network | {describe(model.network)} |",
+        f"| parameters | {facts['parameters']:,}; one embedding of {len(model.tokenizer):,} tokens for both languages |",
         f"| data | {facts['data']} |",
-        f"| trained on | {facts['pairs']:,} pairs of at most {facts['context_length']} pieces a side, "
-        f"{facts['steps']:,} steps{stopped} of {facts['batch']:,} tokens, padding included, seed {facts['seed']} |",
+        f"| trained on | {facts['pairs']:,} pairs of at most {facts['max_tokens']} tokens a side, {steps} of "
+        f"{facts['batch']:,} tokens, padding included, seed {facts['seed']} |",
         f"| time | {facts['minutes']} minutes on {facts['device']}, {facts['threads']} threads |",
-        f"| perplexity of a piece | {facts['perplexity']} over {facts['held_out']:,} held-out pairs "
+        f"| perplexity per token | {facts['perplexity']} on {facts['held_out']:,} held-out pairs "
         f"(loss {facts['loss']}) |",
     ]
     for test in facts["tests"]:
         lines.append(
-            f"| {test['name']}, {test['decoding']} | BLEU {test['bleu']}, chrF {test['chrf']}, {test['exact']} % as a "
-            f"translator wrote it; {test['sentences']:,} sentences, {test['references']:,} translations |"
+            f"| {test['name']}, {test['decoding']} | BLEU {test['bleu']}, chrF {test['chrf']}, exact match "
+            f"{test['exact']} %; {test['sentences']:,} sentences, {test['references']:,} references |"
         )
     signature, seen = facts["tests"][0]["signature"], facts["french_seen"]
     lines += [
         "",
-        f"BLEU and chrF by sacreBLEU, `{signature}`. No English sentence of a test was trained on; {seen:,} of "
-        "Tatoeba's French ones were, beside another English one.",
+        f"BLEU and chrF by sacreBLEU, `{signature}`. No English sentence of a test set was trained on; {seen:,} French "
+        "sentences of the Tatoeba test set were, as translations of other English sentences.",
         "",
-        LIMITS,
+        card.LIMITS,
+        "",
+        "It was trained on short everyday sentences and captions of photographs, nothing else: news, law and poetry "
+        "are unfamiliar to it, and rare names are spelled token by token or wrongly. It translates one sentence "
+        "without the sentences around it, so it guesses what English does not specify: tu or vous, he or she.",
         "",
     ]
     return "\n".join(lines)
 
 
-LIMITS = (
-    "## What it knows, and what it does not\n\n"
-    "It has read short everyday sentences and captions of photographs, nothing else: news, law and poetry are foreign "
-    "to it, and rare names come out spelled piece by piece or wrong. It reads one sentence and knows nothing of those "
-    "around it, so it guesses what English does not say: tu or vous, he or she."
-)
-
-
-def shape_of(network: Translator | Seq2Seq) -> str:
-    """The shape of a network in words."""
+def describe(network: Translator | Seq2Seq) -> str:
+    """The shape of a network, for the card."""
     shape = network.config
     if isinstance(network, Seq2Seq):
         return (
-            f"a recurrent encoder of two directions and a recurrent decoder (GRU, {network.config.hidden} numbers a "
-            f"state), additive attention between them, width {shape.width}"
+            f"bidirectional GRU encoder and GRU decoder (hidden size {network.config.hidden}), additive attention, "
+            f"width {shape.width}"
         )
     return f"encoder and decoder of {shape.layers} layers each, {shape.heads} heads, width {shape.width}"

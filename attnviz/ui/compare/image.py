@@ -12,7 +12,7 @@ import torch
 from attnviz import views
 from attnviz.attention import VARIANTS
 from attnviz.measures.heads import MEASURES
-from attnviz.training.images.bench import APART, EQUAL, SAME, SHAPE, parameters
+from attnviz.training.images.bench import EQUAL, SAME, SHAPE, TOLERANCE, count_parameters
 from attnviz.types import Sample, Tokens
 from attnviz.ui.compare.domain import Domain, MapStyle, Panel, Slot
 from attnviz.ui.compare.maps import grid_name
@@ -139,9 +139,9 @@ def slot_of(tokens: Tokens) -> str:
 @st.cache_data(max_entries=64, show_spinner=False)
 def network_size(name: str) -> int:
     """Parameters of the bench network with this variant."""
-    return parameters(replace(SHAPE, variant=name))
+    return count_parameters(replace(SHAPE, variant=name))
 
 
 def unequal(name: str) -> bool:
     """Whether the bench trains this variant a second time, at the parameters of multi-head attention."""
-    return abs(network_size(name) / network_size("mha") - 1) > APART
+    return abs(network_size(name) / network_size("mha") - 1) > TOLERANCE

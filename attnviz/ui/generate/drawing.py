@@ -224,7 +224,7 @@ def record(here: Scene) -> str:
     low, high = facts["blimp_interval"]
     return (
         f"{facts['parameters']:,} parameters. Perplexity on held-out stories: {facts['perplexity_word']} per word, "
-        f"{facts['perplexity_piece']} per token. BLiMP: {facts['blimp']} % of {facts['blimp_pairs']:,} pairs of a "
+        f"{facts['perplexity_token']} per token. BLiMP: {facts['blimp']} % of {facts['blimp_pairs']:,} pairs of a "
         f"grammatical and an ungrammatical sentence (95 % interval {low} to {high}; chance is 50 %)."
     )
 

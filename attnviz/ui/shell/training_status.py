@@ -1,4 +1,4 @@
-"""The training of this visitor, on every page: that somebody still watches, and how far it is."""
+"""The training run of this visitor, on every page: its heartbeat, and its progress in the sidebar."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from attnviz.training.live.queue import Queue
 from attnviz.ui.core.cache import cores
 from attnviz.ui.shell.errors import fragment
 
-RACE = "attnviz:race"  # session key: what this visitor trains
+RUN = "attnviz:training"  # session key: what this visitor trains
 BEFORE, BACK = "attnviz:train:before", "attnviz:train:back"  # session keys: the page before; whether it was another one
-EVERY = 1.5  # seconds between two looks at a race that learns
+EVERY = 1.5  # seconds between two heartbeats of a running training
 
 
 @st.cache_resource(show_spinner=False)
-def track() -> Queue:
-    """The one track of this server; every race takes one thread of the processor."""
+def queue() -> Queue:
+    """The one queue of this server; every run takes one thread of the processor."""
     cores()
     return Queue()
 
 
 def watch() -> runs.TrainingRun | None:
-    """Tell the track that this visitor's race, if there is one, is still watched."""
-    race = st.session_state.get(RACE)
-    if race is not None:
-        track().look(race)
-    return race
+    """Send the heartbeat of this visitor's run, if there is one."""
+    run = st.session_state.get(RUN)
+    if run is not None:
+        queue().heartbeat(run)
+    return run
 
 
 def beat(page: str) -> None:
-    """On every run of every page: somebody still watches; beside other pages, the sidebar says how far it is."""
+    """On every script run of every page: send the heartbeat; on other pages, show the progress in the sidebar."""
     arrive(page)
-    race = watch()
-    if race is not None and race.active and page != "train":
+    run = watch()
+    if run is not None and run.active and page != "train":
         with st.sidebar:
-            fragment(beside, run_every=2 * EVERY)(race)
+            fragment(beside, run_every=2 * EVERY)(run)
 
 
-def beside(race: runs.TrainingRun) -> None:
-    """How far the training is, in the sidebar of another page."""
-    place = track().look(race)
-    names = " and ".join(lane.title for lane in race.lanes)
-    st.progress(race.step / race.steps, f"Training {names}" if not place else f"Training: number {place} in line")
-    if not race.active:
+def beside(run: runs.TrainingRun) -> None:
+    """The progress of the training, in the sidebar of another page."""
+    place = queue().heartbeat(run)
+    names = " and ".join(model.title for model in run.models)
+    st.progress(run.step / run.steps, f"Training {names}" if not place else f"Training: number {place} in line")
+    if not run.active:
         st.rerun()
 
 

@@ -1,4 +1,4 @@
-"""What a race on the Train page is to be: the choices, and how they return with a race that has begun."""
+"""What a run on the Train page is to be: the choices, and how they return with a run that has begun."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import streamlit as st
 from attnviz.attention import OPTIONS, POSITIONS, VARIANTS
 from attnviz.training.live import runs
 from attnviz.ui.core.state import go, keep_inside, one_of, select, whole_number
-from attnviz.ui.shell.training_status import BACK, RACE
+from attnviz.ui.shell.training_status import BACK, RUN
 from attnviz.ui.widgets.options import choose_options
 
 NOBODY, PLAIN = "nobody", "the same without options"
@@ -28,7 +28,7 @@ def title_of(variant: str) -> str:
 
 
 def choose() -> runs.Plan:
-    """What the next race is to be; every choice is in the URL."""
+    """What the next run is to be; every choice is in the URL."""
     row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     keep_inside("variant", VARIANTS)
     variant = row.selectbox(
@@ -74,17 +74,17 @@ def choices_of(plan: runs.Plan) -> dict[str, object]:
 
 
 def chosen() -> runs.Plan:
-    """What the choices ask for; whoever comes back to a race that has begun finds those it was begun with.
+    """What the choices ask for; whoever comes back to a run that has begun finds those it was begun with.
 
     Streamlit leaves an address without choices behind with every change of page, where the browser's back button leads,
     and in the run after that button it lets the address have the last word: so the page is run once more.
     """
-    race, back = st.session_state.get(RACE), st.session_state.pop(BACK, False)
-    if not back or race is None or race.fresh:
+    run, back = st.session_state.get(RUN), st.session_state.pop(BACK, False)
+    if not back or run is None or run.not_started:
         return choose()
-    go(**choices_of(race.plan))
+    go(**choices_of(run.plan))
     plan = choose()
-    if plan != race.plan and back != "again":
+    if plan != run.plan and back != "again":
         st.session_state[BACK] = "again"
         st.rerun()
     return plan

@@ -59,7 +59,7 @@ def knows(model: Model, columns: int = 3) -> None:
     groups: dict[str, list[str]] = defaultdict(list)
     for group, name in zip(model.superclasses, model.outputs["class"], strict=True):
         groups[group].append(name)
-    right = model.facts.get("top1_by_group") or {}
+    right = model.facts.get("top1_by_superclass") or {}
     lines = [
         f"**{group}**{f' ({right[group]:.0f} % right)' if group in right else ''}: {', '.join(names)}"
         for group, names in sorted(groups.items())
