@@ -1,4 +1,4 @@
-# Each command sets up what it needs by itself: a virtual environment, the pinned requirements, a browser for the tests.
+# Each command first sets up what it needs: a virtual environment, the pinned requirements, a browser for the tests.
 SHELL := /bin/bash
 BASE ?= python3
 PYTHON := .venv/bin/python
@@ -6,25 +6,25 @@ RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 BROWSER := .venv/.browser
 SCRIPTS := 'attnviz/**/*.js' 'tests/javascript/*.js' # in quotes: oxfmt reads the patterns, not the shell
-SHARED := --numprocesses=auto --maxprocesses=8 --dist=loadfile # between the cores, since a test uses one
+SHARED := --numprocesses=auto --maxprocesses=8 --dist=loadfile # one process per core; a test uses one thread
 
 .PHONY: run test test-fast test-all check format train screenshot clean
 
 run: $(RUNTIME) ## open the app
 	$(PYTHON) -m streamlit run app.py
 
-test: $(DEV) $(BROWSER) ## every test that does not take minutes
+test: $(DEV) $(BROWSER) ## all tests except the slow ones
 	$(PYTHON) -m pytest $(SHARED) -m "not slow and not browser"
 	$(PYTHON) -m pytest -m "not slow and browser"
 
-test-fast: $(DEV) ## without a browser, without the training pictures, without learning anything
+test-fast: $(DEV) ## tests without a browser, training data or training runs
 	$(PYTHON) -m pytest $(SHARED) -m "not slow and not browser and not data and not trains"
 
-test-all: $(DEV) $(BROWSER) ## every test
+test-all: $(DEV) $(BROWSER) ## all tests
 	$(PYTHON) -m pytest $(SHARED) -m "not browser"
 	$(PYTHON) -m pytest -m browser
 
-check: $(DEV) ## style, types, and who may import whom
+check: $(DEV) ## lint, format, types, and allowed imports
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	.venv/bin/oxlint attnviz tests/javascript
@@ -32,16 +32,16 @@ check: $(DEV) ## style, types, and who may import whom
 	$(PYTHON) -m pyright
 	$(PYTHON) -m pytest -q tests/test_imports.py
 
-format: $(DEV) ## put the code in house style
+format: $(DEV) ## format the code
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 	.venv/bin/oxfmt $(SCRIPTS)
 
-train: $(RUNTIME) ## make train NAME=vit-digits
-	@test -n "$(NAME)" || { echo "Say which model: make train NAME=vit-digits"; exit 2; }
+train: $(RUNTIME) ## train a model: make train NAME=vit-digits
+	@test -n "$(NAME)" || { echo "Name a model: make train NAME=vit-digits"; exit 2; }
 	$(PYTHON) -m attnviz.training $(NAME) $(OPTIONS)
 
-screenshot: $(DEV) $(BROWSER) ## docs/app.png
+screenshot: $(DEV) $(BROWSER) ## take docs/app.png anew
 	$(PYTHON) -m docs.screenshot
 
 $(PYTHON):
@@ -53,7 +53,7 @@ $(PYTHON):
 	@$(BASE) -m venv .venv || \
 		{ echo "$(BASE) could not make .venv; the reason stands above."; rm -rf .venv; exit 2; }
 
-# What to say where pip, which has said why above, did not get all of a list.
+# The message where pip failed; the reason is in its own output above.
 FAILED = { echo "Not everything could be installed from $<. It comes from PyPI (or from where PIP_INDEX_URL says):"; \
 	echo "make sure of the internet, then give the same command again. Nothing has to be cleared away."; exit 2; }
 

@@ -1,4 +1,4 @@
-"""`make screenshot`: docs/app.png, the picture at the top of the README, taken of the running app."""
+"""`make screenshot`: take docs/app.png, the screenshot at the top of the README, from the running app."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SETTLED = "[data-testid=stApp][data-test-connection-state=CONNECTED][data-test-s
 
 
 def main() -> int:
-    """Open a page of a fresh server, wait until everything is drawn, and keep what is seen."""
+    """Open a page of a fresh server, wait until everything is drawn, and save a screenshot."""
     parser = argparse.ArgumentParser(prog="python -m docs.screenshot", description=__doc__)
     parser.add_argument("--address", default="heads?model=vit&sample=cat&layer=4", help="page and its choices")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "app.png")

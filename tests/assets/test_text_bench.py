@@ -15,7 +15,7 @@ ROWS = {row["name"]: row for row in bench_results(TEXT_BENCH)}
 CHANCE = {"top1": 50.1, "upos": 17.3}  # percent: the larger class of SST-2, the most frequent tag
 
 
-def test_the_kinds_that_were_asked_for_are_there():
+def test_the_listed_variants_are_there():
     assert set(NAMED) <= set(ROWS)
     folders = {path.name for path in TEXT_BENCH.iterdir() if path.is_dir()}
     assert folders == set(ROWS), "every network has its row and every row its network"
@@ -37,7 +37,7 @@ def test_each_opens_as_the_recipe_makes_it(name: str):
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["mha", "linformer", "performer"])
-def test_it_is_right_as_often_as_the_table_says(name: str):
+def test_the_accuracies_are_those_of_the_table(name: str):
     row, model = ROWS[name], load_text(f"text-bench/{name}")
     told = evaluation.evaluate_sentiment(model.network, model.tokenizer)
     assert told["sst2"] == pytest.approx(row["top1"], abs=0.3)

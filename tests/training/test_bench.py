@@ -60,7 +60,7 @@ def test_no_mlp_makes_up_for_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
         bench.matching_mlp(replace(SMALL, variant="additive"))
 
 
-def test_a_bench_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bench_resumes_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     todo = bench.list_entries(["mha"], [0, 1], BASE)
     assert todo == [("mha", bench.SAME, 0), ("mha", bench.SAME, 1)]
@@ -75,7 +75,7 @@ def test_a_bench_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert bench.run_bench(todo, CPU, lambda name, progress: None, base=BASE, folder=tmp_path) == rows
 
 
-def test_what_was_trained_otherwise_is_not_done(tmp_path: Path) -> None:
+def test_an_entry_with_other_steps_or_batch_is_trained_again(tmp_path: Path) -> None:
     """More steps or a larger batch train anew, over what the checkpoints of the bench before have left."""
     entry, said = bench.list_entries(["mha"], [0], BASE), list[int]()
     for base in (BASE, replace(BASE, steps=5), replace(BASE, steps=5, batch=40), replace(BASE, steps=5, batch=40)):
@@ -103,7 +103,7 @@ def test_two_processes_may_train_different_variants(tmp_path: Path) -> None:
     assert rows[0] == other
 
 
-def test_what_is_written_is_what_was_measured(tmp_path: Path) -> None:
+def test_rows_have_the_measured_accuracy(tmp_path: Path) -> None:
     (row,) = bench.run_bench(
         bench.list_entries(["mha"], [0], BASE), CPU, lambda name, progress: None, base=BASE, folder=tmp_path
     )

@@ -49,14 +49,14 @@ def kept_by(recipe: Recipe, digits: Pictures, path: Path, before: Mapping[str, T
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"steps": 8}, {"windows": 0.5}], ids=str)
-def test_a_state_of_another_recipe_is_refused(change: dict[str, float], digits: Pictures, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_recipe_is_refused(change: dict[str, float], digits: Pictures, tmp_path: Path) -> None:
     path = kept_by(TINY, digits, tmp_path / "checkpoint.pt")
     with pytest.raises(CheckpointMismatch, match=r"checkpoint\.pt: .* different recipe.* --fresh, or delete"):
         train(replace(TINY, **change), device=CPU, checkpoint=path, pictures=digits)
     assert train(replace(TINY), device=CPU, checkpoint=path, pictures=digits)[1] > 0  # an equal recipe goes on
 
 
-def test_a_state_that_began_with_other_weights_is_refused(digits: Pictures, tmp_path: Path) -> None:
+def test_a_checkpoint_from_other_initial_weights_is_refused(digits: Pictures, tmp_path: Path) -> None:
     path = kept_by(TINY, digits, tmp_path / "checkpoint.pt", weights(1))
     for other in (None, weights(2)):
         with pytest.raises(CheckpointMismatch, match="different initial weights"):
@@ -64,7 +64,7 @@ def test_a_state_that_began_with_other_weights_is_refused(digits: Pictures, tmp_
     train(TINY, device=CPU, checkpoint=path, pictures=digits, init_from=weights(1))
 
 
-def test_a_state_that_says_no_recipe_is_gone_on_from_and_told(
+def test_a_checkpoint_without_a_digest_is_resumed_with_a_warning(
     digits: Pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A training of hours may have begun before states said what they are of."""
@@ -78,7 +78,7 @@ def test_a_state_that_says_no_recipe_is_gone_on_from_and_told(
     assert "does not name its recipe" in capsys.readouterr().err
 
 
-def test_the_command_says_it_in_a_sentence(
+def test_the_command_prints_the_mismatch_as_one_sentence(
     digits: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -104,7 +104,7 @@ def learned(recipe: loop.TextRecipe, path: Path, extra: object = None) -> None:
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"ema_decay": 0.5}, {"batch": 65}], ids=str)
-def test_so_is_a_state_of_texts(change: dict[str, float], tmp_path: Path) -> None:
+def test_a_text_checkpoint_of_another_recipe_is_refused(change: dict[str, float], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     learned(replace(TEXT, until=1), path)
     with pytest.raises(CheckpointMismatch, match=r"checkpoint\.pt: .* --fresh"):
@@ -112,7 +112,7 @@ def test_so_is_a_state_of_texts(change: dict[str, float], tmp_path: Path) -> Non
     learned(TEXT, path)
 
 
-def test_so_is_one_that_was_asked_something_else_or_began_elsewhere(tmp_path: Path) -> None:
+def test_a_text_checkpoint_with_other_tasks_or_weights_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     learned(replace(TEXT, until=1), path, extra=({"tales": 1.0}, "one"))
     for other in (None, ({"tales": 1.0}, "two"), ({"novels": 1.0}, "one")):
@@ -121,7 +121,7 @@ def test_so_is_one_that_was_asked_something_else_or_began_elsewhere(tmp_path: Pa
     learned(TEXT, path, extra=({"tales": 1.0}, "one"))
 
 
-def test_so_is_the_state_before_the_rate_fell(tmp_path: Path) -> None:
+def test_the_checkpoint_before_the_decay_is_checked_too(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     learned(TEXT, path)
     with pytest.raises(CheckpointMismatch, match=rf"{loop.BEFORE_DECAY}: "):
@@ -133,7 +133,7 @@ def test_so_is_the_state_before_the_rate_fell(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
-def test_what_is_read_goes_where_it_belongs(tmp_path: Path) -> None:
+def test_each_part_is_loaded_onto_its_device(tmp_path: Path) -> None:
     """The meta device stands for a graphics card: momentum moves there, the steps that AdamW counts do not."""
     kept = loop.TextRun(Small(), TEXT, loss, CPU)
     kept.advance()
@@ -148,7 +148,7 @@ def test_what_is_read_goes_where_it_belongs(tmp_path: Path) -> None:
     assert state["random"].device.type == "cpu"
 
 
-def test_a_fingerprint_hangs_on_names_and_numbers_only() -> None:
+def test_a_fingerprint_depends_on_names_and_values_only() -> None:
     first = weights(1)
     assert fingerprint(TINY, first) == fingerprint(replace(TINY), dict(reversed([*first.items()])))
     changed = {name: tensor.clone() for name, tensor in first.items()}
@@ -157,7 +157,7 @@ def test_a_fingerprint_hangs_on_names_and_numbers_only() -> None:
     assert fingerprint(replace(TINY, weight_decay=0.1)) != fingerprint(TINY)
 
 
-def test_a_fingerprint_hangs_on_shapes_and_on_which_parameter_is_which() -> None:
+def test_a_fingerprint_depends_on_shapes_and_on_the_assignment_of_parameters() -> None:
     one, other = torch.arange(6.0), torch.arange(6.0, 12.0)
     found = {
         fingerprint({"a": one, "b": other}),
@@ -169,7 +169,7 @@ def test_a_fingerprint_hangs_on_shapes_and_on_which_parameter_is_which() -> None
     assert len(found) == 5
 
 
-def test_a_state_keeps_the_seconds_that_were_spent(tmp_path: Path) -> None:
+def test_a_text_checkpoint_keeps_the_seconds(tmp_path: Path) -> None:
     kept = loop.TextRun(Small(), TEXT, loss, CPU)
     kept.seconds = 1234.5
     kept.save(tmp_path / "state.pt")
@@ -178,7 +178,7 @@ def test_a_state_keeps_the_seconds_that_were_spent(tmp_path: Path) -> None:
     assert later.seconds == 1234.5
 
 
-def test_pictures_go_on_from_the_seconds_that_were_spent(digits: Pictures, tmp_path: Path) -> None:
+def test_an_image_checkpoint_keeps_the_seconds(digits: Pictures, tmp_path: Path) -> None:
     run = Run(TINY, digits, CPU)
     run.seconds = 1000.0
     run.save(tmp_path / "state.pt")
@@ -187,7 +187,7 @@ def test_pictures_go_on_from_the_seconds_that_were_spent(digits: Pictures, tmp_p
     assert later.elapsed() >= 1000
 
 
-def test_a_cut_while_writing_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_save_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, path = loop.TextRun(Small(), TEXT, loss, CPU), tmp_path / "state.pt"
     run.save(path)
     before = path.read_bytes()

@@ -83,7 +83,7 @@ def test_the_interval_is_students() -> None:
     assert interval([96.0]) is None
 
 
-def test_a_network_is_judged_by_its_first_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_is_scored_by_top1(monkeypatch: pytest.MonkeyPatch) -> None:
     held = DATA["digits"]("val")
     network = built(replace(BASE.config, layers=1))
     monkeypatch.setattr(digits, "train", lambda recipe, **given: (network, 1.23))
@@ -91,7 +91,7 @@ def test_a_network_is_judged_by_its_first_guess(monkeypatch: pytest.MonkeyPatch)
     assert digits.train_and_evaluate(BASE, held, held, torch.device("cpu"), lambda name, progress: None) == (91.0, 1.2)
 
 
-def test_what_is_shipped_is_the_table_of_these_networks_and_seeds() -> None:
+def test_the_shipped_table_has_these_networks_and_seeds() -> None:
     rows = results()
     assert [row["name"] for row in rows] == list(NETWORKS)
     for row in rows:

@@ -47,7 +47,7 @@ UNSURE = [0.18, 0.17, 0.30, 0.01, 0.16, 0.10, 0.05, 0.03]
 SURE = [0.60, 0.10, 0.10, 0.10, 0.04, 0.03, 0.02, 0.01]
 
 
-def test_shares_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accuracies_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     found = facts(monkeypatch, [*[UNSURE] * 5, SURE], [2, 3, 4, 5, 6, 0])
     assert found["held_out"] == 6
     assert found["top1"] == 33.33
@@ -60,7 +60,7 @@ def test_shares_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["superclass_summed_top3_by_superclass"] == {"ball": 100.0, "dog": 100.0, "cup": 100.0, "hat": 0.0}
 
 
-def test_one_group_is_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_superclass_is_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "predict_logits", lambda model, held, start, count: torch.eye(8)[:4])
     alike = ("digit",) * 8
     found = evaluate(opened(groups=alike), pictures([0, 1, 2, 3], groups=alike), drop_patches=False)
@@ -80,7 +80,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, shape: ViTConfig, **options: bool) 
     return evaluate(opened(shape), pictures([0, 1, 2, 3], shape.size), **options), seen
 
 
-def test_halves_and_quarters_of_many_patches_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_halves_and_quarters_of_many_patches_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     found, seen = counted(monkeypatch, SHAPE)
     assert seen == [None, 32, 16]
     assert found["top1_with_patches"] == {"64": 100.0, "32": 0.0, "16": 0.0}
@@ -90,7 +90,7 @@ def test_halves_and_quarters_of_many_patches_are_removed(monkeypatch: pytest.Mon
     assert counted(monkeypatch, replace(SHAPE, size=14))[1] == [None]  # 49 patches are few
 
 
-def test_answers_are_those_of_the_network_to_normalised_pixels() -> None:
+def test_predict_logits_normalises_pixels() -> None:
     model, held = opened(), pictures([0, 1, 2, 3, 4])
     pixels = (torch.from_numpy(held.images).permute(0, 3, 1, 2).float() / 255 - 0.3) / 0.4
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_answers_are_those_of_the_network_to_normalised_pixels() -> None:
     )
 
 
-def test_patches_that_stay_are_drawn_anew_for_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_batch_keeps_its_own_random_patches(monkeypatch: pytest.MonkeyPatch) -> None:
     model, held, seen = opened(), pictures([0, 1, 2, 3]), list[Tensor]()
     forward = model.network.forward
 
@@ -119,7 +119,7 @@ def test_patches_that_stay_are_drawn_anew_for_every_batch(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("name", "inverted", "jpeg"), [("vit-digits", True, None), ("vit", False, JPEG)])
-def test_a_trained_network_is_opened_as_it_will_be_shipped(name: str, inverted: bool, jpeg: int | None) -> None:
+def test_open_trained_rounds_and_normalises_as_shipped(name: str, inverted: bool, jpeg: int | None) -> None:
     """In half precision, with the normalisation it learned with."""
     recipe = RECIPES[name]
     names = tuple(f"class {i}" for i in range(recipe.config.classes))

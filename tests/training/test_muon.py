@@ -86,7 +86,7 @@ def test_a_matrix_without_a_gradient_stays():
     assert not torch.equal(moving, matrices(3, 3))
 
 
-def test_what_is_no_matrix_is_refused():
+def test_a_parameter_that_is_not_a_matrix_is_refused():
     with pytest.raises(ValueError, match=r"not a parameter of shape \(3,\)"):
         Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)
 

@@ -33,7 +33,7 @@ def own_share(network: ViT) -> float:
     return (weights.argmax(-1) == torch.arange(64)).double().mean().item()
 
 
-def test_tokens_look_at_tokens_like_themselves():
+def test_mimetic_tokens_attend_to_similar_tokens():
     plain, started = network(), network()
     with torch.random.fork_rng():
         init_mimetic(started)
@@ -41,7 +41,7 @@ def test_tokens_look_at_tokens_like_themselves():
     assert own_share(plain) < 0.2
 
 
-def test_value_and_output_take_a_part_away():
+def test_mimetic_value_and_output_subtract_the_identity():
     started = network()
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -54,18 +54,18 @@ def test_value_and_output_take_a_part_away():
         assert abs(noise.mean().item()) < 0.005
 
 
-def test_shared_keys_have_no_mimetic_start():
+def test_multi_query_attention_has_no_mimetic_initialisation():
     with pytest.raises(ValueError, match="Multi-query attention has no four square matrices"):
         init_mimetic(network(replace(SHAPE, variant="mqa")))
 
 
-def test_a_run_starts_as_its_recipe_says():
+def test_a_run_is_initialised_as_its_recipe_says():
     recipe = replace(RECIPES["vit-digits"], start="mimetic")
     block = Run(recipe, DATA["digits"]("train"), torch.device("cpu")).network.blocks[1]
     assert torch.equal(block.attention.key.weight, block.attention.query.weight)
 
 
-def test_a_run_goes_on_but_for_what_its_recipe_starts_anew():
+def test_a_continued_run_reinitialises_what_its_recipe_names():
     recipe = replace(RECIPES["vit-digits"], reinit=("positions",))
     before = {name: torch.full_like(tensor, 0.5) for name, tensor in load("vit-digits").network.state_dict().items()}
     run = Run(recipe, DATA["digits"]("train"), torch.device("cpu"), before)
@@ -73,7 +73,7 @@ def test_a_run_goes_on_but_for_what_its_recipe_starts_anew():
     assert changed == ["positions"]
 
 
-def test_all_but_what_is_new_is_taken_over():
+def test_copy_parameters_copies_all_but_the_exceptions():
     first, second = network(), network()
     for parameter in first.parameters():
         torch.nn.init.normal_(parameter)
@@ -85,7 +85,7 @@ def test_all_but_what_is_new_is_taken_over():
         copy_parameters(network(replace(SHAPE, width=32)), first.state_dict())
 
 
-def test_the_command_goes_on_from_what_is_shipped(tmp_path, monkeypatch, capsys):
+def test_the_command_continues_the_shipped_model(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(RECIPES, "more", replace(RECIPES["vit-digits"], steps=2, init_from="vit-digits"))
     monkeypatch.setattr(sys, "argv", ["training", "more", "--out", str(tmp_path / "out"), "--device", "cpu"])

@@ -83,7 +83,7 @@ def reader(seed: int = 0) -> Reader:
 
 
 @pytest.mark.parametrize("tokens", [1, 7, CHUNK + 3])
-def test_the_loss_in_parts_is_the_cross_entropy_with_its_gradients(tokens: int):
+def test_chunked_cross_entropy_has_the_value_and_gradients_of_torch(tokens: int):
     random = torch.Generator().manual_seed(tokens)
     shapes = ((tokens, 8), (30, 8), (30,))
     given = [torch.randn(shape, generator=random).requires_grad_() for shape in shapes]
@@ -98,7 +98,7 @@ def test_the_loss_in_parts_is_the_cross_entropy_with_its_gradients(tokens: int):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_of_no_piece_the_loss_is_none_and_of_an_unlikely_one_finite():
+def test_the_loss_is_zero_without_tokens_and_finite_for_unlikely_ones():
     none = next_token_loss(torch.zeros(0, 8), torch.zeros(30, 8), torch.zeros(30), torch.zeros(0, dtype=torch.long))
     assert none.item() == 0
     bias = torch.tensor([0.0, 40.0])
@@ -119,7 +119,7 @@ def test_a_training_writes_weights_that_open_and_a_card_with_its_facts(data: Pat
     assert all("\ufffd" not in text for text in facts["samples"].values())
 
 
-def test_a_training_stopped_early_says_so_and_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path):
+def test_a_training_stopped_early_resumes_exactly(data: Path, tmp_path: Path):
     kept = tmp_path / "checkpoint.pt"
     sooner = replace(SIZE, recipe=replace(RECIPE, until=3), pairs=1)
     card = stories.run_stories(tmp_path / "early", CPU, silent, kept, sooner)
@@ -136,7 +136,7 @@ def test_a_training_stopped_early_says_so_and_goes_on_as_if_it_had_not_been(data
         stories.run_stories(tmp_path / "back", CPU, silent, kept, replace(SIZE, recipe=replace(RECIPE, until=3)))
 
 
-def test_what_is_shipped_goes_on_from_its_weights_and_the_card_tells_both(
+def test_a_continued_model_starts_from_its_weights_and_its_card_lists_both_runs(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     stories.run_stories(tmp_path / "out", CPU, silent, size=SIZE)
@@ -156,7 +156,7 @@ def test_the_shipped_network_has_the_configuration_of_the_recipe():
     assert stories.SIZES["more"].pairs == shipped.facts["blimp_pairs_per_paradigm"] == 300
 
 
-def test_the_loss_is_that_of_every_next_piece(data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_loss_is_cross_entropy_of_every_next_token(data: Path, monkeypatch: pytest.MonkeyPatch):
     """Of texts of two lengths: what fills up the shorter one is neither read nor asked for."""
     batches, network = stories.StoryBatches(SIZE, load_subwords(), CPU), reader()
     texts = [np.array([BOS, 30, 31, 32, EOS]), np.array([BOS, 40, EOS])]
@@ -169,7 +169,7 @@ def test_the_loss_is_that_of_every_next_piece(data: Path, monkeypatch: pytest.Mo
     assert float(batches.loss(network, 0.0, np.random.default_rng(0))) == pytest.approx(total / count, rel=1e-5)
 
 
-def test_a_batch_holds_as_many_stretches_as_have_room(data: Path):
+def test_a_batch_holds_as_many_windows_as_fit(data: Path):
     batches = stories.StoryBatches(SIZE, load_subwords(), CPU)
     lengths = [
         len(row) - 1
@@ -189,7 +189,7 @@ def test_a_batch_holds_as_many_stretches_as_have_room(data: Path):
     assert often == pytest.approx([0.5, 0.25, 0.25], abs=0.1)
 
 
-def test_a_row_hardly_longer_than_a_stretch_is_read(data: Path):
+def test_a_row_hardly_longer_than_a_window_is_sampled(data: Path):
     batches = stories.StoryBatches(SIZE, load_subwords(), CPU)
     batches.rows["tales"], batches.shares = np.arange(100, 103, dtype=np.int16), {"tales": 1.0}
     for seed in range(5):
@@ -205,7 +205,7 @@ def test_a_long_sentence_fills_the_network_and_ends(data: Path):
 
 
 @pytest.mark.parametrize("final", [False, True])
-def test_batches_are_stretches_of_stories_and_whole_short_texts(final: bool, data: Path):
+def test_batches_are_windows_of_stories_and_whole_short_texts(final: bool, data: Path):
     subwords = load_subwords()
     batches = stories.StoryBatches(SIZE, subwords, CPU)
     assert {kind: int((row == EOS).sum()) for kind, row in batches.rows.items()} == {"tales": 3, "novels": 1}
@@ -227,7 +227,7 @@ def test_batches_are_stretches_of_stories_and_whole_short_texts(final: bool, dat
 
 @pytest.mark.parametrize("final", [False, True])
 @pytest.mark.parametrize("size", stories.SIZES)
-def test_every_kind_of_text_comes_as_often_as_planned(size: str, final: bool, data: Path):
+def test_kinds_of_text_are_sampled_by_their_shares(size: str, final: bool, data: Path):
     planned = stories.SIZES[size]
     shares = planned.final_shares if final else planned.shares
     assert sum(shares.values()) == pytest.approx(1)
@@ -243,7 +243,7 @@ def test_every_kind_of_text_comes_as_often_as_planned(size: str, final: bool, da
 
 
 @pytest.mark.parametrize(("final", "share"), [(False, 0.0), (True, 0.5)])
-def test_at_last_many_stretches_begin_with_a_tale(final: bool, share: float, data: Path):
+def test_finally_many_windows_begin_with_a_tale(final: bool, share: float, data: Path):
     batches = stories.StoryBatches(SIZE, load_subwords(), CPU)
     batches.rows["tales"] = np.arange(100, 2100, dtype=np.int16)  # each piece says where it stands
     batches.rows["tales"][[499, 999]] = EOS
@@ -262,7 +262,9 @@ def test_a_tale_begins_where_the_one_before_has_ended(data: Path):
 
 
 @pytest.mark.parametrize("size", stories.SIZES)
-def test_what_comes_at_last_does_not_come_first(size: str, data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_final_shares_are_used_only_while_the_learning_rate_decays(
+    size: str, data: Path, monkeypatch: pytest.MonkeyPatch
+):
     """A size with other shares at last holds its rate for a while, and reads by its own shares until then."""
     planned = stories.SIZES[size]
     batches = stories.StoryBatches(replace(SIZE, recipe=planned.recipe), load_subwords(), CPU)
@@ -285,7 +287,7 @@ def test_batches_change_when_the_rate_begins_to_fall(data: Path, monkeypatch: py
 
 @pytest.mark.parametrize("count", [0, 1, 23, 24, 25, 36, 37, 100])
 @pytest.mark.parametrize("stride", [1, 12, 24])
-def test_windows_judge_every_piece_once_with_enough_before_it(count: int, stride: int):
+def test_windows_score_every_token_once_with_enough_context(count: int, stride: int):
     judged = []
     for begin, new in blimp.windows(count, 24, stride):
         judged += range(new, min(count, begin + 24))
@@ -293,7 +295,7 @@ def test_windows_judge_every_piece_once_with_enough_before_it(count: int, stride
     assert judged == list(range(count))
 
 
-def test_perplexity_is_that_of_one_piece_after_another(data: Path):
+def test_perplexity_equals_scoring_token_by_token(data: Path):
     network, subwords, text = reader(), load_subwords(), "The dog saw a ball."
     ids = [BOS, *subwords.ids(text)]
     total = 0.0
@@ -321,7 +323,7 @@ def test_a_long_story_is_read_in_windows_that_begin_with_bos(stride: int | None,
     assert facts["perplexity_token"] == pytest.approx(math.exp(total / len(row)), rel=1e-4)
 
 
-def test_what_fills_up_a_text_has_no_probability():
+def test_padding_has_no_log_probability():
     network = reader()
     ids, said = pad([[BOS, 30, 31, 32], [BOS, 40]], CPU)
     found = blimp.log_probabilities(network, ids, said)
@@ -331,7 +333,7 @@ def test_what_fills_up_a_text_has_no_probability():
     torch.testing.assert_close(found[1, :1], alone[0])
 
 
-def test_sentences_judged_together_score_as_they_do_alone():
+def test_batched_sentence_scores_equal_single_ones():
     network, subwords = reader(), load_subwords()
     sentences = [text for pair in PAIRS for text in pair[3:]]
     together = blimp.sentence_scores(network, subwords, sentences)
@@ -341,7 +343,7 @@ def test_sentences_judged_together_score_as_they_do_alone():
         assert score == pytest.approx(logits.gather(-1, ids[1:, None]).sum().item(), abs=1e-3)
 
 
-def test_minimal_pairs_are_counted_where_the_good_sentence_is_likelier(data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_blimp_counts_pairs_whose_good_sentence_is_more_probable(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(blimp, "sentence_scores", lambda *_: np.array([-1, -2, -2, -1, -1, -2, -1, -2]))
     facts = blimp.blimp(reader(), load_subwords())
     assert (facts["blimp"], facts["blimp_pairs_per_paradigm"], facts["blimp_pairs"]) == (75.0, "all", 4)
@@ -353,7 +355,7 @@ def test_minimal_pairs_are_counted_where_the_good_sentence_is_likelier(data: Pat
     assert [pair.paradigm for pair in blimp.pairs(1)] == ["agreement", "order"]
 
 
-def test_a_pair_that_is_equally_likely_is_not_right(data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_tie_counts_as_wrong(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(blimp, "sentence_scores", lambda *_: np.full(8, -1.0))
     assert blimp.blimp(reader(), load_subwords())["blimp"] == 0.0
 
@@ -368,7 +370,7 @@ def test_a_tale_is_as_long_as_allowed_and_no_longer(data: Path):
         assert [*corpus.stories("val", "novels")] == [story]
 
 
-def test_captions_are_dealt_to_one_split_or_the_other(data: Path):
+def test_each_caption_is_in_one_split(data: Path):
     assert [*corpus.captions("val")] == ["A dog with a ball."]
     assert [*corpus.captions("train")] == ["A red ball.", "Two dogs run."]
 

@@ -12,7 +12,7 @@ from attnviz.training.images import sweep
 from attnviz.training.images.data import DATA
 
 
-def test_every_class_gets_as_many_and_seeds_differ():
+def test_subsamples_are_balanced_and_seeds_differ():
     pictures = DATA["digits"]("train")
     few, other = sweep.subsample(pictures, 7, 0), sweep.subsample(pictures, 7, 1)
     assert np.bincount(few.labels).tolist() == [7] * 10

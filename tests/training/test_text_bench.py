@@ -29,13 +29,13 @@ def network_of(variant: str) -> Reader:
         return Reader(bench.config_of(variant))
 
 
-def test_every_variant_that_needs_no_grid_is_on_the_bench():
+def test_every_variant_without_a_grid_is_on_the_bench():
     assert set(NAMED) <= set(bench.READ) <= set(VARIANTS)
     assert not {"window2d", "axial", "botnet2d", "mobilevit2d"} & set(bench.READ)
 
 
 @pytest.mark.parametrize("variant", bench.READ)
-def test_it_reads_short_and_long_texts_and_padding_changes_nothing(variant: str):
+def test_padding_does_not_change_predictions(variant: str):
     network = network_of(variant).eval()
     ids = torch.randint(8, 8000, (20,), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -50,7 +50,7 @@ def test_it_reads_short_and_long_texts_and_padding_changes_nothing(variant: str)
         network(torch.full((bench.SHAPE.context_length + 1,), 9))
 
 
-def test_networks_differ_little_in_size():
+def test_networks_have_similar_numbers_of_parameters():
     sizes = {name: sum(p.numel() for p in network_of(name).parameters()) for name in bench.READ}
     assert max(abs(size / sizes["mha"] - 1) for size in sizes.values()) < 0.1, "so one run of each is fair"
 
@@ -63,9 +63,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "treebank", lambda split: iter([corpus.Sentence("She runs.", words)] * 8))
 
 
-def test_a_run_writes_what_opens_again_and_skips_what_is_there(
-    few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_bench_writes_models_and_skips_existing_entries(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder, told = tmp_path / "text-bench", list[str]()
     todo = [("mha", 0), ("linformer", 0), ("mha", 1)]
     rows = bench.run_text_bench(todo, CPU, lambda name, progress: told.append(name), recipe=RECIPE, folder=folder)
@@ -89,7 +87,7 @@ def test_a_run_writes_what_opens_again_and_skips_what_is_there(
         attnviz.load("text-bench/nobody")
 
 
-def test_what_was_trained_otherwise_is_not_done(few: None, tmp_path: Path):
+def test_an_entry_with_other_steps_or_batch_is_trained_again(few: None, tmp_path: Path):
     told = list[float]()
     for recipe in (RECIPE, replace(RECIPE, batch=100), replace(RECIPE, steps=1, batch=100)):
         (row,) = bench.run_text_bench(
@@ -104,7 +102,7 @@ def test_what_was_trained_otherwise_is_not_done(few: None, tmp_path: Path):
     assert len(told) == 3
 
 
-def test_what_is_shipped_has_the_shapes_of_the_bench():
+def test_shipped_entries_have_the_configuration_of_the_bench():
     rows = store.bench_results(store.TEXT_BENCH)
     assert {"mha", "window", "linformer"} <= {row["variant"] for row in rows} <= set(bench.READ)
     for row in rows:
@@ -114,7 +112,7 @@ def test_what_is_shipped_has_the_shapes_of_the_bench():
     assert bench.PLAN.max_tokens == bench.SHAPE.context_length - 2, "CLS and SEP have room"
 
 
-def test_a_network_is_judged_as_shipped_by_reviews_as_a_person_writes_them(monkeypatch: pytest.MonkeyPatch):
+def test_a_network_is_evaluated_with_rounded_parameters(monkeypatch: pytest.MonkeyPatch):
     told = {"sst2_held_out": 4, "sst2": 75.0, "sst2_lower": 50.0, "sst2_interval": [1.0, 2.0]}
     asked = list[bool]()
 
@@ -129,7 +127,7 @@ def test_a_network_is_judged_as_shipped_by_reviews_as_a_person_writes_them(monke
     assert asked == [True]
 
 
-def test_both_questions_are_asked_and_no_hidden_word(few: None):
+def test_both_tasks_are_trained_and_no_masked_token(few: None):
     tasks = Tasks(bench.PLAN, RECIPE, load_subwords(), CPU)
     network = network_of("mha")
     assert not tasks.texts

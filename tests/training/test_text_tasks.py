@@ -54,7 +54,7 @@ def tasks(plan: Plan | None = None, **changes: Any) -> Tasks:
     return Tasks(plan or Plan(**changes), RECIPE, load_subwords(), CPU)
 
 
-def test_stories_are_cut_into_stretches_of_two_texts(given: Given):
+def test_stories_are_split_into_excerpts_of_two_texts(given: Given):
     """As many sentences as have room, the first half before SEP, the second after it."""
     subwords = load_subwords()
     given["story_paragraphs"] = ["One dog. Two dogs. Three dogs.", "Four dogs. Five dogs."]
@@ -67,14 +67,14 @@ def test_stories_are_cut_into_stretches_of_two_texts(given: Given):
     assert rows == [[CLS, *one, *two, SEP, *three, SEP], [CLS, *four, SEP, *five, SEP]]
 
 
-def test_short_texts_stand_alone_and_what_says_nothing_is_left_out(given: Given):
+def test_short_texts_are_single_and_too_short_ones_are_dropped(given: Given):
     subwords = load_subwords()
     given |= {"captions": ["A dog with a ball.", "Dog"], "translations": [("Go on", "Va")], "story_paragraphs": []}
     rows = [row.tolist() for row in sentences.pretraining_texts(subwords, 4)]
     assert rows == [[CLS, *subwords.ids("A dog with a"), SEP], [CLS, *subwords.ids("Go on"), SEP]]
 
 
-def test_of_ten_hidden_pieces_eight_are_masked_one_is_another_and_one_stays(given: Given):
+def test_of_ten_chosen_tokens_eight_are_masked_one_is_random_and_one_stays(given: Given):
     """Only the hidden ones are asked for; special pieces are never hidden."""
     asked, network = tasks(mask_share=0.3), FixedAnswers(pieces={100: 30.0})
     asked.texts = [np.array([CLS, *[100] * 48, SEP], dtype=np.int16)] * 200
@@ -97,13 +97,13 @@ def test_of_ten_hidden_pieces_eight_are_masked_one_is_another_and_one_stays(give
     ("praise", "loss"),
     [(4, -math.log(0.75)), (0, -math.log(0.25)), (1, -0.75 * math.log(0.25) - 0.25 * math.log(0.75))],
 )
-def test_a_mild_review_is_a_mild_wish(praise: int, loss: float, given: Given):
+def test_sentiment_grades_are_soft_labels(praise: int, loss: float, given: Given):
     given["reviews"] = [(praise, "a film .")]
     network = FixedAnswers({"sentiment": torch.tensor([[0.0, math.log(3)]])})
     assert float(tasks().sentiment_loss(network, np.random.default_rng(0))) == pytest.approx(loss)
 
 
-def test_reviews_come_in_both_forms(given: Given):
+def test_reviews_are_sampled_in_both_spellings(given: Given):
     """Six of ten as a visitor would write them, each with the answer that belongs to it."""
     subwords, network = load_subwords(), FixedAnswers({"sentiment": torch.zeros(1, 2)})
     asked = tasks(input_mask_share=0.0)
@@ -115,7 +115,7 @@ def test_reviews_come_in_both_forms(given: Given):
     assert read[tuple(subwords.ids("A great film."))] / 600 == pytest.approx(0.6, abs=0.06)
 
 
-def test_a_review_keeps_its_answer_in_a_batch(given: Given):
+def test_a_review_keeps_its_label_in_a_batch(given: Given):
     given["reviews"] = [(4, "praise"), (0, "blame")] * 4
     network = FixedAnswers({"sentiment": torch.zeros(1, 2)})
     asked, wanted = tasks(input_mask_share=0.0), list[torch.Tensor]()
@@ -146,7 +146,7 @@ def parsing_loss(plan: Plan) -> float:
 
 
 @pytest.mark.usefixtures("given")
-def test_one_head_is_asked_for_the_word_each_word_depends_on():
+def test_the_syntax_head_is_trained_on_dependency_heads():
     plan = Plan(input_mask_share=0.0, syntax_head=(1, 1))
     assert parsing_loss(plan) == pytest.approx(0, abs=2e-3)
     uniform = math.log(5)  # of She runs . between CLS and SEP
@@ -155,7 +155,7 @@ def test_one_head_is_asked_for_the_word_each_word_depends_on():
     assert parsing_loss(replace(plan, syntax_head=None)) == pytest.approx(0, abs=1e-6)
 
 
-def test_kinds_of_batches_come_as_often_as_planned():
+def test_tasks_are_sampled_by_their_shares():
     """Only hidden words at first; then reviews, the treebank, and hidden words for the rest."""
 
     class Asked(Tasks):
@@ -178,7 +178,7 @@ def test_kinds_of_batches_come_as_often_as_planned():
 
 @pytest.mark.usefixtures("given")
 @pytest.mark.parametrize("size", ["cpu", "more"])
-def test_a_state_belongs_to_what_is_asked_and_to_the_weights_it_began_with(
+def test_the_checkpoint_depends_on_the_plan_and_the_initial_weights(
     size: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     started: list[Any] = []
@@ -193,7 +193,7 @@ def test_a_state_belongs_to_what_is_asked_and_to_the_weights_it_began_with(
     assert started == [(sentences.SIZES[size][2], load_text("sentences").digest if size == "more" else None)]
 
 
-def test_what_it_is_asked_unless_told_otherwise():
+def test_the_defaults_of_a_plan():
     """What the card of the shipped network does not say, and it was trained with."""
     plan = Plan()
     assert (plan.pretraining, plan.mask_share, plan.input_mask_share) == (0.5, 0.2, 0.2)

@@ -41,7 +41,7 @@ def small() -> Small:
     return Small()
 
 
-def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not(tmp_path: Path):
+def test_an_interrupted_run_resumes_exactly(tmp_path: Path):
     whole, _ = loop.train(small(), RECIPE, loss, CPU, lambda progress: None)
     first = loop.TextRun(small(), RECIPE, loss, CPU)
     for _ in range(3):
@@ -53,7 +53,7 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not(tmp_path: Path):
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
-def test_the_rate_rises_holds_and_falls():
+def test_the_learning_rate_warms_up_holds_and_decays():
     held = loop.TextRecipe(steps=100, learning_rate=2.0, warmup=10, hold=0.6)
     rates = [held.learning_rate_at(step) for step in range(100)]
     assert rates[:3] == pytest.approx([0.2, 0.4, 0.6])
@@ -69,14 +69,14 @@ def test_the_rate_rises_holds_and_falls():
     assert [replace(short, until=until).last for until in (4, 6, 9)] == [4, 6, 6]
 
 
-def test_what_a_training_does_unless_its_recipe_says_otherwise():
+def test_the_defaults_of_a_recipe():
     """The shipped networks were trained with these numbers, which their cards do not say."""
     recipe = loop.TextRecipe(steps=1)
     assert (recipe.warmup, recipe.hold, recipe.weight_decay, recipe.max_grad_norm) == (150, 0.0, 0.05, 1.0)
     assert (recipe.batch, recipe.learning_rate, recipe.ema_decay, recipe.seed) == (4096, 2e-3, 0.998, 0)
 
 
-def test_every_step_of_every_seed_draws_its_own_texts():
+def test_every_step_of_every_seed_has_its_own_generator():
     drawn: list[float] = []
 
     def draw(network: Small, progress: float, random: np.random.Generator) -> torch.Tensor:
@@ -90,7 +90,7 @@ def test_every_step_of_every_seed_draws_its_own_texts():
     assert len(set(drawn)) == 9, "nor is step 1 of seed 0 step 0 of seed 1"
 
 
-def test_a_gradient_is_clipped_before_it_is_followed(monkeypatch: pytest.MonkeyPatch):
+def test_gradients_are_clipped_before_the_step(monkeypatch: pytest.MonkeyPatch):
     run, norms = loop.TextRun(small(), replace(RECIPE, max_grad_norm=0.25), lambda *given: 1000 * loss(*given), CPU), []
     step = run.optimisers[0].step
 
@@ -116,7 +116,7 @@ def test_seconds_add_up_and_losses_are_means(monkeypatch: pytest.MonkeyPatch):
     assert [(progress.share, progress.loss, progress.seconds) for progress in seen] == [(4 / 6, 2.5, 4), (1, 5.5, 6)]
 
 
-def test_a_longer_schedule_goes_on_from_where_the_rate_was_held(tmp_path: Path):
+def test_a_longer_schedule_resumes_before_the_decay(tmp_path: Path):
     short, long = (loop.TextRecipe(steps=steps, batch=64, learning_rate=1e-2, warmup=2, hold=0.5) for steps in (6, 12))
     kept = tmp_path / "checkpoint.pt"
     loop.train(small(), short, loss, CPU, lambda progress: None, kept)
@@ -129,7 +129,7 @@ def test_a_longer_schedule_goes_on_from_where_the_rate_was_held(tmp_path: Path):
     assert all(torch.equal(tensor, later.state_dict()[name]) for name, tensor in once.state_dict().items())
 
 
-def test_a_schedule_may_end_sooner_than_planned_while_the_rate_is_held(tmp_path: Path):
+def test_a_schedule_may_be_shortened_while_the_learning_rate_is_held(tmp_path: Path):
     long, short = (loop.TextRecipe(steps=steps, batch=64, learning_rate=1e-2, warmup=2, hold=0.5) for steps in (12, 10))
     kept = tmp_path / "checkpoint.pt"
     loop.train(small(), replace(long, until=5), loss, CPU, lambda progress: None, kept)
@@ -139,7 +139,7 @@ def test_a_schedule_may_end_sooner_than_planned_while_the_rate_is_held(tmp_path:
     assert all(torch.equal(tensor, later.state_dict()[name]) for name, tensor in once.state_dict().items())
 
 
-def test_a_state_of_another_schedule_is_refused(tmp_path: Path):
+def test_a_checkpoint_of_another_schedule_is_refused(tmp_path: Path):
     kept = tmp_path / "checkpoint.pt"
     loop.train(small(), RECIPE, loss, CPU, lambda progress: None, kept)
     with pytest.raises(ValueError, match=r"is at step 6 of 6; the recipe stops after step 9 of 9\. Start"):
@@ -156,7 +156,7 @@ def test_it_learns_and_reports():
     assert not network.training
 
 
-def test_a_shelf_draws_texts_of_one_length_and_every_token_alike():
+def test_a_batch_has_similar_lengths_and_every_token_is_equally_likely():
     lengths = np.array([3] * 200 + [10] * 100 + [40] * 20)
     random = np.random.default_rng(0)
     sampler = loop.LengthSampler(lengths, random)
@@ -171,14 +171,14 @@ def test_a_shelf_draws_texts_of_one_length_and_every_token_alike():
     assert np.allclose(share, tokens, atol=0.12)
 
 
-def test_the_first_text_of_a_shelf_is_drawn_no_more_often_than_the_last():
+def test_the_shortest_text_is_sampled_no_more_often_than_the_longest():
     random = np.random.default_rng(0)
     sampler = loop.LengthSampler([1, 1], random)
     found = np.bincount([int(sampler.sample(1, random, spread=1)[0]) for _ in range(400)])
     assert found.tolist() == pytest.approx([200, 200], abs=50)
 
 
-def test_texts_meet_other_neighbours_each_time():
+def test_batches_of_a_length_differ():
     sampler = loop.LengthSampler([5] * 64, np.random.default_rng(0))
     drawn = [frozenset(sampler.sample(20, np.random.default_rng(seed)).tolist()) for seed in range(300)]
     met = {other for texts in drawn if 7 in texts for other in texts}
@@ -226,13 +226,13 @@ def test_treebank_sentences_as_the_encoder_reads_them():
     assert not encode_sentences(subwords, [corpus.Sentence("", ())], 20)
 
 
-def test_reviews_as_a_person_writes_them():
+def test_detokenise():
     text = "it 's a film that ca n't be ignored -lrb- or loved -rrb- , is n't it ?"
     assert corpus.detokenise(text) == "It's a film that can't be ignored (or loved), isn't it?"
 
 
 @pytest.mark.data
-def test_every_question_makes_a_gradient(monkeypatch: pytest.MonkeyPatch):
+def test_every_task_has_gradients(monkeypatch: pytest.MonkeyPatch):
     def few(subwords, longest):
         texts = [text for _, text in zip(range(300), corpus.captions("val"), strict=False)]
         return [np.array(add_special_tokens(ids), dtype=np.int16) for ids in subwords.batch(texts)]
@@ -285,9 +285,7 @@ def only(text: str, given: list[Any], monkeypatch: pytest.MonkeyPatch, split: st
     monkeypatch.setattr(corpus, text, lambda asked: iter({split: given}[asked]))
 
 
-def test_reviews_that_praise_or_blame_are_counted_as_written_and_as_the_treebank_has_them(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_sst2_is_evaluated_in_both_spellings(monkeypatch: pytest.MonkeyPatch):
     only("reviews", [(0, "a bore ."), (1, "weak"), (2, "a film"), (3, "fine"), (4, "it 's great")], monkeypatch)
     asked, said = list[list[str]](), iter(([False, False, True, False], [True, False, True, False]))
     monkeypatch.setattr(
@@ -299,7 +297,7 @@ def test_reviews_that_praise_or_blame_are_counted_as_written_and_as_the_treebank
 
 
 @pytest.mark.parametrize(("logits", "praised"), [([0.0, 0.1], True), ([0.1, 0.0], False), ([0.1, 0.1], False)])
-def test_praise_is_what_scores_higher(logits: list[float], praised: bool):
+def test_the_larger_logit_decides_the_sentiment(logits: list[float], praised: bool):
     network = FixedAnswers({"sentiment": torch.tensor([logits])})
     texts = ["a " * 90, "a", "a b c"]
     assert evaluation.predict_sentiment(network, load_subwords(), texts).tolist() == [praised] * 3
@@ -321,7 +319,7 @@ def fixed_heads() -> FixedAnswers:
     return FixedAnswers({"tag": tags}, [weights / weights.sum(-1, keepdim=True)])
 
 
-def test_a_head_finds_a_word_where_its_row_is_largest_beside_the_word_itself():
+def test_predict_parse_takes_the_largest_weight_beside_the_word_itself():
     network = fixed_heads()
     rows = encode_sentences(load_subwords(), [SENTENCE], 62)
     tags, hits = predict_parse(network, rows)
@@ -330,14 +328,14 @@ def test_a_head_finds_a_word_where_its_row_is_largest_beside_the_word_itself():
     assert evaluation.predict_tags(network, rows).tolist() == tags.tolist()
 
 
-def test_parts_of_speech_are_asked_of_held_out_words(monkeypatch: pytest.MonkeyPatch):
+def test_upos_is_evaluated_on_held_out_words(monkeypatch: pytest.MonkeyPatch):
     only("treebank", [SENTENCE], monkeypatch)
     network = fixed_heads()
     network.logits["tag"][1] = 0  # the first word is now called the first of all tags
     assert evaluation.evaluate_tags(network, load_subwords()) == {"words_held_out": 6, "upos": 83.33}
 
 
-def test_heads_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch):
+def test_uas_by_hand(monkeypatch: pytest.MonkeyPatch):
     only("treebank", [SENTENCE], monkeypatch)
     tags = np.array([TAGS.index(word.tag) for word in SENTENCE.words])
     hits = np.zeros((2, 2, 6), dtype=bool)
@@ -351,11 +349,11 @@ def test_heads_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch):
     assert (found["uas_previous_word"], found["uas_next_word"]) == (16.67, 33.33)  # the stop; the article and n't
 
 
-def test_what_is_no_word_is_left_out_of_some_figures():
+def test_punctuation_tags():
     assert [TAGS[tag] for tag in evaluation.PUNCTUATION] == ["PUNCT", "SYM"]
 
 
-def test_a_seventh_of_the_pieces_of_held_out_texts_is_hidden_and_guessed(monkeypatch: pytest.MonkeyPatch):
+def test_masked_accuracy_by_hand(monkeypatch: pytest.MonkeyPatch):
     """All texts are alike, so the places say what is hidden; dog is the first guess, cat the fifth, ball the sixth."""
     subwords, text = load_subwords(), " ".join(["dog cat ball"] * 4)
     dog, cat, ball = subwords.ids("dog cat ball")
@@ -386,7 +384,7 @@ def test_the_treebank_is_read_whole():
         assert all(word.tag in TAGS for word in sentence.words)
 
 
-def test_a_card_names_the_trainings_it_went_on_from():
+def test_a_card_lists_earlier_runs():
     first = {"steps": 3000, "batch": 4096, "seed": 0, "minutes": 102.8, "device": "cpu", "sst2": 74.74}
     second = {**first, "steps": 800, "seed": 1, "minutes": 20.0, "sst2": 78.0, "previous_run": first}
     assert sentences.earlier_runs({"steps": 9}) == []
@@ -409,7 +407,7 @@ class Asked(sentences.Tasks):
         return {ask(self, None, progress, np.random.default_rng(seed)) for seed in range(100)}
 
 
-def test_what_goes_on_learns_all_it_is_asked_from_the_first_step():
+def test_a_continued_run_trains_all_tasks_from_the_first_step():
     """What begins from nothing only guesses hidden words at first; the shipped network is asked all at once."""
     plans = {name: plan for name, (_, _, plan) in sentences.SIZES.items()}
     everything = {"sentiment_loss", "parsing_loss", "masked_loss"}

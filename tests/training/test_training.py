@@ -102,7 +102,7 @@ def test_digits_are_learned_from_scratch() -> None:
 GROUPS = ("round", "straight", "round", "other", "straight", "other", "round", "straight", "round", "round")
 
 
-def test_the_loss_on_groups_is_that_of_their_summed_probabilities() -> None:
+def test_the_superclass_loss_is_that_of_summed_probabilities() -> None:
     """Against sums of softmax in float64; classes of the right group may share the answer as they like."""
     logits, labels = torch.randn(6, 1, 10, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 3, 4, 8, 9])
     chances = logits[:, 0].double().softmax(-1)
@@ -115,7 +115,7 @@ def test_the_loss_on_groups_is_that_of_their_summed_probabilities() -> None:
 
 
 @pytest.mark.trains
-def test_a_recipe_that_asks_for_groups_gets_more_of_them_right(digits: Pictures) -> None:
+def test_the_superclass_loss_raises_superclass_accuracy(digits: Pictures) -> None:
     """Digits grouped by shape: a network that is asked for nothing but the group learns it, and no digit."""
     grouped = replace(digits, superclasses=GROUPS)
     held = replace(DATA["digits"]("val"), superclasses=GROUPS)
@@ -138,7 +138,7 @@ def same(first: Run, second: Run) -> bool:
     return first.step == second.step and all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_resuming_equals_going_on(digits: Pictures, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(digits: Pictures, tmp_path: Path) -> None:
     """Saved after 5 steps and taken up by a fresh run: losses, parameters and order of pictures are the same."""
     torch.manual_seed(0)
     first = Run(TINY, digits, CPU)
@@ -155,7 +155,7 @@ def test_resuming_equals_going_on(digits: Pictures, tmp_path: Path) -> None:
     assert same(first, second)
 
 
-def test_a_run_that_was_cut_off_is_taken_up(digits: Pictures, tmp_path: Path) -> None:
+def test_an_interrupted_run_is_resumed(digits: Pictures, tmp_path: Path) -> None:
     """Stopped in the middle by an exception in `report`, then called again: the same network as in one go."""
     path = tmp_path / "runs" / "checkpoint.pt"
 
@@ -177,7 +177,7 @@ def test_a_run_that_was_cut_off_is_taken_up(digits: Pictures, tmp_path: Path) ->
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_checkpoint_without_a_queue_starts_a_new_pass(digits: Pictures, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_queue_starts_a_new_epoch(digits: Pictures, tmp_path: Path) -> None:
     run = Run(TINY, digits, CPU)
     run.advance()
     run.save(tmp_path / "checkpoint.pt")
@@ -218,7 +218,7 @@ def test_every_parameter_is_trained(digits: Pictures) -> None:
     assert [name for name in still if not name.endswith("key.bias")] == []
 
 
-def test_each_picture_comes_once_a_pass(digits: Pictures) -> None:
+def test_each_picture_comes_once_per_epoch(digits: Pictures) -> None:
     run = Run(TINY, digits, CPU)
     count = len(balanced_order(run.labels, run.random))
     passes = [torch.cat([run.batch() for _ in range(count // 32)]) for _ in range(2)]
@@ -227,7 +227,7 @@ def test_each_picture_comes_once_a_pass(digits: Pictures) -> None:
     assert not torch.equal(*passes)
 
 
-def test_a_pass_shows_as_many_of_every_class() -> None:
+def test_an_epoch_is_balanced_over_classes() -> None:
     """Two classes of 3 and 90: 3 of each, those of the large class chosen anew."""
     labels = torch.tensor([0] * 3 + [2] * 90)  # class 1 has no pictures
     random = torch.Generator().manual_seed(0)
@@ -266,7 +266,7 @@ def test_the_average_follows_the_network(digits: Pictures) -> None:
     torch.testing.assert_close(run.shipped.classify.bias, nn.Parameter(expected))
 
 
-def test_the_loss_of_a_step_is_smoothed_and_partly_asks_for_the_group(
+def test_the_loss_of_a_step_mixes_smoothed_and_superclass_loss(
     digits: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By hand from one pass over the whole batch, though it is computed in parts, the last one smaller."""
@@ -290,13 +290,13 @@ def test_the_loss_of_a_step_is_smoothed_and_partly_asks_for_the_group(
     torch.testing.assert_close(run.advance(), wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_matrices_decay_and_the_rest_does_not(digits: Pictures) -> None:
+def test_weight_decay_applies_to_matrices_only(digits: Pictures) -> None:
     muon, plain = Run(replace(TINY, weight_decay=0.03), digits, CPU).optimisers
     assert [group["weight_decay"] for group in (*muon.param_groups, *plain.param_groups)] == [0.03, 0.0]
     assert plain.param_groups[0]["betas"] == (0.9, 0.98)
 
 
-def test_another_seed_is_another_training(digits: Pictures) -> None:
+def test_the_seed_decides_the_training(digits: Pictures) -> None:
     """Other parameters to start with, other pictures first; what is reported is the mean since the last report."""
     told: list[Progress] = []
     one, other, again = (
@@ -313,12 +313,12 @@ def test_another_seed_is_another_training(digits: Pictures) -> None:
     assert not torch.equal(first, second)
 
 
-def test_a_card_says_how_a_training_was_run() -> None:
+def test_run_info_has_the_facts_of_a_run() -> None:
     found = run_info(replace(TINY, seed=4), CPU, 90.0)
     assert found == {"steps": 12, "batch": 32, "seed": 4, "minutes": 1.5, "device": "cpu", "threads": 1}
 
 
-def test_what_a_training_does_unless_its_recipe_says_otherwise() -> None:
+def test_the_defaults_of_a_recipe() -> None:
     """The shipped networks were trained with these numbers, which their cards do not say."""
     recipe = Recipe("", "", TINY.config, "digits", steps=1)
     assert (recipe.learning_rate, recipe.warmup, recipe.weight_decay, recipe.label_smoothing) == (2e-3, 0.08, 0.05, 0.1)

@@ -30,7 +30,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, *given: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", command.commands())
-def test_what_would_not_be_heeded_is_refused(
+def test_an_option_that_a_command_does_not_use_is_an_error(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     for option, value in VALUES.items():
@@ -44,7 +44,7 @@ def test_what_would_not_be_heeded_is_refused(
     assert ask(monkeypatch, name)["size"] == "cpu"
 
 
-def test_help_says_who_takes_what(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_help_lists_the_options_of_each_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         ask(monkeypatch, "--help")
     said = " ".join(capsys.readouterr().out.split())
@@ -53,7 +53,7 @@ def test_help_says_who_takes_what(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert set(command.commands()) >= {*command.TEXT, *command.RESUMED, *command.MORE, *command.RECIPES}
 
 
-def test_the_treebank_is_written_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_treebank_is_written_to_the_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = tuple(corpus.Word(i, i + 1, "X", -1) for i in range(treebank.MIN_WORDS))
     monkeypatch.setattr(corpus, "treebank", lambda split: [corpus.Sentence("She runs.", words)] * treebank.COUNT)
     monkeypatch.setattr(sys, "argv", ["training", "treebank", "--out", str(tmp_path / "out")])
@@ -63,9 +63,7 @@ def test_the_treebank_is_written_where_it_is_asked_for(tmp_path: Path, monkeypat
     assert (treebank.FOLDER / treebank.FILE).is_file(), "where it goes by itself is where the app looks"
 
 
-def test_the_treebank_is_drawn_from_held_out_sentences_that_read_like_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_treebank_sentences_are_held_out_and_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Of 6 to 14 words, with a capital first, a stop last, and no address."""
 
     def sentence(text: str, words: int = 6) -> corpus.Sentence:
@@ -88,7 +86,7 @@ def test_the_treebank_is_drawn_from_held_out_sentences_that_read_like_one(
     assert splits == ["test"]
 
 
-def test_time_left_is_what_is_left_to_do(capsys: pytest.CaptureFixture[str]):
+def test_the_time_left_is_extrapolated(capsys: pytest.CaptureFixture[str]):
     command.show(Progress(25, 100, 1.5, 600.0, ViT(RECIPES["vit-digits"].config)))
     assert "25/100  loss 1.500  30.0 min left" in capsys.readouterr().err
     command.show_text("mha", TextProgress(0.25, 1.5, 600.0))
@@ -96,7 +94,7 @@ def test_time_left_is_what_is_left_to_do(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.parametrize(("given", "seed"), [([], 6), (["--seed", "0"], 0), (["--seed", "3"], 3)])
-def test_a_seed_of_nought_is_a_seed(given: list[str], seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_seed_zero_is_a_seed(given: list[str], seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """A recipe may have another one by itself."""
     trained: list[Recipe] = []
 
@@ -113,7 +111,9 @@ def test_a_seed_of_nought_is_a_seed(given: list[str], seed: int, monkeypatch: py
 
 
 @pytest.mark.parametrize(("name", "module", "seeds"), [("digits", digits, 5), ("sweep", sweep, 3)])
-def test_as_many_seeds_as_are_shipped(name: str, module: ModuleType, seeds: int, monkeypatch: pytest.MonkeyPatch):
+def test_the_default_number_of_seeds_is_that_of_the_shipped_results(
+    name: str, module: ModuleType, seeds: int, monkeypatch: pytest.MonkeyPatch
+):
     asked: list[list[int]] = []
     monkeypatch.setattr(module, f"run_{name}", lambda folder, device, report, *, seeds, steps: asked.append([*seeds]))
     monkeypatch.setattr(module, "table", lambda rows: "")

@@ -62,7 +62,7 @@ def run(kind: str, recipe: TextRecipe = RECIPE) -> TextRun:
     return TextRun(NETWORKS[kind](), recipe, loss, CPU)
 
 
-def test_sentences_end_and_translations_begin():
+def test_pairs_have_bos_and_eos():
     pairs = Pairs([*FEW, ("a " * 80, "un")], load_subwords(), CPU)
     assert len(pairs) == len(FEW)  # what is too long is not learned from
     assert all(row[-1] == EOS for row in [*pairs.source, *pairs.target])
@@ -70,7 +70,7 @@ def test_sentences_end_and_translations_begin():
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_a_run_that_was_cut_off_goes_on_exactly(kind: str, tmp_path: Path):
+def test_an_interrupted_run_resumes_exactly(kind: str, tmp_path: Path):
     whole, cut = run(kind), run(kind)
     for _ in range(4):
         whole.advance()
@@ -87,7 +87,7 @@ def test_a_run_that_was_cut_off_goes_on_exactly(kind: str, tmp_path: Path):
 
 @pytest.mark.trains
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_six_sentences_are_learned_by_heart(kind: str):
+def test_six_sentences_are_overfitted(kind: str):
     learning = run(kind, TextRecipe(steps=150, batch=200, learning_rate=1e-2))
     losses = [learning.advance() for _ in range(150)]
     assert losses[-1] < losses[0] / 2
@@ -95,7 +95,7 @@ def test_six_sentences_are_learned_by_heart(kind: str):
 
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_training_writes_weights_figures_and_card(kind: str, tmp_path: Path):
+def test_training_writes_weights_facts_and_card(kind: str, tmp_path: Path):
     size = Size(NETWORKS[kind], RECIPE).with_changes("gpu", {"steps": 2, "seed": 3})
     card = run_pairs(kind, "English to French", size, tmp_path / kind, CPU, lambda progress: None, tmp_path / "c.pt")
     assert (tmp_path / kind / "card.md").read_text(encoding="utf-8") == card
@@ -112,7 +112,7 @@ def test_training_writes_weights_figures_and_card(kind: str, tmp_path: Path):
     assert again == card  # nothing is left to train
 
 
-def test_pairs_are_learned_up_to_sixty_pieces_and_drawn_by_both_lengths():
+def test_pairs_have_at_most_sixty_tokens_and_are_sampled_by_both_lengths():
     subwords = load_subwords()
     rows = [
         (" ".join(["dog"] * english), " ".join(["dog"] * french))
@@ -125,7 +125,7 @@ def test_pairs_are_learned_up_to_sixty_pieces_and_drawn_by_both_lengths():
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_the_loss_is_that_of_the_next_piece_smoothed(kind: str):
+def test_the_loss_is_smoothed_cross_entropy_of_the_next_token(kind: str):
     """A tenth of the answer lies on all pieces alike; what fills up the shorter pair counts for nothing."""
     learning, pairs = run(kind), Pairs(FEW[:3], load_subwords(), CPU)
     network, total, count = learning.network.eval(), 0.0, 0
@@ -139,7 +139,7 @@ def test_the_loss_is_that_of_the_next_piece_smoothed(kind: str):
     assert float(found) == pytest.approx(total / count, rel=1e-4)
 
 
-def test_every_test_is_asked_of_its_own_split_and_of_the_best_beam(monkeypatch: pytest.MonkeyPatch):
+def test_each_test_set_is_its_own_split_decoded_by_the_best_beam(monkeypatch: pytest.MonkeyPatch):
     asked: list[tuple[str, str, int]] = []
     for name in ("translations", "captions_translated"):
         monkeypatch.setattr(corpus, name, lambda split, name=name: iter([(f"{name} {split}", "un")]))
@@ -166,17 +166,17 @@ def test_every_test_is_asked_of_its_own_split_and_of_the_best_beam(monkeypatch: 
     ]
 
 
-def test_the_shipped_translator_is_the_one_that_is_trained_here():
+def test_the_shipped_translator_has_the_configuration_of_the_recipe():
     assert load_translator("translator").config == translate.SHAPE
     assert {test["decoding"] for test in load_translator("translator").facts["tests"]} == set(bleu.DECODINGS)
 
 
-def test_both_commands_know_both_sizes():
+def test_both_commands_have_both_sizes():
     assert set(translate.SIZES) == set(seq2seq.SIZES) == {"cpu", "gpu"}
     assert translate.SIZES["cpu"].recipe == translate.CPU
 
 
-def test_a_sentence_is_compared_with_all_its_translations():
+def test_a_translation_is_scored_against_all_references():
     groups = bleu.group_references(FEW)
     assert groups["Go!"] == ["Va !", "Allez !"]
     right = bleu.score(
@@ -193,7 +193,7 @@ def test_a_sentence_is_compared_with_all_its_translations():
     assert near["chrf"] > near["bleu"] + 10  # letters are right where words are not
 
 
-def test_the_held_out_loss_is_the_mean_over_pieces():
+def test_the_held_out_loss_is_the_mean_over_tokens():
     torch.manual_seed(0)
     subwords = load_subwords()
     model = TranslationModel("seq2seq", NETWORKS["seq2seq"](), subwords)
@@ -209,7 +209,7 @@ def test_the_held_out_loss_is_the_mean_over_pieces():
     assert bleu.held_out_loss(model, pairs) == pytest.approx(total / count, abs=1e-5)
 
 
-def test_without_the_library_that_scores_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
+def test_without_sacrebleu_the_error_names_the_requirements(monkeypatch: pytest.MonkeyPatch):
     real = builtins.__import__
 
     def missing(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -226,7 +226,7 @@ LEAST = {"translator": 30, "seq2seq": 20}  # BLEU
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_what_is_shipped_translates_as_its_card_claims(name: str):
+def test_shipped_models_reach_the_bleu_of_their_cards(name: str):
     model = load_translator(name)
     best = next(
         test for test in model.facts["tests"] if test["name"].startswith("Tatoeba") and "beam" in test["decoding"]

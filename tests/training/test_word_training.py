@@ -16,7 +16,7 @@ from attnviz.training.text import guess, skipgram
 SMALL = WordVectors(("the", "dog", "cat", "runs"), torch.tensor([[0.1, 0], [1, 0], [0.8, 0.6], [0, 2.0]]))
 
 
-def test_two_directions_are_taken_out_and_the_analogy_leaves_its_words_out():
+def test_common_directions_are_removed_and_analogies_exclude_their_words():
     torch.manual_seed(0)
     shared = torch.linalg.qr(torch.randn(16, 2))[0].T
     vectors = 0.1 * torch.randn(100, 16) + torch.randn(100, 1) * 9 * shared[0] + torch.randn(100, 1) * 5 * shared[1]
@@ -26,7 +26,7 @@ def test_two_directions_are_taken_out_and_the_analogy_leaves_its_words_out():
     assert skipgram.rank_of(SMALL, "dog", "cat", "the", "runs") == SMALL.rank("runs", total, ("dog", "cat", "the")) == 1
 
 
-def test_who_cannot_tell_is_right_half_of_the_time():
+def test_ranking_accuracy_of_equal_scores_is_one_half():
     recipe, counts = skipgram.SkipGram(subsample_threshold=1), np.array([50, 30, 20])
     texts = [np.array([0, 1, 2, 0], dtype=np.int32)] * 9
     right, pairs = skipgram.ranking_accuracy(torch.zeros(3, 4), torch.zeros(3, 4), texts, counts, recipe)
@@ -34,7 +34,7 @@ def test_who_cannot_tell_is_right_half_of_the_time():
     assert pairs > 50
 
 
-def test_random_words_are_drawn_by_count_to_the_power_of_three_quarters(monkeypatch: pytest.MonkeyPatch):
+def test_negatives_are_sampled_by_count_to_the_power_of_three_quarters(monkeypatch: pytest.MonkeyPatch):
     counts, shares, drawn = np.array([810, 160, 10]), list[np.ndarray](), torch.multinomial
     texts = [np.array([0, 1, 0, 2], dtype=np.int32)] * 4
 
@@ -60,7 +60,7 @@ def test_random_words_are_drawn_by_count_to_the_power_of_three_quarters(monkeypa
         np.testing.assert_allclose(share / share.sum(), counts**0.75 / (counts**0.75).sum())
 
 
-def test_the_rate_falls_to_a_twentieth_and_losses_are_means(monkeypatch: pytest.MonkeyPatch):
+def test_the_learning_rate_decays_to_a_twentieth_and_losses_are_means(monkeypatch: pytest.MonkeyPatch):
     rates, step, told = list[float](), torch.optim.SparseAdam.step, list[skipgram.TextProgress]()
 
     def looked_at(optimiser: torch.optim.SparseAdam) -> None:
@@ -78,7 +78,7 @@ def test_the_rate_falls_to_a_twentieth_and_losses_are_means(monkeypatch: pytest.
     assert 3 < told[0].loss < 9 * math.log(2) + 0.5, "eight negatives and one that is true, none told apart yet"
 
 
-def test_what_a_training_of_vectors_does_unless_told_otherwise():
+def test_the_defaults_of_skip_gram():
     facts = load_words().facts
     recipe = skipgram.SkipGram()
     assert (
@@ -97,7 +97,7 @@ def test_what_a_training_of_vectors_does_unless_told_otherwise():
     assert contexts.abs().max() < 1e-9
 
 
-def test_at_least_one_word_of_every_sentence_is_hidden():
+def test_at_least_one_word_of_every_sentence_is_masked():
     torch.manual_seed(0)
     hidden = guess.mask_some(torch.zeros(4000, 5, dtype=torch.long), 0.2)
     assert hidden.any(-1).all()
@@ -113,7 +113,7 @@ def test_lengths_are_drawn_in_proportion_to_their_words():
     assert drawn.count(4) / 600 == pytest.approx(0.5, abs=0.07)  # 120 words of each
 
 
-def test_the_rate_of_the_block_rises_and_falls(monkeypatch: pytest.MonkeyPatch):
+def test_the_learning_rate_of_the_block_warms_up_and_decays(monkeypatch: pytest.MonkeyPatch):
     rates, told, step = list[float](), list[skipgram.TextProgress](), torch.optim.AdamW.step
 
     def looked_at(optimiser: torch.optim.AdamW) -> None:
@@ -131,7 +131,7 @@ def test_the_rate_of_the_block_rises_and_falls(monkeypatch: pytest.MonkeyPatch):
     assert 0 < told[0].loss < 3 * math.log(4), "the mean of a hundred steps"
 
 
-def test_hidden_words_are_counted_by_hand():
+def test_masked_accuracy_by_hand():
     """A block that always says words 3, 4, 1, 0 and 2, in this order, of sentences of one word each."""
     network = Guesser(GuessConfig(words=12, width=16, heads=2), torch.randn(12, 16))
     with torch.no_grad():
