@@ -100,7 +100,7 @@ def test_a_vocabulary_is_learned_from_texts():
 
 
 def test_a_vocabulary_is_learned_from_what_is_there_to_train_on(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    """One paragraph in three of the stories; pieces for a word are counted on held-out text."""
+    """One paragraph in three of the stories; tokens per word are counted on held-out text."""
     rows = {
         "story_paragraphs": {"train": [f"story {i}" for i in range(7)]},
         "captions": {"train": ["a caption"], "val": ["a dog runs"]},
@@ -114,8 +114,8 @@ def test_a_vocabulary_is_learned_from_what_is_there_to_train_on(monkeypatch: pyt
     card = training.run_subwords(tmp_path, torch.device("cpu"), lambda progress: None)
     learned = load_subwords(tmp_path)
     english = sum(len(learned.ids(text)) for text in ("a dog runs", "stop now")) / 5
-    assert f"| pieces for a word of held-out English | {english:.2f} |" in card
-    assert f"| pieces for a word of held-out French | {len(learned.ids('arrêtez')):.2f} |" in card
+    assert f"| tokens per word of held-out English | {english:.2f} |" in card
+    assert f"| tokens per word of held-out French | {len(learned.ids('arrêtez')):.2f} |" in card
     assert (tmp_path / "card.md").read_text(encoding="utf-8") == card
 
 

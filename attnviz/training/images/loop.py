@@ -227,11 +227,11 @@ class Run:
         share = [share for start, share in self.recipe.patch_keep_schedule if start <= progress][-1]
         if share == 1:
             return None
-        wanted = round(share * side**2)
-        chosen = torch.rand(count, side**2, generator=self.random).argsort(1)[:, :wanted]
+        kept = round(share * side**2)
+        chosen = torch.rand(count, side**2, generator=self.random).argsort(1)[:, :kept]
         if self.recipe.windows:
             inside = torch.rand(count, generator=self.random) < self.recipe.windows
-            chosen[inside] = windows(int(inside.sum()), side, wanted, self.random)
+            chosen[inside] = windows(int(inside.sum()), side, kept, self.random)
         return chosen.to(self.device)
 
     def save(self, path: Path) -> None:
@@ -246,14 +246,14 @@ class Run:
         self.started = time.monotonic() - self.seconds
 
 
-def windows(count: int, side: int, wanted: int, random: torch.Generator) -> Int[Tensor, "picture patch"]:
-    """A random rectangle of `wanted` patches for each picture, as square as possible, in either orientation.
+def windows(count: int, side: int, kept: int, random: torch.Generator) -> Int[Tensor, "picture patch"]:
+    """A random rectangle of `kept` patches for each picture, as square as possible, in either orientation.
 
     Raises ValueError where no rectangle has that many patches.
     """
-    shapes = [(n, wanted // n) for n in range(1, side + 1) if wanted % n == 0 and wanted // n <= side]
+    shapes = [(n, kept // n) for n in range(1, side + 1) if kept % n == 0 and kept // n <= side]
     if not shapes:
-        raise ValueError(f"no window of a grid of {side} x {side} patches holds {wanted} of them")
+        raise ValueError(f"no window of a grid of {side} x {side} patches holds {kept} of them")
     elongation = min(abs(rows - columns) for rows, columns in shapes)
     shapes = [shape for shape in shapes if abs(shape[0] - shape[1]) == elongation]
     grid, found = torch.arange(side**2).view(side, side), []
@@ -261,7 +261,7 @@ def windows(count: int, side: int, wanted: int, random: torch.Generator) -> Int[
         (rows, columns), (down, along) = shapes[shape], torch.rand(2, generator=random).tolist()
         top, left = int(down * (side - rows + 1)), int(along * (side - columns + 1))
         found.append(grid[top : top + rows, left : left + columns].flatten())
-    return torch.stack(found) if found else torch.empty(0, wanted, dtype=torch.long)
+    return torch.stack(found) if found else torch.empty(0, kept, dtype=torch.long)
 
 
 def balanced_order(labels: Int[Tensor, " picture"], random: torch.Generator) -> Int[Tensor, " chosen"]:
