@@ -159,8 +159,8 @@ class Classifier:
             return ""
         told = f"Of {facts['held_out']:,} held-out pictures it classified {facts['top1']:.1f}\u00a0% correctly"
         told += f", {facts['top5']:.1f}\u00a0% within its top five classes"
-        if len(set(self.superclasses)) > 1 and "group_summed" in facts:
-            told += f"; the likeliest superclass was correct for {facts['group_summed']:.1f}\u00a0%"
+        if len(set(self.superclasses)) > 1 and "superclass_summed" in facts:
+            told += f"; the likeliest superclass was correct for {facts['superclass_summed']:.1f}\u00a0%"
         return f"{told}."
 
     @property

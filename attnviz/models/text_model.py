@@ -178,9 +178,9 @@ def record_of(facts: Mapping[str, Any]) -> str:
             f"masked token accuracy {facts['masked1']} %, within five guesses {facts['masked5']} %",
         )
         return f"On held-out text: {'; '.join(parts)}."
-    if "perplexity_piece" in facts:
+    if "perplexity_token" in facts:
         return (
-            f"On held-out stories: perplexity {facts['perplexity_piece']:.0f} per token; of {facts['blimp_pairs']:,} "
+            f"On held-out stories: perplexity {facts['perplexity_token']:.0f} per token; of {facts['blimp_pairs']:,} "
             f"pairs of sentences, one of them ungrammatical, the grammatical one is likelier in {facts['blimp']} %."
         )
     return ""

@@ -156,7 +156,8 @@ def card_of(model: TranslationModel, facts: dict[str, Any]) -> str:
     lines = [
         *card.opening(f"{model.name}: {model.title}", facts["recipe"]),
         f"| network | {describe(model.network)} |",
-        f"| parameters | {facts['parameters']:,}; one embedding of {len(model.tokenizer):,} tokens for both languages |",
+        f"| parameters | {facts['parameters']:,}; one embedding of {len(model.tokenizer):,} tokens for both "
+        "languages |",
         f"| data | {facts['data']} |",
         f"| trained on | {facts['pairs']:,} pairs of at most {facts['max_tokens']} tokens a side, {steps} of "
         f"{facts['batch']:,} tokens, padding included, seed {facts['seed']} |",
