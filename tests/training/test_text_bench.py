@@ -71,7 +71,7 @@ def test_a_bench_writes_models_and_skips_existing_entries(few: None, tmp_path: P
     assert set(told) == {"mha", "linformer", "mha-seed1"}
     monkeypatch.setattr(store, "TEXT_BENCH", folder)
     model = attnviz.load("text-bench/linformer")
-    assert (model.modality, model.config.variant, model.outputs) == ("text", "linformer", ("sentiment", "tag"))
+    assert (model.modality, model.config.variant, tuple(model.outputs)) == ("text", "linformer", ("sentiment", "tag"))
     trace = model(model.prepare("She runs."))
     assert {call.token_map().shape for call in trace.calls} == {(4, 5, 5)}
     for name in ("mha", "linformer", "mha-seed1"):
