@@ -162,7 +162,7 @@ def test_options_apply_to_the_first_model_only():
 def test_options_that_exclude_each_other_leave_the_other_model():
     run = TrainingRun(Plan(("mha", "mha"), options=(("normaliser", "sigmoid"), ("sink", "score"))))
     assert [model.title for model in run.models] == [MHA]
-    assert "(sigmoid, sink) cannot be trained: a sink takes weight" in run.refusals[0]
+    assert "(sigmoid, sink) cannot be trained: a sink needs weights" in run.refusals[0]
 
 
 def test_the_seed_decides_and_the_global_generator_is_untouched():
