@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 import attnviz
-from attnviz.models.store import ASSETS
+from attnviz.models.files import ASSETS
 from attnviz.models.subwords import BOS, EOS, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.training.images.evaluate import interval

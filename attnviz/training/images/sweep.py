@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from attnviz.models.store import ASSETS, read_rows, write_rows
+from attnviz.models.files import ASSETS, read_rows, write_rows
 from attnviz.training.images.data import DATA, Pictures
 from attnviz.training.images.digits import BASE, Report, trained
 from attnviz.training.images.loop import hardware
