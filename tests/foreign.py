@@ -180,6 +180,8 @@ class ForeignModel:
             raise ValueError(f"{ablated_heads} names a layer; {self.title} has {len(self.layers)}")
         if keep_tokens is not None:
             content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep_tokens.shape[:-1]), -1, -1)
+        if position is not None and content.shape[-2] > len(position):
+            raise ValueError(f"{content.shape[-2]} tokens; {self.title} reads at most {len(position)}")
         residuals, calls = [content if position is None else content + position], list[AttentionCall]()
         mask = None
         if keep_tokens is not None or self.spec.causal:
