@@ -1,5 +1,6 @@
 """Networks and the shipped models. To add one: train it, then one line in IMAGES, TEXTS, TRANSLATORS or WORDS."""
 
+from attnviz.models.files import DamagedFile, DamagedModel
 from attnviz.models.image import CENTER_CROP, Crop, ImageModel, Preparation
 from attnviz.models.store import (
     IMAGES,
@@ -8,8 +9,6 @@ from attnviz.models.store import (
     TRANSLATORS,
     VECTORS,
     WORDS,
-    DamagedFile,
-    DamagedModel,
     bench_results,
     load,
     load_image,

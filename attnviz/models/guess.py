@@ -18,14 +18,13 @@ from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS
 from attnviz.models.asked import heads_by_layer, input_of, kept_tokens, placed, replaced
+from attnviz.models.files import ASSETS, DamagedModel, read_config, reading, with_weights, write
 from attnviz.models.image import EVERYTHING, digest_of
-from attnviz.models.store import ASSETS, WORDS, DamagedModel, read_config, read_weights, write
 from attnviz.models.vit import Block
 from attnviz.models.words import WordVectors, load_words
-from attnviz.seeding import seeded
 from attnviz.types import Mask, ModelSpec, Sample, Tokens, Trace
 
-NAME = "one-block"
+NAME, TITLE = "one-block", "English words: one block that guesses a hidden one"
 
 
 @dataclass(frozen=True)
@@ -144,16 +143,10 @@ def save_guesser(network: Guesser, words_digest: str, folder: Path, card: str, f
 def load_guesser(words: WordVectors, folder: Path | None = None) -> tuple[Guesser, dict[str, Any]]:
     """The shipped block over these word vectors, and the facts of its training. Raises DamagedModel."""
     folder = folder or ASSETS / NAME
-    config = read_config(folder)
-    weights = read_weights(folder, config.get("sha256", ""))
-    if config.get("words") != words.digest:
-        raise DamagedModel(folder, "config.json", "belongs to other word vectors")
-    try:
-        with seeded(0):
-            network = Guesser(GuessConfig(**config["network"]), words.vectors)
-        network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error
+    with reading(folder) as (config, weights):
+        if config.get("words") != words.digest:
+            raise DamagedModel(folder, "config.json", "belongs to other word vectors")
+        network = with_weights(lambda: Guesser(GuessConfig(**config["network"]), words.vectors), weights)
     return network.eval().requires_grad_(False), config.get("facts", {})
 
 
@@ -279,6 +272,4 @@ class GuessModel:
         """The model from its folder, over the shipped word vectors, its checksum verified. Raises DamagedModel."""
         words = load_words()
         network, facts = load_guesser(words, folder)
-        return cls(
-            folder.name, network, words, title=WORDS[NAME].title, digest=read_config(folder)["sha256"], facts=facts
-        )
+        return cls(folder.name, network, words, title=TITLE, digest=read_config(folder)["sha256"], facts=facts)

@@ -12,10 +12,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from attnviz.models.files import DamagedModel, reading, with_weights, write
 from attnviz.models.image import digest_of
-from attnviz.models.store import DamagedModel, read_config, read_weights, write
 from attnviz.models.subwords import SubwordTokenizer, load_subwords
-from attnviz.seeding import seeded
 
 Net = TypeVar("Net", bound=nn.Module)
 Opened = TypeVar("Opened", bound="TokenModel[Any]")
@@ -73,21 +72,15 @@ class TokenModel(Generic[Net]):
     @classmethod
     def open(cls: type[Opened], folder: Path) -> Opened:
         """A model from its folder, its checksum verified. Raises DamagedModel."""
-        config = read_config(folder)
-        weights = read_weights(folder, config.get("sha256", ""))
-        subwords = load_subwords()
-        if config.get("subwords") != subwords.digest:
-            raise DamagedModel(folder, "config.json", "belongs to another vocabulary")
-        try:
+        with reading(folder) as (config, weights):
+            subwords = load_subwords()
+            if config.get("subwords") != subwords.digest:
+                raise DamagedModel(folder, "config.json", "belongs to another vocabulary")
             shape, kind = cls.kinds[config["kind"]]
-            with seeded(0):
-                network = kind(shape(**config["network"]))
-            network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+            network = with_weights(lambda: kind(shape(**config["network"])), weights)
             return cls(
                 folder.name, network, subwords, title=config["title"], digest=config["sha256"], facts=config["facts"]
             )
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DamagedModel(folder, "config.json", "does not describe the weights beside it") from error
 
 
 def digest_of_text(ids: Tensor, text: str) -> str:

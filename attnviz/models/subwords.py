@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from attnviz.models.store import ASSETS, DamagedModel
+from attnviz.models.files import ASSETS, DamagedModel
 from attnviz.types import CONTINUATION, Role, Token, Tokens
 from attnviz.typography import BYTE, SPACE, PlainText, character, one_line, plain_text, shown
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attnviz.models.asked import input_of, refuse
@@ -97,6 +97,13 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
             cut=text[stop:].strip(),
         )
 
+    def source(self, sample: Sample) -> Int[Tensor, " token"]:
+        """The ids of the English text. Raises ValueError for more than the network reads."""
+        ids = input_of(sample, "source")
+        if len(ids) > self.config.context_length:
+            raise ValueError(f"{len(ids)} tokens; this network reads at most {self.config.context_length}")
+        return ids
+
     def limit(self, source: int) -> int:
         """How many pieces a translation of so many source tokens may have, the last one included."""
         return min(self.config.context_length - 1, 2 * source + SPARE)
@@ -104,7 +111,7 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
     def greedy(self, sample: Sample) -> Iterator[int]:
         """The translation piece by piece as it is written, each the likeliest; EOS is the last unless it is cut off."""
         network = decoder(self.network)
-        source, piece, past = input_of(sample, "source").to(self.device), BOS, list[Any]()
+        source, piece, past = self.source(sample).to(self.device), BOS, list[Any]()
         with torch.no_grad():
             memory = network.encode(source)
         for _ in range(self.limit(len(source))):
@@ -155,7 +162,7 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         """
         if not 1 <= len(ids) <= self.config.context_length:
             raise ValueError(f"{len(ids)} pieces; this network writes 1 to {self.config.context_length}")
-        source, read = input_of(sample, "source"), torch.tensor([BOS, *ids[:-1]])
+        source, read = self.source(sample), torch.tensor([BOS, *ids[:-1]])
         tokens = {**sample.tokens, "target": self.named(read.tolist())}
         inputs = {**sample.inputs, "target": read}
         digest = hashlib.sha256(sample.digest.encode() + read.numpy().tobytes()).hexdigest()

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.models.store import ASSETS, DamagedModel, read_config, read_weights, write
+from attnviz.models.files import ASSETS, DamagedModel, read_config, read_weights, write
 from attnviz.typography import clean
 
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")  # letters or digits of any script, an apostrophe inside

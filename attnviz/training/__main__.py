@@ -18,7 +18,8 @@ from pathlib import Path
 
 from attnviz.attention import VARIANTS
 from attnviz.models import load_image, save
-from attnviz.models.store import ASSETS, BENCH, TEXT_BENCH
+from attnviz.models.files import ASSETS
+from attnviz.models.store import BENCH, TEXT_BENCH
 from attnviz.training.card import RUN_FIELDS, card_text, previous_run
 from attnviz.training.checkpoint import CheckpointMismatch
 from attnviz.training.images import bench, digits, sweep

@@ -16,7 +16,8 @@ from PIL import Image
 from attnviz.attention import VARIANTS
 from attnviz.models import IMAGES, TEXTS, ImageModel
 from attnviz.models import load_image as load
-from attnviz.models.store import ASSETS, BENCH, bench_results
+from attnviz.models.files import ASSETS
+from attnviz.models.store import BENCH, bench_results
 from attnviz.models.subwords import load_subwords
 from attnviz.training.card import card_text
 from attnviz.training.images import bench

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attnviz.models import TextModel, load_text
-from attnviz.models.store import ASSETS
+from attnviz.models.files import ASSETS
 from attnviz.training.text import corpus, evaluation
 from attnviz.training.text.sentences import SHAPE, Plan, card_of
 from attnviz.training.text.tagged import encode_sentences, flatten

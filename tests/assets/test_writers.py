@@ -7,7 +7,8 @@ import math
 import pytest
 
 from attnviz.models import TextModel, load_text
-from attnviz.models.store import ASSETS, TRANSLATORS, load_translator
+from attnviz.models.files import ASSETS
+from attnviz.models.store import TRANSLATORS, load_translator
 from attnviz.models.translation import TranslationModel
 from attnviz.training.text import bleu, corpus
 from attnviz.training.text.blimp import blimp, perplexity

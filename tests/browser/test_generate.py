@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from attnviz.models.store import ASSETS
+from attnviz.models.files import ASSETS
 from attnviz.models.subwords import EOS, load_subwords
 from attnviz.ui.generate.writing import NAME, decoded
 from tests.browser.reading import chosen, sentence, view

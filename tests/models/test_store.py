@@ -26,9 +26,10 @@ from attnviz.models import (
     load_translator,
     save,
 )
+from attnviz.models.files import ASSETS, as_shipped, halved
 from attnviz.models.guess import load_guesser
 from attnviz.models.image import digest_of
-from attnviz.models.store import ASSETS, BENCH, TEXT_BENCH, as_shipped, halved, open_vit
+from attnviz.models.store import BENCH, TEXT_BENCH, open_vit
 from attnviz.models.words import load_words
 from attnviz.types import Model
 

@@ -7,7 +7,7 @@ import torch
 
 from attnviz.models import TEXTS as TEXTS_KNOWN
 from attnviz.models import load_text
-from attnviz.models.store import DamagedModel
+from attnviz.models.files import DamagedModel
 from attnviz.models.subwords import (
     MASK,
     SPECIAL,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.models.beam import Beam, beam_search
+from attnviz.models.files import DamagedModel
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from attnviz.models.store import DamagedModel
 from attnviz.models.subwords import BOS, EOS, SPECIAL, load_subwords
 from attnviz.models.text import WORD, Translator, TranslatorConfig
 from attnviz.models.translation import TranslationModel

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from attnviz.models.files import ASSETS, DamagedModel
 from attnviz.models.guess import GuessConfig, Guesser, guesses, load_guesser, save_guesser
-from attnviz.models.store import ASSETS, DamagedModel
 from attnviz.models.words import NAME, WordVectors, load_words, words_of
 from attnviz.training.images.data import NoData
 from attnviz.training.text import corpus, guess, skipgram

@@ -11,7 +11,7 @@ import torch
 
 import attnviz
 from attnviz.attention import VARIANTS
-from attnviz.models import store
+from attnviz.models import files, store
 from attnviz.models.subwords import load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.training.text import bench, corpus
@@ -107,7 +107,7 @@ def test_shipped_entries_have_the_configuration_of_the_bench():
     assert {"mha", "window", "linformer"} <= {row["variant"] for row in rows} <= set(bench.READ)
     for row in rows:
         assert (row["steps"], row["batch"]) == (bench.RECIPE.steps, bench.RECIPE.batch)
-        shape = ReaderConfig(**store.read_config(store.TEXT_BENCH / row["name"])["network"])
+        shape = ReaderConfig(**files.read_config(store.TEXT_BENCH / row["name"])["network"])
         assert shape == bench.config_of(row["variant"])
     assert bench.PLAN.max_tokens == bench.SHAPE.context_length - 2, "CLS and SEP have room"
 

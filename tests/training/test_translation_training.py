@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from attnviz.models.beam import Beam
+from attnviz.models.files import ASSETS
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from attnviz.models.store import ASSETS, load_translator
+from attnviz.models.store import load_translator
 from attnviz.models.subwords import BOS, EOS, load_subwords
 from attnviz.models.text import Translator, TranslatorConfig
 from attnviz.models.translation import TranslationModel

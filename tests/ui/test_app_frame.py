@@ -23,7 +23,7 @@ from streamlit.testing.v1 import AppTest
 
 import attnviz
 from attnviz import ui
-from attnviz.models import IMAGES, MODELS, TEXTS, store
+from attnviz.models import IMAGES, MODELS, TEXTS, files, store
 from attnviz.paths import ROOT
 from attnviz.ui.core import cache, state
 from attnviz.ui.core.cache import on_processor, traces
@@ -361,7 +361,7 @@ def test_a_trace_of_another_device_comes_to_main_memory():
 
 
 def test_a_damaged_model_names_itself_and_how_to_restore_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    shutil.copytree(store.ASSETS / "vit-digits", tmp_path / "vit-digits")
+    shutil.copytree(files.ASSETS / "vit-digits", tmp_path / "vit-digits")
     weights = tmp_path / "vit-digits" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"oops")
     monkeypatch.setattr(store, "ASSETS", tmp_path)
@@ -379,7 +379,7 @@ def test_a_damaged_default_model_does_not_end_the_server(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def damaged(name: str, device: str) -> None:
-        raise store.DamagedModel(store.ASSETS / name, "config.json", "is missing")
+        raise files.DamagedModel(files.ASSETS / name, "config.json", "is missing")
 
     warmup.default_model.clear()
     monkeypatch.setattr(warmup, "shipped", damaged)

@@ -11,7 +11,7 @@ from streamlit.runtime.state.session_state import SessionState
 from streamlit.testing.v1 import AppTest
 
 from attnviz.models import DamagedModel
-from attnviz.models.store import ASSETS
+from attnviz.models.files import ASSETS
 from attnviz.types import NoTokenMap
 from attnviz.ui.generate import drawing
 from attnviz.ui.inputs import crop

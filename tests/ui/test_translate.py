@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from attnviz import ui
-from attnviz.models.store import ASSETS, DamagedModel
+from attnviz.models.files import ASSETS, DamagedModel
 from attnviz.models.translation import TranslationModel
 from attnviz.ui.shell.page import sections
 from attnviz.ui.translate import drawing, scene

@@ -20,8 +20,9 @@ import torch
 
 from attnviz.attention import VARIANTS
 from attnviz.models import ViT, ViTConfig, save
+from attnviz.models.files import write_rows
 from attnviz.models.image import Classifier
-from attnviz.models.store import BENCH, RESULTS, bench_results, write_rows
+from attnviz.models.store import BENCH, RESULTS, bench_results
 from attnviz.training.images.augment import Augmentation
 from attnviz.training.images.data import DATA, Pictures
 from attnviz.training.images.evaluate import evaluate, interval, open_trained

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from scipy.stats import t as student
 
+from attnviz.models.files import ASSETS, read_rows, write_rows
 from attnviz.models.nets import AXIALNET, BOTNET, Shape, built
-from attnviz.models.store import ASSETS, read_rows, write_rows
 from attnviz.training.images.data import DATA, Pictures
 from attnviz.training.images.evaluate import evaluate, open_trained
 from attnviz.training.images.loop import Progress, hardware, train

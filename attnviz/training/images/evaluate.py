@@ -9,9 +9,9 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
+from attnviz.models.files import as_shipped
 from attnviz.models.image import Classifier, Preparation, opened_as
 from attnviz.models.nets import Network
-from attnviz.models.store import as_shipped
 from attnviz.training.images.data import JPEG, Pictures, superclass_indices
 from attnviz.training.images.loop import statistics
 from attnviz.training.images.recipes import Recipe

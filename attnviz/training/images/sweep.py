@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from attnviz.models.store import ASSETS, read_rows, write_rows
+from attnviz.models.files import ASSETS, read_rows, write_rows
 from attnviz.training.images.data import DATA, Pictures
 from attnviz.training.images.digits import BASE, Report, train_and_evaluate
 from attnviz.training.images.loop import hardware

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from attnviz.attention import VARIANTS
-from attnviz.models.store import RESULTS, TEXT_BENCH, as_shipped, write_rows
+from attnviz.models.files import as_shipped, write_rows
+from attnviz.models.store import RESULTS, TEXT_BENCH
 from attnviz.models.subwords import SubwordTokenizer, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS, TextModel

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
+from attnviz.models.files import as_shipped
 from attnviz.models.guess import GuessConfig, Guesser, save_guesser
-from attnviz.models.store import as_shipped
 from attnviz.models.words import WordVectors, load_words, words_of
 from attnviz.training.card import LIMITS, opening
 from attnviz.training.images.data import Split

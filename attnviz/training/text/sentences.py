@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
-from attnviz.models.store import as_shipped, load_text
+from attnviz.models.files import as_shipped
+from attnviz.models.store import load_text
 from attnviz.models.subwords import MASK, SPECIAL, SubwordTokenizer, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TAGS, TextModel

@@ -22,8 +22,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from attnviz.models.files import as_shipped
 from attnviz.models.generate import SamplingConfig, steps
-from attnviz.models.store import as_shipped, load_text
+from attnviz.models.store import load_text
 from attnviz.models.subwords import BOS, EOS, SubwordTokenizer, load_subwords
 from attnviz.models.text import Reader, ReaderConfig
 from attnviz.models.text_model import TextModel

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnviz.models.files import as_shipped
 from attnviz.models.seq2seq import Seq2Seq
-from attnviz.models.store import as_shipped
 from attnviz.models.subwords import BOS, EOS, SubwordTokenizer, load_subwords
 from attnviz.models.text import Translator, TranslatorConfig
 from attnviz.models.translation import TranslationModel

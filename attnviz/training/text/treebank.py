@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attnviz.models.store import ASSETS
+from attnviz.models.files import ASSETS
 from attnviz.training.text import corpus
 from attnviz.training.text.skipgram import TextProgress
 
