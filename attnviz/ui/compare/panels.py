@@ -59,7 +59,7 @@ def same_panel(ground: Domain, variant: str, lent: str) -> Panel:
         found = traces().get(key, lambda: with_donor_activations(network, sample, trace))
     except UnsupportedMask as error:
         return Panel(
-            variant, reason=f"The layers of this network cannot be run through this formula: it {error.reason}."
+            variant, reason=f"The layers of this network cannot be run through this formula. The reason: {error.reason}."
         )
     return Panel(variant, model, sample, found, fresh=fresh)
 

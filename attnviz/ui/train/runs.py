@@ -232,7 +232,7 @@ def lane_view(race: runs.TrainingRun, number: int, epoch: int, digit: int, style
                 label=f"The digit with {maps[row].name}, {head_name(head).lower()}",
             )
         else:
-            st.info(f"{lane.title} {maps[row].reason}.", icon=":material/info:")
+            st.info(f"{lane.title}: {maps[row].reason}.", icon=":material/info:")
     with small:
         views.tiles_view(
             f"train:all:{number}",
