@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +17,15 @@ from streamlit.testing.v1 import AppTest
 
 from attnviz.attention import VARIANTS
 from attnviz.measures.cost import Row, Step
-from attnviz.models import store
+from attnviz.models import load, store
+from attnviz.types import Model, Sample, Trace
 from attnviz.ui.compare import choice, drawing, growth, maps
 from attnviz.ui.compare.choice import ATTENTION, IMAGE_DOMAIN, NATIVE, ROLLOUT
 from attnviz.ui.compare.costs import MASK_NAMES
 from attnviz.ui.compare.numbers import NOT_SCORED
 from attnviz.ui.compare.panels import SEPARATE, SHARED
 from attnviz.ui.core import cache
+from attnviz.ui.core.old_addresses import VARIANT_TITLES
 from tests import made_up_bench, pages
 
 open_page = partial(pages.open_page, "compare")
@@ -214,6 +219,58 @@ def test_titles_and_names_are_taken_from_the_address(bench):
     assert open_page(variants="linear,mha").multiselect(key="variants").value == ["linear", "mha"]
 
 
+def test_an_old_address_opens_the_same_choices(bench):
+    at = open_page(
+        variants=["Multi-head attention", "Linear attention", "Performer"],
+        weights="Same weights",
+        show="Where it looks",
+        against="Parameters",
+        first="Performer",
+        minus="Linear attention",
+        n="4,096",
+    )
+    assert at.multiselect(key="variants").value == ["mha", "linear", "performer"]
+    assert at.segmented_control(key="weights").value == SHARED
+    assert at.segmented_control(key="show").value == ATTENTION
+    assert at.segmented_control(key="against").value == "parameters"
+    assert (at.selectbox(key="first").value, at.selectbox(key="minus").value) == ("performer", "linear")
+    assert at.select_slider(key="n").value == "4096"
+    said = {name: at.query_params[name] for name in ("variants", "weights", "first", "minus", "n")}
+    assert said == {
+        "variants": ["mha,linear,performer"],
+        "weights": [SHARED],
+        "first": ["performer"],
+        "minus": ["linear"],
+        "n": ["4096"],
+    }
+
+
+def test_an_old_address_opens_the_same_heads_and_maps(bench):
+    at = open_page(variants="mha,cosine", heads="By hand", **{"head cosine": "Layer 4, head 1"})
+    assert at.segmented_control(key="heads").value == "manual"
+    assert at.selectbox(key="head cosine").value == "4.1"
+    assert open_page(heads="Same number").segmented_control(key="heads").value == "index"
+    at = open_page(show="Rollout", start="One patch")
+    assert at.segmented_control(key="show").value == ROLLOUT
+    assert at.segmented_control(key="start").value == "token"
+    assert open_page(show="Native maps").segmented_control(key="show").value == NATIVE
+
+
+def test_the_titles_of_old_addresses_are_those_of_the_variants():
+    assert set(VARIANT_TITLES.values()) == set(VARIANTS)
+
+
+def test_what_is_chosen_stands_in_the_address_by_name(bench):
+    at = open_page()
+    assert "variants" not in at.query_params
+    at.multiselect(key="variants").set_value(["linear", "xca"]).run()
+    assert at.query_params["variants"] == ["linear,xca"]
+    at.multiselect(key="variants").set_value(list(IMAGE_DOMAIN.default_variants)).run()
+    assert "variants" not in at.query_params
+    at.query_params["variants"] = "mha,gqa"  # as the back button does
+    assert at.run().multiselect(key="variants").value == ["mha", "gqa"]
+
+
 def test_what_the_address_asks_for_in_vain_is_said(bench):
     at = open_page(variants="mha,fancy`attention`,linear", layer="99", head="0", n="7", show="?", groups="3", token="x")
     assert "asks for `fancyattention`, which is no variant of this app" in spoken(at)
@@ -244,6 +301,51 @@ def tried(at: AppTest, page: str) -> AppTest:
 def test_every_experiment_leads_somewhere(bench):
     at = tried(open_page(), "compare")
     assert at.multiselect(key="variants").value == ["mha", "separable", "linformer", "xca"]
+
+
+# Models of others ----------------------------------------------------------------------------------------------------
+class Foreign:
+    """A model as a library would bring it: no network of this app, although one of those answers for it here."""
+
+    outputs, patch_projection = MappingProxyType({}), None
+
+    def __init__(self, model: Model):
+        self.model, self.name, self.title = model, "foreign", "A model from elsewhere"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def __call__(self, sample: Sample, **options: Any) -> Trace:
+        return replace(self.model(sample, **options), logits={})
+
+
+def open_foreign(model: Model, **parameters: str) -> AppTest:
+    """The page with a model in the sidebar that is no network of this app."""
+    at = AppTest.from_file(pages.MAIN, default_timeout=300)
+    at.session_state[cache.SESSION_MODELS] = {"foreign": Foreign(model)}
+    for name, value in {"model": "foreign", **parameters}.items():
+        at.query_params[name] = value
+    at.run().switch_page("../pages/compare.py").run()
+    assert not at.exception
+    assert not at.error, [e.value for e in at.error]
+    return at
+
+
+@pytest.mark.parametrize("mode", [SEPARATE, SHARED])
+def test_a_foreign_model_is_said_not_to_take_part_and_the_bench_is_compared(bench, mode):
+    at = open_foreign(load("vit"), variants="mha,linear", weights=mode)
+    assert at.session_state["model"] == "foreign"
+    captions = [caption.value for caption in at.caption]
+    assert captions.count(choice.FOREIGN_MODEL.format(inputs=IMAGE_DOMAIN.inputs)) == 1
+    assert choice.OTHER_MODEL.format(inputs=IMAGE_DOMAIN.inputs) not in captions
+    assert {"panel:mha", "panel:linear", "difference"} <= views_of(at).keys()
+
+
+def test_a_foreign_model_does_not_replace_the_donor(tmp_path, monkeypatch):
+    use(tmp_path, monkeypatch)
+    at = open_foreign(load("vit"), variants="mha,linear")
+    assert {"panel:mha", "panel:linear"} <= views_of(at).keys()
+    assert "`vit`" in spoken(at)
 
 
 # Costs ---------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from attnviz.ui.core import cache
 from attnviz.ui.widgets.text_answers import sentiment
 from attnviz.ui.widgets.text_display import Look, grouping
 from tests import made_up_text_bench, pages
-from tests.ui.test_compare import made_up_steps, spoken, table, tried, views_of
+from tests.ui.test_compare import made_up_steps, open_foreign, spoken, table, tried, views_of
 
 open_page = partial(pages.open_page, "compare", model="sentences")
 FIVES = [tuple(WITHOUT_GRID[start : start + 5]) for start in range(0, len(WITHOUT_GRID), 5)]
@@ -287,6 +287,16 @@ def test_what_cannot_read_a_text_or_is_unknown_is_said_and_left_out(bench):
     assert set(READ) <= set(TEXT_DOMAIN.variants)
 
 
+def test_an_old_address_opens_the_same_choices(bench):
+    at = open_page(
+        variants=["Window attention", "Linformer"], panels="Matrix", weights="Own weights", minus="Linformer"
+    )
+    assert at.multiselect(key="variants").value == ["window", "linformer"]
+    assert at.segmented_control(key="panels").value == "matrix"
+    assert at.segmented_control(key="weights").value == SEPARATE
+    assert at.selectbox(key="minus").value == "linformer"
+
+
 def test_pictures_and_texts_begin_with_variants_of_their_own(bench):
     at = pages.open_page("compare", model="vit")
     assert at.multiselect(key="variants").value == ["mha", "window2d", "linear", "xca"]
@@ -328,6 +338,16 @@ def test_a_decoder_in_the_sidebar_lends_its_text_but_no_second_one(bench):
     assert not at.error
     assert at.session_state["views:difference"]["rows"] == alone
     assert choice.OTHER_MODEL.format(inputs=TEXT_DOMAIN.inputs) in spoken(at)
+
+
+@pytest.mark.parametrize("name", ["sentences", "stories"])
+def test_a_foreign_model_lends_its_text_alone(bench, name: str):
+    at = open_foreign(load_text(name), variants="mha,window", text=WORDS)
+    assert choice.FOREIGN_MODEL.format(inputs=TEXT_DOMAIN.inputs) in [caption.value for caption in at.caption]
+    assert {"panel:mha", "panel:window"} <= views_of(at).keys()
+    assert at.session_state["views:difference"]["rows"] == len(
+        load_text("text-bench/mha").prepare(WORDS).tokens["main"]
+    )
 
 
 def test_every_experiment_leads_somewhere(bench):

@@ -113,7 +113,7 @@ class TextDomain(Domain):
     variants, default_variants = WITHOUT_GRID, ("mha", "window", "linear", "xca")
     requirement_names: ClassVar = {"length": "a known maximum length"}
     width, heads, layers, input_size = SHAPE.width, SHAPE.heads, SHAPE.layers, f"at most {SHAPE.context_length} tokens"
-    measures = (TEXT_MEASURES["spread"], TEXT_MEASURES["reach"])
+    measures = (TEXT_MEASURES["entropy"], TEXT_MEASURES["reach"])
     score, accuracy_columns = "SST-2", ("SST-2 (95 %)", "Part of speech")
     interval_over = "sentences"
     note = (
