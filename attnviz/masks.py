@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class UnsupportedMask(ValueError):
-    """A variant was given a mask, grid or context that it does not support."""
+    """A variant was given a mask, grid or context that it does not support; `reason` is a clause that stands alone."""
 
     def __init__(self, variant: str, reason: str):
         super().__init__(f"{variant}: {reason}")

@@ -33,7 +33,7 @@ BLOCK = 128  # rows computed at a time wherever a full n x n map is not needed
 
 
 class NoTokenMap(Exception):
-    """This attention variant has no token-to-token map; the message says what it attends over instead."""
+    """A variant has no token-to-token map; the message is a clause that says what it attends over instead."""
 
 
 @dataclass(frozen=True)

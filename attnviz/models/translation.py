@@ -198,7 +198,7 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
     ) -> Float[Tensor, "*batch token feature"]:
         """The decoder's residual after layer `index`: options tokens, memory, mask, as of `Translator.layer`."""
         if isinstance(self.network, Seq2Seq):
-            raise UnsupportedMask(self.title, "writes with a recurrent network, which has no layer to ask alone")
+            raise UnsupportedMask(self.title, "it writes with a recurrent network, which has no layer to ask alone")
         return self.network.layer(index, residual, **options)[0]
 
     def named(self, ids: Sequence[int], stream: str = "target") -> Tokens:

@@ -9,6 +9,10 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from attnviz.ui.compare import maps
+from attnviz.ui.compare.choice import MAPS, NATIVE, ROLLOUT
+from attnviz.ui.compare.image import ImageDomain
+from attnviz.ui.compare.numbers import NOT_SCORED
 from tests import made_up_bench
 from tests.browser.conftest import start_server, stop_server, watched
 from tests.browser.reading import chosen, expect_chosen, sentence, view
@@ -87,17 +91,16 @@ def test_panels_stand_side_by_side_and_do_not_overlap(wide: Page, address: str, 
     edges = [(box["x"], box["x"] + box["width"]) for box in boxes if box]
     assert all(left[1] <= right[0] for left, right in pairwise(edges))
     assert all(box["width"] >= 220 for box in boxes if box)
-    expect(wide.get_by_text("No network with this variant has been trained yet")).to_be_visible()
-    expect(wide.get_by_text("This attention attends over channels")).to_be_visible()
+    expect(wide.get_by_text(ImageDomain().untrained("gqa").split("`")[0])).to_be_visible()
+    expect(wide.get_by_text(maps.NO_MAP)).to_be_visible()
     expect(view(wide, "Cross-covariance attention: channels")).to_be_visible()
     assert not wide.evaluate("() => document.documentElement.scrollWidth > document.documentElement.clientWidth")
 
 
-def test_the_page_is_whole_in_the_dark_with_the_same_weights(wide: Page, address: str, settle):
-    link = "variants=mha,gqa,linear,xca&weights=Same+weights&layer=2&head=3&n=4,096&embed_options=dark_theme"
+def test_the_page_is_whole_in_the_dark_with_shared_weights(wide: Page, address: str, settle):
+    link = "variants=mha,gqa,linear,xca&weights=shared&layer=2&head=3&n=4096&embed_options=dark_theme"
     drawn(wide, f"{address}/compare?sample=cat&{link}", settle)
-    expect(wide.get_by_text("Nothing was trained for these formulas")).to_be_visible()
-    expect(wide.get_by_text("no score").first).to_be_visible()
+    expect(wide.get_by_text(NOT_SCORED).first).to_be_visible()
     expect(wide.get_by_text("n = 4,096")).to_be_visible()
     expect(wide.locator(".katex").first).to_be_visible()
     expect(wide.locator(".katex-error")).to_have_count(0)
@@ -106,11 +109,11 @@ def test_the_page_is_whole_in_the_dark_with_the_same_weights(wide: Page, address
 
 def test_native_maps_and_rollouts_are_one_click_away(wide: Page, address: str, settle):
     drawn(wide, f"{address}/compare?variants=mha,linformer,xca&sample=cat", settle)
-    wide.get_by_text("Native maps", exact=True).click()
+    wide.get_by_text(MAPS[NATIVE], exact=True).click()
     matrix = view(wide, "Linformer: weights over slots")
     expect(matrix).to_be_visible(timeout=WAIT)
     matrix.hover(position=point(matrix, 0.3, 0.5))
     expect(sentence(matrix)).to_contain_text("slot")
-    wide.get_by_text("Rollout", exact=True).last.click()
+    wide.get_by_text(MAPS[ROLLOUT], exact=True).last.click()
     expect(view(wide, "Multi-head attention: your picture with its rollout")).to_be_visible(timeout=WAIT)
-    expect(wide.get_by_text("multiplies the rows of all layers")).to_be_visible()
+    expect(wide.get_by_text(maps.NO_ROLLOUT).first).to_be_visible()

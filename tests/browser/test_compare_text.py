@@ -9,6 +9,9 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from attnviz.ui.compare import maps
+from attnviz.ui.compare.choice import MAPS, NATIVE, ROLLOUT
+from attnviz.ui.compare.numbers import NOT_SCORED
 from tests import made_up_text_bench
 from tests.browser.conftest import start_server, stop_server, watched
 from tests.browser.reading import expect_chosen, legend, sentence, view
@@ -85,17 +88,17 @@ def test_one_word_moves_every_panel_and_a_click_is_kept(page: Page, address: str
     first.click(position=word(page, "mha", 2))
     expect(page).to_have_url(re.compile(r"token=2\b"), timeout=WAIT)
     settle(page)
-    expect(page.get_by_text("Its network says").first).to_contain_text("dog is ", timeout=WAIT)
+    expect(page.get_by_text("Its network predicts").first).to_contain_text("dog is ", timeout=WAIT)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_link_brings_text_words_matrices_and_the_layers_of_another(page: Page, address: str, settle, theme: str):
     text = "An unbelievably tiny </script><b>dog</b> 💚."
-    link = f"{SHOWN}&text={quote(text)}&weights=Same+weights&layer=2&head=3&panels=Matrix&leave=true&words=true&n=4,096"
+    link = f"{SHOWN}&text={quote(text)}&weights=shared&layer=2&head=3&panels=matrix&leave=true&words=true&n=4096"
     panels = drawn(page, f"{address}/compare?{link}&token=2&embed_options={theme}_theme", settle)
     assert page.evaluate("__attnviz.views['panel:mha'].data.view") == "matrix"
     expect(sentence(panels[0])).to_contain_text("“unbelievably” ")
-    expect(page.get_by_text("Nothing was trained for these formulas")).to_be_visible()
+    expect(page.get_by_text(NOT_SCORED).first).to_be_visible()
     expect(page.get_by_text("since they are no shares of one")).to_be_visible()
     expect(page.get_by_text("n = 4,096")).to_be_visible()
     expect(page.locator(".katex-error")).to_have_count(0)
@@ -107,9 +110,9 @@ def test_a_link_brings_text_words_matrices_and_the_layers_of_another(page: Page,
 
 def test_native_maps_and_rollouts_are_one_click_away(page: Page, address: str, settle):
     drawn(page, f"{address}/compare?{SHOWN}", settle)
-    page.get_by_text("Native maps", exact=True).click()
+    page.get_by_text(MAPS[NATIVE], exact=True).click()
     expect(view(page, "Linformer: weights over slots")).to_be_visible(timeout=WAIT)
     expect(view(page, "Linformer: keys in each slot over your text")).to_be_visible(timeout=WAIT)
-    page.get_by_text("Rollout", exact=True).last.click()
+    page.get_by_text(MAPS[ROLLOUT], exact=True).last.click()
     expect(view(page, "Multi-head attention: your text with its rollout")).to_be_visible(timeout=WAIT)
-    expect(page.get_by_text("multiplies the rows of all layers").first).to_be_visible()
+    expect(page.get_by_text(maps.NO_ROLLOUT).first).to_be_visible()

@@ -63,8 +63,8 @@ def test_answers_are_the_likeliest_first_with_their_groups(model: ImageModel):
 def test_shares_are_said_in_percent():
     assert answers.percent(0.1234) == "12.3\u00a0%"
     assert positions_image.percent(0.1234) == "12.3 %"
-    assert numbers.spread([0.42, 0.076, 0.9]) == "8 to 90\u00a0%"
-    assert numbers.spread([]) == numbers.NONE
+    assert numbers.error_range([0.42, 0.076, 0.9]) == "8 to 90\u00a0%"
+    assert numbers.error_range([]) == numbers.NOT_DEFINED
     assert overview.number("self", 0.1234) == "12.3\u00a0%"
     assert overview.number("entropy", 0.1234) == "0.12"
     assert overview.number("distance", 5.2, 4) == "5.20\u00a0patches (21\u00a0px)"

@@ -117,7 +117,7 @@ def test_without_a_bench_the_rest_is_there(tmp_path: Path, monkeypatch: pytest.M
     assert cache.model_names() == [*IMAGES, *TEXTS]
     (tmp_path / store.RESULTS).write_text("[")
     assert cache.model_names() == [*IMAGES, *TEXTS]
-    assert "bench.json cannot be read" in bench.bench().sentence
+    assert "bench.json cannot be read" in bench.read_bench().problem
 
 
 def test_a_damaged_network_names_itself(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +17,15 @@ from streamlit.testing.v1 import AppTest
 
 from attnviz.attention import VARIANTS
 from attnviz.measures.cost import Row, Step
-from attnviz.models import store
-from attnviz.ui.compare import timing
-from attnviz.ui.compare.choice import LOOKS, NATIVE, ROLLOUT
-from attnviz.ui.compare.panels import OWN, SAME
+from attnviz.models import load, store
+from attnviz.types import Model, Sample, Trace
+from attnviz.ui.compare import choice, drawing, growth, maps
+from attnviz.ui.compare.choice import ATTENTION, IMAGE_DOMAIN, NATIVE, ROLLOUT
+from attnviz.ui.compare.costs import MASK_NAMES
+from attnviz.ui.compare.numbers import NOT_SCORED
+from attnviz.ui.compare.panels import SEPARATE, SHARED
 from attnviz.ui.core import cache
+from attnviz.ui.core.old_addresses import VARIANT_TITLES
 from tests import made_up_bench, pages
 
 open_page = partial(pages.open_page, "compare")
@@ -52,8 +59,8 @@ def spoken(at: AppTest) -> str:
 
 def views_of(at: AppTest) -> dict[str, dict]:
     """What each canvas view was told, by its name."""
-    told = [json.loads(c.proto.json) for c in at.get("bidi_component") if c.proto.component_name.endswith("_view")]
-    return {one["name"]: one for one in told}
+    sent = [json.loads(c.proto.json) for c in at.get("bidi_component") if c.proto.component_name.endswith("_view")]
+    return {one["name"]: one for one in sent}
 
 
 def table(at: AppTest, header: str) -> dict[str, list[str]]:
@@ -66,14 +73,14 @@ def table(at: AppTest, header: str) -> dict[str, list[str]]:
 # Panels --------------------------------------------------------------------------------------------------------------
 def test_panels_share_patch_picture_and_range(bench):
     at = open_page(variants="mha,window2d,linear,xca", token="27", layer="2", head="3")
-    told = views_of(at)
-    panels = [told[f"panel:{name}"] for name in ("mha", "window2d", "linear")]
+    views = views_of(at)
+    panels = [views[f"panel:{name}"] for name in ("mha", "window2d", "linear")]
     assert {(p["maps"], p["picture"], tuple(p["tokens"]), p["shared"]) for p in panels} == {
-        ("looks:shares:8x8+0", "picture:8x8+0", (27,), True)
+        ("attention:weights:8x8+0", "picture:8x8+0", (27,), True)
     }
     assert [p["index"] for p in panels] == [0, 1, 2]
     assert "Layer 2, head 3" in spoken(at)
-    assert "alike" in spoken(at)
+    assert "similarity 0." in spoken(at)
 
 
 def test_a_panel_without_memory_on_the_card_is_computed_on_the_processor(bench, monkeypatch):
@@ -97,28 +104,28 @@ def test_a_panel_without_memory_on_the_card_is_computed_on_the_processor(bench, 
 
 def test_what_has_no_token_map_says_why_and_shows_what_it_has(bench):
     at = open_page(variants="mha,xca,linformer")
-    told = views_of(at)
-    assert "panel:xca" not in told
+    views = views_of(at)
+    assert "panel:xca" not in views
     assert "attends over channels" in spoken(at)
-    assert told["view:native:xca:0"]["view"] == "matrix"
-    assert told["panel:linformer"]["maps"] == "looks:signed:8x8+0"
-    assert spoken(at).lower().count("rows do not sum to 1") == 1  # by the caveat of the rule, and not once more
+    assert views["view:native:xca:0"]["view"] == "matrix"
+    assert views["panel:linformer"]["maps"] == "attention:signed:8x8+0"
+    assert spoken(at).lower().count("rows do not sum to 1.") == 1  # by the caveat of the rule, and not once more
 
 
 @pytest.mark.parametrize("names", SIX, ids=",".join)
-@pytest.mark.parametrize("mode", [OWN, SAME])
+@pytest.mark.parametrize("mode", [SEPARATE, SHARED])
 def test_every_variant_is_drawn_or_says_why_not(bench, names, mode):
     at = open_page(variants=",".join(names), weights=mode)
-    for shown in (LOOKS, NATIVE, ROLLOUT):
+    for shown in (ATTENTION, NATIVE, ROLLOUT):
         at.segmented_control(key="show").set_value(shown).run()
         assert not at.exception
         assert not at.error, [e.value for e in at.error]
-        told, said = views_of(at), spoken(at)
+        views, said = views_of(at), spoken(at)
         for name in names:
             assert f"**{VARIANTS[name].title}**" in said
-            drawn = f"panel:{name}" in told or any(view.startswith(f"view:native:{name}:") for view in told)
-            assert drawn or any("This attention" in i.value or "shares of one" in i.value for i in at.info), name
-        assert said.count("says **") == len(names)
+            drawn = f"panel:{name}" in views or any(view_name.startswith(f"view:native:{name}:") for view_name in views)
+            assert drawn or any(maps.NO_MAP in i.value or i.value == maps.NO_ROLLOUT for i in at.info), name
+        assert said.count("predicts **") == len(names)
 
 
 def test_native_maps_are_named_and_measured(bench):
@@ -129,39 +136,39 @@ def test_native_maps_are_named_and_measured(bench):
 
 
 def test_heads_by_hand_and_by_number(bench):
-    at = open_page(variants="mha,cosine", layer="2", head="3", heads="Same number")
+    at = open_page(variants="mha,cosine", layer="2", head="3", heads="index")
     assert spoken(at).count("Layer 2, head 3]") == 2
-    at.segmented_control(key="heads").set_value("By hand").run()
-    at.selectbox(key="head cosine").set_value("Layer 4, head 1").run()
+    at.segmented_control(key="heads").set_value("manual").run()
+    at.selectbox(key="head cosine").set_value("4.1").run()
     assert "Layer 4, head 1]" in spoken(at)
 
 
 def test_rollouts_start_at_the_answer_or_at_a_patch(bench):
     at = open_page(variants="mha,linformer,xca", show=ROLLOUT)
-    assert "multiplies the rows of all layers" in spoken(at)
+    assert maps.NO_ROLLOUT in spoken(at)
     assert "attends over channels" in spoken(at)
     assert list(n for n in views_of(at) if n.startswith("panel:")) == ["panel:mha"]
-    at.segmented_control(key="start").set_value("One patch").run()
+    at.segmented_control(key="start").set_value("token").run()
     assert "From row 5, column 5" in spoken(at)
 
 
 def test_a_difference_of_two(bench):
-    at = open_page(variants="mha,linear,performer", minus="Performer")
+    at = open_page(variants="mha,linear,performer", minus="performer")
     assert views_of(at)["difference"]["maps"] == "difference"
     assert "of the weight lies on other patches" in spoken(at)
-    at.selectbox(key="minus").set_value("Multi-head attention").run()
-    assert "a map minus itself is zero" in spoken(at)
+    at.selectbox(key="minus").set_value("mha").run()
+    assert drawing.SAME_SIDES in spoken(at)
 
 
 # Modes ---------------------------------------------------------------------------------------------------------------
-def test_same_weights_scores_only_approximations(bench):
-    at = open_page(variants="mha,performer,linformer,separable,xca", weights=SAME)
-    assert "Nothing was trained for these formulas" in spoken(at)
+def test_shared_weights_score_only_approximations(bench):
+    at = open_page(variants="mha,performer,linformer,separable,xca", weights=SHARED)
+    assert choice.MODES[SHARED] in spoken(at)
     rows = table(at, "Error of the output")
     assert rows["Multi-head attention"][:2] == ["exact", "exact"]
     assert rows["Performer"][0].endswith("%")
-    assert all(rows[VARIANTS[name].title][:2] == ["no score", "no score"] for name in ("linformer", "separable", "xca"))
-    at.segmented_control(key="weights").set_value(OWN).run()
+    assert all(rows[VARIANTS[name].title][:2] == [NOT_SCORED] * 2 for name in ("linformer", "separable", "xca"))
+    at.segmented_control(key="weights").set_value(SEPARATE).run()
     assert "Error of the output" not in spoken(at)
 
 
@@ -169,10 +176,10 @@ def test_an_empty_bench_is_said_and_the_page_still_shows_something(tmp_path, mon
     use(tmp_path, monkeypatch)
     at = open_page(variants="mha,linear,botnet2d")
     assert "the model `vit` run through every formula" in spoken(at)
-    told = views_of(at)
-    assert {"panel:mha", "panel:linear"} <= told.keys()
+    views = views_of(at)
+    assert {"panel:mha", "panel:linear"} <= views.keys()
     assert "does not support CLS" in spoken(at)
-    at.segmented_control(key="weights").set_value(OWN).run()
+    at.segmented_control(key="weights").set_value(SEPARATE).run()
     assert "make train NAME=bench" in spoken(at)
     assert not any(name.startswith("panel:") for name in views_of(at))
 
@@ -212,11 +219,63 @@ def test_titles_and_names_are_taken_from_the_address(bench):
     assert open_page(variants="linear,mha").multiselect(key="variants").value == ["linear", "mha"]
 
 
+def test_an_old_address_opens_the_same_choices(bench):
+    at = open_page(
+        variants=["Multi-head attention", "Linear attention", "Performer"],
+        weights="Same weights",
+        show="Where it looks",
+        against="Parameters",
+        first="Performer",
+        minus="Linear attention",
+        n="4,096",
+    )
+    assert at.multiselect(key="variants").value == ["mha", "linear", "performer"]
+    assert at.segmented_control(key="weights").value == SHARED
+    assert at.segmented_control(key="show").value == ATTENTION
+    assert at.segmented_control(key="against").value == "parameters"
+    assert (at.selectbox(key="first").value, at.selectbox(key="minus").value) == ("performer", "linear")
+    assert at.select_slider(key="n").value == "4096"
+    said = {name: at.query_params[name] for name in ("variants", "weights", "first", "minus", "n")}
+    assert said == {
+        "variants": ["mha,linear,performer"],
+        "weights": [SHARED],
+        "first": ["performer"],
+        "minus": ["linear"],
+        "n": ["4096"],
+    }
+
+
+def test_an_old_address_opens_the_same_heads_and_maps(bench):
+    at = open_page(variants="mha,cosine", heads="By hand", **{"head cosine": "Layer 4, head 1"})
+    assert at.segmented_control(key="heads").value == "manual"
+    assert at.selectbox(key="head cosine").value == "4.1"
+    assert open_page(heads="Same number").segmented_control(key="heads").value == "index"
+    at = open_page(show="Rollout", start="One patch")
+    assert at.segmented_control(key="show").value == ROLLOUT
+    assert at.segmented_control(key="start").value == "token"
+    assert open_page(show="Native maps").segmented_control(key="show").value == NATIVE
+
+
+def test_the_titles_of_old_addresses_are_those_of_the_variants():
+    assert set(VARIANT_TITLES.values()) == set(VARIANTS)
+
+
+def test_what_is_chosen_stands_in_the_address_by_name(bench):
+    at = open_page()
+    assert "variants" not in at.query_params
+    at.multiselect(key="variants").set_value(["linear", "xca"]).run()
+    assert at.query_params["variants"] == ["linear,xca"]
+    at.multiselect(key="variants").set_value(list(IMAGE_DOMAIN.default_variants)).run()
+    assert "variants" not in at.query_params
+    at.query_params["variants"] = "mha,gqa"  # as the back button does
+    assert at.run().multiselect(key="variants").value == ["mha", "gqa"]
+
+
 def test_what_the_address_asks_for_in_vain_is_said(bench):
     at = open_page(variants="mha,fancy`attention`,linear", layer="99", head="0", n="7", show="?", groups="3", token="x")
     assert "asks for `fancyattention`, which is no variant of this app" in spoken(at)
     assert at.multiselect(key="variants").value == ["mha", "linear"]
-    assert at.select_slider(key="n").value == 64
+    assert at.select_slider(key="n").value == "64"
 
 
 @pytest.mark.parametrize(("asked", "more"), [(["mha"], "one more variant"), ([], "two variants")])
@@ -244,27 +303,72 @@ def test_every_experiment_leads_somewhere(bench):
     assert at.multiselect(key="variants").value == ["mha", "separable", "linformer", "xca"]
 
 
+# Models of others ----------------------------------------------------------------------------------------------------
+class Foreign:
+    """A model as a library would bring it: no network of this app, although one of those answers for it here."""
+
+    outputs, patch_projection = MappingProxyType({}), None
+
+    def __init__(self, model: Model):
+        self.model, self.name, self.title = model, "foreign", "A model from elsewhere"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def __call__(self, sample: Sample, **options: Any) -> Trace:
+        return replace(self.model(sample, **options), logits={})
+
+
+def open_foreign(model: Model, **parameters: str) -> AppTest:
+    """The page with a model in the sidebar that is no network of this app."""
+    at = AppTest.from_file(pages.MAIN, default_timeout=300)
+    at.session_state[cache.SESSION_MODELS] = {"foreign": Foreign(model)}
+    for name, value in {"model": "foreign", **parameters}.items():
+        at.query_params[name] = value
+    at.run().switch_page("../pages/compare.py").run()
+    assert not at.exception
+    assert not at.error, [e.value for e in at.error]
+    return at
+
+
+@pytest.mark.parametrize("mode", [SEPARATE, SHARED])
+def test_a_foreign_model_is_said_not_to_take_part_and_the_bench_is_compared(bench, mode):
+    at = open_foreign(load("vit"), variants="mha,linear", weights=mode)
+    assert at.session_state["model"] == "foreign"
+    captions = [caption.value for caption in at.caption]
+    assert captions.count(choice.FOREIGN_MODEL.format(inputs=IMAGE_DOMAIN.inputs)) == 1
+    assert choice.OTHER_MODEL.format(inputs=IMAGE_DOMAIN.inputs) not in captions
+    assert {"panel:mha", "panel:linear", "difference"} <= views_of(at).keys()
+
+
+def test_a_foreign_model_does_not_replace_the_donor(tmp_path, monkeypatch):
+    use(tmp_path, monkeypatch)
+    at = open_foreign(load("vit"), variants="mha,linear")
+    assert {"panel:mha", "panel:linear"} <= views_of(at).keys()
+    assert "`vit`" in spoken(at)
+
+
 # Costs ---------------------------------------------------------------------------------------------------------------
 def test_costs_follow_the_slider(bench):
-    at = open_page(variants="mha,mqa,linear", n="1,024")
+    at = open_page(variants="mha,mqa,linear", n="1024")
     rows = table(at, "Multiply-adds a layer, n = 1,024")
     assert rows["Multi-head attention"][2] == "336 M"  # 4 n d² + 2 n² d at n = 1,024, d = 128
     assert rows["Multi-head attention"][3:5] == ["16 MB", "1 MB"]  # 4 heads n² and 2 n d, four bytes each
     assert rows["Multi-query attention"][4] == "256 kB"
-    assert "**0.25 x** the memory while decoding" in spoken(at)
+    assert "**0.25 x** the KV cache while decoding" in spoken(at)
 
 
-def test_gains_and_losses_say_what_no_longer_works(bench):
+def test_trade_offs_say_what_no_longer_works(bench):
     said = spoken(open_page(variants="mha,xca,mobilevit2d"))
     assert "**Cross-covariance attention:** **1 x** the attention parameters" in said
-    assert "causal masks, so producing text" in said
-    assert "needs a grid of patches" in said
+    assert MASK_NAMES["causal"] in said
+    assert f"needs {IMAGE_DOMAIN.requirement_names['grid']}" in said
     assert "points fewer** of top-1 accuracy" in said
 
 
 def test_groups_share_keys(bench):
     at = open_page(groups="1")
-    assert "**1** of keys and values (multi-query attention): a decoder keeps 256 B" in spoken(at)
+    assert "**1** of keys and values (multi-query attention): the KV cache of a decoder takes 256 B" in spoken(at)
     assert "it has no cache" in spoken(at)
 
 
@@ -292,25 +396,25 @@ def made_up_steps(subjects, sizes, setting):
 
 
 def test_measuring_draws_what_came_and_says_what_did_not(bench, monkeypatch):
-    monkeypatch.setattr(timing, "measure", made_up_steps)
+    monkeypatch.setattr(growth, "measure", made_up_steps)
     at = open_page(variants="mha,linear")
     assert "Nothing has been measured yet" in spoken(at)
     at.button(key="measure").click().run()
     assert not at.error
-    assert "median of 20 forwards" in spoken(at)
+    assert "median of 20 " in spoken(at)
     assert "Multi-head attention stops before 16,384 tokens: would hold more than 1000 MB." in spoken(at)
     charts = [json.loads(c.proto.spec) for c in at.get("plotly_chart")]
-    assert sum("Seconds a forward" in json.dumps(chart) for chart in charts) == 1
+    assert sum("Seconds per forward pass" in json.dumps(chart) for chart in charts) == 1
     at.multiselect(key="variants").set_value(["mha", "xca"]).run()
     assert "stops before" in spoken(at)  # what was measured of the first is kept
 
 
 def test_two_visitors_do_not_measure_at_once(bench, monkeypatch):
-    monkeypatch.setattr(timing, "measure", made_up_steps)
+    monkeypatch.setattr(growth, "measure", made_up_steps)
     at = open_page(variants="mha,linear")
-    with timing.stopwatch():
+    with growth.stopwatch():
         at.button(key="measure").click().run()
-    assert "Somebody is measuring right now" in spoken(at)
+    assert growth.MEASURING in spoken(at)
 
 
 def test_a_picture_of_the_visitor_is_compared(bench):
@@ -326,5 +430,5 @@ def test_a_picture_of_the_visitor_is_compared(bench):
 
 def test_another_model_in_the_sidebar_changes_nothing_but_the_picture(bench):
     at = open_page(variants="mha,linear", model="vit-digits")
-    assert "the model chosen in the sidebar has no part in it" in spoken(at)
-    assert "says **thing" in spoken(at)
+    assert choice.OTHER_MODEL.format(inputs=IMAGE_DOMAIN.inputs) in spoken(at)
+    assert "predicts **thing" in spoken(at)

@@ -1,4 +1,4 @@
-"""What the Compare page is made of: lent parameters, matched heads, chained maps, costs, charts."""
+"""What the Compare page is made of: shared parameters, matched heads, chained maps, costs, charts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from attnviz.plots.intervals import intervals
 from attnviz.plots.sharing import sharing
 from attnviz.training.images.bench import EQUAL, SAME, SHAPE
 from attnviz.types import NoTokenMap
-from attnviz.ui.compare import costs, formulas, numbers
+from attnviz.ui.compare import costs, formulas, heads, numbers
 from attnviz.ui.compare import maps as compare_maps
-from attnviz.ui.compare.choice import PICTURES
-from attnviz.ui.compare.panels import Panel, fitted, transfer_weights, with_donor_activations
+from attnviz.ui.compare.choice import IMAGE_DOMAIN
+from attnviz.ui.compare.panels import Panel, fit_parameter, transfer_weights, with_donor_activations
 from attnviz.ui.core.bench import Bench
 from attnviz.ui.widgets.display import KINDS
 from tests.made_up_bench import PIXELS
@@ -47,18 +47,18 @@ def sample(model):
 
 
 def panel(model: ImageModel, sample, name: str) -> Panel:
-    """A variant with lent parameters, without the app around it."""
+    """A variant with shared parameters, without the app around it."""
     with torch.no_grad():
         trace = model(sample)
         if name == "mha":
             return Panel(name, model, sample, trace)
-        network, fresh = transfer_weights.__wrapped__(model.digest, name, model)
-        return Panel(name, model, sample, with_donor_activations(network, sample, trace), fresh=fresh)
+        network, new_parameters = transfer_weights.__wrapped__(model.digest, name, model)
+        return Panel(name, model, sample, with_donor_activations(network, sample, trace), new_parameters=new_parameters)
 
 
-# Lent parameters -----------------------------------------------------------------------------------------------------
+# Shared parameters ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_can_borrow(model, sample, name):
+def test_every_variant_runs_on_the_donor(model, sample, name):
     found = panel(model, sample, name)
     assert found.layers == 2
     assert all(torch.isfinite(call.output).all() for call in found.trace.calls)
@@ -66,17 +66,17 @@ def test_every_variant_can_borrow(model, sample, name):
 
 
 @pytest.mark.parametrize("name", ["mha", "performer", "linear", "nystrom", "window"])
-def test_a_borrowed_layer_makes_the_queries_of_the_lender(model, sample, name):
-    own, lent = panel(model, sample, "mha"), panel(model, sample, name)
-    for call, exact in zip(lent.trace.calls, own.trace.calls, strict=True):
+def test_a_changed_layer_has_the_queries_of_the_donor(model, sample, name):
+    own, changed = panel(model, sample, "mha"), panel(model, sample, name)
+    for call, exact in zip(changed.trace.calls, own.trace.calls, strict=True):
         torch.testing.assert_close(call.query, exact.query)
         torch.testing.assert_close(call.value, exact.value)
 
 
 def test_performer_is_the_rule_of_the_layer_itself(model, sample):
-    """Borrowing equals handing the recorded call to the other rule."""
-    own, lent = panel(model, sample, "mha"), panel(model, sample, "performer")
-    call, exact = lent.trace.calls[1], own.trace.calls[1]
+    """A layer with another formula equals the recorded call with the other rule."""
+    own, changed = panel(model, sample, "mha"), panel(model, sample, "performer")
+    call, exact = changed.trace.calls[1], own.trace.calls[1]
     torch.testing.assert_close(exact.with_rule(call.rule).output, call.output)
 
 
@@ -84,18 +84,18 @@ def test_shared_keys_are_the_mean_of_their_heads(model):
     key = "blocks.0.attention.key.weight"
     given = model.network.state_dict()
     own = given[key].unflatten(0, (4, 8))
-    shared = fitted(key, torch.zeros(16, 32), given, SMALL)
+    shared = fit_parameter(key, torch.zeros(16, 32), given, SMALL)
     torch.testing.assert_close(shared[:8], (own[0] + own[1]) / 2)
     torch.testing.assert_close(shared[8:], (own[2] + own[3]) / 2)
-    assert fitted(key, torch.zeros(12, 32), given, SMALL) is None
-    assert fitted("blocks.0.attention.offsets", torch.zeros(3), given, SMALL) is None
-    line = fitted("blocks.1.attention.rows.query.bias", torch.zeros(32), given, SMALL)
+    assert fit_parameter(key, torch.zeros(12, 32), given, SMALL) is None
+    assert fit_parameter("blocks.0.attention.offsets", torch.zeros(3), given, SMALL) is None
+    line = fit_parameter("blocks.1.attention.rows.query.bias", torch.zeros(32), given, SMALL)
     torch.testing.assert_close(line, given["blocks.1.attention.query.bias"])
 
 
-def test_what_could_not_be_lent_is_known(model, sample):
-    assert not panel(model, sample, "linear").fresh
-    assert panel(model, sample, "linformer").fresh
+def test_parameters_the_donor_lacks_are_known(model, sample):
+    assert not panel(model, sample, "linear").new_parameters
+    assert panel(model, sample, "linformer").new_parameters
 
 
 # Maps ----------------------------------------------------------------------------------------------------------------
@@ -109,26 +109,26 @@ def test_chained_maps_are_multiplied_in_order(model, sample):
 
 def test_no_map_is_made_up(model, sample):
     with pytest.raises(NoTokenMap):
-        compare_maps.effective(panel(model, sample, "xca"))
-    assert compare_maps.no_map(panel(model, sample, "xca")).startswith("This attention attends over channels")
-    assert compare_maps.effective(panel(model, sample, "linformer")).signed
-    assert not compare_maps.effective(panel(model, sample, "linear")).signed
+        compare_maps.token_maps(panel(model, sample, "xca"))
+    assert compare_maps.missing_map_reason(panel(model, sample, "xca")).startswith(compare_maps.NO_MAP)
+    assert compare_maps.token_maps(panel(model, sample, "linformer")).signed
+    assert not compare_maps.token_maps(panel(model, sample, "linear")).signed
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_native_maps_keep_every_number(model, sample, name):
     found = panel(model, sample, name)
-    for one in compare_maps.natives(found, 1, 0):
+    for one in compare_maps.native_maps(found, 1, 0):
         assert one.values.shape[0] == len(one.steps)
         assert one.values.shape[-1] == len(one.columns)
         assert one.rows is None or one.values.shape[-2] == len(one.rows)
         assert np.isfinite(one.values).all()
-        assert one.kind in KINDS
+        assert one.map_type in KINDS
 
 
 def test_native_maps_of_one_head(model, sample):
     found = panel(model, sample, "linformer")
-    (first, *_) = compare_maps.natives(found, 1, 2)
+    (first, *_) = compare_maps.native_maps(found, 1, 2)
     call = found.calls(1)[0]
     np.testing.assert_allclose(first.values[0], next(iter(call.maps().values())).array[2].numpy())
 
@@ -136,35 +136,35 @@ def test_native_maps_of_one_head(model, sample):
 # Numbers -------------------------------------------------------------------------------------------------------------
 def test_a_head_is_matched_to_itself(model, sample):
     own = panel(model, sample, "mha")
-    goal = compare_maps.effective(own).maps[1, 2]
-    cell = numbers.best_match(own, goal, sample.tokens["main"])
-    assert (cell.layer, cell.head) == (1, 2)
-    assert cell.alike == pytest.approx(1, abs=1e-5)
+    goal = compare_maps.token_maps(own).maps[1, 2]
+    matched = heads.best_match(own, goal, sample.tokens["main"])
+    assert (matched.layer, matched.head) == (1, 2)
+    assert matched.similarity == pytest.approx(1, abs=1e-5)
 
 
 def test_errors_are_none_for_softmax_itself(model, sample):
-    own, lent = panel(model, sample, "mha"), panel(model, sample, "performer")
+    own, changed = panel(model, sample, "mha"), panel(model, sample, "performer")
     exact = numbers.errors(own, own.trace)
     assert max(*exact[0], *exact[1]) == 0
-    maps, outputs = numbers.errors(lent, own.trace)
+    maps, outputs = numbers.errors(changed, own.trace)
     assert len(maps) == len(outputs) == 2
     assert min(*maps, *outputs) > 0.01
-    by_rule = lent.trace.calls[0].with_rule(Softmax()).output
+    by_rule = changed.trace.calls[0].with_rule(Softmax()).output
     torch.testing.assert_close(by_rule, own.trace.calls[0].output)
 
 
 def test_only_estimates_say_how_far_they_are_off(model, sample):
-    cells = {name: numbers.Cell(panel(model, sample, name), 1, 0) for name in ("mha", "linear", "performer")}
-    said = {name: numbers.estimate_words(cell) for name, cell in cells.items()}
+    estimates = {name: heads.PanelHead(panel(model, sample, name), 1, 0) for name in ("mha", "linear", "performer")}
+    said = {name: numbers.estimate_error(one) for name, one in estimates.items()}
     assert (said["mha"], said["linear"]) == ("", "")
-    assert said["performer"].startswith("Off the softmax of its own queries and keys by ")
+    assert said["performer"].count("%") == 2
 
 
 def test_numbers_that_a_map_does_not_have_are_not_defined(model, sample):
-    none = numbers.NONE
-    assert numbers.numbers(PICTURES, panel(model, sample, "xca"))[1:] == [none] * 4
-    assert numbers.numbers(PICTURES, panel(model, sample, "linformer"))[1:3] == [none, none]
-    uniform = numbers.numbers(PICTURES, panel(model, sample, "uniform"))
+    none = numbers.NOT_DEFINED
+    assert numbers.map_statistics(IMAGE_DOMAIN, panel(model, sample, "xca"))[1:] == [none] * 4
+    assert numbers.map_statistics(IMAGE_DOMAIN, panel(model, sample, "linformer"))[1:3] == [none, none]
+    uniform = numbers.map_statistics(IMAGE_DOMAIN, panel(model, sample, "uniform"))
     assert uniform[1:] == ["1.00", "4.14", "1.0", "0.00"]
 
 
@@ -211,7 +211,7 @@ def test_formulas_keep_their_braces(name):
     formula = formulas.roles(VARIANTS[name].formula)
     assert formula.count("{") == formula.count("}")
     assert r"\hat \textcolor" not in formula
-    assert formulas.paragraph(PICTURES, name).count("Source:") == 1
+    assert formulas.paragraph(IMAGE_DOMAIN, name).count("Source:") == 1
 
 
 # Charts --------------------------------------------------------------------------------------------------------------

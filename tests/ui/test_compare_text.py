@@ -15,18 +15,19 @@ from attnviz.measures.heads import attention_distance
 from attnviz.models import load_text, store
 from attnviz.training.text.bench import READ, config_of
 from attnviz.types import Tokens
-from attnviz.ui.compare import maps, numbers, timing
-from attnviz.ui.compare.choice import LOOKS, NATIVE, ROLLOUT, TEXTS
+from attnviz.ui.compare import choice, drawing, growth, maps, numbers
+from attnviz.ui.compare.choice import ATTENTION, NATIVE, ROLLOUT, TEXT_DOMAIN
 from attnviz.ui.compare.domain import Panel
-from attnviz.ui.compare.panels import OWN, SAME, transfer_weights, with_donor_activations
-from attnviz.ui.compare.text import FLAT, WordLook
+from attnviz.ui.compare.panels import SEPARATE, SHARED, transfer_weights, with_donor_activations
+from attnviz.ui.compare.text import NOT_IN_BENCH, WITHOUT_GRID, TextMapStyle
 from attnviz.ui.core import cache
+from attnviz.ui.widgets.text_answers import sentiment
 from attnviz.ui.widgets.text_display import Look, grouping
 from tests import made_up_text_bench, pages
-from tests.ui.test_compare import made_up_steps, spoken, table, tried, views_of
+from tests.ui.test_compare import made_up_steps, open_foreign, spoken, table, tried, views_of
 
 open_page = partial(pages.open_page, "compare", model="sentences")
-FIVES = [tuple(FLAT[start : start + 5]) for start in range(0, len(FLAT), 5)]
+FIVES = [tuple(WITHOUT_GRID[start : start + 5]) for start in range(0, len(WITHOUT_GRID), 5)]
 WORDS = "An unbelievably tiny dog barks."
 
 
@@ -52,36 +53,35 @@ def use(folder: Path, patch: pytest.MonkeyPatch) -> None:
 # Panels --------------------------------------------------------------------------------------------------------------
 def test_panels_share_words_and_range(bench):
     at = open_page(variants="mha,window,linear,xca", token="3", layer="2", head="3")
-    told = views_of(at)
-    panels = [told[f"panel:{name}"] for name in ("mha", "window", "linear")]
+    views = views_of(at)
+    panels = [views[f"panel:{name}"] for name in ("mha", "window", "linear")]
     assert {(p["view"], p["maps"], tuple(p["tokens"]), p["shared"]) for p in panels} == {
-        ("text", "looks:shares:15+0", (3,), True)
+        ("text", "attention:weights:15+0", (3,), True)
     }
     assert [p["index"] for p in panels] == [0, 1, 2]
-    assert told["view:native:xca:0"]["view"] == "matrix"
+    assert views["view:native:xca:0"]["view"] == "matrix"
     said = spoken(at)
     assert "Layer 2, head 3" in said
-    assert "alike" in said
-    assert "The same text through several kinds of attention" in said
-    assert "picture" not in said.split("Gains and losses")[0]
+    assert "similarity 0." in said
+    assert "picture" not in said.split("Trade-offs")[0]
 
 
 @pytest.mark.parametrize("names", FIVES, ids=",".join)
-@pytest.mark.parametrize("mode", [OWN, SAME])
+@pytest.mark.parametrize("mode", [SEPARATE, SHARED])
 def test_every_variant_is_drawn_or_says_why_not(bench, names, mode):
     at = open_page(variants=",".join(names), weights=mode)
-    for shown in (LOOKS, NATIVE, ROLLOUT):
+    for shown in (ATTENTION, NATIVE, ROLLOUT):
         at.segmented_control(key="show").set_value(shown).run()
         assert not at.exception
         assert not at.error, [e.value for e in at.error]
-        told, said = views_of(at), spoken(at)
+        views, said = views_of(at), spoken(at)
         for name in names:
             assert f"**{VARIANTS[name].title}**" in said
-            drawn = f"panel:{name}" in told or any(view.startswith(f"view:native:{name}:") for view in told)
-            reasons = ("This attention", "shares of one", "The bench of sentences leaves")
+            drawn = f"panel:{name}" in views or any(view_name.startswith(f"view:native:{name}:") for view_name in views)
+            reasons = (maps.NO_MAP, maps.NO_ROLLOUT, NOT_IN_BENCH)
             assert drawn or any(reason in i.value for i in at.info for reason in reasons), name
-        answered = [name for name in names if mode == SAME or name in READ]
-        assert said.count("says **praise** (") + said.count("says **blame** (") == len(answered)
+        answered = [name for name in names if mode == SHARED or name in READ]
+        assert said.count("predicts **") == len(answered)
 
 
 def test_answers_are_those_of_the_networks(bench):
@@ -92,68 +92,68 @@ def test_answers_are_those_of_the_networks(bench):
         trace = model(model.prepare(text))
         share = float(trace.logits["sentiment"][0].softmax(-1)[1])
         tag = model.outputs["tag"][int(trace.logits["tag"][2].argmax())]
-        assert f"**{'praise' if share >= 0.5 else 'blame'}** ({100 * max(share, 1 - share):.1f} %)" in said
+        assert f"**{sentiment(trace)[0]}** ({100 * max(share, 1 - share):.1f} %)" in said
         assert f"({tag}, " in said
     assert "**dull** is " in said
     assert "CLS** is" not in spoken(open_page(variants="mha,linear", text=text, token="0"))
 
 
 def test_panels_as_matrices(bench):
-    at = open_page(variants="mha,linformer", panels="Matrix")
-    told = views_of(at)
-    assert {told[name]["view"] for name in ("panel:mha", "panel:linformer", "difference")} == {"matrix"}
+    at = open_page(variants="mha,linformer", panels="matrix")
+    views = views_of(at)
+    assert {views[name]["view"] for name in ("panel:mha", "panel:linformer", "difference")} == {"matrix"}
     at.segmented_control(key="show").set_value(ROLLOUT).run()
     assert views_of(at)["panel:mha"]["view"] == "text"  # one row is no matrix
-    at.segmented_control(key="start").set_value("One patch").run()
+    at.segmented_control(key="start").set_value("token").run()
     assert views_of(at)["panel:mha"]["view"] == "matrix"
 
 
 def test_native_maps_are_named_and_measured(bench):
     at = open_page(variants="mha,linformer,separable", show=NATIVE)
-    said, told = spoken(at), views_of(at)
+    said, views = spoken(at), views_of(at)
     assert "query 15 x key 15" in said
     assert "query 15 x slot 16" in said
     assert "Context scores: key 15" in said
-    assert told["view:native:separable:0"]["view"] == "text"
+    assert views["view:native:separable:0"]["view"] == "text"
 
 
 def test_rollouts_start_at_the_answer_or_at_a_word(bench):
     at = open_page(variants="mha,linformer,xca", show=ROLLOUT, token="3")
     said = spoken(at)
-    assert "From all words alike, since the answer is read from their mean" in said
-    assert "multiplies the rows of all layers" in said
+    assert TEXT_DOMAIN.mean_pooling in said
+    assert maps.NO_ROLLOUT in said
     assert "attends over channels" in said
     assert list(n for n in views_of(at) if n.startswith("panel:")) == ["panel:mha"]
-    at.segmented_control(key="start").set_value("One patch").run()
-    assert "From didn, heads averaged" in spoken(at)
+    at.segmented_control(key="start").set_value("token").run()
+    assert "From didn; " in spoken(at)
 
 
 def test_heads_by_hand(bench):
-    at = open_page(variants="mha,cosine", layer="2", head="3", heads="By hand")
-    at.selectbox(key="head cosine").set_value("Layer 3, head 1").run()
+    at = open_page(variants="mha,cosine", layer="2", head="3", heads="manual")
+    at.selectbox(key="head cosine").set_value("3.1").run()
     assert "Layer 3, head 1]" in spoken(at)
 
 
 def test_a_difference_of_two_leaves_the_second_sentence_alone(bench):
-    at = open_page(variants="mha,linear,performer", second="Another one.", minus="Performer")
+    at = open_page(variants="mha,linear,performer", second="Another one.", minus="performer")
     assert views_of(at)["difference"]["maps"] == "difference"
     assert "of the weight lies on other words" in spoken(at)
     assert at.text_input(key="second").value == "Another one."
-    assert at.selectbox(key="minus").value == "Performer"
-    at.selectbox(key="minus").set_value("Multi-head attention").run()
-    assert "a map minus itself is zero" in spoken(at)
+    assert at.selectbox(key="minus").value == "performer"
+    at.selectbox(key="minus").set_value("mha").run()
+    assert drawing.SAME_SIDES in spoken(at)
 
 
 def test_words_and_special_tokens_of_every_panel(bench):
     at = open_page(variants="mha,linformer,window", text=WORDS)
     pieces = load_text("text-bench/mha").prepare(WORDS).tokens["main"]
-    assert at.session_state["views:looks:shares:" + f"{len(pieces)}+0"]["rows"] == len(pieces)
+    assert at.session_state["views:attention:weights:" + f"{len(pieces)}+0"]["rows"] == len(pieces)
     at.toggle(key="words").set_value(True).run()
     at.toggle(key="leave").set_value(True).run()
     assert not at.error
-    shown = at.session_state[f"views:looks:shares:{len(pieces)}+0"]
+    shown = at.session_state[f"views:attention:weights:{len(pieces)}+0"]
     assert shown["rows"] == shown["columns"] == 6  # five words and a full stop
-    assert at.session_state[f"views:looks:signed:{len(pieces)}+0"]["rows"] == 6
+    assert at.session_state[f"views:attention:signed:{len(pieces)}+0"]["rows"] == 6
     said = spoken(at)
     assert said.count("rows are divided by the rest") == 2
     assert said.count("CLS, SEP left out; rows are not divided by the rest, since they are no shares of one.") == 1
@@ -163,10 +163,10 @@ def test_words_and_special_tokens_of_every_panel(bench):
 
 
 # What is drawn of a map ----------------------------------------------------------------------------------------------
-def look_of(tokens: Tokens, **how: bool) -> WordLook:
-    """A look without the page around it."""
+def map_style(tokens: Tokens, **how: bool) -> TextMapStyle:
+    """A map style without the page around it."""
     own = Look(grouping(tokens, **how), tokens, how.get("special", True))
-    return WordLook(own.style, own, False)
+    return TextMapStyle(own.style, own, False)
 
 
 TOKENS = Tokens(("CLS", "un", "…til", "now", "SEP"), words=(-1, 0, 0, 1, -1))
@@ -174,20 +174,20 @@ TOKENS = Tokens(("CLS", "un", "…til", "now", "SEP"), words=(-1, 0, 0, 1, -1))
 
 def test_only_shares_are_divided_by_what_is_left():
     values = np.arange(25, dtype=np.float32).reshape(1, 5, 5)
-    look = look_of(TOKENS, whole_words=True, special=False)
-    plain, _, keys = look.shown(values, TOKENS, TOKENS, shares=False)
+    style = map_style(TOKENS, whole_words=True, special=False)
+    plain, _, keys = style.arrange(values, TOKENS, TOKENS, stochastic=False)
     assert keys.labels == ("until", "now")
     np.testing.assert_allclose(plain[0], [[(6 + 7 + 11 + 12) / 2, (8 + 13) / 2], [16 + 17, 18]])
-    divided = look.shown(values, TOKENS, TOKENS, shares=True).values
+    divided = style.arrange(values, TOKENS, TOKENS, stochastic=True).values
     np.testing.assert_allclose(divided, plain / plain.sum(-1, keepdims=True))
 
 
 def test_axes_that_are_no_tokens_stay_as_they_are():
     slots = Tokens(("slot 1", "slot 2"))
-    look = look_of(TOKENS, whole_words=True, special=False)
-    values, rows, keys = look.shown(np.ones((3, 5, 2), np.float32), TOKENS, slots, shares=False)
+    style = map_style(TOKENS, whole_words=True, special=False)
+    values, rows, keys = style.arrange(np.ones((3, 5, 2), np.float32), TOKENS, slots, stochastic=False)
     assert (values.shape, rows.labels, keys) == ((3, 2, 2), ("until", "now"), slots)
-    values, rows, keys = look.shown(np.ones((3, 5), np.float32), None, TOKENS, shares=False)
+    values, rows, keys = style.arrange(np.ones((3, 5), np.float32), None, TOKENS, stochastic=False)
     assert rows is None
     np.testing.assert_allclose(values, [[2, 1]] * 3)
 
@@ -201,41 +201,41 @@ def test_words_in_a_line_are_as_far_apart_as_their_places():
 def test_numbers_count_neither_rows_of_special_tokens_nor_ways_to_them():
     weights = torch.zeros(1, 5, 5)
     weights[0, :, 3] = 1  # everybody looks at the last word
-    even, far = numbers.measured(TEXTS, weights, TOKENS)
+    even, far = numbers.mean_measures(TEXT_DOMAIN, weights, TOKENS)
     assert even == 0
     assert far == pytest.approx((2 + 1 + 0) / 3)
-    nothing = numbers.measured(TEXTS, weights[:, :2, :2], Tokens(("CLS", "SEP"), words=(-1, -1)))
+    nothing = numbers.mean_measures(TEXT_DOMAIN, weights[:, :2, :2], Tokens(("CLS", "SEP"), words=(-1, -1)))
     assert np.isnan(nothing).all()
 
 
 # Modes ---------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["performer", "nystrom", "window", "linear"])
-def test_a_borrowed_layer_makes_the_queries_of_the_lender(name: str):
+def test_a_changed_layer_has_the_queries_of_the_donor(name: str):
     model = load_text("sentences")
     sample = model.prepare(WORDS)
     trace = model(sample)
-    network, _ = transfer_weights.__wrapped__(model.digest, name, model, TEXTS.options(name, prefix=1))
-    lent = with_donor_activations(network, sample, trace)
-    for call, exact in zip(lent.calls, trace.calls, strict=True):
+    network, _ = transfer_weights.__wrapped__(model.digest, name, model, TEXT_DOMAIN.options(name, prefix=1))
+    changed = with_donor_activations(network, sample, trace)
+    for call, exact in zip(changed.calls, trace.calls, strict=True):
         torch.testing.assert_close(call.query, exact.query)
         torch.testing.assert_close(call.value, exact.value)
-    assert lent.logits["sentiment"].shape == (1, 2)
-    panel = Panel(name, model, sample, lent)
+    assert changed.logits["sentiment"].shape == (1, 2)
+    panel = Panel(name, model, sample, changed)
     own = Panel("mha", model, sample, trace)
-    assert not torch.allclose(maps.effective(panel).maps, maps.effective(own).maps, atol=1e-3)
+    assert not torch.allclose(maps.token_maps(panel).maps, maps.token_maps(own).maps, atol=1e-3)
 
 
-def test_same_weights_scores_only_approximations(bench):
-    at = open_page(variants="mha,performer,nystrom,linformer,xca", weights=SAME)
+def test_shared_weights_score_only_approximations(bench):
+    at = open_page(variants="mha,performer,nystrom,linformer,xca", weights=SHARED)
     assert "The layers of the multi-head attention network of the bench run through every formula" in spoken(at)
     rows = table(at, "Error of the output")
     assert rows["Multi-head attention"][:2] == ["exact", "exact"]
     assert rows["Performer"][0].endswith("%")
     assert rows["Nyströmformer"][0].endswith("%")
-    assert all(rows[VARIANTS[name].title][:2] == ["no score", "no score"] for name in ("linformer", "xca"))
+    assert all(rows[VARIANTS[name].title][:2] == [numbers.NOT_SCORED] * 2 for name in ("linformer", "xca"))
 
 
-def test_an_empty_bench_is_said_and_the_encoder_lends_its_layers(tmp_path, monkeypatch):
+def test_an_empty_bench_is_said_and_the_encoder_is_the_donor(tmp_path, monkeypatch):
     use(tmp_path / "text-bench", monkeypatch)
     at = open_page(variants="mha,window,linear,proximity")
     said = spoken(at)
@@ -243,7 +243,7 @@ def test_an_empty_bench_is_said_and_the_encoder_lends_its_layers(tmp_path, monke
     assert {"panel:mha", "panel:window", "panel:linear"} <= views_of(at).keys()
     assert "The layers of this network cannot be run through this formula" in said  # CLS has no place to be near to
     assert "`make train NAME=text-bench`" in said
-    at.segmented_control(key="weights").set_value(OWN).run()
+    at.segmented_control(key="weights").set_value(SEPARATE).run()
     assert "None of these variants has a trained network yet: `make train NAME=text-bench`" in spoken(at)
     assert not any(name.startswith("panel:") for name in views_of(at))
     assert not at.error
@@ -256,7 +256,7 @@ def test_a_partial_bench_names_what_is_missing_and_seeds_are_averaged(tmp_path, 
     said = spoken(at)
     assert "panel:mqa" in views_of(at)
     assert "No network with this variant has been trained yet. `make train NAME=text-bench` trains it." in said
-    assert "The bench of sentences leaves this variant out" in said
+    assert NOT_IN_BENCH in said
     rows = table(at, "SST-2 (95")
     assert rows["Grouped-query attention"][-2:] == ["not trained", "not trained"]
     assert rows["Multi-head attention"][-2:] == ["75.5 % (74.3\u2009–\u200976.7)", "80.5 %"]
@@ -283,8 +283,18 @@ def test_what_cannot_read_a_text_or_is_unknown_is_said_and_left_out(bench):
     assert "Left out, because sentences have no grid of patches: Axial attention, Window attention in tiles." in said
     assert "asks for `fancyone`, which is no variant of this app" in said
     assert at.multiselect(key="variants").value == ["mha", "linear"]
-    assert "axial" not in TEXTS.variants
-    assert set(READ) <= set(TEXTS.variants)
+    assert "axial" not in TEXT_DOMAIN.variants
+    assert set(READ) <= set(TEXT_DOMAIN.variants)
+
+
+def test_an_old_address_opens_the_same_choices(bench):
+    at = open_page(
+        variants=["Window attention", "Linformer"], panels="Matrix", weights="Own weights", minus="Linformer"
+    )
+    assert at.multiselect(key="variants").value == ["window", "linformer"]
+    assert at.segmented_control(key="panels").value == "matrix"
+    assert at.segmented_control(key="weights").value == SEPARATE
+    assert at.selectbox(key="minus").value == "linformer"
 
 
 def test_pictures_and_texts_begin_with_variants_of_their_own(bench):
@@ -307,11 +317,11 @@ def test_pictures_and_texts_begin_with_variants_of_their_own(bench):
     ["", "x", "word " * 800, "</script><b>bold</b> & $x$ **y**", "I 💚 this 👩‍🚀 film"],
     ids=["empty", "one letter", "4,000 letters", "html", "emoji"],
 )
-@pytest.mark.parametrize("shown", [LOOKS, NATIVE, ROLLOUT])
+@pytest.mark.parametrize("shown", [ATTENTION, NATIVE, ROLLOUT])
 def test_any_text_is_compared(bench, text: str, shown: str):
     at = open_page(variants="mha,window,linformer,separable,xca", text=text, show=shown)
     assert not at.warning
-    assert "says **" in spoken(at)
+    assert "predicts **" in spoken(at)
     if text == "":
         assert "Type a sentence in the sidebar" in spoken(at)
         assert at.session_state["text"] == ""
@@ -327,7 +337,17 @@ def test_a_decoder_in_the_sidebar_lends_its_text_but_no_second_one(bench):
     at.selectbox(key="model").select("stories").run()
     assert not at.error
     assert at.session_state["views:difference"]["rows"] == alone
-    assert "the model chosen in the sidebar has no part in it" in spoken(at)
+    assert choice.OTHER_MODEL.format(inputs=TEXT_DOMAIN.inputs) in spoken(at)
+
+
+@pytest.mark.parametrize("name", ["sentences", "stories"])
+def test_a_foreign_model_lends_its_text_alone(bench, name: str):
+    at = open_foreign(load_text(name), variants="mha,window", text=WORDS)
+    assert choice.FOREIGN_MODEL.format(inputs=TEXT_DOMAIN.inputs) in [caption.value for caption in at.caption]
+    assert {"panel:mha", "panel:window"} <= views_of(at).keys()
+    assert at.session_state["views:difference"]["rows"] == len(
+        load_text("text-bench/mha").prepare(WORDS).tokens["main"]
+    )
 
 
 def test_every_experiment_leads_somewhere(bench):
@@ -337,7 +357,7 @@ def test_every_experiment_leads_somewhere(bench):
 
 # Costs ---------------------------------------------------------------------------------------------------------------
 def test_costs_are_of_the_bench_of_sentences(bench):
-    at = open_page(variants="mha,window,linformer", n="1,024")
+    at = open_page(variants="mha,window,linformer", n="1024")
     rows = table(at, "Multiply-adds a layer, n = 1,024")
     assert rows["Multi-head attention"][2] == "336 M"  # 4 n d² + 2 n² d at n = 1,024, d = 128
     assert rows["Window attention"][3] == "112 kB"  # 4 heads, n rows of 2 * 3 + 1 keys, four bytes each
@@ -349,12 +369,12 @@ def test_costs_are_of_the_bench_of_sentences(bench):
 
 def test_it_is_said_what_was_trained_and_what_intervals_are_over(bench):
     said = spoken(open_page(variants="mha,xca,linformer"))
-    assert "Trained for 600 steps of 4,096 pieces on both tasks, tested on 1,821 held-out sentences about films" in said
+    assert "Trained for 600 steps of 4,096 tokens on both tasks, tested on 1,821 held-out sentences about films" in said
     assert "25,093 held-out words" in said
     assert "95 % over sentences, of one trained network" in said
     assert "points fewer** of SST-2 accuracy" in said
-    assert "needs to know the longest text it will read" in said
-    assert "encoders: each reads the whole text at once, has no cache" in said
+    assert f"needs {TEXT_DOMAIN.requirement_names['length']}" in said
+    assert "has no cache" in said
 
 
 def test_measuring_is_kept_apart_from_pictures(bench, monkeypatch):
@@ -364,12 +384,12 @@ def test_measuring_is_kept_apart_from_pictures(bench, monkeypatch):
         asked.extend(subjects)
         return made_up_steps(subjects, sizes, setting)
 
-    monkeypatch.setattr(timing, "measure", steps)
+    monkeypatch.setattr(growth, "measure", steps)
     at = open_page(variants="mha,window")
     at.button(key="measure").click().run()
     assert not at.error
     assert {s.name: dict(s.options) for s in asked}["window"] == dict(config_of("window").options)
     charts = [json.loads(c.proto.spec) for c in at.get("plotly_chart")]
-    assert sum("Seconds a forward" in json.dumps(chart) for chart in charts) == 1
+    assert sum("Seconds per forward pass" in json.dumps(chart) for chart in charts) == 1
     at.selectbox(key="model").select("vit").run()
     assert "Nothing has been measured yet" in spoken(at)

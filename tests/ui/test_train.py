@@ -258,7 +258,7 @@ def test_a_variant_without_a_token_map_says_so_here_and_elsewhere():
     assert told(app)["train:all:0"]["mode"] == "matrix"
     open_heads(app, "xca")
     assert not app.error
-    assert "The reason: attends over channels" in said(app)
+    assert "The reason: it attends over channels" in said(app)
 
 
 def test_every_call_of_a_layer_with_two_is_shown_and_named():

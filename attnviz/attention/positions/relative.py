@@ -32,10 +32,10 @@ def offset_table(length: int, *features: int) -> nn.Parameter:
 def check_grid(title: str, built_for: Tokens | None, queries: Tokens) -> None:
     """Refuse a grid with larger offsets than the tables hold; a smaller one reads the same tables."""
     if built_for is None or built_for.grid is None or queries.grid is None:
-        raise UnsupportedMask(title, "has relative positions, built for a grid; name it: tokens=Tokens.patches(...)")
+        raise UnsupportedMask(title, "it has relative positions, built for a grid; name it: tokens=Tokens.patches(...)")
     if any(here > there for here, there in zip(queries.grid, built_for.grid, strict=True)):
         here, there = (" x ".join(map(str, grid)) for grid in (queries.grid, built_for.grid))
-        raise UnsupportedMask(title, f"has offsets for a grid of {there} patches; {here} needs larger ones")
+        raise UnsupportedMask(title, f"it has offsets for a grid of {there} patches; {here} needs larger ones")
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,7 +125,7 @@ class Relative(nn.Module):
     def coordinates(self, queries: Tokens, keys: Tokens, positions: str) -> Coordinates:
         """The positions of the keys. Raises UnsupportedMask for patches without a grid."""
         if self.for_grid and keys.grid is None:
-            raise UnsupportedMask(self.title, "needs the position of every patch, and these tokens have no grid")
+            raise UnsupportedMask(self.title, "it needs the position of every patch, and these tokens have no grid")
         count = len(keys) - keys.prefix
         values = torch.arange(count, dtype=torch.float32)[:, None]
         if self.two_dimensional and self.for_grid and keys.grid is not None:

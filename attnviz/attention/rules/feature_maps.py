@@ -80,7 +80,7 @@ class FeatureMap:
 
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
         """Raises NoTokenMap: there is no softmax and so no scores before one."""
-        raise NoTokenMap("multiplies features of query and key, so there are no scores before a softmax")
+        raise NoTokenMap("it multiplies features of query and key, so there are no scores before a softmax")
 
     @full_precision
     def weights(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:

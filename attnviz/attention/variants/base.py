@@ -66,7 +66,7 @@ class Variant(nn.Module):
     def use_relative_positions(self, relative: nn.Module) -> None:
         """Apply relative positions to every call. Raises UnsupportedMask where scores are no dot products."""
         if not self.supports_relative_positions:
-            raise UnsupportedMask(self.title, "has no products of query and key for relative positions to change")
+            raise UnsupportedMask(self.title, "it has no products of query and key for relative positions to change")
         self.relative = relative
 
     def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Variant(nn.Module):
     ) -> tuple[Tensor, tuple[AttentionCall, ...], tuple[Tensor, Tensor]]:
         """New tokens after a cached past: equals the causal forward. `keys` names past and new tokens."""
         if "causal" not in self.supported_masks:
-            raise UnsupportedMask(self.title, "has no causal form, so it cannot decode token by token")
+            raise UnsupportedMask(self.title, "it has no causal form, so it cannot decode token by token")
         self.check(Mask(causal=True), False, queries, keys)
         fields = self.project_inputs(x, x, queries, queries)
         if past is not None:
@@ -134,17 +134,19 @@ class Variant(nn.Module):
         if cross and self.relative is not None:
             raise UnsupportedMask(self.title, "relative positions do not apply to tokens of two sequences")
         if queries.prefix and "prefix" not in self.supported_masks:
-            raise UnsupportedMask(self.title, f"does not support {queries.labels[0]}, which is not a patch")
+            raise UnsupportedMask(self.title, f"it does not support {queries.labels[0]}, which is not a patch")
         if "grid" in self.requirements and queries.grid is None:
-            raise UnsupportedMask(self.title, "needs image patches, in rows and columns")
+            raise UnsupportedMask(self.title, "it needs image patches, in rows and columns")
         needs_grid = self.requires_order and self.built_for is not None and self.built_for.grid is not None
         if needs_grid and queries.grid is None:
-            raise UnsupportedMask(self.title, "needs the position of every patch, and these tokens have no grid")
+            raise UnsupportedMask(self.title, "it needs the position of every patch, and these tokens have no grid")
         if "length" in self.requirements and self.built_for and len(keys) != len(self.built_for):
-            raise UnsupportedMask(self.title, f"was built for {len(self.built_for)} tokens and cannot read {len(keys)}")
+            raise UnsupportedMask(
+                self.title, f"it was built for {len(self.built_for)} tokens and cannot read {len(keys)}"
+            )
         if mask is not None:
             if missing := mask.kinds - self.supported_masks:
-                raise UnsupportedMask(self.title, f"does not support the mask {', '.join(sorted(missing))}")
+                raise UnsupportedMask(self.title, f"it does not support the mask {', '.join(sorted(missing))}")
             mask.check(self.heads, len(queries), len(keys))
 
     def mix_and_project(

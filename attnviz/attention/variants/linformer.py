@@ -39,7 +39,7 @@ class Linformer:
         """The softmax call over slots instead of tokens."""
         refuse_unsupported(call, self.title, {"key_padding"})
         if len(call.keys) != len(self.of_key):
-            raise UnsupportedMask(self.title, f"projects {len(self.of_key)} tokens and cannot read {len(call.keys)}")
+            raise UnsupportedMask(self.title, f"it projects {len(self.of_key)} tokens and cannot read {len(call.keys)}")
         wide, keep = widen(call), key_padding(call)
         key, value = wide.key, wide.value
         if keep is not None:

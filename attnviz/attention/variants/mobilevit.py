@@ -61,7 +61,9 @@ def check_grid(title: str, tokens: Tokens, patch: Grid) -> None:
     """Raise UnsupportedMask where the patches do not cover the grid of the tokens exactly."""
     if tokens.grid and (tokens.grid[0] % patch[0] or tokens.grid[1] % patch[1]):
         (rows, columns), (high, wide) = tokens.grid, patch
-        raise UnsupportedMask(title, f"cannot cut a grid of {rows} x {columns} into whole patches of {high} x {wide}")
+        raise UnsupportedMask(
+            title, f"it cannot cut a grid of {rows} x {columns} into whole patches of {high} x {wide}"
+        )
 
 
 def mask_phases(mask: Mask | None, tokens: Tokens, patch: Grid) -> Mask | None:
@@ -160,9 +162,9 @@ class ContextScores(Softmax):
         """Raise UnsupportedMask for a call with more than one score for each token, or a mask that differs by query."""
         refuse_unsupported(call, self.title, {"key_padding", "groups"})
         if call.key.shape[-1] != 1:
-            raise UnsupportedMask(self.title, f"reads one score for each token, not {call.key.shape[-1]} numbers")
+            raise UnsupportedMask(self.title, f"it reads one score for each token, not {call.key.shape[-1]} numbers")
         if call.mask is not None and call.mask.groups is not None and max(ids.ndim for ids in call.mask.groups) > 1:
-            raise UnsupportedMask(self.title, "needs equal groups for all heads")
+            raise UnsupportedMask(self.title, "it needs equal groups for all heads")
 
     def scores(self, call: AttentionCall, heads: list[int], rows: list[int], stage: Stage) -> Tensor:
         """[*batch head row key]: every row is the row of context scores."""

@@ -46,9 +46,11 @@ class Projected(Variant):
 def refuse_unsupported(call: AttentionCall, title: str, supported: set[str]) -> None:
     """Raise UnsupportedMask where a call has biases, or a mask of other conditions than these."""
     if call.biases:
-        raise UnsupportedMask(title, f"does not support {call.biases[0][0]}, which is added to scores of token pairs")
+        raise UnsupportedMask(
+            title, f"it does not support {call.biases[0][0]}, which is added to scores of token pairs"
+        )
     if call.mask is not None and (missing := call.mask.kinds - supported):
-        raise UnsupportedMask(title, f"does not support the mask {', '.join(sorted(missing))}")
+        raise UnsupportedMask(title, f"it does not support the mask {', '.join(sorted(missing))}")
 
 
 def refuse_cross(call: AttentionCall, title: str) -> None:

@@ -62,7 +62,9 @@ class Window(MultiHead):
     ) -> tuple[Tensor, tuple[AttentionCall, ...], tuple[Tensor, Tensor]]:
         """New tokens after a cached past, of which only the last `radius` tokens are kept; the call holds those."""
         if keys.prefix:
-            raise UnsupportedMask(self.title, f"decodes without {keys.labels[0]}: its cache holds the last window only")
+            raise UnsupportedMask(
+                self.title, f"it decodes without {keys.labels[0]}: its cache holds the last window only"
+            )
         labels = queries.labels if past is None else keys.labels[-past[0].shape[-2] - len(queries) :]
         near = Tokens(labels, stream=keys.stream)
         y, calls, (key, value) = super().decode(x, past, queries=queries, keys=near, name=name, layer=layer)

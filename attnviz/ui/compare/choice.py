@@ -1,4 +1,4 @@
-"""The choices on the Compare page: which variants, whose parameters, which layer and head of each."""
+"""The choices on the Compare page: which variants, whose parameters, and which maps of them."""
 
 from __future__ import annotations
 
@@ -9,70 +9,66 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from attnviz.attention import VARIANTS
-from attnviz.ui.compare.domain import Domain, Panel
-from attnviz.ui.compare.image import Pictures
-from attnviz.ui.compare.panels import OWN, SAME
-from attnviz.ui.compare.text import Texts
+from attnviz.ui.compare.domain import Domain
+from attnviz.ui.compare.image import ImageDomain
+from attnviz.ui.compare.panels import SEPARATE, SHARED, is_ours
+from attnviz.ui.compare.text import TextDomain
 from attnviz.ui.core.bench import Bench
-from attnviz.ui.core.state import buttons, keep_inside, one_of
+from attnviz.ui.core.cache import open_model
+from attnviz.ui.core.old_addresses import VARIANT_TITLES
+from attnviz.ui.core.state import SEEN, one_of, sent_by_browser, write_address
 from attnviz.ui.inputs.text_run import reads_text
 
-LOOKS, NATIVE, ROLLOUT = "Where it looks", "Native maps", "Rollout"
-MATCHED, NUMBER, HAND = "Best match", "Same number", "By hand"
+ATTENTION, NATIVE, ROLLOUT = "attention", "native", "rollout"  # which maps, by their names in the address
+MAPS = {ATTENTION: "Attention", NATIVE: "Native maps", ROLLOUT: "Rollout"}
+MODES = {SEPARATE: "Trained separately", SHARED: "Shared weights"}
 FEWEST, MOST = 2, 6
-PICTURES, TEXTS = Pictures(), Texts()
-LAST = "attnviz:ground"  # session key: what was compared on when the page was last drawn
-HELP = {
-    "variants": "Two to six kinds of attention. The first is what the others are compared with.",
-    "weights": "Own weights: every variant in a network of its own, all trained by one recipe. Same weights: what a "
-    "formula would do with the layers that multi-head attention has learned; nothing is trained again.",
-    "show": "Where it looks: the token-to-token map over the picture. Native maps: what the formula really computes, "
-    "which need not be such a map. Rollout: the maps of all layers chained.",
-    "heads": "Head 3 of one network is not head 3 of another. Best match opens in every panel the head, of any layer, "
-    "whose map is most like the one opened in the first.",
-}
+IMAGE_DOMAIN, TEXT_DOMAIN = ImageDomain(), TextDomain()
+KEY = "variants"  # of the choice, in the session and in the address
+LAST_DOMAIN = "attnviz:domain"  # session key: what was compared on when the page was last drawn
+VARIANTS_HELP = "Two to six attention variants. The first is what the others are compared with."
+MODES_HELP = (
+    "Trained separately: every variant in a network of its own, all trained by one recipe. Shared weights: what a "
+    "formula would do with the layers that multi-head attention has learned; nothing is trained again."
+)
+SHARED_NOTE = (
+    "**Shared weights.** The layers of {donor} run through every formula, each layer on what it reads there. "
+    "Nothing was trained for these formulas: this shows what they do with the weights of another one."
+)
+OTHER_MODEL = "The networks on this page read {inputs}; the model chosen in the sidebar is not one of them."
+FOREIGN_MODEL = (
+    "The layers of the model chosen in the sidebar cannot be run through other formulas, since that works only inside "
+    "the networks of this app; the page compares its own networks, which read {inputs}."
+)
 
 
 @dataclass(frozen=True)
 class Choice:
     """What is compared, on what, and how it is shown."""
 
-    ground: Domain
-    found: Bench  # what has been trained for it
+    domain: Domain
+    bench: Bench  # what has been trained for it
     variants: tuple[str, ...]
-    mode: str
-    shown: str
+    mode: str  # SEPARATE or SHARED
+    maps: str  # ATTENTION, NATIVE or ROLLOUT
     row: DeltaGenerator  # where further controls stand
 
 
-def ground() -> Domain:
+def current_domain() -> Domain:
     """What is compared on: sentences where the chosen model reads text, else pictures."""
-    return TEXTS if reads_text() else PICTURES
+    return TEXT_DOMAIN if reads_text() else IMAGE_DOMAIN
 
 
-def choose(ground: Domain) -> Choice:
-    """The controls above the panels, all of them in the URL. Without a bench the page starts with lent parameters."""
-    found = ground.bench()
-    said = seed_variants("variants", ground)
-    picked = st.multiselect(
-        "Variants",
-        ground.variants,
-        default=ground.first,
-        key="variants",
-        bind="query-params",
-        format_func=title_of,
-        max_selections=MOST,
-        help=HELP["variants"],
-    )
-    for sentence in said:
-        st.info(sentence)
+def choose(domain: Domain) -> Choice:
+    """The controls above the panels, all in the address. Without a bench the page starts with shared weights."""
+    bench = domain.bench()
+    variants = choose_variants(domain)
     row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     with row:
-        mode = one_of(
-            "Parameters", [OWN, SAME], default=OWN if found.rows else SAME, key="weights", help=HELP["weights"]
-        )
-        shown = one_of("Show", [LOOKS, NATIVE, ROLLOUT], default=LOOKS, key="show", help=ground.worded(HELP["show"]))
-    return Choice(ground, found, tuple(picked), mode, shown, row)
+        default = SEPARATE if bench.rows else SHARED
+        mode = one_of("Parameters", MODES, default=default, key="weights", help=MODES_HELP)
+        maps = one_of("Show", MAPS, default=ATTENTION, key="show", help=domain.attention_help)
+    return Choice(domain, bench, variants, mode, maps, row)
 
 
 def title_of(name: str) -> str:
@@ -80,37 +76,68 @@ def title_of(name: str) -> str:
     return VARIANTS[name].title
 
 
-def seed_variants(key: str, ground: Domain) -> list[str]:
-    """Take names of the table too, such as `variants=mha,linear`, from a link or a button; says what was left out."""
-    names = {name: name for name in VARIANTS} | {VARIANTS[name].title: name for name in VARIANTS}
-    asked = st.session_state.get(key)
-    if asked is None:
-        words = [word for part in st.query_params.get_all(key)[:MOST] for word in part.split(",")[: 2 * MOST]]
-    else:  # what a button of the text says, or what was chosen on another ground
-        words = asked.split(",") if isinstance(asked, str) else list(asked)
-    known = list(dict.fromkeys(names[word] for word in words if word in names))
-    able = [name for name in known if name in ground.variants]
-    last, st.session_state[LAST] = st.session_state.get(LAST, ground), ground
-    if asked is not None and last is not ground and tuple(known) == last.first:
-        del st.session_state[key]  # nobody chose them: the other ground began with them
-        return []
-    if able or asked is not None:
-        st.session_state[key] = able[:MOST]
-    return left_out(
-        [word[:30] for word in words if word and word not in names],
-        [title_of(name) for name in known if name not in able],
-        ground,
+def choose_variants(domain: Domain) -> tuple[str, ...]:
+    """The list of variants, by their names in VARIANTS in the address; what was left out of it is said below."""
+    sentences = seed_variants(domain)
+    picked = st.multiselect(
+        "Attention variants",
+        domain.variants,
+        default=domain.default_variants,
+        key=KEY,
+        format_func=title_of,
+        max_selections=MOST,
+        persist_state="session",
+        help=VARIANTS_HELP,
     )
+    write_address(KEY, ",".join(picked), ",".join(domain.default_variants))
+    for sentence in sentences:
+        st.info(sentence)
+    return tuple(picked)
 
 
-def left_out(unknown: Sequence[str], unable: Sequence[str], ground: Domain) -> list[str]:
+def seed_variants(domain: Domain) -> list[str]:
+    """Give the list what a link or a button asks for; sentences say what was left out.
+
+    Links name variants as `variants=mha,linear`; those of older versions repeat the parameter, with titles.
+    """
+    names = {name: name for name in VARIANTS} | {VARIANTS[name].title: name for name in VARIANTS} | VARIANT_TITLES
+    words = requested_variants()
+    last, st.session_state[LAST_DOMAIN] = st.session_state.get(LAST_DOMAIN, domain), domain
+    if words is None:
+        return []
+    known = list(dict.fromkeys(names[word] for word in words if word in names))
+    if last is not domain and tuple(known) == last.default_variants:
+        st.session_state.pop(KEY, None)  # nobody chose them: they were the default of the other domain
+        return []
+    able = [name for name in known if name in domain.variants]
+    if able or KEY in st.session_state:
+        st.session_state[KEY] = able[:MOST]
+    unknown = [word[:30] for word in words if word and word not in names]
+    return left_out(unknown, [title_of(name) for name in known if name not in able], domain)
+
+
+def requested_variants() -> list[str] | None:
+    """The variants asked for, as they are written: by the address where it has changed, else by the session."""
+    seen, url = st.session_state.setdefault(SEEN, {}), st.query_params.get_all(KEY)[:MOST]
+    address = ",".join(url) if url else None
+    changed = address != seen[KEY] if KEY in seen else address is not None and not sent_by_browser(KEY)
+    seen[KEY] = address
+    if changed:
+        st.session_state.pop(KEY, None)
+    if changed and address:
+        return [word for part in url for word in part.split(",")[: 2 * MOST]]
+    kept = st.session_state.get(KEY)
+    return kept.split(",") if isinstance(kept, str) else kept
+
+
+def left_out(unknown: Sequence[str], unable: Sequence[str], domain: Domain) -> list[str]:
     """Why something that was asked for is not compared, in sentences."""
-    said = []
+    sentences = []
     if unknown:
-        said.append(f"The address asks for {quoted(unknown)}, which is no variant of this app; it was left out.")
+        sentences.append(f"The address asks for {quoted(unknown)}, which is no variant of this app; it was left out.")
     if unable:
-        said.append(f"Left out, because {ground.reads} have no grid of patches: {', '.join(unable)}.")
-    return said
+        sentences.append(f"Left out, because {domain.inputs} have no grid of patches: {', '.join(unable)}.")
+    return sentences
 
 
 def capital(text: str) -> str:
@@ -124,68 +151,35 @@ def quoted(words: Sequence[str]) -> str:
 
 
 def enough(choice: Choice) -> bool:
-    """Whether there are two variants to compare; else a sentence."""
+    """Whether there are two variants to compare; else a sentence says how many more it takes."""
     if len(choice.variants) < FEWEST:
         more = "two variants" if not choice.variants else "one more variant"
         st.info(f"Choose {more} to compare, up to {MOST} in all.", icon=":material/info:")
     return len(choice.variants) >= FEWEST
 
 
-def trained_words(choice: Choice) -> None:
+def describe_parameters(choice: Choice) -> None:
     """What the bench lacks, and whose parameters are shown."""
-    ground, found = choice.ground, choice.found
-    if found.sentence:
-        st.warning(found.sentence, icon=":material/info:")
-    name = st.session_state["model"]
-    if name != ground.donor and not name.startswith(f"{ground.recipe}/"):
-        st.caption(f"The networks on this page read {ground.reads}; the model chosen in the sidebar has no part in it.")
-    if choice.mode == SAME:
-        donor = "the multi-head attention network of the bench" if found.row("mha") else f"the model `{ground.donor}`"
-        st.caption(
-            f"**Same weights.** The layers of {donor} run through every formula, each layer on what it reads there. "
-            "Nothing was trained for these formulas: this says what they do with what another one has learned."
-        )
+    domain, bench = choice.domain, choice.bench
+    if bench.problem:
+        st.warning(bench.problem, icon=":material/info:")
+    describe_model(domain, st.session_state["model"])
+    if choice.mode == SHARED:
+        donor = "the multi-head attention network of the bench" if bench.row("mha") else f"the model `{domain.donor}`"
+        st.caption(SHARED_NOTE.format(donor=donor))
     else:
-        st.caption(
-            ground.worded(
-                "**Own weights.** Every variant in a network of its own: same pictures, steps, optimiser and shape, "
-                "trained from scratch. Maps differ because the networks have learned different things."
-            )
-        )
-    if choice.mode == OWN and not any(found.row(name) for name in choice.variants):
+        st.caption(domain.separate_help)
+    if choice.mode == SEPARATE and not any(bench.row(name) for name in choice.variants):
         st.info(
-            f"None of these variants has a trained network yet: `make train NAME={ground.recipe}` trains them, "
-            "one after the other. Until then, choose Same weights above.",
+            f"None of these variants has a trained network yet: `make train NAME={domain.recipe}` trains them, "
+            f"one after the other. Until then, choose {MODES[SHARED]} above.",
             icon=":material/info:",
         )
 
 
-def heads_choice(first: Panel, mode: str) -> tuple[int, int, str]:
-    """Layer and head of the first panel that shows something, and how the others choose theirs.
-
-    Lent layers have heads that correspond one to one, so there is nothing to match.
-    """
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        layer = pick("Layer", "layer", first.layers, first.layers)
-        head = pick("Head", "head", first.heads, 1)
-        if mode == SAME:
-            return layer, head, NUMBER
-        how = one_of("Heads of the others", [MATCHED, NUMBER, HAND], default=MATCHED, key="heads", help=HELP["heads"])
-    return layer, head, how
-
-
-def pick(label: str, key: str, count: int, default: int) -> int:
-    """A row of buttons that count from 1 on screen and in the URL."""
-    return buttons(label, list(range(1, count + 1)), key, at=default - 1)
-
-
-def by_hand(panel: Panel, layer: int, head: int) -> tuple[int, int]:
-    """Layer and head of one panel, from a list of its own."""
-    cells = [(a + 1, b + 1) for a in range(panel.layers) for b in range(panel.heads)]
-    names = [f"Layer {a}, head {b}" for a, b in cells]
-    at = min(layer, panel.layers - 1) * panel.heads + min(head, panel.heads - 1)
-    key = f"head {panel.variant}"
-    keep_inside(key, names)
-    chosen = st.selectbox(panel.title, names, index=at, key=key, bind="query-params", width=200)
-    a, b = cells[names.index(chosen)]
-    return a - 1, b - 1
+def describe_model(domain: Domain, name: str) -> None:
+    """That the model in the sidebar takes no part, where it does not."""
+    if not is_ours(open_model(name)):
+        st.caption(FOREIGN_MODEL.format(inputs=domain.inputs))
+    elif name != domain.donor and not name.startswith(f"{domain.recipe}/"):
+        st.caption(OTHER_MODEL.format(inputs=domain.inputs))

@@ -1,4 +1,4 @@
-"""What each variant costs on the Compare page: counted, read from the bench, and said in sentences."""
+"""What each variant costs on the Compare page, counted and read from the bench: a table, and its trade-offs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from attnviz.ui.compare.choice import Choice, title_of
 from attnviz.ui.compare.domain import Domain
 from attnviz.ui.compare.numbers import markdown_table
 from attnviz.ui.core.bench import Accuracy, accuracy
+from attnviz.ui.core.state import read_address, write_address
 
-SIZES = (64, 256, 1024, 4096, 16384)  # squares, so that a grid variant can be made for each
-SERVES = {  # what a variant may be asked for, in words
+SIZES = (64, 256, 1024, 4096, 16384)  # squares, so that a grid variant can be built for each
+MASK_NAMES = {  # what a variant may support, by its names in `supported_masks`
     "keep": "masks of single pairs",
     "key_padding": "leaving tokens out",
-    "causal": "causal masks, so producing text",
+    "causal": "causal masks, so generating text",
     "cross": "attending to another sequence",
     "prefix": "CLS and registers",
 }
@@ -29,11 +30,13 @@ SERVES = {  # what a variant may be asked for, in words
 
 @st.cache_data(max_entries=512, show_spinner=False)
 def cost_of(name: str, n: int, options: Mapping[str, Any] | None = None) -> Cost | None:
-    """What one layer costs for n tokens, in the shape of both benches; None where it cannot be made for so many."""
-    side, made = isqrt(n), options or {}  # what needs no grid costs the same on one
+    """What one layer costs for n tokens, in the shape of both benches; None where it cannot be built for so many."""
+    side = isqrt(n)  # what needs no grid costs the same on one
     try:
         with seeded(0):
-            return VARIANTS[name](SHAPE.width, SHAPE.heads, tokens=Tokens.patches(side, side), **made).cost(n, n)
+            return VARIANTS[name](SHAPE.width, SHAPE.heads, tokens=Tokens.patches(side, side), **(options or {})).cost(
+                n, n
+            )
     except (UnsupportedMask, ValueError):
         return None
 
@@ -60,11 +63,10 @@ def three_digits(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}"
 
 
-def state_words(name: str, cost: Cost) -> str:
-    """What a layer keeps for each token it has produced."""
-    return (
-        memory(cost.state_bytes) if "causal" in VARIANTS[name].supported_masks and cost.state_bytes else "cannot decode"
-    )
+def cache_size(name: str, cost: Cost) -> str:
+    """What a layer keeps of the tokens it has generated."""
+    decodes = "causal" in VARIANTS[name].supported_masks and cost.state_bytes
+    return memory(cost.state_bytes) if decodes else "cannot decode"
 
 
 def factor(own: float, other: float) -> str:
@@ -74,19 +76,23 @@ def factor(own: float, other: float) -> str:
 
 
 # The table and the sentences -----------------------------------------------------------------------------------------
-def size_choice(ground: Domain) -> int:
+def choose_size(domain: Domain) -> int:
     """For how many tokens costs are counted."""
-    return st.select_slider(
+    options = {str(n): f"{n:,}" for n in SIZES}
+    read_address("n", options)
+    chosen = st.select_slider(
         "Tokens n",
-        SIZES,
-        value=SIZES[0],
+        list(options),
+        value=str(SIZES[0]),
         key="n",
-        bind="query-params",
-        format_func=lambda n: f"{n:,}",
+        persist_state="session",
+        format_func=options.__getitem__,
         width=360,
         help="Costs of one layer for so many tokens, in the shape of the bench networks: "
-        f"width {ground.width}, {ground.heads} heads. These read {ground.size}.",
+        f"width {domain.width}, {domain.heads} heads. These read {domain.input_size}.",
     )
+    write_address("n", chosen, str(SIZES[0]))
+    return int(chosen)
 
 
 def cost_table(choice: Choice, n: int) -> None:
@@ -96,52 +102,53 @@ def cost_table(choice: Choice, n: int) -> None:
         "Parameters, attention",
         "Parameters, network",
         f"Multiply-adds a layer, n = {n:,}",
-        "Its maps, if stored",
-        "Kept while decoding",
-        *choice.ground.columns,
+        "Attention-matrix memory",
+        "KV cache while decoding",
+        *choice.domain.accuracy_columns,
     ]
     st.markdown(markdown_table(header, [cost_row(choice, name, n) for name in choice.variants]))
-    st.caption(bench_words(choice))
+    st.caption(describe_bench(choice))
 
 
 def cost_row(choice: Choice, name: str, n: int) -> list[str]:
     """One row of the table."""
-    ground = choice.ground
-    cost, small = (cost_of(name, count, ground.options(name)) for count in (n, SIZES[0]))
-    trained, network = ground.trained(name, choice.found), counted(ground.network_size(name))
-    own = counted(ground.layers * small.parameters) if small else "none"
+    domain = choice.domain
+    cost, small = (cost_of(name, count, domain.options(name)) for count in (n, SIZES[0]))
+    accuracies, network = domain.accuracies(name, choice.bench), counted(domain.network_size(name))
+    attention = counted(domain.layers * small.parameters) if small else "none"
     if cost is None:
-        return [title_of(name), own, network, *["none"] * 3, *trained]
-    maps = memory(cost.map_bytes) if cost.map_bytes else "none made"
-    return [title_of(name), own, network, counted(cost.multiply_adds), maps, state_words(name, cost), *trained]
+        return [title_of(name), attention, network, *["none"] * 3, *accuracies]
+    maps = memory(cost.map_bytes) if cost.map_bytes else "none formed"
+    multiply_adds, cache = counted(cost.multiply_adds), cache_size(name, cost)
+    return [title_of(name), attention, network, multiply_adds, maps, cache, *accuracies]
 
 
-def bench_words(choice: Choice) -> str:
+def describe_bench(choice: Choice) -> str:
     """How the networks were trained and what their intervals mean."""
-    counts = "Counted for one layer, softmax left out; maps and state in float32."
-    ground, found = choice.ground, choice.found
-    row = next(filter(None, map(found.row, choice.variants)), None)
+    counts = "Counted for one layer, softmax left out; maps and cache in float32."
+    domain, bench = choice.domain, choice.bench
+    row = next(filter(None, map(bench.row, choice.variants)), None)
     if row is None:
-        return f"{counts} No network has been trained yet: `make train NAME={ground.recipe}`."
-    seeds = max(len(found.seeds(name)) for name in choice.variants)
-    over = "seeds" if seeds >= 3 else f"{ground.over}, of one trained network: another seed may fall outside"
+        return f"{counts} No network has been trained yet: `make train NAME={domain.recipe}`."
+    seeds = max(len(bench.seeds(name)) for name in choice.variants)
+    over = "seeds" if seeds >= 3 else f"{domain.interval_over}, of one trained network: another seed may fall outside"
     return (
-        f"{counts} Trained for {ground.training(row)}, {seeds} {'seed' if seeds == 1 else 'seeds'}, on "
-        f"{row.get('device', 'an unnamed device')}. Intervals are 95 % over {over}. {ground.note}"
+        f"{counts} Trained for {domain.training(row)}, {seeds} {'seed' if seeds == 1 else 'seeds'}, on "
+        f"{row.get('device', 'an unnamed device')}. Intervals are 95 % over {over}. {domain.note}"
     )
 
 
-def verdicts(choice: Choice, n: int) -> None:
-    """What is lost and gained where the first variant is replaced by each of the others."""
+def trade_offs(choice: Choice, n: int) -> None:
+    """What is lost and gained by switching from the first variant to each of the others."""
     first, *others = choice.variants
-    lines = [f"- **{title_of(name)}:** {verdict(choice, name, first, n)}" for name in others]
+    lines = [f"- **{title_of(name)}:** {trade_off(choice, name, first, n)}" for name in others]
     st.markdown(f"Instead of **{title_of(first)}**:\n\n" + "\n".join(lines))
 
 
-def verdict(choice: Choice, name: str, first: str, n: int) -> str:
-    """One sentence for each of: cost, accuracy, what is served."""
-    ground, found = choice.ground, choice.found
-    own, base = (cost_of(one, n, ground.options(one)) for one in (name, first))
+def trade_off(choice: Choice, name: str, first: str, n: int) -> str:
+    """One clause for each of: cost, accuracy, what is supported."""
+    domain, bench = choice.domain, choice.bench
+    own, base = (cost_of(one, n, domain.options(one)) for one in (name, first))
     parts = []
     if own and base:
         size, work = factor(own.parameters, base.parameters), factor(own.multiply_adds, base.multiply_adds)
@@ -151,10 +158,10 @@ def verdict(choice: Choice, name: str, first: str, n: int) -> str:
             and base.state_bytes
             and {"causal"} <= VARIANTS[name].supported_masks & VARIANTS[first].supported_masks
         ):
-            parts.append(f"**{factor(own.state_bytes, base.state_bytes)}** the memory while decoding")
-    parts.append(accuracy_words(accuracy(found.seeds(name)), accuracy(found.seeds(first)), ground.score))
+            parts.append(f"**{factor(own.state_bytes, base.state_bytes)}** the KV cache while decoding")
+    parts.append(compare_accuracy(accuracy(bench.seeds(name)), accuracy(bench.seeds(first)), domain.score))
     lost, won = (
-        words_of(a.supported_masks - b.supported_masks)
+        mask_names(a.supported_masks - b.supported_masks)
         for a, b in ((VARIANTS[first], VARIANTS[name]), (VARIANTS[name], VARIANTS[first]))
     )
     if lost:
@@ -162,17 +169,17 @@ def verdict(choice: Choice, name: str, first: str, n: int) -> str:
     if won:
         parts.append(f"can also do: {won}")
     if needed := VARIANTS[name].requirements - VARIANTS[first].requirements:
-        parts.append(" and ".join(f"needs {ground.needs[need]}" for need in sorted(needed)))
+        parts.append(" and ".join(f"needs {domain.requirement_names[need]}" for need in sorted(needed)))
     return "; ".join(parts) + "."
 
 
-def words_of(kinds: frozenset[str]) -> str:
-    """What may be asked of a variant, in words."""
-    return ", ".join(words for kind, words in SERVES.items() if kind in kinds)
+def mask_names(supported: frozenset[str]) -> str:
+    """What a variant supports, in words."""
+    return ", ".join(words for name, words in MASK_NAMES.items() if name in supported)
 
 
-def accuracy_words(own: Accuracy | None, base: Accuracy | None, score: str) -> str:
-    """How much more often it is right or wrong, and whether that could be chance."""
+def compare_accuracy(own: Accuracy | None, base: Accuracy | None, score: str) -> str:
+    """The difference of two accuracies, and whether it could be chance."""
     if own is None or base is None:
         return "accuracy not known, since one of the two is not trained"
     points = own.top1 - base.top1

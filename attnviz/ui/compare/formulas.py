@@ -1,4 +1,4 @@
-"""What is said beside each variant on the Compare page: formula, what it does, what its map means, where it is from."""
+"""The formulas of the Compare page: what each variant computes, what its map means, and its paper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import streamlit as st
 
 from attnviz.attention import VARIANTS
 from attnviz.ui.compare.choice import Choice
-from attnviz.ui.compare.costs import words_of
+from attnviz.ui.compare.costs import mask_names
 from attnviz.ui.compare.domain import Domain
 from attnviz.ui.shell.prose import coloured
 
@@ -25,7 +25,7 @@ def explain(choice: Choice) -> None:
         with formula:
             st.markdown(f"**{VARIANTS[name].title}**")
             st.markdown(coloured(f"$$\n{roles(VARIANTS[name].formula)}\n$$", st.context.theme.type == "dark"))
-        words.markdown(paragraph(choice.ground, name))
+        words.markdown(paragraph(choice.domain, name))
 
 
 def roles(formula: str) -> str:
@@ -34,10 +34,10 @@ def roles(formula: str) -> str:
     return LETTER.sub(lambda m: rf"\textcolor{{{ROLES[m[1].lower()]}}}{{{m[1]}}}", braced)
 
 
-def paragraph(ground: Domain, name: str) -> str:
+def paragraph(domain: Domain, name: str) -> str:
     """What a variant does, what its map means, what may be asked of it, and its paper."""
-    kind = VARIANTS[name]
-    does = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
-    needs = "".join(f" It needs {ground.needs[need]}." for need in sorted(kind.requirements))
-    served = words_of(kind.supported_masks) or "nothing but the whole input"
-    return f"{does} {kind.meaning}\n\n:small[Serves: {served}.{needs} Source: {kind.paper}]"
+    variant = VARIANTS[name]
+    does = " ".join((inspect.getdoc(variant) or "").split("\n\n")[0].split())
+    needs = "".join(f" It needs {domain.requirement_names[need]}." for need in sorted(variant.requirements))
+    supported = mask_names(variant.supported_masks) or "nothing but the whole input"
+    return f"{does} {variant.meaning}\n\n:small[Supports: {supported}.{needs} Source: {variant.paper}]"

@@ -1,10 +1,10 @@
-"""What the Compare page needs to know to compare kinds of attention on a picture."""
+"""What the Compare page needs to know to compare attention variants on a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import streamlit as st
 import torch
@@ -12,40 +12,41 @@ import torch
 from attnviz import views
 from attnviz.attention import VARIANTS
 from attnviz.measures.heads import MEASURES
+from attnviz.models import ImageModel, TextModel
 from attnviz.training.images.bench import EQUAL, SAME, SHAPE, TOLERANCE, count_parameters
 from attnviz.types import Sample, Tokens
-from attnviz.ui.compare.domain import Domain, MapStyle, Panel, Slot
+from attnviz.ui.compare.domain import Answer, Domain, MapRecord, MapStyle, Panel
 from attnviz.ui.compare.maps import grid_name
-from attnviz.ui.core.bench import PICTURES, Bench, Row, accuracy, bench
+from attnviz.ui.core.bench import PICTURES, Bench, Row, accuracy, read_bench
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.core.state import chosen_tokens, set_tokens
 from attnviz.ui.inputs.crop import framing
 from attnviz.ui.inputs.image_run import ImageRun, chosen_picture, prepared
-from attnviz.ui.widgets.answers import best, percent
+from attnviz.ui.widgets.answers import best
 from attnviz.ui.widgets.display import display
 from attnviz.ui.widgets.output import share_picture
 
 
 @dataclass(frozen=True, eq=False)
-class PictureLook(MapStyle):
+class ImageMapStyle(MapStyle):
     """Maps over the visitor's picture."""
 
-    over: ClassVar[str] = "your picture"
+    input_name: ClassVar[str] = "your picture"
 
-    def picked(self, tokens: Tokens) -> tuple[int, ...]:
-        """The patch that is held."""
+    def selected(self, tokens: Tokens) -> tuple[int, ...]:
+        """The selected patch."""
         return chosen_tokens("token", len(tokens), (middle(tokens),))[-1:]
 
-    def pick(self, chosen: tuple[int, ...]) -> None:
-        """A click on a patch holds it in every panel; letting go keeps the last one."""
-        if chosen:
-            set_tokens("token", chosen)
+    def select(self, indices: tuple[int, ...]) -> None:
+        """A click on a patch selects it in every panel; a click on the selected one keeps it."""
+        if indices:
+            set_tokens("token", indices)
 
     def draw(
         self,
         key: str,
         panel: Panel,
-        slot: Slot,
+        record: MapRecord,
         tokens: Sequence[int],
         label: str,
         *,
@@ -56,67 +57,82 @@ class PictureLook(MapStyle):
         """The picture with one map over it."""
         views.picture_view(
             key,
-            picture=slot_of(panel.tokens),
-            maps=slot.name,
-            index=slot.index,
+            picture=picture_record(panel.tokens),
+            maps=record.name,
+            index=record.index,
             tokens=tokens,
-            style=replace(self.style, shared=shared),
+            style=replace(self.view, shared=shared),
             height=height,
-            on_pick=self.pick,
+            on_pick=self.select,
             label=label,
         )
 
 
-class Pictures(Domain):
+class ImageDomain(Domain):
     """Photographs, in patches."""
 
-    page, recipe, donor, reads = "compare", PICTURES, "vit", "photographs"
-    variants, first = tuple(VARIANTS), ("mha", "window2d", "linear", "xca")
-    needs: ClassVar = {"grid": "a grid of patches", "length": "a fixed number of tokens"}
-    width, heads, layers, size = SHAPE.width, SHAPE.heads, SHAPE.layers, "64 patches"
+    page, recipe, donor, inputs = "compare", PICTURES, "vit", "photographs"
+    variants, default_variants = tuple(VARIANTS), ("mha", "window2d", "linear", "xca")
+    requirement_names: ClassVar = {"grid": "a grid of patches", "length": "a fixed number of tokens"}
+    width, heads, layers, input_size = SHAPE.width, SHAPE.heads, SHAPE.layers, "64 patches"
     measures = (MEASURES["entropy"], MEASURES["distance"])
-    score, columns = "top-1", ("Top-1 (95 %)", "Top-1, equal parameters")
-    over = "pictures"
+    score, accuracy_columns = "top-1", ("Top-1 (95 %)", "Top-1, equal parameters")
+    interval_over = "pictures"
+    attention_help = (
+        "Attention: the token-to-token map over the picture. Native maps: what the formula computes, which need not be "
+        "such a map. Rollout: the maps of all layers chained."
+    )
+    separate_help = (
+        "**Trained separately.** Every variant in a network of its own: same pictures, steps, optimiser and shape, "
+        "trained from scratch. Maps differ because the networks have learned different things."
+    )
+    token_name = "patch"
+    mean_pooling = "all patches alike, since the answer is read from their mean"
+    statistics_help = (
+        "Means over all layers and heads, on this picture. Head diversity is the mean Jensen-Shannon distance of two "
+        "heads of a layer: 0 where all maps are equal, 1 where no two heads attend to a common patch."
+    )
+    shift = "{mean} of the weight lies on other patches, over all queries."
+    shift_of_token = "{mean} of the weight lies on other patches, over all queries, {own} for the selected patch."
 
     def bench(self) -> Bench:
         """What has been trained."""
-        return bench(PICTURES)
+        return read_bench(PICTURES)
 
-    def prepare(self, model: Any) -> Sample:
+    def prepare(self, model: ImageModel | TextModel) -> Sample:
         """The visitor's picture, as a network reads it."""
-        shown = chosen_picture()
-        return prepared(model.digest, shown.digest, model, shown.image, framing())
+        picture = chosen_picture()
+        return prepared(model.digest, picture.digest, model, picture.image, framing())
 
-    def look(self, tokens: Tokens | None) -> PictureLook:
+    def map_style(self, tokens: Tokens | None) -> ImageMapStyle:
         """The popover shared by all pages of pictures."""
-        return PictureLook(display())
+        return ImageMapStyle(display())
 
-    def share(self, panels: Sequence[Panel]) -> None:
+    def send_input(self, panels: Sequence[Panel]) -> None:
         """Give the browser the picture, once for each grid of patches."""
-        for name, panel in {slot_of(panel.tokens): panel for panel in panels}.items():
-            share_picture(visit_of(panel), name)
+        for name, panel in {picture_record(panel.tokens): panel for panel in panels}.items():
+            share_picture(image_run(panel), name)
 
-    def counted(self, tokens: Tokens) -> torch.Tensor:
+    def measured_rows(self, tokens: Tokens) -> torch.Tensor:
         """The rows of patches."""
         return torch.arange(tokens.prefix, len(tokens))
 
-    def answer(self, panel: Panel, token: int) -> str:
-        """What a network says the picture shows."""
-        model, _, trace = panel.shows()
-        name, probability = best(model, trace, 1)[0]
-        return f"says **{name}** ({percent(probability)})."
+    def answer(self, panel: Panel, token: int) -> Answer:
+        """The likeliest class of the picture."""
+        model, _, trace = panel.contents()
+        return Answer(*best(model, trace, 1)[0])
 
     def network_size(self, name: str) -> int:
         """Parameters of the bench network with this variant."""
         return network_size(name)
 
-    def trained(self, name: str, found: Bench) -> list[str]:
+    def accuracies(self, name: str, bench: Bench) -> list[str]:
         """Top-1 in the same shape, and at equal parameters."""
-        right = [accuracy(found.seeds(name, run)) for run in (SAME, EQUAL)]
-        said = [one.words if one else "not trained" for one in right]
-        if right[0] and not right[1] and not unequal(name):
-            said[1] = "same network"  # within a tenth already, so the bench trains it once
-        return said
+        same, equal = (accuracy(bench.seeds(name, run)) for run in (SAME, EQUAL))
+        texts = [one.text if one else "not trained" for one in (same, equal)]
+        if same and not equal and not has_equal_run(name):
+            texts[1] = "same network"  # within a tenth already, so the bench trains it once
+        return texts
 
     def training(self, row: Row) -> str:
         """How long, and on how many pictures."""
@@ -124,15 +140,15 @@ class Pictures(Domain):
         return steps + (f", tested on {row['held_out']:,} held-out pictures" if "held_out" in row else "")
 
 
-def visit_of(panel: Panel) -> ImageRun:
-    """A panel as what the rest of the app calls a visit. Raises NoTokenMap where it shows nothing."""
-    model, sample, trace = panel.shows()
+def image_run(panel: Panel) -> ImageRun:
+    """A panel as the record that other pages read. Raises NoTokenMap where there is no trace."""
+    model, sample, trace = panel.contents()
     picture, source = chosen_picture().image, st.session_state["sample"]
     return ImageRun(model=model, name=model.name, picture=picture, sample=sample, trace=trace, source=source)
 
 
-def slot_of(tokens: Tokens) -> str:
-    """The slot of the picture cut into these patches."""
+def picture_record(tokens: Tokens) -> str:
+    """The record of the picture cut into these patches."""
     return f"picture:{grid_name(tokens)}"
 
 
@@ -142,6 +158,6 @@ def network_size(name: str) -> int:
     return count_parameters(replace(SHAPE, variant=name))
 
 
-def unequal(name: str) -> bool:
+def has_equal_run(name: str) -> bool:
     """Whether the bench trains this variant a second time, at the parameters of multi-head attention."""
     return abs(network_size(name) / network_size("mha") - 1) > TOLERANCE

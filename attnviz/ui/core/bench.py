@@ -1,4 +1,4 @@
-"""The table of a bench, read with care: which variants have trained networks, and how well those did."""
+"""The table of a bench: which variants have trained networks, and how well those do on held-out data."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from attnviz.models import DamagedModel, bench_results, store
 
 RUN = "same shape"  # the run of the bench in which all networks have the same layers, width and MLP
 PICTURES, TEXTS = "bench", "text-bench"  # what the networks of a bench read; both a folder and a recipe
-NEEDED = {"name", "variant", "run", "seed", "top1", "interval", "parameters"}
-OF_TEXTS = {"upos", "held_out", "words_held_out"}
+COLUMNS = {"name", "variant", "run", "seed", "top1", "interval", "parameters"}
+TEXT_COLUMNS = {"upos", "held_out", "words_held_out"}
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What has been trained, and what is wrong with it."""
+    """What has been trained, or why that cannot be read."""
 
     rows: tuple[Row, ...] = ()
-    sentence: str = ""  # for the visitor, where the table cannot be read
+    problem: str = ""  # why the table cannot be read, in a sentence
     recipe: str = PICTURES
 
     def row(self, variant: str, run: str = RUN) -> Row | None:
@@ -46,11 +46,11 @@ class Bench:
         return [name for name in map(self.model, VARIANTS) if name is not None]
 
 
-def bench(recipe: str = PICTURES) -> Bench:
+def read_bench(recipe: str = PICTURES) -> Bench:
     """The table of a bench; empty, with the reason, where it cannot be read."""
-    folder, needed = (store.TEXT_BENCH, NEEDED | OF_TEXTS) if recipe == TEXTS else (store.BENCH, NEEDED)
+    folder, columns = (store.TEXT_BENCH, COLUMNS | TEXT_COLUMNS) if recipe == TEXTS else (store.BENCH, COLUMNS)
     try:
-        rows = [row for row in bench_results(folder) if needed <= row.keys()]
+        rows = [row for row in bench_results(folder) if columns <= row.keys()]
     except DamagedModel as error:
         return Bench((), str(error), recipe)
     return Bench(tuple(row for row in rows if row["variant"] in VARIANTS), "", recipe)
@@ -65,7 +65,7 @@ class Accuracy(NamedTuple):
     seeds: int
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """On screen."""
         return f"{self.top1:.1f}\u00a0% ({self.low:.1f}\u2009–\u2009{self.high:.1f})"
 

@@ -90,7 +90,8 @@ def is_text_model(name: str) -> bool:
 
 def model_names() -> list[str]:
     """The models this visitor can look into."""
-    return [*IMAGES, *TEXTS, *bench.bench(bench.PICTURES).models, *bench.bench(bench.TEXTS).models, *session_models()]
+    benches = bench.read_bench(bench.PICTURES).models + bench.read_bench(bench.TEXTS).models
+    return [*IMAGES, *TEXTS, *benches, *session_models()]
 
 
 @st.cache_resource(show_spinner=False)

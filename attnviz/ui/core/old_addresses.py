@@ -17,6 +17,28 @@ POSITION_TITLES = {
     "Shaw, relative": "shaw",
     "T5 buckets": "t5",
 }
+VARIANT_TITLES = {
+    "Multi-head attention": "mha",
+    "Multi-query attention": "mqa",
+    "Grouped-query attention": "gqa",
+    "Cosine attention": "cosine",
+    "Additive attention": "additive",
+    "Proximity": "proximity",
+    "Uniform": "uniform",
+    "Window attention": "window",
+    "Window attention in tiles": "window2d",
+    "Axial attention": "axial",
+    "Relative positions in two dimensions": "botnet2d",
+    "MobileViT attention": "mobilevit2d",
+    "Separable attention": "separable",
+    "Linformer": "linformer",
+    "Linear attention": "linear",
+    "Performer": "performer",
+    "Nyströmformer": "nystrom",
+    "Cross-covariance attention": "xca",
+}
+# Layer and head of one panel of Compare: as many as the largest model has had.
+HEADS = {f"Layer {layer}, head {head}": f"{layer}.{head}" for layer in range(1, 13) for head in range(1, 13)}
 # parameter -> what stood there -> the identifier it means. A row is added where a value changes, and none is taken out.
 OLD_VALUES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -36,6 +58,16 @@ OLD_VALUES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "Mean distance": "reach",
             "Finds the word it depends on": "syntax",
         },
+        "weights": {"Own weights": "separate", "Same weights": "shared"},
+        "show": {"Where it looks": "attention", "Native maps": "native", "Rollout": "rollout"},
+        "heads": {"Best match": "match", "Same number": "index", "By hand": "manual"},
+        "start": {"Answer": "answer", "One patch": "token"},
+        "panels": {"Text": "text", "Matrix": "matrix"},
+        "against": {"Multiply-adds": "multiply_adds", "Parameters": "parameters"},
+        "n": {"1,024": "1024", "4,096": "4096", "16,384": "16384"},
+        "first": VARIANT_TITLES,
+        "minus": VARIANT_TITLES,
+        **{f"head {variant}": HEADS for variant in VARIANT_TITLES.values()},
         "places": POSITION_TITLES,
         "scheme": POSITION_TITLES,
         "scale": {"Square root": "sqrt", "Linear": "linear", "Log": "log", "Rank": "rank"},

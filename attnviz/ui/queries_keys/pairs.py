@@ -59,7 +59,7 @@ def maps_of(call: AttentionCall, head: int) -> dict[str, np.ndarray]:
     if call.query.shape[-1] < 2:
         raise NoTokenMap("its queries and keys have no numbers to compare, or a single one")
     if isinstance(call.rule, Additive):
-        raise NoTokenMap("compares query and key by a small network, not by products of their numbers")
+        raise NoTokenMap("it compares query and key by a small network, not by products of their numbers")
     if not call.rule.stochastic:
         raise NoTokenMap("its map is not made from the scores of one query and one key at a time")
     found = stages(call, head)

@@ -234,7 +234,7 @@ def model_view(run: runs.TrainingRun, number: int, epoch: int, digit: int, style
                 label=f"The digit with {maps[row].name}, {head_name(head).lower()}",
             )
         else:
-            st.info(f"{model.title} {maps[row].reason}.", icon=":material/info:")
+            st.info(f"{model.title}: {maps[row].reason}.", icon=":material/info:")
     with small:
         views.tiles_view(
             f"train:all:{number}",

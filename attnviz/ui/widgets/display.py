@@ -69,4 +69,4 @@ def mean_of(call: AttentionCall) -> tuple[Float[np.ndarray, "one query key"] | N
     try:
         return call.token_map().mean(0, keepdim=True).float().numpy(), ""
     except NoTokenMap as error:
-        return None, f"No map lies over it: this model {str(error).rstrip('.')}."
+        return None, f"No map lies over it. The reason: {str(error).rstrip('.')}."
