@@ -19,7 +19,8 @@ def mosaic(tiles: Any, *, columns: int, tile: int = 64, gap: int = 4) -> bytes:
 def tiled(tiles: Any, *, columns: int, tile: int = 64, gap: int = 4) -> np.ndarray:
     """Tiles uint8 [tile height width channel] or [tile height width] in a grid with see-through gaps, as pixels.
 
-    Returns uint8 [row column 4]. One channel is grey, three are colour; `tile` is about how many pixels wide each becomes.
+    Returns uint8 [row column 4]. One channel is grey, three are colour; `tile` is about how many pixels wide each
+    becomes.
     """
     found = np.asarray(tiles)
     found = found[..., None] if found.ndim == 3 else found
