@@ -29,7 +29,7 @@ def story(patch: image.Patch) -> None:
     ui.plot(image.steps_figure(projection, patch), "story", alt=alt)
 
 
-def one_number(patch: image.Patch) -> None:
+def one_number(projection: image.PatchProjection, patch: image.Patch) -> None:
     """One number of the patch embedding as pixels times weights."""
     st.subheader("One number of the patch embedding")
     width = len(projection.weight)
@@ -46,7 +46,7 @@ def one_number(patch: image.Patch) -> None:
     section("embeddings", "One number of the patch embedding", title=False)
 
 
-def filters() -> None:
+def filters(projection: image.PatchProjection) -> None:
     """The patterns the projection responds to most."""
     section("embeddings", "What the projection looks for")
     tiles, shares = image.filters_of(projection)
@@ -81,7 +81,7 @@ def body() -> None:
         section("embeddings", "Patches without a linear projection")
     else:
         section("embeddings", "From pixels to a vector")
-        one_number(patch)
+        one_number(projection, patch)
     alike(visit, token, picked, model_input=network)
 
 
@@ -89,5 +89,5 @@ network = network_choice()
 ui.share_picture(visit)
 body()
 if projection is not None:
-    filters()
+    filters(projection)
 ui.footer("embeddings")

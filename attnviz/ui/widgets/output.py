@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import streamlit as st
 from PIL import Image
-from streamlit.delta_generator import DeltaGenerator
 
 from attnviz import views
 from attnviz.ui.inputs.image_run import ImageRun
@@ -30,8 +29,8 @@ def plot(figure: Any, key: str, *, alt: str | None = None) -> None:
     st.plotly_chart(figure, theme=None, key=key, alt=alt, config=config)
 
 
-def show_picture(place: DeltaGenerator, pixels: np.ndarray, *, caption: str | None = None) -> None:
-    """Show pixels uint8 [row column channel] from a data address.
+def show_picture(place: Any, pixels: np.ndarray, *, caption: str | None = None) -> None:
+    """Show pixels uint8 [row column channel] in a container, or in `st`, from a data address.
 
     Streamlit forgets pictures that it serves itself when a run is cut short, and the page then shows a broken one.
     """
