@@ -146,7 +146,7 @@ class TestEmbeddings:
         assert "4 × 4 pixels × 3 channels = 48 numbers → 192 numbers" in text(at)
 
     def test_pictures_are_shown_from_a_data_address(self, embeddings):
-        addresses = [image.url for part in embeddings.get("imgs") for image in part.proto.imgs]
+        addresses = [image.url for part in embeddings.get("image") for image in part.proto.imgs]
         assert len(addresses) == 3
         assert all(address.startswith("data:image/png;base64,") for address in addresses)
 
