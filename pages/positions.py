@@ -1,66 +1,38 @@
-"""Positions: what the model knows about places, what it does without them, and tables that need no training."""
-
-from dataclasses import replace
+"""Positions: the model's position embeddings, the model without them, and tables that need no training."""
 
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.core.recorded import grid_of, middle
-from attnviz.ui.positions import image, schemes
+from attnviz.ui.core.recorded import middle
+from attnviz.ui.positions import ablation, image, schemes
 from attnviz.ui.shell.prose import section
 
 ui.header("positions")
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
-rows, columns = grid_of(tokens)
 
 
 def picked(chosen: tuple[int, ...]) -> None:
-    """Keep the patch that was clicked; letting go keeps the last one."""
+    """Keep the patch that was clicked; a click that deselects keeps the last one."""
     if chosen:
         ui.set_tokens("token", chosen[:1])
 
 
-def own(token: int, how: str, style: views.ViewStyle) -> None:
-    """The model's own table: one small map per place, and the table itself; or in words that it has none."""
-    whose = image.origin(visit)
-    if whose in image.TABLELESS:
-        section("positions", whose, title=False)
+def ablated(token: int, style: views.ViewStyle) -> None:
+    """The model with its positions ablated or permuted, beside itself."""
+    section("positions", "Ablate position embeddings")
+    if not ablation.can_ablate(visit):
+        st.info(ablation.CANNOT, icon=":material/info:")
         return
-    table, alike = image.table_of(visit), image.similarity(image.table_of(visit), how)
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        views.tiles_view(
-            "positions:tiles",
-            maps=image.send_alike(tokens, alike, how),
-            style=replace(style, hide_special=True),
-            rows=[str(r + 1) for r in range(rows)],
-            columns=[str(c + 1) for c in range(columns)],
-            tile=560 // rows - 3,
-            selected=image.cell_of(tokens, token),
-            on_pick=lambda cell: picked((image.patch_at(tokens, *cell),)),
-            label=f"{how.capitalize()} of position vectors",
-        )
-        for part in (whose, f"Started as {visit.model.spec.positions}", how.capitalize()):
-            section("positions", part, title=False, optional=part.startswith("Started"))
-    with right:
-        alt = "The position table, one row per token and one column per feature"
-        ui.plot(image.table_figure(tokens, table), "table", alt=alt)
-        section("positions", "The table itself", title=False)
-    ui.downloads(lambda: {"table": table, how: alike}, lambda: image.table_file(tokens, table), "positions")
-
-
-def without(token: int, style: views.ViewStyle) -> None:
-    """The real model with its positions removed or shuffled, beside itself."""
-    section("positions", "Take positions away")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        how = ui.one_of("Positions", list(image.CHANGES), default="Removed", key="change")
+        how = ui.one_of("Positions", ablation.CHANGES, default="none", key="change")
         one = ui.head_choice(visit.trace.calls[at := ui.call_choice(visit.trace)])
-    changed = ui.trace(visit.name, visit.sample, positions=image.CHANGES[how])
-    answer = image.change_of(visit, changed)
-    st.markdown(answer.sentence)
-    ui.plot(answer.figure(how), "answers", alt=f"Bars: {answer.sentence}")
-    calls = {"Own": visit.trace.calls[at], how: changed.calls[at]}
+    changed = ui.trace(visit.name, visit.sample, positions=how)
+    answer = ablation.change_of(visit, changed)
+    st.markdown(ablation.NO_ANSWER if answer is None else answer.sentence)
+    if answer is not None:
+        ui.plot(answer.figure(how), "answers", alt=f"Bars: {answer.sentence}")
+    calls = {"own": visit.trace.calls[at], how: changed.calls[at]}
     titles = image.send_weights(calls)
     for column, name in zip(st.columns(2, gap="large"), calls, strict=True):
         with column:
@@ -75,10 +47,10 @@ def without(token: int, style: views.ViewStyle) -> None:
                 on_pick=picked,
                 label=titles[name][one],
             )
-    st.markdown(image.moved_sentence(calls["Own"], calls[how], one, token))
+    st.markdown(ablation.moved_sentence(calls["own"], calls[how], one, token))
     ui.downloads(
-        lambda: {name: call.token_map().numpy() for name, call in calls.items()},
-        lambda: image.row_file(calls, one, token),
+        lambda: {ablation.NAMES[name].lower(): call.token_map().numpy() for name, call in calls.items()},
+        lambda: ablation.row_file(calls, one, token),
         "positions-maps",
     )
 
@@ -88,16 +60,10 @@ def body() -> None:
     """Everything that follows the chosen patch."""
     token = ui.chosen_token("token", len(tokens), middle(tokens))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        how = ui.one_of(
-            "Similarity",
-            image.SIMILARITIES,
-            default=image.SIMILARITIES[0],
-            key="similarity",
-            format_func=str.capitalize,
-        )
+        how = ui.one_of("Similarity", image.SIMILARITIES, default="centred-cosine", key="similarity")
         style = ui.display()
-    own(token, how, style)
-    without(token, style)
+    image.own_table(visit, token, how, style, picked)
+    ablated(token, style)
 
 
 @ui.fragment
@@ -109,10 +75,10 @@ def made() -> None:
     st.markdown(table.sentence)
     left, right = st.columns(2, gap="large")
     with left:
-        ui.plot(table.table_figure(), "made", alt="The table: one row per place, one column per feature")
-        ui.plot(table.reach_figure(), "reach", alt="How the dot product of two places falls with their distance")
+        ui.plot(table.table_figure(), "made", alt="The table: one row per position, one column per feature")
+        ui.plot(table.reach_figure(), "reach", alt="The dot product of two positions by their distance")
     with right:
-        ui.plot(table.gram_figure(), "gram", alt="Dot product of every two places")
+        ui.plot(table.gram_figure(), "gram", alt="Dot product of every two positions")
         if (waves := table.waves_figure()) is not None:
             ui.plot(waves, "waves", alt="Wavelengths, from the shortest to the longest")
     section("positions", scheme, title=False)

@@ -1,4 +1,4 @@
-"""Queries and keys: how one query meets every key, from dot products to weights, number by number."""
+"""Queries and keys: one query and every key, from dot products to weights, number by number."""
 
 from dataclasses import replace
 
@@ -30,8 +30,8 @@ def page() -> None:
     whole = replace(style, hide_special=False)
     over_query, over_key = pairs.headings(stage, ui.token_name(tokens, query), ui.token_name(tokens, key))
 
-    asks, answers = st.columns([1.3, 1], gap="medium")
-    with asks:
+    over_keys, over_queries = st.columns([1.3, 1], gap="medium")
+    with over_keys:
         st.markdown(over_query)
         views.picture_view(
             "query",
@@ -41,9 +41,9 @@ def page() -> None:
             height=480,
             style=style if stage == "weights" else whole,
             on_pick=pairs.keep("token"),
-            label="Click the patch that asks",
+            label="Query: click a patch to choose it",
         )
-    with answers:
+    with over_queries:
         st.markdown(over_key)
         views.picture_view(
             "answer",
@@ -53,7 +53,7 @@ def page() -> None:
             height=480,
             style=whole,
             on_pick=pairs.keep("key"),
-            label="Click the patch that is looked at",
+            label="Key: click a patch to choose it",
         )
 
     section("queries_keys", "One pair, number by number")
@@ -63,7 +63,7 @@ def page() -> None:
     with bars:
         pairs.pair_bars(found)
 
-    section("queries_keys", "From dot products to weights")
+    section("queries_keys", "Softmax: from dot products to weights")
     pairs.stage_views(maps, (query,), pairs.keep("token"), style=whole)
 
     section("queries_keys", "All queries and all keys")

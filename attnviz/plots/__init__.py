@@ -7,7 +7,7 @@ returns `frame.finish(figure, ...)`. Axes are numeric with tick texts, because p
 from attnviz.plots.curves import bars, lines
 from attnviz.plots.heatmaps import heatmap
 from attnviz.plots.panels import stacked_bars
-from attnviz.plots.pictures import mosaic
+from attnviz.plots.pictures import mosaic, tiled
 from attnviz.plots.scatter import scatter
 
-__all__ = ["bars", "heatmap", "lines", "mosaic", "scatter", "stacked_bars"]
+__all__ = ["bars", "heatmap", "lines", "mosaic", "scatter", "stacked_bars", "tiled"]

@@ -12,9 +12,15 @@ WIDEST = 1460  # Streamlit resamples anything wider
 
 
 def mosaic(tiles: Any, *, columns: int, tile: int = 64, gap: int = 4) -> bytes:
-    """Tiles uint8 [tile height width channel] or [tile height width] in a grid with see-through gaps, as PNG.
+    """The same as `tiled`, as PNG."""
+    return png(tiled(tiles, columns=columns, tile=tile, gap=gap))
 
-    One channel is grey, three are colour; `tile` is about how many pixels wide each becomes.
+
+def tiled(tiles: Any, *, columns: int, tile: int = 64, gap: int = 4) -> np.ndarray:
+    """Tiles uint8 [tile height width channel] or [tile height width] in a grid with see-through gaps, as pixels.
+
+    Returns uint8 [row column 4]. One channel is grey, three are colour; `tile` is about how many pixels wide each
+    becomes.
     """
     found = np.asarray(tiles)
     found = found[..., None] if found.ndim == 3 else found
@@ -34,7 +40,7 @@ def mosaic(tiles: Any, *, columns: int, tile: int = 64, gap: int = 4) -> bytes:
         canvas[top : top + high, left : left + wide] = np.concatenate(
             [one, np.full((high, wide, 1), 255, np.uint8)], -1
         )
-    return png(canvas)
+    return canvas
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -13,6 +13,7 @@ from attnviz.ui.core.state import (
     on_page,
     one_of,
     set_tokens,
+    slide,
 )
 from attnviz.ui.inputs.gallery import gallery
 from attnviz.ui.inputs.image_run import ImageRun, bring_picture, sidebar, visit
@@ -24,7 +25,7 @@ from attnviz.ui.shell.errors import fragment, report_errors
 from attnviz.ui.shell.page import experiments, footer, header, offer, page_file, section
 from attnviz.ui.widgets.answers import best, by_group, class_name, knows, percent, predictions
 from attnviz.ui.widgets.display import display
-from attnviz.ui.widgets.output import dark, downloads, plot, share_picture
+from attnviz.ui.widgets.output import dark, downloads, plot, share_picture, show_picture
 
 __all__ = [
     "BadImage",
@@ -74,7 +75,9 @@ __all__ = [
     "section",
     "set_tokens",
     "share_picture",
+    "show_picture",
     "sidebar",
+    "slide",
     "spoken_name",
     "token_name",
     "token_names",

@@ -1,29 +1,30 @@
-"""Embeddings, for a text: words become pieces, pieces become numbers, numbers pick rows of a table."""
+"""Embeddings, for a text: words become tokens, token ids pick rows of the token embedding."""
 
 import streamlit as st
 
 from attnviz import plots, ui, views
 from attnviz.ui.core.labels import plain
 from attnviz.ui.embeddings import text
+from attnviz.ui.embeddings.stages import cosines, stage_choice, stages, vectors_at
 from attnviz.ui.inputs.sentences import WIDE
 from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets import text_display
 
 ui.header("text/embeddings")
-about = ui.reading()
-tokens = about.sample.tokens["main"]
-ui.remarks(about)
+run = ui.reading()
+tokens = run.sample.tokens["main"]
+ui.remarks(run)
 
 
 def picked(chosen: tuple[int, ...]) -> None:
-    """Keep the word that was clicked; letting go keeps the last one."""
+    """Keep the word that was clicked; a click that deselects keeps the last one."""
     if chosen:
         ui.set_tokens("token", chosen[:1])
 
 
 def story(token: int) -> text.Word:
-    """One token from its number to the vector that enters layer 1, and its neighbours in the table."""
-    word = text.word_of(about, token)
+    """One token from its id to the vector that enters layer 1, and its neighbours in the token embedding."""
+    word = text.word_of(run, token)
     st.markdown(word.sentence)
     steps, near = st.columns([3, 2], gap="large")
     with steps:
@@ -31,22 +32,33 @@ def story(token: int) -> text.Word:
         st.table(word.table(), border="horizontal", hide_index=True)
         section("text/embeddings", "From a word to a vector", title=False)
     with near:
-        st.markdown(f"**Nearest to {plain(word.label)}** in the table")
-        found = text.neighbours(about, word.id)
-        ui.plot(
-            text.neighbour_figure(found),
-            "near",
-            alt="Cosines of the nearest rows: " + ", ".join(f"{a} {b:.2f}" for a, b in found),
-        )
-        section("text/embeddings", "Neighbours in the table", title=False)
+        neighbours(word)
     return word
 
 
-def alike(token: int, stage: int, name: str) -> None:
+def neighbours(word: text.Word) -> None:
+    """The tokens whose rows of the token embedding are nearest."""
+    st.markdown(f"**Nearest to {plain(word.label)}** in the token embedding")
+    found = text.neighbours(run, word.id)
+    if not found:
+        st.caption(text.NO_TABLE)
+        return
+    alt = "Cosines of the nearest rows: " + ", ".join(f"{name} {cosine:.2f}" for name, cosine in found)
+    ui.plot(text.neighbour_figure(found), "near", alt=alt)
+    section("text/embeddings", "Neighbours in the token embedding", title=False)
+
+
+def alike(token: int, stage: str) -> None:
     """Which words have vectors like the chosen one's, at any stage."""
-    cosines = text.measures.cosine(text.vectors_at(about, stage))
+    name = stages(run)[stage]
     views.send_maps(
-        "cosines", cosines[None], titles=[f"{name}, cosine"], keys=tokens, signed=True, map_type="cosine", unit="number"
+        "cosines",
+        cosines(run, stage)[None],
+        titles=[f"{name}, cosine"],
+        keys=tokens,
+        signed=True,
+        map_type="cosine",
+        unit="number",
     )
     left, right = st.columns(2, gap="large")
     with left:
@@ -60,7 +72,7 @@ def alike(token: int, stage: int, name: str) -> None:
         )
         section("text/embeddings", "Which words are alike", title=False)
     with right:
-        figure, share = text.plane_figure(about, stage, token)
+        figure, share = text.plane_figure(run, stage, token)
         ui.plot(figure, "plane", alt=f"The words in a plane of principal components, {name.lower()}")
         st.caption(f"The plane holds {ui.percent(share)} of the variance between the words.")
 
@@ -68,19 +80,15 @@ def alike(token: int, stage: int, name: str) -> None:
 def contexts(token: int) -> None:
     """The vectors of one word in two contexts, stage by stage."""
     other = st.text_input("Another sentence with the same word", WIDE, max_chars=400, key="other", bind="query-params")
-    found = text.twin(about, token, other or "")
+    found = text.twin(run, token, other or "")
     if found is None:
-        label = plain(tokens.labels[token])
-        st.info(
-            f"“{label}” stands neither a second time in your text nor in the other sentence. Type one with it.",
-            icon=":material/info:",
-        )
+        st.info(text.NO_TWIN.format(token=plain(tokens.labels[token])), icon=":material/info:")
         return
     where, curve = found
-    st.markdown(f"{where}: cosine **{curve[0]:.2f}** in the table, **{curve[-1]:.2f}** after the last layer.")
+    st.markdown(f"{where}: cosine **{curve[0]:.2f}** before the layers, **{curve[-1]:.2f}** after the last layer.")
     figure = plots.bars(
         curve,
-        labels=text.stages(about),
+        labels=list(stages(run).values()),
         form=".2f",
         shown=True,
         most_ticks=20,
@@ -95,17 +103,14 @@ def contexts(token: int) -> None:
 def body() -> None:
     """Everything that follows the chosen word."""
     token = ui.chosen_token("token", len(tokens), text_display.middle(tokens))
-    names = text.stages(about)
-    ui.keep_inside("stage", names)
-    name = st.select_slider("Vectors", names, key="stage", bind="query-params")
-    alike(token, names.index(name), name)
-    section_word = story(token)
+    stage = stage_choice(run)
+    alike(token, stage)
+    word = story(token)
     section("text/embeddings", "One word, two contexts")
     contexts(token)
-    with st.expander("Every piece and its number"):
-        st.dataframe(text.pieces_table(about), hide_index=True)
-    stage = names.index(name)
-    ui.downloads(lambda: {"vectors": text.vectors_at(about, stage)}, section_word.rows, "embeddings-text")
+    with st.expander("Tokens and token ids"):
+        st.dataframe(text.tokens_table(run), hide_index=True)
+    ui.downloads(lambda: {"vectors": vectors_at(run, stage)}, word.rows, "embeddings-text")
 
 
 body()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from attnviz.ui.positions.ablation import CHANGES
 from tests.browser.reading import chosen, expect_chosen, sentence, view
 
 pytestmark = pytest.mark.browser
@@ -21,7 +22,7 @@ def point(canvas: Locator, x: float, y: float) -> dict[str, float]:
 
 
 def test_a_click_on_a_patch_is_followed_from_pixels_to_vector(page: Page, server: str, settle):
-    page.goto(f"{server}/embeddings?model=vit-digits&token=1&stage=After+layer+2")
+    page.goto(f"{server}/embeddings?model=vit-digits&token=1&stage=After+layer+2")  # an old address
     settle(page)
     expect(page.get_by_text("Patch row 1, column 1 · 2 × 2 pixels")).to_be_visible()
     alike = view(page, "Cosine to the chosen patch")
@@ -39,6 +40,7 @@ def test_a_click_on_a_patch_is_followed_from_pixels_to_vector(page: Page, server
     settle(page)
     expect(page.get_by_text(f"Patch row {row + 1}, column {column + 1} · 2 × 2 pixels")).to_be_visible()
     expect(page.get_by_text("After layer 2", exact=True).first).to_be_visible()
+    expect_chosen(page, "stage", "layer-2")
 
 
 def test_hovering_links_the_colours_with_the_picture(page: Page, server: str, settle):
@@ -54,11 +56,11 @@ def test_hovering_links_the_colours_with_the_picture(page: Page, server: str, se
 def test_a_tile_chooses_its_patch(page: Page, server: str, settle):
     page.goto(f"{server}/positions?model=vit-digits&token=16&embed_options=dark_theme")
     settle(page)
-    tiles = view(page, "Centred cosine of position vectors")
+    tiles = view(page, "Centred cosine of position embeddings")
     expect(tiles).to_be_visible(timeout=WAIT)
     expect(sentence(view(page, "Own positions"))).to_contain_text("attends to", timeout=WAIT)
     tiles.click(position={"x": 80, "y": 60})
-    expect(page.get_by_text("of the weight of row 1, column 1 now lies on other keys")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("of the weight of row 1, column 1")).to_be_visible(timeout=WAIT)
     settle(page)
     expect_chosen(page, "token", "1")
 
@@ -66,10 +68,10 @@ def test_a_tile_chooses_its_patch(page: Page, server: str, settle):
 def test_positions_by_deep_link(page: Page, server: str, settle):
     page.goto(f"{server}/positions?model=vit-digits&change=Shuffled&head=2&scheme=none")
     settle(page)
-    expect(page.get_by_text("Shuffled positions").first).to_be_attached(timeout=WAIT)
+    expect(page.get_by_text(f"{CHANGES['shuffled']} positions").first).to_be_attached(timeout=WAIT)
     expect(page.get_by_text("nothing can tell them apart")).to_be_visible()
-    page.get_by_role("radio", name="Removed").click()
-    expect(page.get_by_text("Removed positions").first).to_be_attached(timeout=WAIT)
+    page.get_by_role("radio", name=CHANGES["none"]).click()
+    expect(page.get_by_text(f"{CHANGES['none']} positions").first).to_be_attached(timeout=WAIT)
     settle(page)
     expect_chosen(page, "change", None)  # the default is not in the address
     assert (chosen(page, "head"), chosen(page, "scheme")) == ("2", "None")
@@ -78,6 +80,6 @@ def test_positions_by_deep_link(page: Page, server: str, settle):
 def test_an_experiment_makes_its_choices(page: Page, server: str, settle):
     page.goto(f"{server}/positions?model=vit-digits")
     settle(page)
-    page.get_by_role("button", name="Shuffle the positions").click()
+    page.get_by_role("button", name="Permute the positions").click()
     settle(page)
-    expect_chosen(page, "change", "Shuffled")
+    expect_chosen(page, "change", "shuffled")

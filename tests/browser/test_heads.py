@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from attnviz.ui.queries_keys.pairs import PICTURE_SAYS, PICTURES
 from tests.browser.reading import chosen, expect_chosen, sentence, until, view
 
 pytestmark = pytest.mark.browser
@@ -134,7 +135,7 @@ def test_a_query_and_a_key_are_picked_each_in_its_own_picture(page: Page, server
     drawn(page, f"{server}/queries_keys?layer=2&head=3&sample=cat&token=50&key=60", settle)
     expect(page.get_by_text("Query row 4, column 2:")).to_be_visible()
     expect(page.get_by_text("Key row 4, column 12:")).to_be_visible()
-    answer = view(page, "Click the patch that is looked at")
+    answer = view(page, "Key: click a patch to choose it")
     answer.click(position=point(answer, 0.5, 0.5))
     expect(page.get_by_text("Key row 4, column 12:")).to_have_count(0, timeout=WAIT)
     settle(page)
@@ -144,6 +145,7 @@ def test_a_query_and_a_key_are_picked_each_in_its_own_picture(page: Page, server
 
 def test_the_matrix_picture_turns_and_says_so(page: Page, server: str, settle):
     drawn(page, f"{server}/queries_keys?sample=cat", settle)
-    page.get_by_role("radio", name="Columns are queries").or_(page.get_by_text("Columns are queries")).first.click()
-    expect(page.get_by_text("The picture is turned, the numbers are the same")).to_be_visible(timeout=WAIT)
-    expect_chosen(page, "picture", "Columns are queries")
+    name = PICTURES["columns"]
+    page.get_by_role("radio", name=name).or_(page.get_by_text(name)).first.click()
+    expect(page.get_by_text(PICTURE_SAYS["columns"])).to_be_visible(timeout=WAIT)
+    expect_chosen(page, "picture", "columns")

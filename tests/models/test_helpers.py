@@ -18,10 +18,11 @@ from attnviz.types import Tokens, Trace
 from attnviz.ui.compare import numbers
 from attnviz.ui.core import device, state
 from attnviz.ui.core.recorded import middle
-from attnviz.ui.embeddings import image
+from attnviz.ui.embeddings import stages
 from attnviz.ui.generate import writing
 from attnviz.ui.heads import overview
 from attnviz.ui.positions import image as positions_image
+from attnviz.ui.positions.origin import table_file
 from attnviz.ui.queries_keys import pairs
 from attnviz.ui.queries_keys.text import strongest as strongest_piece
 from attnviz.ui.translate.scene import likely
@@ -62,7 +63,6 @@ def test_answers_are_the_likeliest_first_with_their_groups(model: ImageModel):
 
 def test_shares_are_said_in_percent():
     assert answers.percent(0.1234) == "12.3\u00a0%"
-    assert positions_image.percent(0.1234) == "12.3 %"
     assert numbers.error_range([0.42, 0.076, 0.9]) == "8 to 90\u00a0%"
     assert numbers.error_range([]) == numbers.NOT_DEFINED
     assert overview.number("self", 0.1234) == "12.3\u00a0%"
@@ -98,7 +98,7 @@ def test_numbers_in_formulas(number: float, sign: Any, tex: str):
 
 
 def test_signs_and_bytes():
-    assert (image.signed(0.1234), image.signed(-0.1234)) == ("+0.123", "−0.123")
+    assert (stages.signed(0.1234), stages.signed(-0.1234)) == ("+0.123", "−0.123")
     assert device.megabytes(3 * 2**20 + 2**19) == "3.5 MB"
     assert device.megabytes(100 * 2**20) == "100 MB"
     assert device.megabytes(5000 * 2**20) == "5,000 MB"
@@ -115,7 +115,7 @@ def test_patches_are_named_by_row_and_column_from_one():
     )
     assert positions_image.row_ticks(GRID) == {2: "row 1", 6: "row 2", 10: "row 3"}
     assert positions_image.row_ticks(GRID, 2) == {2: "row 1", 10: "row 3"}
-    header, rows = positions_image.table_file(GRID, np.arange(28.0).reshape(14, 2))
+    header, rows = table_file(GRID, np.arange(28.0).reshape(14, 2))
     assert header == ["token", "feature 1", "feature 2"]
     assert rows[2] == ["row 1, column 1", 4.0, 5.0]
     with pytest.raises(ValueError, match="no patch grid"):

@@ -74,14 +74,14 @@ def test_a_number_between_the_steps_of_a_slider_is_drawn(scheme: str, number: in
     open_page("positions", model="vit-digits", scheme=scheme, dimension=str(number))
 
 
-@pytest.mark.parametrize("scheme", ["Sines and cosines", "Rotary"])
+@pytest.mark.parametrize("scheme", ["sine", "rotary"])
 def test_so_it_is_for_texts(scheme: str) -> None:
     open_page("positions", model="stories", scheme=scheme, dimension="7", channels="7")
 
 
 def test_sliders_of_one_key_have_one_range() -> None:
     at = open_page("positions", model="stories", tokens="4", dimension="200")
-    for scheme in ("Rotary", "T5 buckets", "ALiBi", "Sines and cosines"):
+    for scheme in ("rotary", "t5", "alibi", "sine"):
         at.segmented_control(key="scheme").set_value(scheme).run()
         assert not at.exception
         assert not at.error, [e.value for e in at.error]

@@ -12,7 +12,10 @@ import attnviz
 from attnviz.measures.heads import MEASURES
 from attnviz.ui.heads import overview as heads_page
 from attnviz.ui.inputs.samples import open_sample
+from attnviz.ui.queries_keys.pairs import PICTURE_SAYS, headings
 from tests.pages import open_page
+
+OVER_KEYS = headings("weights", "", "")[0].split(":")[-1]  # what stands over the picture of the query
 
 
 def spoken(at: AppTest) -> str:
@@ -134,7 +137,7 @@ def test_an_upload_is_looked_at(page, model):
     assert not at.exception
     assert not at.error
     assert at.session_state["sample"] == "upload"
-    assert ("where" in spoken(at)) if page == "heads" else ("the weights it gives" in spoken(at))
+    assert ("where" in spoken(at)) if page == "heads" else (OVER_KEYS in spoken(at))
 
 
 def test_queries_keys_shows_a_pair():
@@ -143,33 +146,36 @@ def test_queries_keys_shows_a_pair():
     assert "**Query** row 2, column 14" in said
     assert "**Key** row 2, column 15" in said
     assert "sqrt{32}" in said
-    assert "Of 257 keys this one is number" in said
+    assert "of 257 keys" in said
     assert told["query"]["tokens"] == [30]
     assert told["answer"]["tokens"] == [31]
     assert told["stage:raw"]["tokens"] == told["matrix"]["tokens"] == [30]
 
 
 def test_the_stage_is_what_the_large_pictures_show():
-    at = open_page("queries_keys", model="vit", stage="Cosine")
+    at = open_page("queries_keys", model="vit", stage="Cosine")  # of an old address
+    assert at.session_state["stage"] == "cosine"
     assert views_of(at)["query"]["maps"] == views_of(at)["matrix"]["maps"] == "pairs:cosine"
-    at.segmented_control(key="stage").set_value("Scaled").run()
+    at.segmented_control(key="stage").set_value("scaled").run()
     assert views_of(at)["query"]["maps"] == "pairs:scaled"
 
 
 def test_turning_the_picture_turns_the_picture_only_and_says_so():
     at = open_page("queries_keys", model="vit")
     assert views_of(at)["matrix"]["transposed"] is False
-    assert "Every row is one query" in spoken(at)
+    assert PICTURE_SAYS["rows"] in spoken(at)
     before = {name: one.get("maps") for name, one in views_of(at).items()}
-    at.segmented_control(key="picture").set_value("Columns are queries").run()
+    at.segmented_control(key="picture").set_value("columns").run()
     assert views_of(at)["matrix"]["transposed"] is True
-    assert "The picture is turned, the numbers are the same" in spoken(at)
+    assert PICTURE_SAYS["columns"] in spoken(at)
     assert before == {name: one.get("maps") for name, one in views_of(at).items()}
 
 
-@pytest.mark.parametrize("chosen", ["PCA", "t-SNE"])
+@pytest.mark.parametrize("chosen", ["pca", "tsne", "t-SNE"])  # the last one in an old address
 def test_the_joint_map_holds_every_query_and_key(chosen):
     at = open_page("queries_keys", model="vit-digits", map=chosen, paint="Pixels")
+    assert at.session_state["map"] == {"t-SNE": "tsne"}.get(chosen, chosen)
+    assert at.session_state["paint"] == "pixels"
     charts = {c.proto.id.split("-")[-1]: json.loads(c.proto.spec) for c in at.get("plotly_chart")}
     named = [trace for chart in charts.values() for trace in chart["data"] if trace.get("name") in ("query", "key")]
     assert len(named) == 2

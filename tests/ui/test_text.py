@@ -11,11 +11,17 @@ from streamlit.testing.v1 import AppTest
 
 from attnviz.measures.words import grouping
 from attnviz.models import TEXTS, load_text
+from attnviz.ui.embeddings import text as embeddings_text
+from attnviz.ui.embeddings.stages import INPUT, TOKEN
 from attnviz.ui.heads import text as heads_text
 from attnviz.ui.inputs.sentences import PAIRS, SENTENCES
+from attnviz.ui.inputs.text_run import TextRun
+from attnviz.ui.positions.origin import ROTARY
+from attnviz.ui.positions.text import SCHEMES
 from attnviz.ui.rollout import steps
 from attnviz.ui.rollout import text as rollout_text
 from attnviz.ui.shell.page import FOLDER, PAGES, experiments, section, sections
+from attnviz.ui.shell.prose import coloured
 from attnviz.ui.widgets import text_display
 from attnviz.ui.widgets.text_display import Look
 from tests.pages import open_page
@@ -239,10 +245,38 @@ def test_only_a_network_with_a_trained_head_says_that_one_was_trained():
     assert "was trained to agree" not in said(at)
 
 
-def test_what_enters_a_network_without_a_table_of_places_is_not_called_with_position():
-    stages = {model: open_page("embeddings", model=model).select_slider(key="stage").options for model in TEXTS}
-    assert stages["sentences"][:2] == ["Content", "With position"]
-    assert stages["stories"][:2] == ["Content", "Enters layer 1"]
+def test_the_input_of_a_network_without_a_table_of_positions_is_not_called_with_position():
+    named = {}
+    for model in ("sentences", "stories"):
+        at = open_page("embeddings", model=model)
+        named[model] = at.select_slider(key="stage").options
+        assert at.session_state["stage"] == "embedding"
+    assert named["sentences"][0] == named["stories"][0] == TOKEN
+    assert named["stories"][1] == INPUT != named["sentences"][1]
+
+
+@pytest.mark.parametrize(
+    ("old", "stage"), [("Enters layer 1", "input"), ("With position", "input"), ("After layer 5", "layer-5")]
+)
+def test_an_old_address_opens_the_same_stage(old: str, stage: str):
+    assert open_page("embeddings", model="stories", stage=old).session_state["stage"] == stage
+
+
+def test_neighbours_are_those_of_all_cosines_without_special_tokens():
+    model = load_text("sentences")
+    sample = model.prepare("The dog barks.")
+    run = TextRun(model=model, name="sentences", sample=sample, trace=model(sample), source="text")
+    table = model.input_embeddings.double().numpy()
+    units = table / np.linalg.norm(table, axis=-1, keepdims=True)
+    id = int(sample.inputs["main"][2])
+    expected = units @ units[id]
+    expected[[id, *model.tokenizer.special_ids]] = -2
+    found = embeddings_text.neighbours(run, id, 5)
+    best = np.argsort(-expected)[:5]
+    assert [label for label, _ in found] == [model.tokenizer.label(int(i)) for i in best]
+    assert [cosine for _, cosine in found] == pytest.approx(expected[best], abs=1e-5)
+    few = len(table) - len(model.tokenizer.special_ids) - 1
+    assert len(embeddings_text.neighbours(run, id, len(table) + 5)) == few
 
 
 def test_a_stored_sentence_has_gold_arcs_and_others_do_not():
@@ -253,18 +287,50 @@ def test_a_stored_sentence_has_gold_arcs_and_others_do_not():
 
 def test_the_same_word_in_two_sentences():
     at = open_page("embeddings", model="sentences", text="The dog barks.", other="A dog sleeps.", token="2")
-    assert "“dog” in your text and in the other sentence: cosine **1.00** in the table" in said(at)
+    assert "“dog” in your text and in the other sentence: cosine **1.00**" in said(at)
     at = open_page("embeddings", model="sentences", text="The dog barks.", other="A cat sleeps.", token="2")
-    assert "stands neither a second time" in said(at)
+    assert [info.value for info in at.info] == [embeddings_text.NO_TWIN.format(token="dog")]
     at = open_page("embeddings", model="sentences", text="dog and dog", token="1")
-    assert "at token 1 and at token 3" in said(at)
+    assert "at positions 1 and 3" in said(at)
 
 
-@pytest.mark.parametrize("scheme", ["Sines and cosines", "Rotary", "ALiBi", "T5 buckets"])
-def test_every_scheme_is_drawn(scheme: str):
+@pytest.mark.parametrize(
+    ("scheme", "identifier"),
+    [
+        *((scheme, scheme) for scheme in SCHEMES),
+        ("Sines and cosines", "sine"),  # these four in old addresses
+        ("Rotary", "rotary"),
+        ("ALiBi", "alibi"),
+        ("T5 buckets", "t5"),
+    ],
+)
+def test_every_scheme_is_drawn(scheme: str, identifier: str):
     at = open_page("positions", model="stories", scheme=scheme)
+    assert at.session_state["scheme"] == identifier
     assert len(at.get("plotly_chart")) >= 2
-    assert "This model adds nothing" in said(at)
+    assert coloured(section("text/positions", identifier)) in said(at)
+    assert section("text/positions", ROTARY) in said(at)
+
+
+@pytest.mark.parametrize(
+    ("page", "parameter", "old", "identifier"),
+    [
+        ("positions", "change", "Shuffled", "shuffled"),
+        ("positions", "change", "Removed", "none"),
+        ("queries_keys", "stage", "Scaled", "scaled"),
+        ("queries_keys", "picture", "Columns are queries", "columns"),
+        ("queries_keys", "map", "t-SNE", "tsne"),
+        ("queries_keys", "paint", "Kind", "kind"),
+    ],
+)
+def test_an_old_address_opens_the_same_choice(page: str, parameter: str, old: str, identifier: str):
+    at = open_page(page, model="sentences", **{parameter: old})
+    assert at.session_state[parameter] == identifier
+
+
+def test_old_kinds_of_models_are_opened():
+    at = open_page("positions", model="stories", scheme="T5 buckets", kind="Decoder")
+    assert at.session_state["kind"] == "decoder"
 
 
 def test_a_rollout_of_a_whole_word_is_that_of_all_its_pieces():

@@ -14,6 +14,8 @@ from attnviz.training.text.bench import READ
 from attnviz.ui.core import cache
 from attnviz.ui.inputs.sentences import SENTENCES
 from attnviz.ui.inputs.text_run import reads_text
+from attnviz.ui.positions.origin import FIXED
+from attnviz.ui.shell.page import section
 from tests import made_up_text_bench
 from tests.pages import open_page
 
@@ -91,8 +93,8 @@ def test_signed_maps_are_shown_without_measures_lines_and_arcs():
 
 
 def test_a_fixed_table_is_not_called_learned():
-    assert "Nothing of it was learned" in said(open_page("positions", model="text-bench/mha"))
-    assert "Nothing of it was learned" not in said(open_page("positions", model="sentences"))
+    assert section("text/positions", FIXED) in said(open_page("positions", model="text-bench/mha"))
+    assert section("text/positions", FIXED) not in said(open_page("positions", model="sentences"))
 
 
 def test_a_long_text_is_cut_where_this_network_stops_reading():

@@ -39,6 +39,18 @@ VARIANT_TITLES = {
 }
 # Layer and head of one panel of Compare: as many as the largest model has had.
 HEADS = {f"Layer {layer}, head {head}": f"{layer}.{head}" for layer in range(1, 13) for head in range(1, 13)}
+STAGES = {  # of the page about queries and keys, then of the page about embeddings
+    "Dot products": "raw",
+    "Scaled": "scaled",
+    "With biases": "biased",
+    "Masked": "masked",
+    "Weights": "weights",
+    "Cosine": "cosine",
+    "Content": "embedding",
+    "With position": "input",
+    "Enters layer 1": "input",
+    **{f"After layer {number}": f"layer-{number}" for number in range(1, 33)},
+}
 # parameter -> what stood there -> the identifier it means. A row is added where a value changes, and none is taken out.
 OLD_VALUES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -69,7 +81,14 @@ OLD_VALUES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "minus": VARIANT_TITLES,
         **{f"head {variant}": HEADS for variant in VARIANT_TITLES.values()},
         "places": POSITION_TITLES,
-        "scheme": POSITION_TITLES,
+        "scheme": {**POSITION_TITLES, "Sines and cosines": "sine"},
+        "stage": STAGES,
+        "similarity": {"Centred cosine": "centred-cosine", "Cosine": "cosine", "Dot product": "dot-product"},
+        "change": {"Removed": "none", "Shuffled": "shuffled"},
+        "kind": {"Encoder": "encoder", "Decoder": "decoder"},
+        "map": {"PCA": "pca", "t-SNE": "tsne"},
+        "paint": {"Position": "position", "Pixels": "pixels", "Kind": "kind"},
+        "picture": {"Rows are queries": "rows", "Columns are queries": "columns"},
         "scale": {"Square root": "sqrt", "Linear": "linear", "Log": "log", "Rank": "rank"},
         "colours": {"Viridis": "viridis", "Cividis": "cividis", "Inferno": "inferno", "Gray": "gray"},
         "look": {"Across": "cross", "Within English": "encoder", "Within French": "decoder"},

@@ -96,6 +96,18 @@ def select(
     return picked
 
 
+def slide(label: str, options: Mapping[str, str], *, default: str, key: str, where: Any = st, **look: Any) -> str:
+    """A slider over choices that have an order, kept in the address by identifier as in `one_of`."""
+    names = list(options)
+    read_address(key, options)
+    picked = where.select_slider(
+        label, names, default, key=key, format_func=options.__getitem__, persist_state="session", **look
+    )
+    picked = picked if picked in options else default
+    write_address(key, picked, default)
+    return picked
+
+
 def read_address(key: str, options: Container[object]) -> None:
     """Make the choice that the address names, where it has changed by itself: a deep link, or the back button.
 

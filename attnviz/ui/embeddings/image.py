@@ -1,4 +1,4 @@
-"""What the Embeddings page shows, worked out for one visit: a patch from pixels to vector, and vectors by stage."""
+"""What the Embeddings page of a picture shows of one patch: from its pixels to the vector that enters layer 1."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from attnviz import plots
 from attnviz.measures import embeddings as measures
-from attnviz.models.vit import patchify
 from attnviz.types import PatchProjection
-from attnviz.ui.core.labels import layer_name, token_name
+from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.recorded import grid_of, known
+from attnviz.ui.embeddings.stages import PATCH, POSITION, TOKEN, all_numbers, first_numbers, signed, steps_of
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.widgets.output import dark
 
 CHANNELS = {1: ("light",), 3: ("red", "green", "blue")}
-PIXELS, CONTENT, POSITION, VECTOR = "Pixels, normalised", "Content", "+ Position", "= Vector"
+PIXELS = "Pixels, normalised"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,152 +25,140 @@ class Patch:
     """One token on its way from pixels to the vector that enters layer 1."""
 
     name: str  # "row 4, column 9"
-    picture: np.ndarray | None  # uint8 [patch patch channel]; None for prefix tokens, which have no pixels
-    pixels: np.ndarray | None  # normalised, flattened as channel, row, column
-    content: np.ndarray  # [feature]
-    position: np.ndarray  # [feature]
-
-    @property
-    def vector(self) -> np.ndarray:
-        """What enters layer 1."""
-        return self.content + self.position
+    size: tuple[int, int, int] | None  # rows, columns and channels of its pixels; None for prefix tokens
+    picture: np.ndarray | None  # uint8 [row column channel]; None where there is nothing to show
+    pixels: np.ndarray | None  # normalised, flattened as channel, row, column; None where no linear map reads them
+    steps: dict[str, np.ndarray]  # name on screen -> [feature]
 
     @property
     def series(self) -> dict[str, np.ndarray]:
-        """Every step by its name on screen."""
-        steps = {CONTENT: self.content, POSITION: self.position, VECTOR: self.vector}
-        return steps if self.pixels is None else {PIXELS: self.pixels, **steps}
+        """Every step by its name on screen, pixels first."""
+        return self.steps if self.pixels is None else {PIXELS: self.pixels, **self.steps}
 
     @property
     def sentence(self) -> str:
         """What the steps are, in words."""
-        if self.picture is None:
-            return f"**{self.name}** · no pixels → {len(self.content)} numbers"
-        height, width, channels = self.picture.shape
-        pixels = f"{height} × {width} pixels" + (f" × {channels} channels" if channels > 1 else "")
-        return f"**Patch {self.name}** · {pixels} = {self.picture.size} numbers → {len(self.content)} numbers"
+        width = len(next(iter(self.steps.values())))
+        if self.size is None:
+            return f"**{self.name}** · no pixels → {width} numbers"
+        height, across, channels = self.size
+        pixels = f"{height} × {across} pixels" + (f" × {channels} channels" if channels > 1 else "")
+        counted = "" if self.pixels is None else f" = {len(self.pixels)} numbers"
+        return f"**Patch {self.name}** · {pixels}{counted} → {width} numbers"
 
-    def table(self, count: int = 8) -> dict[str, list[str]]:
+    def table(self) -> dict[str, list[str]]:
         """The first numbers of every step, by column."""
-        steps = {name.split(",")[0].strip("+= "): values for name, values in self.series.items()}
-        cells = {str(k + 1): [signed(float(v[k])) if k < len(v) else "" for v in steps.values()] for k in range(count)}
-        return {"First numbers": list(steps), **cells}
+        return first_numbers(self.series)
 
     def rows(self) -> tuple[list[str], list[list[str | float]]]:
         """All numbers of every step, for a file."""
-        steps = self.series.values()
-        longest = max(map(len, steps))
-        header = ["number", *(("pixel",) if self.pixels is not None else ()), "content", "position", "vector"]
-        return header, [[k + 1, *(float(v[k]) if k < len(v) else "" for v in steps)] for k in range(longest)]
+        return all_numbers(self.series)
 
 
-def signed(number: float) -> str:
-    """A number with its sign, as on screen."""
-    return f"{number:+.3f}".replace("-", "−")
+def patch_of(run: ImageRun, token: int) -> Patch:
+    """One token's pixels and vectors, as the model has them."""
+    tokens = run.sample.tokens["main"]
+    name = token_name(tokens, token)
+    if token < tokens.prefix:
+        return Patch(name, None, None, None, steps_of(run, token, TOKEN))
+    cell = divmod(token - tokens.prefix, grid_of(tokens)[1])
+    pixels = cut(np.moveaxis(known(run.sample.inputs["main"]), 0, -1), cell, grid_of(tokens))
+    height, width, channels = pixels.shape
+    picture = None
+    if run.sample.image is not None:
+        image = np.asarray(run.sample.image)
+        picture = cut(image[..., None] if image.ndim == 2 else image, cell, grid_of(tokens))
+    flat = None if run.model.patch_projection is None else np.moveaxis(pixels, -1, 0).flatten()
+    return Patch(name, (height, width, channels), picture, flat, steps_of(run, token, PATCH))
 
 
-def patch_of(visit: ImageRun, token: int) -> Patch:
-    """One token's pixels, content and position, as the model has them."""
-    tokens = visit.sample.tokens["main"]
-    picture, pixels = None, None
-    if token >= tokens.prefix:
-        index, side = token - tokens.prefix, projection_of(visit).weight.shape[-1]
-        pixels = known(patchify(visit.sample.inputs["main"], side)[index])
-        image = np.asarray(visit.sample.image)
-        row, column = divmod(index, grid_of(tokens)[1])
-        picture = image[row * side : (row + 1) * side, column * side : (column + 1) * side]
-        picture = picture[..., None] if picture.ndim == 2 else picture
-    content, position = known(visit.trace.token_embeddings["main"]), known(visit.trace.position_embeddings["main"])
-    return Patch(token_name(tokens, token), picture, pixels, content[token], position[token])
+def cut(picture: np.ndarray, cell: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
+    """The pixels of one cell of a grid over a picture [row column channel]."""
+    height, width = picture.shape[0] // grid[0], picture.shape[1] // grid[1]
+    top, left = cell[0] * height, cell[1] * width
+    return picture[top : top + height, left : left + width]
 
 
 def enlarged(picture: np.ndarray) -> np.ndarray:
-    """A patch and, in colour, each of its channels alone: uint8 [tile patch patch 3]."""
+    """A patch and, in colour, each of its channels alone: uint8 [tile row column 3]."""
     if picture.shape[-1] == 1:
         return np.repeat(picture[None], 3, -1)
     alone = [picture * np.eye(3, dtype=np.uint8)[channel] for channel in range(3)]
     return np.stack([picture, *alone])
 
 
-def stages(visit: ImageRun) -> list[str]:
-    """The places where a token's vector can be looked at, by their names on screen."""
-    return ["Content", "With position", *(f"After {layer_name(i).lower()}" for i in range(visit.model.spec.layers))]
-
-
-def vectors_at(visit: ImageRun, stage: int) -> np.ndarray:
-    """Every token's vector [token feature] at a stage: 0 content, 1 what enters layer 1, 2 after layer 1 ..."""
-    return known(visit.trace.token_embeddings["main"] if stage == 0 else visit.trace.residuals["main"][stage - 1])
-
-
 @dataclass(frozen=True, eq=False)
 class Feature:
-    """How one number of a patch's content comes about."""
+    """How one number of a patch's embedding comes about."""
 
     tiles: np.ndarray  # uint8 [2 patch patch channel]: the patch and the row of the projection, both stretched
     products: np.ndarray  # pixel times weight [pixel]
     bias: float
-    position: float
+    position: float | None  # None where no position embedding is added
+
+    @property
+    def embedding(self) -> float:
+        """The sum of products and bias."""
+        return float(self.products.sum()) + self.bias
 
     @property
     def sentence(self) -> str:
         """The sum in words."""
-        total = float(self.products.sum())
-        content = total + self.bias
-        return (
-            f"The {len(self.products)} products add up to {signed(total)}. The bias, {signed(self.bias)}, makes the "
-            f"content **{signed(content)}**. Position adds {signed(self.position)}, so that "
-            f"**{signed(content + self.position)}** enters layer 1."
+        said = (
+            f"The {len(self.products)} products sum to {signed(float(self.products.sum()))}. With the bias, "
+            f"{signed(self.bias)}, this number of the patch embedding is **{signed(self.embedding)}**."
         )
+        if self.position is None:
+            return said
+        total = signed(self.embedding + self.position)
+        return f"{said} The position embedding adds {signed(self.position)}: **{total}** enters layer 1."
 
 
-def feature_of(visit: ImageRun, patch: Patch, feature: int) -> Feature:
-    """Number `feature` of the patch's content, taken apart into pixels times weights plus bias."""
-    projection = projection_of(visit)
+def feature_of(projection: PatchProjection, patch: Patch, feature: int) -> Feature:
+    """Number `feature` of the patch's embedding, taken apart into pixels times weights plus bias."""
     weights = known(projection.weight[feature].flatten())
     pixels = np.zeros_like(weights) if patch.pixels is None else patch.pixels
     tiles = measures.tiles_of(np.stack([pixels, weights]), projection.weight.shape[1])
-    return Feature(tiles, pixels * weights, float(projection.bias[feature]), float(patch.position[feature]))
+    position = patch.steps.get(POSITION)
+    added = None if position is None else float(position[feature])
+    return Feature(tiles, pixels * weights, float(projection.bias[feature]), added)
 
 
-def projection_of(visit: ImageRun) -> PatchProjection:
-    """The linear map from pixels to embeddings. Raises ValueError where the model has none."""
-    if visit.model.patch_projection is None:
-        raise ValueError("this model has no linear map from the pixels of a patch to its embedding")
-    return visit.model.patch_projection
-
-
-def pixel_names(visit: ImageRun) -> list[str]:
+def pixel_names(projection: PatchProjection) -> list[str]:
     """What each flattened pixel is: "red, row 1, column 2"."""
-    _, channels, side, _ = projection_of(visit).weight.shape
-    side = range(side)
+    _, channels, rows, columns = projection.weight.shape
     named = CHANNELS.get(channels, tuple(f"channel {c + 1}" for c in range(channels)))
-    return [f"{c}, row {r + 1}, column {k + 1}" for c in named for r in side for k in side]
+    return [f"{c}, row {r + 1}, column {k + 1}" for c in named for r in range(rows) for k in range(columns)]
 
 
-def pixel_colours(visit: ImageRun) -> list[str]:
+def pixel_colours(projection: PatchProjection) -> list[str]:
     """The channel of each flattened pixel, as a role of the theme."""
-    return [name.split(",")[0] if name.split(",")[0] in CHANNELS[3] else "light" for name in pixel_names(visit)]
+    channels = (name.split(",")[0] for name in pixel_names(projection))
+    return [channel if channel in CHANNELS[3] else "light" for channel in channels]
 
 
-def steps_figure(visit: ImageRun, patch: Patch) -> Any:
-    """Bars of every step, one under the other; the last three share one range."""
+def steps_figure(projection: PatchProjection | None, patch: Patch) -> Any:
+    """Bars of every step, one under the other; the vectors share one range."""
+    coloured = {POSITION: "position"}
+    names = None
+    if projection is not None and patch.pixels is not None:
+        coloured, names = {PIXELS: pixel_colours(projection), **coloured}, {PIXELS: pixel_names(projection)}
     return plots.stacked_bars(
         patch.series,
-        colours={PIXELS: pixel_colours(visit), POSITION: "position"},
-        names={PIXELS: pixel_names(visit)},
-        shared=(CONTENT, POSITION, VECTOR),
+        colours=coloured,
+        names=names,
+        shared=tuple(patch.steps),
         dark=dark(),
-        height=110 * len(patch.series),
+        height=40 + 100 * len(patch.series),
     )
 
 
-def products_figure(visit: ImageRun, feature: Feature) -> Any:
+def products_figure(projection: PatchProjection, feature: Feature) -> Any:
     """Bars of pixel times weight."""
-    names, paint = pixel_names(visit), pixel_colours(visit)
     return plots.bars(
         feature.products,
-        labels=names,
-        colours=paint,
+        labels=pixel_names(projection),
+        colours=pixel_colours(projection),
         x_title="Pixels, channel by channel",
         y_title="Pixel × weight",
         most_ticks=0,
@@ -180,10 +168,9 @@ def products_figure(visit: ImageRun, feature: Feature) -> Any:
     )
 
 
-def filters_of(visit: ImageRun) -> tuple[np.ndarray, np.ndarray]:
+def filters_of(projection: PatchProjection) -> tuple[np.ndarray, np.ndarray]:
     """The projection's principal filters, uint8 [filter patch patch channel], and their shares of variance."""
-    weight = projection_of(visit).weight
-    return measures.filters(known(weight.flatten(1)), weight.shape[1])
+    return measures.filters(known(projection.weight.flatten(1)), projection.weight.shape[1])
 
 
 def shares_figure(shares: np.ndarray) -> Any:
@@ -191,13 +178,3 @@ def shares_figure(shares: np.ndarray) -> Any:
     return plots.bars(
         shares, colours="muted", form=".1%", x_title="Component", y_title="Share of variance", dark=dark(), height=260
     )
-
-
-def cosines(visit: ImageRun, stage: int) -> np.ndarray:
-    """Cosine of every two tokens' vectors at a stage [token token]."""
-    return measures.cosine(vectors_at(visit, stage))
-
-
-def colours(visit: ImageRun, stage: int) -> tuple[np.ndarray, np.ndarray]:
-    """Principal colours uint8 [token 3] of the vectors at a stage and the three components' shares of variance."""
-    return measures.principal_colours(vectors_at(visit, stage), visit.sample.tokens["main"].prefix)

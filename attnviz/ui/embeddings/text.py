@@ -1,4 +1,4 @@
-"""What the Embeddings page of a text is made of: pieces, rows of the table, neighbours, likeness by stage."""
+"""What the Embeddings page of a text is made of: tokens, rows of the token embedding, neighbours, two contexts."""
 
 from __future__ import annotations
 
@@ -7,109 +7,99 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from attnviz import plots
 from attnviz.measures import embeddings as measures
 from attnviz.measures.words import joined
 from attnviz.plots import scatter
-from attnviz.ui.core.cache import open_model, trace
-from attnviz.ui.core.labels import layer_name, plain
-from attnviz.ui.core.recorded import known
-from attnviz.ui.embeddings.image import CONTENT, POSITION, VECTOR, signed
+from attnviz.ui.core.cache import trace
+from attnviz.ui.core.labels import plain
+from attnviz.ui.embeddings.stages import POSITION, TOKEN, all_numbers, first_numbers, stages, steps_of, vectors_at
 from attnviz.ui.inputs.text_run import TextRun, prepared_text
 from attnviz.ui.widgets.output import dark
 
 WRITTEN = 60  # points that still have room for their names
+NO_TABLE = "This model hands out no token embedding, so there are no rows to compare this token's with."
+NO_TWIN = "“{token}” stands neither a second time in your text nor in the other sentence. Type one with it."
 
 
 @dataclass(frozen=True, eq=False)
 class Word:
-    """One token on its way from a number to the vector that enters layer 1."""
+    """One token on its way from its id to the vector that enters layer 1."""
 
     label: str
     id: int
-    content: Float[np.ndarray, " feature"]
-    position: Float[np.ndarray, " feature"]
-    pieces: tuple[str, ...]  # of its word, itself among them
-
-    @property
-    def series(self) -> dict[str, np.ndarray]:
-        """Every step by its name on screen; no position where nothing is added."""
-        if not self.position.any():
-            return {VECTOR: self.content}
-        return {CONTENT: self.content, POSITION: self.position, VECTOR: self.content + self.position}
+    steps: dict[str, Float[np.ndarray, " feature"]]  # by name on screen
+    tokens: tuple[str, ...]  # of its word, itself among them
 
     @property
     def sentence(self) -> str:
         """What the steps are, in words."""
-        pieces = " + ".join(map(plain, self.pieces))
-        of = f", one of the pieces {pieces} of “{plain(joined(self.pieces))}”" if len(self.pieces) > 1 else ""
-        return f"**{plain(self.label)}**{of} → number **{self.id}** → a row of **{len(self.content)}** numbers"
+        tokens, width = " + ".join(map(plain, self.tokens)), len(next(iter(self.steps.values())))
+        of = f", one of the tokens {tokens} of “{plain(joined(self.tokens))}”" if len(self.tokens) > 1 else ""
+        return f"**{plain(self.label)}**{of} → token id **{self.id}** → a row of **{width}** numbers"
 
-    def table(self, count: int = 8) -> dict[str, list[str]]:
+    def table(self) -> dict[str, list[str]]:
         """The first numbers of every step, by column."""
-        steps = {name.strip("+= "): values for name, values in self.series.items()}
-        return {
-            "First numbers": list(steps),
-            **{str(k + 1): [signed(float(v[k])) for v in steps.values()] for k in range(count)},
-        }
+        return first_numbers(self.steps)
 
-    def rows(self) -> tuple[list[str], list[list[float]]]:
+    def rows(self) -> tuple[list[str], list[list[str | float]]]:
         """All numbers of every step, for a file."""
-        steps = list(self.series.values())
-        header = ["number", *(name.strip("+= ").lower() for name in self.series)]
-        return header, [[k + 1, *(float(v[k]) for v in steps)] for k in range(len(self.content))]
+        return all_numbers(self.steps)
 
 
-def word_of(about: TextRun, token: int) -> Word:
-    """One token's number, content and position, as the model has them."""
-    tokens, words = about.sample.tokens["main"], about.sample.tokens["main"].words or ()
-    together = [i for i, word in enumerate(words) if word == words[token] >= 0] or [token]
-    content, position = known(about.trace.token_embeddings["main"]), known(about.trace.position_embeddings["main"])
-    return Word(
-        tokens.labels[token],
-        int(about.sample.inputs["main"][token]),
-        content[token],
-        position[token],
-        tuple(tokens.labels[i] for i in together),
-    )
+def word_of(run: TextRun, token: int) -> Word:
+    """One token's id and vectors, as the model has them."""
+    tokens, words = run.sample.tokens["main"], run.sample.tokens["main"].words
+    together = [token]
+    if words is not None and words[token] >= 0:
+        together = [i for i, word in enumerate(words) if word == words[token]]
+    id = int(run.sample.inputs["main"][token])
+    return Word(tokens.labels[token], id, steps_of(run, token, TOKEN), tuple(tokens.labels[i] for i in together))
 
 
-def pieces_table(about: TextRun) -> dict[str, list]:
-    """Every token with its number, in order."""
-    tokens = about.sample.tokens["main"]
+def tokens_table(run: TextRun) -> dict[str, list]:
+    """Every token with its id, in order."""
+    tokens = run.sample.tokens["main"]
     return {
-        "Token": list(range(len(tokens))),
-        "Piece": list(tokens.labels),
-        "Number": about.sample.inputs["main"].tolist(),
+        "Position": list(range(len(tokens))),
+        "Token": list(tokens.labels),
+        "Token id": run.sample.inputs["main"].tolist(),
     }
 
 
 def steps_figure(word: Word) -> Any:
     """Bars of every step, one under the other, on one range."""
-    shown = tuple(word.series)
+    shown = tuple(word.steps)
     return plots.stacked_bars(
-        word.series, colours={POSITION: "position"}, shared=shown, dark=dark(), height=120 * len(shown) + 40
+        word.steps, colours={POSITION: "position"}, shared=shown, dark=dark(), height=120 * len(shown) + 40
     )
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
-def unit_table(name: str, digest: str) -> Float[np.ndarray, "piece feature"]:
-    """The model's table, every row scaled to length one."""
-    rows = known(open_model(name).input_embeddings).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True).clip(1e-12)
+@st.cache_resource(max_entries=16, show_spinner=False)
+def row_lengths(digest: str, _table: Tensor) -> Float[Tensor, " token"]:
+    """The length of every row of a token embedding, kept by the digest of its model."""
+    return _table.float().norm(dim=-1).clamp_min(1e-12)
 
 
-def neighbours(about: TextRun, id: int, count: int = 10) -> list[tuple[str, float]]:
-    """The pieces whose rows point most nearly the same way, with their cosines; special pieces are left out."""
-    rows = unit_table(about.name, about.model.digest)
-    cosines = rows @ rows[id]
-    tokenizer = about.tokenizer
-    cosines[sorted(tokenizer.special_ids)] = -2
-    cosines[id] = -2
-    best = np.argsort(-cosines, kind="stable")[:count]
-    return [(tokenizer.label(int(i)), float(cosines[i])) for i in best]
+@torch.no_grad()
+def neighbours(run: TextRun, id: int, count: int = 10) -> list[tuple[str, float]]:
+    """The tokens whose rows point most nearly the same way, with their cosines; special tokens are left out.
+
+    Empty where the model hands out no token embedding.
+    """
+    table, tokenizer = run.model.input_embeddings, run.tokenizer
+    if table is None:
+        return []
+    lengths = row_lengths(run.model.digest, table)
+    cosines = (table @ table[id]).float() / (lengths * lengths[id])
+    left_out = sorted({id, *tokenizer.special_ids} & set(range(len(table))))
+    cosines[left_out] = -2.0
+    best = cosines.topk(min(count, len(table) - len(left_out)))
+    return [(tokenizer.label(int(i)), float(c)) for c, i in zip(best.values, best.indices, strict=True)]
 
 
 def neighbour_figure(found: list[tuple[str, float]]) -> Any:
@@ -128,20 +118,9 @@ def neighbour_figure(found: list[tuple[str, float]]) -> Any:
     )
 
 
-def stages(about: TextRun) -> list[str]:
-    """The places where a token's vector can be looked at, by their names on screen."""
-    entered = "With position" if known(about.trace.position_embeddings["main"]).any() else "Enters layer 1"
-    return ["Content", entered, *(f"After {layer_name(i).lower()}" for i in range(about.model.spec.layers))]
-
-
-def vectors_at(about: TextRun, stage: int) -> Float[np.ndarray, "token feature"]:
-    """Every token's vector at a stage: 0 content, 1 what enters layer 1, 2 after layer 1 ..."""
-    return known(about.trace.token_embeddings["main"] if stage == 0 else about.trace.residuals["main"][stage - 1])
-
-
-def plane_figure(about: TextRun, stage: int, token: int) -> tuple[Any, float]:
+def plane_figure(run: TextRun, stage: str, token: int) -> tuple[Any, float]:
     """The tokens in the plane of their first two principal components, and the share of variance it holds."""
-    vectors, labels = vectors_at(about, stage), about.sample.tokens["main"].labels
+    vectors, labels = vectors_at(run, stage), run.sample.tokens["main"].labels
     _, scores, shares = measures.principal(vectors, 2)
     plane = np.pad(scores, ((0, 0), (0, 2 - scores.shape[1])))  # an empty text may be a single token
     figure = scatter(
@@ -151,39 +130,35 @@ def plane_figure(about: TextRun, stage: int, token: int) -> tuple[Any, float]:
         chosen=(token,),
         dark=dark(),
         colours=np.arange(len(labels), dtype=float),
-        value="place",
+        value="position",
         height=480,
     )
     return figure, float(shares[:2].sum())
 
 
-def twin(about: TextRun, token: int, other: str) -> tuple[str, np.ndarray] | None:
+def twin(run: TextRun, token: int, other: str) -> tuple[str, np.ndarray] | None:
     """Another occurrence of a token, in words, and the cosine of both at every stage; None if there is none.
 
     It is looked for in this text first, then in the other sentence.
     """
-    ids = about.sample.inputs["main"]
+    ids = run.sample.inputs["main"]
     here = [i for i in (ids == ids[token]).nonzero()[:, 0].tolist() if i != token]
-    label = plain(about.sample.tokens["main"].labels[token])
+    label = plain(run.sample.tokens["main"].labels[token])
     if here:
-        place, second = here[0], about
-        where = f"“{label}” at token {token} and at token {place} of your text"
+        place, second = here[0], run
+        where = f"“{label}” at positions {token} and {place} of your text"
     else:
-        found = elsewhere(about, other)
+        found = elsewhere(run, other)
         there = (found.sample.inputs["main"] == ids[token]).nonzero()[:, 0].tolist()
         if not there or not other.strip():
             return None
         place, second = there[0], found
         where = f"“{label}” in your text and in the other sentence"
-    mine, theirs = (
-        [vectors_at(x, stage)[i] for stage in range(len(stages(x)))] for x, i in ((about, token), (second, place))
-    )
-    return where, np.array(
-        [float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) for a, b in zip(mine, theirs, strict=True)]
-    )
+    pairs = [(vectors_at(run, stage)[token], vectors_at(second, stage)[place]) for stage in stages(run)]
+    return where, np.array([float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)).clip(1e-12)) for a, b in pairs])
 
 
-def elsewhere(about: TextRun, other: str) -> TextRun:
+def elsewhere(run: TextRun, other: str) -> TextRun:
     """A run of this model over another sentence."""
-    sample = prepared_text(about.model.digest, other, about.model, other)
-    return TextRun(model=about.model, name=about.name, sample=sample, trace=trace(about.name, sample), source="text")
+    sample = prepared_text(run.model.digest, other, run.model, other)
+    return TextRun(model=run.model, name=run.name, sample=sample, trace=trace(run.name, sample), source="text")

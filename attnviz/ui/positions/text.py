@@ -1,4 +1,4 @@
-"""What the Positions page of a text is made of: the model's own table, life without it, and schemes with sliders."""
+"""What the Positions page of a text is made of: the model's own table, and schemes with sliders."""
 
 from __future__ import annotations
 
@@ -13,28 +13,20 @@ from attnviz import plots
 from attnviz.attention import POSITIONS
 from attnviz.attention.positions.schemes import alibi_slopes, frequencies, t5_bucket
 from attnviz.measures import embeddings as measures
-from attnviz.models.text import WORD
-from attnviz.types import Tokens, Trace
-from attnviz.ui.core.recorded import known
+from attnviz.types import Tokens
 from attnviz.ui.core.state import one_of
 from attnviz.ui.inputs.text_run import TextRun
-from attnviz.ui.positions.image import Change
 from attnviz.ui.widgets.output import dark, plot
 
-SCHEMES = ("Sines and cosines", "Rotary", "ALiBi", "T5 buckets")
+SCHEMES = {name: POSITIONS[name].title for name in ("sine", "rotary", "alibi", "t5")}
 BASES = (10, 100, 1_000, 10_000, 100_000)
+KINDS = {"encoder": "Encoder", "decoder": "Decoder"}
 FADED = 3.0  # a score this much lower leaves one twentieth of the weight
 
 
-def table_of(about: TextRun) -> Float[np.ndarray, "token feature"] | None:
-    """The rows of the model's table for this text; None for a model that adds nothing."""
-    table = known(about.trace.position_embeddings["main"])
-    return table if table.any() else None
-
-
-def table_figures(about: TextRun, table: Float[np.ndarray, "token feature"]) -> tuple[Any, Any]:
-    """The table as a heat map, and the cosine of every two places."""
-    names = [f"{i} {label}" for i, label in enumerate(about.sample.tokens["main"].labels)]
+def table_figures(run: TextRun, table: Float[np.ndarray, "token feature"]) -> tuple[Any, Any]:
+    """The table as a heat map, and the cosine of every two positions."""
+    names = [f"{i} {label}" for i, label in enumerate(run.sample.tokens["main"].labels)]
     rows = plots.heatmap(table, rows=names, x_title="Feature", signed=True, dark=dark(), height=460)
     alike = plots.heatmap(
         measures.centred_cosine(table),
@@ -43,31 +35,20 @@ def table_figures(about: TextRun, table: Float[np.ndarray, "token feature"]) -> 
         signed=True,
         square=True,
         form=".2f",
-        title="Centred cosine of every two places",
+        title="Centred cosine of every two positions",
         dark=dark(),
         height=460,
     )
     return rows, alike
 
 
-def change_of(about: TextRun, changed: Trace, token: int, count: int = 3) -> Change:
-    """The model's answer before and after: praise and blame, or the likeliest next pieces."""
-    if "sentiment" in about.trace.logits:
-        before, after = (t.logits["sentiment"][0].float().softmax(-1).numpy() for t in (about.trace, changed))
-        return Change(list(about.model.outputs["sentiment"]), before, after)
-    before, after = (t.logits[WORD][-1].float().softmax(-1) for t in (about.trace, changed))
-    best = list(dict.fromkeys([*before.topk(count).indices.tolist(), *after.topk(count).indices.tolist()]))
-    index = torch.tensor(best)
-    return Change([about.tokenizer.label(i) for i in best], before[index].numpy(), after[index].numpy())
-
-
 def scheme(name: str) -> None:
-    """One scheme of telling places, with its sliders."""
-    {"Sines and cosines": waves, "Rotary": rotary, "ALiBi": alibi, "T5 buckets": buckets}[name]()
+    """One scheme of position information, with its sliders."""
+    {"sine": waves, "rotary": rotary, "alibi": alibi, "t5": buckets}[name]()
 
 
 def waves() -> None:
-    """The table of sines and cosines and the dot product of every two places."""
+    """The table of sines and cosines and the dot product of every two positions."""
     first, second, third = st.columns(3, gap="large")
     count = first.slider("Tokens", 2, 384, 64, key="tokens", bind="query-params")
     dim = second.slider("Dimension", 4, 256, 64, 4, key="dimension", bind="query-params")
@@ -77,29 +58,29 @@ def waves() -> None:
     left, right = st.columns(2, gap="large")
     with left:
         show(
-            plots.heatmap(table, x_title="Feature", y_title="Place", signed=True, dark=dark(), height=420),
+            plots.heatmap(table, x_title="Feature", y_title="Position", signed=True, dark=dark(), height=420),
             "waves",
-            "The table: one row per place, one column per feature",
+            "The table: one row per position, one column per feature",
         )
     with right:
         gram = plots.heatmap(
             measures.dot_product(table),
             signed=True,
             square=True,
-            x_title="Place",
-            y_title="Place",
-            title="Dot product of every two places",
+            x_title="Position",
+            y_title="Position",
+            title="Dot product of every two positions",
             dark=dark(),
             height=420,
         )
-        show(gram, "gram", "Dot product of every two places")
+        show(gram, "gram", "Dot product of every two positions")
 
 
 def rotary() -> None:
     """How every pair of channels turns with distance, and the score of a query and a key that agree."""
     first, second, third = st.columns(3, gap="large")
     count = first.slider("Distance", 8, 512, 128, 8, key="distance", bind="query-params")
-    dim = second.slider("Channels of a head", 4, 128, 32, 4, key="channels", bind="query-params")
+    dim = second.slider("Head dimension", 4, 128, 32, 4, key="channels", bind="query-params")
     base = third.select_slider("Base", BASES, 10_000, key="base", bind="query-params")
     apart = np.arange(count)
     cosines = np.cos(apart[None] * frequencies(dim // 2, base).numpy()[:, None])
@@ -107,7 +88,7 @@ def rotary() -> None:
     with left:
         figure = plots.heatmap(
             cosines,
-            x_title="Places apart",
+            x_title="Distance in tokens",
             y_title="Pair of channels",
             signed=True,
             limits=(-1, 1),
@@ -121,8 +102,8 @@ def rotary() -> None:
             {"Mean over pairs": cosines.mean(0)},
             x=apart,
             colours={"Mean over pairs": "position"},
-            x_title="Places apart",
-            y_title="Score, as a share of the score at home",
+            x_title="Distance in tokens",
+            y_title="Score relative to distance 0",
             form=".2f",
             dark=dark(),
             height=420,
@@ -131,7 +112,7 @@ def rotary() -> None:
 
 
 def alibi() -> None:
-    """The slopes of all heads, and how far each head still sees."""
+    """The slopes of all heads, and how far each head reaches."""
     first, second = st.columns(2, gap="large")
     heads = first.slider("Heads", 1, 16, 8, key="fan", bind="query-params")
     count = second.slider("Distance", 8, 512, 64, 8, key="distance", bind="query-params")
@@ -143,7 +124,7 @@ def alibi() -> None:
             fan,
             x=apart,
             references={"one twentieth": -FADED},
-            x_title="Places apart",
+            x_title="Distance in tokens",
             y_title="Added to the score",
             limits=(-8.0, 0.2),
             dark=dark(),
@@ -158,27 +139,27 @@ def alibi() -> None:
             colours="position",
             shown=True,
             form=".0f",
-            y_title="Places to one twentieth",
+            y_title="Distance to one twentieth",
             most_ticks=16,
             dark=dark(),
             height=420,
         )
-        show(figure, "reach", "How far each head sees before a slope has taken away 3")
+        show(figure, "reach", "How far each head reaches before a slope has taken away 3")
 
 
 def buckets() -> None:
     """Which bucket each distance falls into."""
     first, second = st.columns(2, gap="large")
     count = first.slider("Distance", 8, 512, 160, 8, key="distance", bind="query-params")
-    both = one_of("Model", ["Encoder", "Decoder"], default="Encoder", key="kind", where=second) == "Encoder"
+    kind = one_of("Model", KINDS, default="encoder", key="kind", where=second)
     apart = torch.arange(-count, count + 1)
-    found = t5_bucket(apart, causal=not both).numpy()
+    found = t5_bucket(apart, causal=kind == "decoder").numpy()
     figure = plots.lines(
         {"Bucket": found},
         x=apart.numpy(),
         colours={"Bucket": "position"},
         form=".0f",
-        x_title="Key minus query, in places",
+        x_title="Position of the key minus that of the query",
         y_title="Bucket",
         dark=dark(),
         height=380,
@@ -187,5 +168,5 @@ def buckets() -> None:
 
 
 def show(figure: Any, key: str, alt: str) -> None:
-    """A chart of a scheme."""
+    """Show a chart of a scheme."""
     plot(figure, f"scheme:{key}", alt=alt)

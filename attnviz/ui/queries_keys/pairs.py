@@ -21,21 +21,21 @@ from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.display import masked_of
 from attnviz.ui.widgets.output import dark, plot
 
-STAGES = {  # name on screen -> stage
-    "Dot products": "raw",
-    "Scaled": "scaled",
-    "With biases": "biased",
-    "Masked": "masked",
-    "Weights": "weights",
-    "Cosine": "cosine",
+STAGES = {  # stage -> on screen
+    "raw": "Dot products",
+    "scaled": "Scaled",
+    "biased": "With biases",
+    "masked": "Masked",
+    "weights": "Weights",
+    "cosine": "Cosine",
 }
 SAYS = {
-    "raw": "query · key, as it comes",
-    "scaled": "times one number, most often 1 over the root of the head's dimension",
-    "biased": "with what the position adds",
-    "masked": "with forbidden keys taken out",
-    "weights": "after softmax: every row sums to one",
-    "cosine": "the angle alone, both lengths taken away",
+    "raw": "query · key",
+    "scaled": "times one number, most often 1 over the root of the head dimension",
+    "biased": "plus what the position adds",
+    "masked": "masked keys at minus infinity",
+    "weights": "after normalisation: every row sums to 1",
+    "cosine": "the angle alone, without both lengths",
 }
 WORDS = {  # stage -> one number of it, in words
     "raw": "dot product",
@@ -45,23 +45,29 @@ WORDS = {  # stage -> one number of it, in words
     "weights": "weights",
     "cosine": "cosine",
 }
-TURNED = {"Rows are queries": False, "Columns are queries": True}
-TURN_SAYS = {
-    False: "Every row is one query; its weights sum to one along the row.",
-    True: "The picture is turned, the numbers are the same: every column is one query, as in lectures that draw "
-    "key · query; its weights sum to one down the column. Softmax down the columns of the unturned matrix would be "
+PICTURES = {"rows": "Rows are queries", "columns": "Columns are queries"}
+PICTURE_SAYS = {
+    "rows": "Every row is one query; its weights sum to 1 along the row.",
+    "columns": "The picture is transposed, the numbers are the same: every column is one query, as in lectures that "
+    "draw key · query; its weights sum to 1 down the column. Softmax down the columns of the original matrix would be "
     "another operation.",
 }
+METHODS = {"pca": "PCA", "tsne": "t-SNE"}
+PAINTS = {"position": "Position", "pixels": "Pixels", "kind": "Query or key"}
+NO_NUMBERS = "Its queries and keys have fewer than two numbers, so there is nothing to compare."
+MASKED = "This key is masked: the query may not attend to it, so its score becomes minus infinity."
+ADDITIVE = "It scores query and key by a small network, not by a dot product."
+NOT_PAIRWISE = "Its map is not computed from the scores of one query and one key at a time."
 
 
 def maps_of(call: AttentionCall, head: int) -> dict[str, np.ndarray]:
     """Every stage of one head [query key], and the cosines, in the order they are computed. Raises NoTokenMap."""
     if call.query.shape[-1] < 2:
-        raise NoTokenMap("its queries and keys have no numbers to compare, or a single one")
+        raise NoTokenMap(NO_NUMBERS)
     if isinstance(call.rule, Additive):
-        raise NoTokenMap("it compares query and key by a small network, not by products of their numbers")
+        raise NoTokenMap(ADDITIVE)
     if not call.rule.stochastic:
-        raise NoTokenMap("its map is not made from the scores of one query and one key at a time")
+        raise NoTokenMap(NOT_PAIRWISE)
     found = stages(call, head)
     return {**found, "cosine": cosines(call, head)}
 
@@ -73,7 +79,7 @@ def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
         views.send_maps(
             f"pairs:{stage}",
             values[None],
-            titles=[name_of(stage)],
+            titles=[STAGES[stage]],
             keys=call.keys,
             queries=call.queries,
             signed=signed,
@@ -100,20 +106,14 @@ def send_received(call: AttentionCall, maps: dict[str, np.ndarray], stage: str) 
     return "pairs:received"
 
 
-def name_of(stage: str) -> str:
-    """What a stage is called on screen."""
-    return next(name for name, own in STAGES.items() if own == stage)
-
-
 def stage_choice(maps: dict[str, np.ndarray]) -> str:
     """Which stage the large pictures show."""
-    names = [name for name, stage in STAGES.items() if stage in maps]
-    chosen = one_of("Show", names, default="Weights", key="stage")
-    return STAGES[chosen]
+    named = {stage: name for stage, name in STAGES.items() if stage in maps}
+    return one_of("Show", named, default="weights", key="stage")
 
 
 def strongest(weights: np.ndarray, query: int, prefix: int) -> int:
-    """The patch this query looks at most, which is the key shown until one is picked."""
+    """The patch this query attends to most, which is the key shown until one is picked."""
     return prefix + int(weights[query, prefix:].argmax())
 
 
@@ -121,13 +121,16 @@ def headings(stage: str, query: str, key: str) -> tuple[str, str]:
     """What stands over the picture of the query and over that of the key."""
     query, key = plain(query), plain(key)
     if stage == "weights":
-        return f":blue[**Query** {query}]: the weights it gives", f":orange[**Key** {key}]: the weights it gets"
+        return (
+            f":blue[**Query** {query}]: its weights over all keys",
+            f":orange[**Key** {key}]: the weights it receives",
+        )
     what = f"its {WORDS[stage]} with every"
     return f":blue[**Query** {query}]: {what} key", f":orange[**Key** {key}]: {what} query"
 
 
 def keep(name: str) -> Callable[[tuple[int, ...]], None]:
-    """What a pick does: it is kept in the address under this name; letting go keeps the last one."""
+    """What a pick does: it is kept in the address under this name; a click that deselects keeps the last one."""
 
     def picked(chosen: tuple[int, ...]) -> None:
         if chosen:
@@ -143,14 +146,14 @@ def stage_views(maps: dict[str, np.ndarray], tokens: Sequence[int], on_pick: Cal
     style = replace(style, model_input=True)
     for stage in shown:
         with row.container(width=330):  # four in a row on a wide screen, two and two on a narrow one
-            st.markdown(f"**{name_of(stage)}**")
+            st.markdown(f"**{STAGES[stage]}**")
             views.picture_view(
                 f"stage:{stage}",
                 picture="picture",
                 maps=f"pairs:{stage}",
                 tokens=tokens,
                 height=260,
-                label=f"{name_of(stage)} of the query with every key",
+                label=f"{STAGES[stage]} of the query with every key",
                 style=style,
                 on_pick=on_pick,
             )
@@ -184,8 +187,8 @@ def pair_steps(call: AttentionCall, head: int, query: int, key: int) -> Pair:
         st.latex(f"{in_tex(found.scaled)} {in_tex(added, '+')}\\;\\text{{(position)}} = {in_tex(found.biased)}")
     masked, weight = found.score == float("-inf"), "\\text{weight}"
     if masked:
-        st.caption("This key is masked: the query may not look at it, so its score becomes minus infinity.")
-    elif found.plain:  # no other normaliser, no sink, no heads that talk, and numbers that can be written out
+        st.caption(MASKED)
+    elif found.plain:  # no other normaliser, sink or talking heads, and numbers that can be written out
         above, below = in_tex(np.exp(found.score)), in_tex(found.total)
         weight = f"\\frac{{e^{{{in_tex(found.score)}}}}}{{\\sum_j e^{{s_j}}}} = \\frac{{{above}}}{{{below}}}"
     st.latex(f"{weight} = {share}")
@@ -194,9 +197,14 @@ def pair_steps(call: AttentionCall, head: int, query: int, key: int) -> Pair:
         f"{in_tex(np.linalg.norm(found.key))}}} = {in_tex(found.cosine)}"
     )
     if not masked:
-        may = "" if found.open == len(call.keys) else " that it may look at"
-        st.caption(f"Of {found.open} keys{may} this one is number {found.place} for this query.")
+        st.caption(rank_words(found, len(call.keys)))
     return found
+
+
+def rank_words(found: Pair, keys: int) -> str:
+    """Where a key ranks among those its query may attend to."""
+    allowed = "keys" if found.open == keys else "keys that are not masked"
+    return f"By score, this key ranks {found.place} of {found.open} {allowed} for this query."
 
 
 def in_tex(number: float | np.floating, sign: Literal["-", "+"] = "-") -> str:
@@ -221,25 +229,27 @@ def whole_map(
     height: int,
     style: views.ViewStyle,
 ) -> None:
-    """All queries and all keys as a matrix that can be turned, and beside it how much lengths matter."""
+    """All queries and all keys as a matrix that can be transposed, and beside it how much lengths matter."""
     matrix, off = st.columns([1.3, 1], gap="medium")
     with matrix:
-        turn = one_of("Picture", list(TURNED), default="Rows are queries", key="picture")
+        turn = one_of("Picture", PICTURES, default="rows", key="picture")
         views.matrix_view(
             "matrix",
             maps=f"pairs:{stage}",
             tokens=(query,),
-            transposed=TURNED[turn],
+            transposed=turn == "columns",
             height=height,
             on_pick=keep("token"),
-            label=f"{name_of(stage)} of one head",
+            label=f"{STAGES[stage]} of one head",
             style=style,
         )
-        st.caption(TURN_SAYS[TURNED[turn]])
+        st.caption(PICTURE_SAYS[turn])
     with off:
         st.markdown("**Dot product against cosine**, one point per key of this query")
         lengths_plot(call, head, query, key)
-        st.caption("Keys of one length would lie on a straight line; a longer key lies farther from zero than it.")
+        st.caption(
+            "Keys of equal length would lie on a straight line; a longer key lies farther from zero than that line."
+        )
 
 
 def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
@@ -268,17 +278,19 @@ def joint_plane(visit: ModelRun, layer: int, head: int, query: int, key: int) ->
     plane, legend = st.columns([1.9, 1], gap="medium")
     tokens = visit.sample.tokens["main"]
     with legend:
-        method = one_of("Map", ["PCA", "t-SNE"], default="PCA", key="map")
-        paint = one_of("Coloured by", ["Position", "Pixels", "Kind"], default="Position", key="paint")
+        method = one_of("Map", METHODS, default="pca", key="map")
+        paint = one_of("Coloured by", paints_of(visit), default="position", key="paint")
         colours = token_colours(visit, paint)
         if colours is not None:
-            views.send_colours("pairs:colours", colours[None], titles=[f"Colours by {paint.lower()}"], keys=tokens)
+            views.send_colours(
+                "pairs:colours", colours[None], titles=[f"Colours by {PAINTS[paint].lower()}"], keys=tokens
+            )
             views.colour_view(
                 "joint colours",
                 colours="pairs:colours",
                 tokens=(query,),
                 height=240,
-                label=f"The colour of every patch in the plane, by {paint.lower()}",
+                label=f"The colour of every patch in the plane, by {PAINTS[paint].lower()}",
             )
     call = visit.trace.calls[layer]
     points = np.concatenate(joint_points(visit.model.digest, visit.sample.digest, layer, head, method, call))
@@ -288,7 +300,7 @@ def joint_plane(visit: ModelRun, layer: int, head: int, query: int, key: int) ->
         names=names,
         dark=dark(),
         height=520,
-        square=method == "PCA",
+        square=method == "pca",
         size=9,
         colours=None if colours is None else np.concatenate([colours, colours]),
         groups=["query"] * len(tokens) + ["key"] * len(tokens),
@@ -296,21 +308,31 @@ def joint_plane(visit: ModelRun, layer: int, head: int, query: int, key: int) ->
         group_colours={"query": "query", "key": "key"} if colours is None else None,
     )
     with plane:
-        plot(figure, "joint", alt=f"Queries and keys of one head in a plane by {method}, coloured by {paint.lower()}")
+        plot(
+            figure,
+            "joint",
+            alt=f"Queries and keys of one head in a plane by {METHODS[method]}, coloured by {PAINTS[paint].lower()}",
+        )
+
+
+def paints_of(visit: ModelRun) -> dict[str, str]:
+    """What the points of the plane can be coloured by; by pixels only where the model kept the picture it read."""
+    kept = visit.sample.image is not None and visit.sample.tokens["main"].grid is not None
+    return {name: label for name, label in PAINTS.items() if name != "pixels" or kept}
 
 
 def token_colours(visit: ModelRun, paint: str) -> np.ndarray | None:
     """A colour per token, by where it lies or by its mean pixel; None where query and key alone are told apart."""
     tokens = visit.sample.tokens["main"]
-    if paint == "Kind":
+    if paint == "kind":
         return None
-    return position_colours(tokens) if paint == "Position" else pixel_colours(np.asarray(visit.sample.image), tokens)
+    return position_colours(tokens) if paint == "position" else pixel_colours(np.asarray(visit.sample.image), tokens)
 
 
 @st.cache_data(max_entries=64, show_spinner="Placing queries and keys in one plane")
 def joint_points(model_digest: str, sample_digest: str, layer: int, head: int, method: str, _call: AttentionCall):
     """Queries and keys of a head in the plane."""
-    return joint_map(_call.query[head], _call.key[_call.kv_heads_of([head])[0]], method)
+    return joint_map(_call.query[head], _call.key[_call.kv_heads_of([head])[0]], METHODS[method])
 
 
 def row_table(tokens: Tokens, maps: dict[str, np.ndarray], query: int) -> tuple[list[str], list[list]]:
