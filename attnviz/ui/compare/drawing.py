@@ -64,7 +64,7 @@ def prepare(
         if choice.shown == NATIVE:
             return {}, {}
         one = st.session_state.get("start") == ONE
-        return maps.send_rollouts(look, shown, None if one else "readout")
+        return maps.send_rollouts(look, shown, None if one else "answer")
 
 
 def start_choice(choice: Choice, first: Panel, token: int) -> None:
