@@ -93,7 +93,7 @@ def differentiable(model: Model, sample: Sample) -> Trace:
     """
     embeddings = next(iter(traced(model, sample).token_embeddings.values()), None)
     if embeddings is None or "embeddings" not in model.spec.honours:
-        raise UnsupportedMask("This model takes no embeddings, so there are no gradients with respect to them.")
+        raise UnsupportedMask(model.title, "it takes no embeddings, so nothing has gradients with respect to them")
     with torch.enable_grad():
         return model(sample, embeddings=embeddings.detach().clone().requires_grad_())
 
@@ -103,7 +103,9 @@ def check_target(trace: Trace, target: Target | None) -> None:
     if target is None:
         return
     if not isinstance(target, Target):
-        raise TypeError(f"target is {target!r}; expected Target(output, row, label), or None for what the model predicts")
+        raise TypeError(
+            f"target is {target!r}; expected Target(output, row, label), or None for what the model predicts"
+        )
     if not trace.logits:
         raise ValueError("the trace has no logits, so there is no answer for a target to name")
     output = next(iter(trace.logits)) if target.output is None else target.output
