@@ -53,6 +53,21 @@ OLD_VALUES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "grid": {"One patch": "token", "One word": "token", "Matrices": "matrix"},
         "view": {"Lines": "lines", "Matrix": "matrix", "Arcs": "arcs"},
         "over": {"This picture": "sample", "All sample pictures": "all"},
-        "order": {"Layer": "layer", "Mean attention distance": "distance", "Entropy / log n": "entropy"},
+        "order": {
+            "Layer": "layer",
+            "Mean attention distance": "distance",
+            "Entropy / log n": "entropy",
+            "Share on CLS and registers": "prefix",
+            "Share on itself": "self",
+            "Share on neighbours": "neighbours",
+            "Share on the token before": "previous",
+            "Share on the token after": "next",
+            "Share on the same word": "same",
+            "Share on the first token": "first",
+            "Share on separators": "separator",
+            "Share on what came after last time": "induction",
+            "Mean distance": "reach",
+            "Finds the word it depends on": "syntax",
+        },
     }
 )
