@@ -40,6 +40,7 @@ OLD_VALUES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "scheme": POSITION_TITLES,
         "scale": {"Square root": "sqrt", "Linear": "linear", "Log": "log", "Rank": "rank"},
         "colours": {"Viridis": "viridis", "Cividis": "cividis", "Inferno": "inferno", "Gray": "gray"},
+        "look": {"Across": "cross", "Within English": "encoder", "Within French": "decoder"},
         "fusion": {"Mean": "mean", "Maximum": "max", "Minimum": "min"},
         "target": {
             "Answer": "answer",
@@ -53,21 +54,5 @@ OLD_VALUES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "grid": {"One patch": "token", "One word": "token", "Matrices": "matrix"},
         "view": {"Lines": "lines", "Matrix": "matrix", "Arcs": "arcs"},
         "over": {"This picture": "sample", "All sample pictures": "all"},
-        "order": {
-            "Layer": "layer",
-            "Mean attention distance": "distance",
-            "Entropy / log n": "entropy",
-            "Share on CLS and registers": "prefix",
-            "Share on itself": "self",
-            "Share on neighbours": "neighbours",
-            "Share on the token before": "previous",
-            "Share on the token after": "next",
-            "Share on the same word": "same",
-            "Share on the first token": "first",
-            "Share on separators": "separator",
-            "Share on what came after last time": "induction",
-            "Mean distance": "reach",
-            "Finds the word it depends on": "syntax",
-        },
     }
 )
