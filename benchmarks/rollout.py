@@ -54,9 +54,9 @@ def trace_of(size: int, given: bool) -> Trace:
         weights = torch.cat([calls[0].token_map(rows=rows) for rows in calls[0].blocks()], -2)
         stored = Stored(array=weights)
         calls = [replace(call, rule=stored) for call in calls]
-    readout = torch.zeros(size)
-    readout[0] = 1
-    return Trace(None, {}, {}, tuple(calls), {}, {"main": readout}, {})
+    pooling = torch.zeros(size)
+    pooling[0] = 1
+    return Trace(None, {}, {}, tuple(calls), {}, {"main": pooling}, {})
 
 
 def reference(weights: Tensor, fusion: str, discard: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rollout: attention followed back through all layers, beside the raw attention of the last one."""
+"""Rollout: attention followed back through all layers, or another attribution method, beside raw attention."""
 
 from dataclasses import replace
 from functools import partial
@@ -6,8 +6,8 @@ from functools import partial
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.rollout import steps
-from attnviz.ui.shell.prose import section
+from attnviz.ui.rollout import choice as choices
+from attnviz.ui.rollout import prose, steps
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
@@ -15,59 +15,57 @@ tokens = visit.sample.tokens["main"]
 ui.header("rollout")
 
 
-def pick(chosen: tuple[int, ...]) -> None:
-    steps.pick(visit, chosen)
-
-
-def start_from(cell: tuple[int, ...]) -> None:
-    ui.go(**{"from": cell[1] + 1})
-
-
 @ui.fragment
 def page() -> None:
     st.markdown(steps.answer_words(visit))
-    choice, style, common = steps.choose(visit, ui.display)
+    choice, style, shared = choices.choose(visit, ui.display)
     result = steps.work_out(visit, choice)
-    chosen = (choice.token,) if choice.target == steps.PATCH else ()
-    name, labels, last = choice.name(tokens), choice.labels(tokens), choice.depth
+    chosen = (choice.token,) if choice.start == choices.TOKEN else ()
+    name, labels, option = choice.name(tokens), choice.labels(tokens), choice.how.layer_option
+    draw = partial(
+        views.picture_view,
+        picture="picture",
+        tokens=chosen,
+        style=replace(style, shared=shared, row_range=not shared),
+        on_pick=partial(choices.pick, visit) if choice.how.takes_start else None,
+    )
 
     large, beside = st.columns([1.5, 1], gap="medium")
     with st.container(gap=None):
         ui.share_picture(visit)
-        steps.send(visit, choice, result)
-    style = replace(style, shared=common, row_range=not common)
-    draw = partial(views.picture_view, picture="picture", maps=steps.SLOT, tokens=chosen, style=style, on_pick=pick)
+        steps.send(choice, result, tokens)
     with large:
-        st.markdown(f"**Rollout** of {name}, {choice.span}  \n{steps.small(labels)}")
-        label = f"Your picture with the rollout of {name}: {steps.in_line(labels)}"
-        draw("large", index=choice.first, height=520, label=label)
+        st.markdown(f"**{choice.title}** of {name}{choice.span}  \n{steps.small(labels)}")
+        what = f"Your picture with the {choice.title.lower()} of {name}: {steps.in_line(labels)}"
+        draw("large", maps=steps.SLOT, index=choice.at, height=520, label=what)
         st.markdown(steps.prefix_words(tokens, choice, result))
-        st.caption(steps.caveats(visit, common))
+        st.caption(steps.caveats(visit, choice, shared))
     with beside:
-        st.markdown(f"**Raw attention**, layer {last} alone  \n{steps.small(steps.raw_labels(choice, tokens))}")
-        draw("raw", index=last, height=340, label=f"Your picture with raw attention of {name}, layer {last}")
+        st.markdown(f"**Raw attention**, layer {choice.depth}  \n{steps.small(steps.raw_labels(choice, tokens))}")
+        if result.raw is None:
+            st.caption(steps.NO_RAW)
+        else:
+            slot, index = steps.raw_place(result)
+            what = f"Your picture with raw attention of {name}, layer {choice.depth}"
+            draw("raw", maps=slot, index=index, height=340, label=what)
         steps.top_patches(tokens, choice, result)
 
-    section("rollout", "Layer by layer")
-    views.tiles_view(
-        "steps",
-        picture="picture",
-        maps=[steps.SLOT],
-        tokens=chosen,
-        style=style,
-        rows=[""],
-        columns=[f"From layer {i + 1}" for i in range(last)],
-        tile=236,
-        selected=(0, choice.first),
-        on_pick=start_from,
-        label="Rollout from each layer on",
-    )
-    words, chart = st.columns([1, 1], gap="large")
-    with words:
-        section("rollout", "How it is computed")
-    with chart:
-        section("rollout", "How much does the residual path carry?")
-        steps.residual_chart(visit, choice)
+    if option is not None:
+        prose.by_layer("rollout", choice)
+        views.tiles_view(
+            "steps",
+            picture="picture",
+            maps=[steps.SLOT],
+            tokens=chosen,
+            style=replace(style, shared=shared, row_range=not shared),
+            rows=[""],
+            columns=steps.titles(choice),
+            tile=236,
+            selected=(0, choice.at),
+            on_pick=partial(choices.open_layer, option),
+            label=f"{choice.title}, layer by layer",
+        )
+    prose.how("rollout", visit, choice)
     ui.downloads(
         lambda: steps.arrays(visit, choice, result, name),
         lambda: steps.rows(visit, choice, result, name),

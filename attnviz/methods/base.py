@@ -1,24 +1,25 @@
-"""What every explanation method shares: its record, where relevance starts, and how it says no.
+"""What every attribution method shares: its record with its options, where relevance starts, and how it says no.
 
 A method is a function of (model, sample, target) that gives one number per token. To add one: a file with that function
-(its docstring is the help text) and one line in METHODS.
+(its docstring is the help text) and one line in METHODS, which declares its options; the Rollout page then offers it.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from numbers import Integral
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnviz.types import Model, NoTokenMap, Sample, Target, Tokens, Trace
+from attnviz.types import Model, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask
 
-Start = str | int | Sequence[int] | Tensor  # "readout", "cls", "mean", a token, several tokens, or rows [*batch token]
+Start = str | int | Sequence[int] | Tensor  # "answer", "cls", "mean", a token, several tokens, or rows [*batch token]
 Rows = dict[str, Tensor]  # stream -> relevance [*batch target token]
 
 
@@ -27,18 +28,43 @@ class NoRollout(NoTokenMap):
 
 
 @dataclass(frozen=True)
+class Option:
+    """One choice that a method leaves to whoever asks: a keyword of its `explain`, and what may be given for it.
+
+    A "choice" is one of `choices`, a "share" a number within `range`, a "toggle" is on or off, and a "layer" the number
+    of one, counted from 0; there the default None is the last one.
+    """
+
+    name: str  # the keyword
+    title: str  # what it is called on screen
+    kind: Literal["choice", "share", "toggle", "layer"]
+    default: Any
+    help: str = ""
+    choices: Mapping[str, str] = field(default_factory=dict)  # identifier -> label
+    range: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class Method:
-    """One way of explaining an answer."""
+    """One way of explaining an answer, and what it has to be given."""
 
     title: str
-    explain: Callable[..., Tensor]  # (model, sample, target, *, trace, gradients, **options) -> [*batch token]
+    explain: Callable[..., Tensor]  # (model, sample, target, *, trace, **options) -> [*batch token]
+    options: tuple[Option, ...] = ()
     signed: bool = False  # may be negative: drawn on a diverging scale
-    by_class: bool = False  # another class gives another map
+    needs_class: bool = False  # another class gives another map
+    needs_gradients: bool = False  # its trace has to keep the graph
+    takes_start: bool = False  # `start` is a keyword: relevance may start elsewhere than at the answer
 
     @property
     def help(self) -> str:
         """What the visitor reads about it."""
         return inspect.getdoc(self.explain) or ""
+
+    @property
+    def layer_option(self) -> Option | None:
+        """The first option that is a layer; None where there is none."""
+        return next((option for option in self.options if option.kind == "layer"), None)
 
 
 @torch.no_grad()
@@ -60,21 +86,35 @@ def traced(model: Model, sample: Sample, trace: Trace | None = None) -> Trace:
     return trace
 
 
+def differentiable(model: Model, sample: Sample) -> Trace:
+    """A forward pass that keeps its graph, so that calls have gradients: its embeddings ask for them.
+
+    Raises UnsupportedMask for a model that takes no embeddings.
+    """
+    embeddings = next(iter(traced(model, sample).token_embeddings.values()), None)
+    if embeddings is None or "embeddings" not in model.spec.honours:
+        raise UnsupportedMask(model.title, "it takes no embeddings, so nothing has gradients with respect to them")
+    with torch.enable_grad():
+        return model(sample, embeddings=embeddings.detach().clone().requires_grad_())
+
+
 def check_target(trace: Trace, target: Target | None) -> None:
     """Raise TypeError for what is no Target, ValueError for an output, a row or a class that there is not."""
     if target is None:
         return
     if not isinstance(target, Target):
-        raise TypeError(f"target is {target!r}; expected Target(head, row, label), or None for what the model predicts")
+        raise TypeError(
+            f"target is {target!r}; expected Target(output, row, label), or None for what the model predicts"
+        )
     if not trace.logits:
         raise ValueError("the trace has no logits, so there is no answer for a target to name")
-    head = next(iter(trace.logits)) if target.output is None else target.output
-    if head not in trace.logits:
-        raise ValueError(f"target names the output {head!r}; this network has {', '.join(trace.logits)}")
-    rows, classes = trace.logits[head].shape[-2:]
+    output = next(iter(trace.logits)) if target.output is None else target.output
+    if output not in trace.logits:
+        raise ValueError(f"target names the output {output!r}; this network has {', '.join(trace.logits)}")
+    rows, classes = trace.logits[output].shape[-2:]
     for name, chosen, count in (("row", target.row, rows), ("label", target.label, classes)):
         if chosen is not None and not (isinstance(chosen, Integral) and 0 <= int(chosen) < count):
-            raise ValueError(f"target names the {name} {chosen!r}; output {head!r} has {name}s 0 to {count - 1}")
+            raise ValueError(f"target names the {name} {chosen!r}; output {output!r} has {name}s 0 to {count - 1}")
 
 
 def tokens_of(trace: Trace, stream: str) -> Tokens:
@@ -90,35 +130,35 @@ def tokens_of(trace: Trace, stream: str) -> Tokens:
 def start_rows(trace: Trace, start: Start, target: Target | None = None) -> tuple[Rows, bool]:
     """Where relevance starts, as rows [*batch target token] by stream, and whether the target axis is to be dropped.
 
-    "readout" is what the answer is read from. Raises ValueError for a start the tokens do not have, for a target there
+    "answer" is what the answer is read from. Raises ValueError for a start the tokens do not have, for a target there
     is not, and where every token that the answer is read from was removed.
     """
     check_target(trace, target)
     named = position_of(trace, target)
-    if named is not None and isinstance(start, str) and start == "readout":
+    if named is not None and isinstance(start, str) and start == "answer":
         start = named
-    if isinstance(start, str) and start == "readout":
+    if isinstance(start, str) and start == "answer":
         if any((row.sum(-1) == 0).any() for row in trace.pooling.values()):
             raise ValueError("the tokens that the answer is read from were removed, so it came from none of them")
         return {stream: wide(row, trace)[..., None, :] for stream, row in trace.pooling.items()}, True
-    stream, readout = next(iter(trace.pooling.items()))
-    readout = wide(readout, trace)
+    stream, pooling = next(iter(trace.pooling.items()))
+    pooling = wide(pooling, trace)
     tokens = tokens_of(trace, stream)
     if isinstance(start, Tensor):
         if start.shape[-1] != len(tokens):
             raise ValueError(f"the start row has {start.shape[-1]} entries but there are {len(tokens)} tokens")
-        start, single = start.detach().to(readout), start.ndim == readout.ndim
+        start, single = start.detach().to(pooling), start.ndim == pooling.ndim
         return {stream: start[..., None, :] if single else start}, single
-    rows = torch.stack([one_row(tokens, s, readout) for s in ([start] if isinstance(start, str | int) else start)])
-    return {stream: rows.expand(*readout.shape[:-1], *rows.shape)}, isinstance(start, str | int)
+    rows = torch.stack([one_row(tokens, s, pooling) for s in ([start] if isinstance(start, str | int) else start)])
+    return {stream: rows.expand(*pooling.shape[:-1], *rows.shape)}, isinstance(start, str | int)
 
 
 def position_of(trace: Trace, target: Target | None) -> int | None:
     """The token a target reads its answer from, where every token has an answer of its own (language models)."""
     if target is None or target.row is None:
         return None
-    head = target.output or next(iter(trace.logits))
-    return target.row if trace.logits[head].shape[-2] > 1 else None
+    output = target.output or next(iter(trace.logits))
+    return target.row if trace.logits[output].shape[-2] > 1 else None
 
 
 def wide(row: Tensor, trace: Trace) -> Tensor:
@@ -128,14 +168,14 @@ def wide(row: Tensor, trace: Trace) -> Tensor:
 
 
 def outside(tokens: Tokens) -> Bool[Tensor, " token"]:
-    """Which tokens stand for no patch and no piece of a text: CLS, registers and other special tokens."""
+    """Which tokens stand for no patch and no word of a text: CLS, registers and other special tokens."""
     if tokens.words is not None:
         return torch.tensor([word < 0 for word in tokens.words])
     return torch.arange(len(tokens)) < tokens.prefix
 
 
 def one_row(tokens: Tokens, start: str | int, like: Tensor) -> Float[Tensor, " token"]:
-    """All relevance at CLS or at one token, or an equal share at every patch or piece of a text."""
+    """All relevance at CLS or at one token, or an equal share at every patch or token of a text."""
     row = torch.zeros(len(tokens), dtype=like.dtype, device=like.device)
     if start == "mean":
         inside = ~outside(tokens)
@@ -143,10 +183,10 @@ def one_row(tokens: Tokens, start: str | int, like: Tensor) -> Float[Tensor, " t
         row[inside] = 1 / int(inside.sum())
     elif start == "cls":
         if "CLS" not in tokens.labels[: tokens.prefix]:
-            raise ValueError("these tokens have no CLS; start from the readout, the mean or one token")
+            raise ValueError("these tokens have no CLS; start from the answer, the mean or one token")
         row[tokens.labels.index("CLS")] = 1
     elif isinstance(start, str):
-        raise ValueError(f"start is {start!r}; known: readout, cls, mean, or the number of a token")
+        raise ValueError(f"start is {start!r}; known: answer, cls, mean, or the number of a token")
     elif 0 <= start < len(tokens):
         row[start] = 1
     else:

@@ -2,7 +2,7 @@
 
 The tie rule: of m entries that may be dropped, floor(share * m) are to go, smallest first; equal entries stay
 together, so all that equal the smallest kept one are kept. Entries that may be dropped are above zero, lie neither in a
-row nor in a column of a token that is no patch and no piece of a text, and are not a token's weight on itself.
+row nor in a column of a token that is no patch and no word of a text, and are not a token's weight on itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnviz.methods.base import outside
+from attnviz.methods.base import Option, outside
 from attnviz.types import AttentionCall
 
 FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -22,6 +22,14 @@ FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": lambda maps: maps.amax(-3),
     "min": lambda maps: maps.amin(-3),
 }
+FUSION = Option(
+    "fusion",
+    "Head fusion",
+    "choice",
+    "mean",
+    "How the heads of a layer become one map. Maximum keeps what any head attends to, minimum only what all attend to.",
+    {"mean": "Mean", "max": "Maximum", "min": "Minimum"},
+)
 Blocks = Callable[[list[int]], Tensor]  # query rows -> fused map [*batch row key]
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.methods.base import Start, start_rows, traced
-from attnviz.methods.discard import fused_blocks
+from attnviz.methods.base import Option, Start, start_rows, traced
+from attnviz.methods.discard import FUSION, fused_blocks
 from attnviz.methods.rollout import Open, branches, check, through
 from attnviz.types import Model, Sample, Target, Trace, unrounded
+
+OPTIONS = (FUSION, Option("layer", "Layer", "layer", None, "The layer whose weights are shown; no other has a part."))
 
 
 def explain(
@@ -20,14 +20,13 @@ def explain(
     target: Target | None = None,
     *,
     trace: Trace | None = None,
-    gradients: Any = None,
-    start: Start = "readout",
+    start: Start = "answer",
     fusion: str = "mean",
     layer: int | None = None,
 ) -> Float[Tensor, "*batch token"]:
-    """Raw attention is one layer's weights for the target, fused over heads: what the last layer looked at, no more.
+    """Raw attention is one layer's weights for the target, fused over heads: where the last layer attends, no more.
 
-    Earlier layers have mixed the tokens already, so a patch that is looked at here may speak for others.
+    Earlier layers have mixed the tokens already, so a patch that is attended to here may carry what others held.
     """
     trace = traced(model, sample, trace)
     return attention(trace, start, target=target, fusion=fusion, layer=layer)
@@ -36,7 +35,7 @@ def explain(
 @torch.no_grad()
 def attention(
     trace: Trace,
-    start: Start = "readout",
+    start: Start = "answer",
     *,
     target: Target | None = None,
     fusion: str = "mean",

@@ -15,11 +15,39 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.methods.base import NoRollout, Rows, Start, start_rows, traced
-from attnviz.methods.discard import FUSIONS, Blocks, fused_blocks
+from attnviz.methods.base import NoRollout, Option, Rows, Start, start_rows, traced
+from attnviz.methods.discard import FUSION, FUSIONS, Blocks, fused_blocks
 from attnviz.types import AttentionCall, Model, Sample, Target, Trace, unrounded
 
 Open = Callable[[AttentionCall], Blocks]
+OPTIONS = (
+    FUSION,
+    Option(
+        "alpha",
+        "Residual weight",
+        "share",
+        0.5,
+        "How much of a token stays with itself in every layer, because the residual connection carries it past the "
+        "attention. Half is the usual guess.",
+    ),
+    Option(
+        "discard",
+        "Discard ratio",
+        "share",
+        0.0,
+        "Drop this share of each layer's smallest weights, never those of CLS or its like nor of a token on itself, "
+        "and divide the rest so that rows sum to 1.",
+        range=(0.0, 0.95),
+    ),
+    Option("by_row", "Per row", "toggle", False, "Discard from every row by itself instead of from the whole layer."),
+    Option(
+        "first",
+        "From layer",
+        "layer",
+        0,
+        "The first layer that is rolled out. A later start shows only what the upper layers did.",
+    ),
+)
 
 
 class Step(NamedTuple):
@@ -36,8 +64,7 @@ def explain(
     target: Target | None = None,
     *,
     trace: Trace | None = None,
-    gradients: Any = None,
-    start: Start = "readout",
+    start: Start = "answer",
     fusion: str = "mean",
     alpha: float = 0.5,
     discard: float = 0.0,
@@ -49,8 +76,8 @@ def explain(
     """Attention rollout follows attention back through every layer, from the answer to the patches it came from.
 
     Each layer passes a token's relevance on by its attention weights (fused over heads) and keeps a share alpha for the
-    token itself, because the residual connection carries it past the attention. It knows nothing of classes: it says
-    where information could have come from, not what spoke for the answer (Abnar & Zuidema 2020, section 3).
+    token itself, because the residual connection carries it past the attention. It is class-agnostic: it says where
+    information could have come from, not what spoke for the answer (Abnar & Zuidema 2020, section 3).
     """
     trace = traced(model, sample, trace)
     options = {"alpha": alpha, "fusion": fusion, "discard": discard, "by_row": by_row, "first": first, "last": last}
@@ -58,7 +85,7 @@ def explain(
     return rows[stream or source_of(trace, rows)]
 
 
-def relevance(trace: Trace, start: Start = "readout", **options: Any) -> Rows:
+def relevance(trace: Trace, start: Start = "answer", **options: Any) -> Rows:
     """Rollout of the start as {stream: row}; options as in `layers`."""
     return layers(trace, start, **options)[-1].rows
 
@@ -66,7 +93,7 @@ def relevance(trace: Trace, start: Start = "readout", **options: Any) -> Rows:
 @torch.no_grad()
 def layers(
     trace: Trace,
-    start: Start = "readout",
+    start: Start = "answer",
     *,
     target: Target | None = None,
     alpha: float = 0.5,
@@ -128,11 +155,11 @@ def check(trace: Trace, alpha: float, fusion: str, discard: float, first: int, l
 
 
 def stochastic(call: AttentionCall) -> None:
-    """Refuse a call whose rows cannot be read as shares of one."""
+    """Refuse a call whose rows do not sum to one."""
     if not call.rule.stochastic:
         raise NoRollout(
-            f"{call.name}: the rows of this attention are not shares that sum to one, so multiplying them along the "
-            "layers has no meaning. Rollout is not defined here; the Compare page shows its own maps."
+            f"{call.name}: rows of these maps do not sum to one, so multiplying them along the layers has no meaning. "
+            "Rollout is not defined here; the Compare page shows its own maps."
         )
 
 

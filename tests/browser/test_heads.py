@@ -66,7 +66,7 @@ def test_a_click_is_kept_in_the_address_and_opens_again(page: Page, server: str,
     expect(page).to_have_url(re.compile(r"token=\d+"), timeout=WAIT)
     settle(page)
     row, column = divmod(int(chosen(page, "token") or "0") - PREFIX, GRID)
-    said = f"where row {row + 1}, column {column + 1} looks"
+    said = f"what row {row + 1}, column {column + 1} attends to"
     expect(page.get_by_text(said)).to_be_visible()
     drawn(page, page.url, settle)
     expect(page.get_by_text(f"Layer 3, head 2: {said}")).to_be_visible()
@@ -79,9 +79,9 @@ def test_a_button_opens_its_layer_before_python_answers(page: Page, server: str,
     layers, heads = (page.get_by_role("radiogroup", name=name, exact=True) for name in ("Layer", "Head"))
     layers.get_by_role("radio", name="4", exact=True).click()  # the app never hears of it
     until(page, shown, [["heads:3", 1]] * 2)
-    expect(page.get_by_text("Layer 1, head 2: where")).to_be_visible()
+    expect(page.get_by_text("Layer 1, head 2: what")).to_be_visible()
     heads.get_by_role("radio", name="5", exact=True).click()  # this one it hears, and its answer holds
-    expect(page.get_by_text("Layer 1, head 5: where")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Layer 1, head 5: what")).to_be_visible(timeout=WAIT)
     settle(page)
     until(page, shown, [["heads:0", 4]] * 2)
 
@@ -90,21 +90,21 @@ def test_a_click_on_a_small_map_opens_its_head_and_back_returns(page: Page, serv
     drawn(page, f"{server}/heads?layer=1&head=2&sample=cat", settle)
     grid = view(page, "Every head")
     grid.click(position=point(grid, 0.9, 0.15))
-    expect(page.get_by_text(re.compile(r"^Layer 1, head [3-6]: where"))).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text(re.compile(r"^Layer 1, head [3-6]: what"))).to_be_visible(timeout=WAIT)
     settle(page)
     expect_chosen(page, "layer", "1")
     assert chosen(page, "head") in ("3", "4", "5", "6")
     page.go_back()
-    expect(page.get_by_text(re.compile(r"^Layer 1, head 2: where"))).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text(re.compile(r"^Layer 1, head 2: what"))).to_be_visible(timeout=WAIT)
 
 
 def test_several_patches_are_picked_with_shift(page: Page, server: str, settle):
     drawn(page, f"{server}/heads?several=true&sample=cat&token=40", settle)
     large = view(page, "Your picture")
     large.click(position=point(large, 0.5, 0.4), modifiers=["Shift"])
-    expect(page.get_by_text("where 2 picked tokens look, summed")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("what 2 selected tokens attend to, summed")).to_be_visible(timeout=WAIT)
     large.click(position=point(large, 0.6, 0.7), modifiers=["Shift"])
-    expect(page.get_by_text("where 3 picked tokens look, summed")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("what 3 selected tokens attend to, summed")).to_be_visible(timeout=WAIT)
     assert len((chosen(page, "token") or "").split(",")) == 3
 
 
@@ -122,9 +122,9 @@ def test_one_click_finds_a_head(page: Page, server: str, settle):
     drawn(page, f"{server}/heads?sample=cat", settle)
     page.get_by_role("button", name="Most local").click()
     settle(page)
-    order = page.get_by_text(re.compile(r"^Layer \d+, head \d+: where"))
+    order = page.get_by_text(re.compile(r"^Layer \d+, head \d+: what"))
     opened = order.text_content()
-    page.goto(f"{server}/heads?sample=cat&order=Mean+attention+distance")
+    page.goto(f"{server}/heads?sample=cat&order=distance")
     settle(page)
     page.get_by_role("button", name="Most local").click()
     settle(page)

@@ -55,7 +55,7 @@ def test_a_clicked_patch_becomes_the_target_and_hovering_then_shows_any(page: Pa
     drawn(page, f"{server}/rollout?sample=cat", settle)
     large = view(page, "Your picture with the rollout")
     large.click(position=point(large, 0.5, 0.4))
-    expect(page).to_have_url(re.compile(r"target=One"), timeout=WAIT)
+    expect(page).to_have_url(re.compile(r"target=token"), timeout=WAIT)
     settle(page)
     row, column = divmod(int(chosen(page, "token") or "0") - PREFIX, GRID)
     heading = f"Rollout of row {row + 1}, column {column + 1}, layers 1 to 6"
@@ -76,18 +76,18 @@ def test_maps_have_ranges_of_their_own_or_one_for_all(page: Page, server: str, s
     assert numbers[0].all_inner_texts() != numbers[1].all_inner_texts()
     for one in legends:
         expect(one).to_contain_text("from the least on")
-    page.get_by_role("radio", name="One for all").click()
+    page.get_by_role("radio", name="Shared").click()
     for one in legends:
         expect(one).to_contain_text("colour scale: shared", timeout=WAIT)
         expect(one).not_to_contain_text("from the least on")
     assert numbers[0].all_inner_texts() == numbers[1].all_inner_texts()
     assert numbers[0].nth(0).inner_text() == "0 %"
-    expect_chosen(page, "range", "One for all")
+    expect_chosen(page, "range", "shared")
 
 
 def test_a_clicked_layer_becomes_the_first_and_back_returns(page: Page, server: str, settle):
     drawn(page, f"{server}/rollout?sample=cat", settle)
-    tiles = view(page, "Rollout from each layer on")
+    tiles = view(page, "Rollout, layer by layer")
     tiles.click(position=point(tiles, 0.58, 0.5))
     expect(page.get_by_text("Rollout of the answer, layers 4 to 6")).to_be_visible(timeout=WAIT)
     settle(page)
@@ -99,7 +99,7 @@ def test_a_clicked_layer_becomes_the_first_and_back_returns(page: Page, server: 
 def test_a_deep_link_opens_every_choice(page: Page, server: str, settle):
     link = "fusion=Maximum&alpha=70&discard=90&rows=true&from=3&target=Mean+of+patches"
     drawn(page, f"{server}/rollout?sample=cat&{link}", settle)
-    labels = "heads max · residual weight 0.70 · discard smallest 90 % of each row · layers 3 to 6"
+    labels = "head fusion maximum · residual weight 70 % · discard ratio 90 % · per row on · from layer 3"
     expect(page.get_by_text(labels)).to_be_visible()
     expect(page.get_by_text("Rollout of all patches, layers 3 to 6")).to_be_visible()
 
@@ -107,11 +107,11 @@ def test_a_deep_link_opens_every_choice(page: Page, server: str, settle):
 def test_sliders_by_keyboard_reach_the_address_and_the_picture(page: Page, server: str, settle):
     drawn(page, f"{server}/rollout?sample=cat", settle)
     before = sentence(view(page, "Your picture with the rollout")).text_content() or ""
-    thumb = page.get_by_role("slider", name="Discard the smallest")
+    thumb = page.get_by_role("slider", name="Discard ratio")
     thumb.focus()
     for _ in range(6):
         thumb.press("ArrowRight")
-    expect(page.get_by_text("discard smallest 30 % of each layer")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("discard ratio 30 %")).to_be_visible(timeout=WAIT)
     settle(page)
     expect_chosen(page, "discard", "30")
     expect(sentence(view(page, "Your picture with the rollout"))).not_to_have_text(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from dataclasses import dataclass, replace
@@ -15,12 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import attnviz
 from attnviz.attention import Softmax
 from attnviz.measures.rollout import residual_norms
-from attnviz.methods import METHODS, NoRollout, raw
+from attnviz.methods import METHODS, Method, NoRollout, raw
 from attnviz.methods.base import one_row, outside
 from attnviz.methods.discard import droppable, thin
 from attnviz.methods.rollout import factors, held, layers, relevance
 from attnviz.models import ViT, ViTConfig
-from attnviz.types import AttentionCall, Mask, NoTokenMap, Sample, Target, Tokens, Trace
+from attnviz.types import AttentionCall, Mask, ModelSpec, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask
 
 torch.manual_seed(0)
 SHAPES = [(0, (3, 7)), (1, (4, 4)), (5, (3, 7))]  # prefix, grid
@@ -45,14 +46,14 @@ def stored_call(array, tokens, layer, keys=None, **fields) -> AttentionCall:
     return AttentionCall(f"layer {layer + 1}", layer, Stored(array=array), *nothing, tokens, keys, **fields)
 
 
-def trace_of(calls, readout, stream="main") -> Trace:
+def trace_of(calls, pooling, stream="main") -> Trace:
     """A trace that records calls only."""
-    readout = readout if isinstance(readout, torch.Tensor) else torch.as_tensor(readout, dtype=torch.float64)
-    return Trace(None, {}, {}, tuple(calls), {}, {stream: readout}, {"class": torch.zeros(1, 2)})
+    pooling = pooling if isinstance(pooling, torch.Tensor) else torch.as_tensor(pooling, dtype=torch.float64)
+    return Trace(None, {}, {}, tuple(calls), {}, {stream: pooling}, {"class": torch.zeros(1, 2)})
 
 
 def random_trace(prefix=1, grid=(4, 4), depth=3, heads=2, batch=(), mask=None, seed=0) -> Trace:
-    """Softmax attention over random queries and keys, float64; the readout is spread over all tokens."""
+    """Softmax attention over random queries and keys, float64; the pooling is spread over all tokens."""
     generator = torch.Generator().manual_seed(seed)
     names = ("CLS", *(f"REG {i}" for i in range(1, prefix)))[:prefix]
     tokens = Tokens.patches(*grid, names)
@@ -420,7 +421,7 @@ def test_raw_attention_of_a_token_with_nothing_to_attend_to_stays():
 
 DEFAULTS = {
     "rollout": {
-        "start": "readout",
+        "start": "answer",
         "fusion": "mean",
         "alpha": 0.5,
         "discard": 0.0,
@@ -428,7 +429,7 @@ DEFAULTS = {
         "first": 0,
         "last": None,
     },
-    "raw attention": {"start": "readout", "fusion": "mean", "layer": 2},
+    "raw attention": {"start": "answer", "fusion": "mean", "layer": 2},
 }
 
 
@@ -487,7 +488,10 @@ def test_half_precision_rows_still_sum_to_one():
 class Fake:
     """A model whose forward pass is a hand-made trace."""
 
-    name, digest, outputs, classes = "fake", "0", ("class",), ("a", "b")
+    name, title, digest, record, device = "fake", "Fake", "0", "", torch.device("cpu")
+    facts, outputs, superclasses = {}, {"class": ("a", "b")}, ()
+    tokenizer = input_embeddings = patch_projection = None
+    spec = ModelSpec("image", 3, 2, 16)
     prepare = logits_from = layer = staticmethod(lambda *given, **options: None)
 
     def __init__(self, trace):
@@ -513,7 +517,42 @@ def test_every_method_gives_one_number_per_token(name):
     assert METHODS[name].signed or (relevances >= 0).all()
     assert METHODS[name].help
     assert METHODS[name].title
-    assert float(attnviz.explain(name, model, sample, start="mean").sum()) == pytest.approx(1, abs=1e-9)
+    if METHODS[name].takes_start:
+        assert float(attnviz.explain(name, model, sample, start="mean").sum()) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_declared_options_are_the_keywords_of_the_method(name):
+    """Names and defaults are those of `explain`, and every value that is declared is taken."""
+    method, model = METHODS[name], Fake(random_trace(1, (3, 7)))
+    keywords = inspect.signature(method.explain).parameters
+    assert method.takes_start == ("start" in keywords)
+    for option in method.options:
+        assert keywords[option.name].default == option.default, option.name
+        values = {"choice": option.choices, "share": option.range, "toggle": (False, True), "layer": (0, 2)}
+        assert option.kind != "choice" or option.default in option.choices
+        for value in values[option.kind]:
+            assert attnviz.explain(name, model, model.sample, **{option.name: value}).shape == (22,)
+    assert len({option.name for option in method.options}) == len(method.options)
+
+
+def test_a_method_that_needs_gradients_gets_a_trace_that_has_them(monkeypatch):
+    def grad(model, sample, target=None, *, trace=None, **options):
+        """Weights times their gradients, over the last layer."""
+        y = trace.logits["class"].max()
+        return trace.calls[-1].gradient(y).square().sum((-3, -1))
+
+    monkeypatch.setitem(METHODS, "grad", Method("Gradient", grad, needs_gradients=True))
+    model = attnviz.load("vit-digits")
+    sample = model.prepare(Image.linear_gradient("L"))
+    with torch.no_grad():
+        given = model(sample)  # as pages keep it: without a graph
+        found = attnviz.explain("grad", model, sample, trace=given)
+    assert found.shape == (len(sample.tokens["main"]),)
+    assert float(found.sum()) > 0
+    blind = Fake(random_trace())
+    with pytest.raises(UnsupportedMask, match="no embeddings"):
+        attnviz.explain("grad", blind, blind.sample)
 
 
 def test_an_unknown_method_names_the_known_ones():
@@ -524,8 +563,7 @@ def test_an_unknown_method_names_the_known_ones():
 
 def test_rollout_of_a_shipped_model():
     model = attnviz.load("vit-digits")
-    side = model.config.size
-    sample = model.prepare(Image.linear_gradient("L").resize((side, side)))
+    sample = model.prepare(Image.linear_gradient("L"))
     row = attnviz.explain("rollout", model, sample)
     assert row.shape == (len(sample.tokens["main"]),)
     assert float(row.sum()) == pytest.approx(1, abs=1e-5)

@@ -125,10 +125,10 @@ def test_patches_are_named_by_row_and_column_from_one():
 def test_a_page_starts_in_the_middle():
     assert middle(GRID) == middle(GRID) == positions_image.patch_at(GRID, 1, 2)
     assert middle(TEXT) == 2
-    assert overview.said(GRID, [7]) == "where row 2, column 2 looks"
-    assert overview.said(TEXT, [1]) == "where “a” looks"
-    assert overview.said(TEXT, [0]) == "where CLS looks"
-    assert overview.said(GRID, [7, 8]) == "where 2 picked tokens look, summed"
+    assert overview.said(GRID, [7]) == "what row 2, column 2 attends to"
+    assert overview.said(TEXT, [1]) == "what “a” attends to"
+    assert overview.said(TEXT, [0]) == "what CLS attends to"
+    assert overview.said(GRID, [7, 8]) == "what 2 selected tokens attend to, summed"
 
 
 def test_the_strongest_key_is_no_special_token_where_there_is_another():

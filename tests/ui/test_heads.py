@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import attnviz
-from attnviz.measures.heads import MEASURES
-from attnviz.ui.heads import overview as heads_page
+from attnviz.types import Tokens
+from attnviz.ui.heads import overview, text
 from attnviz.ui.inputs.samples import open_sample
+from attnviz.ui.inputs.treebank import treebank
 from attnviz.ui.queries_keys.pairs import PICTURE_SAYS, headings
 from tests.pages import open_page
 
+PATCHES = Tokens.patches(16, 16, ["CLS"])  # of `vit`
 OVER_KEYS = headings("weights", "", "")[0].split(":")[-1]  # what stands over the picture of the query
 
 
@@ -66,7 +69,7 @@ def test_heads_says_what_attention_does_not_tell(heads):
 
 
 def test_heads_follows_the_choices_of_a_deep_link():
-    at = open_page("heads", model="vit", layer="2", head="3", token="5", grid="Matrices", drop="false", scale="Log")
+    at = open_page("heads", model="vit", layer="2", head="3", token="5", grid="matrix", drop="false", scale="Log")
     told = views_of(at)
     assert "Layer 2, head 3:" in spoken(at)
     assert "row 1, column 5" in spoken(at)
@@ -75,6 +78,46 @@ def test_heads_follows_the_choices_of_a_deep_link():
     assert told["large"]["index"] == 2
     assert told["large"]["maps"] == "heads:1"
     assert (told["large"]["hide_special"], told["large"]["scale"]) == (False, "log")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "old", "identifier"),
+    [("grid", "Matrices", "matrix"), ("order", "Entropy / log n", "entropy"), ("over", "All sample pictures", "all")],
+)
+def test_an_old_link_makes_the_same_choice(parameter: str, old: str, identifier: str):
+    at = open_page("heads", model="vit-digits", **{parameter: old})
+    assert at.session_state[parameter] == identifier
+
+
+@pytest.mark.parametrize(
+    ("parameter", "old", "identifier"),
+    [
+        ("grid", "One word", "token"),
+        ("view", "Matrix", "matrix"),
+        ("order", "Finds the word it depends on", "syntax"),
+        ("order", "Entropy / log n", "entropy"),
+    ],
+)
+def test_so_does_an_old_link_of_a_text(parameter: str, old: str, identifier: str):
+    at = open_page("heads", model="sentences", **{parameter: old})
+    assert at.session_state[parameter] == identifier
+    assert not at.exception
+
+
+def test_a_sentence_without_a_token_for_the_root_is_not_scored():
+    """The treebank needs a special token before the text, and all of the sentence."""
+    model, sentence = attnviz.load("sentences"), next(iter(treebank()))
+    tokens = model.prepare(sentence).tokens["main"]
+    found = text.parsed(model, sentence, tokens)
+    assert found is not None
+    assert all(tokens.words[i] >= 0 for i in found.first)
+    assert text.parsed(model, "Any other text.", tokens) is None
+    bare = replace(tokens, labels=tokens.labels[1:], words=tokens.words[1:])
+    assert text.parsed(model, sentence, bare) is None
+    short = replace(tokens, labels=tokens.labels[:5], words=tokens.words[:5])
+    assert text.parsed(model, sentence, short) is None
+    two = replace(tokens, labels=("BOS", *tokens.labels), words=(-1, *tokens.words))
+    assert text.parsed(model, sentence, two).first == tuple(1 + i for i in found.first)
 
 
 def test_heads_ignores_choices_that_do_not_exist():
@@ -99,7 +142,7 @@ def table_of(at: AppTest):
 
 def test_heads_are_ordered_by_a_measure(heads):
     heads.selectbox(key="order").set_value("entropy").run()
-    values = table_of(heads)[MEASURES["entropy"].title].to_numpy()
+    values = table_of(heads)["Entropy / log n"].to_numpy()
     assert (np.diff(values) >= 0).all()
     first = table_of(heads)["Head"].iloc[0]
     layer, head = views_of(heads)["all"]["order"][0]
@@ -117,14 +160,14 @@ def test_a_link_orders_by_a_measure(model: str, order: str, name: str):
 def test_several_patches_are_picked_and_summed():
     at = open_page("heads", model="vit", token="20,21,22", several="true")
     assert views_of(at)["large"]["tokens"] == [20, 21, 22]
-    assert "where 3 picked tokens look, summed" in spoken(at)
+    assert overview.said(PATCHES, (20, 21, 22)) in spoken(at)
     at.toggle(key="several").set_value(False).run()
     assert views_of(at)["large"]["tokens"] == [22]
 
 
 def test_measures_are_averaged_over_all_samples(heads):
-    one = table_of(heads)[MEASURES["entropy"].title].to_numpy()
-    heads.segmented_control(key="over").set_value("All sample pictures").run()
+    one = table_of(heads)["Entropy / log n"].to_numpy()
+    heads.segmented_control(key="over").set_value("all").run()
     assert "averaged over" in spoken(heads)
     assert not np.allclose(one, table_of(heads)[MEASURES["entropy"].title].to_numpy())
 
@@ -137,7 +180,7 @@ def test_an_upload_is_looked_at(page, model):
     assert not at.exception
     assert not at.error
     assert at.session_state["sample"] == "upload"
-    assert ("where" in spoken(at)) if page == "heads" else (OVER_KEYS in spoken(at))
+    assert ("attends to" in spoken(at)) if page == "heads" else (OVER_KEYS in spoken(at))
 
 
 def test_queries_keys_shows_a_pair():
@@ -186,8 +229,8 @@ def test_the_joint_map_holds_every_query_and_key(chosen):
 @pytest.mark.parametrize("drop", [True, False])
 def test_an_overview_of_blocks_leaves_out_what_the_views_leave_out(drop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: dict[str, np.ndarray] = {}
-    monkeypatch.setattr(heads_page, "ALL_CELLS", 1)
-    monkeypatch.setattr(heads_page.views, "send_tiles", lambda slot, tiles: sent.update({slot: tiles}))
+    monkeypatch.setattr(overview, "ALL_CELLS", 1)
+    monkeypatch.setattr(overview.views, "send_tiles", lambda slot, tiles: sent.update({slot: tiles}))
     open_page("heads", model="vit", sample="cat", drop=str(drop).lower())
     model = attnviz.load("vit")
     maps = (

@@ -6,13 +6,23 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import attnviz
+from attnviz import views
+from attnviz.methods import METHODS, Method, Option
 from attnviz.paths import ROOT
+from attnviz.types import Tokens
+from attnviz.ui.inputs.samples import open_sample
+from attnviz.ui.rollout import choice as choices
 from attnviz.ui.rollout import steps
 from attnviz.ui.widgets.output import npz
+from tests.pages import open_page
+from tests.ui.test_heads import views_of
+
+PATCHES = Tokens.patches(4, 4, ["CLS"])  # of `vit-digits`
 
 
 def opened(**choices: str) -> AppTest:
@@ -26,6 +36,12 @@ def opened(**choices: str) -> AppTest:
     for name, value in choices.items():  # a change of page clears parameters nobody has bound yet
         at.query_params[name] = value
     return at.run()
+
+
+def usual(start: str = choices.ANSWER, token: int = 5, **options: object) -> choices.Choice:
+    """A rollout with these options, and the declared defaults for the others."""
+    given = {option.name: option.default for option in METHODS["rollout"].options} | options
+    return choices.Choice(start, token, given, depth=3)
 
 
 def words(at: AppTest) -> str:
@@ -44,40 +60,132 @@ def png(size: tuple[int, int], seed: int = 0) -> bytes:
     return file.getvalue()
 
 
-def test_the_page_says_what_it_shows():
-    said = words(opened())
-    assert "Rollout" in said
-    assert "heads mean · residual weight 0.50 · discard none · layers 1 to 3 · class not used" in said
-    assert "**Rollout** of the answer, layers 1 to 3" in said
-    assert "**Raw attention**, layer 3 alone" in said
-    assert "Where the model looked is not yet why it decided" in said
+def controls(at: AppTest) -> dict[str, object]:
+    """The value of every control of the page, by its key."""
+    kinds = (at.selectbox, at.segmented_control, at.slider, at.toggle)
+    return {str(one.key): one.value for kind in kinds for one in kind}
+
+
+def test_the_page_opens_with_the_usual_rollout():
+    at = opened()
+    said = words(at)
+    choice = usual()
+    assert steps.small(choice.labels(PATCHES)) in said
     assert "‖x‖ to ‖attention(x)‖" in said
-    assert "its own range of colours" in said
+    assert steps.PER_MAP in said
+    found = controls(at)
+    assert {key: found[key] for key in ("method", "target", "fusion", "range")} == {
+        "method": "rollout",
+        "target": "answer",
+        "fusion": "mean",
+        "range": "own",
+    }
+    assert [found[key] for key in ("alpha", "discard", "rows", "from")] == [50, 0, False, 1]
+    assert views_of(at)["raw"]["index"] == 3  # after the rollouts from each of three layers on
 
 
 def test_every_choice_changes_the_labels():
     at = opened()
-    at.segmented_control(key="range").set_value("One for all")
+    at.segmented_control(key="range").set_value("shared")
     at.slider(key="alpha").set_value(25)
     at.slider(key="discard").set_value(90)
     at.slider(key="from").set_value(3)
     at.toggle(key="rows").set_value(True)
-    at.session_state["fusion"] = "Maximum"
-    at.session_state["target"] = steps.PATCH
+    at.session_state["fusion"] = "max"
+    at.session_state["target"] = choices.TOKEN
     at.session_state["token"] = (6,)
     said = words(at.run())
-    assert "heads max · residual weight 0.25 · discard smallest 90 % of each row · layers 3 alone" in said
-    assert "of row 2, column 2, layer 3 alone" in said
-    assert "one range of colours, from zero on" in said
+    choice = usual(start=choices.TOKEN, token=6, fusion="max", alpha=0.25, discard=0.9, by_row=True, first=2)
+    assert steps.small(choice.labels(PATCHES)) in said
+    assert "of row 2, column 2, layer 3  " in said
+    assert steps.ON_ONE_SCALE in said
+    assert views_of(at)["large"]["shared"]
+    assert views_of(at)["large"]["index"] == 2
 
 
-def test_a_deep_link_shows_its_choices_and_unknown_values_fall_back():
-    said = words(opened(target=steps.MEAN, fusion="Minimum", alpha="70", discard="40"))
-    assert "heads min · residual weight 0.70 · discard smallest 40 % of each layer" in said
-    assert "of all patches" in said
-    said = words(opened(target="Everything", fusion="Sum", alpha="700", token="999999"))
-    assert "heads mean · residual weight 0.50" in said
-    assert "of the answer" in said
+@pytest.mark.parametrize("values", [("Mean of patches", "Minimum", "One for all"), ("mean", "min", "shared")])
+def test_a_link_of_any_time_shows_its_choices(values: tuple[str, str, str]):
+    at = opened(**dict(zip(("target", "fusion", "range"), values, strict=True)), alpha="70", discard="40")
+    choice = usual(start=choices.MEAN, fusion="min", alpha=0.7, discard=0.4)
+    assert steps.small(choice.labels(PATCHES)) in words(at)
+    assert [controls(at)[key] for key in ("target", "fusion", "range")] == ["mean", "min", "shared"]
+
+
+def test_unknown_values_in_an_address_fall_back():
+    at = opened(method="nothing", target="Everything", fusion="Sum", alpha="700", token="999999")
+    assert steps.small(usual().labels(PATCHES)) in words(at)
+
+
+# Methods of the table, and one that is not there
+
+
+def test_raw_attention_of_any_layer_can_be_chosen():
+    at = opened(method="raw attention")
+    assert controls(at)["layer-layer"] == 3
+    at.slider(key="layer-layer").set_value(2).run()
+    words(at)
+    assert views_of(at)["large"]["index"] == 1
+    model = attnviz.load("vit-digits")
+    sample = model.prepare(open_sample("vit-digits", at.session_state["sample"]).image)
+    row = attnviz.explain("raw attention", model, sample, layer=1).numpy()[1:]
+    table = at.dataframe[0].value
+    assert table.iloc[0, 1] == pytest.approx(100 * row.max(), rel=1e-4)
+
+
+ASKED: list[dict] = []
+OPTIONS = (
+    Option("kind", "Flavour", "choice", "b", "Which one.", {"a": "First", "b": "Second"}),
+    Option("strength", "Strength", "share", 0.25, range=(0.0, 0.5)),
+    Option("inverted", "Inverted", "toggle", False),
+    Option("layer", "Layer", "layer", None),
+)
+
+
+def made_up(model, sample, target=None, *, trace=None, kind="b", strength=0.25, inverted=False, layer=None):
+    """What this made-up method says of itself."""
+    ASKED.append({"target": target, "kind": kind, "strength": strength, "inverted": inverted, "layer": layer})
+    row = torch.linspace(-1, 1, len(sample.tokens["main"]))
+    return strength * (-row if inverted else row)
+
+
+@pytest.mark.parametrize("model", ["vit-digits", "sentences"])
+def test_a_method_of_one_line_is_on_the_page_with_its_controls_and_its_picture(monkeypatch, model: str):
+    """One option of every kind, signed, about a class: all of it is drawn from the declaration."""
+    line = Method("Made up", made_up, OPTIONS, signed=True, needs_class=True)
+    monkeypatch.setitem(METHODS, "made-up", line)
+    sent: dict[str, dict] = {}
+    send = views.send_maps
+    monkeypatch.setattr(
+        views, "send_maps", lambda slot, *maps, **how: (sent.update({slot: how}), send(slot, *maps, **how))
+    )
+    at = open_page("rollout", model=model, method="made-up")
+    found, depth = controls(at), int(at.slider(key="layer-layer").max)
+    assert [found[key] for key in ("kind-choice", "strength-share", "inverted-toggle", "layer-layer")] == [
+        "b",
+        25,
+        False,
+        depth,
+    ]
+    assert not {"fusion", "alpha", "discard", "rows", "from", "target", "range"} & set(found)
+    assert at.selectbox(key="class").options
+    at.slider(key="strength-share").set_value(50)
+    at.toggle(key="inverted-toggle").set_value(True)
+    at.segmented_control(key="kind-choice").set_value("a")
+    at.selectbox(key="class").set_value("1")
+    ASKED.clear()
+    at.run()
+    asked = {(one["kind"], one["strength"], one["inverted"]) for one in ASKED}
+    assert asked == {("a", 0.5, True)}
+    assert [one["layer"] for one in ASKED] == list(range(depth))
+    assert {one["target"].label for one in ASKED} == {1}
+    drawn = views_of(at)["large"]
+    assert (drawn["maps"], drawn["index"]) == (steps.SLOT, depth - 1)
+    assert sent[steps.SLOT]["signed"]
+    assert sent[steps.SLOT]["unit"] == "number"
+    said = words(at)
+    assert "Made up" in said
+    assert steps.DIVERGING in said
+    assert str(made_up.__doc__) in said
 
 
 def test_an_upload_is_rolled_out():
@@ -85,7 +193,7 @@ def test_an_upload_is_rolled_out():
     before = at.dataframe[0].value
     at.file_uploader(key="image").upload("mine.png", png((90, 60)), "image/png").run()
     assert at.session_state["sample"] == "upload"
-    assert "heads mean" in words(at)
+    words(at)
     assert not at.dataframe[0].value.equals(before)
 
 
@@ -93,10 +201,10 @@ def test_a_change_of_model_keeps_the_page_whole():
     at = opened()
     at.slider(key="from").set_value(3).run()
     at.selectbox(key="model").set_value("vit").run()
-    assert " to 6 · class" in words(at)
+    assert " to 6  " in words(at)
     at.slider(key="from").set_value(6).run()
     at.selectbox(key="model").set_value("vit-digits").run()
-    assert "layers 1 to 3" in words(at)
+    assert ", layers 1 to 3" in words(at)
 
 
 # What the page shows is what the method says
@@ -114,24 +222,27 @@ def visit() -> object:
 
 
 CHOICES = [
-    steps.Choice(steps.ANSWER, 5, depth=3),
-    steps.Choice(steps.MEAN, 5, "max", 0.3, 0.5, False, 1, 3),
-    steps.Choice(steps.PATCH, 7, "min", 0.6, 0.7, True, 0, 3),
+    usual(),
+    usual(start=choices.MEAN, fusion="max", alpha=0.3, discard=0.5, first=1),
+    usual(start=choices.TOKEN, token=7, fusion="min", alpha=0.6, discard=0.7, by_row=True),
+    choices.Choice(choices.TOKEN, 7, {"fusion": "max", "layer": 1}, "raw attention", 3),
 ]
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_the_maps_are_those_of_the_methods(visit, choice):
     result = steps.work_out(visit, choice)
-    options = {"fusion": choice.fusion, "alpha": choice.alpha, "discard": choice.discard, "by_row": choice.by_row}
-    for first in range(choice.depth):
-        row = attnviz.explain("rollout", visit.model, visit.sample, start=choice.start, first=first, **options)
-        assert np.allclose(result.steps[first], row, atol=1e-6)
-    row = attnviz.explain("raw attention", visit.model, visit.sample, start=choice.start, fusion=choice.fusion)
+    layer = choice.how.layer_option.name
+    for at in range(choice.depth):
+        options = {**choice.options, layer: at}
+        row = attnviz.explain(choice.method, visit.model, visit.sample, start=choice.start_token, **options)
+        assert np.allclose(result.steps[at], row, atol=1e-6)
+    fusion = choice.options["fusion"]
+    row = attnviz.explain("raw attention", visit.model, visit.sample, start=choice.start_token, fusion=fusion)
     assert np.allclose(result.raw, row, atol=1e-6)
-    if choice.target == steps.PATCH:
+    if choice.start == choices.TOKEN:
         assert result.every.shape == (4, 17, 17)
-        assert np.array_equal(result.every[choice.first, choice.token], result.steps[choice.first])
+        assert np.array_equal(result.every[choice.at, choice.token], result.steps[choice.at])
     assert np.allclose(result.steps.sum(-1), 1, atol=1e-5)
 
 
@@ -151,23 +262,21 @@ def test_downloads_hold_the_exact_numbers_with_their_labels(visit):
     result = steps.work_out(visit, choice)
     with np.load(io.BytesIO(npz(steps.arrays(visit, choice, result, "the cat")))) as file:
         assert np.array_equal(file["rollout"], result.steps[1])
-        assert "target: the cat" in file["labels"]
-        assert "residual weight: 0.30" in file["labels"]
-        assert "discard: smallest 50 % of each layer" in file["labels"]
+        assert {"start: the cat", "residual weight: 30 %", "discard ratio: 50 %"} <= set(file["labels"])
     header, table = steps.rows(visit, choice, result, "the cat")
-    assert header[:3] == ["token", "rollout", "raw attention"]
-    assert {row[header.index("target")] for row in table} == {"the cat"}
+    assert header[:3] == ["token", "rollout", "raw attention of the last layer"]
+    assert {row[header.index("start")] for row in table} == {"the cat"}
     assert len(table) == 17
     assert all(len(row) == len(header) for row in table)
 
 
-def test_a_click_chooses_the_target(visit, monkeypatch):
+def test_a_click_chooses_the_start(visit, monkeypatch):
     made = {}
-    monkeypatch.setattr(steps, "go", lambda **choices: made.update(choices))
-    steps.pick(visit, (4, 9))
-    assert made == {"target": steps.PATCH, "token": (9,)}
-    steps.pick(visit, ())
-    assert made["target"] == steps.ANSWER
+    monkeypatch.setattr(choices, "go", lambda **chosen: made.update(chosen))
+    choices.pick(visit, (4, 9))
+    assert made == {"target": choices.TOKEN, "token": (9,)}
+    choices.pick(visit, ())
+    assert made["target"] == choices.ANSWER
     made.clear()
-    steps.pick(visit, (0,))  # the answer is read from CLS
-    assert made == {"target": steps.ANSWER}
+    choices.pick(visit, (0,))  # the answer is read from CLS
+    assert made == {"target": choices.ANSWER}

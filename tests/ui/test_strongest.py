@@ -93,7 +93,7 @@ def test_hovering_a_word_marks_its_strongest_key(name: str, special: bool):
 
 def table(at) -> dict[str, list]:
     """The table of the strongest keys."""
-    frame = next(frame.value for frame in at.dataframe if "Looks at" in frame.value.columns)
+    frame = next(frame.value for frame in at.dataframe if "Attends to" in frame.value.columns)
     return {name: frame[name].tolist() for name in frame.columns}
 
 
@@ -113,11 +113,11 @@ def test_the_table_shows_what_the_picture_shows(drop: str, token: str):
     asked = {"map": 0, "tokens": large["tokens"], "drop": large["hide_special"], "best": large["best"]}
     blob = records.pack_maps("m", maps, titles=list("abcd"), keys=call.keys, masked=masked_of(call))
     [marked, sentence] = ask(SAY, blob, asked=[asked])[0]
-    assert found["Looks at"][0] == token_name(call.keys, marked)
+    assert found["Attends to"][0] == token_name(call.keys, marked)
     assert f"{found['Weight'][0]:.1f} %" in sentence
-    assert ("CLS" in found["Looks at"]) is (drop == "false")
+    assert ("CLS" in found["Attends to"]) is (drop == "false")
     best = views_of(at)["moved"]["best"]
-    assert found["Looks at"][int(np.argmax(found["Weighted by value"]))] == token_name(call.keys, best)
+    assert found["Attends to"][int(np.argmax(found["Weighted by value"]))] == token_name(call.keys, best)
     assert found["Weight"] == sorted(found["Weight"], reverse=True)
     rows = maps[0, large["tokens"]].astype(float)
     kept = rows[:, 1:] / rows[:, 1:].sum(-1, keepdims=True) if drop == "true" else rows

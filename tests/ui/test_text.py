@@ -20,6 +20,7 @@ from attnviz.ui.positions.origin import ROTARY
 from attnviz.ui.positions.text import SCHEMES
 from attnviz.ui.rollout import steps
 from attnviz.ui.rollout import text as rollout_text
+from attnviz.ui.rollout.choice import TOKEN, Choice
 from attnviz.ui.shell.page import FOLDER, PAGES, experiments, section, sections
 from attnviz.ui.shell.prose import coloured
 from attnviz.ui.widgets import text_display
@@ -201,11 +202,11 @@ def test_whole_words_and_special_tokens():
     text = "An unbelievably tiny dog."
     pieces = load_text("sentences").prepare(text).tokens["main"]
     at = open_page("heads", model="sentences", text=text, token=str(pieces.labels.index("An")))
-    assert "where “An” looks" in said(at)
+    assert "what “An” attends to" in said(at)
     at.toggle(key="words").set_value(True).run()
     inside = next(i for i, label in enumerate(pieces.labels) if label.startswith("…"))
     at = open_page("heads", model="sentences", text=text, token=str(inside), words="true", leave="true").run()
-    assert "where “unbelievably” looks" in said(at)
+    assert "what “unbelievably” attends to" in said(at)
     assert "CLS, SEP left out" in said(at)
 
 
@@ -224,7 +225,7 @@ def test_the_numbers_of_a_whole_word_are_those_of_its_picture(special: bool):
 
 
 def test_arcs_show_the_picked_word_alone_also_the_one_in_the_middle():
-    at = open_page("heads", model="sentences", view="Arcs")
+    at = open_page("heads", model="sentences", view="arcs")
 
     def shown() -> list[int]:
         views = [json.loads(part.proto.json) for part in at.get("bidi_component") if part.proto.json]
@@ -239,10 +240,12 @@ def test_arcs_show_the_picked_word_alone_also_the_one_in_the_middle():
 
 def test_only_a_network_with_a_trained_head_says_that_one_was_trained():
     text = next(iter(heads_text.treebank()))
-    assert "One head of this network was trained" in said(open_page("heads", model="sentences", view="Arcs", text=text))
-    at = open_page("heads", model="stories", view="Arcs", text=text)
-    assert "linguists have marked it" in said(at)
-    assert "was trained to agree" not in said(at)
+    assert section("text/heads", "Arcs, where one head was trained") in said(
+        open_page("heads", model="sentences", view="arcs", text=text)
+    )
+    at = open_page("heads", model="stories", view="arcs", text=text)
+    assert section("text/heads", "Arcs") in said(at)
+    assert trained not in said(at)
 
 
 def test_the_input_of_a_network_without_a_table_of_positions_is_not_called_with_position():
@@ -280,9 +283,9 @@ def test_neighbours_are_those_of_all_cosines_without_special_tokens():
 
 
 def test_a_stored_sentence_has_gold_arcs_and_others_do_not():
-    at = open_page("heads", model="sentences", view="Arcs", text=next(iter(heads_text.treebank())))
-    assert "linguists have marked it" in said(at)
-    assert "linguists have marked it" not in said(open_page("heads", model="sentences", view="Arcs"))
+    at = open_page("heads", model="sentences", view="arcs", text=next(iter(heads_text.treebank())))
+    assert section("text/heads", "Arcs") in said(at)
+    assert section("text/heads", "Arcs") not in said(open_page("heads", model="sentences", view="arcs"))
 
 
 def test_the_same_word_in_two_sentences():
@@ -338,7 +341,7 @@ def test_a_rollout_of_a_whole_word_is_that_of_all_its_pieces():
     pieces = load_text("sentences").prepare(text).tokens["main"]
     word = [i for i, number in enumerate(pieces.words or ()) if number == 1]
     assert len(word) > 1
-    choice = steps.Choice(steps.PATCH, word[-1], depth=2)
+    choice = Choice(TOKEN, word[-1], depth=2)
     rows = np.random.default_rng(0).dirichlet(np.ones(len(pieces)), (3, len(pieces))).astype(np.float32)
     result = steps.Result(rows[:-1, word[-1]], rows[-1, word[-1]], rows)
     look = Look(grouping(pieces, whole_words=True, special=False), pieces, special=False)

@@ -89,7 +89,7 @@ def send_maps(
             return records, {panel.variant: maps.missing_map_reason(panel) for panel in panels}
         if choice.maps == NATIVE:
             return {}, {}
-        return maps.send_rollouts(style, panels, None if from_token() else "readout")
+        return maps.send_rollouts(style, panels, None if from_token() else "answer")
 
 
 def from_token() -> bool:

@@ -92,5 +92,18 @@ OLD_VALUES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "scale": {"Square root": "sqrt", "Linear": "linear", "Log": "log", "Rank": "rank"},
         "colours": {"Viridis": "viridis", "Cividis": "cividis", "Inferno": "inferno", "Gray": "gray"},
         "look": {"Across": "cross", "Within English": "encoder", "Within French": "decoder"},
+        "fusion": {"Mean": "mean", "Maximum": "max", "Minimum": "min"},
+        "target": {
+            "Answer": "answer",
+            "CLS": "cls",
+            "Mean of patches": "mean",
+            "Mean of words": "mean",
+            "One patch": "token",
+            "One word": "token",
+        },
+        "range": {"Each map's own": "own", "One for all": "shared"},
+        "grid": {"One patch": "token", "One word": "token", "Matrices": "matrix"},
+        "view": {"Lines": "lines", "Matrix": "matrix", "Arcs": "arcs"},
+        "over": {"This picture": "sample", "All sample pictures": "all"},
     }
 )

@@ -17,18 +17,20 @@ from attnviz.ui.inputs.samples import open_sample, samples_of
 from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets.output import dark, plot
 
+THIS, ALL = "sample", "all"
+
 
 def over_choice(visit: ModelRun) -> tuple[Table, int]:
     """The measures on this picture or averaged over all samples, as the visitor likes, and over how many pictures."""
-    chosen = one_of("Measured on", ["This picture", "All sample pictures"], default="This picture", key="over")
-    if chosen == "This picture":
+    options = {THIS: "This picture", ALL: "All sample pictures"}
+    if one_of("Measured on", options, default=THIS, key="over") == THIS:
         return measured(visit), 1
     return _averaged(visit.name, visit.model.digest)
 
 
 @st.cache_data(max_entries=8, show_spinner="Measuring the heads on every sample picture")
 def _averaged(name: str, model_digest: str) -> tuple[Table, int]:
-    """The means, and over how many pictures. Only where rows are shares of one, which the picture does not decide."""
+    """The means, and over how many pictures. Only where rows sum to 1, which the picture does not decide."""
     model = open_model(name)
     opened = [open_sample(name, sample) for sample in samples_of(name)]
     samples = [prepared(model.digest, picture.digest, model, picture.image) for picture in opened]

@@ -24,10 +24,14 @@ Table = dict[str, Float[np.ndarray, "layer head"]]  # measure -> one number per 
 KNOWN: dict[str, Measure] = {**MEASURES, **TEXT_MEASURES, "syntax": SYNTAX}  # of pictures and of texts
 Row = dict[str, Float[np.ndarray, " key"]]  # what is known of every key of a row, by its name
 NETWORK_ORDER = "layer"
+ORDERED_BY = {"spread": "entropy", "itself": "self"}  # in addresses, which name a measure of texts as that of pictures
 SIGNED = "These maps are signed: an entry below zero, blue, takes away."
-NO_SHARES = "Rows of these maps do not sum to one."
-WHY_SEVERAL = "A click adds a patch or takes it away again; what the picked ones look at is summed."
-UNMEASURED = "Distance, entropy and shares are defined for shares of one and are not given here."
+NO_SHARES = "Rows of these maps do not sum to 1."
+WHY_SEVERAL = {
+    "patch": "Click a patch to select it, click again to deselect it; what the selected ones attend to is summed.",
+    "word": "Click a word to select it, click again to deselect it; what the selected ones attend to is summed.",
+}
+UNMEASURED = "Distance, entropy and shares are defined for rows that sum to 1 and are not given here."
 
 
 def entries(call: AttentionCall) -> int:
@@ -106,7 +110,7 @@ def send_opened(visit: ModelRun, layer: int, head: int, *, leave_out: bool) -> t
 
 
 def send_moved(visit: ModelRun, layer: int, head: int) -> str:
-    """Give the browser one head's weights times the length of what each key hands over."""
+    """Give the browser one head's weights times the length of the value each key passes on."""
     call = visit.trace.calls[layer]
     moved = value_weighted(call, [head], range(len(call.queries))).float().numpy()
     title = f"{place(visit, layer, head)}, weighted by value"
@@ -123,7 +127,7 @@ def send_moved(visit: ModelRun, layer: int, head: int) -> str:
 
 
 def measured(visit: ModelRun) -> Table:
-    """Every measure of every head on this picture; none where rows are no shares of one."""
+    """Every measure of every head on this picture; none where rows do not sum to 1."""
     return measured_calls(visit.model.digest, visit.sample.digest, visit.trace.calls)
 
 
@@ -153,7 +157,7 @@ def find_buttons(visit: ModelRun, table: Table) -> None:
     if not table:
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption("Open the head that is", width="content")
+        st.caption("Jump to", width="content")
         for name, measure in known(table).items():
             for label, descending in ((measure.low, False), (measure.high, True)):
                 order = ranking(table[name], descending) if label else []
@@ -177,9 +181,9 @@ def known(table: Table) -> dict[str, Measure]:
 
 def order_choice(table: Table) -> str | None:
     """Which measure sorts the heads, by its name in MEASURES; None keeps the network's own order."""
-    titles = {name: measure.title for name, measure in known(table).items()}
-    chosen = select("Order heads by", {NETWORK_ORDER: "Layer", **titles}, key="order", width=200)
-    return None if chosen == NETWORK_ORDER else chosen
+    names = {ORDERED_BY.get(name, name): name for name in known(table)}
+    titles = {NETWORK_ORDER: "Layer"} | {identifier: KNOWN[name].title for identifier, name in names.items()}
+    return names.get(select("Order heads by", titles, key="order", width=200))
 
 
 def order(table: Table, measure: str | None) -> list[tuple[int, int]] | None:
@@ -196,7 +200,7 @@ def facts(visit: ModelRun, table: Table, layer: int, head: int, patch: int | Non
 
 
 def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> Row:
-    """The exact numbers behind the picture: weights of the picked tokens, and what shares become."""
+    """The exact numbers behind the picture: weights of the selected tokens, and what they become."""
     row = shown_row(call, head, tokens)
     if not call.rule.stochastic:
         return row
@@ -205,7 +209,7 @@ def exact_row(call: AttentionCall, head: int, tokens: Sequence[int]) -> Row:
 
 
 def shown_row(call: AttentionCall, head: int, tokens: Sequence[int], *, leave_out: bool = False) -> Row:
-    """The row of the selected tokens as views show it: hidden prefix keys are NaN, and the rest is renormalised."""
+    """The same numbers as views show them: what is left out is NaN, and the rest of a row sums to 1 again."""
     shares, prefix = call.rule.stochastic, call.keys.prefix if leave_out else 0
     rows = {"weight": call.token_map([head], list(tokens))[0]}
     if shares:
@@ -218,17 +222,17 @@ def shown_row(call: AttentionCall, head: int, tokens: Sequence[int], *, leave_ou
 
 
 def together(rows: Float[np.ndarray, "query key"], *, shares: bool) -> Float[np.ndarray, " key"]:
-    """Rows of several picked tokens as views put them together: shares add up, other numbers are averaged."""
+    """Rows of several selected tokens as views put them together: shares add up, other numbers are averaged."""
     return rows.sum(0) if shares else rows.mean(0)
 
 
 def best_key(row: Row, name: str = "weight") -> int | None:
-    """The key that gets most; the first of several, None where there is none."""
+    """The key that receives most; the first of several, None where there is none."""
     return None if np.isnan(row[name]).all() else int(np.nanargmax(row[name]))
 
 
 def strongest(row: Row, names: Sequence[str], *, shares: bool, count: int = 6) -> None:
-    """The keys that get most, with exact numbers: percent where rows are shares of one."""
+    """The keys that receive most, with exact numbers: percent where rows sum to 1."""
     order = np.argsort(-row["weight"], kind="stable")  # what is left out comes last
     best = order[: min(count, np.isfinite(row["weight"]).sum())]
     moved = best_key(row, "weighted by value") if "weighted by value" in row else None
@@ -237,13 +241,13 @@ def strongest(row: Row, names: Sequence[str], *, shares: bool, count: int = 6) -
     st.caption("Sorted by weight.")
     scale, form = (100, "%.2f %%") if shares else (1, "%.3f")
     share = st.column_config.NumberColumn(format=form)
-    data = {"Looks at": [names[i] for i in best]}
+    data = {"Attends to": [names[i] for i in best]}
     data |= {name.capitalize(): scale * row[name][best] for name in ("weight", "weighted by value") if name in row}
     st.dataframe(data, hide_index=True, column_config={"Weight": share, "Weighted by value": share})
 
 
 def exact_table(call: AttentionCall, head: int, tokens: Sequence[int]) -> tuple[list[str], list[list]]:
-    """The exact numbers of every key of picked tokens, also of those that views leave out, for a CSV."""
+    """The exact numbers of every key of selected tokens, also of those that views leave out, for a CSV."""
     return row_table(exact_row(call, head, tokens), token_names(call.keys))
 
 
@@ -255,5 +259,5 @@ def row_table(row: Row, names: Sequence[str]) -> tuple[list[str], list[list]]:
 def said(tokens: Tokens, chosen: Sequence[int], *, shares: bool = True) -> str:
     """Whose attention is shown, in words."""
     if len(chosen) == 1:
-        return f"where {spoken_name(tokens, chosen[0])} looks"
-    return f"where {len(chosen)} picked tokens look, {'summed' if shares else 'averaged'}"
+        return f"what {spoken_name(tokens, chosen[0])} attends to"
+    return f"what {len(chosen)} selected tokens attend to, {'summed' if shares else 'averaged'}"

@@ -1,4 +1,4 @@
-"""What the Heads page of a text is made of: maps of every layer in the browser, measures, lines, arcs."""
+"""What the Heads page of a text is made of: maps of every layer in the browser, measures, dependencies."""
 
 from __future__ import annotations
 
@@ -11,60 +11,68 @@ from attnviz import views
 from attnviz.measures.heads import value_weighted
 from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_text_heads, real
 from attnviz.models.subwords import first_pieces
-from attnviz.types import AttentionCall, Model
+from attnviz.types import AttentionCall, Model, Tokens
 from attnviz.ui.core.cache import forward, open_model
-from attnviz.ui.core.labels import head_name
 from attnviz.ui.heads.overview import Row, Table, place, together
 from attnviz.ui.inputs.text_run import TextRun, prepared_text
 from attnviz.ui.inputs.treebank import treebank
 from attnviz.ui.widgets.display import masked_of
 from attnviz.ui.widgets.text_display import Look, send
 
-VIEWS = ("Lines", "Matrix", "Arcs")
 MOST_TILES = 128  # tokens up to which every head of every layer travels exact
 
 
-def parsed(model: Model, text: str) -> Parsed | None:
-    """The words of a stored sentence and the words they depend on; None for any other text."""
+def parsed(model: Model, text: str, tokens: Tokens) -> Parsed | None:
+    """The words of a stored sentence and the words they depend on; None for any other text.
+
+    None also where a model has no special token before the text, which stands for the root, or cuts the text short.
+    """
     words = treebank().get(text)
-    if words is None or model.tokenizer is None:
+    if words is None or model.tokenizer is None or tokens.words is None or tokens.words[0] >= 0:
         return None
+    before = next((i for i, word in enumerate(tokens.words) if word >= 0), len(tokens))
     spans = [(start, stop) for start, stop, _, _ in words]
-    first = first_pieces(text, model.tokenizer.encode(text), spans)
-    return Parsed(text, tuple(1 + i for i in first), tuple(head for *_, head in words))
+    first = tuple(before + i for i in first_pieces(text, model.tokenizer.encode(text), spans))
+    if max(first) >= len(tokens) or any(tokens.words[i] < 0 for i in first):
+        return None
+    return Parsed(text, first, tuple(head for *_, head in words))
 
 
 def gold(about: TextRun, look: Look) -> list[tuple[int, int]]:
     """The treebank's dependencies among what is shown; none for a text it does not hold."""
-    found = parsed(about.model, about.sample.text)
+    found = parsed(about.model, about.sample.text, about.sample.tokens["main"])
     if found is None or about.sample.text != st.session_state.get("text"):
         return []
     pairs = [(look.groups.shown(a), look.groups.shown(b)) for a, b in gold_arcs(found)]
     return [(a, b) for a, b in pairs if a is not None and b is not None and a != b]
 
 
-@st.cache_data(max_entries=8, show_spinner="Holding every head against the treebank")
-def syntax(name: str, model_digest: str) -> np.ndarray:
-    """[layer head]: how often each head looks most at the word a word depends on, over the stored sentences."""
+@st.cache_data(max_entries=8, show_spinner="Scoring every head against the treebank")
+def syntax(name: str, model_digest: str) -> np.ndarray | None:
+    """[layer head]: how often each head attends most to the word a word depends on, over the stored sentences.
+
+    None where no stored sentence can be scored.
+    """
     model = open_model(name)
     hits = []
     for text in treebank():
-        found = parsed(model, text)
         sample = prepared_text(model.digest, text, model, text)
+        found = parsed(model, text, sample.tokens["main"])
         if found is not None:
             hits.append(np.stack([found_heads(call, found) for call in forward(name, sample).calls]))
-    return np.concatenate(hits, -1).mean(-1)
+    return np.concatenate(hits, -1).mean(-1) if hits else None
 
 
 def measured(about: TextRun) -> Table:
     """Every measure of every head on this text, and how each head does on the stored treebank sentences.
 
-    Empty where rows are no shares of one.
+    Empty where rows do not sum to 1.
     """
     if not shares(about):
         return {}
     table = dict(_measured(about.model.digest, about.sample.digest, about.trace.calls))
-    return {**table, "syntax": syntax(about.name, about.model.digest)}
+    scored = syntax(about.name, about.model.digest)
+    return table if scored is None else {**table, "syntax": scored}
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -73,12 +81,12 @@ def _measured(model_digest: str, sample_digest: str, _calls: Sequence[AttentionC
 
 
 def shares(about: TextRun) -> bool:
-    """Whether the rows of all maps are shares of one, so that there are measures, lines and arcs."""
+    """Whether the rows of all maps sum to 1, so that there are measures, lines and arcs."""
     return all(call.rule.stochastic for call in about.trace.calls)
 
 
 def exact_row(call: AttentionCall, head: int, look: Look, chosen: Sequence[int]) -> Row:
-    """The exact numbers behind the picture, of what is shown: a word gives its pieces' mean, and gets their sum."""
+    """The exact numbers of what is shown: a word attends by its tokens' mean, and receives their sum."""
     shares = call.rule.stochastic
     found = {"weight": call.token_map([head])}
     if shares:
@@ -88,7 +96,7 @@ def exact_row(call: AttentionCall, head: int, look: Look, chosen: Sequence[int])
 
 
 def even(call: AttentionCall) -> float:
-    """Entropy / log n of a head that looks alike at all it may look at: 1, or less where a mask hides some of it."""
+    """Entropy / log n of a head that attends alike to all it may: 1, or less where a mask hides some of it."""
     hidden, count = masked_of(call), len(call.keys)
     if hidden is None or count < 2:
         return 1.0
@@ -116,20 +124,3 @@ def send_layer(about: TextRun, look: Look, layer: int) -> str:
     """Give the browser the exact maps of one layer, as they are shown."""
     call = about.trace.calls[layer]
     return send(f"read:{layer}", call, look, [place(about, layer, head) for head in range(call.heads)])
-
-
-def lines_choice(heads: int, opened: int) -> tuple[list[int], float, int, float]:
-    """Heads with lines beside the opened one, and which lines: least weight, most keys a word, share of a row."""
-    names = [head_name(i) for i in range(heads)]
-    others = [name for name in names if name != head_name(opened)]
-    if head_name(opened) in (kept := st.session_state.get("beside") or ()):
-        st.session_state["beside"] = [name for name in kept if name in others]
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        chosen = st.pills("Add lines of other heads", others, selection_mode="multi", key="beside", bind="query-params")
-        with st.popover("Fewer lines", icon=":material/filter_alt:"):
-            least = st.slider("At least this weight", 0, 50, 2, format="%d %%", key="least", bind="query-params")
-            most = st.slider("At most so many keys a word (0: any)", 0, 10, 0, key="most", bind="query-params")
-            mass = st.slider(
-                "The strongest that hold together", 10, 100, 100, 5, format="%d %%", key="mass", bind="query-params"
-            )
-    return [names.index(name) for name in chosen or []], least / 100, most, mass / 100

@@ -1,10 +1,9 @@
-"""What the Rollout page is made of: its choices, rollout and raw attention of the target, and numbers about them."""
+"""What the Rollout page shows: the maps of the chosen method, raw attention beside them, and numbers about both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -13,214 +12,132 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz import views
-from attnviz.measures.rollout import residual_norms
-from attnviz.methods import raw
+from attnviz.methods import explain, raw
 from attnviz.methods.base import Start
+from attnviz.methods.discard import FUSION, FUSIONS
 from attnviz.methods.rollout import Open, factors, held, layers
-from attnviz.plots import bars
-from attnviz.types import Tokens
+from attnviz.types import NoTokenMap, Tokens
 from attnviz.ui.core.cache import core
-from attnviz.ui.core.labels import layer_name, token_name, worded
-from attnviz.ui.core.recorded import middle
+from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.sized_cache import SizedCache
-from attnviz.ui.core.state import chosen_token, go, keep_inside, one_of
 from attnviz.ui.inputs.model_run import ModelRun
-from attnviz.ui.widgets.answers import best
-from attnviz.ui.widgets.output import dark, plot
+from attnviz.ui.rollout.choice import RAW, ROLLOUT, TOKEN, Choice, answered_by
+from attnviz.ui.widgets.answers import best, percent
 
-Drawn = TypeVar("Drawn")
-ANSWER, CLS, MEAN, PATCH = "Answer", "CLS", "Mean of patches", "One patch"
-FUSED = {"Mean": "mean", "Maximum": "max", "Minimum": "min"}
 HELD = 8_000_000  # entries of all layers' fused maps that are kept in memory; above, rows are recomputed
-SENT = 1_500_000  # entries of all tokens' rollouts that go to the browser, so that hovering needs no server
-SLOT = "rollout"  # the maps in the browser: the rollout from each layer on, then raw attention
-OWN, COMMON = "Each map's own", "One for all"
-RANGES = {
-    OWN: "Every map has its own range of colours, from its least relevance to its most, so that weak differences "
-    "are seen; the numbers in its legend say how weak.",
-    COMMON: "All maps on this page are on one range of colours, from zero on, each map divided by its sum first.",
-}
-NO_CLASS = "Rollout and raw attention know no classes: they would be the same for any other answer."
-
-HELP = {
-    "target": "Where relevance starts: at what the answer is read from, at every patch alike, or at one patch. A click "
-    "on the picture picks a patch; a second click lets go.",
-    "fusion": "How the heads of a layer become one map. Maximum keeps what any head sees, minimum only what all see.",
-    "alpha": "How much of a token stays with itself in every layer, because the residual connection carries it past "
-    "the attention. Half is the usual guess.",
-    "discard": "Drop this share of each layer's smallest weights, never those of CLS or its like nor of a token on "
-    "itself, and divide the rest so that rows sum to one.",
-    "rows": "Take the share from every row by itself instead of from the layer as a whole.",
-    "range": "Rollout spreads relevance over the whole picture. On its own range a map shows where it is more, where "
-    "less; on one for all, maps can be compared with each other and with zero.",
-    "from": "The first layer that is rolled out. A later start shows only what the upper layers did.",
-}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is rolled out, and how."""
-
-    target: str
-    token: int  # the picked one, used where the target is one patch
-    fusion: str = "mean"
-    alpha: float = 0.5
-    discard: float = 0.0
-    by_row: bool = False
-    first: int = 0
-    depth: int = 1  # layers of the network
-
-    @property
-    def start(self) -> Start:
-        """Where relevance starts, in the words of the methods."""
-        return {ANSWER: "readout", CLS: "cls", MEAN: "mean"}.get(self.target, self.token)
-
-    def name(self, tokens: Tokens) -> str:
-        """The target in words."""
-        fixed = {ANSWER: "the answer", CLS: "CLS", MEAN: worded("all patches", tokens)}
-        return fixed.get(self.target) or token_name(tokens, self.token)
-
-    @property
-    def span(self) -> str:
-        """The layers rolled out, in words."""
-        first = self.first + 1
-        return f"layers {first} to {self.depth}" if first < self.depth else f"layer {first} alone"
-
-    def labels(self, tokens: Tokens) -> dict[str, str]:
-        """What has to stand beside a rollout for it to mean anything."""
-        where = "each row" if self.by_row else "each layer"
-        return {
-            "method": "attention rollout",
-            "heads": self.fusion,
-            "residual weight": f"{self.alpha:.2f}",
-            "discard": f"smallest {100 * self.discard:.0f} % of {where}" if self.discard else "none",
-            "layers": self.span.split(" ", 1)[1],
-            "target": self.name(tokens),
-            "class": "not used",
-        }
-
-
-def choose(visit: ModelRun, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, bool]:
-    """The controls above the picture, and whether all maps share one range; every one of them is in the URL.
-
-    `look` draws the options of display among them.
-    """
-    tokens, depth = visit.sample.tokens["main"], visit.model.spec.layers
-    options = targets(visit)
-    keep_inside("target", options)
-    keep_inside("from", range(1, depth + 1))
-    top = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-    target = one_of(
-        "Relevance starts at",
-        options,
-        default=ANSWER,
-        key="target",
-        where=top,
-        help=worded(HELP["target"], tokens),
-        format_func=lambda name: worded(name, tokens),
-    )
-    fusion = one_of("Heads of a layer", list(FUSED), default="Mean", key="fusion", where=top, help=HELP["fusion"])
-    with top:
-        drawn = look()
-    weight, share, first = st.columns(3, gap="medium")
-    alpha = weight.slider(
-        "Residual weight", 0, 100, 50, 5, format="%d %%", key="alpha", bind="query-params", help=HELP["alpha"]
-    )
-    discard = share.slider(
-        "Discard the smallest", 0, 95, 0, 5, format="%d %%", key="discard", bind="query-params", help=HELP["discard"]
-    )
-    by_row = share.toggle("Row by row", key="rows", bind="query-params", help=HELP["rows"])
-    start = first.slider("From layer", 1, depth, 1, key="from", bind="query-params", help=HELP["from"])
-    weight.caption(measured_words(visit))
-    common = (
-        one_of(
-            "Range of colours", list(RANGES), default=OWN, key="range", where=first, help=worded(HELP["range"], tokens)
-        )
-        == COMMON
-    )
-    token = chosen_token("token", len(tokens), middle(tokens))
-    return Choice(target, token, FUSED[fusion], alpha / 100, discard / 100, by_row, start - 1, depth), drawn, common
-
-
-def targets(visit: ModelRun) -> list[str]:
-    """Where relevance may start; CLS by name only where the answer is not read from it alone."""
-    tokens = visit.sample.tokens["main"]
-    named = [CLS] if "CLS" in tokens.labels[: tokens.prefix] and answered_by(visit) != 0 else []
-    return [ANSWER, *named, MEAN, PATCH]
-
-
-def answered_by(visit: ModelRun) -> int | None:
-    """The one token the answer is read from; None where it is read from several."""
-    readout = visit.trace.pooling["main"]
-    return int(readout.argmax()) if float(readout.max()) == 1 else None
-
-
-def pick(visit: ModelRun, chosen: Sequence[int]) -> None:
-    """A click on a patch makes it the target; letting go, or a click on what the answer is read from, the answer."""
-    if not chosen or chosen[-1] == answered_by(visit):
-        go(target=ANSWER)
-    elif chosen[-1] == 0 and CLS in targets(visit):
-        go(target=CLS)
-    else:
-        go(target=PATCH, token=(int(chosen[-1]),))
-
-
-def answer_words(visit: ModelRun) -> str:
-    """What the model says, and where its answer is read from."""
-    (name, probability), token = best(visit.model, visit.trace, 1)[0], answered_by(visit)
-    read = "the mean of all patches" if token is None else token_name(visit.sample.tokens["main"], token)
-    return f"The model says **{name}** ({100 * probability:.1f} %). It reads this answer from {read}."
+SENT = 1_500_000  # entries of all tokens' maps that go to the browser, so that hovering needs no server
+SLOT = "rollout"  # the maps of the method in the browser, one for each layer it may be given; then raw attention
+RAW_SLOT = "rollout:raw"  # raw attention by itself, where the method is signed: they share no scale
+PER_MAP = (
+    "Every map has a colour scale of its own, from its least relevance to its most, so that weak differences are seen; "
+    "the numbers in its legend say how weak."
+)
+ON_ONE_SCALE = "All maps on this page share one colour scale, from zero on, each map divided by its sum first."
+DIVERGING = "The method is signed: its colour scale is centred at zero, and blue is below."
+NO_CLASS = "is class-agnostic: it would be the same for any other answer."
+NO_ANSWER = "This model has no answer of its own. Its tokens are pooled, and relevance starts at what is pooled."
+NO_RAW = "Raw attention is not defined here: rows of these maps do not sum to 1."
+NAMES_NO_CLASS = "it names no class, and this method explains one"
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Rollouts of one target from each layer on, first layer first, and its raw attention; every row sums to one."""
+    """The maps of a method from one start, one for each layer it may be given, and raw attention of the last layer.
+
+    Rows sum to 1, but those of a signed method.
+    """
 
     steps: Float[np.ndarray, "layer token"]
-    raw: Float[np.ndarray, " token"]
-    every: Float[np.ndarray, "map token token"] | None  # the same maps for every token as the target, where asked
+    raw: Float[np.ndarray, " token"] | None  # None where the rows of this attention do not sum to 1
+    every: Float[np.ndarray, "map token token"] | None = None  # the same maps for every token as the start, where asked
+    signed: bool = False
+
+
+def answer_words(visit: ModelRun) -> str:
+    """What the model says, and where its answer is read from."""
+    token = answered_by(visit)
+    read = visit.model.spec.answer_from or "the mean of all patches"
+    read = read if token is None else token_name(visit.sample.tokens["main"], token)
+    if "class" not in visit.model.outputs:
+        return f"{NO_ANSWER} That is {read}."
+    name, probability = best(visit.model, visit.trace, 1)[0]
+    return f"The model says **{name}** ({100 * probability:.1f} %). It reads this answer from {read}."
 
 
 def work_out(visit: ModelRun, choice: Choice) -> Result:
-    """The maps of the target; those of every token too where one patch is the target and they are few."""
+    """The maps of the chosen start; those of every token too where one token is the start and they are few."""
+    if choice.how.needs_class and choice.target is None:
+        raise NoTokenMap(NAMES_NO_CLASS)
     size = len(visit.sample.tokens["main"])
-    all_tokens = choice.target == PATCH and (choice.depth + 1) * size * size <= SENT
+    start, depth = choice.start_token, choice.depth
+    all_tokens = choice.start == TOKEN and choice.how.takes_start and (depth + 1) * size * size <= SENT
     with core():
-        maps = maps_of(visit, choice, torch.eye(size) if all_tokens else choice.start)
+        steps = maps_of(visit, choice, torch.eye(size) if all_tokens else start)
+        last = raw_of(visit, choice, torch.eye(size) if all_tokens else start)
     if not all_tokens:
-        return Result(maps[:-1], maps[-1], None)
-    return Result(maps[:-1, choice.token], maps[-1, choice.token], maps)
+        return Result(steps, last, None, choice.how.signed)
+    every = None if last is None or choice.how.signed else np.concatenate([steps, last[None]])
+    chosen = None if last is None else last[choice.token]
+    return Result(steps[:, choice.token], chosen, every, choice.how.signed)
 
 
-def maps_of(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, "map *target token"]:
-    """Rollouts from each layer on, then raw attention of the last layer, each divided by its sum."""
-    stream, trace = visit.sample.tokens["main"].stream, visit.trace
-    thinned, whole = opened(visit, choice)
-    steps = layers(
-        trace,
-        start,
-        alpha=choice.alpha,
-        fusion=choice.fusion,
-        discard=choice.discard,
-        by_row=choice.by_row,
-        opened=thinned,
-    )[::-1]
-    last = raw.attention(trace, start, fusion=choice.fusion, opened=whole)
-    maps = torch.stack([*(step.rows[stream] for step in steps), last]).float().numpy()
-    return maps / maps.sum(-1, keepdims=True)
+def maps_of(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, "map *start token"]:
+    """The method's map for every layer it may be given, or its one map; divided by its sum if not signed."""
+    if choice.method == ROLLOUT:  # one walk gives the maps from every layer on
+        return rollouts(visit, choice, start)
+    option, given = choice.how.layer_option, dict(choice.options)
+    if choice.how.takes_start:
+        given["start"] = start
+    chosen = [{}] if option is None else [{option.name: layer} for layer in range(choice.depth)]
+    found = []
+    for layer in chosen:
+        one = explain(choice.method, visit.model, visit.sample, choice.target, trace=visit.trace, **given | layer)
+        found.append(one.float().cpu().numpy())
+    return np.stack(found) if choice.how.signed else shares(np.stack(found))
+
+
+def rollouts(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, "layer *start token"]:
+    """Rollouts from each layer on, first layer first, each divided by its sum."""
+    thinned, _ = opened(visit, choice)
+    given = {name: value for name, value in choice.options.items() if name != "first"}
+    steps = layers(visit.trace, start, opened=thinned, **given)[::-1]
+    stream = visit.sample.tokens["main"].stream
+    return shares(torch.stack([step.rows[stream] for step in steps]).float().numpy())
+
+
+def raw_of(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, "*start token"] | None:
+    """Raw attention of the last layer, divided by its sum; None where another method is shown and it is undefined."""
+    fusion = choice.options.get("fusion", "mean")
+    fusion = fusion if fusion in FUSIONS else "mean"
+    try:
+        _, whole = opened(visit, choice)
+        return shares(raw.attention(visit.trace, start, fusion=fusion, opened=whole).float().numpy())
+    except NoTokenMap:
+        if choice.method in (ROLLOUT, RAW):
+            raise
+        return None
+
+
+def shares(maps: Float[np.ndarray, "*row token"]) -> Float[np.ndarray, "*row token"]:
+    """Maps divided by their sums; one without any relevance stays zero."""
+    sums = maps.sum(-1, keepdims=True)
+    return maps / np.where(sums == 0, 1, sums)
 
 
 def opened(visit: ModelRun, choice: Choice) -> tuple[Open | None, Open | None]:
-    """Fused maps kept for this picture, with and without discard: a slider then costs vector products only."""
+    """Fused maps kept for this input, with and without discard: a slider then costs vector products only."""
     if sum(len(c.queries) * len(c.keys) for c in visit.trace.calls) > HELD:
         return None, None
+    fusion = choice.options.get("fusion", "mean")
+    discard, by_row = choice.options.get("discard", 0.0), choice.options.get("by_row", False)
 
     def kept(discard: float, by_row: bool) -> Open:
-        options = choice.fusion, discard, by_row
+        options = fusion if fusion in FUSIONS else "mean", discard, by_row
         key = visit.model.digest, visit.sample.digest, *map(str, options)
         return held(visit.trace, maps_kept().get(key, lambda: factors(visit.trace, *options)))
 
-    return kept(choice.discard, choice.by_row and choice.discard > 0), kept(0.0, False)
+    whole = kept(0.0, False)
+    return (kept(discard, by_row and discard > 0) if choice.method == ROLLOUT else whole), whole
 
 
 @st.cache_resource(show_spinner=False)
@@ -229,108 +146,115 @@ def maps_kept() -> SizedCache[tuple[Tensor, ...]]:
     return SizedCache(entries=64, size=100_000_000)
 
 
-def send(visit: ModelRun, choice: Choice, result: Result) -> None:
-    """Give the browser the maps of the target, or those of every token so that hovering shows each."""
-    titles = [f"From {layer_name(i).lower()}" for i in range(choice.depth)]
-    shown = np.concatenate([result.steps, result.raw[None]]) if result.every is None else result.every
+def titles(choice: Choice) -> list[str]:
+    """What each of the method's maps is called."""
+    option = choice.how.layer_option
+    if option is None:
+        return [choice.how.title]
+    return [f"{option.title} {i + 1}" for i in range(choice.depth)]
+
+
+def send(choice: Choice, result: Result, tokens: Tokens) -> None:
+    """Give the browser the maps of the start, or those of every token so that hovering shows each."""
+    names = [*titles(choice), *([] if result.raw is None else ["Raw attention"])]
+    if result.signed:
+        send_signed(choice, result.steps, result.raw, tokens)
+        return
+    alone = result.steps if result.raw is None else np.concatenate([result.steps, result.raw[None]])
     views.send_maps(
-        SLOT, shown, titles=[*titles, "Raw attention"], keys=visit.sample.tokens["main"], map_type="relevance"
+        SLOT, alone if result.every is None else result.every, titles=names, keys=tokens, map_type="relevance"
     )
 
 
+def send_signed(choice: Choice, steps: np.ndarray, last: np.ndarray | None, tokens: Tokens) -> None:
+    """Give the browser signed maps, as plain numbers around zero, and raw attention apart from them."""
+    views.send_maps(SLOT, steps, titles=titles(choice), keys=tokens, map_type="relevance", signed=True, unit="number")
+    if last is not None:
+        views.send_maps(RAW_SLOT, last[None], titles=["Raw attention"], keys=tokens, map_type="relevance")
+
+
+def raw_place(result: Result) -> tuple[str, int]:
+    """The slot raw attention lies in, and its index there."""
+    return (RAW_SLOT, 0) if result.signed else (SLOT, len(result.steps))
+
+
 def small(labels: dict[str, str]) -> str:
-    """The labels of a map in one quiet line; the heading above it names method and target."""
+    """The labels of a map in one quiet line; the heading above it names method and start."""
     return f":small[:gray[{in_line(labels)}]]"
 
 
 def in_line(labels: dict[str, str]) -> str:
-    """The labels of a map but method and target, one after the other."""
-    return " · ".join(f"{name} {value}" for name, value in labels.items() if name not in ("method", "target"))
+    """The labels of a map but method and start, one after the other."""
+    return " · ".join(f"{name} {value}" for name, value in labels.items() if name not in ("method", "start"))
 
 
 def raw_labels(choice: Choice, tokens: Tokens) -> dict[str, str]:
-    """The labels of the map beside the rollout."""
-    labels = choice.labels(tokens)
-    return {
-        "method": "raw attention",
-        "heads": choice.fusion,
-        "layers": f"{choice.depth} alone",
-        "target": labels["target"],
-        "class": "not used",
-    }
+    """The labels of the map beside the method's."""
+    fusion = choice.options.get("fusion", "mean")
+    said = {"method": "Raw attention", "head fusion": FUSION.choices.get(fusion, "Mean").lower()}
+    return said | {"layer": f"{choice.depth} alone", "start": choice.name(tokens), "class": "not used"}
 
 
 def prefix_words(tokens: Tokens, choice: Choice, result: Result) -> str:
-    """How much of each map lies on CLS and registers."""
+    """How much of each map lies on CLS and other prefix tokens."""
     if not tokens.prefix:
         return "These tokens have no CLS and no registers: all relevance lies on patches."
-    named = tokens.labels[0] if tokens.prefix == 1 else f"{tokens.labels[0]} and {tokens.prefix - 1} registers"
-    shares = [100 * row[: tokens.prefix].sum() for row in (result.steps[choice.first], result.raw)]
-    return f"On {named}: **{shares[0]:.1f} %** of the rollout, **{shares[1]:.1f} %** of raw attention."
+    first, *others = tokens.labels[: tokens.prefix]
+    many = f"{first} and {len(others)} other prefix tokens"
+    named = many if len(others) > 1 else " and ".join((first, *others))
+    return on_special(named, np.arange(len(tokens)) < tokens.prefix, choice, result)
 
 
-def caveats(visit: ModelRun, common: bool) -> str:
-    """What has to be known to compare the maps: their range of colours, and what the kind of attention adds to it."""
+def on_special(named: str, special: np.ndarray, choice: Choice, result: Result) -> str:
+    """How much of each map lies on some tokens, in words."""
+    there = float(result.steps[choice.at][special].sum())
+    amount = f"{there:.3g}" if result.signed else percent(there)
+    beside = "" if result.raw is None else f", **{percent(float(result.raw[special].sum()))}** of raw attention"
+    return f"On {named}: **{amount}** of {choice.how.title.lower()}{beside}."
+
+
+def caveats(visit: ModelRun, choice: Choice, shared: bool) -> str:
+    """What has to be known to compare the maps: their colour scale, and what the kind of attention adds to it."""
     own = dict.fromkeys(call.rule.caveat for call in visit.trace.calls if call.rule.caveat)
-    return " ".join([RANGES[COMMON if common else OWN], NO_CLASS, *own])
+    scale = DIVERGING if choice.how.signed else ON_ONE_SCALE if shared else PER_MAP
+    agnostic = [] if choice.how.needs_class else [f"{choice.how.title} {NO_CLASS}"]
+    return " ".join([scale, *agnostic, *own])
 
 
-def top_patches(tokens: Tokens, choice: Choice, result: Result, count: int = 6) -> None:
+def top_patches(tokens: Tokens, choice: Choice, result: Result) -> None:
     """The patches with most relevance, with exact numbers and their raw attention."""
-    row = result.steps[choice.first]
-    best = tokens.prefix + np.argsort(-row[tokens.prefix :], kind="stable")[:count]
-    share = st.column_config.NumberColumn(format="%.2f %%")
-    data = {"Patch": [token_name(tokens, int(i)) for i in best], "Rollout": 100 * row[best]}
-    data |= {"Raw attention": 100 * result.raw[best]}
-    st.dataframe(data, hide_index=True, column_config={"Rollout": share, "Raw attention": share})
+    row, last = result.steps[choice.at], result.raw
+    prefix, names = tokens.prefix, [token_name(tokens, i) for i in range(len(tokens))]
+    top_table("Patch", names[prefix:], choice, row[prefix:], None if last is None else last[prefix:])
 
 
-def measured(visit: ModelRun) -> tuple[Float[np.ndarray, " layer"], Float[np.ndarray, " layer"]]:
-    """Mean lengths of what enters each layer and of what its attention adds."""
-    kept, added = residual_norms(visit.trace)
-    return kept.numpy(), added.numpy()
-
-
-def measured_words(visit: ModelRun) -> str:
-    """What the residual path really carries, as a range over the layers."""
-    kept, added = measured(visit)
-    share = 100 * kept / (kept + added)
-    return f"Measured here: {share.min():.0f} to {share.max():.0f} %"
-
-
-def residual_chart(visit: ModelRun, choice: Choice) -> None:
-    """The measured share of the residual path in every layer, with the ratio of lengths written out."""
-    kept, added = measured(visit)
-    names = [layer_name(i) for i in range(len(kept))]
-    figure = bars(
-        kept / (kept + added),
-        labels=names,
-        colours="value",
-        form=".0%",
-        shown=True,
-        limits=(0, 1.12),
-        y_title="Residual share",
-        dark=dark(),
-        height=230,
-    )
-    figure.add_hline(y=choice.alpha, line={"color": "#888", "width": 1.5, "dash": "dot"})
-    plot(figure, "residual", alt="Share of the residual in each layer, by length, with the chosen weight as a line")
-    words = [f"{name.lower()}: {a / b:.1f} to 1" for name, a, b in zip(names, kept, added, strict=True)]
-    st.caption(f"‖x‖ to ‖attention(x)‖, means over tokens: {', '.join(words)}. Dotted: the weight chosen above.")
+def top_table(heading: str, names: list[str], choice: Choice, row: np.ndarray, last: np.ndarray | None) -> None:
+    """The six names with most relevance, or farthest from zero, with exact numbers and their raw attention."""
+    signed = choice.how.signed
+    chosen = np.argsort(-np.abs(row), kind="stable")[:6]
+    share, number = (st.column_config.NumberColumn(format=form) for form in ("%.2f %%", "%.3g"))
+    title = choice.title
+    data: dict[str, Any] = {heading: [names[int(i)] for i in chosen], title: (1 if signed else 100) * row[chosen]}
+    if last is not None and choice.method != RAW:
+        data["Raw attention"] = 100 * last[chosen]
+    st.dataframe(data, hide_index=True, column_config={title: number if signed else share, "Raw attention": share})
 
 
 def arrays(visit: ModelRun, choice: Choice, result: Result, name: str) -> dict[str, np.ndarray]:
-    """Every number on the page with its labels, for an NPZ; `name` is that of the target."""
+    """Every number on the page with its labels, for an NPZ; `name` is where relevance starts."""
     tokens = visit.sample.tokens["main"]
-    found = {"rollout": result.steps[choice.first], "by_first_layer": result.steps, "raw_attention": result.raw}
-    words = {"model": visit.name, "input": visit.source, **choice.labels(tokens), "target": name}
+    found = {choice.method.replace(" ", "_"): result.steps[choice.at], "by_layer": result.steps}
+    if result.raw is not None:
+        found["raw_attention_last_layer"] = result.raw
+    words = {"model": visit.name, "input": visit.source, **choice.labels(tokens), "start": name}
     return found | {"labels": np.array([f"{k}: {v}" for k, v in words.items()]), "tokens": np.array(tokens.labels)}
 
 
 def rows(visit: ModelRun, choice: Choice, result: Result, name: str) -> tuple[list[str], list[list]]:
-    """Relevance of every token with its labels, for a CSV; `name` is that of the target."""
+    """Relevance of every token with its labels, for a CSV; `name` is where relevance starts."""
     tokens = visit.sample.tokens["main"]
-    labels = {"model": visit.name, **choice.labels(tokens), "target": name}
-    row = result.steps[choice.first]
-    table = [[token_name(tokens, i), row[i], result.raw[i], *labels.values()] for i in range(len(tokens))]
-    return ["token", "rollout", "raw attention", *labels], table
+    labels = {"model": visit.name, **choice.labels(tokens), "start": name}
+    last = [] if result.raw is None else [result.raw]
+    columns = ["token", choice.method, *["raw attention of the last layer"] * len(last), *labels]
+    numbers = zip(result.steps[choice.at], *last, strict=True)
+    return columns, [[token_name(tokens, i), *row, *labels.values()] for i, row in enumerate(numbers)]

@@ -3,66 +3,76 @@
 from __future__ import annotations
 
 import numpy as np
-import streamlit as st
 
 from attnviz import views
 from attnviz.types import Tokens
-from attnviz.ui.core.labels import layer_name
 from attnviz.ui.core.state import go
 from attnviz.ui.inputs.text_run import TextRun
-from attnviz.ui.rollout.steps import ANSWER, PATCH, SLOT, Choice, Result, answered_by
-from attnviz.ui.widgets.answers import percent
+from attnviz.ui.rollout.choice import ANSWER, TOKEN, Choice, answered_by
+from attnviz.ui.rollout.steps import NO_ANSWER, SLOT, Result, on_special, send_signed, titles, top_table
+from attnviz.ui.widgets import text_answers
 from attnviz.ui.widgets.text_display import Look
+
+
+def answer_words(about: TextRun) -> str:
+    """What the model says, or that it has no answer of its own, and where relevance starts then."""
+    if (about.model.spec.causal and "word" in about.model.outputs) or "sentiment" in about.model.outputs:
+        return text_answers.answer_words(about)
+    read = about.model.spec.answer_from
+    return f"{NO_ANSWER} That is {read}." if read else NO_ANSWER
 
 
 def group_of(choice: Choice, look: Look) -> int | None:
     """What is shown that relevance starts at, if it is one word; the first one where the picked token is left out."""
-    return (look.groups.shown(choice.token) or 0) if choice.target == PATCH else None
+    return (look.groups.shown(choice.token) or 0) if choice.start == TOKEN and choice.how.takes_start else None
 
 
 def of_word(result: Result, look: Look, group: int | None) -> Result:
-    """The maps of a whole word, from all its pieces alike; of a long text, those of its first piece."""
+    """The maps of a whole word, from all its tokens alike; of a long text, those of its first token."""
     if group is None or result.every is None:
         return result
     rows = result.every[:, list(look.groups.groups[group])].mean(1)
     return Result(rows[:-1], rows[-1], result.every)
 
 
+def rows_shown(values: np.ndarray, look: Look, *, signed: bool) -> np.ndarray:
+    """Rows over tokens as rows over what is shown; signed ones are not divided by what is left of them."""
+    if not signed:
+        return look.rows(values)
+    return np.stack([values[..., list(group)].sum(-1) for group in look.groups.groups], -1)
+
+
 def send(choice: Choice, result: Result, look: Look) -> None:
-    """Give the browser the maps of the target, or those of every token so that pointing shows each."""
-    titles = [*(f"From {layer_name(i).lower()}" for i in range(choice.depth)), "Raw attention"]
-    if result.every is None:
-        shown = look.rows(np.concatenate([result.steps, result.raw[None]]))
-    else:
-        shown = look.maps(result.every)
-    views.send_maps(SLOT, shown, titles=titles, keys=look.tokens, map_type="relevance")
+    """Give the browser the maps of the start, or those of every token so that pointing shows each."""
+    last = None if result.raw is None else look.rows(result.raw[None])[0]
+    if result.signed:
+        send_signed(choice, rows_shown(result.steps, look, signed=True), last, look.tokens)
+        return
+    names = [*titles(choice), *([] if last is None else ["Raw attention"])]
+    steps = look.rows(result.steps)
+    alone = steps if last is None else np.concatenate([steps, last[None]])
+    shown = alone if result.every is None else look.maps(result.every)
+    views.send_maps(SLOT, shown, titles=names, keys=look.tokens, map_type="relevance")
 
 
 def pick(about: TextRun, look: Look, chosen: tuple[int, ...]) -> None:
-    """A click on a word makes it the target; letting go, or a click on what the answer is read from, the answer."""
+    """Start at a clicked word; a deselected one, or what the answer is read from, is the answer again."""
     token = look.groups.first(chosen[-1]) if chosen else None
     if token is None or token == answered_by(about):
         go(target=ANSWER)
     else:
-        go(target=PATCH, token=(token,))
+        go(target=TOKEN, token=(token,))
 
 
 def special_words(tokens: Tokens, choice: Choice, result: Result) -> str:
-    """How much of each map lies on special tokens."""
+    """How much of each map lies on special tokens; empty where there are none."""
     special = np.array([word < 0 for word in tokens.words or ()])
     names = ", ".join(dict.fromkeys(label for label, is_one in zip(tokens.labels, special, strict=True) if is_one))
-    shares = [percent(float(row[special].sum())) for row in (result.steps[choice.first], result.raw)]
-    return f"On {names}: **{shares[0]}** of the rollout, **{shares[1]}** of raw attention."
+    return on_special(names, special, choice, result) if names else ""
 
 
-def top_words(choice: Choice, result: Result, look: Look, count: int = 6) -> None:
+def top_words(choice: Choice, result: Result, look: Look) -> None:
     """The words with most relevance, with exact numbers and their raw attention."""
-    row, raw = look.rows(result.steps[choice.first][None])[0], look.rows(result.raw[None])[0]
-    best = np.argsort(-row, kind="stable")[:count]
-    share = st.column_config.NumberColumn(format="%.2f %%")
-    data = {
-        "Word": [look.tokens.labels[int(i)] for i in best],
-        "Rollout": 100 * row[best],
-        "Raw attention": 100 * raw[best],
-    }
-    st.dataframe(data, hide_index=True, column_config={"Rollout": share, "Raw attention": share})
+    row = rows_shown(result.steps[choice.at][None], look, signed=result.signed)[0]
+    last = None if result.raw is None else look.rows(result.raw[None])[0]
+    top_table("Word", list(look.tokens.labels), choice, row, last)

@@ -1,0 +1,238 @@
+"""What is chosen on the Rollout page, all of it in the address: a method, its options, where relevance starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from attnviz.methods import METHODS, Method
+from attnviz.methods.base import Option, Start
+from attnviz.types import Target, Tokens
+from attnviz.ui.core.labels import token_name
+from attnviz.ui.core.recorded import middle
+from attnviz.ui.core.state import chosen_token, go, keep_inside, one_of, select
+from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.rollout import residual
+
+Drawn = TypeVar("Drawn")
+ANSWER, CLS, MEAN, TOKEN = "answer", "cls", "mean", "token"  # where relevance may start
+OWN, SHARED = "own", "shared"
+ROLLOUT, RAW = "rollout", "raw attention"
+SCALES = {OWN: "Per map", SHARED: "Shared"}
+PARAMETERS = {  # what an option is called in addresses that are older than its declaration
+    ("fusion", "choice"): "fusion",
+    ("alpha", "share"): "alpha",
+    ("discard", "share"): "discard",
+    ("by_row", "toggle"): "rows",
+    ("first", "layer"): "from",
+}
+WHY_METHOD = "How one number for each token is computed. Raw attention of the last layer stands beside it."
+WHY_START = {  # for tokens on a grid of patches, and for words
+    True: "Where relevance starts: at what the answer is read from, at every patch alike, or at one patch. Click a "
+    "patch of the picture to start there; click again to deselect it.",
+    False: "Where relevance starts: at what the answer is read from, at every word alike, or at one word. Click a "
+    "word of the text to start there; click again to deselect it.",
+}
+WHY_SCALE = {
+    True: "Rollout spreads relevance over the whole picture. On a scale per map one sees where it is more, where "
+    "less; on a shared one, maps can be compared with each other and with zero.",
+    False: "Rollout spreads relevance over the whole text. On a scale per map one sees where it is more, where less; "
+    "on a shared one, maps can be compared with each other and with zero.",
+}
+WHY_CLASS = "The class whose score is explained; the one the model predicts to begin with."
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is explained, by which method and with which options."""
+
+    start: str
+    token: int  # the picked one, used where relevance starts at one token
+    options: Mapping[str, Any] = field(default_factory=dict)  # by keyword of the method
+    method: str = ROLLOUT
+    depth: int = 1  # layers of the network
+    target: Target | None = None  # the class, for a method that needs one
+    answers: bool = True  # whether the model has an answer of its own
+
+    @property
+    def how(self) -> Method:
+        """The method's record."""
+        return METHODS[self.method]
+
+    @property
+    def start_token(self) -> Start:
+        """Where relevance starts, in the words of the methods."""
+        return self.token if self.start == TOKEN else self.start
+
+    @property
+    def at(self) -> int:
+        """Which of the maps of `Result` is shown: the chosen layer, or the only map there is."""
+        option = self.how.layer_option
+        return 0 if option is None else layer_of(option, self.options.get(option.name), self.depth)
+
+    @property
+    def title(self) -> str:
+        """What the method is called in a heading."""
+        return "Rollout" if self.method == ROLLOUT else self.how.title
+
+    @property
+    def span(self) -> str:
+        """The layers that are in the map, in words; empty where the method is given none."""
+        option = self.how.layer_option
+        if option is None:
+            return ""
+        return f", layers {self.at + 1} to {self.depth}" if self.several else f", layer {self.at + 1}"
+
+    @property
+    def several(self) -> bool:
+        """Whether a rollout goes through more than one layer."""
+        return self.method == ROLLOUT and self.at + 1 < self.depth
+
+    def name(self, tokens: Tokens) -> str:
+        """Where relevance starts, in words."""
+        if self.start == TOKEN:
+            return token_name(tokens, self.token)
+        pooled = "the answer" if self.answers else "the pooled tokens"
+        return {ANSWER: pooled, CLS: "CLS"}.get(self.start, "all words" if tokens.grid is None else "all patches")
+
+    def labels(self, tokens: Tokens, class_name: str = "") -> dict[str, str]:
+        """What has to stand beside a map for it to mean anything."""
+        said = {"method": self.how.title}
+        for option in self.how.options:
+            said[option.title.lower()] = said_value(option, self.options.get(option.name, option.default), self.depth)
+        start = {"start": self.name(tokens)} if self.how.takes_start else {}
+        return said | start | {"class": class_name or ("predicted" if self.how.needs_class else "not used")}
+
+
+def layer_of(option: Option, value: int | None, depth: int) -> int:
+    """The number of a layer, counted from 0; the last one where there is no value and no default."""
+    value = option.default if value is None else value
+    return depth - 1 if value is None else min(value, depth - 1)
+
+
+def said_value(option: Option, value: Any, depth: int) -> str:
+    """The value of an option, in words."""
+    if option.kind == "choice":
+        return option.choices[value].lower()
+    if option.kind == "share":
+        return f"{100 * value:.0f} %"
+    if option.kind == "toggle":
+        return "on" if value else "off"
+    return str(1 + layer_of(option, value, depth))
+
+
+def parameter(option: Option) -> str:
+    """What an option is called in the address: one name for one kind of control, whichever method has it."""
+    return PARAMETERS.get((option.name, option.kind), f"{option.name}-{option.kind}")
+
+
+def control(option: Option, depth: int, where: Any) -> Any:
+    """The control of one declared option, kept in the address; its value as the method takes it."""
+    key, bound = parameter(option), {"key": parameter(option), "bind": "query-params", "help": option.help or None}
+    if option.kind == "choice":
+        return one_of(option.title, option.choices, default=option.default, key=key, where=where, help=bound["help"])
+    if option.kind == "toggle":
+        return where.toggle(option.title, option.default, **bound)
+    if option.kind == "share":
+        low, high, usual = (round(100 * share) for share in (*option.range, option.default))
+        keep_inside(key, range(low, high + 1))
+        return where.slider(option.title, low, high, usual, 5, format="%d %%", **bound) / 100
+    if depth == 1:
+        return 0  # a slider needs two ends
+    keep_inside(key, range(1, depth + 1))
+    return where.slider(option.title, 1, depth, 1 + layer_of(option, None, depth), **bound) - 1
+
+
+def choose(visit: ModelRun, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, bool]:
+    """The controls above the picture, and whether all maps share one scale.
+
+    They are drawn from what the method declares. `look` draws the options of display among them.
+    """
+    tokens, depth = visit.sample.tokens["main"], visit.model.spec.layers
+    top = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    titles = {name: method.title for name, method in METHODS.items()}
+    method = select(
+        "Attribution (explanation) method", titles, key="method", where=top, default=ROLLOUT, width=230, help=WHY_METHOD
+    )
+    how, pictured = METHODS[method], tokens.grid is not None
+    start = start_choice(visit, top) if how.takes_start else ANSWER
+    target = class_choice(visit, top) if how.needs_class else None
+    given = {option.name: control(option, depth, top) for option in how.options if option.kind == "choice"}
+    with top:
+        drawn = look()
+    columns, place = st.columns(3, gap="medium"), 0
+    for option in (option for option in how.options if option.kind != "choice"):
+        place += option.kind != "toggle"  # a toggle belongs to what stands above it
+        given[option.name] = control(option, depth, columns[max(0, place - 1) % 3])
+    if method == ROLLOUT:
+        columns[0].caption(residual.share_words(visit))
+    shared = not how.signed and scale_choice(pictured, columns[min(place, 2)])
+    token = chosen_token("token", len(tokens), middle(tokens))
+    return Choice(start, token, given, method, depth, target, bool(visit.model.outputs)), drawn, shared
+
+
+def scale_choice(pictured: bool, where: Any) -> bool:
+    """Whether all maps share one colour scale."""
+    return one_of("Colour scale", SCALES, default=OWN, key="range", where=where, help=WHY_SCALE[pictured]) == SHARED
+
+
+def start_choice(visit: ModelRun, where: Any) -> str:
+    """Where relevance starts, as one of `starts`."""
+    pictured = visit.sample.tokens["main"].grid is not None
+    return one_of("Start from", starts(visit), default=ANSWER, key="target", where=where, help=WHY_START[pictured])
+
+
+def starts(visit: ModelRun) -> dict[str, str]:
+    """Where relevance may start, with labels; CLS by name only where the answer is not read from it alone."""
+    tokens = visit.sample.tokens["main"]
+    pooled = {ANSWER: "Answer" if visit.model.outputs else "Pooled tokens"}
+    named = {CLS: "CLS"} if cls_of(tokens) is not None and answered_by(visit) != cls_of(tokens) else {}
+    if tokens.grid is None:
+        return pooled | named | {MEAN: "Mean of words", TOKEN: "One word"}
+    return pooled | named | {MEAN: "Mean of patches", TOKEN: "One patch"}
+
+
+def class_choice(visit: ModelRun, where: Any) -> Target | None:
+    """The class to explain, of the first output about the whole input; None where the model names none."""
+    output = class_output(visit)
+    if output is None:
+        return None
+    names = {str(i): name for i, name in enumerate(visit.model.outputs[output])}
+    likeliest = str(int(visit.trace.logits[output][0].argmax()))
+    label = select("Class", names, default=likeliest, key="class", where=where, width=220, help=WHY_CLASS)
+    return Target(output, 0, int(label))
+
+
+def class_output(visit: ModelRun) -> str | None:
+    """The first output with one answer about the whole input; None where there is none."""
+    return next((name for name in visit.model.outputs if visit.trace.logits[name].shape[-2] == 1), None)
+
+
+def cls_of(tokens: Tokens) -> int | None:
+    """The number of CLS among the prefix tokens; None where there is none."""
+    prefix = tokens.labels[: tokens.prefix]
+    return prefix.index("CLS") if "CLS" in prefix else None
+
+
+def answered_by(visit: ModelRun) -> int | None:
+    """The one token the answer is read from; None where it is read from several."""
+    pooling = visit.trace.pooling["main"]
+    return int(pooling.argmax()) if float(pooling.max()) == 1 else None
+
+
+def open_layer(option: Option, cell: tuple[int, ...]) -> None:
+    """Give the method the layer whose small map was clicked."""
+    go(**{parameter(option): cell[1] + 1})
+
+
+def pick(visit: ModelRun, chosen: Sequence[int]) -> None:
+    """Start at a clicked patch; a deselected one, or what the answer is read from, is the answer again."""
+    if not chosen or chosen[-1] == answered_by(visit):
+        go(target=ANSWER)
+    elif chosen[-1] == cls_of(visit.sample.tokens["main"]) and CLS in starts(visit):
+        go(target=CLS)
+    else:
+        go(target=TOKEN, token=(int(chosen[-1]),))

@@ -1,0 +1,34 @@
+"""What the Rollout page says of the chosen method: sections of its own for rollout, the method's help for any other."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.rollout import residual
+from attnviz.ui.rollout.choice import ROLLOUT, Choice
+from attnviz.ui.shell.prose import section
+
+
+def by_layer(page: str, choice: Choice) -> None:
+    """The heading over the small maps, one for each layer the method may be given."""
+    if choice.method == ROLLOUT:
+        section(page, "Layer by layer")
+        return
+    st.subheader("Layer by layer")
+    if choice.how.layer_option and choice.how.layer_option.help:
+        st.markdown(choice.how.layer_option.help)
+
+
+def how(page: str, visit: ModelRun, choice: Choice) -> None:
+    """How the method computes its numbers; for rollout also how much the residual path really carries."""
+    if choice.method != ROLLOUT:
+        st.subheader(choice.how.title)
+        st.markdown(choice.how.help)
+        return
+    words, chart = st.columns([1, 1], gap="large")
+    with words:
+        section(page, "How it is computed")
+    with chart:
+        section(page, "How much does the residual path carry?")
+        residual.chart(visit, choice.options["alpha"])
