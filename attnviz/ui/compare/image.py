@@ -19,7 +19,7 @@ from attnviz.ui.compare.maps import grid_name
 from attnviz.ui.core.bench import PICTURES, Bench, Row, accuracy, bench
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.core.state import chosen_tokens, set_tokens
-from attnviz.ui.inputs.crop import framing
+from attnviz.ui.inputs.crop import chosen_crop
 from attnviz.ui.inputs.image_run import ImageRun, chosen_picture, prepared
 from attnviz.ui.widgets.answers import best, percent
 from attnviz.ui.widgets.display import display
@@ -85,7 +85,7 @@ class Pictures(Domain):
     def prepare(self, model: Any) -> Sample:
         """The visitor's picture, as a network reads it."""
         shown = chosen_picture()
-        return prepared(model.digest, shown.digest, model, shown.image, framing())
+        return prepared(model.digest, shown.digest, model, shown.image, chosen_crop())
 
     def look(self, tokens: Tokens | None) -> PictureLook:
         """The popover shared by all pages of pictures."""

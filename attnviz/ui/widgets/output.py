@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from PIL import Image
+from streamlit.delta_generator import DeltaGenerator
 
 from attnviz import views
 from attnviz.ui.inputs.image_run import ImageRun
@@ -25,6 +28,16 @@ def plot(figure: Any, key: str, *, alt: str | None = None) -> None:
     """Show a plotly figure as it was themed by plots; `alt` says what is seen."""
     config = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
     st.plotly_chart(figure, theme=None, key=key, alt=alt, config=config)
+
+
+def show_picture(place: DeltaGenerator, pixels: np.ndarray, *, caption: str | None = None) -> None:
+    """Show pixels uint8 [row column channel] from a data address.
+
+    Streamlit forgets pictures that it serves itself when a run is cut short, and the page then shows a broken one.
+    """
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    place.image(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", caption=caption)
 
 
 def share_picture(visit: ImageRun, slot: str = "picture") -> None:
