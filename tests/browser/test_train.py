@@ -14,7 +14,8 @@ from tests.browser.reading import expect_chosen, sentence, view
 
 pytestmark = pytest.mark.browser
 WAIT = 180_000  # milliseconds: what is measured here is learning, on a machine that may be busy
-LINK = "train?variant=Uniform&rival=Multi-head+attention&epochs=20"  # an old one: titles instead of identifiers; long enough to be stopped on the way
+# An old link, by titles instead of identifiers; long enough to be stopped on the way.
+LINK = "train?variant=Uniform&rival=Multi-head+attention&epochs=20"
 TITLES = [VARIANTS[name].title for name in ("uniform", "mha")]
 
 
