@@ -13,7 +13,7 @@ def page() -> None:
     if here is not None:
         with ui.report_errors():  # the other steps stay in reach
             steps.show(step, here)
-    scene.turn(step, len(steps.STEPS))
+    scene.step_buttons(step, len(steps.STEPS))
 
 
 page()

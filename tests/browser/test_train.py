@@ -7,11 +7,16 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from attnviz.attention import VARIANTS
+from attnviz.ui.inputs.samples import TRAINED_HERE
+from attnviz.ui.train.runs import NOT_TRAINED
 from tests.browser.reading import expect_chosen, sentence, view
 
 pytestmark = pytest.mark.browser
 WAIT = 180_000  # milliseconds: what is measured here is learning, on a machine that may be busy
-LINK = "train?variant=Uniform&rival=Multi-head+attention&epochs=20"  # long enough to be stopped on the way
+# An old link, by titles instead of identifiers; long enough to be stopped on the way.
+LINK = "train?variant=Uniform&rival=Multi-head+attention&epochs=20"
+TITLES = [VARIANTS[name].title for name in ("uniform", "mha")]
 
 
 def press(page: Page, name: str) -> None:
@@ -19,11 +24,13 @@ def press(page: Page, name: str) -> None:
     page.get_by_test_id("stMainBlockContainer").get_by_role("button", name=name, exact=True).click()
 
 
-def test_a_race_from_start_to_the_other_pages(page: Page, server: str, settle):
+def test_a_run_from_start_to_the_other_pages(page: Page, server: str, settle):
     page.goto(f"{server}/{LINK}")
     settle(page)
-    expect(page.get_by_text("Nothing learned yet")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text(NOT_TRAINED)).to_be_visible(timeout=WAIT)
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
+    expect_chosen(page, "variant", "uniform")
+    expect_chosen(page, "rival", "mha")
     press(page, "Start")
     expect(page.get_by_text(re.compile(r"^Epoch \d+ of 20 · step \d+ of 400"))).to_be_visible(timeout=WAIT)
     expect(page.get_by_text(re.compile(r"^Epoch [1-9]\d* of 20"))).to_be_visible(timeout=WAIT)  # without a click
@@ -38,7 +45,7 @@ def test_a_race_from_start_to_the_other_pages(page: Page, server: str, settle):
     press(page, "Resume")
     page.get_by_role("link", name="Positions").click()  # it goes on beside other pages, and says so
     expect(page.get_by_role("heading", name="Positions", exact=True)).to_be_visible(timeout=WAIT)
-    bar = page.get_by_test_id("stSidebar").get_by_text("Training Uniform and Multi-head attention")
+    bar = page.get_by_test_id("stSidebar").get_by_text(" and ".join(TITLES))
     expect(bar).to_be_visible(timeout=WAIT)
     expect(bar).to_have_count(0, timeout=WAIT)
     page.get_by_role("link", name="Train", exact=True).click()
@@ -55,9 +62,9 @@ def test_a_race_from_start_to_the_other_pages(page: Page, server: str, settle):
     settle(page)
     expect_chosen(page, "epoch", "0")
 
-    press(page, "Open Multi-head attention in Heads")
+    press(page, f"Open {TITLES[1]} in Heads")
     expect(page.get_by_role("heading", name="Heads", exact=True)).to_be_visible(timeout=WAIT)
     settle(page)
     box = page.get_by_test_id("stSidebar").get_by_role("combobox", name="Model")
-    expect(box).to_have_value("Trained here: Multi-head attention")
+    expect(box).to_have_value(f"{TRAINED_HERE}{TITLES[1]}")
     expect(sentence(page.get_by_role("application").first)).to_contain_text("attends to", timeout=WAIT)

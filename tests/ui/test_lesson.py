@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from attnviz.measures import reweigh
 from attnviz.models.words import load_words
 from attnviz.ui.inputs.sentences import WIDE
+from attnviz.ui.lesson import attention, block, scene, vectors
 from attnviz.ui.lesson.scene import SENTENCE
 from attnviz.ui.lesson.steps import STEPS
 from attnviz.ui.shell.page import sections
@@ -49,7 +51,7 @@ def test_every_step_shows_any_sentence(step: int, sentence: str):
 
 
 def test_the_last_step_shows_the_sweep():
-    assert "python -m attnviz.training sweep" in said(opened(step="12"))
+    assert block.SWEEP_COMMAND in said(opened(step="12"))
 
 
 def test_every_step_has_its_words():
@@ -58,13 +60,13 @@ def test_every_step_has_its_words():
 
 
 def test_what_is_shown_is_what_the_formulas_give():
-    vectors = load_words().vectors[[load_words().index[word] for word in WORDS]].numpy()
-    np.testing.assert_allclose(matrix(opened(step="1")), vectors, atol=1e-6)
+    found = load_words().vectors[[load_words().index[word] for word in WORDS]].numpy()
+    np.testing.assert_allclose(matrix(opened(step="1")), found, atol=1e-6)
     np.testing.assert_allclose(matrix(opened(step="2", sigma="2.0")), reweigh.proximity(10, 2.0), atol=1e-6)
-    np.testing.assert_allclose(matrix(opened(step="3")), vectors @ vectors.T, atol=1e-5)
-    shares = reweigh.softmax(vectors @ vectors.T)
+    np.testing.assert_allclose(matrix(opened(step="3")), found @ found.T, atol=1e-5)
+    shares = reweigh.softmax(found @ found.T)
     np.testing.assert_allclose(matrix(opened(step="4")), shares, atol=1e-6)
-    columns = matrix(opened(step="4", along="Columns"))
+    columns = matrix(opened(step="4", along="columns"))
     np.testing.assert_allclose(columns, shares.T, atol=1e-6)
     np.testing.assert_allclose(matrix(opened(step="5", content="0.0")), reweigh.proximity(10, 1.5), atol=1e-6)
 
@@ -85,19 +87,19 @@ def test_what_is_left_out_is_said():
     assert "`zxqwv`" in words
     assert "`犬`" in words
     assert "<script>" not in words
-    assert "more were left out" in words
+    assert f" {scene.MAX_WORDS} " in words
 
 
 @pytest.mark.parametrize("sentence", ["", "dog", "?!", "犬 猫", "\u202e\u0000", "a"])
 def test_too_little_gets_a_sentence_and_a_next_step(sentence: str):
     at = opened(sentence=sentence, step="7")
-    assert "Type at least 2 English words" in said(at)
+    assert scene.TOO_SHORT in said(at)
     assert not at.get("plotly_chart")
 
 
 def test_links_are_followed_and_unknown_values_fall_back():
     at = opened(word="10 dog", step="6", lookup="kitten")
-    assert "Looking things up" in said(at)
+    assert list(STEPS)[5] in said(at)
     assert at.session_state["word"] == "10 dog"
     assert at.text_input(key="lookup").value == "kitten"
     at = opened(word="99 cow", step="77", sigma="x")
@@ -109,27 +111,72 @@ def test_links_are_followed_and_unknown_values_fall_back():
 
 def test_next_and_back_walk_through_the_steps():
     at = opened(step="11")
-    button = {b.label: b for b in at.button}
-    assert not button["Back"].disabled
-    button["Next"].click().run()
+    assert not at.button(key="lesson:back").disabled
+    at.button(key="lesson:next").click().run()
     assert at.session_state["step"] == 12
-    button = {b.label: b for b in at.button}
-    assert button["Next"].disabled
-    button["Back"].click().run()
+    assert at.button(key="lesson:next").disabled
+    at.button(key="lesson:back").click().run()
     assert at.session_state["step"] == 11
 
 
-def test_an_analogy_says_where_the_words_themselves_would_be():
+def test_an_analogy_names_the_nearest_words_and_ranks_the_three():
+    table = load_words()
+    total = table.analogy("man", "woman", "king")
     words = said(opened(step="1", analogy="man woman king"))
-    assert "lies nearest to: queen" in words
-    assert "king would be number 1" in words
-    assert "Type three words" in said(opened(step="1", analogy="man woman"))
-    assert "Type three words" in said(opened(step="1", analogy="man woman zxqwv"))
+    assert ": queen (" in words
+    assert re.findall(r"rank (\d+)", words) == [str(table.rank(word, total)) for word in ("king", "woman")]
+    assert vectors.THREE_WORDS not in words
+    assert vectors.THREE_WORDS in said(opened(step="1", analogy="man woman"))
+    assert vectors.THREE_WORDS in said(opened(step="1", analogy="man woman zxqwv"))
 
 
-def test_looking_up_a_word_the_table_does_not_have():
-    assert "is looked up instead" in said(opened(step="6", lookup="zxqwv"))
-    assert "**Hard:** the value of dog" in said(opened(step="6", lookup="puppy"))
+def test_a_lookup_falls_back_to_the_focus_word():
+    assert vectors.no_row("he") in said(opened(step="6", lookup="zxqwv"))
+    words = said(opened(step="6", lookup="puppy"))
+    assert vectors.no_row("he") not in words
+    assert re.search(r"\*\*.+\*\* the value of dog", words)
+
+
+def test_old_addresses_make_the_same_choices():
+    at = opened(step="3", compare="Cosine", word="10 dog")
+    assert at.session_state["compare"] == "cosine"
+    assert at.session_state["word"] == "10 dog"
+    assert np.abs(matrix(at)).max() == pytest.approx(1)
+    assert at.query_params["compare"] == "cosine"
+    assert opened(step="3", compare="Dot product").session_state["compare"] == "dot"
+    at = opened(step="4", along="Columns")
+    assert at.session_state["along"] == "columns"
+    np.testing.assert_allclose(matrix(at).sum(0), 1, atol=1e-6)
+    at = opened(step="9", heads_shown=["Head 1", "Head 3"])
+    assert at.session_state["heads_shown"] == ["1", "3"]
+    assert at.query_params["heads_shown"] == ["1", "3"]
+
+
+def test_heads_are_in_the_address_by_number():
+    assert opened(step="9").session_state["heads_shown"] == ["1", "2", "3", "4"]
+    assert opened(step="9", heads_shown="2").session_state["heads_shown"] == ["2"]
+    assert opened(step="9", heads_shown=["4", "99"]).session_state["heads_shown"] == ["4"]
+    assert opened(step="9", heads_shown="99").session_state["heads_shown"] == ["1", "2", "3", "4"]
+    at = opened(step="9", heads_shown="")
+    assert at.session_state["heads_shown"] == []
+    at.pills(key="heads_shown").set_value(["2", "4"]).run()
+    assert at.query_params["heads_shown"] == ["2", "4"]
+    at.pills(key="heads_shown").set_value([]).run()
+    assert at.query_params["heads_shown"] == ""
+    at.pills(key="heads_shown").set_value(["4", "3", "2", "1"]).run()
+    assert "heads_shown" not in at.query_params
+
+
+def test_a_second_sentence_without_a_known_word_gets_a_sentence():
+    assert attention.NO_SECOND in said(opened(step="10", source="犬 猫"))
+    assert attention.NO_SECOND not in said(opened(step="10", source="dog"))
+
+
+def test_the_focus_word_is_masked():
+    at = opened(step="11", word="10 dog")
+    assert f"**{' '.join([*WORDS[:-1], block.MASK])}**" in said(at)
+    charts = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
+    assert len(charts) == 3
 
 
 @pytest.mark.parametrize("step", [6, 9, 10])

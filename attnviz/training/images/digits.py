@@ -2,7 +2,7 @@
 
 Vision transformers with multi-head and with multi-query attention, patches of 2 x 2 px, and two residual networks with
 attention in their bottlenecks. All follow the recipe of vit-digits: the same 1,347 training pictures, steps, optimiser
-and clipping; evaluation without augmentation on the same 450 held_out-out pictures. Results are written to digits.json.
+and clipping; evaluation without augmentation on the same 450 held-out pictures. Results are written to digits.json.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines += [
         "",
         f"{first['steps']:,} steps of {first['batch']} on {first['device']}, {first['threads']} threads; "
-        f"{first['trained_on']:,} training pictures, {first['held_out']} held_out out, one of which makes "
+        f"{first['trained_on']:,} training pictures, {first['held_out']} held out, one of which makes "
         f"{100 / first['held_out']:.2f} %. The interval is that of the mean over seeds (Student's t).",
         "",
     ]

@@ -75,6 +75,31 @@ def one_of(
     return picked
 
 
+def several_of(
+    label: str, options: Mapping[str, str], *, default: Sequence[str], key: str, where: Any = st, **look: Any
+) -> list[str]:
+    """Buttons of which any number may be pressed, kept in the address by identifier as in `one_of`.
+
+    Each pressed one is a parameter of its own; where none is pressed, an empty one says so.
+    """
+    read_addresses(key, options)
+    picked = where.pills(
+        label,
+        list(options),
+        default=list(default),
+        selection_mode="multi",
+        key=key,
+        format_func=options.__getitem__,
+        persist_state="session",
+        **look,
+    )
+    wanted = [] if set(picked) == set(default) else [name for name in options if name in picked] or [""]
+    if st.query_params.get_all(key) != wanted:
+        st.query_params[key] = wanted
+    st.session_state[SEEN][key] = wanted
+    return [name for name in options if name in picked]
+
+
 def select(
     label: str, options: Mapping[Any, str], *, default: str | None = None, key: str, where: Any = st, **look: Any
 ) -> str:
@@ -124,6 +149,19 @@ def read_address(key: str, options: Container[object]) -> None:
         elif url is None:
             st.session_state.pop(key, None)
     keep_inside(key, options)
+
+
+def read_addresses(key: str, options: Container[object]) -> None:
+    """Make the choices that the address names, as `read_address` does where there is one."""
+    seen, urls = st.session_state.setdefault(SEEN, {}), st.query_params.get_all(key)
+    changed = bool(urls) and not sent_by_browser(key) if key not in seen else urls != seen[key]
+    seen[key] = urls
+    asked = [OLD_VALUES.get(key, {}).get(url, url) for url in urls]
+    known = [name for name in asked if name in options]
+    if changed and (known or urls == [""]):
+        st.session_state[key] = known
+    elif changed:
+        st.session_state.pop(key, None)
 
 
 def write_address(key: str, picked: str, default: str) -> None:

@@ -1,8 +1,7 @@
-"""What the Lesson is made of: the sentence, the word it is about, the step, and the two small models behind it."""
+"""What the Lesson is made of: the sentence, its focus word, the step, and the two small models behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +10,17 @@ import streamlit as st
 import torch
 from jaxtyping import Float
 
-from attnviz import plots
 from attnviz.models.guess import Guesser, load_guesser
 from attnviz.models.words import Reading, WordVectors, load_words
-from attnviz.plots import theme
 from attnviz.types import Trace
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.state import buttons, go, keep_inside, one_of
-from attnviz.ui.widgets.answers import percent
-from attnviz.ui.widgets.output import dark, plot
 
 SENTENCE = "Tommy can be annoying but he is a good dog"
-LONGEST, LETTERS, LEAST = 24, 400, 2  # words that are read, characters that may be typed, words a step needs
-FIRST = 5  # the word it is about, to begin with: "he"
+MAX_WORDS, MAX_LETTERS, MIN_WORDS = 24, 400, 2  # words that are read, characters that fit, words a step needs
+FOCUS = 5  # the focus word to begin with: "he"
+UNKNOWN_SHOWN = 6  # unknown words that are listed by name
+TOO_SHORT = f"Type at least {MIN_WORDS} English words that the table knows, such as: {SENTENCE}."
 
 
 @st.cache_resource(show_spinner="Opening the word vectors")
@@ -45,12 +42,12 @@ class Scene:
     words: tuple[str, ...]
     ids: tuple[int, ...]
     vectors: Float[np.ndarray, "token feature"]
-    chosen: int  # the word it is about
+    focus: int  # the token whose row the steps explain
 
     @property
     def word(self) -> str:
-        """The word it is about."""
-        return self.words[self.chosen]
+        """The focus word."""
+        return self.words[self.focus]
 
     def run(self, **options: Any) -> Trace:
         """What the block computes for the sentence."""
@@ -59,33 +56,39 @@ class Scene:
 
 
 def scene() -> Scene | None:
-    """The visitor's sentence and word, both in the URL; None, with an explanation, where there is too little."""
-    text = st.text_input("Your sentence", SENTENCE, max_chars=LETTERS, key="sentence", bind="query-params")
-    reading = table().read(text or "", LONGEST)
-    for said in remarks(reading):
-        st.caption(said)
-    if len(reading.words) < LEAST:
-        st.info(
-            f"Type at least {LEAST} English words that the table knows, such as: {SENTENCE}.", icon=":material/info:"
-        )
+    """The visitor's sentence and focus word, both in the URL; None, with an explanation, where there is too little."""
+    text = st.text_input("Your sentence", SENTENCE, max_chars=MAX_LETTERS, key="sentence", bind="query-params")
+    reading = read(text)
+    if len(reading.words) < MIN_WORDS:
+        st.info(TOO_SHORT, icon=":material/info:")
         return None
-    labels = [f"{i + 1} {word}" for i, word in enumerate(reading.words)]  # a word may come twice
+    labels = [focus_label(reading.words, token) for token in range(len(reading.words))]
     keep_inside("word", labels)
-    first = labels[min(FIRST, len(labels) - 1)]
-    picked = one_of("The word to follow", labels, default=first, key="word", kind="pills")
+    first = labels[min(FOCUS, len(labels) - 1)]
+    picked = one_of("Focus word", labels, default=first, key="word", kind="pills")
     return Scene(reading.words, reading.ids, table().vectors[list(reading.ids)].numpy(), labels.index(picked))
 
 
-def remarks(reading: Reading) -> list[str]:
-    """What was left out of the sentence, and why."""
-    said = []
+def focus_label(words: tuple[str, ...], token: int) -> str:
+    """A word with its place, "6 he", as it stands in the address: a word may come twice."""
+    return f"{token + 1} {words[token]}"
+
+
+def read(text: str | None) -> Reading:
+    """The words of a text that the table knows, with a caption about what is left out."""
+    reading = table().read(text or "", MAX_WORDS)
     if reading.unknown:
-        words = ", ".join(f"`{word[:30]}`" for word in reading.unknown[:6])
-        more = f" and {len(reading.unknown) - 6} more" if len(reading.unknown) > 6 else ""
-        said.append(f"Left out, because the table of {len(table().words):,} words has no row for it: {words}{more}.")
+        st.caption(unknown_words(reading.unknown))
     if reading.cut:
-        said.append(f"The first {LONGEST} words are read; {reading.cut} more were left out.")
-    return said
+        st.caption(f"The first {MAX_WORDS} words are read; {reading.cut} more are left out.")
+    return reading
+
+
+def unknown_words(unknown: tuple[str, ...]) -> str:
+    """The sentence about words that have no vector."""
+    words = ", ".join(f"`{word[:30]}`" for word in unknown[:UNKNOWN_SHOWN])
+    more = f" and {len(unknown) - UNKNOWN_SHOWN} more" if len(unknown) > UNKNOWN_SHOWN else ""
+    return f"Left out, because the table of {len(table().words):,} words has no row for it: {words}{more}."
 
 
 def step_choice(count: int) -> int:
@@ -93,71 +96,23 @@ def step_choice(count: int) -> int:
     return 1 + buttons("Step", list(range(1, count + 1)), "step", at=0)
 
 
-def turn(step: int, count: int) -> None:
-    """Back and on."""
+def step_buttons(step: int, count: int) -> None:
+    """The buttons to the step before and the step after."""
     with st.container(horizontal=True):
-        st.button("Back", icon=":material/arrow_back:", disabled=step == 1, on_click=go, kwargs={"step": step - 1})
+        st.button(
+            "Back",
+            icon=":material/arrow_back:",
+            key="lesson:back",
+            disabled=step == 1,
+            on_click=go,
+            kwargs={"step": step - 1},
+        )
         st.button(
             "Next",
             icon=":material/arrow_forward:",
+            key="lesson:next",
             type="primary",
             disabled=step == count,
             on_click=go,
             kwargs={"step": step + 1},
         )
-
-
-# Pictures ------------------------------------------------------------------------------------------------------------
-def matrix(
-    values: Float[np.ndarray, "query key"], here: Scene, key: str, alt: str, *, height: int = 440, **options: Any
-) -> None:
-    """A matrix over the words: rows are queries, columns are keys; the row of the chosen word is framed."""
-    figure = plots.heatmap(
-        values,
-        rows=here.words,
-        columns=here.words,
-        square=True,
-        dark=dark(),
-        most_ticks=LONGEST,
-        height=height,
-        **options,
-    )
-    figure.update_xaxes(tickangle=-40, automargin=True)
-    line = {"color": theme.colour("query", dark()), "width": 2.5}
-    figure.add_shape(
-        type="rect", x0=-0.5, x1=len(here.words) - 0.5, y0=here.chosen - 0.5, y1=here.chosen + 0.5, line=line
-    )
-    plot(figure, key, alt=alt)
-
-
-def weights(values: Float[np.ndarray, "query key"], here: Scene, key: str, what: str, **options: Any) -> None:
-    """A matrix of shares; where a few are far above the rest, colours end below them, and the scale says so."""
-    most, high = float(np.nanmax(values)), float(np.nanquantile(values, 0.97))
-    clipped = most > 1.5 * high
-    options = {
-        "value": "weight, colours clipped" if clipped else "weight",
-        "form": ".1%",
-        "limits": (0, high if clipped else most),
-    } | options
-    matrix(values, here, key, f"{what}: rows are queries, columns are keys. {row_said(values, here)}", **options)
-
-
-def row_said(values: Float[np.ndarray, "query key"], here: Scene) -> str:
-    """Where most of the chosen word's row lies, in words."""
-    best = int(np.nanargmax(values[here.chosen]))
-    whom = "itself" if best == here.chosen else here.words[best]
-    return f"The word {here.word} gives most, {percent(values[here.chosen][best])}, to {whom}"
-
-
-def row_bars(row: Float[np.ndarray, " key"], here: Scene, key: str, alt: str, **options: Any) -> None:
-    """One number for every word of the sentence."""
-    options = {"form": ".1%", "colours": "key", "height": 260} | options
-    figure = plots.bars(row, labels=here.words, most_ticks=LONGEST, chosen=here.chosen, dark=dark(), **options)
-    figure.update_xaxes(tickangle=-40, automargin=True)
-    plot(figure, key, alt=alt)
-
-
-def nearest(vector: Float[np.ndarray, " feature"], count: int = 6, without: Sequence[str] = ()) -> str:
-    """The words nearest to a vector, in a line."""
-    found = table().near(torch.from_numpy(np.asarray(vector, np.float32)), count, without)
-    return ", ".join(f"{near.word} ({near.cosine:.2f})" for near in found)

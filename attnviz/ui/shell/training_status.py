@@ -40,11 +40,20 @@ def beat(page: str) -> None:
 
 def beside(run: runs.TrainingRun) -> None:
     """The progress of the training, in the sidebar of another page."""
-    place = queue().heartbeat(run)
-    names = " and ".join(model.title for model in run.models)
-    st.progress(run.step / run.steps, f"Training {names}" if not place else f"Training queued (position {place})")
+    position = queue().heartbeat(run)
+    st.progress(run.step / run.steps, queued(position) if position else training(run))
     if not run.active:
         st.rerun()
+
+
+def training(run: runs.TrainingRun) -> str:
+    """What a run trains, in words."""
+    return f"Training {' and '.join(model.title for model in run.models)}"
+
+
+def queued(position: int) -> str:
+    """Where a run stands in the queue, in words."""
+    return f"Queued (position {position})"
 
 
 def arrive(page: str) -> None:

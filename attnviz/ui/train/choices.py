@@ -1,4 +1,4 @@
-"""What a run on the Train page is to be: the choices, and how they return with a run that has begun."""
+"""The choices of the Train page: the plan of the next run, and how they return with a run that has started."""
 
 from __future__ import annotations
 
@@ -8,61 +8,45 @@ from attnviz.attention import OPTIONS, POSITIONS, VARIANTS
 from attnviz.training.live import runs
 from attnviz.ui.core.state import go, keep_inside, one_of, select, whole_number
 from attnviz.ui.shell.training_status import BACK, RUN
-from attnviz.ui.widgets.options import choose_options
+from attnviz.ui.widgets.options import choose_options, identifier
 
-NOBODY, PLAIN = "nobody", "the same without options"
+NONE, PLAIN = "none", "plain"  # what a run may be compared with besides a variant: nothing, itself without options
 EPOCHS = (5, 10, 20, 40)
 HELP = {
-    "variant": "The kind of attention in every layer; all else is the same network.",
+    "variant": "The attention variant of every layer; the rest of the network stays the same.",
     "rival": "A second network beside it: same seed, same pictures in the same order, same optimiser, same steps. "
-    "Options do not change it.",
-    "positions": "How the network is told where a patch lies.",
-    "epochs": "How often nearly every picture is seen.",
-    "seed": "Where the random numbers start: first parameters, order and changes of the pictures.",
+    "Options do not apply to it.",
+    "positions": "How the network is given the positions of the patches.",
+    "epochs": "One epoch shows nearly every training picture once.",
+    "seed": "Of the random numbers: initial parameters, order and augmentation of the pictures.",
 }
 
 
-def title_of(variant: str) -> str:
-    """What a variant is called on screen."""
-    return VARIANTS[variant].title if variant in VARIANTS else variant
-
-
 def choose() -> runs.Plan:
-    """What the next run is to be; every choice is in the URL."""
+    """The plan of the next run; every choice is in the URL."""
     row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-    keep_inside("variant", VARIANTS)
-    variant = row.selectbox(
-        "Train",
-        list(VARIANTS),
-        key="variant",
-        bind="query-params",
-        format_func=title_of,
-        help=HELP["variant"],
-        width=230,
-    )
+    titles = {name: variant.title for name, variant in VARIANTS.items()}
+    variant = select("Model A", titles, key="variant", where=row, width=230, help=HELP["variant"])
     with row:
         options = choose_options(variant)
-    itself = [PLAIN] if options else []
-    rivals = [NOBODY, *itself, *(name for name in VARIANTS if name != variant)]
-    keep_inside("rival", rivals)
-    rival = row.selectbox(
-        "Against", rivals, key="rival", bind="query-params", format_func=title_of, help=HELP["rival"], width=230
-    )
+    rivals = {NONE: "None"} | ({PLAIN: "The same without options"} if options else {})
+    rivals |= {name: title for name, title in titles.items() if name != variant}
+    rival = select("Compare with", rivals, key="rival", where=row, width=230, help=HELP["rival"])
     schemes = {name: scheme.title for name, scheme in POSITIONS.items()}
     positions = select("Positions", schemes, key="places", where=row, width=230, help=HELP["positions"])
     keep_inside("epochs", EPOCHS)
     epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=row, help=HELP["epochs"])
     seed = whole_number("Seed", 999, key="seed", where=row, help=HELP["seed"], width=120)
-    others = {NOBODY: (), PLAIN: (variant,)}.get(rival, (rival,))
+    others = {NONE: (), PLAIN: (variant,)}.get(rival, (rival,))
     return runs.Plan((variant, *others), epochs, seed, positions, options)
 
 
 def choices_of(plan: runs.Plan) -> dict[str, object]:
     """The choices that ask for a plan, by their names in the URL."""
     first, *others = plan.variants
-    rival = others[0] if others else NOBODY
+    rival = others[0] if others else NONE
     values = {name: option.plain for name, option in OPTIONS.items()} | dict(plan.options)
-    options = {name: OPTIONS[name].values[value] for name, value in values.items()}
+    options = {name: identifier(value) for name, value in values.items()}
     return {
         "variant": first,
         "rival": PLAIN if rival == first else rival,
