@@ -22,7 +22,7 @@ from attnviz.attention.variants.projections import (
 )
 from attnviz.types import AttentionCall, MapType, NamedMap, NoTokenMap, Stage, Tokens
 
-REASON = "it attends over channels: each token mixes its own channels, so there is no token-to-token map"
+REASON = "it attends over channels, and each token mixes its own channels"
 
 
 @dataclass(frozen=True, eq=False)
