@@ -41,7 +41,7 @@ def buttons(label: str, options: Sequence[int | str], key: str, *, at: int, **lo
 
 def one_of(
     label: str,
-    options: Mapping[str, str] | Sequence[Option],
+    options: Mapping[Any, str] | Sequence[Option],
     *,
     default: Any,
     key: str,
@@ -76,7 +76,7 @@ def one_of(
 
 
 def select(
-    label: str, options: Mapping[str, str], *, default: str | None = None, key: str, where: Any = st, **look: Any
+    label: str, options: Mapping[Any, str], *, default: str | None = None, key: str, where: Any = st, **look: Any
 ) -> str:
     """A list to choose one from, kept in the address by identifier as in `one_of`; the first to begin with."""
     names = list(options)

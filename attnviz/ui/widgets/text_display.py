@@ -1,4 +1,4 @@
-"""How maps over a text are shown: pieces or words, with or without special tokens, on which scale."""
+"""How maps over a text are shown: tokens or words, with or without special tokens, on which scale."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from jaxtyping import Bool, Float
 from attnviz import views
 from attnviz.measures.words import Grouping, grouped, grouped_mask, grouping
 from attnviz.types import AttentionCall, Tokens
-from attnviz.ui.core.state import chosen_tokens, one_of, set_tokens
+from attnviz.ui.core.labels import plain
+from attnviz.ui.core.state import chosen_tokens, set_tokens
 from attnviz.ui.widgets.answers import percent
-from attnviz.ui.widgets.display import COLOURS, FIRST, SCALES, WHY_SCALE, masked_of
+from attnviz.ui.widgets.display import colour_choice, masked_of, scale_choice, unit_of
 from attnviz.views.canvas import DEFAULT, ViewStyle
 
-WHY_WORDS = "What a word gives is the mean over its pieces, what it gets their sum: rows still sum to one."
-WHY_SPECIAL = (
-    "CLS, SEP and BOS often take most of the weight. Without them the rest is divided so that rows sum to one."
+WHY_WORDS = (
+    "As a query a word has the mean of its tokens' rows, as a key the sum of their columns: rows still sum to 1."
+)
+WHY_HIDE = (
+    "Special tokens (CLS, SEP, BOS) often take most of the weight. Without them, each row is rescaled to sum to 1."
 )
 
 
@@ -47,7 +50,7 @@ class Look:
     ) -> Float[np.ndarray, "map group_query group_key"]:
         """Maps over tokens as maps over what is shown, also where only one of their axes is of tokens.
 
-        Rows that are no shares of one are not divided by what is left of them.
+        Rows that do not sum to 1 (`shares` off) are not rescaled.
         """
         return grouped(values, rows or self.groups, keys or self.groups, renormalise=shares and not self.special)[0]
 
@@ -57,26 +60,25 @@ class Look:
         return found if self.special else found / found.sum(-1, keepdims=True).clip(1e-12)
 
     def masked(self, call: AttentionCall) -> Bool[np.ndarray, "group_query group_key"] | None:
-        """What a mask forbids; None where there is none."""
+        """Which keys are masked; None where there is no mask."""
         found = masked_of(call)
         return None if found is None else grouped_mask(found, self.groups, self.groups)
 
     def left_out(self, values: Float[np.ndarray, "map query key"], *, shares: bool = True) -> str:
-        """What was left out, in words; empty where nothing was."""
+        """Which special tokens are hidden and how much weight lies on them, as a sentence; empty where none is."""
         if self.special:
             return ""
-        names = ", ".join(
-            dict.fromkeys(label for label, word in zip(self.all.labels, self.all.words or (), strict=True) if word < 0)
-        )
+        labels = zip(self.all.labels, self.all.words or (), strict=True)
+        names = ", ".join(dict.fromkeys(plain(label) for label, word in labels if word < 0))
         if not shares:
-            return f"{names} left out; rows are not divided by the rest, since they are no shares of one."
+            return f"Hidden: {names}. Rows are not rescaled, since they do not sum to 1."
         lost = grouped(values, self.groups, self.groups)[1]
         return (
-            f"{names} left out: {percent(float(lost.mean()))} of the weight lay on them; rows are divided by the rest."
+            f"Hidden: {names}, which take {percent(float(lost.mean()))} of the weight. Rows are rescaled to sum to 1."
         )
 
     def pick(self, chosen: Sequence[int]) -> None:
-        """A pick of what is shown, kept by the number of its first token; letting go keeps the last one."""
+        """A pick of what is shown, kept by the number of its first token; to deselect it keeps the last one."""
         if chosen:
             set_tokens("token", [self.groups.first(group) for group in chosen])
 
@@ -90,16 +92,15 @@ class Look:
 
 def look_at(tokens: Tokens, *, grouped: bool = True) -> Look:
     """The popover of rare options; what it holds is in the URL. Without `grouped` every token is shown by itself."""
-    words, special = False, True
+    words, hide = False, False
     with st.popover("Display", icon=":material/tune:", key="display"):
         if grouped:
             words = st.toggle("Whole words", key="words", bind="query-params", help=WHY_WORDS)
-            special = not st.toggle("Leave out special tokens", key="leave", bind="query-params", help=WHY_SPECIAL)
-        scale = one_of("Scale", list(SCALES), default=FIRST, key="scale", help=WHY_SCALE)
-        colours = st.selectbox("Colours", list(COLOURS), key="colours", bind="query-params")
+            hide = st.toggle("Hide special tokens", key="leave", bind="query-params", help=WHY_HIDE)
+        scale, colours = scale_choice(), colour_choice()
     real = any(word >= 0 for word in tokens.words or ())
-    groups = grouping(tokens, whole_words=words, special=special or not real)
-    return Look(groups, tokens, special or not real, ViewStyle(SCALES[scale], COLOURS[colours or "Viridis"]))
+    special = not (hide and real)
+    return Look(grouping(tokens, whole_words=words, special=special), tokens, special, ViewStyle(scale, colours))
 
 
 def send(
@@ -120,13 +121,13 @@ def send(
         keys=look.tokens,
         map_type=kind or call.rule.map_type,
         signed=not shares and bool((shown < 0).any()),
-        unit="percent" if shares else "number",
+        unit=unit_of(call),
         masked=look.masked(call),
     )
     return slot
 
 
 def middle(tokens: Tokens) -> int:
-    """A piece of the text in its middle, where a page starts; the first token of an empty text."""
-    pieces = [i for i, word in enumerate(tokens.words or ()) if word >= 0]
-    return pieces[len(pieces) // 2] if pieces else 0
+    """A token of the text in its middle, where a page starts; the first token of an empty text."""
+    inside = [i for i, word in enumerate(tokens.words or ()) if word >= 0]
+    return inside[len(inside) // 2] if inside else 0
