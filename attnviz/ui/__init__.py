@@ -23,7 +23,7 @@ from attnviz.ui.inputs.uploads import BadImage, decode
 from attnviz.ui.shell.callbacks import say_what_failed, watch_callbacks
 from attnviz.ui.shell.errors import fragment, report_errors
 from attnviz.ui.shell.page import experiments, footer, header, offer, page_file, section
-from attnviz.ui.widgets.answers import best, by_group, class_name, knows, percent, predictions
+from attnviz.ui.widgets.answers import best, best_superclass, class_name, knows, percent, predictions
 from attnviz.ui.widgets.display import display
 from attnviz.ui.widgets.output import dark, downloads, plot, share_picture, show_picture
 
@@ -35,8 +35,8 @@ __all__ = [
     "SizedCache",
     "TextRun",
     "best",
+    "best_superclass",
     "bring_picture",
-    "by_group",
     "call_choice",
     "call_labels",
     "call_names",

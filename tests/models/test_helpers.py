@@ -17,6 +17,7 @@ from attnviz.models.text import WORD
 from attnviz.types import Tokens, Trace
 from attnviz.ui.compare import numbers
 from attnviz.ui.core import device, state
+from attnviz.ui.core.labels import token_name, token_names
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.embeddings import stages
 from attnviz.ui.generate import writing
@@ -34,11 +35,11 @@ TEXT = Tokens(("CLS", "a", "b", "SEP"), None, 1, "main", (-1, 0, 1, -1))
 
 @pytest.fixture(scope="module")
 def model() -> ImageModel:
-    """The small shipped model, with coarse groups."""
+    """The small shipped model, with superclasses."""
     one = attnviz.load("vit-digits")
     assert isinstance(one, ImageModel)
-    groups = ("round", "straight", "round", "other", "straight", "other", "round", "straight", "round", "round")
-    return ImageModel("grouped", one.network, one.preparation, one.classes, groups)
+    superclasses = ("round", "straight", "round", "other", "straight", "other", "round", "straight", "round", "round")
+    return ImageModel("grouped", one.network, one.preparation, one.classes, superclasses)
 
 
 def said(**logits: torch.Tensor) -> Trace:
@@ -46,7 +47,7 @@ def said(**logits: torch.Tensor) -> Trace:
     return Trace(None, {}, {}, (), {}, {}, logits)
 
 
-def test_answers_are_the_likeliest_first_with_their_groups(model: ImageModel):
+def test_answers_are_the_likeliest_first_with_their_superclasses(model: ImageModel):
     shares = torch.tensor([0.1, 0.2, 0.15, 0.05, 0.2, 0.04, 0.1, 0.01, 0.1, 0.05])
     trace = said(**{"class": (shares.log() + 3)[None]})
     best = answers.best(model, trace)
@@ -54,8 +55,7 @@ def test_answers_are_the_likeliest_first_with_their_groups(model: ImageModel):
     assert {name for name, _ in best[:2]} == {"straight: 1", "straight: 4"}
     assert [share for _, share in best] == pytest.approx([0.2, 0.2, 0.15, 0.1, 0.1])
     assert len(answers.best(model, trace, 99)) == 10
-    group, share = answers.by_group(model, trace)
-    assert (group, share) == ("round", pytest.approx(0.5))
+    assert answers.best_superclass(model, trace) == ("round", pytest.approx(0.5))
     plain = attnviz.load("vit-digits")
     assert isinstance(plain, ImageModel)
     assert answers.class_name(plain, 7) == "7"
@@ -105,8 +105,8 @@ def test_signs_and_bytes():
 
 
 def test_patches_are_named_by_row_and_column_from_one():
-    assert [state.token_name(GRID, i) for i in (0, 1, 2, 13)] == ["CLS", "REG 1", "row 1, column 1", "row 3, column 4"]
-    assert len(state.token_names(GRID)) == 14
+    assert [token_name(GRID, i) for i in (0, 1, 2, 13)] == ["CLS", "REG 1", "row 1, column 1", "row 3, column 4"]
+    assert len(token_names(GRID)) == 14
     assert [positions_image.cell_of(GRID, i) for i in (1, 2, 7)] == [None, (0, 0), (1, 1)]
     assert all(
         positions_image.cell_of(GRID, positions_image.patch_at(GRID, row, column)) == (row, column)
@@ -156,24 +156,47 @@ def test_what_stands_in_an_address_is_read_with_care():
         assert writing.decoded(text, 8000) == ()
 
 
-def test_praise_and_blame_are_equally_sure_at_a_half():
+class Bare(ImageModel):
+    """The small shipped model without an answer."""
+
+    outputs = {}  # type: ignore[assignment]
+
+
+def test_a_model_without_classes_has_no_answer_and_one_without_superclasses_has_names():
+    one = attnviz.load("vit-digits")
+    assert isinstance(one, ImageModel)
+    bare = Bare("bare", one.network, one.preparation, (), ())
+    assert answers.best(bare, said()) == []
+    assert answers.classes_words(bare) == answers.NO_CLASSES
+    trace = said(**{"class": torch.arange(10.0)[None]})
+    plain = ImageModel("plain", one.network, one.preparation, one.classes, ())
+    assert answers.best(plain, trace, 1)[0][0] == "9"
+    assert ", ".join(one.classes) in answers.class_lines(plain)[0]
+    facts = {"top1_by_superclass": {"even": 60.4}}
+    halves = ImageModel("halves", one.network, one.preparation, one.classes, ("even", "odd") * 5, facts=facts)
+    even, odd = answers.class_lines(halves)
+    assert "60 %" in even
+    assert "%" not in odd
+
+
+def test_sentiment_is_positive_from_a_half_on():
     def trace(share: float) -> Trace:
         return said(sentiment=torch.tensor([[1 - share, share]]).log())
 
-    assert text_answers.praise(trace(0.7)) == pytest.approx(0.7)
-    assert text_answers.sentiment(trace(0.7)) == ("praise", pytest.approx(0.7))
-    assert text_answers.sentiment(trace(0.2)) == ("blame", pytest.approx(0.8))
-    assert text_answers.sentiment(said(sentiment=torch.zeros(1, 2))) == ("praise", 0.5)
+    assert text_answers.positive(trace(0.7)) == pytest.approx(0.7)
+    assert text_answers.sentiment(trace(0.7)) == ("positive", pytest.approx(0.7))
+    assert text_answers.sentiment(trace(0.2)) == ("negative", pytest.approx(0.8))
+    assert text_answers.sentiment(said(sentiment=torch.zeros(1, 2))) == ("positive", 0.5)
     assert [text_answers.article(noun) for noun in ("adverb", "noun", "other")] == ["an adverb", "a noun", "other"]
 
 
-def test_special_pieces_are_no_answer_but_an_end_is():
+def test_special_tokens_are_no_answer_but_an_end_is():
     reader = attnviz.load("stories")
     assert isinstance(reader, TextModel)
     scores = torch.full((2, 8000), -20.0)
     scores[1, :6] = 9.0
     scores[1, 700] = 9.5
     (first, _), (second, share), *rest = text_answers.likeliest(reader, said(**{WORD: scores}), 1)
-    assert (first, second) == (reader.subwords.label(700), "EOS")
+    assert (first, second) == (reader.tokenizer.label(700), "EOS")
     assert share == pytest.approx(1 / (1 + math.exp(0.5)))
     assert len(rest) == 3
