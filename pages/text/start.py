@@ -16,14 +16,14 @@ model, tokens = about.model, about.sample.tokens["main"]
 
 with st.container(horizontal=True):
     for number, text in enumerate(sentences_of(about.name)[:SHOWN]):
-        st.button(text, key=f"sample:{number}", on_click=use, args=(about.name, text))
+        st.button(text, key=f"sample:{number}", on_click=use, args=(text,))
     with st.popover("More", icon=":material/format_quote:"):
         for number, text in enumerate(sentences_of(about.name)[SHOWN:]):
-            st.button(text, key=f"sample:{SHOWN + number}", on_click=use, args=(about.name, text), type="tertiary")
+            st.button(text, key=f"sample:{SHOWN + number}", on_click=use, args=(text,), type="tertiary")
     st.button("Look at a picture", icon=":material/image:", on_click=ui.go, kwargs={"model": "vit"})
     with st.popover("A treebank sentence", icon=":material/account_tree:"), ui.report_errors():
         for number, text in enumerate(treebank.treebank()):
-            st.button(text, key=f"treebank:{number}", on_click=use, args=(about.name, text), type="tertiary")
+            st.button(text, key=f"treebank:{number}", on_click=use, args=(text,), type="tertiary")
 ui.remarks(about)
 
 text, answer = st.columns([2, 1], gap="large")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -159,17 +160,21 @@ def test_what_stands_in_an_address_is_read_with_care():
 class Bare(ImageModel):
     """The small shipped model without an answer."""
 
-    outputs = {}  # type: ignore[assignment]
+    @property
+    def outputs(self) -> dict[str, Sequence[str]]:
+        """None."""
+        return {}
 
 
 def test_a_model_without_classes_has_no_answer_and_one_without_superclasses_has_names():
     one = attnviz.load("vit-digits")
     assert isinstance(one, ImageModel)
-    bare = Bare("bare", one.network, one.preparation, (), ())
+    bare = Bare("bare", one.network, one.preparation, one.classes, one.superclasses)
     assert answers.best(bare, said()) == []
     assert answers.classes_words(bare) == answers.NO_CLASSES
     trace = said(**{"class": torch.arange(10.0)[None]})
-    plain = ImageModel("plain", one.network, one.preparation, one.classes, ())
+    plain = ImageModel("plain", one.network, one.preparation, one.classes, one.superclasses)
+    plain.superclasses = ()
     assert answers.best(plain, trace, 1)[0][0] == "9"
     assert ", ".join(one.classes) in answers.class_lines(plain)[0]
     facts = {"top1_by_superclass": {"even": 60.4}}

@@ -20,7 +20,7 @@ from attnviz.ui.compare.maps import grid_name
 from attnviz.ui.core.bench import PICTURES, Bench, Row, accuracy, read_bench
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.core.state import chosen_tokens, set_tokens
-from attnviz.ui.inputs.crop import framing
+from attnviz.ui.inputs.crop import chosen_crop
 from attnviz.ui.inputs.image_run import ImageRun, chosen_picture, prepared
 from attnviz.ui.widgets.answers import best
 from attnviz.ui.widgets.display import display
@@ -102,7 +102,7 @@ class ImageDomain(Domain):
     def prepare(self, model: ImageModel | TextModel) -> Sample:
         """The visitor's picture, as a network reads it."""
         picture = chosen_picture()
-        return prepared(model.digest, picture.digest, model, picture.image, framing())
+        return prepared(model.digest, picture.digest, model, picture.image, chosen_crop())
 
     def map_style(self, tokens: Tokens | None) -> ImageMapStyle:
         """The popover shared by all pages of pictures."""

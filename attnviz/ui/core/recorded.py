@@ -1,4 +1,4 @@
-"""What a trace or its tokens may hold, for pages that need it."""
+"""What a trace or its tokens may hold: a page asks whether it is there, and says in a sentence that it is not."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from torch import Tensor
 from attnviz.types import Tokens
 
 
+def recorded(tensor: Tensor | None) -> np.ndarray | None:
+    """What a trace holds, as an array in main memory; None where the model has not recorded it."""
+    return None if tensor is None else tensor.detach().cpu().numpy()
+
+
 def known(tensor: Tensor | None) -> np.ndarray:
-    """A part every vision transformer records, as an array."""
-    if tensor is None:
-        raise ValueError("this model records no content or position vectors")
-    return tensor.detach().cpu().numpy()
+    """The same, where the page has asked before. Raises ValueError where the model has not recorded it."""
+    found = recorded(tensor)
+    if found is None:
+        raise ValueError("a page asked for what its model has not recorded")
+    return found
 
 
 def grid_of(tokens: Tokens) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What this visitor looks at: the choices shared by all pages, and the record of them that pages read."""
+"""The choices shared by all pages (model, picture or text), and the run of an image model that pages read."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from attnviz.types import Model, Sample
 from attnviz.ui.core.cache import Busy, is_text_model, model_names, open_model, trace
 from attnviz.ui.core.device import device_line
 from attnviz.ui.core.state import PAGE
-from attnviz.ui.inputs.crop import choose_framing, framing
+from attnviz.ui.inputs.crop import choose_crop, chosen_crop
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.samples import open_sample, samples_of
 from attnviz.ui.inputs.text_run import choose_text
 from attnviz.ui.inputs.uploads import BadImage, Picture, decode
 
-WHICH = "Which network to look into. Those of the bench are small, and differ in nothing but their attention."
+WHICH = "The model to look into. Those of the bench are small and differ only in their attention variant."
 NO_ROOM = "There was not enough memory for this picture. Make it smaller and try again."
 ALONE = {  # pages that do not ask which model is chosen, and what they look into
     "translate": "both translators",
     "generate": "`stories`",
-    "lesson": "word vectors and one small block",
-    "train": "networks you train here",
+    "lesson": "word vectors and one transformer block",
+    "train": "networks that you train here",
 }
 GONE = (
-    "The picture this address names was kept in memory only, and it is gone. Choose it again under Your own picture; "
-    "until then you see a sample."
+    "The picture of this link was kept in memory only and is gone. Choose it again under Your own picture; until then "
+    "a sample is shown."
 )
 UPLOAD, CAMERA = "upload", "camera"  # in the address, in the place of a sample
 OWN, LAST = "attnviz:own", "attnviz:last"  # keys of the session
@@ -68,14 +68,14 @@ def sidebar() -> None:
         else:
             choose_picture(name)
             with suppress(DamagedFile):
-                choose_framing(chosen_picture())
+                choose_crop(chosen_picture())
             bring_picture("image")
         device = st.empty()
     if sentence := problem_here():
         problem.warning(sentence, icon=":material/image_not_supported:")
     alone = ALONE.get(st.session_state.get(PAGE, ""))
     if alone:
-        about.caption(f"This page looks into {alone}; the choice here is for the others.")
+        about.caption(f"This page uses {alone}; the model chosen here is for the other pages.")
     with suppress(DamagedFile):
         device.caption(device_line(open_model(name)))
         if not alone:
@@ -83,7 +83,7 @@ def sidebar() -> None:
 
 
 def said_of(name: str) -> str:
-    """What kind of network a model is, in a few words. Raises DamagedModel."""
+    """What kind of model it is, in a few words. Raises DamagedModel."""
     if name in MODELS:
         return MODELS[name].title
     model = open_model(name)
@@ -181,7 +181,7 @@ def visit() -> ImageRun:
     """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
     name, source, picture = st.session_state["model"], st.session_state["sample"], chosen_picture()
     model = open_model(name)
-    sample = prepared(model.digest, picture.digest, model, picture.image, framing())
+    sample = prepared(model.digest, picture.digest, model, picture.image, chosen_crop())
     return ImageRun(
         model=model, name=name, picture=picture.image, sample=sample, trace=trace(name, sample), source=source
     )
@@ -189,12 +189,25 @@ def visit() -> ImageRun:
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def prepared(
-    model_digest: str, picture_digest: str, _model: Model, _picture: Image.Image, framing: Crop = CENTER_CROP
+    model_digest: str, picture_digest: str, _model: Model, _picture: Image.Image, crop: Crop = CENTER_CROP
 ) -> Sample:
-    """A picture made ready for a model."""
-    if framing == CENTER_CROP:
+    """A picture made ready for a model, which is given the crop alone; its own crop lies within that one."""
+    if crop == CENTER_CROP:
         return _model.prepare(_picture)
-    left, top, right, bottom = framing.box(*_picture.size)
+    left, top, right, bottom = crop_box(crop, _picture.size, _model.spec.input_size)
     sample = _model.prepare(_picture.crop((left, top, right, bottom)))
     inside = sample.crop or (0, 0, right - left, bottom - top)
     return replace(sample, crop=(left + inside[0], top + inside[1], left + inside[2], top + inside[3]))
+
+
+def crop_box(crop: Crop, size: tuple[int, int], input_size: tuple[int, int] | None = None) -> tuple[int, int, int, int]:
+    """A crop in pixels (left, top, right, bottom) of a picture of this width and height.
+
+    It is as broad and high as the model's input, (rows, columns); a square where that is not known.
+    """
+    rows, columns = input_size or (1, 1)
+    width, height = size
+    # On a picture stretched so that the input is a square, the crop is one too.
+    left, top, right, bottom = crop.box(width * rows, height * columns)
+    wide, high = left // rows, top // columns
+    return wide, high, max(wide + 1, right // rows), max(high + 1, bottom // columns)

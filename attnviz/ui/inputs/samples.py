@@ -13,7 +13,7 @@ from attnviz.ui.core.assets import reading
 from attnviz.ui.inputs.uploads import Picture, picture_of
 
 FOLDER = paths.SAMPLES
-KINDS = {"vit": "jpg", "vit-digits": "png"}  # model -> how the names of its files end
+ENDINGS = {"vit": "jpg", "vit-digits": "png"}  # model -> how the names of its files end
 SAMPLES: dict[str, tuple[str, ...]] = {  # model -> names
     "vit": ("coffee", "cat", "rocket", "palace", "astronaut", "flower", "motorcycle"),
     "vit-digits": ("three", "eight", "zero", "two", "five", "seven", "nine", "drawn"),
@@ -23,11 +23,11 @@ TRAINED_HERE = "Trained here: "  # how the names of models begin that a visitor 
 
 def samples_of(model: str) -> tuple[str, ...]:
     """The names of the sample pictures for a model."""
-    return SAMPLES[shelf_of(model)]
+    return SAMPLES[owner_of(model)]
 
 
-def shelf_of(model: str) -> str:
-    """Whose sample pictures a model gets: its own, those of the digits, or of the first model."""
+def owner_of(model: str) -> str:
+    """Whose sample pictures a model gets: its own, the digits, or else photographs: those of the first model."""
     if model.startswith(TRAINED_HERE):
         return "vit-digits"
     return model if model in SAMPLES else next(iter(SAMPLES))
@@ -35,11 +35,11 @@ def shelf_of(model: str) -> str:
 
 def open_sample(model: str, name: str) -> Picture:
     """One sample picture. Raises DamagedFile."""
-    return _open(shelf_of(model), name)
+    return _open(owner_of(model), name)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _open(shelf: str, name: str) -> Picture:
-    path = FOLDER / shelf / f"{name}.{KINDS[shelf]}"
+def _open(owner: str, name: str) -> Picture:
+    path = FOLDER / owner / f"{name}.{ENDINGS[owner]}"
     with reading(path):
         return picture_of(picture_from(path))

@@ -27,5 +27,5 @@ PAIRS = {"A man plays the guitar.": "Somebody is making music."}  # a text -> th
 
 
 def sentences_of(model: str) -> tuple[str, ...]:
-    """The sentences to start from with a model: its own, or for a network of the bench those of the first."""
+    """The sentences to start from with a model: its own, or for any other model those of the first."""
     return SENTENCES.get(model, next(iter(SENTENCES.values())))

@@ -16,7 +16,10 @@ from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.sentences import PAIRS, SENTENCES, sentences_of
 
 KEPT = "attnviz:texts"  # session key: what was typed last, by field
-READER = "attnviz:reader"  # session key: the model that read it
+READER = "attnviz:reader"  # session key: the model that read it last
+TRAINED_ON_PAIRS = "It follows [SEP], as in the pairs of sentences that the model was trained on."
+NEVER_A_PAIR = "It follows [SEP]. The model was never trained on pairs of sentences."
+NO_TEXT = "Type a sentence in the sidebar. Until then there are only special tokens to show."
 LETTERS = 4000  # that may be typed; far more than any model here reads, and still short enough for an address
 
 
@@ -48,22 +51,25 @@ def choose_text(name: str) -> None:
         st.session_state["text"] = own[0]  # the sample of the model before, which nobody typed
     st.session_state[READER] = name
     kept["text"] = st.text_area("Your text", own[0], max_chars=LETTERS, key="text", bind="query-params", height=110)
-    spec = open_model(name).spec
-    if not spec.causal:  # pairs were met where hidden words were guessed
-        met = "where this model never met one"
-        if WORD in open_model(name).outputs:
-            met = "as pairs of sentences did while the model learned"
+    model = open_model(name)
+    if reads_pairs(model):
         kept["second"] = st.text_input(
             "A second sentence",
             max_chars=LETTERS,
             key="second",
             bind="query-params",
-            help=f"It stands behind [SEP], {met}.",
+            help=TRAINED_ON_PAIRS if WORD in model.outputs else NEVER_A_PAIR,
         )
-    st.caption(f"The model `{name}` reads at most {spec.context_length} pieces.")
+    if model.spec.context_length is not None:
+        st.caption(f"The model `{name}` reads at most {model.spec.context_length} tokens.")
 
 
-def use(name: str, text: str) -> None:
+def reads_pairs(model: Model) -> bool:
+    """Whether a second sentence may follow the first: an encoder whose vocabulary has a token between them."""
+    return not model.spec.causal and model.tokenizer is not None and "sep" in model.tokenizer.special
+
+
+def use(text: str) -> None:
     """Read a sample; of a pair the second sentence too."""
     go(text=text, second=PAIRS.get(text, ""))
 
@@ -72,7 +78,7 @@ def reading() -> TextRun:
     """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
     name = st.session_state["model"]
     model = open_model(name)
-    sample = read_by(model, pair=not model.spec.causal)
+    sample = read_by(model, pair=reads_pairs(model))
     return TextRun(model=model, name=name, sample=sample, trace=trace(name, sample), source="text")
 
 
@@ -90,17 +96,14 @@ def prepared_text(model_digest: str, text_digest: str, _model: Model, _text: str
 
 
 def remarks(about: TextRun) -> None:
-    """What was not read, and where the cut lies."""
+    """What was left out of a text that is longer than the context, and what to do without a text."""
     sample = about.sample
     if sample.cut:
         last = plain(sample.text.split()[-1][-30:]) if sample.text.split() else ""
         words = len(sample.cut.split())
         st.caption(
-            f"The model reads {about.model.spec.context_length} pieces: up to “{last}”. The {words:,} words after it "
-            "were left out."
+            f"The model reads {len(sample.tokens['main'])} tokens: up to “{last}”. The {words:,} words after it were "
+            "left out."
         )
     if not sample.text:
-        st.info(
-            "Type a sentence in the sidebar; until then there are only special tokens to look at.",
-            icon=":material/info:",
-        )
+        st.info(NO_TEXT, icon=":material/info:")
