@@ -8,15 +8,19 @@ from attnviz.ui.core.assets import as_data_address
 from attnviz.ui.shell import addresses, reconnect, training_status, warmup
 
 PAGES = {  # file in pages/ and address: title, icon, what it shows
-    "start": ("Start", "home", "A picture, what the model thinks of it, and where it looks"),
-    "embeddings": ("Embeddings", "grid_on", "How a picture becomes vectors"),
-    "positions": ("Positions", "my_location", "How the model knows where a patch lies"),
-    "queries_keys": ("Queries and keys", "join_inner", "Where the weights come from"),
-    "heads": ("Heads", "grid_view", "What each head looks at"),
-    "rollout": ("Rollout", "layers", "Which part of the picture the answer came from"),
-    "compare": ("Compare", "compare", "Kinds of attention side by side"),
-    "translate": ("Translate", "translate", "English becomes French, and every word shows where it looked"),
-    "generate": ("Generate", "edit_note", "A story goes on word by word: what is expected next, and from where"),
+    "start": ("Start", "home", "A picture or a text, the model's answer, and what attends to what"),
+    "embeddings": ("Embeddings", "grid_on", "How patches and words become vectors"),
+    "positions": (
+        "Positions",
+        "my_location",
+        "How position enters: learned, sinusoidal, rotary and relative positions",
+    ),
+    "queries_keys": ("Queries and keys", "join_inner", "From query and key to attention weights"),
+    "heads": ("Heads", "grid_view", "What each head attends to"),
+    "rollout": ("Rollout", "layers", "Attribution: which tokens the answer depends on"),
+    "compare": ("Compare", "compare", "Attention variants side by side"),
+    "translate": ("Translate", "translate", "English to French, with cross-attention for every word"),
+    "generate": ("Generate", "edit_note", "Next-token prediction: probabilities, sampling, attention"),
     "lesson": ("Lesson", "school", "Attention built up in twelve steps on a sentence of yours"),
     "train": ("Train", "model_training", "Watch a small network learn to read digits"),
 }

@@ -1,4 +1,4 @@
-"""Start: a picture, what the model thinks of it, and one map to move the pointer over."""
+"""Start: a picture, the model's answer, and one map to move the pointer over."""
 
 import streamlit as st
 
@@ -17,7 +17,7 @@ with pictures:
 with own:
     with st.popover("Your picture", icon=":material/add_photo_alternate:"):
         ui.bring_picture("start:image")
-    st.button("Read a sentence", icon=":material/notes:", on_click=ui.go, kwargs={"model": "sentences"})
+    st.button("Use a sentence", icon=":material/notes:", on_click=ui.go, kwargs={"model": "sentences"})
 
 picture, answer = st.columns([2, 1], gap="large")
 with picture:
@@ -42,13 +42,13 @@ with view:
     if said := reason or kind_words(visit.trace.calls[-1]):
         st.caption(said)
 with answer:
-    st.subheader("What the model sees in it", anchor=False)
+    st.subheader("The model's answer", anchor=False)
     ui.predictions(visit)
     st.caption(model.record)
 
 for column, question in zip(st.columns(3), ui.experiments(ui.section("start", "Questions")), strict=True):
     with column.container(border=True, height="stretch"):
         ui.offer("start", question, f"question:{question.page}")
-with st.expander("What the model knows, and what it does not"):
+with st.expander("What the model can answer, and what it cannot"):
     ui.knows(model)
 ui.footer("start")

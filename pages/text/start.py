@@ -1,4 +1,4 @@
-"""Start, for a text: a sentence, what the model makes of it, and one map to move the pointer over."""
+"""Start, for a text: a sentence, the model's answer, and one map to move the pointer over."""
 
 import streamlit as st
 
@@ -20,7 +20,7 @@ with st.container(horizontal=True):
     with st.popover("More", icon=":material/format_quote:"):
         for number, text in enumerate(sentences_of(about.name)[SHOWN:]):
             st.button(text, key=f"sample:{SHOWN + number}", on_click=use, args=(text,), type="tertiary")
-    st.button("Look at a picture", icon=":material/image:", on_click=ui.go, kwargs={"model": "vit"})
+    st.button("Use a picture", icon=":material/image:", on_click=ui.go, kwargs={"model": "vit"})
     with st.popover("A treebank sentence", icon=":material/account_tree:"), ui.report_errors():
         for number, text in enumerate(treebank.treebank()):
             st.button(text, key=f"treebank:{number}", on_click=use, args=(text,), type="tertiary")
@@ -34,10 +34,10 @@ with text:
     if slot is None:
         st.markdown(reason)
     else:
-        st.markdown(f"**{title}:** where {ui.spoken_name(look.tokens, chosen[0])} looks")
+        st.markdown(f"**{title}:** what {ui.spoken_name(look.tokens, chosen[0])} attends to")
         views.text_view("start:view", maps=slot, tokens=chosen, style=look.style, label=title, on_pick=look.pick)
 with answer:
-    st.subheader("What the model makes of it", anchor=False)
+    st.subheader("The model's answer", anchor=False)
     text_answers.answers(about, look.groups.first(chosen[0]))
     st.caption(model.record)
 

@@ -11,12 +11,13 @@ from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from attnviz.ui.shell.addresses import NO_PAGE
+from attnviz.ui.shell.page import section
 from tests.browser import conftest
 from tests.browser.reading import expect_chosen, until
 
 pytestmark = pytest.mark.browser
 PAGES = {
-    "": "What does attention look at?",
+    "": section("start", "title"),
     "embeddings": "Embeddings",
     "positions": "Positions",
     "queries_keys": "Queries and keys",
@@ -51,7 +52,7 @@ def chosen_picture(page: Page):
 
 def test_the_first_screen_shows_answer_and_map(page: Page, server: str):
     show(page, f"{server}/?model=vit-digits")
-    expect(page.get_by_text("What the model sees in it")).to_be_visible()
+    expect(page.get_by_role("progressbar").first).to_be_visible()
     expect(page.get_by_text(re.compile(r"^3 · \d+\.\d\s%$"))).to_be_visible()
     canvas = page.locator("canvas").first
     expect(canvas).to_be_visible()

@@ -68,16 +68,15 @@ def test_a_link_brings_words_head_and_options(page: Page, server: str, settle):
     page.goto(f"{server}/heads?model=sentences&text=The%20cats%20sleep.&layer=2&head=3&token=2&words=true&view=Matrix")
     settle(page)
     expect(page.get_by_text("Layer 2, head 3:")).to_be_visible(timeout=WAIT)
-    expect(page.get_by_text("where “cats” looks")).to_be_visible(timeout=WAIT)
     expect(view(page, "All weights of layer 2, head 3")).to_be_visible(timeout=WAIT)
 
 
 def test_pictures_and_texts_are_one_click_apart(page: Page, server: str, settle):
     page.goto(server)
     settle(page)
-    page.get_by_role("button", name="Read a sentence").click()
+    page.get_by_role("button", name="Use a sentence").click()
     settle(page)
     expect(page.get_by_label("Your text")).to_be_visible(timeout=WAIT)
-    page.get_by_role("button", name="Look at a picture").click()
+    page.get_by_role("button", name="Use a picture").click()
     settle(page)
-    expect(page.get_by_text("What the model sees in it")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("button", name="Use a sentence")).to_be_visible(timeout=WAIT)

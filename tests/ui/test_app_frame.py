@@ -27,12 +27,16 @@ from attnviz.models import IMAGES, MODELS, TEXTS, files, store
 from attnviz.paths import ROOT
 from attnviz.ui.core import cache, state
 from attnviz.ui.core.cache import on_processor, traces
+from attnviz.ui.core.recorded import known, recorded
 from attnviz.ui.core.sized_cache import SizedCache, bytes_of
 from attnviz.ui.inputs import samples, uploads
-from attnviz.ui.inputs.image_run import GONE, OWN
+from attnviz.ui.inputs.image_run import ALONE, GONE, OWN
+from attnviz.ui.inputs.sentences import sentences_of
 from attnviz.ui.queries_keys.pairs import in_tex
 from attnviz.ui.shell import page as shell_page
 from attnviz.ui.shell import security, warmup
+from attnviz.ui.shell.errors import NO_MEMORY, WRONG
+from attnviz.ui.widgets.answers import classes_words
 from attnviz.ui.widgets.output import npz, table
 
 
@@ -69,7 +73,7 @@ def answers(app: AppTest) -> list[str]:
 def test_start_shows_the_answer_and_a_map():
     app = opened()
     assert not app.error
-    assert app.title[0].value == "What does attention look at?"
+    assert app.title[0].value == shell_page.section("start", "title")
     assert answers(app)[0].startswith("3 · ")
     names = [element.proto.component_name for element in app.get("bidi_component")]
     assert {"attnviz_gallery", "attnviz_view", "attnviz_transport", "attnviz_library"} <= set(names)
@@ -77,8 +81,8 @@ def test_start_shows_the_answer_and_a_map():
 
 def test_start_says_what_the_model_knows():
     facts = attnviz.load("vit-digits").facts
-    assert f"{facts['top1']:.1f} % right" in said(opened()).replace("\u00a0", " ")
-    assert "10 classes" in said(opened())
+    assert f"{facts['top1']:.1f} %" in said(opened()).replace("\u00a0", " ")
+    assert classes_words(attnviz.load("vit-digits")) in said(opened())
 
 
 @pytest.mark.parametrize("model", IMAGES)
@@ -296,24 +300,24 @@ def test_what_is_added_in_a_formula_has_its_sign():
 # ---- what is shared between visitors
 
 
-def test_a_shelf_is_bounded_by_entries_and_bytes():
-    shelf: SizedCache = SizedCache(entries=3, size=1000)
+def test_a_cache_is_bounded_by_entries_and_bytes():
+    kept: SizedCache = SizedCache(entries=3, size=1000)
     for name in "abcd":
-        shelf.get((name,), lambda: torch.zeros(10))
-    assert len(shelf) == 3
-    shelf.get(("big",), lambda: torch.zeros(240))
-    assert (len(shelf), shelf.bytes) == (2, 1000)
-    shelf.get(("huge",), lambda: torch.zeros(5000))
-    assert len(shelf) == 1  # a value beyond the bound is still given, alone
+        kept.get((name,), lambda: torch.zeros(10))
+    assert len(kept) == 3
+    kept.get(("big",), lambda: torch.zeros(240))
+    assert (len(kept), kept.bytes) == (2, 1000)
+    kept.get(("huge",), lambda: torch.zeros(5000))
+    assert len(kept) == 1  # a value beyond the bound is still given, alone
 
 
-def test_a_shelf_makes_a_value_once_for_all_who_wait():
-    shelf: SizedCache = SizedCache(entries=3, size=1000)
+def test_a_cache_makes_a_value_once_for_all_who_wait():
+    kept: SizedCache = SizedCache(entries=3, size=1000)
     made, start = [], threading.Barrier(8)
 
     def ask() -> None:
         start.wait()
-        shelf.get(("a",), lambda: made.append(1) or torch.zeros(1))
+        kept.get(("a",), lambda: made.append(1) or torch.zeros(1))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -323,16 +327,61 @@ def test_a_shelf_makes_a_value_once_for_all_who_wait():
     assert made == [1]
 
 
-def test_a_shelf_forgets_failures():
-    shelf: SizedCache = SizedCache(entries=3, size=1000)
+def test_a_cache_forgets_failures():
+    kept: SizedCache = SizedCache(entries=3, size=1000)
     with pytest.raises(ZeroDivisionError):
-        shelf.get(("a",), lambda: 1 / 0)
-    assert shelf.get(("a",), lambda: 2) == 2
+        kept.get(("a",), lambda: 1 / 0)
+    assert kept.get(("a",), lambda: 2) == 2
 
 
 def test_shared_storage_is_counted_once():
     whole = torch.zeros(100)
     assert bytes_of({"a": whole, "b": (whole[:10], whole[10:])}) == 400
+
+
+def test_the_parameters_of_a_model_are_counted():
+    model = attnviz.load("vit-digits")
+    size = sum(p.nbytes for p in [*model.network.parameters(), *model.network.buffers()])
+    assert size > 100_000
+    assert bytes_of(model) == size
+    kept: SizedCache = SizedCache(entries=64, size=2 * size)
+    for name in "abc":
+        one = attnviz.load("vit-digits")
+        kept.get((name,), lambda one=one: one)
+    assert (len(kept), kept.bytes) == (2, 2 * size)
+
+
+def test_a_trace_does_not_count_the_parameters_of_its_network():
+    model = attnviz.load("vit-digits")
+    trace = model(model.prepare(Image.new("L", (8, 8))))
+    alone, beside = bytes_of(trace), bytes_of(trace, model)
+    assert 0 < beside < alone  # it holds views of projections and biases
+    kept: SizedCache = SizedCache(entries=3, size=10**9)
+    kept.get(("trace",), lambda: trace, beside=model)
+    assert kept.bytes == beside
+
+
+def test_what_was_used_longest_ago_goes_first():
+    kept: SizedCache = SizedCache(entries=2, size=1000)
+    for name in ("a", "b", "a", "c"):  # "a" is used again before "c" comes
+        kept.get((name,), lambda name=name: name)
+    assert kept.get(("a",), lambda: "made again") == "a"
+    assert kept.get(("b",), lambda: "made again") == "made again"
+
+
+def test_what_a_model_has_not_recorded_is_none():
+    assert recorded(None) is None
+    found = recorded(torch.ones(2, requires_grad=True))
+    assert found is not None
+    assert found.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="not recorded"):
+        known(None)
+
+
+def test_a_model_nobody_knows_has_samples():
+    assert samples.samples_of("mine") == samples.samples_of("vit")
+    assert samples.open_sample("mine", "cat").digest == samples.open_sample("vit", "cat").digest
+    assert sentences_of("mine") == sentences_of("sentences")
 
 
 def test_pages_do_not_change_a_trace():
@@ -397,7 +446,7 @@ def test_the_first_visitor_finds_the_default_model_open(monkeypatch: pytest.Monk
 
 def test_the_garbage_collector_passes_over_imported_modules(monkeypatch: pytest.MonkeyPatch):
     frozen: list[int] = []
-    monkeypatch.setattr(warmup, "_aside", 0)
+    monkeypatch.setattr(warmup, "_frozen", 0)
     monkeypatch.setattr(warmup.gc, "freeze", lambda: frozen.append(len(sys.modules)))
     opened().run()
     assert frozen == [len(sys.modules)]  # once, after the page had imported what it needs
@@ -414,7 +463,7 @@ def test_a_bug_is_logged_and_said_calmly(monkeypatch: pytest.MonkeyPatch, caplog
 
     monkeypatch.setattr(ui, "predictions", broken)
     app = opened()
-    assert "went wrong on our side" in app.error[0].value
+    assert [error.value for error in app.error] == [WRONG]
     assert "secret detail" not in said(app)
     assert "secret detail" in caplog.text
 
@@ -428,17 +477,17 @@ def test_without_memory_a_sentence_is_shown(monkeypatch: pytest.MonkeyPatch, err
         raise error
 
     monkeypatch.setattr(ui, "predictions", full)
-    assert "not enough memory" in opened().error[0].value
+    assert [error.value for error in opened().error] == [NO_MEMORY]
 
 
 # ---- text
 
 
 def test_a_page_text_is_parsed():
-    line = "- [Look here](heads?layer=3&drop=false&tokens=3,4&scale=Log&share=0.5) Because."
+    line = "- [Look here](heads?layer=3&drop=false&tokens=3,4&scale=log&share=0.5) Because."
     label, page, choices, why = shell_page.experiments(line)[0]
     assert (label, page, why) == ("Look here", "heads", "Because.")
-    assert choices == {"layer": 3, "drop": False, "tokens": (3, 4), "scale": "Log", "share": 0.5}
+    assert choices == {"layer": 3, "drop": False, "tokens": (3, 4), "scale": "log", "share": 0.5}
 
 
 @pytest.mark.parametrize("page", sorted(path.stem for path in (ROOT / "pages").glob("*.py")))
@@ -529,5 +578,5 @@ def test_the_settings_keep_the_app_to_itself():
 @pytest.mark.parametrize("name", ["translate", "generate", "lesson", "train"])
 def test_a_page_with_models_of_its_own_says_that_the_choice_is_not_for_it(name: str) -> None:
     app = opened(name)
-    assert any("the choice here is for the others" in caption.value for caption in app.sidebar.caption)
-    assert not any("the choice here" in caption.value for caption in opened("heads").sidebar.caption)
+    assert any(ALONE[name] in caption.value for caption in app.sidebar.caption)
+    assert not any(ALONE[name] in caption.value for caption in opened("heads").sidebar.caption)

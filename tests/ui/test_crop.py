@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz.models import Crop, load
 from attnviz.ui.core import cache
-from attnviz.ui.inputs.crop import WHOLE
+from attnviz.ui.inputs.crop import WHOLE, crop_box
 from attnviz.ui.inputs.samples import open_sample
 from attnviz.ui.widgets.answers import best, percent
 from tests.pages import open_page
@@ -88,3 +88,18 @@ def test_a_square_as_high_as_the_picture_moves_only_from_side_to_side():
     assert not at.slider(key="down").disabled
     next(button for button in at.button if button.label == "Back to the middle").click().run()
     assert sliders(at) == WHOLE
+
+
+@pytest.mark.parametrize("size", [(60, 20), (20, 60), (1024, 683), (9, 9), (3, 2)])
+@pytest.mark.parametrize("crop", [Crop(), Crop(2.5, 0, 1), Crop(4, 1, 0.3)])
+def test_a_crop_has_the_shape_of_the_input(crop: Crop, size: tuple[int, int]):
+    assert crop_box(crop, size, None) == crop_box(crop, size, (8, 8)) == crop.box(*size)
+    left, top, right, bottom = crop_box(crop, size, (32, 48))  # rows and columns
+    assert 0 <= left < right <= size[0]
+    assert 0 <= top < bottom <= size[1]
+    assert abs((right - left) / 3 - (bottom - top) / 2) <= 1
+
+
+def test_a_crop_to_another_shape_is_as_large_as_it_can_be():
+    assert crop_box(Crop(), (300, 400), (32, 48)) == (0, 100, 300, 300)
+    assert crop_box(Crop(2, 0, 1), (300, 400), (32, 48)) == (0, 300, 150, 400)

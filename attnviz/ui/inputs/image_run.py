@@ -15,7 +15,7 @@ from attnviz.types import Model, Sample
 from attnviz.ui.core.cache import Busy, is_text_model, model_names, open_model, trace
 from attnviz.ui.core.device import device_line
 from attnviz.ui.core.state import PAGE
-from attnviz.ui.inputs.crop import choose_crop, chosen_crop
+from attnviz.ui.inputs.crop import choose_crop, chosen_crop, crop_box
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.samples import open_sample, samples_of
 from attnviz.ui.inputs.text_run import choose_text
@@ -68,7 +68,7 @@ def sidebar() -> None:
         else:
             choose_picture(name)
             with suppress(DamagedFile):
-                choose_crop(chosen_picture())
+                choose_crop(chosen_picture(), open_model(name).spec.input_size)
             bring_picture("image")
         device = st.empty()
     if sentence := problem_here():
@@ -198,16 +198,3 @@ def prepared(
     sample = _model.prepare(_picture.crop((left, top, right, bottom)))
     inside = sample.crop or (0, 0, right - left, bottom - top)
     return replace(sample, crop=(left + inside[0], top + inside[1], left + inside[2], top + inside[3]))
-
-
-def crop_box(crop: Crop, size: tuple[int, int], input_size: tuple[int, int] | None = None) -> tuple[int, int, int, int]:
-    """A crop in pixels (left, top, right, bottom) of a picture of this width and height.
-
-    It is as broad and high as the model's input, (rows, columns); a square where that is not known.
-    """
-    rows, columns = input_size or (1, 1)
-    width, height = size
-    # On a picture stretched so that the input is a square, the crop is one too.
-    left, top, right, bottom = crop.box(width * rows, height * columns)
-    wide, high = left // rows, top // columns
-    return wide, high, max(wide + 1, right // rows), max(high + 1, bottom // columns)

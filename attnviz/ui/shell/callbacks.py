@@ -1,4 +1,4 @@
-"""Callbacks stand behind the guard too: a click whose callback fails leaves the page whole, with a sentence on top.
+"""Errors in callbacks are reported too: a click whose callback fails leaves the page whole, with a sentence on top.
 
 Streamlit calls them before the script runs, so an error in one would leave nothing but its red box. All of them, those
 of components, of forms and of fragments too, pass through one method of its session state, which is where they are
@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.state.session_state import SessionState
 
-from attnviz.ui.shell.errors import say, told
+from attnviz.ui.shell.errors import message_of, say
 
 FAILED = "attnviz:failed"  # session key: what a callback left to be said, until it is
 PASS = "_run_callback_and_record_rerun"  # Streamlit's method; its version is pinned, and tests/ui/test_callbacks.py
@@ -21,7 +21,7 @@ WATCHED = "attnviz_watched"
 
 
 def watch_callbacks() -> None:
-    """Put the guard around every callback there is and will be; once for the whole process."""
+    """Report the errors of every callback there is and will be; once for the whole process."""
     run_one: Callable[..., None] = getattr(SessionState, PASS)
     if hasattr(run_one, WATCHED):
         return
@@ -38,7 +38,7 @@ def attempt(run: Callable[[], None]) -> None:
     try:
         run()
     except Exception as error:  # st.rerun and st.switch_page are none
-        st.session_state[FAILED] = told(error)
+        st.session_state[FAILED] = message_of(error)
         st.rerun()
 
 

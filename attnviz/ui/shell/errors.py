@@ -1,4 +1,4 @@
-"""Where an error becomes a calm sentence. Nothing else in the app catches what it does not understand."""
+"""Where an error becomes a sentence for the visitor. Nothing else in the app catches what it does not understand."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from attnviz.ui.inputs.uploads import BadImage
 USER_ERRORS = (DamagedFile, BadImage, UnsupportedMask, Busy)  # errors whose message is for the visitor
 NO_MEMORY = "There was not enough memory for this. Try again in a moment, or open the smaller model."
 WRONG = "Something went wrong on our side; it has been logged. Reload the page to start again."
-ELSE = "Choose another model in the sidebar, or see what this one has on the Compare page."
-Tone = Literal["info", "calm", "wrong"]
+ELSE = "Choose another model in the sidebar, or open the Compare page, which shows what this one has instead."
+Tone = Literal["info", "user", "bug"]
 log = logging.getLogger("attnviz")
 
 
@@ -30,17 +30,17 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        say(*told(error))
+        say(*message_of(error))
 
 
-def told(error: Exception) -> tuple[Tone, str]:
-    """What a visitor is told of an error; what nobody foresaw is logged."""
+def message_of(error: Exception) -> tuple[Tone, str]:
+    """What a visitor reads about an error, and in which tone; a bug is logged."""
     if isinstance(error, NoTokenMap):
-        return "info", f"This page has no true picture of this model. The reason: {str(error).rstrip('.')}. {ELSE}"
+        return "info", f"This page does not apply to this model. The reason: {str(error).rstrip('.')}. {ELSE}"
     if isinstance(error, USER_ERRORS):
-        return "calm", str(error)
+        return "user", str(error)
     log.error("a page failed", exc_info=error)
-    return "wrong", NO_MEMORY if out_of_memory(error) else WRONG
+    return "bug", NO_MEMORY if out_of_memory(error) else WRONG
 
 
 def say(tone: Tone, sentence: str) -> None:
@@ -48,7 +48,7 @@ def say(tone: Tone, sentence: str) -> None:
     if tone == "info":
         st.info(sentence)
     else:
-        st.error(sentence, icon=":material/info:" if tone == "calm" else None)
+        st.error(sentence, icon=":material/info:" if tone == "user" else None)
 
 
 def fragment(body: Callable[..., Any], run_every: float | None = None) -> Callable[..., Any]:

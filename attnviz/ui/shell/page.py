@@ -4,13 +4,13 @@
     One or two sentences under it.
 
     ## What to try
-    - [Label of the button](page?layer=3&head=2&token=45) why it is worth a look
+    - [Label of the button](page?layer=3&head=2&token=45) Why it is worth a look
 
     ## What this does not tell you
     Paragraphs.
 
-A link names a page by its address ("" is Start) and sets choices by their names there: numbers, words, true, false, or
-tokens as 3,4. Any further section is read by `section(page, heading)`.
+A link names a page by its address ("" is Start) and sets choices by their names there: numbers, identifiers, true,
+false, or tokens as 3,4. Any further section is read by `section(page, heading)`.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def offer(page: str, experiment: Experiment, key: str) -> None:
 
 
 def follow(choices: dict[str, object]) -> None:
-    """Make an experiment's choices. With another text, what belonged to the one before is let go of."""
+    """Make an experiment's choices. With another text, what belonged to the one before is forgotten."""
     if "text" in choices:
         choices = {"second": PAIRS.get(str(choices["text"]), ""), **choices}
     for name in choices:

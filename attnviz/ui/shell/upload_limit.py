@@ -15,7 +15,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 
 FILES = 4  # of one session: a page has three widgets that hold one, and one more comes while another is replaced
 BYTES = 400_000_000  # of all sessions
-FULL = "The server holds as many pictures as it can. Try again in a moment."
+FULL = "The server has no memory left for another picture. Try again in a moment."
 
 
 class BoundedFiles(MemoryUploadedFileManager):

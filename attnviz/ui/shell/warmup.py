@@ -1,4 +1,4 @@
-"""What is done once, for all visitors: the default model is opened, imported modules are set aside."""
+"""What is done once, for all visitors: the default model is opened, imported modules are frozen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attnviz.ui.core.cache import cores, shipped
 from attnviz.ui.inputs.decoding import DECODERS
 
 log = logging.getLogger("attnviz")
-_aside = 0  # how many modules there were when they were last set aside
+_frozen = 0  # how many modules had been imported when they were last frozen
 
 
 def warm_up() -> None:
@@ -41,9 +41,9 @@ def freeze_imports() -> None:
     Streamlit collects all garbage after every run of a script. With torch and plotly there are a quarter of a million
     objects to look through, and nothing reaches the browser meanwhile: 0.2 s of every click on two slow cores.
     """
-    global _aside
-    if len(sys.modules) == _aside:
+    global _frozen
+    if len(sys.modules) == _frozen:
         return
-    _aside = len(sys.modules)
+    _frozen = len(sys.modules)
     gc.collect()  # else garbage would be kept for good
     gc.freeze()
