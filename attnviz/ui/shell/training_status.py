@@ -42,7 +42,7 @@ def beside(run: runs.TrainingRun) -> None:
     """The progress of the training, in the sidebar of another page."""
     place = queue().heartbeat(run)
     names = " and ".join(model.title for model in run.models)
-    st.progress(run.step / run.steps, f"Training {names}" if not place else f"Training: number {place} in line")
+    st.progress(run.step / run.steps, f"Training {names}" if not place else f"Training queued (position {place})")
     if not run.active:
         st.rerun()
 
