@@ -105,15 +105,14 @@ class Seq2Seq(nn.Module):
             graph=zeros if zeros.requires_grad else None,
             arrange=one_head,
         )
-        share = last.new_zeros(last.shape[:-1])
-        share[..., -1] = 1
+        embedded = self.token_embeddings(source)
         return Trace(
             sample=None,
-            token_embeddings={"source": self.token_embeddings(source), "target": content},
+            token_embeddings={"source": embedded, "target": content},
             position_embeddings={"source": None, "target": None},
             calls=(recorded,),
-            residuals={"source": (self.token_embeddings(source), memory), "target": (content, last)},
-            pooling={"target": share},
+            residuals={"source": (embedded, memory), "target": (content, last)},
+            pooling={"target": last_token(last)},
             logits={WORD: self.logits_from(last)} if read else {},
         )
 
@@ -191,3 +190,10 @@ class Seq2Seq(nn.Module):
             context = self.look(call, state)
             state = self.step(x, context, state)
         return self.logits_from(self.features(content[..., -1, :], state, context)), [(state,)]
+
+
+def last_token(features: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token"]:
+    """Pooling weights of an answer that is read from the last token alone."""
+    weights = features.new_zeros(features.shape[:-1])
+    weights[..., -1] = 1
+    return weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
@@ -98,6 +99,11 @@ def next_tokens(here: Scene) -> None:
         alt="The likeliest next tokens, before and after temperature, top-k and top-p",
         config={"displaylogo": False, "displayModeBar": False},
     )
+    token_buttons(here, order, labels)
+
+
+def token_buttons(here: Scene, order: Sequence[int], labels: Sequence[str]) -> None:
+    """The likeliest tokens as buttons: a click uses one."""
     with st.container(horizontal=True, gap="small"):
         for number, (id, label) in enumerate(zip(order, labels, strict=True)):
             st.button(

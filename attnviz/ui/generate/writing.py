@@ -84,44 +84,23 @@ def prompt() -> str:
 def settings_choice() -> SamplingConfig:
     """How the next token is sampled."""
     first, second = st.columns(2)
-    with first:
-        temperature = st.slider(
-            "Temperature",
-            0.0,
-            2.0,
-            0.7,
-            0.1,
-            key="temperature",
-            bind="query-params",
-            help="Logits are divided by it before the softmax: below 1 the distribution gets sharper, above 1 flatter. "
-            "0 is greedy: the likeliest token.",
-        )
-        top_k = st.slider(
-            "Top-k",
-            0,
-            100,
-            0,
-            key="topk",
-            bind="query-params",
-            help="Sample from the k likeliest tokens only; 0 = all.",
-        )
-    with second:
-        top_p = st.slider(
-            "Top-p",
-            0.05,
-            1.0,
-            0.95,
-            0.05,
-            key="topp",
-            bind="query-params",
-            help="Sample from the likeliest tokens that together reach this probability (nucleus sampling).",
-        )
-        seed = whole_number(
-            "Seed",
-            999,
-            key="dice",
-            help="A new seed samples another continuation; prompt, settings and seed decide it.",
-        )
+    temperature = first.slider(
+        "Temperature",
+        0.0,
+        2.0,
+        0.7,
+        0.1,
+        key="temperature",
+        bind="query-params",
+        help="Logits are divided by it before the softmax: below 1 the distribution gets sharper, above 1 flatter. "
+        "0 is greedy: the likeliest token.",
+    )
+    why_k = "Sample from the k likeliest tokens only; 0 = all."
+    top_k = first.slider("Top-k", 0, 100, 0, key="topk", bind="query-params", help=why_k)
+    why_p = "Sample from the likeliest tokens that together reach this probability (nucleus sampling)."
+    top_p = second.slider("Top-p", 0.05, 1.0, 0.95, 0.05, key="topp", bind="query-params", help=why_p)
+    why_seed = "A new seed samples another continuation; prompt, settings and seed decide it."
+    seed = whole_number("Seed", 999, key="dice", where=second, help=why_seed)
     return SamplingConfig(temperature, top_k, top_p, seed)
 
 
