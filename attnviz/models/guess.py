@@ -10,17 +10,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attnviz.attention import POSITIONS
 from attnviz.models.asked import heads_by_layer, input_of, kept_tokens, placed, replaced
 from attnviz.models.files import ASSETS, DamagedModel, read_config, reading, with_weights, write
 from attnviz.models.image import EVERYTHING, digest_of
-from attnviz.models.vit import Block
+from attnviz.models.layers import Block, hold_positions, pooling_weights
 from attnviz.models.words import WordVectors, load_words
 from attnviz.types import Mask, ModelSpec, Sample, Tokens, Trace
 
@@ -39,6 +38,9 @@ class GuessConfig:
     positions: str = "sine"
     variant: str = "mha"
     options: Mapping[str, Any] = field(default_factory=dict)
+    norm: ClassVar[str] = "layer"
+    gated: ClassVar[bool] = False
+    norm_first: ClassVar[bool] = True
 
     @property
     def layers(self) -> int:
@@ -57,9 +59,7 @@ class Guesser(nn.Module):
         self.config = config
         room = Tokens(tuple(map(str, range(config.context_length))))
         self.register_buffer("table", vectors, persistent=False)
-        self.register_buffer(
-            "positions", POSITIONS[config.positions].table(room, config.width).float(), persistent=False
-        )
+        hold_positions(self, config.positions, room, config.width, persistent=False)
         self.hidden = nn.Parameter(torch.randn(config.width) / config.width**0.5)
         self.block = Block(config, room, 0)
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
@@ -95,8 +95,7 @@ class Guesser(nn.Module):
         position = placed(self.positions[:count].to(content.dtype), 0, positions).expand_as(content)
         first, (off,) = content + position, heads_by_layer(ablated_heads, 1)
         last, calls = self.block(first, queries=tokens, mask=mask, name="layer 1", layer=0, ablated_heads=off)
-        share = torch.ones(content.shape[:-1], device=ids.device) * (1 if keep_tokens is None else keep_tokens)
-        pooling = share / share.sum(-1, keepdim=True).clamp_min(1)
+        pooling = pooling_weights(content, slice(None), keep_tokens)
         return Trace(
             sample=None,
             token_embeddings={"main": content},
