@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,9 +38,21 @@ class GuessConfig:
     positions: str = "sine"
     variant: str = "mha"
     options: Mapping[str, Any] = field(default_factory=dict)
-    norm: ClassVar[str] = "layer"
-    gated: ClassVar[bool] = False
-    norm_first: ClassVar[bool] = True
+
+    @property
+    def norm(self) -> str:
+        """Layer norm."""
+        return "layer"
+
+    @property
+    def gated(self) -> bool:
+        """An MLP of two matrices."""
+        return False
+
+    @property
+    def norm_first(self) -> bool:
+        """Pre-norm."""
+        return True
 
     @property
     def layers(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +42,6 @@ class ViTConfig:
     variant: str = "mha"
     options: Mapping[str, Any] = field(default_factory=dict)  # of the variant
     norm_first: bool = True  # pre-norm; else the norm stands behind each sum (post-norm)
-    norm: ClassVar[str] = "layer"
-    gated: ClassVar[bool] = False
 
     def __post_init__(self):
         if self.size % self.patch:
@@ -51,6 +49,16 @@ class ViTConfig:
         if self.pooling == "cls" and not self.cls:
             raise ValueError("pooling 'cls' needs a CLS token")
         check_names(self)
+
+    @property
+    def norm(self) -> str:
+        """Layer norm."""
+        return "layer"
+
+    @property
+    def gated(self) -> bool:
+        """An MLP of two matrices."""
+        return False
 
     @property
     def prefix(self) -> tuple[str, ...]:
