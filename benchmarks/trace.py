@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnviz.attention import MultiHead
-from attnviz.models.vit import Block, ViT, ViTConfig, grid_tokens, patchify
+from attnviz.models.layers import Block
+from attnviz.models.vit import ViT, ViTConfig, grid_tokens, patchify
 from attnviz.types import AttentionCall, Mask
 
 SIDES = {257: 16, 1025: 32, 2305: 48, 4097: 64}  # tokens: patches a side; one more for CLS

@@ -16,11 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attnviz.attention import POSITIONS
 from attnviz.models.asked import heads_by_layer, input_of, kept_tokens, placed, replaced
 from attnviz.models.files import ASSETS, DamagedModel, read_config, reading, with_weights, write
 from attnviz.models.image import EVERYTHING, digest_of
-from attnviz.models.vit import Block
+from attnviz.models.layers import Block, hold_positions, pooling_weights
 from attnviz.models.words import WordVectors, load_words
 from attnviz.types import Mask, ModelSpec, Sample, Tokens, Trace
 
@@ -41,6 +40,21 @@ class GuessConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def norm(self) -> str:
+        """Layer norm."""
+        return "layer"
+
+    @property
+    def gated(self) -> bool:
+        """An MLP of two matrices."""
+        return False
+
+    @property
+    def norm_first(self) -> bool:
+        """Pre-norm."""
+        return True
+
+    @property
     def layers(self) -> int:
         """One block."""
         return 1
@@ -57,9 +71,7 @@ class Guesser(nn.Module):
         self.config = config
         room = Tokens(tuple(map(str, range(config.context_length))))
         self.register_buffer("table", vectors, persistent=False)
-        self.register_buffer(
-            "positions", POSITIONS[config.positions].table(room, config.width).float(), persistent=False
-        )
+        hold_positions(self, config.positions, room, config.width, persistent=False)
         self.hidden = nn.Parameter(torch.randn(config.width) / config.width**0.5)
         self.block = Block(config, room, 0)
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
@@ -95,8 +107,7 @@ class Guesser(nn.Module):
         position = placed(self.positions[:count].to(content.dtype), 0, positions).expand_as(content)
         first, (off,) = content + position, heads_by_layer(ablated_heads, 1)
         last, calls = self.block(first, queries=tokens, mask=mask, name="layer 1", layer=0, ablated_heads=off)
-        share = torch.ones(content.shape[:-1], device=ids.device) * (1 if keep_tokens is None else keep_tokens)
-        pooling = share / share.sum(-1, keepdim=True).clamp_min(1)
+        pooling = pooling_weights(content, slice(None), keep_tokens)
         return Trace(
             sample=None,
             token_embeddings={"main": content},

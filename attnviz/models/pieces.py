@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attnviz.attention import POSITIONS
 from attnviz.models.asked import placed
+from attnviz.models.layers import hold_positions
 from attnviz.types import Tokens
 
 
@@ -29,7 +29,9 @@ class Vocabulary(Protocol):
 
 
 class TokenEmbedding(nn.Module):
-    """The table of pieces and the table of places, of one side of a network."""
+    """The table of tokens and the table of positions, of one side of a network."""
+
+    positions: Tensor  # [token feature]
 
     def __init__(self, config: Vocabulary, prefix: int = 0):
         super().__init__()
@@ -37,12 +39,7 @@ class TokenEmbedding(nn.Module):
         room = numbered(config.context_length, prefix)
         self.table = nn.Parameter(torch.randn(config.vocabulary, config.width) * config.width**-0.5)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
-        scheme = POSITIONS[config.positions]
-        places = scheme.table(room, config.width).float()
-        if scheme.learned:
-            self.positions = nn.Parameter(places)
-        else:
-            self.register_buffer("positions", places, persistent=False)
+        hold_positions(self, config.positions, room, config.width, persistent=False)
         self.prefix = prefix
 
     def token_embeddings(self, ids: Int[Tensor, "*batch token"]) -> Float[Tensor, "*batch token feature"]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnviz.models.asked import heads_by_layer, kept_tokens, replaced
-from attnviz.models.layers import Layer, LayerConfig, norm_of, start
+from attnviz.models.layers import Block, LayerConfig, final_norm_of, initialise, pooling_weights
 from attnviz.models.pieces import TokenEmbedding, numbered
 from attnviz.models.subwords import VOCABULARY
 from attnviz.types import AttentionCall, Mask, Tokens, Trace
@@ -57,12 +57,12 @@ class Reader(nn.Module):
         self.config = config
         room = numbered(config.context_length, config.prefix)
         self.pieces = TokenEmbedding(config, config.prefix)
-        layers = [Layer(config, room, index) for index in range(config.layers)]
+        layers = [Block(config, room, index) for index in range(config.layers)]
         self.blocks = nn.ModuleList(layers)
-        self.norm = norm_of(config)
+        self.norm = final_norm_of(config)
         outputs = {name: nn.Linear(config.width, classes) for name, classes in config.outputs.items()}
         self.outputs = nn.ModuleDict(outputs)
-        start(layers)
+        initialise(layers)
         for output in outputs.values():
             output.weight.data *= 0.1
 
@@ -138,16 +138,8 @@ class Reader(nn.Module):
         self, residual: Float[Tensor, "*batch token feature"], keep_tokens: Bool[Tensor, "*choices token"] | None = None
     ) -> Float[Tensor, "*batch token"]:
         """How much each final token feeds a pooled output; a decoder's last token says what comes next."""
-        share = residual.new_zeros(residual.shape[-2], dtype=torch.float32)
-        if self.config.causal:
-            share[-1] = 1
-        elif self.config.pooling == "cls":
-            share[0] = 1
-        else:
-            share[:] = 1
-        share = share.expand(residual.shape[:-1])
-        share = share if keep_tokens is None else share * keep_tokens
-        return share / share.sum(-1, keepdim=True).clamp_min(1e-12)
+        first = slice(0, 1) if self.config.pooling == "cls" else slice(None)
+        return pooling_weights(residual, slice(-1, None) if self.config.causal else first, keep_tokens)
 
     def logits_from(
         self,
@@ -180,7 +172,7 @@ class Reader(nn.Module):
         begin = read.shape[-2] - ids.shape[-1]
         queries, keys = numbered(ids.shape[-1]), numbered(read.shape[-2])
         x = self.pieces.token_embeddings(ids) + self.pieces.position_embeddings(ids.shape[-1], begin=begin)
-        for index, block in enumerate(cast(Sequence[Layer], self.blocks)):
+        for index, block in enumerate(cast(Sequence[Block], self.blocks)):
             x, found[index] = block.decode(x, found[index], queries=queries, keys=keys)
         return self.pieces.unembed(self.norm(x[..., -1, :])), [*found, (read,)]
 
@@ -193,12 +185,12 @@ class Translator(nn.Module):
         self.config = config
         room = numbered(config.context_length)
         self.pieces = TokenEmbedding(config)
-        encoder = [Layer(config, room, index) for index in range(config.layers)]
-        decoder = [Layer(config, room, index, cross=True) for index in range(config.layers)]
+        encoder = [Block(config, room, index) for index in range(config.layers)]
+        decoder = [Block(config, room, index, cross=True) for index in range(config.layers)]
         self.blocks = nn.ModuleDict({"encoder": nn.ModuleList(encoder), "decoder": nn.ModuleList(decoder)})
-        self.encoder_norm, self.norm = norm_of(config), norm_of(config)
-        start(encoder)
-        start(decoder)
+        self.encoder_norm, self.norm = final_norm_of(config), final_norm_of(config)
+        initialise(encoder)
+        initialise(decoder)
 
     def forward(
         self,
@@ -273,14 +265,14 @@ class Translator(nn.Module):
         return self.pieces.unembed(self.norm(residual))
 
     @property
-    def encoder(self) -> list[Layer]:
+    def encoder(self) -> list[Block]:
         """The layers that read the source."""
-        return list(cast(Sequence[Layer], self.blocks["encoder"]))
+        return list(cast(Sequence[Block], self.blocks["encoder"]))
 
     @property
-    def decoder(self) -> list[Layer]:
+    def decoder(self) -> list[Block]:
         """The layers that write the target."""
-        return list(cast(Sequence[Layer], self.blocks["decoder"]))
+        return list(cast(Sequence[Block], self.blocks["decoder"]))
 
     def encode(self, source: Int[Tensor, "*batch source"]) -> Float[Tensor, "*batch source feature"]:
         """What the decoder looks at."""

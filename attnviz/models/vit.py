@@ -1,4 +1,4 @@
-"""A vision transformer (Dosovitskiy et al. 2021): pre-norm, patches by unfolding and one linear layer.
+"""A vision transformer (Dosovitskiy et al. 2021): patches by unfolding and one linear layer.
 
 It takes any variant of VARIANTS and any scheme of POSITIONS. One forward path serves training, tracing and the app:
 what it computes on the way is its return value.
@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attnviz.attention import POSITIONS, VARIANTS
+from attnviz.attention import POSITIONS
 from attnviz.attention.positions.tables import resize_table
 from attnviz.models.asked import heads_by_layer, kept_tokens, placed, replaced
+from attnviz.models.layers import Block, check_names, final_norm_of, hold_positions, initialise, pooling_weights
 from attnviz.types import AttentionCall, Mask, Tokens, Trace
 
 
@@ -40,15 +41,24 @@ class ViTConfig:
     positions: str = "learned"
     variant: str = "mha"
     options: Mapping[str, Any] = field(default_factory=dict)  # of the variant
+    norm_first: bool = True  # pre-norm; else the norm stands behind each sum (post-norm)
 
     def __post_init__(self):
         if self.size % self.patch:
             raise ValueError(f"a picture of {self.size} px does not divide into patches of {self.patch} px")
         if self.pooling == "cls" and not self.cls:
             raise ValueError("pooling 'cls' needs a CLS token")
-        for name, value, table in (("positions", self.positions, POSITIONS), ("variant", self.variant, VARIANTS)):
-            if value not in table:
-                raise ValueError(f"{name} is {value!r}; known: {', '.join(table)}")
+        check_names(self)
+
+    @property
+    def norm(self) -> str:
+        """Layer norm."""
+        return "layer"
+
+    @property
+    def gated(self) -> bool:
+        """An MLP of two matrices."""
+        return False
 
     @property
     def prefix(self) -> tuple[str, ...]:
@@ -56,50 +66,10 @@ class ViTConfig:
         return ("CLS",) * self.cls + tuple(f"REG {i + 1}" for i in range(self.registers))
 
 
-@runtime_checkable
-class BlockConfig(Protocol):
-    """What a block needs to know of its network."""
-
-    @property
-    def width(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def mlp(self) -> float: ...
-    @property
-    def positions(self) -> str: ...
-    @property
-    def variant(self) -> str: ...
-    @property
-    def options(self) -> Mapping[str, Any]: ...
-
-
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + MLP(norm(x))."""
-
-    def __init__(self, config: BlockConfig, tokens: Tokens, index: int):
-        super().__init__()
-        width, kind = config.width, VARIANTS[config.variant]
-        self.attention_norm = nn.LayerNorm(width, eps=1e-6)
-        self.attention = kind(
-            width, config.heads, tokens=tokens, **kind.options_for_layer(index, tokens, config.options)
-        )
-        if (relative := POSITIONS[config.positions].relative) is not None:
-            self.attention.use_relative_positions(relative(self.attention.heads, self.attention.dim, tokens=tokens))
-        self.mlp_norm = nn.LayerNorm(width, eps=1e-6)
-        hidden = round(config.mlp * width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-
-    def forward(self, x: Tensor, **options: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
-        """The residual after this layer, and its attention calls."""
-        y, calls = self.attention(self.attention_norm(x), **options)
-        x = x + y
-        return x + self.mlp(self.mlp_norm(x)), calls
-
-
 class ViT(nn.Module):
     """A picture becomes patches, patches become vectors, and layers of attention let them exchange what they hold."""
 
+    positions: Tensor  # [token feature]
     removable = True  # patches can be left out: `visible`, `keep_tokens`
 
     def __init__(self, config: ViTConfig):
@@ -109,28 +79,12 @@ class ViT(nn.Module):
         tokens = grid_tokens(side, side, config.prefix)
         self.embed = nn.Linear(config.channels * config.patch**2, config.width)
         self.prefix = nn.Parameter(torch.randn(len(config.prefix), config.width) * 0.02)
-        scheme = POSITIONS[config.positions]
-        table = scheme.table(tokens, config.width).float()
-        if scheme.learned:
-            self.positions = nn.Parameter(table)
-        else:
-            self.register_buffer("positions", table)
+        hold_positions(self, config.positions, tokens, config.width)
         blocks = [Block(config, tokens, index) for index in range(config.layers)]
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.norm = final_norm_of(config)
         self.classify = nn.Linear(config.width, config.classes)
-        self.initialise(blocks)
-
-    def initialise(self, blocks: Sequence[Block]) -> None:
-        """Linear layers at 1/root(inputs); those that write into the residual smaller, so that depth starts calm."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for block in blocks:
-            for writer in (block.attention.out.weight, block.mlp[-1].weight):
-                writer.data *= (2 * len(blocks)) ** -0.5
+        initialise([self.embed, *blocks, self.classify])
         self.classify.weight.data *= 0.1
 
     def forward(
@@ -208,16 +162,8 @@ class ViT(nn.Module):
         self, tokens: Tokens, like: Tensor, keep_tokens: Tensor | None = None
     ) -> Float[Tensor, "*batch token"]:
         """How much each final token feeds the answer: all of CLS, or an equal share of every kept patch."""
-        precision = torch.promote_types(like.dtype, torch.float32)  # half precision would round an equal share
-        share = torch.zeros(len(tokens), dtype=precision, device=like.device)
-        if self.config.pooling == "cls":
-            share[0] = 1
-        else:
-            share[tokens.prefix :] = 1
-        share = share.expand(like.shape[:-1])
-        if keep_tokens is not None:
-            share = share * keep_tokens
-        return share / share.sum(-1, keepdim=True).clamp_min(1e-12)
+        pooled = slice(0, 1) if self.config.pooling == "cls" else slice(tokens.prefix, None)
+        return pooling_weights(like, pooled, keep_tokens)
 
     def layer(self, index: int, residual: Tensor, **options: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
         """One block: options tokens, mask, ablated_heads (heads of this layer), positions (of a relative scheme)."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from attnviz.attention import VARIANTS
-from attnviz.models.layers import Layer, LayerConfig, norm_of, start
+from attnviz.models.layers import Block, LayerConfig, initialise, norm_of
 from attnviz.models.pieces import TokenEmbedding, numbered
 from attnviz.models.text import Reader, ReaderConfig, Translator, TranslatorConfig
 
@@ -211,8 +211,8 @@ def test_what_writes_into_the_residual_starts_smaller_than_what_reads_it(gated: 
     """At 1/root(inputs), and that over the root of all that write: depth then starts calm."""
     torch.manual_seed(0)
     config = LayerConfig(width=64, heads=2, mlp=3, gated=gated)
-    layers = [Layer(config, numbered(4), index, cross=cross) for index in range(4)]
-    start(layers)
+    layers = [Block(config, numbered(4), index, cross=cross) for index in range(4)]
+    initialise(layers)
     for layer in layers:
         into, out = (layer.mlp.gate, layer.mlp.down) if gated else (layer.mlp[0], layer.mlp[2])
         small = [layer.attention.out, out, *([layer.cross.out] if cross else [])]
