@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.attention.rules.softmax import Softmax
-from attnviz.models.pieces import numbered
 from attnviz.models.text import Reader, ReaderConfig
+from attnviz.models.token_embedding import numbered
 from attnviz.types import AttentionCall, Trace
 
 

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attnviz.models.asked import heads_by_layer, input_of, kept_tokens, placed, replaced
 from attnviz.models.files import ASSETS, DamagedModel, read_config, reading, with_weights, write
 from attnviz.models.image import EVERYTHING, digest_of
 from attnviz.models.layers import Block, hold_positions, pooling_weights
+from attnviz.models.requests import heads_by_layer, input_of, kept_tokens, placed, replaced
 from attnviz.models.words import WordVectors, load_words
 from attnviz.types import Mask, ModelSpec, Sample, Tokens, Trace
 

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from attnviz.models.asked import input_of
 from attnviz.models.nets import Network, Shape
 from attnviz.models.pictures import picture_from
+from attnviz.models.requests import input_of
 from attnviz.models.vit import ViT, ViTConfig, grid_tokens
 from attnviz.types import ModelSpec, PatchProjection, Request, Sample, Tokens, Trace
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from attnviz.attention import Variant
 from attnviz.attention.variants.mobilevit import MobileViT2d
-from attnviz.models.asked import heads_by_layer
 from attnviz.models.convolutions import Convolution, InvertedResidual, to_map, to_tokens
+from attnviz.models.requests import heads_by_layer
 from attnviz.types import AttentionCall, Tokens, Trace
 
 

@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnviz.attention import VARIANTS
-from attnviz.models.asked import heads_by_layer
 from attnviz.models.convolutions import Convolution, to_map, to_tokens
 from attnviz.models.mobilevit import stage_tokens
+from attnviz.models.requests import heads_by_layer
 from attnviz.models.vit import ViT, ViTConfig
 from attnviz.types import AttentionCall, Tokens, Trace, UnsupportedMask
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from attnviz.attention.variants.additive import Additive
-from attnviz.models.pieces import numbered
 from attnviz.models.subwords import VOCABULARY
 from attnviz.models.text import WORD
+from attnviz.models.token_embedding import numbered
 from attnviz.types import AttentionCall, Mask, Tokens, Trace
 
 CROSS = "decoder cross"  # name of the one attention call

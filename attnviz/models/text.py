@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attnviz.models.asked import heads_by_layer, kept_tokens, replaced
 from attnviz.models.layers import Block, LayerConfig, final_norm_of, initialise, pooling_weights
-from attnviz.models.pieces import TokenEmbedding, numbered
+from attnviz.models.requests import heads_by_layer, kept_tokens, replaced
 from attnviz.models.subwords import VOCABULARY
+from attnviz.models.token_embedding import TokenEmbedding, numbered
 from attnviz.types import AttentionCall, Mask, Tokens, Trace
 
 WORD, CLS_ONLY = "word", "sentiment"  # outputs: a piece for every token; a class read from the first token
@@ -82,7 +82,7 @@ class Reader(nn.Module):
         `keep_tokens`: False tokens are attended by nobody and leave the pooling. `embeddings` replaces the
         token embeddings. `positions`: "own", "none" or "shuffled". `ablated_heads`: (layer, head) pairs whose output
         is silenced. `read`: the outputs that are computed, None = all. Raises ValueError for texts longer than
-        the network reads, and for options that do not fit (`asked.py`).
+        the network reads, and for options that do not fit (`requests.py`).
         """
         tokens = tokens or numbered(ids.shape[-1], self.config.prefix)
         given = None if embeddings is None else replaced(embeddings, len(tokens), self.pieces.table)

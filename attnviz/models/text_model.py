@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnviz.models.asked import input_of
 from attnviz.models.image import EVERYTHING
-from attnviz.models.piece_model import TokenModel, digest_of_text, token_labels
+from attnviz.models.requests import input_of
 from attnviz.models.subwords import BOS, CLS, SEP
 from attnviz.models.text import WORD, Reader, ReaderConfig
+from attnviz.models.token_model import TokenModel, digest_of_text, token_labels
 from attnviz.types import ModelSpec, Sample, Token, Tokens, Trace
 from attnviz.typography import one_line
 

@@ -15,13 +15,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attnviz.models.asked import input_of, refuse
 from attnviz.models.beam import Beam, Decoder, beam_search, log_probabilities
-from attnviz.models.piece_model import TokenModel, digest_of_text, token_labels
+from attnviz.models.requests import input_of, refuse
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from attnviz.models.subwords import BOS, EOS, LABELS
 from attnviz.models.text import WORD, Translator, TranslatorConfig
 from attnviz.models.text_model import LONGEST_TEXT
+from attnviz.models.token_model import TokenModel, digest_of_text, token_labels
 from attnviz.types import ModelSpec, Sample, Tokens, Trace, UnsupportedMask
 from attnviz.typography import one_line
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS
 from attnviz.attention.positions.tables import resize_table
-from attnviz.models.asked import heads_by_layer, kept_tokens, placed, replaced
 from attnviz.models.layers import Block, check_names, final_norm_of, hold_positions, initialise, pooling_weights
+from attnviz.models.requests import heads_by_layer, kept_tokens, placed, replaced
 from attnviz.types import AttentionCall, Mask, Tokens, Trace
 
 
@@ -103,7 +103,7 @@ class ViT(nn.Module):
         and leave the pooling. `embeddings` replaces the content vectors. `positions`: "own", "none" or "shuffled". One
         picture may come with a batch of embeddings or of keeps.
         `ablated_heads`: (layer, head) pairs whose output is silenced. Raises ValueError for sizes patches do not
-        divide, and for options that do not fit (`asked.py`).
+        divide, and for options that do not fit (`requests.py`).
         """
         rows, columns = pixels.shape[-2] // self.config.patch, pixels.shape[-1] // self.config.patch
         tokens = grid_tokens(rows, columns, self.config.prefix)

@@ -10,8 +10,8 @@ from torch import nn
 
 from attnviz.attention import VARIANTS
 from attnviz.models.layers import Block, LayerConfig, initialise, norm_of
-from attnviz.models.pieces import TokenEmbedding, numbered
 from attnviz.models.text import Reader, ReaderConfig, Translator, TranslatorConfig
+from attnviz.models.token_embedding import TokenEmbedding, numbered
 
 SHAPE = ReaderConfig(
     vocabulary=50,

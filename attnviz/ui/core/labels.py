@@ -44,16 +44,6 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
 
 
-def worded(text: str, tokens: Tokens) -> str:
-    """A sentence about patches, said of words where the tokens are pieces of a text."""
-    return text if tokens.words is None else of_text(text)
-
-
-def of_text(text: str) -> str:
-    """A sentence about pictures and patches, said of texts and words."""
-    return text.replace("patches", "words").replace("patch", "word").replace("picture", "text")
-
-
 def call_names(trace: Trace) -> list[str]:
     """What each attention call is called on screen: "Layer 2", or "Layer 2, along rows" where a layer has several."""
     return [call.name[:1].upper() + call.name[1:] for call in trace.calls]

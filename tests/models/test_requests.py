@@ -16,9 +16,9 @@ from attnviz.attention import VARIANTS
 from attnviz.attention.positions.schemes import Rotary, Shaw, T5Buckets, t5_bucket
 from attnviz.methods import METHODS
 from attnviz.models import MODELS, ViT
-from attnviz.models.asked import heads_by_layer, kept_tokens, replaced
 from attnviz.models.mobilevit import MOBILEVITS, MobileViT
 from attnviz.models.nets import NETS, BottleneckNet
+from attnviz.models.requests import heads_by_layer, kept_tokens, replaced
 from attnviz.models.vit import ViTConfig
 from attnviz.paths import ROOT
 from attnviz.types import Target

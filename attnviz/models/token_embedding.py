@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attnviz.models.asked import placed
 from attnviz.models.layers import hold_positions
+from attnviz.models.requests import placed
 from attnviz.types import Tokens
 
 
