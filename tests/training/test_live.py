@@ -129,6 +129,8 @@ def test_a_plan_shortens_the_recipe_of_the_digits():
     assert Plan.positions == RECIPES["vit-digits"].config.positions
     assert plan.full_title(1) == f"{MHA}, seed 4"
     assert Plan(("mha",)).full_title(0) == MHA
+    assert Plan(("mha",), norm_first=False).full_title(0) == f"{MHA}, post-norm"
+    assert [Plan(("mha",), norm_first=first).recipe(0).config.norm_first for first in (True, False)] == [True, False]
     assert "positions: " in Plan(("mha",), positions="sine2d").full_title(0)
 
 

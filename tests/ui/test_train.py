@@ -233,6 +233,7 @@ def test_who_comes_back_finds_the_choices_of_the_run(emptied: bool):
     [
         Plan(("mha",)),
         Plan(("uniform", "mha"), 40, 3, "none"),
+        Plan(("mha",), norm_first=False),
         Plan(("mha",), options=(("sink", "score"), ("qk_norm", True))),
         ENTMAX,
     ],

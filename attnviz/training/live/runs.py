@@ -52,6 +52,7 @@ class Plan:
     seed: int = 0
     positions: str = "learned"
     options: tuple[tuple[str, Any], ...] = ()  # names and values in OPTIONS
+    norm_first: bool = True  # layer norm before attention and MLP, or after the residual sum
 
     def title(self, number: int) -> str:
         """The title of one network: its variant and options."""
@@ -59,11 +60,12 @@ class Plan:
         return f"{variant} ({options})" if options else variant
 
     def full_title(self, number: int) -> str:
-        """The title with positions and seed, where they differ from the defaults."""
+        """The title with positions, norm and seed, where they differ from the defaults."""
         positions = (
             "" if self.positions == Plan.positions else f", positions: {POSITIONS[self.positions].title.lower()}"
         )
-        return self.title(number) + positions + (f", seed {self.seed}" if self.seed != Plan.seed else "")
+        norm = "" if self.norm_first else ", post-norm"
+        return self.title(number) + positions + norm + (f", seed {self.seed}" if self.seed != Plan.seed else "")
 
     def options_of(self, number: int) -> dict[str, Any]:
         """The attention options of one network."""
@@ -79,6 +81,7 @@ class Plan:
             variant=self.variants[number],
             positions=self.positions,
             options=self.options_of(number),
+            norm_first=self.norm_first,
         )
         # Short runs need small batches, a high learning rate, and an average that follows within half an epoch.
         return replace(

@@ -11,12 +11,15 @@ from attnviz.ui.shell.training_status import BACK, RUN
 from attnviz.ui.widgets.options import choose_options, identifier
 
 NONE, PLAIN = "none", "plain"  # what a run may be compared with besides a variant: nothing, itself without options
+NORMS = {"first": "Before", "last": "After"}  # each attention and MLP
 EPOCHS = (5, 10, 20, 40)
 HELP = {
     "variant": "The attention variant of every layer; the rest of the network stays the same.",
     "rival": "A second network beside it: same seed, same pictures in the same order, same optimiser, same steps. "
     "Options do not apply to it.",
     "positions": "How the network is given the positions of the patches.",
+    "norm": "Before attention and MLP (pre-norm, as in today's models) the residual stream passes every layer "
+    "unchanged; after the residual sum (post-norm, Vaswani et al. 2017) each layer rescales it, which is harder to train.",
     "epochs": "One epoch shows nearly every training picture once.",
     "seed": "Of the random numbers: initial parameters, order and augmentation of the pictures.",
 }
@@ -34,11 +37,12 @@ def choose() -> runs.Plan:
     rival = select("Compare with", rivals, key="rival", where=row, width=230, help=HELP["rival"])
     schemes = {name: scheme.title for name, scheme in POSITIONS.items()}
     positions = select("Positions", schemes, key="places", where=row, width=230, help=HELP["positions"])
+    norm = one_of("Layer norm", NORMS, default="first", key="norm", where=row, help=HELP["norm"])
     keep_inside("epochs", EPOCHS)
     epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=row, help=HELP["epochs"])
     seed = whole_number("Seed", 999, key="seed", where=row, help=HELP["seed"], width=120)
     others = {NONE: (), PLAIN: (variant,)}.get(rival, (rival,))
-    return runs.Plan((variant, *others), epochs, seed, positions, options)
+    return runs.Plan((variant, *others), epochs, seed, positions, options, norm == "first")
 
 
 def choices_of(plan: runs.Plan) -> dict[str, object]:
@@ -52,6 +56,7 @@ def choices_of(plan: runs.Plan) -> dict[str, object]:
         "rival": PLAIN if rival == first else rival,
         **options,
         "places": plan.positions,
+        "norm": "first" if plan.norm_first else "last",
         "epochs": plan.epochs,
         "seed": plan.seed,
     }
