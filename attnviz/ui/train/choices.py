@@ -19,7 +19,7 @@ HELP = {
     "Options do not apply to it.",
     "positions": "How the network is given the positions of the patches.",
     "norm": "Before attention and MLP (pre-norm, as in today's models) the residual stream passes every layer "
-    "unchanged; after the residual sum (post-norm, Vaswani et al. 2017) each layer rescales it, which is harder to train.",
+    "unchanged; after the residual sum (post-norm, Vaswani et al. 2017) each layer rescales it: harder to train.",
     "epochs": "One epoch shows nearly every training picture once.",
     "seed": "Of the random numbers: initial parameters, order and augmentation of the pictures.",
 }
