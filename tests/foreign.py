@@ -161,6 +161,10 @@ class ForeignModel:
             torch.manual_seed(0)
             self.layers = [Layer(spec.width, spec.heads).requires_grad_(False) for _ in range(spec.layers)]
 
+    def to(self, device: torch.device | str) -> ForeignModel:
+        """It computes where it is: on the processor."""
+        return self
+
     def check(self, **asked: Any) -> None:
         """Refuse every request that is not among those it honours."""
         if wrong := [name for name, value in asked.items() if name not in self.spec.honours and value is not None]:

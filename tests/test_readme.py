@@ -16,7 +16,7 @@ from attnviz.attention import VARIANTS
 from attnviz.attention.rules.softmax import Softmax
 from attnviz.attention.variants.base import Cost
 from attnviz.attention.variants.projections import Projected
-from attnviz.methods import Method
+from attnviz.methods import Method, Option
 from attnviz.models import load
 from attnviz.models.nets import built
 from attnviz.models.store import Entry, open_vit
@@ -115,13 +115,14 @@ def test_a_method_as_it_is_told_gives_one_number_a_token():
     explain = block("def explain")["explain"]
     (line,) = re.findall(r'`("mine": Method\([^`]*\))`', README)
     own = type("mine", (), {"explain": staticmethod(explain)})
-    method = eval(f"{{{line}}}", {"Method": Method, "mine": own})["mine"]
+    method = eval(f"{{{line}}}", {"Method": Method, "Option": Option, "mine": own})["mine"]
     model = load("vit-digits")
     sample = model.prepare(Image.linear_gradient("L").resize((8, 8)))
     with torch.no_grad():
         found = method.explain(model, sample)
     assert found.shape == (len(sample.tokens["main"]),)
-    assert found.sum().item() == pytest.approx(1, abs=1e-5)
+    assert found.sum().item() == pytest.approx(0.5, abs=1e-5)
+    assert [(option.name, option.default) for option in method.options] == [("strength", 0.5)]
     assert method.help.endswith(".")
 
 

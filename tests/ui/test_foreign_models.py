@@ -12,22 +12,17 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attnviz.models import subwords
+from attnviz.models import MODELS, TEXTS, subwords
+from attnviz.models.store import Entry
 from attnviz.paths import ROOT
 from attnviz.types import Model
-from attnviz.ui.core.cache import SESSION_MODELS
+from attnviz.ui.core.cache import SESSION_MODELS, models
 from attnviz.ui.shell.errors import NO_MEMORY, WRONG
-from tests.foreign import foreign_models
+from tests.foreign import TextDecoder, foreign_models
 from tests.pages import MAIN
 
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
-OWN_MODELS = {
-    "compare",
-    "translate",
-    "generate",
-    "lesson",
-    "train",
-}  # they look into models of ours, whatever is chosen
+OWN_MODELS = {"compare", "translate", "generate", "lesson", "train"}  # they run models of ours, whatever is chosen
 FOLLOWING = [page for page in PAGES if page not in OWN_MODELS]
 SAID = ("title", "subheader", "markdown", "caption", "info", "warning", "error")
 
@@ -87,3 +82,20 @@ def test_special_tokens_are_called_as_the_vocabulary_calls_them(page: str, name:
     found = set(sent(at))
     assert found, "no view was drawn"
     assert not found & ours
+
+
+def test_a_model_in_the_table_is_opened_like_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk of the README: a class and a line in the table."""
+    model = TextDecoder()
+    for table in (TEXTS, MODELS):
+        monkeypatch.setitem(table, "mine", Entry("My model", "text", lambda folder: model))
+    at = AppTest.from_file(MAIN, default_timeout=300)
+    at.query_params["model"] = "mine"
+    at.run()
+    at.switch_page("../pages/text/heads.py").run()
+    assert at.session_state["model"] == "mine"
+    assert not at.error, [error.value for error in at.error]
+    names = set(sent(at))
+    assert {"Layer 2", "Head 2"} <= names
+    assert not {"Layer 3", "Head 3"} & names
+    models.clear()
