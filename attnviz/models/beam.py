@@ -1,4 +1,4 @@
-"""Beam search: the few likeliest ways to go on are kept, piece after piece, and the best finished ones are the answer.
+"""Beam search: the few likeliest ways to go on are kept, token after token, and the best finished ones are the answer.
 
 A width of one is greedy decoding. Sums of log-probabilities favour short texts, so finished ones are compared by
 total / ((5 + length) / 6)^0.6 (Wu et al. 2016, arXiv 1609.08144, equation 14, as Vaswani et al. 2017 use it).
@@ -17,12 +17,12 @@ from torch import Tensor
 from attnviz.models.subwords import BOS, EOS, SPECIAL
 
 PENALTY = 0.6
-NON_TEXT_TOKENS = [piece for piece in range(len(SPECIAL)) if piece != EOS]  # pieces that stand for no text
+NON_TEXT_TOKENS = [token for token in range(len(SPECIAL)) if token != EOS]  # tokens that stand for no text
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    """What writes: an encoder's memory and the new pieces in, scores of the next piece and what to remember out."""
+    """What writes: an encoder's memory and the new tokens in, scores of the next token and what to remember out."""
 
     def encode(self, source: Tensor) -> Tensor: ...
     def decode(self, memory: Tensor, ids: Tensor, past: Sequence[Any] = ()) -> tuple[Tensor, list[Any]]: ...
@@ -33,7 +33,7 @@ class Beam:
     """One text that was written, and how likely the network finds it."""
 
     ids: tuple[int, ...]  # with EOS at the end, unless the limit came first
-    total: float  # log-probability of all its pieces, in natural units
+    total: float  # log-probability of all its tokens, in natural units
 
     @property
     def score(self) -> float:
@@ -41,8 +41,8 @@ class Beam:
         return self.total / ((5 + len(self.ids)) / 6) ** PENALTY
 
 
-def log_probabilities(scores: Float[Tensor, "*batch piece"]) -> Float[Tensor, "*batch piece"]:
-    """Log-probabilities of the next piece; of pieces that stand for no text none is ever written."""
+def log_probabilities(scores: Float[Tensor, "*batch vocabulary"]) -> Float[Tensor, "*batch vocabulary"]:
+    """Log-probabilities of the next token; of tokens that stand for no text none is ever written."""
     said = scores.float().log_softmax(-1)
     said[..., NON_TEXT_TOKENS] = float("-inf")
     return said
@@ -50,7 +50,7 @@ def log_probabilities(scores: Float[Tensor, "*batch piece"]) -> Float[Tensor, "*
 
 @torch.no_grad()
 def beam_search(network: Decoder, source: Int[Tensor, "text source"], *, width: int, limit: int) -> list[list[Beam]]:
-    """For each text at most `width` translations of at most `limit` pieces, the best first, no two alike.
+    """For each text at most `width` translations of at most `limit` tokens, the best first, no two alike.
 
     The texts have one length, so that nothing is filled up.
     """
@@ -65,20 +65,20 @@ def beam_search(network: Decoder, source: Int[Tensor, "text source"], *, width: 
         said = log_probabilities(scores)
         joint = (totals.reshape(-1, 1) + said).reshape(len(texts), -1)
         best, at = joint.topk(2 * width)  # at most one of each beam ends, so as many as `width` go on
-        beam, piece = at // said.shape[-1], at % said.shape[-1]
+        beam, token = at // said.shape[-1], at % said.shape[-1]
         for i, text in enumerate(texts):
-            for rank in (piece[i, :width] == EOS).nonzero()[:, 0].tolist():
+            for rank in (token[i, :width] == EOS).nonzero()[:, 0].tolist():
                 written = ids[i * width + int(beam[i, rank]), 1:].tolist()
                 if best[i, rank].isfinite():  # a beam that never began ends nowhere
                     ended[text].append(Beam((*written, EOS), float(best[i, rank])))
-        onward = (piece == EOS).int().argsort(dim=-1, stable=True)[:, :width]
+        onward = (token == EOS).int().argsort(dim=-1, stable=True)[:, :width]
         left = [i for i, text in enumerate(texts) if len(ended[text]) < width]
         if not left:
             break
         rows = (torch.arange(len(texts), device=source.device)[:, None] * width + beam.gather(1, onward))[
             left
         ].flatten()
-        ids = torch.cat([ids[rows], piece.gather(1, onward)[left].reshape(-1, 1)], -1)
+        ids = torch.cat([ids[rows], token.gather(1, onward)[left].reshape(-1, 1)], -1)
         totals, texts = best.gather(1, onward)[left], [texts[i] for i in left]
         memory, past = memory[rows], [tuple(tensor[rows] for tensor in kept) for kept in past]
     else:

@@ -19,12 +19,12 @@ from attnviz.models.subwords import EOS, SPECIAL
 from attnviz.models.text_model import TextModel
 from attnviz.types import Sample, Tokens
 
-NON_TEXT_TOKENS = [id for id in range(len(SPECIAL)) if id != EOS]  # pieces that stand for no text and end nothing
+NON_TEXT_TOKENS = [id for id in range(len(SPECIAL)) if id != EOS]  # tokens that stand for no text and end nothing
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How a piece is drawn from what the network expects."""
+    """How a token is drawn from what the network expects."""
 
     temperature: float = 0.7  # the scores are divided by it; 0 = always the likeliest
     top_k: int = 0  # only so many of the likeliest; 0 = all
@@ -38,21 +38,21 @@ class SamplingConfig:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One piece that was written."""
+    """One token that was written."""
 
     id: int
-    probabilities: Float[Tensor, " piece"]  # what the network expects; sums to one
-    filtered: Float[Tensor, " piece"]  # after temperature, top-k and top-p; 0 = cut off; sums to one
+    probabilities: Float[Tensor, " vocabulary"]  # what the network expects; sums to one
+    filtered: Float[Tensor, " vocabulary"]  # after temperature, top-k and top-p; 0 = cut off; sums to one
 
 
-def next_token_probabilities(scores: Float[Tensor, "*batch piece"]) -> Float[Tensor, "*batch piece"]:
-    """The probability of every piece; those that stand for no text cannot be said."""
+def next_token_probabilities(scores: Float[Tensor, "*batch vocabulary"]) -> Float[Tensor, "*batch vocabulary"]:
+    """The probability of every token; those that stand for no text cannot be said."""
     scores = scores.detach().cpu().double().clone()  # first moved: some graphics cards (mps) hold no float64
     scores[..., NON_TEXT_TOKENS] = float("-inf")
     return scores.softmax(-1)
 
 
-def filtered(expected: Float[Tensor, " piece"], settings: SamplingConfig) -> Float[Tensor, " piece"]:
+def filtered(expected: Float[Tensor, " vocabulary"], settings: SamplingConfig) -> Float[Tensor, " vocabulary"]:
     """What temperature, then top-k, then top-p leave of it."""
     if settings.temperature == 0:
         return torch.zeros_like(expected).index_fill_(0, expected.argmax(), 1)
@@ -68,15 +68,15 @@ def filtered(expected: Float[Tensor, " piece"], settings: SamplingConfig) -> Flo
     return torch.zeros_like(warm).scatter_(0, order, ranked / ranked.sum())
 
 
-def sample_token(left: Float[Tensor, " piece"], seed: int, place: int) -> int:
-    """One piece by these probabilities; another seed or another place throws other dice."""
+def sample_token(left: Float[Tensor, " vocabulary"], seed: int, place: int) -> int:
+    """One token by these probabilities; another seed or another place gives another sample."""
     dice = torch.Generator().manual_seed((seed * 1_000_003 + place) % 2**63)
     return int(torch.multinomial(left, 1, generator=dice))
 
 
 @torch.no_grad()
 def steps(model: TextModel, ids: Sequence[int], settings: SamplingConfig) -> Iterator[Step]:
-    """Pieces after `ids`, until a text ends or the context is full. `ids` begin with BOS."""
+    """Tokens after `ids`, until a text ends or the context is full. `ids` begin with BOS."""
     place, past, new = len(ids), list[Past](), list(ids)
     while place < model.config.context_length and new[-1] != EOS:
         scores, past = model.network.decode(torch.tensor(new, device=model.device), past)
@@ -88,7 +88,7 @@ def steps(model: TextModel, ids: Sequence[int], settings: SamplingConfig) -> Ite
 
 
 def words(model: TextModel, ids: Sequence[int], settings: SamplingConfig, count: int) -> list[int]:
-    """The pieces of the next `count` words. A word ends where a piece follows that begins with a space."""
+    """The tokens of the next `count` words. A word ends where a token follows that begins with a space."""
     found: list[int] = []
     for step in steps(model, ids, settings):
         count -= not found or (step.id == EOS or model.tokenizer.begins_word(step.id))
@@ -99,7 +99,7 @@ def words(model: TextModel, ids: Sequence[int], settings: SamplingConfig, count:
 
 
 def continued(model: TextModel, sample: Sample, ids: Sequence[int]) -> Sample:
-    """The sample with pieces written after it: what one pass over the whole text reads."""
+    """The sample with tokens written after it: what one pass over the whole text reads."""
     tokens = sample.tokens["main"]
     labels, numbers = list(tokens.labels), list(tokens.words or ())
     word = max(numbers, default=-1)

@@ -1,7 +1,7 @@
 """Translation as it was before transformers: two recurrent networks, and the attention that was invented for them.
 
 Bahdanau, Cho, Bengio 2015 (arXiv 1409.0473): an encoder reads the sentence once in each direction; a decoder writes one
-piece after another and, before each, compares the state it is in with every state of the encoder.
+token after another and, before each, compares the state it is in with every state of the encoder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CROSS = "decoder cross"  # name of the one attention call
 class Seq2SeqConfig:
     """The shape of both recurrent networks and of the small one that compares their states."""
 
-    width: int = 192  # features of a piece
+    width: int = 192  # features of a token
     hidden: int = 256  # numbers in a state, of each direction of the encoder and of the decoder
     compared: int = 128  # hidden features of the attention network
     vocabulary: int = VOCABULARY
@@ -75,7 +75,7 @@ class Seq2Seq(nn.Module):
         keep_tokens: Bool[Tensor, "*batch source"] | None = None,
         read: bool = True,
     ) -> Trace:
-        """Everything one pass records; logits["word"] [*batch target piece] says what follows each target token.
+        """Everything one pass records; logits["word"] [*batch target vocabulary] says what follows each target token.
 
         `keep_tokens`: False tokens of the source are padding at its end. The logits are left out unless `read`.
         """
@@ -117,7 +117,7 @@ class Seq2Seq(nn.Module):
         )
 
     def token_embeddings(self, ids: Int[Tensor, "*batch token"]) -> Float[Tensor, "*batch token feature"]:
-        """The rows of these pieces, times the root of the width."""
+        """The rows of these tokens, times the root of the width."""
         return self.table[ids] * self.config.width**0.5
 
     def encode(
@@ -164,15 +164,15 @@ class Seq2Seq(nn.Module):
         return (asked.weights().to(call.value.dtype) @ call.value)[..., 0, 0, :]
 
     def step(self, x: Tensor, context: Tensor, state: Tensor) -> Float[Tensor, "*batch hidden"]:
-        """The next state of the decoder, from its last piece, what it looked at, and its state."""
+        """The next state of the decoder, from its last token, what it looked at, and its state."""
         return self.blocks["decoder"](torch.cat([x, context], -1), state)
 
     def features(self, content: Tensor, state: Tensor, context: Tensor) -> Float[Tensor, "*batch feature"]:
-        """What the next piece is read from: the larger of each two sums (maxout)."""
+        """What the next token is read from: the larger of each two sums (maxout)."""
         return self.readout(torch.cat([content, state, context], -1)).unflatten(-1, (-1, 2)).amax(-1)
 
-    def logits_from(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
-        """Scores of the piece that comes next; the table is read both ways."""
+    def logits_from(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch vocabulary"]:
+        """Scores of the token that comes next; the table is read both ways."""
         return residual @ self.table.T + self.bias
 
     def decode(
@@ -180,8 +180,8 @@ class Seq2Seq(nn.Module):
         memory: Float[Tensor, "*batch source feature"],
         ids: Int[Tensor, "*batch token"],
         past: Sequence[tuple[Tensor, ...]] = (),
-    ) -> tuple[Float[Tensor, "*batch piece"], list[tuple[Tensor, ...]]]:
-        """Scores of the piece after new target tokens, and the state the decoder is in then."""
+    ) -> tuple[Float[Tensor, "*batch vocabulary"], list[tuple[Tensor, ...]]]:
+        """Scores of the token after new target tokens, and the state the decoder is in then."""
         call = self.call(memory, numbered(memory.shape[-2], stream="source"))
         state = past[0][0] if past else self.start(memory)
         content = self.token_embeddings(ids)

@@ -156,7 +156,7 @@ IMAGES: dict[str, Entry] = {
     "vit-digits": Entry("Handwritten digits", "image", open_vit),
 }
 TEXTS: dict[str, Entry] = {
-    "sentences": Entry("English sentences: hidden words, praise, parts of speech", "text", TextModel.open),
+    "sentences": Entry("English sentences: masked words, sentiment, parts of speech", "text", TextModel.open),
     "stories": Entry("English stories, word after word", "text", TextModel.open),
 }
 TRANSLATORS: dict[str, Entry] = {

@@ -1,6 +1,6 @@
-"""Text as pieces of words: byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) over bytes, so any text has one.
+"""Text as subword tokens: byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) over bytes, so any text has them.
 
-One vocabulary serves every text model. Frequent words are one piece, rare ones several, and what the vocabulary has
+One vocabulary serves every text model. Frequent words are one token, rare ones several, and what the vocabulary has
 never seen (other scripts, emoji) falls apart into bytes.
 """
 
@@ -22,7 +22,7 @@ from attnviz.types import CONTINUATION, Role, Token, Tokens
 from attnviz.typography import BYTE, SPACE, PlainText, character, one_line, plain_text, shown
 
 NAME, FILE = "subwords", "tokenizer.json"
-PAD, BOS, EOS, CLS, SEP, MASK = range(6)  # ids of the pieces that stand for no text
+PAD, BOS, EOS, CLS, SEP, MASK = range(6)  # ids of the tokens that stand for no text
 SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[CLS]", "[SEP]", "[MASK]")
 LABELS = tuple(name.strip("[]") for name in SPECIAL)
 VOCABULARY = 8000
@@ -46,7 +46,7 @@ class SubwordTokenizer:
         return self.tokenizer.get_vocab_size()
 
     def ids(self, text: str) -> list[int]:
-        """The numbers of the pieces of a clean text."""
+        """The numbers of the tokens of a clean text."""
         return self.tokenizer.encode(text).ids
 
     def batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -54,9 +54,9 @@ class SubwordTokenizer:
         return [found.ids for found in self.tokenizer.encode_batch(list(texts))]
 
     def encode(self, text: str, *, with_mask: bool = True) -> list[Token]:
-        """A visitor's text as pieces, read as `plain_text` says; they lie in his own text, and show his own signs.
+        """A visitor's text as tokens, read as `plain_text` says; they lie in his own text, and show his own signs.
 
-        The word [MASK] is one piece and stands for a hidden word, unless it is read `with_mask` False.
+        The word [MASK] is one token and stands for a hidden word, unless it is read `with_mask` False.
         """
         plain = plain_text(text)
         found: list[Token] = []
@@ -69,7 +69,7 @@ class SubwordTokenizer:
         return found
 
     def between(self, plain: PlainText, begin: int, end: int, words: int) -> Iterator[Token]:
-        """The pieces of a part of a text; its first word has the number `words`."""
+        """The tokens of a part of a text; its first word has the number `words`."""
         part, last = plain.text[begin:end].rstrip(), None
         encoded = self.tokenizer.encode(part)
         for id, (start, stop), word in zip(encoded.ids, encoded.offsets, encoded.word_ids, strict=True):
@@ -80,9 +80,9 @@ class SubwordTokenizer:
             last = word
 
     def label(self, id: int, *, inside: bool = False, own: str = "") -> str:
-        """How a piece is called on screen; `inside` a word it begins with an ellipsis.
+        """How a token is called on screen; `inside` a word it begins with an ellipsis.
 
-        Where it stands for whole signs of a text, they are shown: `own`, if the piece reads them as others.
+        Where it stands for whole signs of a text, they are shown: `own`, if the token reads them as others.
         """
         if id < len(SPECIAL):
             return LABELS[id]
@@ -95,7 +95,7 @@ class SubwordTokenizer:
         return (CONTINUATION if inside else "") + (text if BYTE.search(text) else own or text)
 
     def written(self, ids: Sequence[int], before: str = "") -> Iterator[tuple[str, bool]]:
-        """The label of each piece, and whether it goes on with the word before it; a text that ended so stands before.
+        """The label of each token, and whether it goes on with the word before it; a text that ended so stands before.
 
         Words are told apart as in a text that is read: letters, digits, other signs. Bytes of one character are in one.
         """
@@ -110,7 +110,7 @@ class SubwordTokenizer:
             last = sort(character(with_next[leads[-1] :])) if leads else last if raw else ""
 
     def bytes_of(self, id: int) -> bytes:
-        """The bytes a piece stands for."""
+        """The bytes a token stands for."""
         alphabet = byte_alphabet()
         return bytes(alphabet[sign] for sign in self.tokenizer.id_to_token(id) or "")
 
@@ -125,36 +125,36 @@ class SubwordTokenizer:
 
     def tokens(
         self,
-        pieces: Sequence[Token],
+        tokens: Sequence[Token],
         before: Sequence[int] = (),
         after: Sequence[int] = (),
         *,
         prefix: int = 0,
         stream: str = "main",
     ) -> Tokens:
-        """Pieces between special ones as tokens; the first `prefix` have no place in the sentence."""
-        labels = [LABELS[i] for i in before] + [p.label for p in pieces] + [LABELS[i] for i in after]
-        words = [-1] * len(before) + [p.word for p in pieces] + [-1] * len(after)
+        """Tokens between special ones as tokens; the first `prefix` have no place in the sentence."""
+        labels = [LABELS[i] for i in before] + [p.label for p in tokens] + [LABELS[i] for i in after]
+        words = [-1] * len(before) + [p.word for p in tokens] + [-1] * len(after)
         return Tokens(tuple(labels), None, prefix, stream, tuple(words))
 
 
-def first_pieces(text: str, pieces: Sequence[Token], words: Sequence[tuple[int, int]]) -> list[int]:
-    """The piece each word begins with; `words` are (start, stop) in characters.
+def first_tokens(text: str, tokens: Sequence[Token], words: Sequence[tuple[int, int]]) -> list[int]:
+    """The token each word begins with; `words` are (start, stop) in characters.
 
-    The first that begins inside the word, else the one the word begins in: "n't" has no piece of its own in "didn't".
+    The first that begins inside the word, else the one the word begins in: "n't" has no token of its own in "didn't".
     """
-    begins = [p.start + text[p.start : p.start + 1].isspace() for p in pieces]  # a piece brings the space before it
+    begins = [p.start + text[p.start : p.start + 1].isspace() for p in tokens]  # a token brings the space before it
     found = []
     for start, stop in words:
         own = [i for i, begin in enumerate(begins) if start <= begin < max(stop, start + 1)]
-        within = [i for i, p in enumerate(pieces) if p.start <= start < p.stop]
-        found.append((own or within or [len(pieces) - 1])[0])
+        within = [i for i, p in enumerate(tokens) if p.start <= start < p.stop]
+        found.append((own or within or [len(tokens) - 1])[0])
     return found
 
 
-def following(pieces: Sequence[Token]) -> int:
-    """The number of the word after these pieces."""
-    return pieces[-1].word + 1 if pieces else 0
+def following(tokens: Sequence[Token]) -> int:
+    """The number of the word after these tokens."""
+    return tokens[-1].word + 1 if tokens else 0
 
 
 def sort(sign: str) -> str:
@@ -173,7 +173,7 @@ def byte_alphabet() -> dict[str, int]:
 
 
 def learned_subwords(texts: Iterable[str], vocabulary: int = VOCABULARY) -> SubwordTokenizer:
-    """A vocabulary learned from texts: the pair of pieces seen most often becomes a piece, again and again."""
+    """A vocabulary learned from texts: the pair of tokens seen most often becomes a token, again and again."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

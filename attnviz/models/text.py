@@ -1,7 +1,7 @@
-"""Networks that read and write text: an encoder or decoder over pieces of words, and an encoder with a decoder.
+"""Networks that read and write text: an encoder or decoder over subword tokens, and an encoder with a decoder.
 
-The table of pieces is read both ways: a piece's row goes in, and a feature's product with every row comes out as the
-scores of the next, hidden or translated piece (tied embeddings, Press & Wolf 2017).
+The table of tokens is read both ways: a token's row goes in, and a feature's product with every row comes out as the
+scores of the next, hidden or translated token (tied embeddings, Press & Wolf 2017).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from attnviz.models.subwords import VOCABULARY
 from attnviz.models.token_embedding import TokenEmbedding, numbered
 from attnviz.types import AttentionCall, Mask, Tokens, Trace
 
-WORD, CLS_ONLY = "word", "sentiment"  # outputs: a piece for every token; a class read from the first token
+WORD, CLS_ONLY = "word", "sentiment"  # outputs: a token for every token; a class read from the first token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class ReaderConfig(LayerConfig):
     context_length: int = 256  # tokens
     causal: bool = False
     prefix: int = 0  # first tokens that have no place in the sentence: CLS
-    word: bool = True  # whether it has learned to say a piece for every token
+    word: bool = True  # whether it has learned to say a token for every token
     outputs: Mapping[str, int] = field(default_factory=dict)  # further ones: name -> classes
     pooling: str = "cls"  # what outputs in `pooled` are read from: the first token, or the mean of all
     pooled: Sequence[str] = ("sentiment",)  # one answer a text; other outputs have one a token
@@ -50,7 +50,7 @@ class TranslatorConfig(LayerConfig):
 
 
 class Reader(nn.Module):
-    """A text goes in; every token says which piece stands there or comes next, and further outputs say more."""
+    """A text goes in; every token says which token stands there or comes next, and further outputs say more."""
 
     def __init__(self, config: ReaderConfig):
         super().__init__()
@@ -77,7 +77,7 @@ class Reader(nn.Module):
         ablated_heads: Sequence[tuple[int, int]] = (),
         read: Collection[str] | None = None,
     ) -> Trace:
-        """Everything one pass records; logits["word"] is [*batch token piece], others [*batch 1 or token class].
+        """Everything one pass records; logits["word"] is [*batch token vocabulary], others [*batch 1 or token class].
 
         `keep_tokens`: False tokens are attended by nobody and leave the pooling. `embeddings` replaces the
         token embeddings. `positions`: "own", "none" or "shuffled". `ablated_heads`: (layer, head) pairs whose output
@@ -163,8 +163,8 @@ class Reader(nn.Module):
 
     def decode(
         self, ids: Int[Tensor, "*batch token"], past: Sequence[Any] = ()
-    ) -> tuple[Float[Tensor, "*batch piece"], list[Any]]:
-        """Scores of the piece after new tokens, and a new past: what each layer keeps, and how many tokens were read.
+    ) -> tuple[Float[Tensor, "*batch vocabulary"], list[Any]]:
+        """Scores of the token after new tokens, and a new past: what each layer keeps, and how many tokens were read.
 
         Only for a causal network; equals the last row of `forward` over all tokens.
         """
@@ -201,7 +201,7 @@ class Translator(nn.Module):
         keep_tokens: Bool[Tensor, "*batch source"] | None = None,
         read: bool = True,
     ) -> Trace:
-        """Everything one pass records; logits["word"] [*batch target piece] says what follows each target token.
+        """Everything one pass records; logits["word"] [*batch target vocabulary] says what follows each target token.
 
         `keep_tokens`: False tokens of the source (padding) are attended by nobody. The logits are left out unless
         `read`.
@@ -260,8 +260,8 @@ class Translator(nn.Module):
             layer=index,
         )
 
-    def logits_from(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
-        """Scores of the piece that comes next, from a residual of the decoder."""
+    def logits_from(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch vocabulary"]:
+        """Scores of the token that comes next, from a residual of the decoder."""
         return self.pieces.unembed(self.norm(residual))
 
     @property
@@ -283,8 +283,8 @@ class Translator(nn.Module):
 
     def decode(
         self, memory: Float[Tensor, "*batch source feature"], ids: Int[Tensor, "*batch token"], past: Sequence[Any] = ()
-    ) -> tuple[Float[Tensor, "*batch piece"], list[Any]]:
-        """Scores of the piece after new target tokens, and a new past: what each layer keeps, how many were read."""
+    ) -> tuple[Float[Tensor, "*batch vocabulary"], list[Any]]:
+        """Scores of the token after new target tokens, and a new past: what each layer keeps, how many were read."""
         blocks = self.decoder
         found, read = taken_up(past, len(blocks), ids)
         begin = read.shape[-2] - ids.shape[-1]

@@ -1,4 +1,4 @@
-"""A network that reads one text, with what surrounds it: its pieces of words, what it can answer, its digest."""
+"""A network that reads one text, with what surrounds it: its subword tokens, what it can answer, its digest."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class TextModel(TokenModel[Reader]):
         return record_of(self.facts)
 
     def prepare(self, raw: str | tuple[str, str]) -> Sample:
-        """A text, or two of them, as a Sample: read as plain text, cut into pieces, cut at the context length.
+        """A text, or two of them, as a Sample: read as plain text, cut into tokens, cut at the context length.
 
         An encoder reads [CLS] text [SEP] and, of two, text [SEP] after that; a decoder [BOS] text.
         """
@@ -100,9 +100,9 @@ class TextModel(TokenModel[Reader]):
         parts: list[tuple[str, list[Token], str]] = []
         for text in texts:
             # To a decoder [MASK] is six letters: it has never learned of a hidden word.
-            pieces = self.tokenizer.encode(text, with_mask=not self.config.causal)
-            kept = pieces[:room]
-            stop = kept[-1].stop if kept and len(kept) < len(pieces) else len(text) if len(kept) == len(pieces) else 0
+            tokens = self.tokenizer.encode(text, with_mask=not self.config.causal)
+            kept = tokens[:room]
+            stop = kept[-1].stop if kept and len(kept) < len(tokens) else len(text) if len(kept) == len(tokens) else 0
             parts.append((text[:stop], kept, text[stop:].strip()))
             room -= len(kept)
         ids, tokens = self.joined([kept for _, kept, _ in parts])
@@ -116,13 +116,13 @@ class TextModel(TokenModel[Reader]):
         )
 
     def joined(self, parts: Sequence[Sequence[Token]]) -> tuple[Tensor, Tokens]:
-        """Ids and tokens of texts with the special pieces around them."""
+        """Ids and tokens of texts with the special tokens around them."""
         first, last = (BOS, None) if self.config.causal else (CLS, SEP)
         ids, labels, words, offset = [first], [self.tokenizer.label(first)], [-1], 0
-        for pieces in parts:
-            ids += [p.id for p in pieces]
-            labels += [p.label for p in pieces]
-            words += [p.word + offset for p in pieces]
+        for tokens in parts:
+            ids += [p.id for p in tokens]
+            labels += [p.label for p in tokens]
+            words += [p.word + offset for p in tokens]
             offset = max(words, default=-1) + 1
             if last is not None:
                 ids, labels, words = [*ids, last], [*labels, self.tokenizer.label(last)], [*words, -1]

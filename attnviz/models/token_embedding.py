@@ -1,4 +1,4 @@
-"""The table of pieces and the table of places, which begin and end every network for text."""
+"""The table of tokens and the table of places, which begin and end every network for text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TokenEmbedding(nn.Module):
         self.prefix = prefix
 
     def token_embeddings(self, ids: Int[Tensor, "*batch token"]) -> Float[Tensor, "*batch token feature"]:
-        """The rows of these pieces, times the root of the width (Vaswani et al. 2017, section 3.4)."""
+        """The rows of these tokens, times the root of the width (Vaswani et al. 2017, section 3.4)."""
         return self.table[ids] * self.width**0.5
 
     def position_embeddings(self, count: int, how: str = "own", begin: int = 0) -> Float[Tensor, "token feature"]:
@@ -55,8 +55,8 @@ class TokenEmbedding(nn.Module):
             raise ValueError(f"{begin + count} tokens; this network reads at most {len(self.positions)}")
         return placed(self.positions[begin : begin + count], max(0, self.prefix - begin), how)
 
-    def unembed(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
-        """How well every piece fits normalised features."""
+    def unembed(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch vocabulary"]:
+        """How well every token fits normalised features."""
         return features @ self.table.T + self.bias
 
 

@@ -1,4 +1,4 @@
-"""What every network over pieces of words is surrounded by: its vocabulary, its digest, its folder on disk."""
+"""What every network over subword tokens is surrounded by: its vocabulary, its digest, its folder on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Opened = TypeVar("Opened", bound="TokenModel[Any]")
 
 
 class TokenModel(Generic[Net]):
-    """A trained network that reads or writes pieces of words, opened."""
+    """A trained network that reads or writes subword tokens, opened."""
 
     modality: ClassVar[str]
     kinds: ClassVar[Mapping[str, tuple[type, type]]]  # the name of each kind in config.json: its shape, its network

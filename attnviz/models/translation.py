@@ -1,4 +1,4 @@
-"""A network that translates English into French, with what surrounds it: pieces of words, decoding, its digest.
+"""A network that translates English into French, with what surrounds it: subword tokens, decoding, its digest.
 
 Two networks are opened this way: the encoder-decoder transformer of `text.py`, and the recurrent one of `seq2seq.py`.
 """
@@ -26,7 +26,7 @@ from attnviz.types import ModelSpec, Sample, Tokens, Trace, UnsupportedMask
 from attnviz.typography import one_line
 
 WIDEST = 8  # beams
-SPARE = 10  # pieces a translation may have beyond twice those of its source
+SPARE = 10  # tokens a translation may have beyond twice those of its source
 
 
 class TranslationModel(TokenModel[Translator | Seq2Seq]):
@@ -83,11 +83,11 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         )
 
     def prepare(self, raw: str) -> Sample:
-        """An English text as the stream "source": made plain, in pieces, cut at the context length, with EOS."""
+        """An English text as the stream "source": made plain, in tokens, cut at the context length, with EOS."""
         text = one_line(raw[:LONGEST_TEXT])
-        pieces = self.tokenizer.encode(text, with_mask=False)
-        kept = pieces[: self.config.context_length - 1]
-        stop = kept[-1].stop if len(kept) < len(pieces) else len(text)
+        tokens = self.tokenizer.encode(text, with_mask=False)
+        kept = tokens[: self.config.context_length - 1]
+        stop = kept[-1].stop if len(kept) < len(tokens) else len(text)
         ids = torch.tensor([*(p.id for p in kept), EOS])
         return Sample(
             digest=digest_of_text(ids, text[:stop]),
@@ -105,21 +105,21 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         return ids
 
     def limit(self, source: int) -> int:
-        """How many pieces a translation of so many source tokens may have, the last one included."""
+        """How many tokens a translation of so many source tokens may have, the last one included."""
         return min(self.config.context_length - 1, 2 * source + SPARE)
 
     def greedy(self, sample: Sample) -> Iterator[int]:
-        """The translation piece by piece as it is written, each the likeliest; EOS is the last unless it is cut off."""
+        """The translation token by token as it is written, each the likeliest; EOS is the last unless it is cut off."""
         network = decoder(self.network)
-        source, piece, past = self.source(sample).to(self.device), BOS, list[Any]()
+        source, token, past = self.source(sample).to(self.device), BOS, list[Any]()
         with torch.no_grad():
             memory = network.encode(source)
         for _ in range(self.limit(len(source))):
-            with torch.no_grad():  # not around the yield: whoever takes the piece keeps his own setting
-                scores, past = network.decode(memory, source.new_tensor([piece]), past)
-                piece = int(log_probabilities(scores).argmax())
-            yield piece
-            if piece == EOS:
+            with torch.no_grad():  # not around the yield: whoever takes the token keeps his own setting
+                scores, past = network.decode(memory, source.new_tensor([token]), past)
+                token = int(log_probabilities(scores).argmax())
+            yield token
+            if token == EOS:
                 return
 
     def beams(self, sample: Sample, width: int = 4) -> list[Beam]:
@@ -144,24 +144,24 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         return [found[i] for i in range(len(samples))]
 
     def unlike(self, beams: Sequence[Beam]) -> list[Beam]:
-        """The first of those that read alike: one text may be cut into pieces in several ways."""
+        """The first of those that read alike: one text may be cut into tokens in several ways."""
         first: dict[str, Beam] = {}
         for beam in beams:
             first.setdefault(self.text(beam.ids), beam)
         return list(first.values())
 
     def text(self, ids: Sequence[int]) -> str:
-        """What pieces say, in words, without signs that have no picture."""
+        """What tokens say, in words, without signs that have no picture."""
         return one_line(self.tokenizer.decode(ids))
 
     def trace(self, sample: Sample, ids: Sequence[int]) -> Trace:
-        """One pass over both texts: row i of the decoder is the step that writes piece i of `ids`.
+        """One pass over both texts: row i of the decoder is the step that writes token i of `ids`.
 
-        It has read BOS and the pieces before i, which are the tokens of the stream "target". Raises ValueError for no
-        pieces, or more than the network reads.
+        It has read BOS and the tokens before i, which are the tokens of the stream "target". Raises ValueError for no
+        tokens, or more than the network reads.
         """
         if not 1 <= len(ids) <= self.config.context_length:
-            raise ValueError(f"{len(ids)} pieces; this network writes 1 to {self.config.context_length}")
+            raise ValueError(f"{len(ids)} tokens; this network writes 1 to {self.config.context_length}")
         source, read = self.source(sample), torch.tensor([BOS, *ids[:-1]])
         tokens = {**sample.tokens, "target": self.named(read.tolist())}
         inputs = {**sample.inputs, "target": read}
@@ -189,8 +189,8 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         )
         return self.trace(sample, tuple(self.greedy(sample)))
 
-    def logits_from(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch piece"]:
-        """Scores of the piece that comes next, from a residual of the stream "target"."""
+    def logits_from(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch vocabulary"]:
+        """Scores of the token that comes next, from a residual of the stream "target"."""
         return self.network.logits_from(residual)
 
     def layer(
@@ -202,12 +202,12 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         return self.network.layer(index, residual, **options)[0]
 
     def named(self, ids: Sequence[int], stream: str = "target") -> Tokens:
-        """Pieces as tokens, with the words they belong to."""
+        """Tokens as tokens, with the words they belong to."""
         labels, words, word = list[str](), list[int](), -1
-        for piece, (label, inside) in zip(ids, self.tokenizer.written(ids), strict=True):
+        for token, (label, inside) in zip(ids, self.tokenizer.written(ids), strict=True):
             labels.append(label)
-            word += piece >= len(LABELS) and not inside
-            words.append(word if piece >= len(LABELS) else -1)
+            word += token >= len(LABELS) and not inside
+            words.append(word if token >= len(LABELS) else -1)
         return Tokens(tuple(labels), stream=stream, words=tuple(words))
 
 

@@ -14,7 +14,7 @@ from attnviz.models.subwords import (
     VOCABULARY,
     SubwordTokenizer,
     byte_alphabet,
-    first_pieces,
+    first_tokens,
     learned_subwords,
     load_subwords,
 )
@@ -84,7 +84,7 @@ def test_words_that_share_a_piece(subwords: SubwordTokenizer):
     text = "She didn't go."
     pieces = subwords.encode(text)
     spans = [(0, 3), (4, 7), (7, 10), (11, 13), (13, 14)]  # She did n't go .
-    first = first_pieces(text, pieces, spans)
+    first = first_tokens(text, pieces, spans)
     assert [pieces[i].label for i in first] == ["She", "didn", "'t", "go", "."]
 
 
@@ -127,8 +127,8 @@ def test_words_without_a_piece_of_their_own_share_one(subwords: SubwordTokenizer
     """An empty word stands where it begins; one behind all pieces has the last."""
     text = "A dog runs."
     pieces = subwords.encode(text)
-    assert first_pieces(text, pieces, [(2, 2), (3, 5), (10, 11), (11, 11), (99, 100)]) == [1, 1, 3, 3, 3]
-    assert first_pieces(text, pieces, [(1, 2)]) == [1], "the space before a piece belongs to it"
+    assert first_tokens(text, pieces, [(2, 2), (3, 5), (10, 11), (11, 11), (99, 100)]) == [1, 1, 3, 3, 3]
+    assert first_tokens(text, pieces, [(1, 2)]) == [1], "the space before a piece belongs to it"
 
 
 def test_a_missing_or_damaged_vocabulary_names_itself(tmp_path):

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from attnviz.models.subwords import CLS, SEP, SubwordTokenizer, first_pieces
+from attnviz.models.subwords import CLS, SEP, SubwordTokenizer, first_tokens
 from attnviz.models.text_model import TAGS
 from attnviz.training.text import corpus
 
@@ -38,7 +38,7 @@ def encode_sentences(
         if not 0 < len(tokens) <= max_tokens:
             continue
         spans = [(word.start, word.stop) for word in sentence.words]
-        first = [1 + i for i in first_pieces(sentence.text, tokens, spans)]
+        first = [1 + i for i in first_tokens(sentence.text, tokens, spans)]
         ids = add_special_tokens([token.id for token in tokens])
         tags, heads = [TAGS.index(word.tag) for word in sentence.words], [word.head for word in sentence.words]
         rows.append(TaggedSentence(ids, first, tags, heads))

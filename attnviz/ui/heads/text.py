@@ -10,7 +10,7 @@ import streamlit as st
 from attnviz import views
 from attnviz.measures.heads import value_weighted
 from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_text_heads, real
-from attnviz.models.subwords import first_pieces
+from attnviz.models.subwords import first_tokens
 from attnviz.types import AttentionCall, Model, Tokens
 from attnviz.ui.core.cache import forward, open_model
 from attnviz.ui.heads.overview import Row, Table, place, together
@@ -32,7 +32,7 @@ def parsed(model: Model, text: str, tokens: Tokens) -> Parsed | None:
         return None
     before = next((i for i, word in enumerate(tokens.words) if word >= 0), len(tokens))
     spans = [(start, stop) for start, stop, _, _ in words]
-    first = tuple(before + i for i in first_pieces(text, model.tokenizer.encode(text), spans))
+    first = tuple(before + i for i in first_tokens(text, model.tokenizer.encode(text), spans))
     if max(first) >= len(tokens) or any(tokens.words[i] < 0 for i in first):
         return None
     return Parsed(text, first, tuple(head for *_, head in words))
