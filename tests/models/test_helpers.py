@@ -13,7 +13,7 @@ import torch
 import attnviz
 from attnviz.measures.heads import MEASURES
 from attnviz.models import ImageModel, TextModel
-from attnviz.models.subwords import BOS, EOS, MASK
+from attnviz.models.subwords import BOS, EOS, MASK, load_subwords
 from attnviz.models.text import WORD
 from attnviz.types import Tokens, Trace
 from attnviz.ui.compare import numbers
@@ -149,12 +149,12 @@ def test_what_stands_in_an_address_is_read_with_care():
     assert state.below(4, [0, 3, 4, -1]) == (0, 3)
     assert state.below(4, 4) == ()
     ids = (700, 8, 7999, EOS)
-    assert writing.decoded(writing.encoded(ids), 8000) == ids
+    assert writing.decoded(writing.encoded(ids), load_subwords()) == ids
     assert writing.encoded((35, 36)) == "z.10"
-    assert writing.decoded(f"{writing.encoded((700, EOS, 8))}", 8000) == (700, EOS), "nothing after an end"
-    assert writing.decoded(writing.encoded((700, 8000, 8)), 8000) == (700,)
+    assert writing.decoded(f"{writing.encoded((700, EOS, 8))}", load_subwords()) == (700, EOS), "nothing after an end"
+    assert writing.decoded(writing.encoded((700, 8000, 8)), load_subwords()) == (700,)
     for text in ("", "j g", "J", "zzzzz", writing.encoded((BOS, 700)), writing.encoded((MASK, 700))):
-        assert writing.decoded(text, 8000) == ()
+        assert writing.decoded(text, load_subwords()) == ()
 
 
 class Bare(ImageModel):

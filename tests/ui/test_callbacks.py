@@ -58,9 +58,9 @@ def test_a_failed_click_is_said_once(monkeypatch: pytest.MonkeyPatch, error: Exc
 
 
 def test_so_it_is_within_a_fragment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "wish", failing(RuntimeError("a bug")))
+    monkeypatch.setattr(drawing, "request", failing(RuntimeError("a bug")))
     at = open_page("generate")
-    next(b for b in at.button if b.label == "Write one word").click().run()
+    at.button(key="generate:one").click().run()
     assert is_whole(at, "generate")
     assert [e.value for e in at.error] == [WRONG]
 

@@ -155,8 +155,8 @@ def test_words_and_special_tokens_of_every_panel(bench):
     assert shown["rows"] == shown["columns"] == 6  # five words and a full stop
     assert at.session_state[f"views:attention:signed:{len(pieces)}+0"]["rows"] == 6
     said = spoken(at)
-    assert said.count("rows are divided by the rest") == 2
-    assert said.count("CLS, SEP left out; rows are not divided by the rest, since they are no shares of one.") == 1
+    assert said.count("Rows are rescaled to sum to 1.") == 2
+    assert said.count("Hidden: CLS, SEP. Rows are not rescaled, since they do not sum to 1.") == 1
     at.segmented_control(key="show").set_value(NATIVE).run()
     assert at.session_state["views:native:linformer:0"]["rows"] == 6
     assert at.session_state["views:native:linformer:0"]["columns"] == 16
@@ -326,7 +326,7 @@ def test_any_text_is_compared(bench, text: str, shown: str):
         assert "Type a sentence in the sidebar" in spoken(at)
         assert at.session_state["text"] == ""
     if len(text) > 3000:
-        assert "The model reads 64 pieces" in spoken(at)
+        assert "The model reads 64 tokens" in spoken(at)
 
 
 def test_a_decoder_in_the_sidebar_lends_its_text_but_no_second_one(bench):

@@ -59,7 +59,8 @@ def test_every_network_of_compare_sees_the_same_square():
     model = load("bench/mha")
     sample = model.prepare(open_sample("vit", "astronaut").image, Crop(2.5, 0, 1))
     name, probability = best(model, model(sample), 1)[0]
-    assert any(f"says **{name}** ({percent(probability)})" in element.value for element in at.markdown)
+    told = [element.value for element in (*at.markdown, *at.caption)]
+    assert any(name in value and percent(probability) in value for value in told), told
 
 
 @pytest.mark.parametrize("wrong", [{"zoom": "0.2"}, {"zoom": "nan"}, {"zoom": "99"}, {"across": "-5"}, {"down": "x"}])

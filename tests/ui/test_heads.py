@@ -10,6 +10,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import attnviz
+from attnviz.measures.heads import MEASURES
 from attnviz.types import Tokens
 from attnviz.ui.heads import overview, text
 from attnviz.ui.inputs.samples import open_sample
@@ -142,7 +143,7 @@ def table_of(at: AppTest):
 
 def test_heads_are_ordered_by_a_measure(heads):
     heads.selectbox(key="order").set_value("entropy").run()
-    values = table_of(heads)["Entropy / log n"].to_numpy()
+    values = table_of(heads)[MEASURES["entropy"].title].to_numpy()
     assert (np.diff(values) >= 0).all()
     first = table_of(heads)["Head"].iloc[0]
     layer, head = views_of(heads)["all"]["order"][0]
@@ -166,7 +167,7 @@ def test_several_patches_are_picked_and_summed():
 
 
 def test_measures_are_averaged_over_all_samples(heads):
-    one = table_of(heads)["Entropy / log n"].to_numpy()
+    one = table_of(heads)[MEASURES["entropy"].title].to_numpy()
     heads.segmented_control(key="over").set_value("all").run()
     assert "averaged over" in spoken(heads)
     assert not np.allclose(one, table_of(heads)[MEASURES["entropy"].title].to_numpy())

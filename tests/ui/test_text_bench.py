@@ -53,7 +53,7 @@ def test_every_page_shows_the_network_or_says_why_not(variant: str):
     at = open_page("start", model=f"text-bench/{variant}")
     assert at.selectbox(key="model").value == f"text-bench/{variant}"
     assert not at.info  # the first page shows the answer whatever happens
-    assert f"{VARIANTS[variant].title}, English sentences: praise, parts of speech" in [
+    assert f"{VARIANTS[variant].title}, English sentences: sentiment, parts of speech" in [
         c.value for c in at.sidebar.caption
     ]
     refused = {page: said for page in PAGES if (said := refusal(page, variant))}
@@ -65,10 +65,10 @@ def test_every_page_shows_the_network_or_says_why_not(variant: str):
 
 def test_the_first_page_says_what_this_network_says_and_nothing_it_has_not_learned():
     at = open_page("start", model="text-bench/mha", text="A wonderful film.", token="2")
-    assert [bar.proto.text.split(" ")[0] for bar in at.get("progress")] == ["Praise"]
+    assert [bar.proto.text.split(" ")[0] for bar in at.get("progress")] == ["Positive"]
     assert "**wonderful** is " in said(at)
     assert "hidden, the model expects" not in said(at)
-    assert "right for 75.0 %; the part of speech of 25,093 words for 80.0 %" in said(at)
+    assert "part-of-speech accuracy 80.0 % on 25,093 words" in said(at)
     assert "hidden, the model expects" in said(
         open_page("start", model="sentences", text="A wonderful film.", token="2")
     )
@@ -86,7 +86,7 @@ def test_signed_maps_are_shown_without_measures_lines_and_arcs():
     at.toggle(key="leave").set_value(True).run()
     assert not at.error
     assert "These maps are signed" in said(at)
-    assert "are no shares of one" in said(at)
+    assert "Rows are not rescaled, since they do not sum to 1." in said(at)
     assert at.segmented_control(key="view").options == ["Matrix"]
     assert at.selectbox(key="order").options == ["Layer"]
     assert not [b for b in at.button if str(b.key).startswith("find:")]
@@ -98,7 +98,7 @@ def test_a_fixed_table_is_not_called_learned():
 
 
 def test_a_long_text_is_cut_where_this_network_stops_reading():
-    assert "The model reads 64 pieces" in said(open_page("heads", model="text-bench/mha", text="word " * 800))
+    assert "The model reads 64 tokens" in said(open_page("heads", model="text-bench/mha", text="word " * 800))
 
 
 def test_the_models_are_those_shipped_then_those_of_the_bench():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from attnviz.attention import VARIANTS
+from attnviz.models import DamagedFile
 from attnviz.ui.compare.domain import Domain
 from attnviz.ui.compare.image import ImageDomain
 from attnviz.ui.compare.panels import SEPARATE, SHARED, is_ours
@@ -179,7 +181,10 @@ def describe_parameters(choice: Choice) -> None:
 
 def describe_model(domain: Domain, name: str) -> None:
     """That the model in the sidebar takes no part, where it does not."""
-    if not is_ours(open_model(name)):
+    ours = True
+    with suppress(DamagedFile):  # a damaged model takes no part either; the pages that need it say so
+        ours = is_ours(open_model(name))
+    if not ours:
         st.caption(FOREIGN_MODEL.format(inputs=domain.inputs))
     elif name != domain.donor and not name.startswith(f"{domain.recipe}/"):
         st.caption(OTHER_MODEL.format(inputs=domain.inputs))

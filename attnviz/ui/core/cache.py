@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass, replace
 from threading import BoundedSemaphore
 from typing import Any, cast
 
 import streamlit as st
 import torch
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from torch import Tensor
 
 from attnviz.models import IMAGES, MODELS, TEXTS, load, store
@@ -106,8 +107,8 @@ def shipped(name: str, device: str = "") -> Model:
 
 
 def opened(name: str, device: str | torch.device) -> Model:
-    """A model read from its folder, with a word to the visitor while that takes."""
-    with st.spinner("Opening the model"):
+    """A model read from its folder, with a word to the visitor while that takes, where there is one."""
+    with st.spinner("Opening the model") if get_script_run_ctx(suppress_warning=True) else nullcontext():
         try:
             return load(name, device=device)
         except torch.OutOfMemoryError:
