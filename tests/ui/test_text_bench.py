@@ -67,9 +67,9 @@ def test_the_first_page_says_what_this_network_says_and_nothing_it_has_not_learn
     at = open_page("start", model="text-bench/mha", text="A wonderful film.", token="2")
     assert [bar.proto.text.split(" ")[0] for bar in at.get("progress")] == ["Positive"]
     assert "**wonderful** is " in said(at)
-    assert "hidden, the model expects" not in said(at)
+    assert "masked, the model predicts" not in said(at)
     assert "part-of-speech accuracy 80.0 % on 25,093 words" in said(at)
-    assert "hidden, the model expects" in said(
+    assert "masked, the model predicts" in said(
         open_page("start", model="sentences", text="A wonderful film.", token="2")
     )
 
