@@ -146,7 +146,7 @@ def test_an_address_that_is_no_page_says_so_and_shows_the_nearest(path: str, tit
 
 def test_a_question_leads_to_its_page_and_keeps_the_picture(page: Page, server: str):
     show(page, f"{server}/?model=vit-digits&sample=seven")
-    page.get_by_role("button", name="What does each head look at?").click()
+    page.get_by_role("button", name="What does each head attend to?").click()
     expect(page.locator("h1").first).to_have_text("Heads")
     conftest.settle(page)
     expect(chosen_picture(page)).to_have_value("seven")

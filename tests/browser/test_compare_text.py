@@ -99,7 +99,7 @@ def test_a_link_brings_text_words_matrices_and_the_layers_of_another(page: Page,
     assert page.evaluate("__attnviz.views['panel:mha'].data.view") == "matrix"
     expect(sentence(panels[0])).to_contain_text("“unbelievably” ")
     expect(page.get_by_text(NOT_SCORED).first).to_be_visible()
-    expect(page.get_by_text("since they are no shares of one")).to_be_visible()
+    expect(page.get_by_text("since they do not sum to 1")).to_be_visible()
     expect(page.get_by_text("n = 4,096")).to_be_visible()
     expect(page.locator(".katex-error")).to_have_count(0)
     expect_chosen(page, "layer", "2")

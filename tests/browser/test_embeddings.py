@@ -74,7 +74,7 @@ def test_positions_by_deep_link(page: Page, server: str, settle):
     expect(page.get_by_text(f"{CHANGES['none']} positions").first).to_be_attached(timeout=WAIT)
     settle(page)
     expect_chosen(page, "change", None)  # the default is not in the address
-    assert (chosen(page, "head"), chosen(page, "scheme")) == ("2", "None")
+    assert (chosen(page, "head"), chosen(page, "scheme")) == ("2", "none")
 
 
 def test_an_experiment_makes_its_choices(page: Page, server: str, settle):
