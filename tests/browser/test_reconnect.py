@@ -83,11 +83,18 @@ def expect_new_pixels(page: Page, canvas: Locator, old: str) -> None:
     wait_for(page, lambda: pixels(canvas) != old, True, "another picture on the canvas")
 
 
+def icons(page: Page) -> list[str]:
+    """Where the icons of the tab come from."""
+    return [link.get_attribute("href") or "" for link in page.locator("link[rel~=icon]").all()]
+
+
 def test_the_icon_of_the_tab_needs_no_server(tab: Page, mortal: Server):
     show(tab, f"{mortal.address}/lesson")
-    addresses = [link.get_attribute("href") or "" for link in tab.locator("link[rel~=icon]").all()]
-    assert any(address.startswith("data:image/png;base64,") for address in addresses), addresses
-    assert not any("/media/" in address for address in addresses)
+    held = "data:image/png;base64,"
+    wait_for(
+        tab, lambda: any(address.startswith(held) for address in icons(tab)), True, "an icon that came with the page"
+    )
+    assert not any("/media/" in address for address in icons(tab))
 
 
 LARGE = "Your picture with the attention of layer 1, head "
