@@ -75,11 +75,11 @@ def test_maps_have_ranges_of_their_own_or_one_for_all(page: Page, server: str, s
     assert numbers[0].nth(0).inner_text() != "0 %"  # relevance is spread: the least patch has some
     assert numbers[0].all_inner_texts() != numbers[1].all_inner_texts()
     for one in legends:
-        expect(one).to_contain_text("from the least on")
+        expect(one).to_contain_text("from the minimum of the row")
     page.get_by_role("radio", name="Shared").click()
     for one in legends:
         expect(one).to_contain_text("colour scale: shared", timeout=WAIT)
-        expect(one).not_to_contain_text("from the least on")
+        expect(one).not_to_contain_text("from the minimum of the row")
     assert numbers[0].all_inner_texts() == numbers[1].all_inner_texts()
     assert numbers[0].nth(0).inner_text() == "0 %"
     expect_chosen(page, "range", "shared")

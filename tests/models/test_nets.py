@@ -233,7 +233,7 @@ def test_it_learns_the_digits(name: str, digits: Pictures, tmp_path: Path) -> No
     opened = open_network(tmp_path / name)
     assert type(opened) is Classifier
     assert opened.config.strides == (1, 1)
-    assert torch.equal(answers(opened, held, 0, 20), predict_logits(model, held, 0, 20))
+    assert torch.equal(predict_logits(opened, held, 0, 20), predict_logits(model, held, 0, 20))
     sample = opened.prepare(Image.fromarray(held.images[0, :, :, 0]))
     trace = opened(sample)
     assert trace.sample is sample
@@ -249,7 +249,7 @@ def test_the_average_gets_statistics_of_its_own(digits: Pictures) -> None:
     run = Run(replace(recipe_of("botnet"), batch=64), digits, CPU)
     run.advance()
     kept = {key: p.clone() for key, p in run.shipped.named_parameters()}
-    run.settle()
+    run.update_batch_norm()
     stem = run.shipped.stem
     with torch.no_grad():
         means = [stem.convolution(pixels).mean((0, 2, 3)) for pixels in run.plain()]
@@ -290,7 +290,7 @@ def test_muon_has_the_matrices_inside_the_blocks(digits: Pictures) -> None:
 
 def test_a_recipe_that_hides_patches_is_refused(digits: Pictures) -> None:
     recipe = replace(recipe_of("botnet"), patch_keep_schedule=((0.0, 0.5), (0.5, 1.0)))
-    with pytest.raises(ValueError, match="botnet hides patches while training, but its network reads whole pictures"):
+    with pytest.raises(ValueError, match="botnet drops patches while training, but its network needs all of them"):
         Run(recipe, digits, CPU)
 
 

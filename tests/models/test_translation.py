@@ -264,7 +264,7 @@ def test_a_trace_names_both_streams_and_its_steps():
     assert [call.keys.stream for call in cross] == ["source"] * 2
     assert [call.queries.stream for call in cross] == ["target"] * 2
     assert [call.layer for call in cross] == [0, 1]
-    with pytest.raises(ValueError, match="0 pieces"):
+    with pytest.raises(ValueError, match="0 tokens"):
         model.trace(sample, ())
 
 
