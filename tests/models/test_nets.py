@@ -20,7 +20,7 @@ from attnviz.models.nets import NETS, SHAPES, Bottleneck, BottleneckConfig, Bott
 from attnviz.models.store import open_network, open_vit
 from attnviz.training.images.data import DATA, Pictures
 from attnviz.training.images.digits import NETWORKS, recipe_of
-from attnviz.training.images.evaluate import evaluate, open_trained
+from attnviz.training.images.evaluate import evaluate, open_trained, predict_logits
 from attnviz.training.images.loop import Run, train
 from attnviz.types import Mask, Tokens, UnsupportedMask
 
@@ -252,7 +252,7 @@ def test_the_average_gets_statistics_of_its_own(digits: Pictures) -> None:
     run.update_batch_norm()
     stem = run.shipped.stem
     with torch.no_grad():
-        means = [stem.convolution(pixels).mean((0, 2, 3)) for pixels in run.plain()]
+        means = [stem.convolution(pixels).mean((0, 2, 3)) for pixels in run.clean_batches()]
     assert len(means) == 20
     torch.testing.assert_close(stem.norm.running_mean, torch.stack(means).mean(0), atol=1e-5, rtol=0)
     assert stem.norm.momentum == 0.1
