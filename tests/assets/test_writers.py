@@ -40,14 +40,14 @@ def test_the_card_of_stories_is_generated_from_the_facts(stories: TextModel):
 
 @pytest.mark.data
 def test_perplexity_on_stories_is_that_of_the_card(stories: TextModel):
-    found = perplexity(stories.network, stories.subwords, corpus.stories("val"))
+    found = perplexity(stories.network, stories.tokenizer, corpus.stories("val"))
     assert found["perplexity_token"] == pytest.approx(stories.facts["perplexity_token"], rel=0.005)
     assert found["held_out_tokens"] == stories.facts["held_out_tokens"]
 
 
 @pytest.mark.data
 def test_blimp_accuracy_is_that_of_the_card(stories: TextModel):
-    found = blimp(stories.network, stories.subwords, 20)  # of each paradigm: 1,340 pairs
+    found = blimp(stories.network, stories.tokenizer, 20)  # of each paradigm: 1,340 pairs
     assert found["blimp"] == pytest.approx(stories.facts["blimp"], abs=4)
 
 

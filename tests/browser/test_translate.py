@@ -22,7 +22,7 @@ def test_pointing_at_a_french_word_lights_up_the_english(page: Page, server: str
     box.press("Control+Enter")
     settle(page)
     expect_chosen(page, "english", "I love <b>you</b>.")
-    french, english = view(page, "The French that is written so far"), view(page, "English, by attention")
+    french, english = view(page, "The French generated so far"), view(page, "English, by attention")
     expect(french).to_be_visible(timeout=WAIT)
     before = sentence(english).inner_text(timeout=WAIT)
     frame = french.bounding_box()
