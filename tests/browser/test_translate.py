@@ -25,15 +25,12 @@ def test_pointing_at_a_french_word_lights_up_the_english(page: Page, server: str
     french, english = view(page, "The French generated so far"), view(page, "English, by attention")
     expect(french).to_be_visible(timeout=WAIT)
     before = sentence(english).inner_text(timeout=WAIT)
-    frame = french.bounding_box()
-    assert frame is not None
-    page.mouse.move(frame["x"] + 14, frame["y"] + 20)  # the first word
+    first_word = {"x": 14, "y": 20}
+    french.hover(position=first_word)
     expect(sentence(french)).to_contain_text("%")
     expect(sentence(english)).not_to_have_text(before)
     expect(sentence(english)).to_contain_text("attends to")
-    frame = english.bounding_box()
-    assert frame is not None
-    page.mouse.move(frame["x"] + 14, frame["y"] + 20)
+    english.hover(position=first_word)
     expect(sentence(french)).to_contain_text("“I” receives most from ")
 
 
