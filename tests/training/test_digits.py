@@ -56,7 +56,7 @@ def test_the_command_prints_a_table(written: tuple[Path, str]) -> None:
     assert lines[0] == "| network | parameters | each seed % | mean % | 95 % interval | seconds each |"
     assert {line.count("|") for line in lines[:6]} == {7}
     assert "multi-query attention | 47,986 | " in lines[3]
-    assert "1,347 pictures to learn from, 450 held out, one of which makes 0.22 %" in printed
+    assert "1,347 training pictures, 450 held out, one of which makes 0.22 %" in printed
 
 
 @LEARNS
