@@ -141,7 +141,7 @@ def forward(name: str, sample: Sample, positions: str = "own") -> Trace:
 
 def on_processor(trace: Trace) -> Trace:
     """A trace whose tensors lie in main memory, where pages can read them as arrays."""
-    if all(t.device.type == "cpu" for t in trace.logits.values()):
+    if all(residuals[0].device.type == "cpu" for residuals in trace.residuals.values()):  # logits there may be none
         return trace
     calls = tuple(replace(call, graph=None, arrange=unchanged) for call in trace.calls)
     names = ("token_embeddings", "position_embeddings", "residuals", "pooling", "logits")
