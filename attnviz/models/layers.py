@@ -219,6 +219,9 @@ def hold_positions(module: nn.Module, scheme: str, tokens: Tokens, width: int, *
         module.register_buffer("positions", table, persistent=persistent)
 
 
+LAST = slice(-1, None)  # an answer that is read from the last token alone
+
+
 def pooling_weights(
     like: Float[Tensor, "*batch token feature"],
     pooled: slice,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from attnviz.attention.variants.additive import Additive
+from attnviz.models.layers import LAST, pooling_weights
 from attnviz.models.subwords import VOCABULARY
 from attnviz.models.text import WORD
 from attnviz.models.token_embedding import numbered
@@ -112,7 +113,7 @@ class Seq2Seq(nn.Module):
             position_embeddings={"source": None, "target": None},
             calls=(recorded,),
             residuals={"source": (embedded, memory), "target": (content, last)},
-            pooling={"target": last_token(last)},
+            pooling={"target": pooling_weights(last, LAST)},
             logits={WORD: self.logits_from(last)} if read else {},
         )
 
@@ -190,10 +191,3 @@ class Seq2Seq(nn.Module):
             context = self.look(call, state)
             state = self.step(x, context, state)
         return self.logits_from(self.features(content[..., -1, :], state, context)), [(state,)]
-
-
-def last_token(features: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token"]:
-    """Pooling weights of an answer that is read from the last token alone."""
-    weights = features.new_zeros(features.shape[:-1])
-    weights[..., -1] = 1
-    return weights

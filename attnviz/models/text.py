@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attnviz.models.layers import Block, LayerConfig, final_norm_of, initialise, pooling_weights
+from attnviz.models.layers import LAST, Block, LayerConfig, final_norm_of, initialise, pooling_weights
 from attnviz.models.requests import heads_by_layer, kept_tokens, replaced
 from attnviz.models.subwords import VOCABULARY
 from attnviz.models.token_embedding import TokenEmbedding, numbered
@@ -139,7 +139,7 @@ class Reader(nn.Module):
     ) -> Float[Tensor, "*batch token"]:
         """How much each final token feeds a pooled output; a decoder's last token says what comes next."""
         first = slice(0, 1) if self.config.pooling == "cls" else slice(None)
-        return pooling_weights(residual, slice(-1, None) if self.config.causal else first, keep_tokens)
+        return pooling_weights(residual, LAST if self.config.causal else first, keep_tokens)
 
     def logits_from(
         self,
@@ -227,15 +227,13 @@ class Translator(nn.Module):
             residuals["target"].append(x)
             calls.extend(new)
         last = residuals["target"][-1]
-        pooling = last.new_zeros(last.shape[:-1])
-        pooling[..., -1] = 1
         return Trace(
             sample=None,
             token_embeddings=content,
             position_embeddings=position,
             calls=tuple(calls),
             residuals={name: tuple(found) for name, found in residuals.items()},
-            pooling={"target": pooling},
+            pooling={"target": pooling_weights(last, LAST)},
             logits={WORD: self.logits_from(last)} if read else {},
         )
 
