@@ -21,7 +21,7 @@ from attnviz.ui.compare import maps as compare_maps
 from attnviz.ui.compare.choice import IMAGE_DOMAIN
 from attnviz.ui.compare.panels import Panel, fit_parameter, transfer_weights, with_donor_activations
 from attnviz.ui.core.bench import Bench
-from attnviz.ui.widgets.display import KINDS
+from attnviz.ui.widgets.display import MAP_TYPES
 from tests.made_up_bench import PIXELS
 
 SMALL = replace(SHAPE, width=32, layers=2, classes=5)
@@ -123,7 +123,7 @@ def test_native_maps_keep_every_number(model, sample, name):
         assert one.values.shape[-1] == len(one.columns)
         assert one.rows is None or one.values.shape[-2] == len(one.rows)
         assert np.isfinite(one.values).all()
-        assert one.map_type in KINDS
+        assert one.map_type in MAP_TYPES
 
 
 def test_native_maps_of_one_head(model, sample):

@@ -22,7 +22,7 @@ from attnviz.ui.core.labels import plain, token_name
 from attnviz.ui.core.state import one_of, select
 from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets.answers import percent
-from attnviz.ui.widgets.display import KINDS
+from attnviz.ui.widgets.display import type_words
 
 HEIGHT = 340  # of a picture or matrix
 EMPTY = "\u200b"  # a line of no width
@@ -138,10 +138,9 @@ def draw_map(choice: Choice, style: MapStyle, head: PanelHead, record: MapRecord
 def describe_map(style: MapStyle, head: PanelHead) -> str:
     """The type of a map, what has to be known of it, and what was left out of it."""
     every = maps.token_maps(head.panel)
-    type_name = KINDS[every.map_type].split(":")[0] if every.caveat else KINDS[every.map_type]  # a caveat is more exact
     values = maps.head_map(every, head.layer, head.head)[None].numpy()
     sentences = [
-        f"{capital(type_name)}.",
+        type_words(every.map_type, every.caveat),
         "Entries below zero are blue." if every.signed else "",
         every.caveat,
         estimate_error(head),
@@ -181,7 +180,7 @@ def draw_native_map(style: MapStyle, panel: Panel, one: NativeMap, record: str, 
     elif one.columns == panel.tokens:
         label = f"{panel.title}: {one.title} over {style.input_name}"
         style.draw(f"view:{record}", panel, MapRecord(record, index), (), label, height=HEIGHT, row=True)
-    st.caption(f"{capital(one.title)}: {shape}. {capital(KINDS[one.map_type])}.")
+    st.caption(f"{capital(one.title)}: {shape}. {type_words(one.map_type)}")
 
 
 def draw_answer(choice: Choice, style: MapStyle, panel: Panel, tokens: tuple[int, ...]) -> None:

@@ -15,7 +15,7 @@ from attnviz import views
 from attnviz.measures.compare import difference
 from attnviz.methods import NoRollout
 from attnviz.methods.rollout import relevance
-from attnviz.types import AttentionCall, NamedMap, NoTokenMap, Tokens
+from attnviz.types import AttentionCall, MapType, NamedMap, NoTokenMap, Tokens
 from attnviz.ui.compare.domain import DisplayedMaps, MapRecord, MapStyle, Panel
 from attnviz.ui.core.sized_cache import SizedCache
 
@@ -33,7 +33,7 @@ class TokenMaps:
     """The token-to-token maps of a panel."""
 
     maps: Float[Tensor, "layer head query key"]
-    map_type: str
+    map_type: MapType
     caveat: str  # in sentences; may be empty
     stochastic: bool  # rows are non-negative and sum to 1, or are empty
 
@@ -182,7 +182,7 @@ class NativeMap:
     """One native map of one head, ready to be drawn: a matrix, or one number per token."""
 
     title: str
-    map_type: str
+    map_type: MapType
     values: Float[np.ndarray, "map *row column"]  # one map for each entry of the axis before rows, such as phases
     steps: list[str]
     axes: tuple[str, ...]

@@ -25,7 +25,6 @@ MAP_TYPES: dict[MapType, tuple[str, str]] = {  # what a type of map is called, a
     "context scores": ("context scores", "one row for all queries"),
     "channel": ("channel map", "between channels, not tokens"),
 }
-KINDS = {map_type: f"{name}: {meaning}" for map_type, (name, meaning) in MAP_TYPES.items()}
 WHY_MODEL_INPUT = "The small square picture that the model reads, instead of yours with its full resolution."
 WHY_HIDE = "CLS and registers often take most of the weight. Without them, each row is rescaled to sum to 1."
 
@@ -55,18 +54,21 @@ def network_choice() -> bool:
 
 def masked_of(call: AttentionCall) -> Bool[np.ndarray, "query key"] | None:
     """Which keys no head of a call may attend to; None where there is no mask."""
-    if call.mask is None:
-        return None
-    allowed = call.mask.rows(list(range(call.heads)), list(range(len(call.queries))), len(call.queries), len(call.keys))
-    return ~allowed.any(-3).cpu().numpy()
+    allowed = call.allowed(*call.pick(None, None))
+    return None if allowed is None else ~allowed.any(-3).cpu().numpy()
+
+
+def type_words(map_type: MapType, caveat: str = "") -> str:
+    """A type of map in a sentence, with what it means unless a caveat says that more exactly."""
+    name, meaning = MAP_TYPES[map_type]
+    said = name if caveat else f"{name}: {meaning}"
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def kind_words(call: AttentionCall) -> str:
     """What has to be known of a call's token map that is no plain attention weights; empty where it is."""
     map_type, caveat = call.rule.map_type, call.rule.caveat
-    name, meaning = MAP_TYPES[map_type]
-    said = name if caveat else f"{name}: {meaning}"  # a caveat is more exact
-    parts = [] if map_type == "weights" else [f"{said[:1].upper()}{said[1:]}."]
+    parts = [] if map_type == "weights" else [type_words(map_type, caveat)]
     return " ".join(filter(None, [*parts, caveat]))
 
 
