@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import streamlit as st
@@ -59,20 +60,7 @@ def one_of(
     if not isinstance(options, Mapping):
         picked = control(label, options, default=default, required=True, key=key, bind="query-params", **look)
         return default if picked is None else picked
-    read_address(key, options)
-    picked = control(
-        label,
-        list(options),
-        default=default,
-        required=True,
-        key=key,
-        format_func=options.__getitem__,
-        persist_state="session",
-        **look,
-    )
-    picked = picked if picked in options else default
-    write_address(key, picked, default)
-    return picked
+    return kept(key, options, default, partial(control, label, list(options), default=default, required=True, **look))
 
 
 def several_of(
@@ -106,28 +94,18 @@ def select(
     """A list to choose one from, kept in the address by identifier as in `one_of`; the first to begin with."""
     names = list(options)
     first = default if default is not None and default in options else names[0]
-    read_address(key, options)
-    picked = where.selectbox(
-        label,
-        names,
-        index=names.index(first),
-        key=key,
-        format_func=options.__getitem__,
-        persist_state="session",
-        **look,
-    )
-    picked = first if picked is None or picked not in options else picked
-    write_address(key, picked, first)
-    return picked
+    return kept(key, options, first, partial(where.selectbox, label, names, names.index(first), **look))
 
 
 def slide(label: str, options: Mapping[str, str], *, default: str, key: str, where: Any = st, **look: Any) -> str:
     """A slider over choices that have an order, kept in the address by identifier as in `one_of`."""
-    names = list(options)
+    return kept(key, options, default, partial(where.select_slider, label, list(options), default, **look))
+
+
+def kept(key: str, options: Mapping[Any, str], default: Any, widget: Callable[..., Any]) -> Any:
+    """What is chosen with a widget over identifiers: the address is read before it is drawn and written after."""
     read_address(key, options)
-    picked = where.select_slider(
-        label, names, default, key=key, format_func=options.__getitem__, persist_state="session", **look
-    )
+    picked = widget(key=key, format_func=options.__getitem__, persist_state="session")
     picked = picked if picked in options else default
     write_address(key, picked, default)
     return picked
