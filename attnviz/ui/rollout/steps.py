@@ -214,7 +214,7 @@ def on_special(named: str, special: np.ndarray, choice: Choice, result: Result) 
 
 
 def caveats(visit: ModelRun, choice: Choice, shared: bool) -> str:
-    """What has to be known to compare the maps: their colour scale, and what the kind of attention adds to it."""
+    """What has to be known to compare the maps: their colour scale, and what the attention variant adds to it."""
     own = dict.fromkeys(call.rule.caveat for call in visit.trace.calls if call.rule.caveat)
     scale = DIVERGING if choice.how.signed else ON_ONE_SCALE if shared else PER_MAP
     agnostic = [] if choice.how.needs_class else [f"{choice.how.title} {NO_CLASS}"]
