@@ -5,7 +5,7 @@ import streamlit as st
 from attnviz import plots, ui, views
 from attnviz.ui.core.labels import plain
 from attnviz.ui.embeddings import text
-from attnviz.ui.embeddings.stages import cosines, stage_choice, stages, vectors_at
+from attnviz.ui.embeddings.stages import send_cosines, stage_choice, stages, vectors_at
 from attnviz.ui.inputs.sentences import WIDE
 from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets import text_display
@@ -51,15 +51,7 @@ def neighbours(word: text.Word) -> None:
 def alike(token: int, stage: str) -> None:
     """Which words have vectors like the chosen one's, at any stage."""
     name = stages(run)[stage]
-    views.send_maps(
-        "cosines",
-        cosines(run, stage)[None],
-        titles=[f"{name}, cosine"],
-        keys=tokens,
-        signed=True,
-        map_type="cosine",
-        unit="number",
-    )
+    send_cosines(run, stage)
     left, right = st.columns(2, gap="large")
     with left:
         views.text_view(

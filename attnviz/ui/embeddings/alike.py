@@ -10,7 +10,7 @@ import streamlit as st
 from attnviz import views
 from attnviz.measures import embeddings as measures
 from attnviz.ui.embeddings.image import patch_of
-from attnviz.ui.embeddings.stages import cosines, stage_choice, stages, vectors_at
+from attnviz.ui.embeddings.stages import cosines, send_cosines, stage_choice, stages, vectors_at
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets.answers import percent
@@ -56,15 +56,7 @@ def alike(run: ImageRun, token: int, picked: Callable[[tuple[int, ...]], None], 
 def send(run: ImageRun, stage: str, rgb: np.ndarray) -> None:
     """Give the browser the cosines of a stage and its colours uint8 [token 3]."""
     tokens, name = run.sample.tokens["main"], stages(run)[stage]
-    views.send_maps(
-        "cosines",
-        cosines(run, stage)[None],
-        titles=[f"{name}, cosine"],
-        keys=tokens,
-        signed=True,
-        map_type="cosine",
-        unit="number",
-    )
+    send_cosines(run, stage)
     views.send_colours("components", rgb[None], titles=[f"{name}, principal components"], keys=tokens)
 
 

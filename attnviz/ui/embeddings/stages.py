@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from attnviz import views
 from attnviz.measures import embeddings as measures
 from attnviz.ui.core.labels import layer_name
 from attnviz.ui.core.recorded import known
@@ -57,6 +58,19 @@ def vectors_at(run: ModelRun, stage: str) -> Float[np.ndarray, "token feature"]:
 def cosines(run: ModelRun, stage: str) -> Float[np.ndarray, "token token"]:
     """Cosine of every two tokens' vectors at a stage."""
     return measures.cosine(vectors_at(run, stage))
+
+
+def send_cosines(run: ModelRun, stage: str) -> None:
+    """Give the browser the cosines of a stage, as the record "cosines"."""
+    views.send_maps(
+        "cosines",
+        cosines(run, stage)[None],
+        titles=[f"{stages(run)[stage]}, cosine"],
+        keys=run.sample.tokens["main"],
+        signed=True,
+        map_type="cosine",
+        unit="number",
+    )
 
 
 def signed(number: float) -> str:
