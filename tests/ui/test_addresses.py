@@ -134,6 +134,16 @@ def test_a_change_of_page_keeps_the_choice_and_says_it_again(page: AppTest) -> N
     assert run(page, page="two") == "log"
 
 
+def test_another_page_opens_at_its_own_address(page: AppTest) -> None:
+    """As the back button leads there, after something else was chosen on the page before."""
+    open_at(page, "log")
+    widget(page).set_value("linear")
+    assert run(page) == "linear"
+    page.session_state["test page"] = "two"
+    assert open_at(page, "log") == "log"
+    assert address(page) == {"scale": "log"}
+
+
 def test_a_button_makes_the_choice(page: AppTest) -> None:
     run(page)
     page.button[0].click()

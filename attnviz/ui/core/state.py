@@ -153,11 +153,13 @@ def write_address(key: str, picked: str, default: str) -> None:
 
 
 def sent_by_browser(key: str) -> bool:
-    """Whether a tab sent a choice of its own for a widget that this session has not drawn yet.
+    """Whether a tab sent a choice of its own for a widget that this session has never drawn.
 
     That is a tab that came back to a server started again, after a click: the click is newer than the address.
     Streamlit ends the id of a widget with its key, and keeps what was sent until the widget is drawn.
     """
+    if key in st.session_state:  # drawn before, or chosen by a link: then the address is what has changed
+        return False
     context = get_script_run_ctx(suppress_warning=True)
     state = None if context is None else context.session_state._state
     return state is not None and any(id.endswith(f"-{key}") for id in state._new_widget_state.states)
