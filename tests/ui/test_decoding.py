@@ -137,7 +137,7 @@ def test_a_stuck_picture_keeps_nobody_from_computing_and_others_are_read_beside_
     worker = made.idle[0]
     visitor = threading.Thread(target=bring)
     visitor.start()
-    while made.idle:  # until the stuck picture has its process
+    while not worker.ready:  # until the stuck picture's process has started: ended before, it would be our fault
         threading.Event().wait(0.01)
     for _ in range(3):
         assert made.decode(PNG).size == (64, 48)
