@@ -4,10 +4,13 @@ model = attnviz.load("vit")
 sample = model.prepare("dog.jpg")  # or a PIL image, bytes, an array
 trace = model(sample)  # trace.logits["class"], trace.calls[3].weights(heads=[2], rows=[17])
 map = attnviz.explain("rollout", model, sample)  # [token]: which patches the answer came from
+without = model(sample, edit=attnviz.interventions.remove(sample, [40, 41]))  # and without two of them
 """
 
+from attnviz import interventions
 from attnviz.attention import POSITIONS, VARIANTS
+from attnviz.edits import Edit
 from attnviz.methods import METHODS, explain
 from attnviz.models import MODELS, load
 
-__all__ = ["METHODS", "MODELS", "POSITIONS", "VARIANTS", "explain", "load"]
+__all__ = ["METHODS", "MODELS", "POSITIONS", "VARIANTS", "Edit", "explain", "interventions", "load"]

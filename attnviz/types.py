@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float
 from PIL.Image import Image
 from torch import Tensor
 
+from attnviz.edits import Edit as Edit
+from attnviz.edits import Request as Request
 from attnviz.masks import Mask as Mask
 from attnviz.masks import UnsupportedMask as UnsupportedMask
 
@@ -24,7 +26,6 @@ Stage = Literal["raw", "scaled", "biased", "masked"]
 MapType = Literal["weights", "scores", "effective", "slots", "landmarks", "context scores", "channel"]
 Modality = Literal["image", "text", "translation", "words"]
 Role = Literal["pad", "bos", "eos", "cls", "sep", "mask"]  # what a special token is for
-Request = Literal["embeddings", "keep_tokens", "positions", "ablated_heads"]
 Index = Sequence[int] | None  # which heads or rows; None = all
 Bias = Callable[["AttentionCall", list[int], list[int]], Tensor]  # -> [head row key], added to scores
 
@@ -317,7 +318,7 @@ class ModelSpec:
     variant: str = ""  # its attention, by its name in VARIANTS; "" = none of them
     positions: str = ""  # its position scheme, by its name in POSITIONS; "" = none of them
     answer_from: str = ""  # what its answer about the whole input is read from: "CLS", "the mean of all tokens"
-    honours: frozenset[Request] = frozenset()  # what it can be asked in a call; it refuses the rest (UnsupportedMask)
+    honours: frozenset[Request] = frozenset()  # the fields of an Edit that it takes; it refuses the rest
     supervised_heads: tuple[tuple[int, int], ...] = ()  # (layer, head) that were trained to attend to a given token
 
 
@@ -363,14 +364,6 @@ class Model(Protocol):
 
     def to(self, device: torch.device | str) -> Model: ...
     def prepare(self, raw: Any) -> Sample: ...
-    def __call__(
-        self,
-        sample: Sample,
-        *,
-        embeddings: Tensor | None = None,
-        keep_tokens: Tensor | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
-    ) -> Trace: ...
+    def __call__(self, sample: Sample, *, edit: Edit | None = None) -> Trace: ...
     def logits_from(self, residual: Tensor) -> Tensor: ...
     def layer(self, index: int, residual: Tensor, **options: Any) -> Tensor: ...

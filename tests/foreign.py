@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from attnviz.attention import Softmax
+from attnviz.edits import Edit, HeadAblation
 from attnviz.types import (
     CONTINUATION,
     AttentionCall,
@@ -112,7 +113,7 @@ class Layer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(
-        self, x: Tensor, *, tokens: Tokens, index: int, mask: Mask | None = None, ablated: Sequence[int] = ()
+        self, x: Tensor, *, tokens: Tokens, index: int, mask: Mask | None = None, ablation: HeadAblation | None = None
     ) -> tuple[Tensor, AttentionCall]:
         """The residual after this layer, and its attention."""
         heads = self.project(self.norms[0](x)).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-2, -3)
@@ -127,19 +128,13 @@ class Layer(nn.Module):
             keys=tokens,
             scale=heads.shape[-1] ** -0.5,
             mask=mask,
-            gate=self.gate(ablated) if ablated else None,
+            gate=None if ablation is None else (~ablation.off).float()[..., None, None],
             projection=self.out.weight.T.unflatten(0, (self.heads, -1)),
         )
         output = call.rule.mix(call)
         x = x + self.out(output.transpose(-2, -3).flatten(-2))
         call = AttentionCall(**{**vars(call), "output": output})
         return x + self.mlp(self.norms[1](x)), call
-
-    def gate(self, ablated: Sequence[int]) -> Tensor:
-        """1 for every head that speaks, 0 for those that are ablated [head 1 1]."""
-        if wrong := [head for head in ablated if not 0 <= head < self.heads]:
-            raise ValueError(f"head {wrong[0]} asked of a layer with {self.heads}")
-        return torch.tensor([float(head not in ablated) for head in range(self.heads)])[:, None, None]
 
 
 class ForeignModel:
@@ -165,25 +160,19 @@ class ForeignModel:
         """It computes where it is: on the processor."""
         return self
 
-    def check(self, **asked: Any) -> None:
-        """Refuse every request that is not among those it honours."""
-        if wrong := [name for name, value in asked.items() if name not in self.spec.honours and value is not None]:
+    def check(self, edit: Edit | None) -> Edit:
+        """The edit, unless it asks for more than this model honours."""
+        edit = edit or Edit()
+        if wrong := sorted(edit.requests - self.spec.honours):
             raise UnsupportedMask(self.title, f"takes no {', '.join(wrong)}")
+        return edit
 
-    def run(
-        self,
-        sample: Sample,
-        content: Tensor,
-        position: Tensor | None,
-        *,
-        keep_tokens: Tensor | None = None,
-        ablated_heads: Sequence[tuple[int, int]] = (),
-    ) -> Trace:
+    def run(self, sample: Sample, content: Tensor, position: Tensor | None, edit: Edit) -> Trace:
         """The trace of the layers over these embeddings [*batch token feature]."""
-        if any(not 0 <= layer < len(self.layers) for layer, _ in ablated_heads):
-            raise ValueError(f"{ablated_heads} names a layer; {self.title} has {len(self.layers)}")
-        if keep_tokens is not None:
-            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep_tokens.shape[:-1]), -1, -1)
+        keep_tokens, off = edit.keep_tokens, edit.ablated_heads
+        if off is not None and off.shape[-2:] != (self.spec.layers, self.spec.heads):
+            raise ValueError(f"ablated_heads is {list(off.shape)}; {self.title} has {self.spec.layers} layers")
+        content = content.expand(*torch.broadcast_shapes(content.shape[:-2], edit.batch), *content.shape[-2:])
         if position is not None and content.shape[-2] > len(position):
             raise ValueError(f"{content.shape[-2]} tokens; {self.title} reads at most {len(position)}")
         residuals, calls = [content if position is None else content + position], list[AttentionCall]()
@@ -191,8 +180,8 @@ class ForeignModel:
         if keep_tokens is not None or self.spec.causal:
             mask = Mask(key_padding=keep_tokens, causal=self.spec.causal)
         for index, layer in enumerate(self.layers):
-            ablated = [head for at, head in ablated_heads if at == index]
-            x, call = layer(residuals[-1], tokens=sample.tokens["main"], index=index, mask=mask, ablated=ablated)
+            options = {"mask": mask, "ablation": edit.ablation(index)}
+            x, call = layer(residuals[-1], tokens=sample.tokens["main"], index=index, **options)
             residuals.append(x)
             calls.append(call)
         pooling = self.pooling(content) if keep_tokens is None else self.pooling(content) * keep_tokens
@@ -235,19 +224,10 @@ class TextEncoder(ForeignModel):
         """<s> text </s>, and a second text behind that with </s> after it."""
         return text_sample(self.words, (raw,) if isinstance(raw, str) else raw, 11, 12, 60)
 
-    def __call__(
-        self,
-        sample: Sample,
-        *,
-        embeddings: Tensor | None = None,
-        keep_tokens: Tensor | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
-    ) -> Trace:
+    def __call__(self, sample: Sample, *, edit: Edit | None = None) -> Trace:
         """One forward pass."""
-        self.check(embeddings=embeddings, keep_tokens=keep_tokens, positions=None if positions == "own" else positions)
         content = self.table[sample.inputs["main"]]
-        return self.run(sample, content, self.places[: len(content)], ablated_heads=ablated_heads)
+        return self.run(sample, content, self.places[: len(content)], self.check(edit))
 
 
 class TextDecoder(ForeignModel):
@@ -267,20 +247,11 @@ class TextDecoder(ForeignModel):
         """<begin> text."""
         return text_sample(self.words, (raw,), self.words.special["bos"], None, 80)
 
-    def __call__(
-        self,
-        sample: Sample,
-        *,
-        embeddings: Tensor | None = None,
-        keep_tokens: Tensor | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
-    ) -> Trace:
+    def __call__(self, sample: Sample, *, edit: Edit | None = None) -> Trace:
         """One forward pass. Gradients flow from `embeddings` that ask for them."""
-        self.check(positions=None if positions == "own" else positions)
-        content = self.table[sample.inputs["main"]] if embeddings is None else embeddings
-        places = self.places[: content.shape[-2]]
-        return self.run(sample, content, places, keep_tokens=keep_tokens, ablated_heads=ablated_heads)
+        edit = self.check(edit)
+        content = self.table[sample.inputs["main"]] if edit.embeddings is None else edit.embeddings
+        return self.run(sample, content, self.places[: content.shape[-2]], edit)
 
     def pooling(self, content: Tensor) -> Tensor:
         """All of the last token [*batch token]."""
@@ -318,24 +289,10 @@ class ImageEncoder(ForeignModel):
             crop=(left, top, left + width, top + height),
         )
 
-    def __call__(
-        self,
-        sample: Sample,
-        *,
-        embeddings: Tensor | None = None,
-        keep_tokens: Tensor | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
-    ) -> Trace:
+    def __call__(self, sample: Sample, *, edit: Edit | None = None) -> Trace:
         """One forward pass. The convolutions know where a patch lies, so no positions are added."""
-        self.check(
-            embeddings=embeddings,
-            keep_tokens=keep_tokens,
-            positions=None if positions == "own" else positions,
-            ablated_heads=ablated_heads or None,
-        )
         patches = self.embed(sample.inputs["main"]).flatten(-2).T
-        return self.run(sample, torch.cat([self.prefix, patches]), None)
+        return self.run(sample, torch.cat([self.prefix, patches]), None, self.check(edit))
 
     def pooling(self, content: Tensor) -> Tensor:
         """CLS and DIST, half of each [*batch token]."""

@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 import attnviz
+from attnviz.edits import BlockedEdges, Edit, PatchedResiduals
 from attnviz.types import Target
 
 torch.set_num_threads(1)
@@ -28,6 +30,11 @@ def said(request: Callable[[], object]) -> tuple[str, str]:
     return "", "nothing was refused"
 
 
+def flags(*shape: int) -> Tensor:
+    """True everywhere."""
+    return torch.ones(*shape, dtype=torch.bool)
+
+
 def samples(model: Any) -> list[Any]:
     """Two samples of a model."""
     if model.modality == "image":
@@ -41,24 +48,35 @@ def requests(model: Any, stranger: Any) -> dict[str, Callable[[], object]]:
     trace = model(other)
     count = len(next(iter(sample.tokens.values())))
 
-    def run(**options: Any) -> Callable[[], object]:
-        return lambda: model(sample, **options)
+    layers, heads = model.spec.layers, model.spec.heads
+    residuals = torch.zeros(layers + 1, count, model.spec.width)
+
+    def run(edit: Edit) -> Callable[[], object]:
+        return lambda: model(sample, edit=edit)
 
     def ask(**options: Any) -> Callable[[], object]:
         return lambda: attnviz.explain("rollout", model, sample, **options)
 
     return {
-        "ablated_heads layer": run(ablated_heads=[(99, 0)]),
-        "ablated_heads before": run(ablated_heads=[(-1, 0)]),
-        "ablated_heads head": run(ablated_heads=[(0, 99)]),
-        "ablated_heads pairs": run(ablated_heads=[3]),
-        "ablated_heads number": run(ablated_heads=3),
-        "keep short": run(keep_tokens=torch.ones(count + 1, dtype=torch.bool)),
-        "keep numbers": run(keep_tokens=torch.ones(count)),
-        "keep list": run(keep_tokens=[True] * count),
-        "embeddings shape": run(embeddings=torch.zeros(count + 1, 7)),
-        "embeddings whole": run(embeddings=torch.zeros(count, 7, dtype=torch.long)),
-        "positions": run(positions="sideways"),
+        "ablated_heads layers": run(Edit(ablated_heads=torch.ones(99, heads, dtype=torch.bool))),
+        "ablated_heads heads": run(Edit(ablated_heads=torch.ones(layers, 99, dtype=torch.bool))),
+        "ablated_heads numbers": run(Edit(ablated_heads=torch.ones(layers, heads))),
+        "ablated_heads pairs": run(Edit(ablated_heads=[(0, 0)])),  # type: ignore[arg-type]
+        "keep short": run(Edit(keep_tokens=torch.ones(count + 1, dtype=torch.bool))),
+        "keep numbers": run(Edit(keep_tokens=torch.ones(count))),
+        "keep list": run(Edit(keep_tokens=[True] * count)),  # type: ignore[arg-type]
+        "embeddings shape": run(Edit(embeddings=torch.zeros(count + 1, 7))),
+        "embeddings whole": run(Edit(embeddings=torch.zeros(count, 7, dtype=torch.long))),
+        "positions": run(Edit(positions="sideways")),  # type: ignore[arg-type]
+        "blocked_edges short": run(Edit(blocked_edges=BlockedEdges(flags(count), flags(count + 1)))),
+        "blocked_edges numbers": run(Edit(blocked_edges=BlockedEdges(flags(count), torch.ones(count)))),
+        "blocked_edges layers": run(Edit(blocked_edges=BlockedEdges(flags(count), flags(count), flags(99)))),
+        "residuals shape": run(Edit(residuals=PatchedResiduals(torch.zeros(2, count, 7), flags(layers + 1, count)))),
+        "residuals where": run(Edit(residuals=PatchedResiduals(residuals, flags(layers, count)))),
+        "edit": run(3),  # type: ignore[arg-type]
+        "edit batches": run(
+            Edit(keep_tokens=flags(2, count), blocked_edges=BlockedEdges(flags(3, count), flags(count)))
+        ),
         "sample raw": lambda: model("The cat sleeps."),
         "sample stranger": lambda: model(stranger),
         "explain raw": lambda: attnviz.explain("rollout", model, "The cat sleeps."),  # type: ignore[arg-type]

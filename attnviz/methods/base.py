@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnviz.types import Model, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask
+from attnviz.types import Edit, Model, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask
 
 Start = str | int | Sequence[int] | Tensor  # "answer", "cls", "mean", a token, several tokens, or rows [*batch token]
 Rows = dict[str, Tensor]  # stream -> relevance [*batch target token]
@@ -95,7 +95,7 @@ def differentiable(model: Model, sample: Sample) -> Trace:
     if embeddings is None or "embeddings" not in model.spec.honours:
         raise UnsupportedMask(model.title, "it takes no embeddings, so nothing has gradients with respect to them")
     with torch.enable_grad():
-        return model(sample, embeddings=embeddings.detach().clone().requires_grad_())
+        return model(sample, edit=Edit(embeddings=embeddings.detach().clone().requires_grad_()))
 
 
 def check_target(trace: Trace, target: Target | None) -> None:

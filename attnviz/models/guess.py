@@ -17,11 +17,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnviz.models.files import ASSETS, DamagedModel, read_config, reading, with_weights, write
-from attnviz.models.image import EVERYTHING, digest_of
+from attnviz.models.image import digest_of, honoured
 from attnviz.models.layers import Block, hold_positions, pooling_weights
-from attnviz.models.requests import heads_by_layer, input_of, kept_tokens, placed, replaced
+from attnviz.models.requests import fitted, input_of, opened, placed, spread, widened
 from attnviz.models.words import WordVectors, load_words
-from attnviz.types import Mask, ModelSpec, Sample, Tokens, Trace
+from attnviz.types import Edit, Mask, ModelSpec, Sample, Tokens, Trace
 
 NAME, TITLE = "one-block", "English words: one block that guesses a hidden one"
 
@@ -86,35 +86,33 @@ class Guesser(nn.Module):
         labels: tuple[str, ...] | None = None,
         mask: Mask | None = None,
         read: bool = True,
-        embeddings: Float[Tensor, "*copies token feature"] | None = None,
-        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
+        edit: Edit | None = None,
     ) -> Trace:
         """Everything one pass records; logits["word"] is [*batch token word], and left out unless they are `read`.
 
-        The last four options are those of every model (`Reader.forward`). Raises ValueError for more words than it
-        reads, and for options that do not fit.
+        `edit` changes the pass, as in every model (`Reader.forward`). Raises ValueError for more words than it reads,
+        and for edits that do not fit.
         """
         count = ids.shape[-1]
         if count > self.config.context_length:
             raise ValueError(f"{count} tokens; this network reads at most {self.config.context_length}")
         tokens = Tokens(labels or tuple(map(str, range(count))))
-        content = self.token_embeddings(ids, hidden) if embeddings is None else replaced(embeddings, count, self.table)
-        if (keep_tokens := kept_tokens(keep_tokens, count, content)) is not None:
-            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep_tokens.shape[:-1]), -1, -1)
-            mask = Mask(key_padding=keep_tokens) & mask
-        position = placed(self.positions[:count].to(content.dtype), 0, positions).expand_as(content)
-        first, (off,) = content + position, heads_by_layer(ablated_heads, 1)
-        last, calls = self.block(first, queries=tokens, mask=mask, name="layer 1", layer=0, ablated_heads=off)
-        pooling = pooling_weights(content, slice(None), keep_tokens)
+        edit = fitted(edit, tokens=count, layers=1, like=self.hidden)
+        content = spread(self.token_embeddings(ids, hidden) if edit.embeddings is None else edit.embeddings, edit)
+        if edit.keep_tokens is not None:
+            mask = Mask(key_padding=edit.keep_tokens) & mask
+        position = placed(self.positions[:count].to(content.dtype), 0, edit.positions).expand_as(content)
+        options = {"mask": opened(edit, mask, 0), "ablation": edit.ablation(0)}
+        first = edit.patched(0, content + position)
+        last, calls = self.block(first, queries=tokens, name="layer 1", layer=0, **options)
+        last = edit.patched(1, last)
         return Trace(
             sample=None,
             token_embeddings={"main": content},
             position_embeddings={"main": position},
-            calls=calls,
-            residuals={"main": (first, last)},
-            pooling={"main": pooling},
+            calls=widened(calls, last),
+            residuals={"main": (first.expand_as(last), last)},
+            pooling={"main": pooling_weights(last, slice(None), edit.keep_tokens)},
             logits={"word": self.logits_from(last)} if read else {},
         )
 
@@ -199,7 +197,7 @@ class GuessModel:
             config.context_length,
             variant=config.variant,
             positions=config.positions,
-            honours=EVERYTHING,
+            honours=honoured(config.variant),
         )
 
     @property
@@ -243,27 +241,12 @@ class GuessModel:
         )
 
     def __call__(
-        self,
-        sample: Sample,
-        *,
-        hidden: Bool[Tensor, " token"] | None = None,
-        embeddings: Float[Tensor, "*copies token feature"] | None = None,
-        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
+        self, sample: Sample, *, hidden: Bool[Tensor, " token"] | None = None, edit: Edit | None = None
     ) -> Trace:
         """One forward pass; `hidden`: True words are not shown to the network, which guesses them."""
         ids = input_of(sample).to(self.device)
         hidden = None if hidden is None else hidden.to(self.device)
-        trace = self.network(
-            ids,
-            hidden,
-            labels=sample.tokens["main"].labels,
-            embeddings=embeddings,
-            keep_tokens=keep_tokens,
-            positions=positions,
-            ablated_heads=ablated_heads,
-        )
+        trace = self.network(ids, hidden, labels=sample.tokens["main"].labels, edit=edit)
         return replace(trace, sample=sample)
 
     def logits_from(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token word"]:

@@ -10,18 +10,21 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from attnviz.attention import VARIANTS, Variant
 from attnviz.models.nets import Network, Shape
 from attnviz.models.pictures import picture_from
 from attnviz.models.requests import input_of
 from attnviz.models.vit import ViT, ViTConfig, grid_tokens
-from attnviz.types import ModelSpec, PatchProjection, Request, Sample, Tokens, Trace
+from attnviz.types import Edit, ModelSpec, PatchProjection, Request, Sample, Tokens, Trace
 
 Opened = TypeVar("Opened", bound="Classifier")
-EVERYTHING: frozenset[Request] = frozenset({"embeddings", "keep_tokens", "positions", "ablated_heads"})
+EVERYTHING: frozenset[Request] = frozenset(
+    {"embeddings", "keep_tokens", "positions", "ablated_heads", "blocked_edges", "residuals"}
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,17 @@ class Preparation:
         return torch.from_numpy((values - self.mean) / self.std).float().permute(2, 0, 1)
 
 
+def honoured(variant: str) -> frozenset[Request]:
+    """The fields of an Edit that a network of plain blocks takes: some variants support no removal, or no cut edge."""
+    supported = VARIANTS[variant].supported_masks
+    missing: set[Request] = set()
+    if "key_padding" not in supported:
+        missing.add("keep_tokens")
+    if "keep" not in supported:
+        missing.add("blocked_edges")
+    return EVERYTHING - missing
+
+
 class Classifier:
     """A trained network of any kind, opened: give it a picture, get everything it computed."""
 
@@ -120,7 +134,7 @@ class Classifier:
         return ModelSpec(
             "image",
             config.layers,
-            config.heads,
+            self.heads,
             config.width,
             None,
             patch_size=config.patch,
@@ -132,6 +146,12 @@ class Classifier:
         )
 
     @property
+    def heads(self) -> int:
+        """How many heads every layer has; some variants have one, whatever they are asked for."""
+        first = next(module for module in self.network.modules() if isinstance(module, Variant))
+        return first.heads
+
+    @property
     def answer_from(self) -> str:
         """What the class is read from, in words."""
         return "CLS" if getattr(self.config, "pooling", "mean") == "cls" else "the mean of all patches"
@@ -139,7 +159,7 @@ class Classifier:
     @property
     def honours(self) -> frozenset[Request]:
         """What it can be asked in a call."""
-        return EVERYTHING if self.network.removable else frozenset({"ablated_heads"})
+        return honoured(self.config.variant) if self.network.removable else frozenset({"ablated_heads"})
 
     @property
     def outputs(self) -> Mapping[str, Sequence[str]]:
@@ -193,22 +213,11 @@ class Classifier:
             crop=framing.box(*picture.size),
         )
 
-    def __call__(
-        self,
-        sample: Sample,
-        *,
-        embeddings: Float[Tensor, "*copies token feature"] | None = None,
-        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
-    ) -> Trace:
-        """One forward pass. Gradients flow only from `embeddings` that ask for them."""
+    def __call__(self, sample: Sample, *, edit: Edit | None = None) -> Trace:
+        """One forward pass, changed by `edit`. Gradients flow only from its `embeddings`, where they ask for them."""
         like = self.network.classify.weight
         pixels = input_of(sample, picture=True).to(like.device, like.dtype)
-        trace = self.network(
-            pixels, embeddings=embeddings, keep_tokens=keep_tokens, positions=positions, ablated_heads=ablated_heads
-        )
-        return replace(trace, sample=sample)
+        return replace(self.network(pixels, edit=edit), sample=sample)
 
     def logits_from(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch row class"]:
         """Class logits of a residual at any layer, by the network's own pooling."""

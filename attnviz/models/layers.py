@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS, VARIANTS
+from attnviz.edits import HeadAblation
 from attnviz.types import AttentionCall, Mask, Tokens
 
 Past = tuple[Tensor, Tensor] | None
@@ -146,17 +147,20 @@ class Block(nn.Module):
         context_mask: Mask | None = None,
         name: str = "layer",
         layer: int = 0,
-        ablated_heads: Sequence[int] = (),
+        ablation: HeadAblation | None = None,
         positions: str = "own",
-    ) -> tuple[Float[Tensor, "*batch token feature"], tuple[AttentionCall, ...]]:
-        """The residual after this layer, and its attention calls: one, or two with a context."""
+    ) -> tuple[Float[Tensor, "*wider token feature"], tuple[AttentionCall, ...]]:
+        """The residual after this layer, and its attention calls: one, or two with a context.
+
+        One x may come with a batch of masks or of ablations, and then has as many residuals.
+        """
         y, calls = self.attention(
             self.entering(self.attention_norm, x),
             queries=queries,
             mask=mask,
             name=name,
             layer=layer,
-            ablated_heads=ablated_heads,
+            ablation=ablation,
             positions=positions,
         )
         x = self.leaving(self.attention_norm, x + y)

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from attnviz.attention import Variant
 from attnviz.attention.variants.mobilevit import MobileViT2d
+from attnviz.edits import UNCHANGED
 from attnviz.models.convolutions import Convolution, InvertedResidual, to_map, to_tokens
-from attnviz.models.requests import heads_by_layer
-from attnviz.types import AttentionCall, Tokens, Trace
+from attnviz.models.requests import fitted, refuse
+from attnviz.types import AttentionCall, Edit, Tokens, Trace
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,10 @@ class HybridStage(nn.Module):
         """The stage's feature map, from the one before the local convolutions and the one after the attention."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, first: int = 0, off: Sequence[Sequence[int]] | None = None) -> Passed:
+    def forward(self, x: Tensor, first: int = 0, edit: Edit = UNCHANGED) -> Passed:
         """The new feature map, the residual after each layer, the calls.
 
-        `first` is the number of its first layer, `off` the heads to silence in each layer of the network.
+        `first` is the number of its first layer; of an `edit`, heads are ablated.
         """
         before = self.down(x)
         near = self.near(before)
@@ -152,8 +153,7 @@ class HybridStage(nn.Module):
         residuals, calls = [to_tokens(near)], []
         for index, block in enumerate(self.blocks):
             name, number = f"{self.name}, layer {index + 1}", first + index
-            silent = () if off is None else off[number]
-            x, new = block(residuals[-1], queries=tokens, name=name, layer=number, ablated_heads=silent)
+            x, new = block(residuals[-1], queries=tokens, name=name, layer=number, ablation=edit.ablation(number))
             residuals.append(x)
             calls.extend(new)
         far = to_map(self.norm(residuals[-1]), near.shape[-2:])
@@ -195,7 +195,7 @@ class Hybrid(nn.Module):
         self.classify.weight.data *= 0.1
 
     def passes(
-        self, pixels: Float[Tensor, "*batch channel height width"], ablated_heads: Sequence[tuple[int, int]] = ()
+        self, pixels: Float[Tensor, "*batch channel height width"], edit: Edit | None = None
     ) -> Iterator[Passed]:
         """What the stem and each stage make of a picture, one after the other."""
         passed = Passed("stem", self.stem(pixels))
@@ -203,22 +203,21 @@ class Hybrid(nn.Module):
         for number, stage in enumerate(self.early, 1):
             passed = Passed(f"stage {number}", stage(passed.features))
             yield passed
-        off = heads_by_layer(ablated_heads, sum(self.config.layers))
+        edit = fitted(edit, tokens=0, layers=sum(self.config.layers), like=self.classify.weight)
         for stage, first in zip(self.stages, (0, *accumulate(self.config.layers)), strict=False):
-            passed = stage(passed.features, first, off)
+            passed = stage(passed.features, first, edit)
             yield passed
 
-    def forward(
-        self, pixels: Float[Tensor, "*batch channel height width"], *, ablated_heads: Sequence[tuple[int, int]] = ()
-    ) -> Trace:
+    def forward(self, pixels: Float[Tensor, "*batch channel height width"], *, edit: Edit | None = None) -> Trace:
         """Everything one pass records; logits["class"] is [*batch 1 class].
 
         The readout gives every pixel of stage 5 an equal share: the answer is the mean over its feature map. Layers are
-        numbered through all stages, in calls as in `ablated_heads`, whose (layer, head) pairs are silenced.
-        Raises ValueError for sizes that strides and patches do not divide.
+        numbered through all stages, in calls as in an `edit`, which may ablate heads; the rest is refused in words
+        (UnsupportedMask). Raises ValueError for sizes that strides and patches do not divide.
         """
+        refuse("MobileViT", edit, frozenset({"ablated_heads"}), "its convolutions have mixed neighbouring pixels")
         self.config.grids(*pixels.shape[-2:])
-        passed = list(self.passes(pixels, ablated_heads))
+        passed = list(self.passes(pixels, edit))
         residuals = {p.name: p.residuals for p in passed if p.residuals}
         last = residuals[passed[-1].name][-1]
         precision = torch.promote_types(last.dtype, torch.float32)

@@ -14,15 +14,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attnviz.attention import VARIANTS
 from attnviz.models.convolutions import Convolution, to_map, to_tokens
 from attnviz.models.mobilevit import stage_tokens
-from attnviz.models.requests import heads_by_layer
+from attnviz.models.requests import fitted, widened
 from attnviz.models.vit import ViT, ViTConfig
-from attnviz.types import AttentionCall, Tokens, Trace, UnsupportedMask
+from attnviz.types import AttentionCall, Edit, Request, Tokens, Trace, UnsupportedMask
 
 
 @dataclass(frozen=True)
@@ -168,27 +168,27 @@ class BottleneckNet(nn.Module):
         self,
         pixels: Float[Tensor, "*batch channel height width"],
         *,
-        embeddings: Float[Tensor, "*copies token feature"] | None = None,
         visible: Int[Tensor, "*batch patch"] | None = None,
-        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
+        edit: Edit | None = None,
     ) -> Trace:
         """Everything one pass records; logits["class"] is [*batch 1 class].
 
-        `ablated_heads`: (layer, head) pairs whose output is silenced. The other options, which every network has, are
-        refused in words: UnsupportedMask. Raises ValueError for sizes the strides do not divide.
+        An `edit` may ablate heads; the rest, and `visible`, is refused in words: UnsupportedMask. Raises ValueError for
+        sizes the strides do not divide, and for an edit that does not fit.
         """
-        self.refuse(embeddings, visible, keep_tokens, positions)
+        self.refuse(edit, visible)
         tokens = self.config.tokens(*pixels.shape[-2:])
+        edit = fitted(edit, tokens=len(tokens[0]), layers=len(self.blocks), like=self.classify.weight)
         x = to_tokens(self.near(F.relu(self.stem(pixels))))
         residuals, calls = {tokens[0].stream: [x]}, []
-        for index, (after, off) in enumerate(
-            zip(tokens[1:], heads_by_layer(ablated_heads, len(self.blocks)), strict=True)
-        ):
-            x, new = self.layer(index, x, tokens=tokens[index], ablated_heads=off)
+        for index, after in enumerate(tokens[1:]):
+            x, new = self.layer(index, x, tokens=tokens[index], ablation=edit.ablation(index))
             residuals.setdefault(after.stream, []).append(x)
             calls.extend(new)
+        batch = x.shape[:-2]
+        residuals = {
+            stream: [one.expand(*batch, *one.shape[-2:]) for one in found] for stream, found in residuals.items()
+        }
         pooling = self.pooling_weights(tokens[-1], x)
         return Trace(
             sample=None,
@@ -196,36 +196,37 @@ class BottleneckNet(nn.Module):
             position_embeddings=dict.fromkeys(
                 residuals
             ),  # it has none: convolutions and relative tables tell where things are
-            calls=tuple(calls),
+            calls=widened(calls, x),
             residuals={stream: tuple(cells) for stream, cells in residuals.items()},
             pooling={"main": pooling},
             logits={"class": self.logits_from(x, pooling)[..., None, :]},
         )
 
-    def refuse(
-        self, embeddings: Tensor | None, visible: Tensor | None, keep_tokens: Tensor | None, positions: str
-    ) -> None:
+    def refuse(self, edit: Edit | None, visible: Tensor | None = None) -> None:
         """Say why a request cannot be met. Raises UnsupportedMask."""
         title = f"Residual network with {VARIANTS[self.config.variant].title.lower()}"
-        if embeddings is not None:
+        asked = edit.requests if isinstance(edit, Edit) else frozenset[Request]()
+        if "embeddings" in asked:
             raise UnsupportedMask(title, "its cells come out of convolutions, so it has no embeddings to replace")
-        if visible is not None or keep_tokens is not None:
+        if visible is not None or "keep_tokens" in asked:
             raise UnsupportedMask(title, "each cell has seen its neighbours by convolution: none can be removed alone")
-        if positions != "own":
+        if "positions" in asked:
             raise UnsupportedMask(title, "its convolutions tell where things are, so it has no positions to change")
+        if asked & {"blocked_edges", "residuals"}:
+            raise UnsupportedMask(title, "its layers read different grids, so no edge and no cell runs through all")
 
     def pooling_weights(
         self, tokens: Tokens, like: Tensor, keep_tokens: Tensor | None = None
     ) -> Float[Tensor, "*batch token"]:
         """How much each final cell feeds the answer: an equal share. Raises UnsupportedMask for `keep_tokens`."""
-        self.refuse(None, None, keep_tokens, "own")
+        self.refuse(None if keep_tokens is None else Edit(keep_tokens=keep_tokens))
         precision = torch.promote_types(like.dtype, torch.float32)  # half precision would round an equal share
         return torch.full(like.shape[:-1], 1 / len(tokens), dtype=precision, device=like.device)
 
     def layer(
         self, index: int, residual: Float[Tensor, "*batch token feature"], **options: Any
     ) -> tuple[Float[Tensor, "*batch new_token feature"], tuple[AttentionCall, ...]]:
-        """One bottleneck: options tokens, mask, ablated_heads (heads of this layer)."""
+        """One bottleneck: options tokens, mask, ablation (of this layer's heads)."""
         tokens = options.pop("tokens")
         named = {"queries": tokens, "name": f"layer {index + 1}", "layer": index}
         features, calls = self.blocks[index](to_map(residual, tokens.grid), **named, **options)

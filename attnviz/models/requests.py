@@ -5,8 +5,8 @@ To add an option to a network: check it here, so that all networks refuse it in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from operator import index
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from reprlib import repr as shortened
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.types import Sample, UnsupportedMask
+from attnviz.types import AttentionCall, Edit, Mask, Request, Sample, UnsupportedMask
 
 
 def input_of(sample: Sample, stream: str = "main", *, picture: bool = False) -> Tensor:
@@ -30,46 +30,91 @@ def input_of(sample: Sample, stream: str = "main", *, picture: bool = False) -> 
     return found
 
 
-def heads_by_layer(ablated_heads: Sequence[tuple[int, int]], layers: int) -> list[list[int]]:
-    """The heads to silence in each layer, from (layer, head) pairs. Raises TypeError, and ValueError for no such layer.
+def fitted(edit: Edit | None, *, tokens: int, layers: int, like: Tensor) -> Edit:
+    """An edit that fits a network of so many tokens and layers, where `like` [*any feature] is and as precise.
 
-    Each layer knows how many heads it has and refuses others (`Variant.switch`).
+    Raises TypeError for what are no tensors of the right kind, ValueError where their sizes do not fit. How many heads
+    a layer has, each layer knows: it refuses others (`Variant.ablation_gate`).
     """
-    found: list[list[int]] = [[] for _ in range(layers)]
-    try:
-        pairs = [(index(layer), index(head)) for layer, head in ablated_heads]
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"ablated_heads is {kind(ablated_heads)}; expected (layer, head) pairs, such as [(0, 2)]"
-        ) from error
-    for layer, head in pairs:
-        if not 0 <= layer < layers:
-            raise ValueError(f"ablated_heads names layer {layer}; this network has layers 0 to {layers - 1}")
-        found[layer].append(head)
-    return found
+    if edit is None:
+        return Edit()
+    if not isinstance(edit, Edit):
+        raise TypeError(f"edit is {kind(edit)}; expected an Edit, such as Edit(keep_tokens=...)")
+    if edit.positions not in ("own", "none", "shuffled"):
+        raise ValueError(f"positions is {edit.positions!r}; known: own, none, shuffled")
+    width = like.shape[-1]
+    flags("keep_tokens", edit.keep_tokens, token=tokens)
+    numbers("embeddings", edit.embeddings, token=tokens, feature=width)
+    flags("ablated_heads", edit.ablated_heads, layer=layers, head=None)
+    numbers("head_means", edit.head_means, layer=layers, head=None, value_dim=None)
+    if edit.head_means is not None and edit.ablated_heads is None:
+        raise ValueError("head_means is what ablated heads give, but no ablated_heads were named")
+    if (edges := edit.blocked_edges) is not None:
+        flags("blocked_edges queries", edges.queries, query=tokens)
+        flags("blocked_edges keys", edges.keys, key=tokens)
+        flags("blocked_edges layers", edges.layers, layer=layers)
+        flags("blocked_edges heads", edges.heads, head=None)
+    if (patched := edit.residuals) is not None:
+        numbers("residuals values", patched.values, depth=layers + 1, token=tokens, feature=width)
+        flags("residuals where", patched.where, depth=layers + 1, token=tokens)
+    edit.batch  # noqa: B018  # raises where the leading axes of two fields do not match
+    return edit.to(like)
 
 
-def kept_tokens(keep_tokens: Tensor | None, tokens: int, like: Tensor) -> Tensor | None:
-    """Which tokens stay [*choices token], where `like` is. Raises TypeError for what is not bool, else ValueError."""
-    if keep_tokens is None:
-        return None
-    if not isinstance(keep_tokens, Tensor) or keep_tokens.dtype != torch.bool:
-        raise TypeError(f"keep_tokens is {kind(keep_tokens)}; expected a bool tensor [token], True = stays")
-    if keep_tokens.ndim == 0 or keep_tokens.shape[-1] != tokens:
-        raise ValueError(f"keep_tokens is {kind(keep_tokens)}, but there are {tokens} tokens")
-    return keep_tokens.to(like.device)
+def flags(name: str, value: Tensor | None, **axes: int | None) -> None:
+    """Refuse what is no bool tensor with these last axes; None is any size. Raises TypeError, ValueError."""
+    if value is None:
+        return
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        raise TypeError(f"{name} is {kind(value)}; expected a bool tensor [{' '.join(axes)}]")
+    fit(name, value, axes)
 
 
-def replaced(embeddings: Tensor, tokens: int, table: Tensor) -> Tensor:
-    """Vectors [*copies token feature] in place of the content, in the precision of a table with as many features.
+def numbers(name: str, value: Tensor | None, **axes: int | None) -> None:
+    """Refuse what is no floating point tensor with these last axes; None is any size. Raises TypeError, ValueError."""
+    if value is None:
+        return
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise TypeError(f"{name} is {kind(value)}; expected a tensor of numbers [{' '.join(axes)}]")
+    fit(name, value, axes)
 
-    Raises TypeError for what are not numbers, ValueError where they do not fit.
+
+def fit(name: str, value: Tensor, axes: Mapping[str, int | None]) -> None:
+    """Raise ValueError where the last axes of a tensor have other sizes."""
+    found = value.shape[-len(axes) :] if value.ndim >= len(axes) else None
+    if found is None or any(size not in (None, is_there) for size, is_there in zip(axes.values(), found, strict=True)):
+        wanted = ", ".join(axis if size is None else f"{size} {axis}s" for axis, size in axes.items())
+        raise ValueError(f"{name} is {kind(value)}; expected {wanted} as its last axes")
+
+
+def opened(edit: Edit, base: Mask | None, layer: int) -> Mask | None:
+    """The mask of one layer: what the network itself allows, without the edges that are blocked there."""
+    edges = edit.mask(layer)
+    return base if edges is None else edges & base
+
+
+def spread(embeddings: Float[Tensor, "*batch token feature"], edit: Edit) -> Float[Tensor, "*wider token feature"]:
+    """Embeddings as many as there are edits, where gradients are asked of them.
+
+    Elsewhere layers before the first change compute once, and what follows is as wide as the edits.
     """
-    if not isinstance(embeddings, Tensor) or not embeddings.is_floating_point():
-        raise TypeError(f"embeddings is {kind(embeddings)}; expected a tensor of numbers [token feature]")
-    if embeddings.shape[-2:] != (tokens, table.shape[-1]):
-        raise ValueError(f"embeddings is {kind(embeddings)}; expected {tokens} tokens of {table.shape[-1]} features")
-    return embeddings.to(table.device, table.dtype)
+    batch = edit.batch
+    if not batch or not embeddings.requires_grad:
+        return embeddings
+    return embeddings.expand(*torch.broadcast_shapes(embeddings.shape[:-2], batch), *embeddings.shape[-2:])
+
+
+def widened(calls: Sequence[AttentionCall], like: Float[Tensor, "*batch token feature"]) -> tuple[AttentionCall, ...]:
+    """Calls with the leading axes of `like`: a layer before the first change computed once, for all edits alike."""
+    batch = like.shape[:-2]
+    return tuple(call if call.query.shape[:-3] == batch else wide(call, batch) for call in calls)
+
+
+def wide(call: AttentionCall, batch: tuple[int, ...]) -> AttentionCall:
+    """One call with these leading axes, as views: nothing is copied."""
+    names = ("query", "key", "value", "output")
+    found = {name: tensor for name in names if (tensor := getattr(call, name)) is not None}
+    return replace(call, **{name: tensor.expand(*batch, *tensor.shape[-3:]) for name, tensor in found.items()})
 
 
 def placed(table: Float[Tensor, "token feature"], prefix: int, how: str) -> Float[Tensor, "token feature"]:
@@ -84,10 +129,10 @@ def placed(table: Float[Tensor, "token feature"], prefix: int, how: str) -> Floa
     raise ValueError(f"positions is {how!r}; known: own, none, shuffled")
 
 
-def refuse(title: str, reason: str, **asked: Any) -> None:
-    """Raise UnsupportedMask where any of these options was asked for; None, "own" and () ask for nothing."""
-    if names := [name for name, value in asked.items() if not (value is None or value == "own" or value == ())]:
-        raise UnsupportedMask(title, f"{reason}, so it takes no {', '.join(names)}")
+def refuse(title: str, edit: Edit | None, honours: frozenset[Request], reason: str) -> None:
+    """Raise UnsupportedMask where an edit asks for what is not honoured; the reason is a clause about the network."""
+    if edit is not None and isinstance(edit, Edit) and (asked := sorted(edit.requests - honours)):
+        raise UnsupportedMask(title, f"{reason}, so no edit can change its {', '.join(asked)}")
 
 
 def kind(value: Any) -> str:

@@ -16,10 +16,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from attnviz.attention.variants.additive import Additive
 from attnviz.models.layers import LAST, pooling_weights
+from attnviz.models.requests import fitted, refuse
 from attnviz.models.subwords import VOCABULARY
 from attnviz.models.text import WORD
-from attnviz.models.token_embedding import numbered
-from attnviz.types import AttentionCall, Mask, Tokens, Trace
+from attnviz.models.token_embedding import numbered, numbered_streams
+from attnviz.types import AttentionCall, Edit, Mask, Tokens, Trace
 
 CROSS = "decoder cross"  # name of the one attention call
 
@@ -73,17 +74,17 @@ class Seq2Seq(nn.Module):
         target: Int[Tensor, "*batch target"],
         *,
         tokens: Mapping[str, Tokens] | None = None,
-        keep_tokens: Bool[Tensor, "*batch source"] | None = None,
+        edit: Edit | None = None,
         read: bool = True,
     ) -> Trace:
         """Everything one pass records; logits["word"] [*batch target vocabulary] says what follows each target token.
 
-        `keep_tokens`: False tokens of the source are padding at its end. The logits are left out unless `read`.
+        Tokens of the source that an `edit` does not keep are padding at its end; the rest is refused in words
+        (UnsupportedMask). The logits are left out unless `read`.
         """
-        tokens = tokens or {
-            "source": numbered(source.shape[-1], stream="source"),
-            "target": numbered(target.shape[-1], stream="target"),
-        }
+        refuse("Recurrent translator", edit, frozenset({"keep_tokens"}), "its states follow each other")
+        keep_tokens = fitted(edit, tokens=source.shape[-1], layers=1, like=self.table).keep_tokens
+        tokens = tokens or numbered_streams(source.shape[-1], target.shape[-1])
         memory, content = self.encode(source, keep_tokens), self.token_embeddings(target)
         call = self.call(memory, tokens["source"], keep_tokens)
         # What a context does to all that follows can be asked only of something that was there before it, so a zero is

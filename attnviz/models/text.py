@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from attnviz.edits import HeadAblation
 from attnviz.models.layers import LAST, Block, LayerConfig, final_norm_of, initialise, pooling_weights
-from attnviz.models.requests import heads_by_layer, kept_tokens, replaced
+from attnviz.models.requests import fitted, opened, spread, widened
 from attnviz.models.subwords import VOCABULARY
-from attnviz.models.token_embedding import TokenEmbedding, numbered
-from attnviz.types import AttentionCall, Mask, Tokens, Trace
+from attnviz.models.token_embedding import TokenEmbedding, numbered, numbered_streams
+from attnviz.types import AttentionCall, Edit, Mask, Tokens, Trace
 
 WORD, CLS_ONLY = "word", "sentiment"  # outputs: a token for every token; a class read from the first token
 
@@ -71,38 +72,33 @@ class Reader(nn.Module):
         ids: Int[Tensor, "*batch token"],
         *,
         tokens: Tokens | None = None,
-        embeddings: Float[Tensor, "*copies token feature"] | None = None,
-        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
+        edit: Edit | None = None,
         read: Collection[str] | None = None,
     ) -> Trace:
         """Everything one pass records; logits["word"] is [*batch token vocabulary], others [*batch 1 or token class].
 
-        `keep_tokens`: False tokens are attended by nobody and leave the pooling. `embeddings` replaces the
-        token embeddings. `positions`: "own", "none" or "shuffled". `ablated_heads`: (layer, head) pairs whose output
-        is silenced. `read`: the outputs that are computed, None = all. Raises ValueError for texts longer than
-        the network reads, and for options that do not fit (`requests.py`).
+        `edit` changes the pass; one text may come with a batch of edits. `read`: the outputs that are computed, None =
+        all. Raises ValueError for texts longer than the network reads, and for edits that do not fit (`fitted`).
         """
         tokens = tokens or numbered(ids.shape[-1], self.config.prefix)
-        given = None if embeddings is None else replaced(embeddings, len(tokens), self.pieces.table)
-        content = self.pieces.token_embeddings(ids) if given is None else given
-        if (keep_tokens := kept_tokens(keep_tokens, len(tokens), content)) is not None:
-            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep_tokens.shape[:-1]), -1, -1)
-        position = self.pieces.position_embeddings(content.shape[-2], positions).expand_as(content)
-        mask = self.mask(keep_tokens)
-        residuals, calls = [content + position], list[AttentionCall]()
-        for index, off in enumerate(heads_by_layer(ablated_heads, len(self.blocks))):
-            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, ablated_heads=off, positions=positions)
-            residuals.append(x)
+        edit = fitted(edit, tokens=len(tokens), layers=len(self.blocks), like=self.pieces.table)
+        content = self.pieces.token_embeddings(ids) if edit.embeddings is None else edit.embeddings
+        content = spread(content, edit)
+        position = self.pieces.position_embeddings(content.shape[-2], edit.positions).expand_as(content)
+        mask = self.mask(edit.keep_tokens)
+        residuals, calls = [edit.patched(0, content + position)], list[AttentionCall]()
+        for index in range(len(self.blocks)):
+            options = {"mask": opened(edit, mask, index), "ablation": edit.ablation(index), "positions": edit.positions}
+            x, new = self.layer(index, residuals[-1], tokens=tokens, **options)
+            residuals.append(edit.patched(index + 1, x))
             calls.extend(new)
-        pooling = self.pooling_weights(residuals[-1], keep_tokens)
+        pooling = self.pooling_weights(residuals[-1], edit.keep_tokens)
         return Trace(
             sample=None,
             token_embeddings={"main": content},
             position_embeddings={"main": position},
-            calls=tuple(calls),
-            residuals={"main": tuple(residuals)},
+            calls=widened(calls, residuals[-1]),
+            residuals={"main": tuple(x.expand_as(residuals[-1]) for x in residuals)},
             pooling={"main": pooling},
             logits=self.logits_from(residuals[-1], pooling, read),
         )
@@ -120,9 +116,9 @@ class Reader(nn.Module):
         *,
         tokens: Tokens,
         mask: Mask | None = None,
-        ablated_heads: Sequence[int] = (),
+        ablation: HeadAblation | None = None,
         positions: str = "own",
-    ) -> tuple[Float[Tensor, "*batch token feature"], tuple[AttentionCall, ...]]:
+    ) -> tuple[Float[Tensor, "*wider token feature"], tuple[AttentionCall, ...]]:
         """One layer."""
         return self.blocks[index](
             residual,
@@ -130,7 +126,7 @@ class Reader(nn.Module):
             mask=mask,
             name=f"layer {index + 1}",
             layer=index,
-            ablated_heads=ablated_heads,
+            ablation=ablation,
             positions=positions,
         )
 
@@ -198,21 +194,19 @@ class Translator(nn.Module):
         target: Int[Tensor, "*batch target"],
         *,
         tokens: Mapping[str, Tokens] | None = None,
-        keep_tokens: Bool[Tensor, "*batch source"] | None = None,
+        edit: Edit | None = None,
         read: bool = True,
     ) -> Trace:
         """Everything one pass records; logits["word"] [*batch target vocabulary] says what follows each target token.
 
-        `keep_tokens`: False tokens of the source (padding) are attended by nobody. The logits are left out unless
-        `read`.
+        `edit` changes what is read of the source: tokens removed (or padding), embeddings replaced. The embeddings of
+        the target ask for gradients where those of the source do. The logits are left out unless `read`.
         """
-        tokens = tokens or {
-            "source": numbered(source.shape[-1], stream="source"),
-            "target": numbered(target.shape[-1], stream="target"),
-        }
-        content = {"source": self.pieces.token_embeddings(source), "target": self.pieces.token_embeddings(target)}
+        tokens = tokens or numbered_streams(source.shape[-1], target.shape[-1])
+        edit = fitted(edit, tokens=source.shape[-1], layers=self.config.layers, like=self.pieces.table)
+        content = self.token_embeddings(source, target, edit)
         position = {name: self.pieces.position_embeddings(x.shape[-2]).expand_as(x) for name, x in content.items()}
-        mask = None if keep_tokens is None else Mask(key_padding=keep_tokens)
+        mask = None if edit.keep_tokens is None else Mask(key_padding=edit.keep_tokens)
         residuals = {name: [content[name] + position[name]] for name in content}
         calls: list[AttentionCall] = []
         for index, layer in enumerate(self.encoder):
@@ -236,6 +230,21 @@ class Translator(nn.Module):
             pooling={"target": pooling_weights(last, LAST)},
             logits={WORD: self.logits_from(last)} if read else {},
         )
+
+    def token_embeddings(
+        self, source: Int[Tensor, "*batch source"], target: Int[Tensor, "*batch target"], edit: Edit
+    ) -> dict[str, Tensor]:
+        """The token embeddings of both streams, as many as there are edits."""
+        content = {"source": self.pieces.token_embeddings(source), "target": self.pieces.token_embeddings(target)}
+        if edit.embeddings is not None:
+            content["source"] = edit.embeddings
+        content = {
+            name: x.expand(*torch.broadcast_shapes(x.shape[:-2], edit.batch), *x.shape[-2:])
+            for name, x in content.items()
+        }
+        if content["source"].requires_grad and edit.embeddings is not None:
+            content["target"] = content["target"].detach().clone().requires_grad_()
+        return content
 
     def layer(
         self,

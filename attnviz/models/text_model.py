@@ -8,15 +8,15 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.models.image import EVERYTHING
+from attnviz.models.image import honoured
 from attnviz.models.requests import input_of
 from attnviz.models.subwords import BOS, CLS, SEP
 from attnviz.models.text import WORD, Reader, ReaderConfig
 from attnviz.models.token_model import TokenModel, digest_of_text, token_labels
-from attnviz.types import ModelSpec, Sample, Token, Tokens, Trace
+from attnviz.types import Edit, ModelSpec, Sample, Token, Tokens, Trace
 from attnviz.typography import one_line
 
 POSITIVE = ("negative", "positive")
@@ -68,7 +68,7 @@ class TextModel(TokenModel[Reader]):
             config.causal,
             variant=config.variant,
             positions=config.positions,
-            honours=EVERYTHING,
+            honours=honoured(config.variant),
             answer_from="the last token" if config.causal else answer_from,
             supervised_heads=(tuple(self.facts["syntax"]),) if "syntax" in self.facts else (),
         )
@@ -129,25 +129,10 @@ class TextModel(TokenModel[Reader]):
         tokens = Tokens(tuple(labels), None, self.config.prefix, "main", tuple(words))
         return torch.tensor(ids), tokens
 
-    def __call__(
-        self,
-        sample: Sample,
-        *,
-        embeddings: Float[Tensor, "*copies token feature"] | None = None,
-        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
-    ) -> Trace:
-        """One forward pass. Gradients flow only from `embeddings` that ask for them."""
+    def __call__(self, sample: Sample, *, edit: Edit | None = None) -> Trace:
+        """One forward pass, changed by `edit`. Gradients flow only from its `embeddings`, where they ask for them."""
         ids = input_of(sample).to(self.device)
-        trace = self.network(
-            ids,
-            tokens=sample.tokens["main"],
-            embeddings=embeddings,
-            keep_tokens=keep_tokens,
-            positions=positions,
-            ablated_heads=ablated_heads,
-        )
+        trace = self.network(ids, tokens=sample.tokens["main"], edit=edit)
         return replace(trace, sample=sample)
 
     def logits_from(self, residual: Float[Tensor, "*batch token feature"], head: str = WORD) -> Tensor:

@@ -64,3 +64,8 @@ class TokenEmbedding(nn.Module):
 def numbered(count: int, prefix: int = 0, stream: str = "main") -> Tokens:
     """Tokens called by their numbers, while nobody looks."""
     return Tokens(tuple(map(str, range(count))), None, prefix, stream)
+
+
+def numbered_streams(source: int, target: int) -> dict[str, Tokens]:
+    """The tokens of a translator's two streams, called by their numbers."""
+    return {"source": numbered(source, stream="source"), "target": numbered(target, stream="target")}

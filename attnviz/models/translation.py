@@ -22,10 +22,11 @@ from attnviz.models.subwords import BOS, EOS, LABELS
 from attnviz.models.text import WORD, Translator, TranslatorConfig
 from attnviz.models.text_model import LONGEST_TEXT
 from attnviz.models.token_model import TokenModel, digest_of_text, token_labels
-from attnviz.types import ModelSpec, Sample, Tokens, Trace, UnsupportedMask
+from attnviz.types import Edit, ModelSpec, Request, Sample, Tokens, Trace, UnsupportedMask
 from attnviz.typography import one_line
 
 WIDEST = 8  # beams
+OF_THE_SOURCE = frozenset[Request]({"embeddings", "keep_tokens"})  # what an encoder can be asked
 SPARE = 10  # tokens a translation may have beyond twice those of its source
 
 
@@ -57,6 +58,7 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
             variant=variant,
             positions=positions,
             answer_from="the last token",
+            honours=frozenset() if isinstance(config, Seq2SeqConfig) else OF_THE_SOURCE,
         )
 
     @property
@@ -154,7 +156,7 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         """What tokens say, in words, without signs that have no picture."""
         return one_line(self.tokenizer.decode(ids))
 
-    def trace(self, sample: Sample, ids: Sequence[int]) -> Trace:
+    def trace(self, sample: Sample, ids: Sequence[int], *, edit: Edit | None = None) -> Trace:
         """One pass over both texts: row i of the decoder is the step that writes token i of `ids`.
 
         It has read BOS and the tokens before i, which are the tokens of the stream "target". Raises ValueError for no
@@ -166,28 +168,13 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         tokens = {**sample.tokens, "target": self.named(read.tolist())}
         inputs = {**sample.inputs, "target": read}
         digest = hashlib.sha256(sample.digest.encode() + read.numpy().tobytes()).hexdigest()
-        trace = self.network(source.to(self.device), read.to(self.device), tokens=tokens)
+        trace = self.network(source.to(self.device), read.to(self.device), tokens=tokens, edit=edit)
         return replace(trace, sample=replace(sample, digest=digest, inputs=inputs, tokens=tokens))
 
-    def __call__(
-        self,
-        sample: Sample,
-        *,
-        embeddings: Tensor | None = None,
-        keep_tokens: Tensor | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
-    ) -> Trace:
-        """The trace of the greedy translation. The options of other models are refused in words: UnsupportedMask."""
-        refuse(
-            self.title,
-            "translates a whole sentence as it stands",
-            embeddings=embeddings,
-            keep_tokens=keep_tokens,
-            positions=positions,
-            ablated_heads=ablated_heads,
-        )
-        return self.trace(sample, tuple(self.greedy(sample)))
+    def __call__(self, sample: Sample, *, edit: Edit | None = None) -> Trace:
+        """The trace of the greedy translation of the sample as it stands; `edit` changes the pass over both texts."""
+        refuse(self.title, edit, self.spec.honours, "translates a whole sentence as it stands")
+        return self.trace(sample, tuple(self.greedy(sample)), edit=edit)
 
     def logits_from(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch vocabulary"]:
         """Scores of the token that comes next, from a residual of the stream "target"."""

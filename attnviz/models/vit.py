@@ -6,21 +6,21 @@ what it computes on the way is its return value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS
 from attnviz.attention.positions.tables import resize_table
 from attnviz.models.layers import Block, check_names, final_norm_of, hold_positions, initialise, pooling_weights
-from attnviz.models.requests import heads_by_layer, kept_tokens, placed, replaced
-from attnviz.types import AttentionCall, Mask, Tokens, Trace
+from attnviz.models.requests import fitted, opened, placed, spread, widened
+from attnviz.types import AttentionCall, Edit, Mask, Tokens, Trace
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ViT(nn.Module):
     """A picture becomes patches, patches become vectors, and layers of attention let them exchange what they hold."""
 
     positions: Tensor  # [token feature]
-    removable = True  # patches can be left out: `visible`, `keep_tokens`
+    removable = True  # patches can be left out: `visible`, `Edit.keep_tokens`
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -91,47 +91,40 @@ class ViT(nn.Module):
         self,
         pixels: Float[Tensor, "*batch channel height width"],
         *,
-        embeddings: Float[Tensor, "*copies token feature"] | None = None,
         visible: Int[Tensor, "*batch patch"] | None = None,
-        keep_tokens: Bool[Tensor, "*choices token"] | None = None,
-        positions: str = "own",
-        ablated_heads: Sequence[tuple[int, int]] = (),
+        edit: Edit | None = None,
     ) -> Trace:
         """Everything one pass records; logits["class"] is [*batch 1 class].
 
-        `visible`: only these patches enter the network (training). `keep_tokens`: False tokens are attended by no query
-        and leave the pooling. `embeddings` replaces the content vectors. `positions`: "own", "none" or "shuffled". One
-        picture may come with a batch of embeddings or of keeps.
-        `ablated_heads`: (layer, head) pairs whose output is silenced. Raises ValueError for sizes patches do not
-        divide, and for options that do not fit (`requests.py`).
+        `visible`: only these patches enter the network (training). `edit` changes the pass; one picture may come with a
+        batch of edits. Raises ValueError for sizes patches do not divide, and for edits that do not fit (`fitted`).
         """
         rows, columns = pixels.shape[-2] // self.config.patch, pixels.shape[-1] // self.config.patch
         tokens = grid_tokens(rows, columns, self.config.prefix)
-        content = (
-            self.token_embeddings(pixels) if embeddings is None else replaced(embeddings, len(tokens), self.prefix)
-        )
-        position = self.position_embeddings(rows, columns, positions).expand_as(content)
+        edit = fitted(edit, tokens=len(tokens), layers=len(self.blocks), like=self.prefix)
+        content = self.token_embeddings(pixels) if edit.embeddings is None else edit.embeddings
+        content = spread(content, edit)
+        position = self.position_embeddings(rows, columns, edit.positions).expand_as(content)
         if visible is not None:
+            if edit.requests:
+                raise ValueError("a pass over some of the patches alone takes no edit; remove tokens by keep_tokens")
             tokens, (content, position) = self.gather(visible, content, position)
-        if (keep_tokens := kept_tokens(keep_tokens, len(tokens), content)) is not None:
-            content = content.expand(*torch.broadcast_shapes(content.shape[:-2], keep_tokens.shape[:-1]), -1, -1)
-            position = position.expand_as(content)
-        pooling = self.pooling_weights(tokens, content, keep_tokens)
-        mask = None if keep_tokens is None else Mask(key_padding=keep_tokens)
-        residuals = [content + position]
-        calls, off = list[AttentionCall](), heads_by_layer(ablated_heads, len(self.blocks))
-        related = {} if POSITIONS[self.config.positions].relative is None else {"positions": positions}
+        mask = None if edit.keep_tokens is None else Mask(key_padding=edit.keep_tokens)
+        residuals, calls = [edit.patched(0, content + position)], list[AttentionCall]()
+        related = {} if POSITIONS[self.config.positions].relative is None else {"positions": edit.positions}
         for index in range(len(self.blocks)):
-            x, new = self.layer(index, residuals[-1], tokens=tokens, mask=mask, ablated_heads=off[index], **related)
-            residuals.append(x)
+            options = {"mask": opened(edit, mask, index), "ablation": edit.ablation(index), **related}
+            x, new = self.layer(index, residuals[-1], tokens=tokens, **options)
+            residuals.append(edit.patched(index + 1, x))
             calls.extend(new)
+        pooling = self.pooling_weights(tokens, residuals[-1], edit.keep_tokens)
         logits = self.logits_from(residuals[-1], pooling)
         return Trace(
             sample=None,
             token_embeddings={"main": content},
             position_embeddings={"main": position},
-            calls=tuple(calls),
-            residuals={"main": tuple(residuals)},
+            calls=widened(calls, residuals[-1]),
+            residuals={"main": tuple(x.expand_as(residuals[-1]) for x in residuals)},
             pooling={"main": pooling},
             logits={"class": logits[..., None, :]},
         )
@@ -166,7 +159,7 @@ class ViT(nn.Module):
         return pooling_weights(like, pooled, keep_tokens)
 
     def layer(self, index: int, residual: Tensor, **options: Any) -> tuple[Tensor, tuple[AttentionCall, ...]]:
-        """One block: options tokens, mask, ablated_heads (heads of this layer), positions (of a relative scheme)."""
+        """One block: options tokens, mask, ablation (of this layer's heads), positions (of a relative scheme)."""
         tokens = options.pop("tokens")
         return self.blocks[index](residual, queries=tokens, name=f"layer {index + 1}", layer=index, **options)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attnviz.attention import MultiHead
 from attnviz.attention.variants.axial import Axial
+from attnviz.edits import HeadAblation, flagged
 from attnviz.methods.rollout import factors, relevance
 from attnviz.models import ViT, ViTConfig
 from attnviz.types import Mask, Tokens, UnsupportedMask
@@ -86,7 +87,7 @@ def test_the_sum_position_by_position(terms: str) -> None:
     by_head = (call.output @ call.projection).sum(0) + module.out.bias + module.along_columns.out.bias
     torch.testing.assert_close(by_head, y, atol=1e-12, rtol=0)
     assert [n for n in call.maps()] == ["along columns", "along rows"]
-    silent, (off,) = module(x, queries=GRID, ablated_heads=[2])
+    silent, (off,) = module(x, queries=GRID, ablation=HeadAblation(flagged("head", [2], HEADS)))
     assert (off.output[[2, 6]] == 0).all()
     assert not torch.allclose(silent, y)
 

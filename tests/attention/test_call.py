@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnviz.attention import VARIANTS, Softmax
 from attnviz.attention.positions.schemes import Shaw
+from attnviz.edits import HeadAblation, flagged
 from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
 from tests.variants import HEADS, WIDTH, token_map, variant
 
@@ -58,7 +59,7 @@ def test_a_silenced_head_adds_nothing(name: str) -> None:
     y, calls = network(x, queries=TOKENS)
     count = network.heads
     silent, heard = ([1, 3], [0, 2]) if count == HEADS else ([0], [])
-    quiet, off_calls = network(x, queries=TOKENS, ablated_heads=silent)
+    quiet, off_calls = network(x, queries=TOKENS, ablation=HeadAblation(flagged("head", silent, count)))
     for call, off in zip(calls, off_calls, strict=True):
         assert (off.output[silent] == 0).all()
         if len(calls) == 1:
@@ -66,8 +67,8 @@ def test_a_silenced_head_adds_nothing(name: str) -> None:
             torch.testing.assert_close(quiet, y - (call.output @ call.projection)[silent].sum(0))
         if off.rule.exact:
             assert (off.map_gradient(noise(*off.output.shape))[silent] == 0).all()
-    with pytest.raises(ValueError, match=rf"head {count}; .* has {count}"):
-        network(x, queries=TOKENS, ablated_heads=[count])
+    with pytest.raises(ValueError, match=rf"{count + 1} heads; .* has {count}"):
+        network(x, queries=TOKENS, ablation=HeadAblation(torch.ones(count + 1, dtype=torch.bool)))
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -350,7 +350,7 @@ def test_what_nobody_chose(name: str) -> None:
 def test_one_pass_is_named_and_whole_unless_asked_otherwise(name: str) -> None:
     x, network = features(COUNT), variant(name)
     usual, calls = network(x, queries=GRID)
-    said, named = network(x, queries=GRID, mask=None, name="attention", layer=0, ablated_heads=(), positions="own")
+    said, named = network(x, queries=GRID, mask=None, name="attention", layer=0, ablation=None, positions="own")
     assert torch.equal(usual, said)
     assert [(c.name, c.layer) for c in calls] == [(c.name, c.layer) for c in named]
     assert {(c.layer, c.branch, c.residual) for c in calls} == {(0, 0, True)}

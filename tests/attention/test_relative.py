@@ -14,6 +14,7 @@ from attnviz.attention.positions.schemes import Alibi, Shaw
 from attnviz.attention.rules.normalisers import mix_heads
 from attnviz.attention.variants.cosine import Cosine
 from attnviz.attention.variants.multihead import GroupedQuery, MultiQuery
+from attnviz.edits import Edit, HeadAblation, flagged
 from attnviz.models.vit import ViT, ViTConfig
 from attnviz.types import Mask, Tokens, UnsupportedMask
 
@@ -117,7 +118,9 @@ def test_with_normalisers_and_silenced_heads() -> None:
     """Sinks, talking heads and other normalisers see the same biases; a silenced head keeps no vectors of distances."""
     for scheme in MADE:
         network = made(scheme, normaliser="entmax15", talking="both", sink="score")
-        y, (call,) = network(noise(COUNT, WIDTH), queries=row(COUNT), ablated_heads=[1])
+        y, (call,) = network(
+            noise(COUNT, WIDTH), queries=row(COUNT), ablation=HeadAblation(flagged("head", [1], HEADS))
+        )
         assert (call.output[1] == 0).all()
         assert (call.output[0] != 0).any()
         assert y.isfinite().all()
@@ -154,7 +157,9 @@ def test_in_a_vision_transformer(scheme: str) -> None:
     pixels = noise(1, 16, 16)
     assert (network.positions == 0).all()
     assert network.blocks[0].attention.relative is not network.blocks[1].attention.relative
-    own, none, shuffled = (network(pixels, positions=how).logits["class"] for how in ("own", "none", "shuffled"))
+    own, none, shuffled = (
+        network(pixels, edit=Edit(positions=how)).logits["class"] for how in ("own", "none", "shuffled")
+    )
     plain = ViT(replace(config, positions="none")).double()
     plain.load_state_dict(network.state_dict(), strict=False)
     torch.testing.assert_close(none, plain(pixels).logits["class"])

@@ -6,20 +6,21 @@ A page knows nothing else of a model, so what a model says of itself has to be w
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 import torch
 from PIL import Image
 
 import attnviz
+from attnviz.edits import BlockedEdges, Edit, PatchedResiduals, head_flags, token_flags
 from attnviz.models import MODELS
 from attnviz.types import CONTINUATION, Model, Request, Sample, Tokenizer, Tokens, Trace, UnsupportedMask
 from tests.foreign import foreign_models
 
 FOREIGN = foreign_models()
 PLAIN = "the old man was not at home, she said."
-REQUESTS: tuple[Request, ...] = ("embeddings", "keep_tokens", "positions", "ablated_heads")
+REQUESTS: tuple[Request, ...] = get_args(Request)
 
 
 class Case(NamedTuple):
@@ -106,21 +107,68 @@ def test_it_reads_no_more_than_its_context_length(case: Case) -> None:
 
 @pytest.mark.parametrize("asked", REQUESTS)
 def test_it_honours_what_it_says_and_refuses_the_rest(case: Case, asked: Request) -> None:
-    stream = stream_of(case)
-    keep = torch.ones(len(case.sample.tokens[stream]), dtype=torch.bool)
-    keep[1] = False
-    values: dict[Request, Any] = {
-        "embeddings": case.trace.token_embeddings[stream],
-        "keep_tokens": keep,
-        "positions": "none",
-        "ablated_heads": [(0, 0)],
-    }
-    if asked in case.model.spec.honours:
-        with torch.no_grad():
-            assert case.model(case.sample, **{asked: values[asked]}).calls
+    edit = changes(case)[asked]
+    assert edit.requests == {asked}
+    if asked not in case.model.spec.honours:
+        with pytest.raises(UnsupportedMask):
+            case.model(case.sample, edit=edit)
         return
-    with pytest.raises(UnsupportedMask):
-        case.model(case.sample, **{asked: values[asked]})
+    with torch.no_grad():
+        changed = case.model(case.sample, edit=edit)
+    assert changed.calls
+    stream = next(iter(case.trace.pooling))
+    assert not torch.equal(changed.residuals[stream][-1], case.trace.residuals[stream][-1])
+
+
+@pytest.mark.parametrize("asked", REQUESTS)
+def test_a_batch_of_edits_is_each_of_them_alone(case: Case, asked: Request) -> None:
+    """The second of the batch changes nothing, but for positions, which are one thing for all."""
+    if asked not in case.model.spec.honours or asked == "positions":
+        pytest.skip("it has no such batch")
+    edit = changes(case)[asked]
+    unchanged = {"keep_tokens": lambda t: t | True, "embeddings": lambda t: plain_embeddings(case)}
+
+    def both(name: str, tensor: torch.Tensor | None) -> torch.Tensor | None:
+        if tensor is None or name == "residuals.values":
+            return tensor
+        return torch.stack([tensor, unchanged.get(name, torch.zeros_like)(tensor)])
+
+    with torch.no_grad():
+        trace, alone = case.model(case.sample, edit=edit.mapped(both)), case.model(case.sample, edit=edit)
+    for stream, residuals in trace.residuals.items():
+        if residuals[-1].ndim == 3:  # a translator's source may have no batch
+            torch.testing.assert_close(residuals[-1][0], alone.residuals[stream][-1], atol=2e-5, rtol=1e-4)
+            torch.testing.assert_close(residuals[-1][1], case.trace.residuals[stream][-1], atol=2e-5, rtol=1e-4)
+    for call in trace.calls:
+        assert call.query.shape[:-3] == call.output.shape[:-3] == (2,)  # type: ignore[union-attr]
+    for name, logits in trace.logits.items():
+        torch.testing.assert_close(logits[0], alone.logits[name], atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(logits[1], case.trace.logits[name], atol=2e-5, rtol=1e-4)
+
+
+def plain_embeddings(case: Case) -> torch.Tensor:
+    """The token embeddings of what was given."""
+    found = case.trace.token_embeddings[stream_of(case)]
+    assert found is not None
+    return found
+
+
+def changes(case: Case) -> dict[Request, Edit]:
+    """One edit for each request."""
+    spec, count = case.model.spec, len(case.sample.tokens[stream_of(case)])
+    keep, second = ~token_flags(count, [1]), token_flags(count, [1])
+    content = case.trace.token_embeddings[stream_of(case)]
+    residuals = torch.zeros(spec.layers + 1, count, spec.width)
+    where = torch.zeros(spec.layers + 1, count, dtype=torch.bool)
+    where[0, 1] = True
+    return {
+        "embeddings": Edit(embeddings=None if content is None else content * 0.5),
+        "keep_tokens": Edit(keep_tokens=keep),
+        "positions": Edit(positions="none"),
+        "ablated_heads": Edit(ablated_heads=head_flags(spec.layers, spec.heads, [(0, 0)])),
+        "blocked_edges": Edit(blocked_edges=BlockedEdges(keep | True, second)),
+        "residuals": Edit(residuals=PatchedResiduals(residuals, where)),
+    }
 
 
 def test_its_outputs_are_its_logits(case: Case) -> None:

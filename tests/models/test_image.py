@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import attnviz
+from attnviz.edits import Edit, head_flags
 from attnviz.models import CENTER_CROP, IMAGES, Crop, ImageModel, Preparation
 from attnviz.models.image import downscale, jpeg_coded
 from attnviz.training.images.data import DATA, encode_jpeg, halve
@@ -168,14 +169,15 @@ def test_options_reach_the_network(model: ImageModel, digit: Image.Image) -> Non
     own = model(sample).logits["class"]
     keep = torch.ones(17, dtype=torch.bool)
     keep[5:12] = False
-    for options in ({"keep_tokens": keep}, {"positions": "none"}, {"ablated_heads": [(0, 1)]}):
-        assert (model(sample, **options).logits["class"] - own).abs().max() > 1e-3
+    off = head_flags(model.spec.layers, model.spec.heads, [(0, 1)])
+    for edit in (Edit(keep_tokens=keep), Edit(positions="none"), Edit(ablated_heads=off)):
+        assert (model(sample, edit=edit).logits["class"] - own).abs().max() > 1e-3
 
 
 def test_gradients_flow_from_embeddings(model: ImageModel, digit: Image.Image) -> None:
     sample = model.prepare(digit)
     content = model(sample).token_embeddings["main"].clone().requires_grad_()
-    trace = model(sample, embeddings=content)
+    trace = model(sample, edit=Edit(embeddings=content))
     gradient = trace.calls[1].gradient(trace.logits["class"][0, 3])
     assert gradient.shape == trace.calls[1].output.shape
     assert gradient.abs().max() > 0

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from attnviz.edits import Edit, head_flags
 from attnviz.methods.rollout import relevance
 from attnviz.models.convolutions import InvertedResidual, round_channels, to_map, to_tokens
 from attnviz.models.mobilevit import MOBILEVITS, Hybrid, MobileViT, MobileViTConfig, stage_tokens
@@ -168,12 +169,15 @@ def test_batched_is_unbatched(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_silenced_head_changes_its_own_layer_on(kind: str) -> None:
     network, pixels = made(kind, **SMALL), noise(3, 64, 64)
-    own, quiet = network(pixels), network(pixels, ablated_heads=[(3, 0)])  # the second layer of stage 4
+    own, quiet = (
+        network(pixels),
+        network(pixels, edit=Edit(ablated_heads=head_flags(9, network.config.heads, [(3, 0)]))),
+    )  # the second layer of stage 4
     assert (quiet.calls[3].output[0] == 0).all()
     assert torch.equal(own.residuals["stage 4"][1], quiet.residuals["stage 4"][1])
     assert (own.residuals["stage 4"][2] - quiet.residuals["stage 4"][2]).abs().max() > 1e-3
-    with pytest.raises(ValueError, match="names head 4"):
-        network(pixels, ablated_heads=[(0, 4)])
+    with pytest.raises(ValueError, match="ablated_heads has 7 heads"):
+        network(pixels, edit=Edit(ablated_heads=torch.ones(9, 7, dtype=torch.bool)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from attnviz.attention.variants.axial import OffsetValues
+from attnviz.edits import Edit, head_flags
 from attnviz.methods.rollout import relevance
 from attnviz.models import DamagedModel, ImageModel, ViT, save
 from attnviz.models.image import Classifier
@@ -182,7 +183,7 @@ def test_strides_give_each_grid_a_stream() -> None:
 @BOTH
 def test_a_silenced_head_changes_its_own_layer_on(name: str) -> None:
     network, pixels = made(name), noise(1, 8, 8)
-    own, quiet = network(pixels), network(pixels, ablated_heads=[(1, 0)])
+    own, quiet = network(pixels), network(pixels, edit=Edit(ablated_heads=head_flags(2, 4, [(1, 0)])))
     assert all((call.output[0] == 0).all() for call in quiet.calls if call.layer == 1)
     assert torch.equal(own.residuals["main"][1], quiet.residuals["main"][1])
     assert not torch.equal(own.residuals["main"][2], quiet.residuals["main"][2])
@@ -191,10 +192,10 @@ def test_a_silenced_head_changes_its_own_layer_on(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"embeddings": torch.zeros(64, 48)}, "so it has no embeddings to replace"),
-        ({"keep_tokens": torch.ones(64, dtype=torch.bool)}, "none can be removed alone"),
+        ({"edit": Edit(embeddings=torch.zeros(64, 48))}, "so it has no embeddings to replace"),
+        ({"edit": Edit(keep_tokens=torch.ones(64, dtype=torch.bool))}, "none can be removed alone"),
         ({"visible": torch.arange(5)}, "none can be removed alone"),
-        ({"positions": "none"}, "so it has no positions to change"),
+        ({"edit": Edit(positions="none")}, "so it has no positions to change"),
     ],
 )
 def test_what_is_not_served_is_refused_in_words(options: dict, message: str) -> None:

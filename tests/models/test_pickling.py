@@ -16,6 +16,7 @@ from PIL import Image
 
 import attnviz
 from attnviz.attention import OPTIONS, POSITIONS, VARIANTS
+from attnviz.edits import Edit, head_flags
 from attnviz.models import MODELS, ViT
 from attnviz.models.vit import loss_of
 from attnviz.training.images.bench import SHAPE
@@ -87,7 +88,9 @@ def small(**changes: Any) -> Trace:
     """A trace of a small network with one head switched off, so that there is a gate."""
     network = ViT(replace(SHAPE, size=32, layers=2, **changes))
     with torch.no_grad():
-        return network(torch.zeros(3, 32, 32), ablated_heads=[(0, 0)])
+        return network(
+            torch.zeros(3, 32, 32), edit=Edit(ablated_heads=head_flags(2, network.blocks[0].attention.heads, [(0, 0)]))
+        )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

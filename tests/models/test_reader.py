@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from attnviz.attention import VARIANTS
+from attnviz.edits import Edit, head_flags
 from attnviz.models.layers import Block, LayerConfig, initialise, norm_of
 from attnviz.models.text import Reader, ReaderConfig, Translator, TranslatorConfig
 from attnviz.models.token_embedding import TokenEmbedding, numbered
@@ -59,7 +60,7 @@ def twin(reader: Reader) -> nn.TransformerEncoder:
 
 def test_it_is_torchs_encoder():
     ours = network()
-    trace = ours(IDS, keep_tokens=KEEP)
+    trace = ours(IDS, edit=Edit(keep_tokens=KEEP))
     theirs = twin(ours)(trace.residuals["main"][0], src_key_padding_mask=~KEEP)
     assert torch.allclose(ours.norm(trace.residuals["main"][-1])[KEEP], theirs[KEEP], atol=1e-10)
     assert torch.allclose(trace.logits["sentiment"][:, 0], ours.outputs["sentiment"](theirs[:, 0]), atol=1e-10)
@@ -69,7 +70,7 @@ def test_it_is_torchs_encoder():
 def test_padding_changes_nothing():
     ours = network()
     alone = ours(IDS[1, :5])
-    padded = ours(IDS, keep_tokens=KEEP)
+    padded = ours(IDS, edit=Edit(keep_tokens=KEEP))
     for name in ("word", "tag", "sentiment"):
         assert torch.allclose(padded.logits[name][1][: alone.logits[name].shape[0]], alone.logits[name], atol=1e-10)
 
@@ -121,24 +122,30 @@ def test_a_removed_token_is_seen_by_nobody():
     one, other = IDS[0].clone(), IDS[0].clone()
     other[3] = 44
     assert torch.allclose(
-        ours(one, keep_tokens=keep).logits["sentiment"], ours(other, keep_tokens=keep).logits["sentiment"]
+        ours(one, edit=Edit(keep_tokens=keep)).logits["sentiment"],
+        ours(other, edit=Edit(keep_tokens=keep)).logits["sentiment"],
     )
-    assert ours(one, keep_tokens=keep).pooling["main"][3] == 0
-    assert float(ours(one, keep_tokens=keep).pooling["main"].sum()) == pytest.approx(1)
+    assert ours(one, edit=Edit(keep_tokens=keep)).pooling["main"][3] == 0
+    assert float(ours(one, edit=Edit(keep_tokens=keep)).pooling["main"].sum()) == pytest.approx(1)
 
 
 def test_positions_and_heads_can_be_taken_away():
     ours = network()
-    plain, without = ours(IDS[0]), ours(IDS[0], positions="none")
+    plain, without = ours(IDS[0]), ours(IDS[0], edit=Edit(positions="none"))
     assert torch.allclose(without.position_embeddings["main"][1:], torch.zeros(5, 24, dtype=torch.float64))
     assert torch.equal(
         without.position_embeddings["main"][0], plain.position_embeddings["main"][0]
     )  # CLS keeps its own
-    shuffled = ours(IDS[0], positions="shuffled").position_embeddings["main"][1:]
+    shuffled = ours(IDS[0], edit=Edit(positions="shuffled")).position_embeddings["main"][1:]
     assert sorted(map(tuple, shuffled.tolist())) == sorted(map(tuple, plain.position_embeddings["main"][1:].tolist()))
-    assert not torch.allclose(ours(IDS[0], ablated_heads=[(1, 2)]).logits["word"], plain.logits["word"])
+    assert not torch.allclose(
+        ours(IDS[0], edit=Edit(ablated_heads=head_flags(ours.config.layers, ours.config.heads, [(1, 2)]))).logits[
+            "word"
+        ],
+        plain.logits["word"],
+    )
     with pytest.raises(ValueError, match="positions is"):
-        ours(IDS[0], positions="upside down")
+        ours(IDS[0], edit=Edit(positions="upside down"))  # type: ignore[arg-type]
 
 
 def test_too_long_a_text_is_refused_in_words():
@@ -149,7 +156,7 @@ def test_too_long_a_text_is_refused_in_words():
 def test_gradients_reach_embeddings():
     ours = network()
     content = ours.pieces.token_embeddings(IDS[0]).detach().requires_grad_()
-    ours(IDS[0], embeddings=content).logits["sentiment"][0, 1].backward()
+    ours(IDS[0], edit=Edit(embeddings=content)).logits["sentiment"][0, 1].backward()
     assert content.grad is not None
     assert content.grad.abs().sum() > 0
 
@@ -159,7 +166,7 @@ def test_relative_positions_can_be_taken_away():
     ours = network(positions="rotary", prefix=0)
     order = torch.tensor([5, 2, 0, 4, 1, 3])
     own, blind, moved = (
-        ours(ids, positions=how).logits["word"]
+        ours(ids, edit=Edit(positions=how)).logits["word"]
         for ids, how in ((IDS[0], "own"), (IDS[0], "none"), (IDS[0, order], "none"))
     )
     assert torch.allclose(moved, blind[order], atol=1e-10)

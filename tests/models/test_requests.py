@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,11 +15,12 @@ from PIL import Image
 import attnviz
 from attnviz.attention import VARIANTS
 from attnviz.attention.positions.schemes import Rotary, Shaw, T5Buckets, t5_bucket
+from attnviz.edits import Edit, head_flags, token_flags
 from attnviz.methods import METHODS
 from attnviz.models import MODELS, ViT
 from attnviz.models.mobilevit import MOBILEVITS, MobileViT
 from attnviz.models.nets import NETS, BottleneckNet
-from attnviz.models.requests import heads_by_layer, kept_tokens, replaced
+from attnviz.models.requests import fitted
 from attnviz.models.vit import ViTConfig
 from attnviz.paths import ROOT
 from attnviz.types import Target
@@ -28,6 +30,9 @@ NAMED = {
     "keep": "keep",
     "embeddings": "embeddings",
     "positions": "positions",
+    "blocked_edges": "blocked_edges",
+    "residuals": "residuals",
+    "edit": "edit",
     "sample": "expected",
     "explain": "sample",
     "target": "target",
@@ -45,7 +50,7 @@ def answers() -> dict[str, dict[str, tuple[str, str]]]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_wrong_request_is_refused_in_a_sentence(name: str, answers: dict[str, Any]) -> None:
-    assert len(answers[name]) >= 22
+    assert len(answers[name]) >= 28
     for what, (error, message) in answers[name].items():
         assert error in ("ValueError", "TypeError", "UnsupportedMask"), (what, error, message)
         assert NAMED[what.split()[0]] in message.lower(), (what, message)
@@ -53,11 +58,18 @@ def test_a_wrong_request_is_refused_in_a_sentence(name: str, answers: dict[str, 
         assert len(message) < 250
 
 
-def test_the_right_layer_and_head_are_switched_off() -> None:
-    assert heads_by_layer([(2, 1), (0, 3), (2, 0)], 3) == [[3], [], [1, 0]]
-    assert heads_by_layer((), 2) == [[], []]
-    with pytest.raises(ValueError, match="layer 3; this network has layers 0 to 2"):
-        heads_by_layer([(3, 0)], 3)
+def test_the_right_layer_and_head_are_named() -> None:
+    found = head_flags(3, 4, [(2, 1), (0, 3), (2, 0)])
+    assert found.nonzero().tolist() == [[0, 3], [2, 0], [2, 1]]
+    assert not head_flags(2, 2, ()).any()
+    for wrong, message in (([(3, 0)], "layer 3; .* layers 0 to 2"), ([(0, 4)], "head 4; .* heads 0 to 3")):
+        with pytest.raises(ValueError, match=message):
+            head_flags(3, 4, wrong)
+    with pytest.raises(TypeError, match="pairs"):
+        head_flags(3, 4, [3])  # type: ignore[list-item]
+    assert token_flags(4, [0, 2]).tolist() == [True, False, True, False]
+    with pytest.raises(ValueError, match="token -1 is named; there are tokens 0 to 3"):
+        token_flags(4, [-1])
 
 
 def test_every_kind_of_network_refuses_a_layer_it_does_not_have() -> None:
@@ -65,23 +77,27 @@ def test_every_kind_of_network_refuses_a_layer_it_does_not_have() -> None:
     networks = [(ViT(small), 8, 3, 1), *((BottleneckNet(config), 8, 1, 2) for config in NETS.values())]
     networks.append((MobileViT(MOBILEVITS["xxs"]).eval(), 256, 3, 9))
     for network, size, channels, layers in networks:
-        with pytest.raises(ValueError, match=f"ablated_heads names layer {layers}; this network has"):
-            network(torch.zeros(channels, size, size), ablated_heads=[(layers, 0)])
+        off = torch.ones(layers + 1, 2, dtype=torch.bool)
+        with pytest.raises(ValueError, match=f"ablated_heads is .*; expected {layers} layers, head"):
+            network(torch.zeros(channels, size, size), edit=Edit(ablated_heads=off))
 
 
-def test_kept_tokens_and_embeddings_have_to_fit() -> None:
+def test_an_edit_has_to_fit() -> None:
     like = torch.zeros(4, 6, dtype=torch.float64)
-    assert kept_tokens(None, 4, like) is None
+    fit = partial(fitted, tokens=4, layers=2, like=like)
+    assert not fit(None).requests
     keep = torch.tensor([True, False, True, True])
-    assert torch.equal(kept_tokens(keep, 4, like), keep)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="there are 5 tokens"):
-        kept_tokens(keep, 5, like)
+    assert torch.equal(fit(Edit(keep_tokens=keep)).keep_tokens, keep)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected 5 tokens"):
+        fitted(Edit(keep_tokens=keep), tokens=5, layers=2, like=like)
     with pytest.raises(TypeError, match="bool"):
-        kept_tokens(keep.float(), 4, like)
-    assert replaced(torch.ones(2, 4, 6), 4, like).dtype == torch.float64
+        fit(Edit(keep_tokens=keep.float()))
+    assert fit(Edit(embeddings=torch.ones(2, 4, 6))).embeddings.dtype == torch.float64  # type: ignore[union-attr]
     for wrong in (torch.ones(4, 5), torch.ones(3, 6), torch.ones(6)):
-        with pytest.raises(ValueError, match="4 tokens of 6 features"):
-            replaced(wrong, 4, like)
+        with pytest.raises(ValueError, match="4 tokens, 6 features"):
+            fit(Edit(embeddings=wrong))
+    with pytest.raises(ValueError, match="no ablated_heads"):
+        fit(Edit(head_means=torch.ones(2, 3, 2)))
 
 
 def test_no_variant_has_no_heads() -> None:
@@ -142,10 +158,10 @@ def test_an_answer_read_from_a_removed_token_has_nothing_to_explain(method: str)
     sample = model.prepare(Image.linear_gradient("L"))
     keep = torch.ones(len(sample.tokens["main"]), dtype=torch.bool)
     keep[5] = False
-    trace = model(sample, keep_tokens=keep)
+    trace = model(sample, edit=Edit(keep_tokens=keep))
     assert float(attnviz.explain(method, model, sample, trace=trace).sum()) == pytest.approx(1, abs=1e-5)
     keep[0] = False  # CLS, which the answer is read from
-    blind = model(sample, keep_tokens=torch.stack([keep, keep | True]))
+    blind = model(sample, edit=Edit(keep_tokens=torch.stack([keep, keep | True])))
     assert blind.pooling["main"].sum(-1).tolist() == [0, 1]
     torch.testing.assert_close(blind.logits["class"][0, 0], model.network.classify.bias)
     with pytest.raises(ValueError, match="removed"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.attention.variants.additive import Additive
+from attnviz.edits import Edit
 from attnviz.models.seq2seq import CROSS, Seq2Seq, Seq2SeqConfig
 from attnviz.models.store import load_translator
 from attnviz.models.text import WORD
@@ -104,7 +105,7 @@ def test_padding_is_attended_by_nobody():
     net = network()
     source, keep = ids(2 * SOURCE, 0).reshape(2, SOURCE), torch.ones(2, SOURCE, dtype=torch.bool)
     keep[0, 4:] = False
-    (call,) = net(source, ids(2 * TARGET, 1).reshape(2, TARGET), keep_tokens=keep).calls
+    (call,) = net(source, ids(2 * TARGET, 1).reshape(2, TARGET), edit=Edit(keep_tokens=keep)).calls
     assert (call.token_map()[0, ..., 4:] == 0).all()
     assert (call.token_map()[1] > 0).all()
     torch.testing.assert_close(call.token_map().sum(-1), torch.ones(2, 1, TARGET).double())

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import attnviz
+from attnviz.edits import Edit, head_flags
 from attnviz.models import (
     MODELS,
     VECTORS,
@@ -160,12 +161,14 @@ def test_the_block_of_the_lesson_is_a_model_like_the_others() -> None:
         model.layer(0, trace.residuals["main"][0], tokens=sample.tokens["main"]), trace.residuals["main"][1]
     )
     torch.testing.assert_close(model.logits_from(trace.residuals["main"][-1]), trace.logits["word"])
-    few = model(sample, keep_tokens=torch.tensor([True, True, False, True, True]))
+    few = model(sample, edit=Edit(keep_tokens=torch.tensor([True, True, False, True, True])))
     assert few.pooling["main"].tolist() == [0.25, 0.25, 0, 0.25, 0.25]
     assert (few.calls[0].token_map()[..., 2] == 0).all()
-    assert (model(sample, ablated_heads=[(0, 1)]).calls[0].output[1] == 0).all()
-    assert torch.equal(model(sample, embeddings=trace.token_embeddings["main"]).logits["word"], trace.logits["word"])
-    assert (model(sample, positions="none").position_embeddings["main"] == 0).all()
+    assert (model(sample, edit=Edit(ablated_heads=head_flags(1, 4, [(0, 1)]))).calls[0].output[1] == 0).all()
+    assert torch.equal(
+        model(sample, edit=Edit(embeddings=trace.token_embeddings["main"])).logits["word"], trace.logits["word"]
+    )
+    assert (model(sample, edit=Edit(positions="none")).position_embeddings["main"] == 0).all()
     with pytest.raises(ValueError, match="at most 24"):
         model.network(torch.zeros(25, dtype=torch.long))
 

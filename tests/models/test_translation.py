@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from attnviz.edits import Edit
 from attnviz.models.beam import Beam, beam_search
 from attnviz.models.files import DamagedModel
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
@@ -95,7 +96,7 @@ def test_padding_changes_nothing(kind: str):
     wide, keep = torch.zeros(2, 8, dtype=torch.long), torch.ones(2, 8, dtype=torch.bool)
     wide[0, :5], keep[0, 5:] = source, False
     wide[1] = ids(8, 2)
-    both = net(wide, target.expand(2, -1), keep_tokens=keep).logits[WORD]
+    both = net(wide, target.expand(2, -1), edit=Edit(keep_tokens=keep)).logits[WORD]
     torch.testing.assert_close(both[0], alone, atol=1e-10, rtol=0)
     torch.testing.assert_close(both[1], net(wide[1], target).logits[WORD], atol=1e-10, rtol=0)
 

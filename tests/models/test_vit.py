@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnviz.attention import POSITIONS, VARIANTS
+from attnviz.edits import Edit, head_flags
 from attnviz.models.vit import ViT, ViTConfig, loss_of, patchify, superclass_loss_of, unpatchify
 from attnviz.types import Trace, UnsupportedMask
 
@@ -213,7 +214,7 @@ def test_visible_patches_are_kept_patches() -> None:
         keep[:, 0] = True
         keep.scatter_(1, visible + 1, True)
         few = network(pixels, visible=visible)
-        torch.testing.assert_close(answer(few), answer(network(pixels, keep_tokens=keep)))
+        torch.testing.assert_close(answer(few), answer(network(pixels, edit=Edit(keep_tokens=keep))))
         assert few.calls[0].query.shape[-2] == 5
 
 
@@ -221,16 +222,16 @@ def test_removed_tokens_leave_everything() -> None:
     network, pixels = made(replace(SMALL, pooling="mean")), picture(3, 16, 16)
     keep = torch.ones(17, dtype=torch.bool)
     keep[[0, 7]] = False
-    trace = network(pixels, keep_tokens=keep)
+    trace = network(pixels, edit=Edit(keep_tokens=keep))
     assert trace.pooling["main"][7] == 0
     assert trace.pooling["main"].sum().item() == pytest.approx(1)
     assert (trace.calls[0].token_map()[..., [0, 7]] == 0).all()
     changed = pixels.clone()
     changed[:, 4:8, 8:12] += 5  # patch 6 = token 7
-    torch.testing.assert_close(answer(network(changed, keep_tokens=keep)), answer(trace), atol=0, rtol=0)
-    both = network(pixels, keep_tokens=torch.stack([keep, torch.ones(17, dtype=torch.bool)]))
+    torch.testing.assert_close(answer(network(changed, edit=Edit(keep_tokens=keep))), answer(trace), atol=0, rtol=0)
+    both = network(pixels, edit=Edit(keep_tokens=torch.stack([keep, torch.ones(17, dtype=torch.bool)])))
     torch.testing.assert_close(answer(both), torch.stack([answer(trace), answer(network(pixels))]))
-    nothing = network(pixels, keep_tokens=torch.zeros(17, dtype=torch.bool))
+    nothing = network(pixels, edit=Edit(keep_tokens=torch.zeros(17, dtype=torch.bool)))
     assert answer(nothing).isfinite().all()
 
 
@@ -239,14 +240,14 @@ def test_without_positions_order_does_not_matter() -> None:
     network, pixels = made(), picture(3, 16, 16)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(1))
     shuffled = unpatchify(patchify(pixels, 4)[order], (4, 4), 4)
-    blind, moved = (answer(network(p, positions="none")) for p in (pixels, shuffled))
+    blind, moved = (answer(network(p, edit=Edit(positions="none"))) for p in (pixels, shuffled))
     torch.testing.assert_close(moved, blind)
     own, other = (answer(network(p)) for p in (pixels, shuffled))
     assert (own - other).abs().max() > 1e-3
     assert (own - blind).abs().max() > 1e-3
-    assert (answer(network(pixels, positions="shuffled")) - own).abs().max() > 1e-3
+    assert (answer(network(pixels, edit=Edit(positions="shuffled"))) - own).abs().max() > 1e-3
     with pytest.raises(ValueError, match="known: own, none, shuffled"):
-        network(pixels, positions="mine")
+        network(pixels, edit=Edit(positions="mine"))
 
 
 def test_shuffled_positions_are_the_same_rows() -> None:
@@ -291,18 +292,24 @@ def test_embeddings_take_the_place_of_content() -> None:
     network, pixels = made(), picture(3, 16, 16)
     own = network(pixels)
     content = own.token_embeddings["main"].detach().requires_grad_()
-    again = network(pixels, embeddings=content)
+    again = network(pixels, edit=Edit(embeddings=content))
     torch.testing.assert_close(answer(again), answer(own))
     answer(again)[0, 1].backward()
     assert content.grad is not None
     torch.testing.assert_close(
-        answer(network(pixels, embeddings=torch.stack([content, content * 0])))[0], answer(own), atol=1e-12, rtol=0
+        answer(network(pixels, edit=Edit(embeddings=torch.stack([content, content * 0]))))[0],
+        answer(own),
+        atol=1e-12,
+        rtol=0,
     )
 
 
 def test_a_silenced_head_changes_its_own_layer_on() -> None:
     network, pixels = made(), picture(3, 16, 16)
-    own, quiet = network(pixels), network(pixels, ablated_heads=[(1, 2)])
+    own, quiet = (
+        network(pixels),
+        network(pixels, edit=Edit(ablated_heads=head_flags(SMALL.layers, SMALL.heads, [(1, 2)]))),
+    )
     assert torch.equal(own.residuals["main"][1], quiet.residuals["main"][1])
     assert (own.residuals["main"][2] - quiet.residuals["main"][2]).abs().max() > 1e-3
     assert (quiet.calls[1].output[2] == 0).all()

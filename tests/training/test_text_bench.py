@@ -11,6 +11,7 @@ import torch
 
 import attnviz
 from attnviz.attention import VARIANTS
+from attnviz.edits import Edit
 from attnviz.models import files, store
 from attnviz.models.subwords import load_subwords
 from attnviz.models.text import Reader, ReaderConfig
@@ -41,7 +42,7 @@ def test_padding_does_not_change_predictions(variant: str):
     with torch.no_grad():
         alone = network(ids).logits
         filled = torch.cat([ids, torch.zeros(30, dtype=torch.long)])[None]
-        among = network(filled, keep_tokens=(torch.arange(50) < 20)[None]).logits
+        among = network(filled, edit=Edit(keep_tokens=(torch.arange(50) < 20)[None])).logits
     assert set(alone) == {"sentiment", "tag"}, "it never learns to say a piece"
     torch.testing.assert_close(among["sentiment"][0], alone["sentiment"], atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(among["tag"][0, :20], alone["tag"], atol=2e-4, rtol=1e-3)

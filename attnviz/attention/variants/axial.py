@@ -21,7 +21,8 @@ from attnviz.attention.positions.relative import (
 from attnviz.attention.rules.groups import GroupPacking, packing_of, pair_biases
 from attnviz.attention.rules.softmax import Softmax, at_least_float32, full_precision, select
 from attnviz.attention.variants.base import Cost, Variant, check_lengths, split_heads
-from attnviz.types import AttentionCall, Bias, Mask, NamedMap, Stage, Tokens
+from attnviz.edits import HeadAblation
+from attnviz.types import AttentionCall, Bias, Mask, NamedMap, Stage, Tokens, UnsupportedMask
 
 AXES = ("columns", "rows")  # the order of the two steps
 
@@ -179,26 +180,28 @@ class Axial(Variant):
         name: str = "attention",
         layer: int = 0,
         branch: int = 0,
-        ablated_heads: Sequence[int] = (),
+        ablation: HeadAblation | None = None,
         positions: str = "own",
     ) -> tuple[Float[Tensor, "*wider query feature"], tuple[AttentionCall, ...]]:
         """The new features and two calls of one branch, columns then rows; where they are added, one call of both."""
         keys = queries if keys is None else keys
         self.check(mask, context is not None, queries, keys)
         check_lengths(x, queries, x, keys)
+        if ablation is not None and ablation.means is not None:
+            raise UnsupportedMask(self.title, "its heads mix along two axes in turn: no mean stands for one")
         named = {"queries": queries, "keys": keys, "layer": layer, "branch": branch}
         steps = (self.along_columns, self)
         if self.mode == "sum":
             fields = [self.fields(step, x, queries, mask, i) for i, step in enumerate(steps)]
-            gate = self.ablation_gate(ablated_heads, x) if ablated_heads else None
+            gate = None if ablation is None else self.ablation_gate(ablation, x)
             call = sum_axes(fields, gate, name=name, **named)
             mixed = call.output.transpose(-3, -2).flatten(-2).split(self.width, -1)  # type: ignore[union-attr]
             return self.along_columns.out(mixed[0]) + self.out(mixed[1]), (call,)
         calls = []
         for i, step in enumerate(steps):
             fields = self.fields(step, x, queries, mask, i)
-            if ablated_heads:
-                fields["gate"] = self.ablation_gate(ablated_heads, x)
+            if ablation is not None:
+                fields["gate"] = self.ablation_gate(ablation, x)
             call = AttentionCall(**fields, **named, name=f"{name}, along {AXES[i]}")
             call = replace(call, output=call.rule.mix(call))
             calls.append(call)
@@ -271,7 +274,7 @@ def sum_axes(fields: list[dict[str, Any]], gate: Tensor | None, **named: Any) ->
         rules=rules,
         biases=(first["biases"], second["biases"]),
     )
-    gate = None if gate is None else torch.cat([gate, gate])
+    gate = None if gate is None else torch.cat([gate, gate], -3)
     mask = replace(first["mask"], groups=(groups, groups))
     call = AttentionCall(**joint, **named, rule=rule, scale=first["scale"], mask=mask, gate=gate)
     return replace(call, output=rule.mix(call))

@@ -6,7 +6,7 @@ VARIANTS.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attnviz.edits import HeadAblation
 from attnviz.types import AttentionCall, Mask, Rule, Tokens, UnsupportedMask
 
 
@@ -88,7 +89,7 @@ class Variant(nn.Module):
         name: str = "attention",
         layer: int = 0,
         branch: int = 0,
-        ablated_heads: Sequence[int] = (),
+        ablation: HeadAblation | None = None,
         positions: str = "own",
     ) -> tuple[Float[Tensor, "*wider query feature"], tuple[AttentionCall, ...]]:
         """The new features and the calls that computed them. Raises UnsupportedMask for what is not supported.
@@ -103,7 +104,7 @@ class Variant(nn.Module):
         check_lengths(x, queries, context, keys)
         fields = self.project_inputs(x, context, queries, keys)
         named = {"queries": queries, "keys": keys, "mask": mask, "name": name, "layer": layer, "branch": branch}
-        return self.mix_and_project(fields, ablated_heads=ablated_heads, positions=positions, **named)
+        return self.mix_and_project(fields, ablation=ablation, positions=positions, **named)
 
     def decode(
         self,
@@ -150,11 +151,11 @@ class Variant(nn.Module):
             mask.check(self.heads, len(queries), len(keys))
 
     def mix_and_project(
-        self, fields: dict[str, Any], *, ablated_heads: Sequence[int] = (), positions: str = "own", **named: Any
+        self, fields: dict[str, Any], *, ablation: HeadAblation | None = None, positions: str = "own", **named: Any
     ) -> tuple[Tensor, tuple[AttentionCall, ...]]:
         """Mix the values, record the call, project the heads back to features."""
-        if ablated_heads:
-            gate = self.ablation_gate(ablated_heads, fields["query"])
+        if ablation is not None:
+            gate = self.ablation_gate(ablation, fields["query"])
             fields["gate"] = gate if fields.get("gate") is None else fields["gate"] * gate
         fields.setdefault("projection", self.out.weight.T.unflatten(0, (self.heads, -1)))
         fields.setdefault("rule", self.rule)  # a rule with learned parameters is built for each call
@@ -162,17 +163,16 @@ class Variant(nn.Module):
             fields = self.relative(fields, named["queries"], named["keys"], positions)
         call = AttentionCall(**fields, **named)
         output = call.rule.mix(call)
+        output = output if ablation is None else ablation.filled(output)
         call = replace(call, output=output)  # the very tensor the network continues with
         y = self.out(output.transpose(-3, -2).flatten(-2))
         return y, (call,)
 
-    def ablation_gate(self, ablated_heads: Sequence[int], like: Tensor) -> Float[Tensor, "head 1 1"]:
-        """A gate of 0 for the ablated heads and 1 for the others. Raises ValueError for a head that does not exist."""
-        if wrong := [head for head in ablated_heads if not 0 <= head < self.heads]:
-            raise ValueError(f"ablated_heads names head {wrong[0]}; {self.title} here has {self.heads}")
-        gate = torch.ones(self.heads, 1, 1, dtype=like.dtype, device=like.device)
-        gate[list(ablated_heads)] = 0
-        return gate
+    def ablation_gate(self, ablation: HeadAblation, like: Tensor) -> Float[Tensor, "*edit head 1 1"]:
+        """A gate of 0 for the ablated heads and 1 for the others. Raises ValueError for another number of heads."""
+        if ablation.off.shape[-1] != self.heads:
+            raise ValueError(f"ablated_heads has {ablation.off.shape[-1]} heads; {self.title} here has {self.heads}")
+        return (~ablation.off).to(like.dtype)[..., None, None]
 
 
 def check_lengths(x: Tensor, queries: Tokens, context: Tensor, keys: Tokens) -> None:

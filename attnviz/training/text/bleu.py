@@ -18,7 +18,7 @@ from attnviz.models.subwords import BOS, EOS
 from attnviz.models.translation import TranslationModel
 from attnviz.training.images.data import NoData
 from attnviz.training.text import corpus
-from attnviz.training.text.loop import chunks, mask_or_none, pad
+from attnviz.training.text.loop import chunks, pad, without_padding
 
 BEAM = 4
 DECODINGS = {"greedy": 1, f"beam {BEAM}": BEAM}
@@ -91,7 +91,7 @@ def held_out_loss(model: TranslationModel, pairs: Sequence[Pair]) -> float:
         english, french = (model.tokenizer.batch(side) for side in zip(*part, strict=True))
         source, keep = pad([[*ids[: limit - 1], EOS] for ids in english], model.device)
         target, target_keep = pad([[BOS, *ids[: limit - 1], EOS] for ids in french], model.device)
-        trace = model.network(source, target[:, :-1], keep_tokens=mask_or_none(keep), read=False)
+        trace = model.network(source, target[:, :-1], edit=without_padding(keep), read=False)
         keep_next, next_ids = target_keep[:, 1:], target[:, 1:]
         logits = model.network.logits_from(trace.residuals["target"][-1][keep_next])
         total += float(F.cross_entropy(logits.float(), next_ids[keep_next], reduction="sum"))

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from attnviz.models.subwords import MASK, SPECIAL, SubwordTokenizer
 from attnviz.models.text import Reader
 from attnviz.training.text import corpus
-from attnviz.training.text.loop import chunks, mask_or_none, pad
+from attnviz.training.text.loop import chunks, pad, without_padding
 from attnviz.training.text.tagged import TaggedSentence, add_special_tokens, encode_sentences, flatten
 from attnviz.types import Trace
 
@@ -60,7 +60,7 @@ def predict_sentiment(network: Reader, subwords: SubwordTokenizer, texts: Sequen
     positive = np.zeros(len(rows), dtype=bool)
     for part in chunks(sorted(range(len(rows)), key=lambda i: len(rows[i])), 64):
         ids, keep = pad([rows[i] for i in part], torch.device("cpu"))
-        logits = network(ids, keep_tokens=mask_or_none(keep), read=("sentiment",)).logits["sentiment"][:, 0]
+        logits = network(ids, edit=without_padding(keep), read=("sentiment",)).logits["sentiment"][:, 0]
         positive[list(part)] = (logits[:, 1] > logits[:, 0]).numpy()
     return positive
 
@@ -79,7 +79,7 @@ def evaluate_tags(network: Reader, subwords: SubwordTokenizer) -> dict[str, Any]
 def predict_tags(network: Reader, rows: Sequence[TaggedSentence]) -> Int[np.ndarray, " word"]:
     """The part of speech predicted for every word."""
     ids, keep = pad([row.ids for row in rows], torch.device("cpu"))
-    return tags_from(network(ids, keep_tokens=mask_or_none(keep), read=("tag",)), rows)
+    return tags_from(network(ids, edit=without_padding(keep), read=("tag",)), rows)
 
 
 def tags_from(trace: Trace, rows: Sequence[TaggedSentence]) -> Int[np.ndarray, " word"]:
@@ -132,7 +132,7 @@ def predict_parse(
 ) -> tuple[Int[np.ndarray, " word"], Bool[np.ndarray, "layer head word"]]:
     """The predicted tag of every word, and which attention heads have their largest weight at its dependency head."""
     ids, keep = pad([row.ids for row in rows], torch.device("cpu"))
-    trace = network(ids, keep_tokens=mask_or_none(keep), read=("tag",))
+    trace = network(ids, edit=without_padding(keep), read=("tag",))
     hits = []
     for i, row in enumerate(rows):
         target = torch.tensor(row.heads) + 1
@@ -157,7 +157,7 @@ def evaluate_masked(network: Reader, subwords: SubwordTokenizer, max_tokens: int
     for part in chunks(rows, 64):
         ids, keep = pad(part, torch.device("cpu"))
         masked = torch.from_numpy(random.random(ids.shape) < MASK_SHARE) & (ids >= len(SPECIAL))
-        trace = network(torch.where(masked, MASK, ids), keep_tokens=mask_or_none(keep), read=())
+        trace = network(torch.where(masked, MASK, ids), edit=without_padding(keep), read=())
         last = trace.residuals["main"][-1][masked]
         best = network.pieces.unembed(network.norm(last)).topk(5).indices.numpy()
         true = ids[masked].numpy()[:, None]

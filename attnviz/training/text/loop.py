@@ -23,6 +23,7 @@ from attnviz.models.subwords import PAD
 from attnviz.training.checkpoint import CheckpointMismatch, fingerprint, load_state, save_state
 from attnviz.training.muon import Muon, computes_in_bfloat16
 from attnviz.training.text.skipgram import TextProgress
+from attnviz.types import Edit
 
 BEFORE_DECAY = "held.pt"  # beside a checkpoint: the state before the learning rate began to decay
 Net = TypeVar("Net", bound=nn.Module)
@@ -207,9 +208,9 @@ def pad(
     return torch.from_numpy(ids).to(device), torch.from_numpy(keep).to(device)
 
 
-def mask_or_none(keep: Bool[Tensor, "text token"]) -> Bool[Tensor, "text token"] | None:
-    """None where nothing is padding: the fused kernel is faster without a mask."""
-    return None if bool(keep.all()) else keep
+def without_padding(keep: Bool[Tensor, "text token"]) -> Edit | None:
+    """The edit that removes padding; None where nothing is padding: the fused kernel is faster without a mask."""
+    return None if bool(keep.all()) else Edit(keep_tokens=keep)
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -31,7 +31,7 @@ from attnviz.training import card
 from attnviz.training.images.loop import hardware
 from attnviz.training.text import corpus
 from attnviz.training.text.evaluation import evaluate
-from attnviz.training.text.loop import LengthSampler, Random, TextRecipe, mask_or_none, pad, train
+from attnviz.training.text.loop import LengthSampler, Random, TextRecipe, pad, train, without_padding
 from attnviz.training.text.skipgram import TextProgress
 from attnviz.training.text.tagged import add_special_tokens, encode_sentences, flatten
 from attnviz.types import AttentionCall
@@ -143,7 +143,7 @@ class Tasks:
         masked, replaced = (torch.from_numpy(some).to(self.device) for some in (kind < 0.8, kind > 0.9))
         other = torch.from_numpy(random.integers(len(SPECIAL), network.config.vocabulary, ids.shape)).to(self.device)
         read = torch.where(chosen & masked, MASK, torch.where(chosen & replaced, other, ids))
-        last = network(read, keep_tokens=mask_or_none(keep), read=()).residuals["main"][-1]
+        last = network(read, edit=without_padding(keep), read=()).residuals["main"][-1]
         logits = network.pieces.unembed(network.norm(last[chosen]))
         return F.cross_entropy(logits.float(), ids[chosen])
 
@@ -152,7 +152,7 @@ class Tasks:
         chosen = self.review_sampler.sample(self.recipe.batch, random)
         rows = [self.reviews[int(random.random() < 0.6)][i] for i in chosen]
         ids, keep = pad(rows, self.device)
-        trace = network(self.mask_some(ids, random), keep_tokens=mask_or_none(keep), read=("sentiment",))
+        trace = network(self.mask_some(ids, random), edit=without_padding(keep), read=("sentiment",))
         positive = torch.from_numpy(self.positive[chosen]).to(self.device)
         target = torch.stack([1 - positive, positive], -1)
         return F.cross_entropy(trace.logits["sentiment"][:, 0].float(), target)
@@ -163,7 +163,7 @@ class Tasks:
         ids, keep = pad([row.ids for row in rows], self.device)
         text = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(row.first) for row in rows])).to(self.device)
         token, tags, heads = (torch.tensor(column, device=self.device) for column in flatten(rows))
-        trace = network(self.mask_some(ids, random), keep_tokens=mask_or_none(keep), read=("tag",))
+        trace = network(self.mask_some(ids, random), edit=without_padding(keep), read=("tag",))
         tag_loss = F.cross_entropy(trace.logits["tag"][text, token].float(), tags)
         if self.plan.syntax_head is None:
             return tag_loss

@@ -25,7 +25,7 @@ from attnviz.training import card
 from attnviz.training.images.loop import hardware
 from attnviz.training.text import corpus
 from attnviz.training.text.bleu import evaluate, scorer
-from attnviz.training.text.loop import LengthSampler, Random, TextRecipe, mask_or_none, pad, train
+from attnviz.training.text.loop import LengthSampler, Random, TextRecipe, pad, train, without_padding
 from attnviz.training.text.skipgram import TextProgress
 
 MAX_TOKENS = 60  # of a sentence to train on
@@ -81,7 +81,7 @@ class Pairs:
         chosen = self.sampler.sample(tokens, random)
         source, keep = pad([self.source[i] for i in chosen], self.device)
         target, target_keep = pad([self.target[i] for i in chosen], self.device)
-        last = network(source, target[:, :-1], keep_tokens=mask_or_none(keep), read=False).residuals["target"][-1]
+        last = network(source, target[:, :-1], edit=without_padding(keep), read=False).residuals["target"][-1]
         keep_next = target_keep[:, 1:]
         logits = network.logits_from(last[keep_next])
         return F.cross_entropy(logits.float(), target[:, 1:][keep_next], label_smoothing=LABEL_SMOOTHING)

@@ -16,7 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from torch import Tensor
 
 from attnviz.models import IMAGES, MODELS, TEXTS, load, store
-from attnviz.types import Modality, Model, Sample, Tokens, Trace, unchanged
+from attnviz.types import Edit, Modality, Model, Sample, Tokens, Trace, unchanged
 from attnviz.ui.core import bench
 from attnviz.ui.core.device import best_device
 from attnviz.ui.core.sized_cache import SizedCache
@@ -133,10 +133,10 @@ def forward(name: str, sample: Sample, positions: str = "own") -> Trace:
     """One forward pass without gradients, not kept; on the processor where the graphics card has no memory left."""
     with core(), torch.no_grad():
         try:
-            return on_processor(open_model(name)(sample, positions=positions))
+            return on_processor(open_model(name)(sample, edit=Edit(positions=positions)))
         except torch.OutOfMemoryError:
             st.toast("The graphics card is out of memory, so this was computed on the processor.")
-            return open_model(name, "cpu")(sample, positions=positions)
+            return open_model(name, "cpu")(sample, edit=Edit(positions=positions))
 
 
 def on_processor(trace: Trace) -> Trace:
