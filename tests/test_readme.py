@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,11 +12,9 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
-from attnviz.attention import VARIANTS
-from attnviz.attention.rules.softmax import Softmax
-from attnviz.attention.variants.base import Cost
-from attnviz.attention.variants.projections import Projected
+from attnviz import ui
 from attnviz.methods import Method, Option
 from attnviz.models import load
 from attnviz.models.nets import built
@@ -24,6 +23,10 @@ from attnviz.paths import ROOT
 from attnviz.training.__main__ import commands
 from attnviz.training.images.recipes import CPU_VIT
 from attnviz.types import Tokens
+from attnviz.ui.inputs.image_run import NO_PICTURE
+from attnviz.ui.shell import page as prose
+from attnviz.ui.shell.page import page_file
+from tests.pages import MAIN
 
 TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/design.md")]
 NAMED = [pytest.param(path, id=path.name) for path in TEXTS]
@@ -100,7 +103,7 @@ def block(beginning: str, **known: Any) -> dict[str, Any]:
 
 
 def test_a_variant_as_it_is_told_attends_and_knows_what_it_costs():
-    kind = block("class Mine", Projected=Projected, Softmax=Softmax, Cost=Cost)["Mine"]
+    kind = block("class Mine")["Mine"]
     tokens = Tokens.patches(2, 3)
     made = kind(8, 2, tokens=tokens)
     _, (call,) = made(torch.ones(6, 8), queries=tokens)
@@ -112,7 +115,7 @@ def test_a_variant_as_it_is_told_attends_and_knows_what_it_costs():
 
 
 def test_a_method_as_it_is_told_gives_one_number_a_token():
-    explain = block("def explain")["explain"]
+    explain = block("start_rows(")["explain"]
     (line,) = re.findall(r'`("mine": Method\([^`]*\))`', README)
     own = type("mine", (), {"explain": staticmethod(explain)})
     method = eval(f"{{{line}}}", {"Method": Method, "Option": Option, "mine": own})["mine"]
@@ -139,11 +142,53 @@ def test_a_model_as_it_is_told_can_be_built():
     assert re.search(r"^LEAST\b", (ROOT / "tests/assets/test_assets.py").read_text(encoding="utf-8"), re.M)
 
 
-def test_as_many_variants_as_it_says():
-    numbers = {14: "fourteen", 18: "eighteen"}
-    flat = [kind for kind in VARIANTS.values() if "grid" not in kind.requirements]
-    told = " ".join(README.split())
-    assert f"of {numbers[len(VARIANTS)]} side by side on your picture, or of {numbers[len(flat)]} on your sent" in told
+@pytest.fixture
+def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The page that a reader is told to add, in the place of Heads, with some words of its own."""
+    (script,) = [code for code in BLOCKS if 'ui.header("mine")' in code]
+    (tmp_path / "mine.py").write_text(script)
+    words = ("# Mine", "## What to try", "- [Here](mine) Why.", "## What this does not tell you", "Much.")
+    (tmp_path / "mine.md").write_text("\n".join(words))
+    monkeypatch.setattr(prose, "FOLDER", tmp_path)
+    own = {"heads": str(tmp_path / "mine.py")}
+    monkeypatch.setattr(ui, "page_file", lambda name: own.get(name) or page_file(name))
+    prose.sections.cache_clear()
+    yield tmp_path / "mine.py"
+    prose.sections.cache_clear()
+
+
+def opened(script: Path, model: str) -> AppTest:
+    """The page with this model."""
+    at = AppTest.from_file(MAIN, default_timeout=300)
+    at.query_params["model"] = model
+    at.run()
+    at.switch_page(str(script)).run()
+    assert not at.exception
+    assert not at.error, [error.value for error in at.error]
+    return at
+
+
+@pytest.mark.parametrize("model", ["vit-digits", "sentences"])
+def test_a_page_as_it_is_told_opens_with_pictures_and_texts(model: str, added: Path):
+    at = opened(added, model)
+    assert at.title[0].value == "Mine"
+    assert len(at.get("plotly_chart")) == 1
+    assert at.button(key="mine:try:0").label == "Here"
+
+
+def test_a_page_about_pictures_says_so_where_text_is_read(added: Path):
+    added.write_text(added.read_text().replace("ui.model_run()", "ui.visit()"))
+    assert len(opened(added, "vit-digits").get("plotly_chart")) == 1
+    at = opened(added, "sentences")
+    assert [NO_PICTURE in info.value for info in at.info] == [True]
+    assert not at.get("plotly_chart")
+
+
+def test_a_file_to_be_added_stands_beside_others_of_its_kind() -> None:
+    """The folder of every `mine.py` is there, and holds more than the table."""
+    folders = [ROOT / path for path in re.findall(r"`([\w/]+)/mine\.py`", README)]
+    assert len(folders) >= 4
+    assert [str(folder) for folder in folders if len([*folder.glob("*.py")]) < 3] == []
 
 
 def test_tables_that_are_named_exist() -> None:

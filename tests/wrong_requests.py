@@ -37,7 +37,7 @@ def flags(*shape: int) -> Tensor:
 
 def samples(model: Any) -> list[Any]:
     """Two samples of a model."""
-    if model.modality == "image":
+    if model.spec.modality == "image":
         return [model.prepare(Image.linear_gradient("L").rotate(turn)) for turn in (0, 90)]
     return [model.prepare(text) for text in TEXTS]
 
@@ -96,9 +96,9 @@ def main() -> None:
     strangers = {name: samples(attnviz.load(name))[0] for name in ("vit", "stories", "translator")}
     for name in attnviz.MODELS:
         model: Any = attnviz.load(name)
-        stranger = {"image": "stories", "translation": "stories"}.get(model.modality, "translator")
+        stranger = {"image": "stories", "translation": "stories"}.get(model.spec.modality, "translator")
         answers = {what: said(request) for what, request in requests(model, strangers[stranger]).items()}
-        if model.modality == "words":
+        if model.spec.modality == "words":
             answers["prepare"] = said(lambda model=model: model.prepare("xyzzyq"))
         print(json.dumps([name, answers]))
 

@@ -16,7 +16,7 @@ from attnviz.ui.core.state import (
     slide,
 )
 from attnviz.ui.inputs.gallery import gallery
-from attnviz.ui.inputs.image_run import ImageRun, bring_picture, sidebar, visit
+from attnviz.ui.inputs.image_run import ImageRun, bring_picture, model_run, sidebar, visit
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.text_run import TextRun, reading, reads_text, remarks
 from attnviz.ui.inputs.uploads import BadImage, decode
@@ -59,6 +59,7 @@ __all__ = [
     "keep_inside",
     "knows",
     "layer_name",
+    "model_run",
     "offer",
     "on_page",
     "one_of",

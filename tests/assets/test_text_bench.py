@@ -39,9 +39,9 @@ def test_each_opens_as_the_recipe_makes_it(name: str):
 @pytest.mark.parametrize("name", ["mha", "linformer", "performer"])
 def test_the_accuracies_are_those_of_the_table(name: str):
     row, model = ROWS[name], load_text(f"text-bench/{name}")
-    told = evaluation.evaluate_sentiment(model.network, model.tokenizer)
-    assert told["sst2"] == pytest.approx(row["top1"], abs=0.3)
-    assert told["sst2_held_out"] == row["held_out"]
+    scores = evaluation.evaluate_sentiment(model.network, model.tokenizer)
+    assert scores["sst2"] == pytest.approx(row["top1"], abs=0.3)
+    assert scores["sst2_held_out"] == row["held_out"]
     kinds = evaluation.evaluate_tags(model.network, model.tokenizer)
     assert kinds["upos"] == pytest.approx(row["upos"], abs=0.2)
     assert kinds["words_held_out"] == row["words_held_out"]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from attnviz.attention import VARIANTS
+from attnviz.models.store import BENCH, TEXT_BENCH, bench_results
 from attnviz.types import AttentionCall, MapType, Mask, NoTokenMap, Tokens, UnsupportedMask
 from tests.variants import COUNT, GRID, HEADS, features, plain, token_map, variant
 
@@ -339,7 +340,13 @@ OWN: dict[str, dict[str, object]] = {  # what a variant takes besides its width,
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_of_a_saved_network_is_among_them() -> None:
+    saved = {row["variant"] for folder in (BENCH, TEXT_BENCH) for row in bench_results(folder)}
+    assert saved
+    assert saved <= set(OWN) <= set(VARIANTS)
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_what_nobody_chose(name: str) -> None:
     """Networks are saved with the options they were given, so another default would change networks that exist."""
     parameters = signature(VARIANTS[name].__init__).parameters.values()

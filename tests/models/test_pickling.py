@@ -77,7 +77,7 @@ def check(trace: Trace) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_trace_of_every_shipped_model_survives(name: str) -> None:
     model: Any = attnviz.load(name)
-    sample = model.prepare(Image.effect_noise((70, 60), 80) if model.modality == "image" else ENGLISH)
+    sample = model.prepare(Image.effect_noise((70, 60), 80) if model.spec.modality == "image" else ENGLISH)
     with torch.no_grad():
         trace = model(sample)
     assert trace.sample is not None

@@ -32,7 +32,7 @@ Matrix = np.ndarray
 
 def raw_input(model: Any) -> Any:
     """What this model is given in these tests."""
-    if model.modality == "image":
+    if model.spec.modality == "image":
         return INPUTS["digits" if model.name == "vit-digits" else "image"]
     return ENGLISH
 
@@ -148,7 +148,7 @@ def layout(name: str, layers: int) -> list[tuple[str, int, int, str, str, bool]]
 def test_calls_say_where_they_stand(recorded: Recorded) -> None:
     name, model, sample, trace = recorded
     found = [(c.name, c.layer, c.branch, c.queries.stream, c.keys.stream, c.residual) for c in trace.calls]
-    assert found == layout(name, model.config.layers)
+    assert found == layout(name, model.spec.layers)
     for call in trace.calls:
         assert (call.query.shape[-2], call.key.shape[-2]) == (len(call.queries), len(call.keys))
         for tokens in (call.queries, call.keys):
@@ -165,7 +165,7 @@ def test_there_is_a_residual_for_every_layer_and_stream(recorded: Recorded) -> N
         == set(trace.sample.tokens)
     )
     for stream, residuals in trace.residuals.items():
-        assert len(residuals) == 1 + model.config.layers
+        assert len(residuals) == 1 + model.spec.layers
         assert {residual.shape[-2] for residual in residuals} == {len(trace.sample.tokens[stream])}
         position = trace.position_embeddings[stream]
         begin = trace.token_embeddings[stream] if position is None else trace.token_embeddings[stream] + position
@@ -191,7 +191,7 @@ def test_rollout_is_the_dense_product(recorded: Recorded) -> None:
     if name == "seq2seq":  # one call, not added to anything: the last step's row, whole
         expected = (dense(trace.calls[0])[-1], np.zeros(len(trace.calls[0].queries)))
     else:
-        expected = (chained_translator if name == "translator" else chained)(trace, model.config.layers)
+        expected = (chained_translator if name == "translator" else chained)(trace, model.spec.layers)
     rows = relevance(trace)
     for stream, row in zip(("main",) if len(expected) == 1 else ("source", "target"), expected, strict=True):
         np.testing.assert_allclose(rows[stream].numpy(), row, atol=2e-6)
@@ -207,7 +207,7 @@ def test_raw_attention_is_the_row_of_the_last_layer(recorded: Recorded) -> None:
     if name in ("translator", "seq2seq"):
         expected = dense(by_name(trace)["decoder cross" if name == "seq2seq" else "decoder 3 cross"])[-1]
     else:
-        expected = trace.pooling["main"].double().numpy() @ layer_maps(trace, model.config.layers)[-1]
+        expected = trace.pooling["main"].double().numpy() @ layer_maps(trace, model.spec.layers)[-1]
     found = attnviz.explain("raw attention", model, sample, trace=trace)
     np.testing.assert_allclose(found.numpy(), expected, atol=2e-6)
 
@@ -239,7 +239,7 @@ def test_a_translators_layers_can_be_asked_one_by_one() -> None:
     assert trace.sample is not None
     source, target = (trace.sample.inputs[stream] for stream in ("source", "target"))
     memory, residuals = model.network.encode(source), trace.residuals["target"]
-    for index in range(model.config.layers):
+    for index in range(model.spec.layers):
         found = model.layer(index, residuals[index], tokens=trace.sample.tokens, memory=memory)
         torch.testing.assert_close(found, residuals[index + 1])
     torch.testing.assert_close(model.logits_from(residuals[-1]), trace.logits["word"])

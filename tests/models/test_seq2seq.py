@@ -41,7 +41,7 @@ def one_step(cell: nn.GRUCell) -> nn.GRU:
 
 
 def by_hand(net: Seq2Seq, source: Tensor, target: Tensor, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Logits [target piece] and weights [target source] in loops; `added` is put onto the weights."""
+    """Logits [target token] and weights [target source] in loops; `added` is put onto the weights."""
     encoder: Any = net.blocks["encoder"]
     cell: Any = net.blocks["decoder"]
     step = one_step(cell)
@@ -49,8 +49,8 @@ def by_hand(net: Seq2Seq, source: Tensor, target: Tensor, added: Tensor | None =
     states = encoder(x[None])[0][0]
     state = torch.tanh(net.first.weight @ states[0, HIDDEN:] + net.first.bias)
     logits, maps = [], []
-    for i, piece in enumerate(target):
-        y = net.table[piece] * WIDTH**0.5
+    for i, token in enumerate(target):
+        y = net.table[token] * WIDTH**0.5
         scores = [net.vector @ torch.tanh(net.from_query.weight @ state + net.from_key.weight @ h) for h in states]
         weights = torch.stack(scores).softmax(0)
         if added is not None:

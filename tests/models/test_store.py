@@ -177,7 +177,7 @@ def test_the_block_of_the_lesson_is_a_model_like_the_others() -> None:
 def test_every_model_of_the_table_opens_by_its_name(name: str) -> None:
     model = attnviz.load(name)
     assert model.name == name
-    assert model.modality == MODELS[name].modality
+    assert model.spec.modality == MODELS[name].modality
 
 
 def test_what_does_not_translate_is_refused_by_name() -> None:

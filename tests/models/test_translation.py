@@ -126,14 +126,14 @@ def test_beams_are_sorted_bounded_unlike_and_as_likely_as_the_trace_says(kind: s
         for beam in found:
             assert len(beam.ids) <= model.limit(len(sample.inputs["source"]))
             assert EOS not in beam.ids[:-1]
-            assert all(piece >= len(SPECIAL) or piece == EOS for piece in beam.ids)
+            assert all(token >= len(SPECIAL) or token == EOS for token in beam.ids)
             said = model.trace(sample, beam.ids).logits[WORD].log_softmax(-1)
-            total = sum(float(row[piece]) for row, piece in zip(said, beam.ids, strict=True))
+            total = sum(float(row[token]) for row, token in zip(said, beam.ids, strict=True))
             assert beam.total == pytest.approx(total, abs=1e-3)
 
 
 class Chain:
-    """What comes next depends on the last piece only: 3 words and EOS, by a table of scores."""
+    """What comes next depends on the last token only: 3 words and EOS, by a table of scores."""
 
     def __init__(self, seed: int):
         scores = torch.randn(9, 9, generator=torch.Generator().manual_seed(seed))
@@ -165,12 +165,12 @@ def test_a_beam_wide_enough_finds_the_best_of_all(seed: int):
     assert [beam.ids for beam in found] == [beam.ids for beam in wanted]
     assert [beam.total for beam in found] == pytest.approx([beam.total for beam in wanted], abs=1e-4)
     (narrow,) = beam_search(chain, torch.tensor([[1, 2]]), width=1, limit=3)
-    piece, greedy = BOS, []
-    while len(greedy) < 3 and piece != EOS:
-        allowed = chain.said[piece].clone()
+    token, greedy = BOS, []
+    while len(greedy) < 3 and token != EOS:
+        allowed = chain.said[token].clone()
         allowed[[i for i in range(6) if i != EOS]] = float("-inf")
-        piece = int(allowed.argmax())
-        greedy.append(piece)
+        token = int(allowed.argmax())
+        greedy.append(token)
     assert narrow[0].ids == tuple(greedy)
 
 
@@ -179,9 +179,9 @@ def in_loops(chain: Chain, width: int, limit: int) -> list[Beam]:
     going, ended = [Beam((), 0.0)], list[Beam]()
     for _ in range(limit):
         longer = [
-            Beam((*beam.ids, piece), beam.total + float(chain.said[(beam.ids or (BOS,))[-1], piece]))
+            Beam((*beam.ids, token), beam.total + float(chain.said[(beam.ids or (BOS,))[-1], token]))
             for beam in going
-            for piece in (EOS, 6, 7, 8)
+            for token in (EOS, 6, 7, 8)
         ]
         ranked = sorted(longer, key=lambda beam: -beam.total)
         ended += [beam for beam in ranked[:width] if beam.ids[-1] == EOS]
@@ -277,8 +277,8 @@ def test_pieces_of_a_word_go_together():
         assert named.words is not None
         assert named.words[0] == named.words[-1] == -1
         words: dict[int, list[int]] = {}
-        for piece, word in zip(pieces, named.words[1:-1], strict=True):
-            words.setdefault(word, []).append(piece)
+        for token, word in zip(pieces, named.words[1:-1], strict=True):
+            words.setdefault(word, []).append(token)
         spelled = [model.tokenizer.decode(word).strip() for _, word in sorted(words.items())]
         assert "".join(spelled) == text.replace(" ", "")
         assert list(words) == list(range(len(words)))
@@ -288,8 +288,8 @@ def test_letters_digits_and_other_signs_are_words_of_their_own():
     model = opened("translator")
     pieces = model.tokenizer.ids("Il a 24% de 7h!")
     words: dict[int, list[int]] = {}
-    for piece, word in zip(pieces, model.named(pieces).words or (), strict=True):
-        words.setdefault(word, []).append(piece)
+    for token, word in zip(pieces, model.named(pieces).words or (), strict=True):
+        words.setdefault(word, []).append(token)
     spelled = [model.tokenizer.decode(word).strip() for _, word in sorted(words.items())]
     assert spelled == ["Il", "a", "24", "%", "de", "7", "h", "!"]
 

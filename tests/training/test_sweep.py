@@ -37,14 +37,14 @@ def test_the_nearest_picture_by_hand():
 
 @pytest.mark.trains
 def test_more_pictures_help(tmp_path: Path):
-    told: list[str] = []
+    reported: list[str] = []
     rows = sweep.run_sweep(
-        tmp_path, torch.device("cpu"), lambda name, _: told.append(name), per_class=(3, 60), seeds=[0], steps=80
+        tmp_path, torch.device("cpu"), lambda name, _: reported.append(name), per_class=(3, 60), seeds=[0], steps=80
     )
     assert rows == sweep.results(tmp_path)
     assert [row["pictures"] for row in rows] == [30, 600]
     assert rows[1]["vit"][0] > rows[0]["vit"][0] + 10
-    assert "30 pictures, seed 0" in told
+    assert "30 pictures, seed 0" in reported
     assert "| 600 |" in sweep.table(rows)
 
 

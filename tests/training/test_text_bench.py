@@ -43,7 +43,7 @@ def test_padding_does_not_change_predictions(variant: str):
         alone = network(ids).logits
         filled = torch.cat([ids, torch.zeros(30, dtype=torch.long)])[None]
         among = network(filled, edit=Edit(keep_tokens=(torch.arange(50) < 20)[None])).logits
-    assert set(alone) == {"sentiment", "tag"}, "it never learns to say a piece"
+    assert set(alone) == {"sentiment", "tag"}, "it never learns to predict a token"
     torch.testing.assert_close(among["sentiment"][0], alone["sentiment"], atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(among["tag"][0, :20], alone["tag"], atol=2e-4, rtol=1e-3)
     assert network(torch.full((bench.SHAPE.context_length,), 9)).logits["sentiment"].shape == (1, 2)
@@ -65,11 +65,11 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bench_writes_models_and_skips_existing_entries(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    folder, told = tmp_path / "text-bench", list[str]()
+    folder, reported = tmp_path / "text-bench", list[str]()
     todo = [("mha", 0), ("linformer", 0), ("mha", 1)]
-    rows = bench.run_text_bench(todo, CPU, lambda name, progress: told.append(name), recipe=RECIPE, folder=folder)
+    rows = bench.run_text_bench(todo, CPU, lambda name, progress: reported.append(name), recipe=RECIPE, folder=folder)
     assert [row["name"] for row in rows] == ["mha", "linformer", "mha-seed1"]
-    assert set(told) == {"mha", "linformer", "mha-seed1"}
+    assert set(reported) == {"mha", "linformer", "mha-seed1"}
     monkeypatch.setattr(store, "TEXT_BENCH", folder)
     model = attnviz.load("text-bench/linformer")
     assert (model.modality, model.config.variant, tuple(model.outputs)) == ("text", "linformer", ("sentiment", "tag"))
@@ -81,26 +81,26 @@ def test_a_bench_writes_models_and_skips_existing_entries(few: None, tmp_path: P
         assert f"SST-2 accuracy: {row['top1']} % of 16 held-out" in card
         assert f"UPOS accuracy: {row['upos']} % of {row['words_held_out']}" in card
         assert name in bench.table(rows)
-    told.clear()
-    bench.run_text_bench(todo, CPU, lambda name, progress: told.append(name), recipe=RECIPE, folder=folder)
-    assert not told
+    reported.clear()
+    bench.run_text_bench(todo, CPU, lambda name, progress: reported.append(name), recipe=RECIPE, folder=folder)
+    assert not reported
     with pytest.raises(ValueError, match="no model of texts is called"):
         attnviz.load("text-bench/nobody")
 
 
 def test_an_entry_with_other_steps_or_batch_is_trained_again(few: None, tmp_path: Path):
-    told = list[float]()
+    reported = list[float]()
     for recipe in (RECIPE, replace(RECIPE, batch=100), replace(RECIPE, steps=1, batch=100)):
         (row,) = bench.run_text_bench(
             [("mha", 0)],
             CPU,
-            lambda name, progress: told.append(progress.share),
+            lambda name, progress: reported.append(progress.share),
             recipe=recipe,
             folder=tmp_path / "bench",
             checkpoints=tmp_path / "runs",
         )
         assert (row["steps"], row["batch"]) == (recipe.steps, recipe.batch)
-    assert len(told) == 3
+    assert len(reported) == 3
 
 
 def test_shipped_entries_have_the_configuration_of_the_bench():
@@ -114,14 +114,14 @@ def test_shipped_entries_have_the_configuration_of_the_bench():
 
 
 def test_a_network_is_evaluated_with_rounded_parameters(monkeypatch: pytest.MonkeyPatch):
-    told = {"sst2_held_out": 4, "sst2": 75.0, "sst2_lower": 50.0, "sst2_interval": [1.0, 2.0]}
+    scores = {"sst2_held_out": 4, "sst2": 75.0, "sst2_lower": 50.0, "sst2_interval": [1.0, 2.0]}
     asked = list[bool]()
 
-    def praise(network: Reader, subwords: object) -> dict:
+    def evaluated(network: Reader, subwords: object) -> dict:
         asked.append(all(torch.equal(p, p.half().float()) for p in network.parameters()))
-        return told
+        return scores
 
-    monkeypatch.setattr(bench, "evaluate_sentiment", praise)
+    monkeypatch.setattr(bench, "evaluate_sentiment", evaluated)
     monkeypatch.setattr(bench, "evaluate_tags", lambda network, subwords: {"upos": 90.0})
     found = bench.facts_of(network_of("mha"), load_subwords(), RECIPE, CPU, 90.0)
     assert (found["top1"], found["interval"], found["upos"], found["minutes"]) == (75.0, [1.0, 2.0], 90.0, 1.5)

@@ -117,10 +117,10 @@ def test_the_superclass_loss_is_that_of_summed_probabilities() -> None:
 @pytest.mark.trains
 def test_the_superclass_loss_raises_superclass_accuracy(digits: Pictures) -> None:
     """Digits grouped by shape: a network that is asked for nothing but the group learns it, and no digit."""
-    grouped = replace(digits, superclasses=GROUPS)
+    with_superclasses = replace(digits, superclasses=GROUPS)
     held = replace(DATA["digits"]("val"), superclasses=GROUPS)
     recipe = replace(RECIPES["vit-digits"], steps=120, superclass_loss_weight=1.0)
-    network, _ = train(recipe, device=CPU, pictures=grouped)
+    network, _ = train(recipe, device=CPU, pictures=with_superclasses)
     facts = evaluate(open_trained(recipe, network, held), held)
     assert facts["superclass_summed"] >= 80
     assert facts["top1"] < facts["superclass_summed"] - 20
@@ -298,17 +298,17 @@ def test_weight_decay_applies_to_matrices_only(digits: Pictures) -> None:
 
 def test_the_seed_decides_the_training(digits: Pictures) -> None:
     """Other parameters to start with, other pictures first; what is reported is the mean since the last report."""
-    told: list[Progress] = []
+    reported: list[Progress] = []
     one, other, again = (
-        train(replace(TINY, steps=2, seed=seed, warmup=0.9), device=CPU, pictures=digits, report=told.append, every=2)[
-            0
-        ]
+        train(
+            replace(TINY, steps=2, seed=seed, warmup=0.9), device=CPU, pictures=digits, report=reported.append, every=2
+        )[0]
         for seed in (1, 2, 1)
     )
     assert torch.equal(one.embed.weight, again.embed.weight)
     assert (one.embed.weight - other.embed.weight).abs().max() > 0.1
-    assert [progress.step for progress in told] == [2, 2, 2]
-    assert all(progress.loss == pytest.approx(math.log(10), abs=0.3) for progress in told)
+    assert [progress.step for progress in reported] == [2, 2, 2]
+    assert all(progress.loss == pytest.approx(math.log(10), abs=0.3) for progress in reported)
     first, second = (Run(replace(TINY, seed=seed), digits, CPU).batch() for seed in (1, 2))
     assert not torch.equal(first, second)
 

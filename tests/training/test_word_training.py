@@ -61,7 +61,7 @@ def test_negatives_are_sampled_by_count_to_the_power_of_three_quarters(monkeypat
 
 
 def test_the_learning_rate_decays_to_a_twentieth_and_losses_are_means(monkeypatch: pytest.MonkeyPatch):
-    rates, step, told = list[float](), torch.optim.SparseAdam.step, list[skipgram.TextProgress]()
+    rates, step, reported = list[float](), torch.optim.SparseAdam.step, list[skipgram.TextProgress]()
 
     def looked_at(optimiser: torch.optim.SparseAdam) -> None:
         rates.append(optimiser.param_groups[0]["lr"])
@@ -72,10 +72,10 @@ def test_the_learning_rate_decays_to_a_twentieth_and_losses_are_means(monkeypatc
     monkeypatch.setattr(skipgram, "batches", lambda *_: iter([(pairs, share) for share in shares]))
     monkeypatch.setattr(torch.optim.SparseAdam, "step", looked_at)
     recipe = skipgram.SkipGram(width=4, learning_rate=0.02, shared_negatives=2)
-    skipgram.train_vectors([], np.array([5, 5]), recipe, torch.device("cpu"), told.append)
+    skipgram.train_vectors([], np.array([5, 5]), recipe, torch.device("cpu"), reported.append)
     assert rates == pytest.approx([0.02 * max(0.05, 1 - share) for share in shares])
-    assert [progress.share for progress in told] == [shares[99], shares[199]]
-    assert 3 < told[0].loss < 9 * math.log(2) + 0.5, "eight negatives and one that is true, none told apart yet"
+    assert [progress.share for progress in reported] == [shares[99], shares[199]]
+    assert 3 < reported[0].loss < 9 * math.log(2) + 0.5, "eight negatives and one that is true, none told apart yet"
 
 
 def test_the_defaults_of_skip_gram():
@@ -114,7 +114,7 @@ def test_lengths_are_drawn_in_proportion_to_their_words():
 
 
 def test_the_learning_rate_of_the_block_warms_up_and_decays(monkeypatch: pytest.MonkeyPatch):
-    rates, told, step = list[float](), list[skipgram.TextProgress](), torch.optim.AdamW.step
+    rates, reported, step = list[float](), list[skipgram.TextProgress](), torch.optim.AdamW.step
 
     def looked_at(optimiser: torch.optim.AdamW) -> None:
         rates.append(optimiser.param_groups[0]["lr"])
@@ -124,11 +124,11 @@ def test_the_learning_rate_of_the_block_warms_up_and_decays(monkeypatch: pytest.
     words = WordVectors(tuple("abcd"), torch.randn(4, 8), "x")
     rows = {4: np.array([[0, 1, 2, 3]], dtype=np.int32)}
     recipe = guess.GuessRecipe(steps=100, batch=2, learning_rate=1e-3, warmup=0.1)
-    guess.train_guesser(words, rows, recipe, torch.device("cpu"), told.append)
+    guess.train_guesser(words, rows, recipe, torch.device("cpu"), reported.append)
     assert rates[:5] == pytest.approx([1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
     assert rates[49] == pytest.approx(0.5e-3)
     assert rates[-1] == pytest.approx(0)
-    assert 0 < told[0].loss < 3 * math.log(4), "the mean of a hundred steps"
+    assert 0 < reported[0].loss < 3 * math.log(4), "the mean of a hundred steps"
 
 
 def test_masked_accuracy_by_hand():

@@ -258,7 +258,9 @@ def test_an_old_address_opens_the_same_heads_and_maps(bench):
 
 
 def test_the_titles_of_old_addresses_are_those_of_the_variants():
-    assert set(VARIANT_TITLES.values()) == set(VARIANTS)
+    """Of those that there were at that time; a variant that is added has no such address."""
+    assert len(set(VARIANT_TITLES.values())) == 18
+    assert set(VARIANT_TITLES.values()) <= set(VARIANTS)
 
 
 def test_what_is_chosen_stands_in_the_address_by_name(bench):

@@ -30,10 +30,10 @@ def spoken(at: AppTest) -> str:
 
 def views_of(at: AppTest) -> dict[str, dict]:
     """What each canvas view was told, by its name."""
-    told = [
+    sent = [
         json.loads(c.proto.json) for c in at.get("bidi_component") if c.proto.component_name.endswith("attnviz_view")
     ]
-    return {one["name"]: one for one in told}
+    return {one["name"]: one for one in sent}
 
 
 def picture() -> bytes:
@@ -51,15 +51,15 @@ def heads() -> AppTest:
 
 
 def test_heads_shows_one_patch_in_every_head(heads):
-    told = views_of(heads)
+    views = views_of(heads)
     assert "Layer 6, head 1:" in spoken(heads)
     assert "row 9, column 9" in spoken(heads)
-    grid = told["all"]
+    grid = views["all"]
     assert len(grid["maps"]) == 6
     assert grid["mode"] == "rows"
     assert grid["selected"] == [5, 0]
     for name in ("large", "matrix", "moved", "all"):
-        assert told[name]["tokens"] == [1 + 8 * 16 + 8], name
+        assert views[name]["tokens"] == [1 + 8 * 16 + 8], name
 
 
 def test_heads_says_what_attention_does_not_tell(heads):
@@ -71,14 +71,14 @@ def test_heads_says_what_attention_does_not_tell(heads):
 
 def test_heads_follows_the_choices_of_a_deep_link():
     at = open_page("heads", model="vit", layer="2", head="3", token="5", grid="matrix", drop="false", scale="Log")
-    told = views_of(at)
+    views = views_of(at)
     assert "Layer 2, head 3:" in spoken(at)
     assert "row 1, column 5" in spoken(at)
-    assert told["all"]["mode"] == "matrix"
-    assert told["all"]["selected"] == [1, 2]
-    assert told["large"]["index"] == 2
-    assert told["large"]["maps"] == "heads:1"
-    assert (told["large"]["hide_special"], told["large"]["scale"]) == (False, "log")
+    assert views["all"]["mode"] == "matrix"
+    assert views["all"]["selected"] == [1, 2]
+    assert views["large"]["index"] == 2
+    assert views["large"]["maps"] == "heads:1"
+    assert (views["large"]["hide_special"], views["large"]["scale"]) == (False, "log")
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def test_an_upload_is_looked_at(page, model):
 
 def test_queries_keys_shows_a_pair():
     at = open_page("queries_keys", model="vit", token="30", key="31", layer="2", head="4")
-    said, told = spoken(at), views_of(at)
+    said, views = spoken(at), views_of(at)
     assert "**Query** row 2, column 14" in said
     assert "**Key** row 2, column 15" in said
     assert "sqrt{32}" in said
     assert "of 257 keys" in said
-    assert told["query"]["tokens"] == [30]
-    assert told["answer"]["tokens"] == [31]
-    assert told["stage:raw"]["tokens"] == told["matrix"]["tokens"] == [30]
+    assert views["query"]["tokens"] == [30]
+    assert views["answer"]["tokens"] == [31]
+    assert views["stage:raw"]["tokens"] == views["matrix"]["tokens"] == [30]
 
 
 def test_the_stage_is_what_the_large_pictures_show():

@@ -15,7 +15,7 @@ from attnviz.models import TEXTS, load_text
 from attnviz.ui.embeddings import text as embeddings_text
 from attnviz.ui.embeddings.stages import INPUT, TOKEN
 from attnviz.ui.heads import text as heads_text
-from attnviz.ui.inputs.sentences import PAIRS, SENTENCES
+from attnviz.ui.inputs.sentences import PAIRS, SENTENCES, sentences_of
 from attnviz.ui.inputs.text_run import NO_TEXT, TextRun
 from attnviz.ui.positions.origin import ROTARY
 from attnviz.ui.positions.text import SCHEMES
@@ -52,7 +52,7 @@ def said(at: AppTest) -> str:
 def test_every_page_opens_with_every_model_of_texts(page: str, model: str):
     at = open_page(page, model=model)
     assert at.title[0].value == section(f"text/{page}", "title")
-    assert at.session_state["text"] == SENTENCES[model][0]
+    assert at.session_state["text"] == sentences_of(model)[0]
     assert not at.warning
     names = [element.proto.component_name for element in at.get("bidi_component")]
     assert names.count("attnviz_view") >= 1

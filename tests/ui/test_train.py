@@ -38,7 +38,7 @@ def said(app: AppTest) -> str:
     return "\n".join([*(str(element.value) for kind in kinds for element in kind), *bars]).replace("\u00a0", " ")
 
 
-def told(app: AppTest) -> dict[str, dict]:
+def views_of(app: AppTest) -> dict[str, dict]:
     """What each canvas view was told, by its name."""
     views = [json.loads(c.proto.json) for c in app.get("bidi_component") if "attnviz_view" in c.proto.component_name]
     return {one["name"]: one for one in views}
@@ -79,7 +79,7 @@ def test_the_page_begins_with_what_chance_has_made():
     assert not app.error
     assert app.title[0].value == "Train"
     assert runs.NOT_TRAINED in said(app)
-    assert told(app)["train:all:0"]["maps"] == ["train:0:0", "train:0:1", "train:0:2"]
+    assert views_of(app)["train:all:0"]["maps"] == ["train:0:0", "train:0:1", "train:0:2"]
     assert not any(b.key in ("stop", "resume", "again") for b in app.button)
 
 
@@ -87,7 +87,7 @@ def test_choices_come_from_the_address():
     app = opened(variant="uniform", rival="mha", epochs="5", seed="7", digit="8")
     run = run_of(app)
     assert run.plan == Plan(("uniform", "mha"), 5, 7)
-    assert told(app)["train:all:1"]["maps"][0] == "train:1:0"
+    assert views_of(app)["train:all:1"]["maps"][0] == "train:1:0"
 
 
 def test_a_variant_with_options_is_compared_with_itself_without_them():
@@ -288,7 +288,7 @@ def open_heads(app: AppTest, variant: str) -> None:
 def test_a_variant_without_a_token_map_says_so_here_and_elsewhere():
     app = opened(variant="xca")
     assert REASON in said(app)
-    assert told(app)["train:all:0"]["mode"] == "matrix"
+    assert views_of(app)["train:all:0"]["mode"] == "matrix"
     open_heads(app, "xca")
     assert not app.error
     assert REASON in said(app)
@@ -298,12 +298,12 @@ def test_every_call_of_a_layer_with_two_is_shown_and_named():
     app = opened()
     open_heads(app, "axial")
     assert not app.exception
-    grid = told(app)["all"]
+    grid = views_of(app)["all"]
     assert grid["rows"] == [f"Layer {n}, along {line}" for n in (1, 2, 3) for line in ("columns", "rows")]
     assert len(grid["maps"]) == 6
     app.session_state["layer"] = "2 rows"
     app.run()
-    assert told(app)["all"]["selected"] == [3, 0]
+    assert views_of(app)["all"]["selected"] == [3, 0]
     assert "Layer 2, along rows, head 1:" in said(app)
     app.switch_page("../pages/queries_keys.py").run()
     assert not app.exception

@@ -18,11 +18,12 @@ from attnviz.ui.core.state import PAGE
 from attnviz.ui.inputs.crop import choose_crop, chosen_crop, crop_box
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.samples import open_sample, samples_of
-from attnviz.ui.inputs.text_run import choose_text
+from attnviz.ui.inputs.text_run import choose_text, reading, reads_text
 from attnviz.ui.inputs.uploads import BadImage, Picture, decode
 
 WHICH = "The model to look into. Those of the bench are small and differ only in their attention variant."
 NO_ROOM = "There was not enough memory for this picture. Make it smaller and try again."
+NO_PICTURE = "it reads text, and this page is about a picture"
 ALONE = {  # pages that do not ask which model is chosen, and what they look into
     "translate": "both translators",
     "generate": "`stories`",
@@ -37,6 +38,10 @@ UPLOAD, CAMERA = "upload", "camera"  # in the address, in the place of a sample
 OWN, LAST = "attnviz:own", "attnviz:last"  # keys of the session
 BROUGHT, PROBLEM = "attnviz:brought", "attnviz:problem"  # a file that waits to be read; a sentence: of what, and where
 ASIDE, TAKEN = "attnviz:aside", "attnviz:taken"  # a picture just removed; whether this run was caused by `take`
+
+
+class NoPicture(Exception):
+    """A page about a picture was opened with a model that reads text; the message is a clause that says so."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -177,8 +182,15 @@ def problem_here() -> str:
     return sentence if where in (None, place) else ""
 
 
+def model_run() -> ModelRun:
+    """What the visitor has chosen, a picture or a text, with its trace. Raises DamagedModel, Busy."""
+    return reading() if reads_text() else visit()
+
+
 def visit() -> ImageRun:
-    """What the visitor has chosen, with its trace. Raises DamagedModel, Busy."""
+    """The chosen picture with its trace. Raises NoPicture for a model that reads text, DamagedModel, Busy."""
+    if reads_text():
+        raise NoPicture(NO_PICTURE)
     name, source, picture = st.session_state["model"], st.session_state["sample"], chosen_picture()
     model = open_model(name)
     sample = prepared(model.digest, picture.digest, model, picture.image, chosen_crop())

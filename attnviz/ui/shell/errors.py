@@ -14,6 +14,7 @@ from attnviz.models import DamagedFile
 from attnviz.training.live.queue import out_of_memory
 from attnviz.types import NoTokenMap, UnsupportedMask
 from attnviz.ui.core.cache import Busy
+from attnviz.ui.inputs.image_run import NoPicture
 from attnviz.ui.inputs.uploads import BadImage
 
 USER_ERRORS = (DamagedFile, BadImage, UnsupportedMask, Busy)  # errors whose message is for the visitor
@@ -35,7 +36,7 @@ def report_errors() -> Iterator[None]:
 
 def message_of(error: Exception) -> tuple[Tone, str]:
     """What a visitor reads about an error, and in which tone; a bug is logged."""
-    if isinstance(error, NoTokenMap):
+    if isinstance(error, NoTokenMap | NoPicture):
         return "info", f"This page does not apply to this model. The reason: {str(error).rstrip('.')}. {ELSE}"
     if isinstance(error, USER_ERRORS):
         return "user", str(error)
