@@ -38,7 +38,9 @@ def story(token: int) -> text.Word:
 
 def neighbours(word: text.Word) -> None:
     """The tokens whose rows of the token embedding are nearest."""
-    st.markdown(f"**Nearest to {plain(word.label)}** in the token embedding")
+    table = run.model.input_embeddings
+    rows = "" if table is None else f", of {len(table):,} rows"
+    st.markdown(f"**Nearest to {plain(word.label)}** in the token embedding{rows}")
     found = text.neighbours(run, word.id)
     if not found:
         st.caption(text.NO_TABLE)
