@@ -38,7 +38,9 @@ def story(token: int) -> text.Word:
 
 def neighbours(word: text.Word) -> None:
     """The tokens whose rows of the token embedding are nearest."""
-    st.markdown(f"**Nearest to {plain(word.label)}** in the token embedding")
+    table = run.model.input_embeddings
+    rows = "" if table is None else f", of {len(table):,} rows"
+    st.markdown(f"**Nearest to {plain(word.label)}** in the token embedding{rows}")
     found = text.neighbours(run, word.id)
     if not found:
         st.caption(text.NO_TABLE)
@@ -78,15 +80,17 @@ def contexts(token: int) -> None:
         return
     where, curve = found
     st.markdown(f"{where}: cosine **{curve[0]:.2f}** before the layers, **{curve[-1]:.2f}** after the last layer.")
+    labels = list(stages(run).values())
     figure = plots.bars(
         curve,
-        labels=list(stages(run).values()),
+        labels=labels,
         form=".2f",
+        horizontal=True,  # in a row, the names of the stages would run into each other
         shown=True,
-        most_ticks=20,
-        y_title="Cosine",
+        most_ticks=len(labels),
+        x_title="Cosine",
         dark=ui.dark(),
-        height=300,
+        height=30 * len(labels) + 80,
     )
     ui.plot(figure, "contexts", alt=f"Cosine of {where}, by stage")
 

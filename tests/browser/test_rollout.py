@@ -51,6 +51,18 @@ def test_hovering_marks_the_same_patch_in_every_view_and_sends_nothing(page: Pag
     assert frames == []
 
 
+@pytest.mark.parametrize("model", ["vit", "sentences"])
+def test_the_options_of_display_stand_beside_the_method(page: Page, server: str, settle, model):
+    page.goto(f"{server}/rollout?model={model}")
+    settle(page)
+    method = page.locator(".st-key-method").bounding_box()
+    display = page.get_by_role("button", name="Display").bounding_box()
+    assert method is not None
+    assert display is not None
+    middle = display["y"] + display["height"] / 2
+    assert method["y"] < middle < method["y"] + method["height"]
+
+
 def test_a_clicked_patch_becomes_the_target_and_hovering_then_shows_any(page: Page, server: str, settle):
     drawn(page, f"{server}/rollout?sample=cat", settle)
     large = view(page, "Your picture with the rollout")

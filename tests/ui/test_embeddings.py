@@ -15,7 +15,7 @@ from attnviz.models.vit import patchify
 from attnviz.paths import ROOT
 from attnviz.types import Tokens
 from attnviz.ui.embeddings.image import PIXELS, Feature, cut
-from attnviz.ui.embeddings.stages import INPUT, PATCH, POSITION, signed
+from attnviz.ui.embeddings.stages import ADDED, INPUT, PATCH, POSITION, SUM, as_sum, signed
 from attnviz.ui.positions.ablation import Change
 from attnviz.ui.positions.image import SIMILARITIES
 from attnviz.ui.positions.schemes import Table
@@ -93,6 +93,13 @@ class TestEmbeddings:
         assert steps.keys() == {PIXELS, PATCH, POSITION, INPUT}
         sums = np.add(steps[PATCH], steps[POSITION])
         assert np.allclose(sums, steps[INPUT], atol=2e-3)
+
+    def test_panels_say_which_vectors_are_added_and_which_is_their_sum(self):
+        one, two, three = np.eye(3)
+        whole = as_sum({PATCH: one, POSITION: two, INPUT: three})
+        assert list(whole) == [PATCH, ADDED, SUM]
+        assert all(whole[name] is step for name, step in zip(whole, (one, two, three), strict=True))
+        assert list(as_sum({POSITION: two, INPUT: three})) == [POSITION, INPUT]  # what is added to is not known
 
     def test_one_number_is_the_sum_of_products_bias_and_position(self):
         found = Feature(np.zeros((2, 1, 1, 1), np.uint8), np.array([0.25, 0.5]), 0.125, -0.25)

@@ -41,7 +41,7 @@ def charts(choice: Choice) -> None:
         st.markdown("**Multiply-adds** of one layer, counted")
         multiply_adds_chart(choice)
     with right:
-        st.markdown("**KV cache** while decoding, counted")
+        st.markdown("**KV cache or state** while decoding, counted")
         cache_chart(choice)
     if st.button("Measure latency and memory here", icon=":material/timer:", key="measure", help=MEASURE_HELP):
         run(choice)
@@ -90,7 +90,7 @@ def cache_chart(choice: Choice) -> None:
         st.info("None of these variants can decode token by token, so none has a cache.")
         return
     series = {name: cost_series(choice.domain, name, "state_bytes") for name in decoders}
-    title, description = "Bytes per layer", "Bytes of the KV cache while decoding"
+    title, description = "Bytes per layer", "Bytes of the KV cache or state while decoding"
     draw_growth(choice.variants, series, "cost:state", title, description, unit="B", guides={"O(n)": 1})
 
 

@@ -12,7 +12,17 @@ from attnviz.measures import embeddings as measures
 from attnviz.types import PatchProjection
 from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.recorded import grid_of, known
-from attnviz.ui.embeddings.stages import PATCH, POSITION, TOKEN, all_numbers, first_numbers, signed, steps_of
+from attnviz.ui.embeddings.stages import (
+    PATCH,
+    POSITION,
+    STEP_COLOURS,
+    TOKEN,
+    all_numbers,
+    as_sum,
+    first_numbers,
+    signed,
+    steps_of,
+)
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.widgets.output import dark
 
@@ -139,17 +149,12 @@ def pixel_colours(projection: PatchProjection) -> list[str]:
 
 def steps_figure(projection: PatchProjection | None, patch: Patch) -> Any:
     """Bars of every step, one under the other; the vectors share one range."""
-    coloured = {POSITION: "position"}
-    names = None
+    steps, coloured, names = as_sum(patch.steps), {**STEP_COLOURS}, None
+    series = steps if patch.pixels is None else {PIXELS: patch.pixels, **steps}
     if projection is not None and patch.pixels is not None:
         coloured, names = {PIXELS: pixel_colours(projection), **coloured}, {PIXELS: pixel_names(projection)}
     return plots.stacked_bars(
-        patch.series,
-        colours=coloured,
-        names=names,
-        shared=tuple(patch.steps),
-        dark=dark(),
-        height=40 + 100 * len(patch.series),
+        series, colours=coloured, names=names, shared=tuple(steps), dark=dark(), height=40 + 100 * len(series)
     )
 
 

@@ -14,6 +14,8 @@ from attnviz.ui.inputs.model_run import ModelRun
 
 PATCH, TOKEN = "Patch embedding", "Token embedding"
 POSITION, INPUT = "Position embedding", "Input to layer 1"
+ADDED, SUM = f"+ {POSITION}", f"= {INPUT}"  # what their panels are called, below that of the embedding
+STEP_COLOURS = {POSITION: "position", ADDED: "position"}  # roles of the theme
 
 
 def adds_positions(run: ModelRun) -> bool:
@@ -29,6 +31,15 @@ def steps_of(run: ModelRun, token: int, name: str) -> dict[str, Float[np.ndarray
         return {INPUT: known(first)[token]} if embeddings is None else {name: known(embeddings)[token]}
     steps = {} if embeddings is None else {name: known(embeddings)[token]}
     return {**steps, POSITION: known(run.trace.position_embeddings["main"])[token], INPUT: known(first)[token]}
+
+
+def as_sum(steps: dict[str, Float[np.ndarray, " feature"]]) -> dict[str, Float[np.ndarray, " feature"]]:
+    """The steps by the titles of their panels: embedding, + position embedding, = input to layer 1.
+
+    Steps that are no whole sum keep their names.
+    """
+    titles = {POSITION: ADDED, INPUT: SUM} if len(steps) == 3 else {}
+    return {titles.get(name, name): values for name, values in steps.items()}
 
 
 def stages(run: ModelRun) -> dict[str, str]:

@@ -17,7 +17,16 @@ from attnviz.measures.words import joined
 from attnviz.plots import scatter
 from attnviz.ui.core.cache import trace
 from attnviz.ui.core.labels import plain
-from attnviz.ui.embeddings.stages import POSITION, TOKEN, all_numbers, first_numbers, stages, steps_of, vectors_at
+from attnviz.ui.embeddings.stages import (
+    STEP_COLOURS,
+    TOKEN,
+    all_numbers,
+    as_sum,
+    first_numbers,
+    stages,
+    steps_of,
+    vectors_at,
+)
 from attnviz.ui.inputs.text_run import TextRun, prepared_text
 from attnviz.ui.widgets.output import dark
 
@@ -73,9 +82,9 @@ def tokens_table(run: TextRun) -> dict[str, list]:
 
 def steps_figure(word: Word) -> Any:
     """Bars of every step, one under the other, on one range."""
-    shown = tuple(word.steps)
+    steps = as_sum(word.steps)
     return plots.stacked_bars(
-        word.steps, colours={POSITION: "position"}, shared=shown, dark=dark(), height=120 * len(shown) + 40
+        steps, colours=STEP_COLOURS, shared=tuple(steps), dark=dark(), height=120 * len(steps) + 40
     )
 
 

@@ -152,16 +152,22 @@ def choose(visit: ModelRun, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, b
     They are drawn from what the method declares. `look` draws the options of display among them.
     """
     tokens, depth = visit.sample.tokens["main"], visit.model.spec.layers
-    top = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    first, second = (st.container(horizontal=True, vertical_alignment="bottom", gap="medium") for _ in range(2))
     titles = {name: method.title for name, method in METHODS.items()}
     method = select(
-        "Attribution (explanation) method", titles, key="method", where=top, default=ROLLOUT, width=230, help=WHY_METHOD
+        "Attribution (explanation) method",
+        titles,
+        key="method",
+        where=first,
+        default=ROLLOUT,
+        width=230,
+        help=WHY_METHOD,
     )
     how, pictured = METHODS[method], tokens.grid is not None
-    start = start_choice(visit, top) if how.takes_start else ANSWER
-    target = class_choice(visit, top) if how.needs_class else None
-    given = {option.name: control(option, depth, top) for option in how.options if option.kind == "choice"}
-    with top:
+    start = start_choice(visit, second) if how.takes_start else ANSWER
+    target = class_choice(visit, first) if how.needs_class else None
+    given = {option.name: control(option, depth, second) for option in how.options if option.kind == "choice"}
+    with first:
         drawn = look()
     columns, place = st.columns(3, gap="medium"), 0
     for option in (option for option in how.options if option.kind != "choice"):
