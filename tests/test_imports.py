@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom, who may know Streamlit, and how long a thing may grow.
+"""Allowed imports: which module may import which, who may know Streamlit; and how long a file may grow.
 
 Reads the imports of every file; a failure names the file. The table is the one of docs/design.md.
 """
@@ -13,7 +13,7 @@ import pytest
 
 from attnviz.paths import ROOT
 
-ROOMS = {  # room: the rooms it may import from; its own is always open
+ALLOWED = {  # module: the modules it may import from, besides itself
     "masks": set(),
     "seeding": set(),
     "paths": set(),
@@ -49,13 +49,13 @@ ROOMS = {  # room: the rooms it may import from; its own is always open
     "app": {"ui", "views", "plots", "attnviz", "paths"},
     "__main__": {"paths"},
 }
-FLOORS = {  # inside attnviz/ui: what pages share stands on what is named beside it; a page's folder on all four
+UI_PACKAGES = {  # inside attnviz/ui: what pages share stands on what is named beside it; a page's folder on all four
     "core": set(),
     "inputs": {"core"},
     "widgets": {"core", "inputs"},
     "shell": {"core", "inputs", "widgets"},
 }
-PACKAGES = {  # who may import a package; every other room may not
+PACKAGES = {  # who may import a package; every other module may not
     "streamlit": {"app", "pages", "main", "__main__", "ui", "views"},
     "starlette": {"app", "ui"},
     "plotly": {"plots"},
@@ -66,8 +66,8 @@ SCRIPTS = sorted([*ROOT.glob("attnviz/**/*.js"), *ROOT.glob("attnviz/**/*.css")]
 NAMED = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in CODE]
 
 
-def room_of(path: Path) -> str:
-    """The room a file stands in."""
+def module_of(path: Path) -> str:
+    """The module of ours that a file belongs to."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     if parts[0] != "attnviz":
         return parts[0]
@@ -84,8 +84,8 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def imported_room(name: str) -> str:
-    """The room of a dotted name of ours; names of the package itself are its tables."""
+def imported_module(name: str) -> str:
+    """The module of a dotted name of ours; names of the package itself are its tables."""
     _, _, rest = name.partition(".")
     first = rest.partition(".")[0]
     known = (ROOT / "attnviz" / first).is_dir() or (ROOT / "attnviz" / f"{first}.py").is_file()
@@ -93,17 +93,19 @@ def imported_room(name: str) -> str:
 
 
 @pytest.mark.parametrize("path", NAMED)
-def test_a_file_imports_only_through_open_doors(path: Path) -> None:
-    room = room_of(path)
+def test_a_file_imports_only_what_is_allowed(path: Path) -> None:
+    module = module_of(path)
     for name in imports(path):
         package = name.partition(".")[0]
         if package == "attnviz":
-            found = imported_room(name)
-            assert found in ROOMS[room] | {room}, (
-                f"{path.relative_to(ROOT)} imports {name}: {room} -> {found} is closed"
+            found = imported_module(name)
+            assert found in ALLOWED[module] | {module}, (
+                f"{path.relative_to(ROOT)} imports {name}: {module} -> {found} is not allowed"
             )
         elif package in PACKAGES:
-            assert room in PACKAGES[package], f"{path.relative_to(ROOT)} imports {package}, which {room} may not know"
+            assert module in PACKAGES[package], (
+                f"{path.relative_to(ROOT)} imports {package}, which {module} may not know"
+            )
         assert package not in ("ui", "views", "pages", "main"), (
             f"{name} would make a second copy; import attnviz.{name}"
         )
@@ -115,20 +117,20 @@ def test_a_page_knows_no_other_page(path: Path) -> None:
     for name in imports(path):
         if name.startswith("attnviz.ui."):
             found = name.split(".")[2]
-            allowed = FLOORS.get(folder, set(FLOORS)) | {folder}
-            assert found in allowed, f"{path.relative_to(ROOT)} imports {name}: {folder} -> {found} is closed"
+            allowed = UI_PACKAGES.get(folder, set(UI_PACKAGES)) | {folder}
+            assert found in allowed, f"{path.relative_to(ROOT)} imports {name}: {folder} -> {found} is not allowed"
 
 
 @pytest.mark.parametrize("path", [pytest.param(p.values[0], id=p.id) for p in NAMED])
 def test_nothing_grows_too_long(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    limit = 120 if room_of(path) == "pages" else 500  # a file is one idea; this only stops a heap
+    limit = 120 if module_of(path) == "pages" else 500  # a file is one idea; this only stops a heap
     assert len(text.splitlines()) <= limit, f"{path.relative_to(ROOT)} has {len(text.splitlines())} lines of {limit}"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = node.end_lineno - node.body[0].lineno + 1 if node.end_lineno else 0
             # A page's body is one function, because a fragment is; its 100 lines are limit enough.
-            assert length <= (60 if room_of(path) == "pages" else 40), (
+            assert length <= (60 if module_of(path) == "pages" else 40), (
                 f"{path.relative_to(ROOT)}: {node.name} has {length} lines"
             )
 
@@ -142,9 +144,9 @@ def test_no_script_grows_too_long(path: Path) -> None:
 def test_public_functions_say_what_they_do(path: Path) -> None:
     """The first line of a docstring is a sentence; nested functions, overrides and protocols need none."""
     module = ast.parse(path.read_text(encoding="utf-8"))
-    if module.body and room_of(path) != "attnviz":
+    if module.body and module_of(path) != "attnviz":
         assert ast.get_docstring(module), f"{path.relative_to(ROOT)} does not say what it is for"
-    if room_of(path) == "pages":
+    if module_of(path) == "pages":
         return  # a page is a script: its functions are steps of it, called by nobody else
     for node in module.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
@@ -163,6 +165,6 @@ def test_no_print_no_assert_no_bare_except(path: Path) -> None:
             assert node.func.id not in ("print", "eval", "exec"), f"{where}: {node.func.id}"
 
 
-def test_every_room_is_in_the_table() -> None:
-    found = {room_of(path) for path in CODE}
-    assert found <= set(ROOMS), f"{found - set(ROOMS)} stand in no table of doors"
+def test_every_module_is_in_the_table() -> None:
+    found = {module_of(path) for path in CODE}
+    assert found <= set(ALLOWED), f"{found - set(ALLOWED)} stand in no table of doors"

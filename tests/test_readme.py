@@ -198,10 +198,10 @@ def test_tables_that_are_named_exist() -> None:
         assert re.search(rf"^{name}\b", code, re.M), f"{file} has no {name}"
 
 
-def test_design_names_every_room() -> None:
+def test_design_names_every_module() -> None:
     text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
-    rooms = [p for p in (ROOT / "attnviz").iterdir() if p.is_dir() and p.name != "__pycache__"]
-    assert [p.name for p in rooms if f"`attnviz/{p.name}/`" not in text] == []
+    folders = [p for p in (ROOT / "attnviz").iterdir() if p.is_dir() and p.name != "__pycache__"]
+    assert [p.name for p in folders if f"`attnviz/{p.name}/`" not in text] == []
 
 
 def test_contributing_is_short() -> None:

@@ -133,7 +133,7 @@ class Parsed:
     heads: tuple[int, ...]  # the number of the word it depends on, -1 for the root
 
 
-def found_heads(call: AttentionCall, parsed: Parsed) -> Bool[np.ndarray, "head word"]:
+def predicted_heads(call: AttentionCall, parsed: Parsed) -> Bool[np.ndarray, "head word"]:
     """Of which words each head's row is largest at the word they depend on, among all other words; the root is token 0.
 
     Raises ValueError for a call over another sentence's tokens.

@@ -43,13 +43,13 @@ def grouping(tokens: Tokens, *, whole_words: bool = False, special: bool = True)
             groups[-1].append(i)
         else:
             groups.append([i])
-    labels = tuple(joined([tokens.labels[i] for i in group]) for group in groups)
+    labels = tuple(word_label([tokens.labels[i] for i in group]) for group in groups)
     words = tuple(tokens.words[group[0]] for group in groups)
     prefix = sum(1 for group in groups if group[-1] < tokens.prefix)
     return Grouping(Tokens(labels, None, prefix, tokens.stream, words), tuple(map(tuple, groups)))
 
 
-def joined(labels: Sequence[str]) -> str:
+def word_label(labels: Sequence[str]) -> str:
     """The label of a word, from those of its tokens: bytes that are a character together are shown as that."""
     parts = [labels[0], *(label.removeprefix(CONTINUATION) for label in labels[1:])]
     return shown(b"".join(hidden_bytes(part) for part in parts if part.strip(SPACE))) or labels[0]
@@ -60,7 +60,7 @@ def singly(tokens: Tokens) -> Grouping:
     return Grouping(tokens, tuple((i,) for i in range(len(tokens))))
 
 
-def grouped(
+def word_map(
     maps: Float[np.ndarray, "*map query key"], queries: Grouping, keys: Grouping, *, renormalise: bool = False
 ) -> tuple[Float[np.ndarray, "*map group_query group_key"], Float[np.ndarray, "*map"]]:
     """Maps over groups, and the weight left out: mean over the queries of a group, sum over its keys.
@@ -78,7 +78,7 @@ def grouped(
     return found, lost
 
 
-def grouped_mask(
+def word_mask(
     masked: Bool[np.ndarray, "query key"], queries: Grouping, keys: Grouping
 ) -> Bool[np.ndarray, "group_query group_key"]:
     """Which pairs of groups are masked: those in which no token may attend to any of the other group."""
@@ -88,7 +88,7 @@ def grouped_mask(
     return np.stack(rows, -2) if rows else across[:0]
 
 
-def piece_of_word(tokens: Tokens, words: Sequence[int]) -> list[int]:
+def first_token_of_word(tokens: Tokens, words: Sequence[int]) -> list[int]:
     """The first token of each word, by its number."""
     first: dict[int, int] = {}
     for i, word in enumerate(tokens.words or ()):

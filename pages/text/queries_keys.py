@@ -20,7 +20,7 @@ def page() -> None:
         call = run.trace.calls[layer := ui.call_choice(run.trace)]
         head = ui.head_choice(call)
         maps = pairs.maps_of(call, head)
-        stage, look = pairs.stage_choice(maps), text_display.look_at(tokens, grouped=False)
+        stage, look = pairs.stage_choice(maps), text_display.look_at(tokens, by_word=False)
     query = ui.chosen_token("token", len(tokens), text_display.middle(tokens))
     key = ui.chosen_token("key", len(tokens), text.strongest(maps["weights"], query, tokens.words or ()))
     pairs.send_stages(call, maps)

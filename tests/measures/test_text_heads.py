@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attnviz.attention.rules.softmax import Softmax
-from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES, Parsed, found_heads, gold_arcs, measure_text_heads
+from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES, Parsed, gold_arcs, measure_text_heads, predicted_heads
 from attnviz.types import AttentionCall, Mask, Tokens
 
 TOKENS = Tokens(("CLS", "a", "dog", "saw", "a", "cat", "SEP"), None, 1, "main", (-1, 0, 1, 2, 3, 4, -1))
@@ -144,14 +144,14 @@ def test_a_decoder_has_no_token_after():
 def test_dependencies():
     parsed = Parsed("a dog saw a cat", (1, 2, 3, 4, 5), (1, 2, -1, 4, 2))
     right = [0, 2, 3, 0, 5, 3, 0]
-    assert found_heads(looking(right), parsed).tolist() == [[True] * 5]
-    assert found_heads(looking([0, 2, 3, 1, 5, 3, 0]), parsed).tolist() == [[True, True, False, True, True]]
+    assert predicted_heads(looking(right), parsed).tolist() == [[True] * 5]
+    assert predicted_heads(looking([0, 2, 3, 1, 5, 3, 0]), parsed).tolist() == [[True, True, False, True, True]]
     itself: Tensor = looking(list(range(N))).query  # a head that looks at itself is asked where it looks besides
     assert itself.shape == (1, N, N)
-    assert found_heads(looking(list(range(N))), parsed).sum() < 5
+    assert predicted_heads(looking(list(range(N))), parsed).sum() < 5
     assert gold_arcs(parsed) == [(1, 2), (2, 3), (4, 5), (5, 3)]
     with pytest.raises(ValueError, match="begins at token 9"):
-        found_heads(looking(right), Parsed("x", (9,), (-1,)))
+        predicted_heads(looking(right), Parsed("x", (9,), (-1,)))
 
 
 def test_a_word_is_asked_where_it_looks_besides_itself_and_special_tokens():
@@ -163,7 +163,7 @@ def test_a_word_is_asked_where_it_looks_besides_itself_and_special_tokens():
         weights[0, i, 6] += 0.25
     for i, head in enumerate(parsed.heads):
         weights[0, i + 1, parsed.first[head] if head >= 0 else 0] += 0.18
-    assert found_heads(sharing(weights / weights.sum(-1, keepdims=True)), parsed).tolist() == [[True] * 5]
+    assert predicted_heads(sharing(weights / weights.sum(-1, keepdims=True)), parsed).tolist() == [[True] * 5]
 
 
 def test_tables_of_layers_with_different_heads():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attnviz.measures.words import grouped, grouped_mask, grouping
+from attnviz.measures.words import grouping, word_map, word_mask
 from attnviz.types import Tokens
 
 TOKENS = Tokens(("CLS", "Tom", "…my", "barks", "SEP"), None, 1, "main", (-1, 0, 0, 1, -1))
@@ -42,7 +42,7 @@ def test_words_that_stand_beside_each_other_twice_stay_two():
 
 def test_what_a_word_gives_and_gets():
     words = grouping(TOKENS, whole_words=True)
-    found, lost = grouped(MAP, words, words)
+    found, lost = word_map(MAP, words, words)
     assert np.allclose(found[0, 0], [0.2, 0.4, 0.2, 0.2])
     assert np.allclose(found[0, 1], [0.3, 0.3, 0.3, 0.1])  # mean of the rows of Tom and ##my
     assert np.allclose(found.sum(-1), 1)
@@ -51,19 +51,19 @@ def test_what_a_word_gives_and_gets():
 
 def test_what_is_left_out_is_said_and_divided():
     bare = grouping(TOKENS, special=False)
-    found, lost = grouped(MAP, bare, bare, renormalise=True)
+    found, lost = word_map(MAP, bare, bare, renormalise=True)
     assert np.allclose(found.sum(-1), 1)
     assert np.allclose(found[0, 0], np.array([0.1, 0.1, 0.2]) / 0.4)
     assert np.allclose(lost, 1 - (0.4 + 0.8 + 0.6) / 3)
     nothing = np.zeros_like(MAP)
     nothing[..., 0] = 1
-    assert not grouped(nothing, bare, bare, renormalise=True)[0].any()
+    assert not word_map(nothing, bare, bare, renormalise=True)[0].any()
 
 
 def test_a_word_is_masked_where_all_of_it_is():
     words = grouping(TOKENS, whole_words=True)
     causal = np.triu(np.ones((5, 5), dtype=bool), 1)
-    masked = grouped_mask(causal, words, words)
+    masked = word_mask(causal, words, words)
     assert masked.tolist() == [
         [False, True, True, True],
         [False, False, True, True],
@@ -77,10 +77,10 @@ def test_a_word_is_open_where_one_of_its_pieces_is():
     words = grouping(tokens, whole_words=True)
     one_key = np.array([[False, True, False]] * 3)
     one_query = one_key.T
-    assert not grouped_mask(one_key, words, words).any()
-    assert not grouped_mask(one_query, words, words).any()
-    assert grouped_mask(one_key | np.array([False, False, True]), words, words).tolist() == [[False, True]] * 2
-    assert grouped_mask(one_query | np.array([[False], [False], [True]]), words, words).tolist() == [
+    assert not word_mask(one_key, words, words).any()
+    assert not word_mask(one_query, words, words).any()
+    assert word_mask(one_key | np.array([False, False, True]), words, words).tolist() == [[False, True]] * 2
+    assert word_mask(one_query | np.array([[False], [False], [True]]), words, words).tolist() == [
         [False] * 2,
         [True] * 2,
     ]

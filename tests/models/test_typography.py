@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attnviz.measures.text_heads import alike
-from attnviz.measures.words import grouping, joined
+from attnviz.measures.words import grouping, word_label
 from attnviz.models import load_text, load_translator
 from attnviz.models.generate import continued
 from attnviz.models.subwords import BOS, MASK, SPECIAL, SubwordTokenizer, Token, learned_subwords, load_subwords
@@ -245,9 +245,9 @@ def test_bytes_are_shown_as_the_characters_they_are():
     assert shown("a\u202e\x07".encode()) == "a<E2><80><AE><07>"
     for raw in (b"\xc5", "dź".encode() + b"\xc5", b"plain", b"\xff<C5"):
         assert hidden_bytes(shown(raw)) == raw
-    assert joined(["␣", "<C5>", "<81>", "<C3>", "<B3>", f"{CONTINUATION}d", "<C5>", "<BA>"]) == "Łódź"
-    assert joined(["␣", "<C5>"]) == "<C5>"
-    assert joined(["␣"]) == "␣"
+    assert word_label(["␣", "<C5>", "<81>", "<C3>", "<B3>", f"{CONTINUATION}d", "<C5>", "<BA>"]) == "Łódź"
+    assert word_label(["␣", "<C5>"]) == "<C5>"
+    assert word_label(["␣"]) == "␣"
 
 
 def test_a_piece_of_a_character_and_a_half_shows_the_whole_one():

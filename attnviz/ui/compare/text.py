@@ -57,7 +57,7 @@ class TextMapStyle(MapStyle):
         return DisplayedMaps(self.text.maps(values, groups, columns, shares=stochastic), groups.tokens, columns.tokens)
 
     def grouping(self, tokens: Tokens) -> Grouping:
-        """How an axis is grouped: by the visitor's choice where it is of the text, else every entry by itself."""
+        """How the tokens of an axis are grouped: as the visitor chose for the text, else each by itself."""
         return self.text.groups if tokens.words is not None else singly(tokens)
 
     def masked(self, calls: Sequence[AttentionCall]) -> Bool[np.ndarray, "query key"] | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnviz import plots
 from attnviz.measures import embeddings as measures
-from attnviz.measures.words import joined
+from attnviz.measures.words import word_label
 from attnviz.plots import scatter
 from attnviz.ui.core.cache import trace
 from attnviz.ui.core.labels import plain
@@ -48,7 +48,7 @@ class Word:
     def sentence(self) -> str:
         """What the steps are, in words."""
         tokens, width = " + ".join(map(plain, self.tokens)), len(next(iter(self.steps.values())))
-        of = f", one of the tokens {tokens} of “{plain(joined(self.tokens))}”" if len(self.tokens) > 1 else ""
+        of = f", one of the tokens {tokens} of “{plain(word_label(self.tokens))}”" if len(self.tokens) > 1 else ""
         return f"**{plain(self.label)}**{of} → token id **{self.id}** → a row of **{width}** numbers"
 
     def table(self) -> dict[str, list[str]]:

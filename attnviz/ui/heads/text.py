@@ -9,7 +9,7 @@ import streamlit as st
 
 from attnviz import views
 from attnviz.measures.heads import value_weighted
-from attnviz.measures.text_heads import Parsed, found_heads, gold_arcs, measure_text_heads, real
+from attnviz.measures.text_heads import Parsed, gold_arcs, measure_text_heads, predicted_heads, real
 from attnviz.models.subwords import first_tokens
 from attnviz.types import AttentionCall, Model, Tokens
 from attnviz.ui.core.cache import forward, open_model
@@ -59,7 +59,7 @@ def syntax(name: str, model_digest: str) -> np.ndarray | None:
         sample = prepared_text(model.digest, text, model, text)
         found = parsed(model, text, sample.tokens["main"])
         if found is not None:
-            hits.append(np.stack([found_heads(call, found) for call in forward(name, sample).calls]))
+            hits.append(np.stack([predicted_heads(call, found) for call in forward(name, sample).calls]))
     return np.concatenate(hits, -1).mean(-1) if hits else None
 
 

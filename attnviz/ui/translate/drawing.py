@@ -12,7 +12,7 @@ import streamlit as st
 from jaxtyping import Bool, Float
 
 from attnviz import plots, views
-from attnviz.measures.words import grouped, grouping
+from attnviz.measures.words import grouping, word_map
 from attnviz.models.translation import TranslationModel
 from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.core.state import chosen_token, one_of, set_tokens
@@ -191,7 +191,7 @@ def alignment(here: Written, look: Look, name: str, which: str, whole: bool, at:
     """
     slot = f"translate:{here.model.name}"
     french, english = (grouping(tokens, whole_words=whole) for tokens in (here.tokens, here.trace.calls[-1].keys))
-    shown, _ = grouped(map_of(here, look)[None], french, english)
+    shown, _ = word_map(map_of(here, look)[None], french, english)
     st.markdown(f"**{name}**, {which}  \n{plain(here.text) or '*nothing*'}")
     written, read = (named_apart(group.tokens) if whole else group.tokens for group in (french, english))
     views.send_maps(slot, shown, titles=[which], keys=read, queries=written)

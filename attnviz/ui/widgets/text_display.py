@@ -10,7 +10,7 @@ import streamlit as st
 from jaxtyping import Bool, Float
 
 from attnviz import views
-from attnviz.measures.words import Grouping, grouped, grouped_mask, grouping
+from attnviz.measures.words import Grouping, grouping, word_map, word_mask
 from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.core.labels import plain
 from attnviz.ui.core.state import chosen_tokens, set_tokens
@@ -52,7 +52,7 @@ class Look:
 
         Rows that do not sum to 1 (`shares` off) are not rescaled.
         """
-        return grouped(values, rows or self.groups, keys or self.groups, renormalise=shares and not self.special)[0]
+        return word_map(values, rows or self.groups, keys or self.groups, renormalise=shares and not self.special)[0]
 
     def rows(self, values: Float[np.ndarray, "map key"]) -> Float[np.ndarray, "map group_key"]:
         """Single rows over tokens as rows over what is shown."""
@@ -62,7 +62,7 @@ class Look:
     def masked(self, call: AttentionCall) -> Bool[np.ndarray, "group_query group_key"] | None:
         """Which keys are masked; None where there is no mask."""
         found = masked_of(call)
-        return None if found is None else grouped_mask(found, self.groups, self.groups)
+        return None if found is None else word_mask(found, self.groups, self.groups)
 
     def left_out(self, values: Float[np.ndarray, "map query key"], *, shares: bool = True) -> str:
         """Which special tokens are hidden and how much weight lies on them, as a sentence; empty where none is."""
@@ -72,7 +72,7 @@ class Look:
         names = ", ".join(dict.fromkeys(plain(label) for label, word in labels if word < 0))
         if not shares:
             return f"Hidden: {names}. Rows are not rescaled, since they do not sum to 1."
-        lost = grouped(values, self.groups, self.groups)[1]
+        lost = word_map(values, self.groups, self.groups)[1]
         return (
             f"Hidden: {names}, which take {percent(float(lost.mean()))} of the weight. Rows are rescaled to sum to 1."
         )
@@ -90,11 +90,11 @@ class Look:
         return tuple(groups if several else groups[-1:])
 
 
-def look_at(tokens: Tokens, *, grouped: bool = True) -> Look:
-    """The popover of rare options; what it holds is in the URL. Without `grouped` every token is shown by itself."""
+def look_at(tokens: Tokens, *, by_word: bool = True) -> Look:
+    """The popover of rare options; what it holds is in the URL. Without `by_word` every token is shown by itself."""
     words, hide = False, False
     with st.popover("Display", icon=":material/tune:", key="display"):
-        if grouped:
+        if by_word:
             words = st.toggle("Whole words", key="words", bind="query-params", help=WHY_WORDS)
             hide = st.toggle("Hide special tokens", key="leave", bind="query-params", help=WHY_HIDE)
         scale, colours = scale_choice(), colour_choice()
