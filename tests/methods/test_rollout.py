@@ -492,7 +492,7 @@ class Fake:
     facts, outputs, superclasses = {}, {"class": ("a", "b")}, ()
     tokenizer = input_embeddings = patch_projection = None
     spec = ModelSpec("image", 3, 2, 16)
-    to = prepare = logits_from = layer = staticmethod(lambda *given, **options: None)
+    to = prepare = logits_from = layer = layer_parts = staticmethod(lambda *given, **options: None)
 
     def __init__(self, trace):
         self.trace, self.runs = trace, 0
