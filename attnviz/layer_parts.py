@@ -55,9 +55,12 @@ class LayerParts:
     feed_forward: Callable[[Tensor], Tensor]  # the residual after attention -> the residual after the layer
 
     def after_attention(
-        self, residual: Float[Tensor, "*batch token feature"], added: Float[Tensor, "*wider token feature"]
-    ) -> Float[Tensor, "*wider token feature"]:
-        """The residual after attention, given the one before it and the projected outputs, summed over heads."""
+        self, residual: Float[Tensor, "*batch feature"], added: Float[Tensor, "*wider feature"]
+    ) -> Float[Tensor, "*wider feature"]:
+        """The residual after attention, given the one before it and the projected outputs, summed over heads.
+
+        One residual may come with many outputs; their axes broadcast.
+        """
         summed = residual + added if self.output_bias is None else residual + added + self.output_bias.to(added)
         return summed if self.norm_first else self.attention_norm(summed)
 

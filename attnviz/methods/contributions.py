@@ -1,8 +1,8 @@
 """What tokens hand over to each other as vectors, and how shares of it are chained along the layers.
 
 A key j gives query i the vector T_i(x_j) = sum over heads h of A^h_ij u^h_j, plus x_i itself where i = j, with
-u^h_j = value^h_j @ projection^h (Kobayashi et al. 2020, arXiv 2004.10102; with the residual 2021, arXiv 2109.07152). The
-value holds its own bias; the bias of the output projection belongs to no token and is given to none.
+u^h_j = value^h_j @ projection^h (Kobayashi et al. 2020, arXiv 2004.10102; with the residual 2021, arXiv 2109.07152).
+The value holds its own bias; the bias of the output projection belongs to no token and is given to none.
 """
 
 from __future__ import annotations

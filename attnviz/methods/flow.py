@@ -69,8 +69,7 @@ def explain(
     3.2).
     """
     trace = traced(model, sample, trace)
-    count = len(next(iter(trace.calls)).queries) if trace.calls else 0
-    if count > SEARCHED:
+    if is_bound(trace):
         found = bound(trace, start, target=target, fusion=fusion, alpha=alpha)
     else:
         found = flow(trace, start, target=target, fusion=fusion, alpha=alpha, progress=progress)
@@ -86,9 +85,10 @@ def is_bound(trace: Trace) -> bool:
 def bound(
     trace: Trace, start: Start = "answer", *, target: Target | None = None, fusion: str = "mean", alpha: float = 0.5
 ) -> Float[Tensor, "*batch token"]:
-    """What no flow exceeds: all that starts, and what the first layer lets into a token; [*batch target token] for many
+    """What no flow exceeds: all that starts, and what the first layer lets into a token; n² work.
 
-    starts. n² work. Raises NoRollout where flow is not defined, ValueError for options out of range.
+    Several starts give [*batch target token]. Raises NoRollout where flow is not defined, ValueError for options out of
+    range.
     """
     rows, single, layers = opened(trace, start, target, fusion, alpha)
     with unrounded(rows.device):
@@ -119,10 +119,10 @@ def flow(
         one = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device).expand(*rows.shape[:-2], -1, -1)
         pipes = [whole(layer(one)) for layer in layers]
     starts, found = whole(rows), np.zeros(tuple(rows.shape))
-    for done, at in enumerate(places := list(np.ndindex(*rows.shape[:-1]))):
-        levels = Levels(
-            starts[at], [np.broadcast_to(pipe, (*rows.shape[:-2], *pipe.shape[-2:]))[at[:-1]] for pipe in pipes]
-        )
+    pipes = [np.broadcast_to(pipe, (*rows.shape[:-2], *pipe.shape[-2:])) for pipe in pipes]
+    places = list(np.ndindex(*rows.shape[:-1]))  # (*batch, target)
+    for done, at in enumerate(places):
+        levels = Levels(starts[at], [pipe[at[:-1]] for pipe in pipes])
         for sink, value in enumerate(values(levels)):
             found[(*at, sink)] = value / UNIT
             if progress is not None:

@@ -40,11 +40,11 @@ def explain(
     """Norm-based attention measures how long the vectors are that tokens hand over, and multiplies shares of layers.
 
     A large weight on a value of almost no length moves nothing; the weights alone do not show that. `form` "weighted"
-    counts the weighted values only (Kobayashi et al. 2020, arXiv 2004.10102); "residual" adds what a token keeps by the residual
-    connection and passes the sum through the layer norm behind it, which only post-norm networks have (Kobayashi et
-    al. 2021, arXiv 2109.07152); "globenc" goes on through the second layer norm and leaves the MLP out (Modarressi et al. 2022,
-    arXiv 2205.03286), in a pre-norm network as the MLP would read it. A row is divided by its sum, so the
-    divisors of the norms cancel; no other identity is added. It is class-agnostic.
+    counts the weighted values only (Kobayashi et al. 2020, arXiv 2004.10102); "residual" adds what a token keeps by the
+    residual connection and passes the sum through the layer norm behind it, which only post-norm networks have
+    (Kobayashi et al. 2021, arXiv 2109.07152); "globenc" goes on through the second layer norm and leaves the MLP out
+    (Modarressi et al. 2022, arXiv 2205.03286), in a pre-norm network as the MLP would read it. A row is divided by its
+    sum, so the divisors of the norms cancel; no other identity is added. It is class-agnostic.
     """
     trace = traced(model, sample, trace)
     return rolled_out(trace, start, target, lambda call: lengths(model, trace, call, form))
@@ -82,9 +82,8 @@ def gram_lengths(vectors: Vectors) -> Blocks:
     if sources is None:  # gated by query, so that a key has no vectors of its own
         return vectors.pieces(lambda rows: vectors.rows(rows)[0].norm(dim=-1))
     gram = torch.einsum("...hkf,...gkf->...khg", sources, sources)
-    if residual is not None:
-        crossed = torch.einsum("...hkf,...kf->...hk", sources, residual)
-        itself = residual.square().sum(-1)
+    kept = torch.zeros_like(sources[..., 0, :, :]) if residual is None else residual
+    crossed, itself = torch.einsum("...hkf,...kf->...hk", sources, kept), kept.square().sum(-1)
 
     def block(rows: list[int]) -> Tensor:
         weights = vectors.weights(rows)

@@ -84,9 +84,7 @@ def test_a_part_of_the_edges_is_only_trusted_where_it_reaches_the_bound():
     """The search of a part finds less here; what comes out is the flow over all edges."""
     generator = np.random.default_rng(0)
     layers = [generator.dirichlet(np.full(40, 0.05), 40) for _ in range(4)]
-    levels = Levels(
-        np.eye(40, dtype=np.int32)[0] * UNIT, [np.rint(layer * UNIT).astype(np.int32) for layer in layers]
-    )
+    levels = Levels(np.eye(40, dtype=np.int32)[0] * UNIT, [np.rint(layer * UNIT).astype(np.int32) for layer in layers])
     everything = edges(levels, [layer > 0 for layer in levels.layers[1:-1]])
     full = [searched(levels, everything, sink) for sink in range(40)]
     part = edges(levels, [np.eye(40, dtype=bool) & (layer > 0) for layer in levels.layers[1:-1]])

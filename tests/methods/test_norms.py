@@ -90,10 +90,10 @@ def test_a_gate_of_each_query_is_part_of_its_vectors():
     model = opened(variant="separable")
     for call in model.trace.calls:
         out = model.network.blocks[call.layer].attention.out.weight
-        maps, gate = call.token_map(), call.gate.expand_as(call.output)
+        maps, gate, out = call.token_map(), call.gate.expand_as(call.output), out.unflatten(-1, (call.heads, -1))
         expected = torch.zeros(*maps.shape[-2:], 16, dtype=torch.float64)
         for h, (i, j) in ((h, p) for h in range(call.heads) for p in np.ndindex(*maps.shape[-2:])):
-            expected[i, j] += out.unflatten(-1, (call.heads, -1))[:, h] @ (maps[h, i, j] * gate[h, i] * call.value[h, j])
+            expected[i, j] += out[:, h] @ (maps[h, i, j] * gate[h, i] * call.value[h, j])
         assert Vectors(call).by_query
         assert torch.allclose(Vectors(call).rows(list(range(len(maps[0]))))[0], expected, atol=1e-12)
         found = norms.lengths(model, model.trace, call, "weighted")([0, 4, 2])
