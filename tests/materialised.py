@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from attnviz.models import ViT, ViTConfig
-from attnviz.types import AttentionCall, LayerParts, ModelSpec, Sample, Trace
+from attnviz.types import AttentionCall, Edit, LayerParts, ModelSpec, Sample, Trace
 
 SHAPES: dict[str, dict[str, Any]] = {
     "cls": {},
@@ -51,7 +51,7 @@ def opened(
     *, layers: int = 2, batch: tuple[int, ...] = (), seed: int = 0, pixels: tuple[int, int] = (12, 20), **shape: Any
 ) -> Opened:
     """A small network with random parameters, biases and norms, over 3 x 5 patches or as many as it needs."""
-    asked = {k: shape.pop(k) for k in ("keep_tokens", "ablated_heads") if k in shape}
+    edit = Edit(**{k: shape.pop(k) for k in ("keep_tokens", "ablated_heads") if k in shape})
     sides = (shape["size"],) * 2 if "size" in shape else pixels
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
@@ -62,7 +62,7 @@ def opened(
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         parameter.copy_(parameter + (0.3 if parameter.ndim == 1 else 0.1) * noise)
     network.requires_grad_(False)
-    return Opened(network, network(torch.rand(*batch, 3, *sides, generator=generator, dtype=torch.float64), **asked))
+    return Opened(network, network(torch.rand(*batch, 3, *sides, generator=generator, dtype=torch.float64), edit=edit))
 
 
 def given(model: Opened, call: AttentionCall, item: tuple[int, ...] = ()) -> np.ndarray:

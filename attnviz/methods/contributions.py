@@ -154,8 +154,7 @@ class Vectors:
 
     def gated(self, weights: Float[Tensor, "*batch head key"], row: int) -> Float[Tensor, "*batch key feature"]:
         """What keys give one query through its own gate."""
-        gate = self.call.gate
-        assert gate is not None
+        gate = torch.ones_like(self.value[..., :1, :]) if self.call.gate is None else self.call.gate
         return torch.einsum(
             "...hkd,hdf->...kf", weights[..., None] * self.value * gate[..., row, None, :].to(weights), self.projection
         )

@@ -118,7 +118,7 @@ def test_masked_tokens_get_exactly_nothing():
 
 
 def test_an_ablated_head_hands_nothing_over():
-    model = opened(ablated_heads=[(0, 1), (1, 0), (1, 2)])
+    model = opened(ablated_heads=torch.tensor([[0, 1, 0, 0], [1, 0, 1, 0]]).bool())
     plain = opened()
     for call in model.trace.calls:
         found = norms.lengths(model, model.trace, call, "weighted")(list(range(16)))

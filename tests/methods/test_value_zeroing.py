@@ -72,7 +72,9 @@ def test_a_shipped_network_in_single_precision():
 def test_batches_removed_tokens_and_ablated_heads():
     keep = torch.ones(16, dtype=torch.bool)
     keep[[3, 8]] = False
-    model = opened(batch=(2,), keep_tokens=keep, ablated_heads=[(0, 1)], norm_first=False)
+    model = opened(
+        batch=(2,), keep_tokens=keep, ablated_heads=torch.tensor([[0, 1, 0, 0], [0] * 4]).bool(), norm_first=False
+    )
     together = attnviz.explain("value zeroing", model, model.sample)
     for item in range(2):
         alone = opened(batch=(2,), norm_first=False)  # the same network, opened to be asked for one item
