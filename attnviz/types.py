@@ -19,6 +19,8 @@ from torch import Tensor
 
 from attnviz.edits import Edit as Edit
 from attnviz.edits import Request as Request
+from attnviz.layer_parts import LayerParts as LayerParts
+from attnviz.layer_parts import Norm as Norm
 from attnviz.masks import Mask as Mask
 from attnviz.masks import UnsupportedMask as UnsupportedMask
 
@@ -367,3 +369,4 @@ class Model(Protocol):
     def __call__(self, sample: Sample, *, edit: Edit | None = None) -> Trace: ...
     def logits_from(self, residual: Tensor) -> Tensor: ...
     def layer(self, index: int, residual: Tensor, **options: Any) -> Tensor: ...
+    def layer_parts(self, index: int) -> LayerParts: ...  # raises UnsupportedMask where it is built otherwise

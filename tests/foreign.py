@@ -22,9 +22,11 @@ from attnviz.edits import Edit, HeadAblation
 from attnviz.types import (
     CONTINUATION,
     AttentionCall,
+    LayerParts,
     Mask,
     Model,
     ModelSpec,
+    Norm,
     PatchProjection,
     Request,
     Role,
@@ -134,7 +136,21 @@ class Layer(nn.Module):
         output = call.rule.mix(call)
         x = x + self.out(output.transpose(-2, -3).flatten(-2))
         call = AttentionCall(**{**vars(call), "output": output})
-        return x + self.mlp(self.norms[1](x)), call
+        return self.feed_forward(x), call
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The residual after the MLP."""
+        return x + self.mlp(self.norms[1](x))
+
+    def parts(self) -> LayerParts:
+        """This layer without its mixing."""
+
+        def project(x: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
+            query, key, _ = self.project(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-2, -3)
+            return query, key
+
+        first, second = (Norm(norm.weight, norm.bias, norm.eps) for norm in self.norms)
+        return LayerParts(True, first, second, self.out.bias, project, self.feed_forward)
 
 
 class ForeignModel:
@@ -207,6 +223,10 @@ class ForeignModel:
         """The residual after layer `index`."""
         mask = Mask(causal=True) if self.spec.causal else None
         return self.layers[index](residual, tokens=tokens, index=index, mask=mask, **options)[0]
+
+    def layer_parts(self, index: int) -> LayerParts:
+        """Layer `index` without its mixing."""
+        return self.layers[index].parts()
 
 
 class TextEncoder(ForeignModel):

@@ -14,12 +14,13 @@ import pytest
 from attnviz.paths import ROOT
 
 ALLOWED = {  # module: the modules it may import from, besides itself
+    "layer_parts": set(),
     "masks": set(),
     "seeding": set(),
     "paths": set(),
     "typography": set(),
     "edits": {"masks"},
-    "types": {"masks", "edits"},
+    "types": {"layer_parts", "masks", "edits"},
     "interventions": {"types", "edits"},
     "attention": {"types", "edits"},
     "models": {"attention", "types", "edits", "seeding", "typography", "paths"},

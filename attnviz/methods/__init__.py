@@ -7,13 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnviz.methods import raw, rollout
+from attnviz.methods import alti, flow, norms, raw, rollout, value_zeroing
 from attnviz.methods.base import Method, NoRollout, Option, check_target, differentiable, traced
 from attnviz.types import Model, Sample, Target, Trace
 
 METHODS: dict[str, Method] = {
     "rollout": Method("Attention rollout", rollout.explain, rollout.OPTIONS, takes_start=True),
     "raw attention": Method("Raw attention", raw.explain, raw.OPTIONS, takes_start=True),
+    "attention flow": Method("Attention flow", flow.explain, flow.OPTIONS, takes_start=True, slow=True),
+    "norm-based": Method("Norm-based attention", norms.explain, norms.OPTIONS, takes_start=True),
+    "alti": Method("ALTI", alti.explain, takes_start=True, slow=True),
+    "value zeroing": Method("Value zeroing", value_zeroing.explain, takes_start=True, slow=True),
 }
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from attnviz.types import Edit, Model, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask
 
 Start = str | int | Sequence[int] | Tensor  # "answer", "cls", "mean", a token, several tokens, or rows [*batch token]
+Progress = Callable[[float], object]  # is told which share of the work is done, 0 to 1
 Rows = dict[str, Tensor]  # stream -> relevance [*batch target token]
 
 
@@ -55,6 +56,7 @@ class Method:
     needs_class: bool = False  # another class gives another map
     needs_gradients: bool = False  # its trace has to keep the graph
     takes_start: bool = False  # `start` is a keyword: relevance may start elsewhere than at the answer
+    slow: bool = False  # may take seconds, so `progress` is a keyword
 
     @property
     def help(self) -> str:

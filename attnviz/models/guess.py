@@ -21,7 +21,7 @@ from attnviz.models.image import digest_of, honoured
 from attnviz.models.layers import Block, hold_positions, pooling_weights
 from attnviz.models.requests import fitted, input_of, opened, placed, spread, widened
 from attnviz.models.words import WordVectors, load_words
-from attnviz.types import Edit, Mask, ModelSpec, Sample, Tokens, Trace
+from attnviz.types import Edit, LayerParts, Mask, ModelSpec, Sample, Tokens, Trace
 
 NAME, TITLE = "one-block", "English words: one block that guesses a hidden one"
 
@@ -260,6 +260,12 @@ class GuessModel:
         if index:
             raise ValueError(f"layer {index} asked of a network with one layer, 0")
         return self.network.block(residual, queries=tokens, **options)[0]
+
+    def layer_parts(self, index: int) -> LayerParts:
+        """The block without its mixing. Raises ValueError for an `index` other than 0."""
+        if index:
+            raise ValueError(f"layer {index} asked of a network with one layer, 0")
+        return self.network.block.parts()
 
     @classmethod
     def open(cls, folder: Path) -> GuessModel:

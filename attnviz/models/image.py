@@ -15,11 +15,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from attnviz.attention import VARIANTS, Variant
+from attnviz.models.layers import Block
 from attnviz.models.nets import Network, Shape
 from attnviz.models.pictures import picture_from
 from attnviz.models.requests import input_of
 from attnviz.models.vit import ViT, ViTConfig, grid_tokens
-from attnviz.types import Edit, ModelSpec, PatchProjection, Request, Sample, Tokens, Trace
+from attnviz.types import Edit, LayerParts, ModelSpec, PatchProjection, Request, Sample, Tokens, Trace, UnsupportedMask
 
 Opened = TypeVar("Opened", bound="Classifier")
 EVERYTHING: frozenset[Request] = frozenset(
@@ -229,6 +230,13 @@ class Classifier:
     ) -> Float[Tensor, "*batch token feature"]:
         """The residual after layer `index`, given the residual before it."""
         return self.network.layer(index, residual, tokens=self.tokens_of(residual), **options)[0]
+
+    def layer_parts(self, index: int) -> LayerParts:
+        """Layer `index` without its mixing. Raises UnsupportedMask where attention stands between convolutions."""
+        block = self.network.blocks[index]
+        if not isinstance(block, Block):
+            raise UnsupportedMask(self.title, "its attention stands between convolutions, so a layer is no such block")
+        return block.parts()
 
     def tokens_of(self, residual: Float[Tensor, "*batch token feature"]) -> Tokens:
         """The tokens of a residual of the network's own grid."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.edits import HeadAblation
-from attnviz.types import AttentionCall, Mask, Tokens
+from attnviz.types import AttentionCall, LayerParts, Mask, Norm, Tokens
 
 Past = tuple[Tensor, Tensor] | None
 
@@ -104,6 +104,14 @@ def mlp_of(config: BlockConfig) -> nn.Module:
     return nn.Sequential(nn.Linear(config.width, hidden), nn.GELU(), nn.Linear(hidden, config.width))
 
 
+def norm_record(norm: nn.Module) -> Norm:
+    """A layer norm or RMS norm of ours as a record. Raises TypeError for any other module."""
+    if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
+        raise TypeError(f"expected a layer norm or an RMS norm, but got a {type(norm).__name__}")
+    eps = torch.finfo(norm.weight.dtype).eps if norm.eps is None else norm.eps  # as torch has it
+    return Norm(norm.weight, getattr(norm, "bias", None), eps, isinstance(norm, nn.LayerNorm))
+
+
 class Block(nn.Module):
     """x + self-attention, + attention over `context` if it was built to `cross`, + MLP."""
 
@@ -181,6 +189,16 @@ class Block(nn.Module):
     def feed_forward(self, x: Tensor) -> Tensor:
         """The residual [*batch token feature] after the MLP."""
         return self.leaving(self.mlp_norm, x + self.mlp(self.entering(self.mlp_norm, x)))
+
+    def project(self, x: Float[Tensor, "*batch token feature"], tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """Query and key [*batch head token dim] of what attention reads, without relative positions."""
+        fields = self.attention.project_inputs(x, x, tokens, tokens)
+        return fields["query"], fields["key"]
+
+    def parts(self) -> LayerParts:
+        """This layer without its mixing."""
+        norms = norm_record(self.attention_norm), norm_record(self.mlp_norm)
+        return LayerParts(self.norm_first, *norms, self.attention.output_bias, self.project, self.feed_forward)
 
     def decode(
         self,

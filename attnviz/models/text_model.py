@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.models.image import honoured
+from attnviz.models.layers import Block
 from attnviz.models.requests import input_of
 from attnviz.models.subwords import BOS, CLS, SEP
 from attnviz.models.text import WORD, Reader, ReaderConfig
 from attnviz.models.token_model import TokenModel, digest_of_text, token_labels
-from attnviz.types import Edit, ModelSpec, Sample, Token, Tokens, Trace
+from attnviz.types import Edit, LayerParts, ModelSpec, Sample, Token, Tokens, Trace
 from attnviz.typography import one_line
 
 POSITIVE = ("negative", "positive")
@@ -145,6 +146,10 @@ class TextModel(TokenModel[Reader]):
         """The residual after layer `index`, given the residual before it."""
         mask = self.network.mask(options.pop("keep_tokens", None))
         return self.network.layer(index, residual, tokens=tokens, mask=mask, **options)[0]
+
+    def layer_parts(self, index: int) -> LayerParts:
+        """Layer `index` without its mixing."""
+        return cast(Block, self.network.blocks[index]).parts()
 
 
 def record_of(facts: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from attnviz.models.subwords import BOS, EOS, LABELS
 from attnviz.models.text import WORD, Translator, TranslatorConfig
 from attnviz.models.text_model import LONGEST_TEXT
 from attnviz.models.token_model import TokenModel, digest_of_text, token_labels
-from attnviz.types import Edit, ModelSpec, Request, Sample, Tokens, Trace, UnsupportedMask
+from attnviz.types import Edit, LayerParts, ModelSpec, Request, Sample, Tokens, Trace, UnsupportedMask
 from attnviz.typography import one_line
 
 WIDEST = 8  # beams
@@ -187,6 +187,10 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         if isinstance(self.network, Seq2Seq):
             raise UnsupportedMask(self.title, "it writes with a recurrent network, which has no layer to ask alone")
         return self.network.layer(index, residual, **options)[0]
+
+    def layer_parts(self, index: int) -> LayerParts:
+        """Refused: UnsupportedMask. A layer that writes attends twice, and what lies between is not recorded."""
+        raise UnsupportedMask(self.title, "it attends to two sequences, so no single attention makes up a layer")
 
     def named(self, ids: Sequence[int], stream: str = "target") -> Tokens:
         """Tokens as tokens, with the words they belong to."""

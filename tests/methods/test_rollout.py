@@ -21,7 +21,19 @@ from attnviz.methods.base import one_row, outside
 from attnviz.methods.discard import droppable, thin
 from attnviz.methods.rollout import factors, held, layers, relevance
 from attnviz.models import ViT, ViTConfig
-from attnviz.types import AttentionCall, Mask, ModelSpec, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask
+from attnviz.types import (
+    AttentionCall,
+    LayerParts,
+    Mask,
+    ModelSpec,
+    Norm,
+    NoTokenMap,
+    Sample,
+    Target,
+    Tokens,
+    Trace,
+    UnsupportedMask,
+)
 
 torch.manual_seed(0)
 SHAPES = [(0, (3, 7)), (1, (4, 4)), (5, (3, 7))]  # prefix, grid
@@ -67,7 +79,11 @@ def random_trace(prefix=1, grid=(4, 4), depth=3, heads=2, batch=(), mask=None, s
         )
         for i in range(depth)
     ]
-    return trace_of(calls, draw(len(tokens)).softmax(-1))
+    pooling = draw(len(tokens)).softmax(-1)
+    projection = torch.randn(heads, 8, 16, generator=generator, dtype=torch.float64)
+    calls = [replace(call, projection=projection, output=call.rule.mix(call)) for call in calls]
+    residuals = {"main": tuple(draw(len(tokens), 16) for _ in range(depth + 1))}
+    return replace(trace_of(calls, pooling), residuals=residuals)
 
 
 def reference_fused(maps, prefix, fusion, discard, by_row, diagonal=True):
@@ -493,6 +509,11 @@ class Fake:
     tokenizer = input_embeddings = patch_projection = None
     spec = ModelSpec("image", 3, 2, 16)
     to = prepare = logits_from = layer = staticmethod(lambda *given, **options: None)
+
+    def layer_parts(self, index):
+        """Pre-norm, without a bias or an MLP."""
+        norm = Norm(torch.ones(16, dtype=torch.float64))
+        return LayerParts(True, norm, norm, None, lambda x, tokens: (x, x), lambda x: x)
 
     def __init__(self, trace):
         self.trace, self.runs = trace, 0

@@ -245,3 +245,24 @@ def test_a_layer_can_be_asked_alone(case: Case) -> None:
     for index in range(case.model.spec.layers):
         found = case.model.layer(index, residuals[index], **tokens)
         torch.testing.assert_close(found, residuals[index + 1])
+
+
+def test_the_parts_of_a_layer_make_it_up(case: Case) -> None:
+    """What attention reads, what it adds with its bias, the norms and the MLP: together they are the layer."""
+    if case.model.spec.modality == "translation":
+        with pytest.raises(UnsupportedMask):
+            case.model.layer_parts(0)
+        return
+    residuals, calls = case.trace.residuals["main"], case.trace.calls
+    for index in range(case.model.spec.layers):
+        parts, before = case.model.layer_parts(index), residuals[index]
+        last = [call for call in calls if call.layer == index][-1]
+        added = torch.einsum("hqd,hdf->qf", last.output, last.projection)
+        torch.testing.assert_close(
+            parts.feed_forward(parts.after_attention(before, added)), residuals[index + 1], atol=1e-4, rtol=1e-4
+        )
+        query, key = parts.project(parts.reads(before), last.queries)
+        if case.model.spec.positions in ("rotary", "rotary2d"):
+            continue  # they turn queries and keys afterwards
+        torch.testing.assert_close(query, last.query, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(key, last.key, atol=1e-4, rtol=1e-4)

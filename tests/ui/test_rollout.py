@@ -280,3 +280,13 @@ def test_a_click_chooses_the_start(visit, monkeypatch):
     made.clear()
     choices.pick(visit, (0,))  # the answer is read from CLS
     assert made == {"target": choices.ANSWER}
+
+
+@pytest.mark.parametrize("model", ["vit-digits", "sentences"])
+@pytest.mark.parametrize("name", ["attention flow", "norm-based", "alti", "value zeroing"])
+def test_methods_along_all_layers_have_their_map(name: str, model: str):
+    """From the answer and from one token; those that take seconds are kept and leave no bar behind."""
+    for target in (choices.ANSWER, choices.TOKEN):
+        at = open_page("rollout", model=model, method=name, target=target)
+        assert METHODS[name].title in words(at)
+        assert not at.get("progress")

@@ -208,6 +208,12 @@ class Axial(Variant):
             x = step.out(call.output.transpose(-3, -2).flatten(-2))  # type: ignore[union-attr]
         return x, tuple(calls)
 
+    @property
+    def output_bias(self) -> Float[Tensor, " feature"] | None:
+        """The bias of the second step, or of both where they are added."""
+        first, second = self.along_columns.out.bias, self.out.bias
+        return first + second if self.mode == "sum" and second is not None else second
+
     def fields(
         self, step: AxisProjection | Axial, x: Tensor, queries: Tokens, mask: Mask | None, axis: int
     ) -> dict[str, Any]:

@@ -74,6 +74,11 @@ class Variant(nn.Module):
         """The fields of a call that this variant computes: at least query, key and value."""
         raise NotImplementedError
 
+    @property
+    def output_bias(self) -> Float[Tensor, " feature"] | None:
+        """What is added to every output, whatever was attended to."""
+        return self.out.bias
+
     def cost(self, n_q: int, n_k: int) -> Cost:
         """Parameters, multiply-adds and bytes of one layer, analytically."""
         raise NotImplementedError

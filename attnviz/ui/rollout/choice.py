@@ -20,7 +20,7 @@ from attnviz.ui.rollout import residual
 Drawn = TypeVar("Drawn")
 ANSWER, CLS, MEAN, TOKEN = "answer", "cls", "mean", "token"  # where relevance may start
 OWN, SHARED = "own", "shared"
-ROLLOUT, RAW = "rollout", "raw attention"
+ROLLOUT, RAW, FLOW = "rollout", "raw attention", "attention flow"
 SCALES = {OWN: "Per map", SHARED: "Shared"}
 PARAMETERS = {  # what an option is called in addresses that are older than its declaration
     ("fusion", "choice"): "fusion",

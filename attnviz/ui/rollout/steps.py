@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +16,14 @@ from attnviz import views
 from attnviz.methods import explain, raw
 from attnviz.methods.base import Start
 from attnviz.methods.discard import FUSION, FUSIONS
+from attnviz.methods.flow import is_bound
 from attnviz.methods.rollout import Open, factors, held, layers
 from attnviz.types import NoTokenMap, Tokens
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.inputs.model_run import ModelRun
-from attnviz.ui.rollout.choice import RAW, ROLLOUT, TOKEN, Choice, answered_by
+from attnviz.ui.rollout.choice import FLOW, RAW, ROLLOUT, TOKEN, Choice, answered_by
 from attnviz.ui.widgets.answers import best, percent
 
 HELD = 8_000_000  # entries of all layers' fused maps that are kept in memory; above, rows are recomputed
@@ -35,6 +37,7 @@ PER_MAP = (
 ON_ONE_SCALE = "All maps on this page share one colour scale, from zero on, each map divided by its sum first."
 DIVERGING = "The method is signed: its colour scale is centred at zero, and blue is below."
 NO_CLASS = "is class-agnostic: it would be the same for any other answer."
+BOUND = "Of so many tokens the bound of the flow is shown, min(1, column sum of the first layer), not the flow itself."
 NO_ANSWER = "This model has no answer of its own. Its tokens are pooled, and relevance starts at what is pooled."
 NO_RAW = "Raw attention is not defined here: rows of these maps do not sum to 1."
 NAMES_NO_CLASS = "it names no class, and this method explains one"
@@ -70,7 +73,8 @@ def work_out(visit: ModelRun, choice: Choice) -> Result:
         raise NoTokenMap(NAMES_NO_CLASS)
     size = len(visit.sample.tokens["main"])
     start, depth = choice.start_token, choice.depth
-    all_tokens = choice.start == TOKEN and choice.how.takes_start and (depth + 1) * size * size <= SENT
+    many = choice.how.takes_start and not choice.how.slow and (depth + 1) * size * size <= SENT
+    all_tokens = choice.start == TOKEN and many
     with core():
         steps = maps_of(visit, choice, torch.eye(size) if all_tokens else start)
         last = raw_of(visit, choice, torch.eye(size) if all_tokens else start)
@@ -91,9 +95,28 @@ def maps_of(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, 
     chosen = [{}] if option is None else [{option.name: layer} for layer in range(choice.depth)]
     found = []
     for layer in chosen:
-        one = explain(choice.method, visit.model, visit.sample, choice.target, trace=visit.trace, **given | layer)
+
+        def run(layer: dict[str, Any] = layer, **more: Any) -> Tensor:
+            options = given | layer | more
+            return explain(choice.method, visit.model, visit.sample, choice.target, trace=visit.trace, **options)
+
+        one = kept_slow(visit, choice, start, run) if choice.how.slow else run()
         found.append(one.float().cpu().numpy())
     return np.stack(found) if choice.how.signed else shares(np.stack(found))
+
+
+def kept_slow(visit: ModelRun, choice: Choice, start: Start, run: Callable[..., Tensor]) -> Tensor:
+    """The map of a method that takes seconds: computed once for an input and its choices, with a bar meanwhile."""
+    key = visit.model.digest, visit.sample.digest, choice.method, str(start), str(sorted(choice.options.items()))
+
+    def made() -> tuple[Tensor, ...]:
+        bar = st.progress(0.0, f"{choice.how.title} is computed")
+        try:
+            return (run(progress=bar.progress),)
+        finally:
+            bar.empty()
+
+    return maps_kept().get(key, made)[0]
 
 
 def rollouts(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, "layer *start token"]:
@@ -218,7 +241,8 @@ def caveats(visit: ModelRun, choice: Choice, shared: bool) -> str:
     own = dict.fromkeys(call.rule.caveat for call in visit.trace.calls if call.rule.caveat)
     scale = DIVERGING if choice.how.signed else ON_ONE_SCALE if shared else PER_MAP
     agnostic = [] if choice.how.needs_class else [f"{choice.how.title} {NO_CLASS}"]
-    return " ".join([scale, *agnostic, *own])
+    bound = [BOUND] if choice.method == FLOW and is_bound(visit.trace) else []
+    return " ".join([scale, *agnostic, *bound, *own])
 
 
 def top_patches(tokens: Tokens, choice: Choice, result: Result) -> None:
