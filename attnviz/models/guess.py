@@ -249,8 +249,14 @@ class GuessModel:
         trace = self.network(ids, hidden, labels=sample.tokens["main"].labels, edit=edit)
         return replace(trace, sample=sample)
 
-    def logits_from(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token word"]:
-        """Logits of every word at every place, for the residual before or after the block."""
+    def logits_from(
+        self,
+        residual: Float[Tensor, "*batch token feature"],
+        *,
+        output: str | None = None,
+        pooling: Tensor | None = None,
+    ) -> Float[Tensor, "*batch token word"]:
+        """Logits of every word at every place, for the residual before or after the block; nothing is pooled."""
         return self.network.logits_from(residual)
 
     def layer(

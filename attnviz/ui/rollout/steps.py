@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnviz import views
 from attnviz.methods import explain, raw
-from attnviz.methods.base import Start
+from attnviz.methods.base import Start, differentiable
 from attnviz.methods.discard import FUSION, FUSIONS
 from attnviz.methods.rollout import Open, factors, held, layers
 from attnviz.types import NoTokenMap, Tokens
@@ -89,9 +89,11 @@ def maps_of(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, 
     if choice.how.takes_start:
         given["start"] = start
     chosen = [{}] if option is None else [{option.name: layer} for layer in range(choice.depth)]
-    found = []
+    trace, found = visit.trace, []
+    if choice.how.needs_gradients:  # one pass with a graph for the maps of all layers
+        trace = differentiable(visit.model, visit.sample, trace)
     for layer in chosen:
-        one = explain(choice.method, visit.model, visit.sample, choice.target, trace=visit.trace, **given | layer)
+        one = explain(choice.method, visit.model, visit.sample, choice.target, trace=trace, **given | layer)
         found.append(one.float().cpu().numpy())
     return np.stack(found) if choice.how.signed else shares(np.stack(found))
 
