@@ -215,7 +215,7 @@ class ForeignModel:
         """How much each final token feeds the answer [*batch token]: all of it is the first token's."""
         return torch.eye(content.shape[-2])[0].expand(content.shape[:-1])
 
-    def logits_from(self, residual: Tensor) -> Tensor:
+    def logits_from(self, residual: Tensor, *, output: str | None = None, pooling: Tensor | None = None) -> Tensor:
         """Refused: it answers nothing."""
         raise UnsupportedMask(self.title, "has no outputs")
 
@@ -277,7 +277,7 @@ class TextDecoder(ForeignModel):
         """All of the last token [*batch token]."""
         return torch.eye(content.shape[-2])[-1].expand(content.shape[:-1])
 
-    def logits_from(self, residual: Tensor) -> Tensor:
+    def logits_from(self, residual: Tensor, *, output: str | None = None, pooling: Tensor | None = None) -> Tensor:
         """How well every token would come next [*batch token vocabulary]."""
         return residual @ self.table.T
 

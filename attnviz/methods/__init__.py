@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attnviz.methods import alti, flow, norms, raw, rollout, value_zeroing
+from attnviz.methods import (
+    alti,
+    flow,
+    generic_attention,
+    grad_cam,
+    gradient_rollout,
+    input_gradients,
+    legrad,
+    norms,
+    raw,
+    rollout,
+    value_zeroing,
+)
 from attnviz.methods.base import Method, NoRollout, Option, check_target, differentiable, traced
 from attnviz.types import Model, Sample, Target, Trace
 
+by_gradient = partial(Method, needs_class=True, needs_gradients=True)
 METHODS: dict[str, Method] = {
     "rollout": Method("Attention rollout", rollout.explain, rollout.OPTIONS, takes_start=True),
     "raw attention": Method("Raw attention", raw.explain, raw.OPTIONS, takes_start=True),
@@ -18,6 +32,20 @@ METHODS: dict[str, Method] = {
     "norm-based": Method("Norm-based attention", norms.explain, norms.OPTIONS, takes_start=True),
     "alti": Method("ALTI", alti.explain, takes_start=True, slow=True),
     "value zeroing": Method("Value zeroing", value_zeroing.explain, takes_start=True, slow=True),
+    "gradient rollout": by_gradient("Gradient rollout", gradient_rollout.explain, gradient_rollout.OPTIONS),
+    "generic attention": by_gradient("Generic attention", generic_attention.explain, generic_attention.OPTIONS),
+    "grad-cam tokens": by_gradient("Grad-CAM on tokens", grad_cam.explain_tokens, grad_cam.TOKEN_OPTIONS),
+    "grad-cam attention": by_gradient("Grad-CAM on attention", grad_cam.explain_attention, grad_cam.ATTENTION_OPTIONS),
+    "legrad": by_gradient("LeGrad", legrad.explain, legrad.OPTIONS),
+    "input x gradient": by_gradient(
+        "Input times gradient", input_gradients.explain_times_input, input_gradients.TIMES_INPUT, signed=True
+    ),
+    "integrated gradients": by_gradient(
+        "Integrated gradients", input_gradients.explain_integrated, input_gradients.INTEGRATED, signed=True
+    ),
+    "smoothgrad": by_gradient(
+        "SmoothGrad", input_gradients.explain_smoothgrad, input_gradients.SMOOTHGRAD, signed=True
+    ),
 }
 
 
@@ -36,8 +64,8 @@ def explain(
     trace = traced(model, sample, trace)
     check_target(trace, target)
     method = METHODS[name]
-    if method.needs_gradients and not any(one.requires_grad for one in trace.logits.values()):
-        trace = differentiable(model, sample)
+    if method.needs_gradients:
+        trace = differentiable(model, sample, trace)
     with torch.set_grad_enabled(method.needs_gradients):
         return method.explain(model, sample, target, trace=trace, **options).detach()
 

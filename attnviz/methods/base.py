@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attnviz.types import Edit, Model, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask
+from attnviz.types import Edit, Model, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask, unrounded
 
 Start = str | int | Sequence[int] | Tensor  # "answer", "cls", "mean", a token, several tokens, or rows [*batch token]
 Progress = Callable[[float], object]  # is told which share of the work is done, 0 to 1
@@ -32,13 +32,13 @@ class NoRollout(NoTokenMap):
 class Option:
     """One choice that a method leaves to whoever asks: a keyword of its `explain`, and what may be given for it.
 
-    A "choice" is one of `choices`, a "share" a number within `range`, a "toggle" is on or off, and a "layer" the number
-    of one, counted from 0; there the default None is the last one.
+    A "choice" is one of `choices`, a "share" a number within `range`, a "number" a whole one within it, a "toggle" is
+    on or off, and a "layer" the number of one, counted from 0; there the default None is the last one.
     """
 
     name: str  # the keyword
     title: str  # what it is called on screen
-    kind: Literal["choice", "share", "toggle", "layer"]
+    kind: Literal["choice", "share", "number", "toggle", "layer"]
     default: Any
     help: str = ""
     choices: Mapping[str, str] = field(default_factory=dict)  # identifier -> label
@@ -88,16 +88,118 @@ def traced(model: Model, sample: Sample, trace: Trace | None = None) -> Trace:
     return trace
 
 
-def differentiable(model: Model, sample: Sample) -> Trace:
+def differentiable(model: Model, sample: Sample, trace: Trace | None = None) -> Trace:
     """A forward pass that keeps its graph, so that calls have gradients: its embeddings ask for them.
 
-    Raises UnsupportedMask for a model that takes no embeddings.
+    A trace that has a graph is taken as it is. Of one that has none, the pass is repeated with its embeddings and
+    without its removed tokens. Raises UnsupportedMask for a model that takes no embeddings, and for a trace of a pass
+    that was changed in another way.
     """
-    embeddings = next(iter(traced(model, sample).token_embeddings.values()), None)
+    if trace is not None and has_graph(trace):
+        return trace
+    trace = traced(model, sample, trace)
+    embeddings = next(iter(trace.token_embeddings.values()), None)
     if embeddings is None or "embeddings" not in model.spec.honours:
         raise UnsupportedMask(model.title, "it takes no embeddings, so nothing has gradients with respect to them")
-    with torch.enable_grad():
-        return model(sample, edit=Edit(embeddings=embeddings.detach().clone().requires_grad_()))
+    repeated = repeat(model, sample, trace, embeddings.detach().clone().requires_grad_())
+    if not all(alike(repeated.logits[name], logits) for name, logits in trace.logits.items()):
+        changed = "its trace was changed in a way that cannot be repeated with a graph"
+        raise UnsupportedMask(model.title, f"{changed}; make it from embeddings that ask for gradients")
+    return repeated
+
+
+def repeat(model: Model, sample: Sample, trace: Trace, embeddings: Float[Tensor, "*copies token feature"]) -> Trace:
+    """The forward pass of a trace with other token embeddings and the same tokens removed; it keeps its graph.
+
+    Nothing is rounded, also under autocast: gradients add up what halves of a number would lose.
+    """
+    masks = [call.mask.key_padding for call in trace.calls if call.mask is not None]
+    kept = next((keep for keep in masks if keep is not None), None)
+    with torch.enable_grad(), unrounded(embeddings.device):
+        return model(sample, edit=Edit(keep_tokens=kept, embeddings=embeddings))
+
+
+def has_graph(trace: Trace) -> bool:
+    """Whether gradients of its answers can be taken."""
+    return any(logits.requires_grad for logits in trace.logits.values())
+
+
+def alike(repeated: Tensor, logits: Tensor) -> bool:
+    """Whether two passes gave one answer, up to rounding: under autocast and in half precision that is a lot."""
+    if repeated.shape != logits.shape:
+        return False
+    rounded = {repeated.dtype, logits.dtype} & {torch.float16, torch.bfloat16}
+    expected = logits.detach().float()
+    return bool((repeated.detach().float() - expected).norm() <= (0.05 if rounded else 1e-3) * (1 + expected.norm()))
+
+
+class Score(NamedTuple):
+    """Which number of the logits is explained: one class of one row of one output, or the difference of two classes."""
+
+    output: str
+    row: int
+    label: Int[Tensor, "*batch"]  # of each item of a batch by itself, where it is what the model predicts
+    against: int | None = None
+
+    def of(self, logits: Float[Tensor, "*batch row class"]) -> Float[Tensor, "*batch"]:
+        """The number itself, from these logits of the output, in float32 at least."""
+        logits = logits[..., self.row, :]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        label = self.label.to(logits.device).expand(logits.shape[:-1])
+        score = logits.gather(-1, label[..., None])[..., 0]
+        return score if self.against is None else score - logits[..., self.against]
+
+
+def score_of(trace: Trace, target: Target | None = None) -> Float[Tensor, "*batch"]:
+    """The logit that is explained, or the difference of two; without a class that of what the model predicts.
+
+    Raises as `asked`.
+    """
+    score = asked(trace, target)
+    return score.of(trace.logits[score.output])
+
+
+def asked(trace: Trace, target: Target | None = None) -> Score:
+    """Which number a target asks for.
+
+    Without a row, an output that answers for every token is read at the one token that the pooling names. Raises
+    NoTokenMap for a network without outputs, ValueError for a target there is not, for an answer read from several
+    tokens that each have one, and where every token that the answer is read from was removed.
+    """
+    check_target(trace, target)
+    if not trace.logits:
+        raise NoTokenMap("it has no output, and this method explains the score of one")
+    target, output = target or Target(), output_of(trace, target)
+    logits, row = trace.logits[output].detach(), target.row
+    if position_of(trace, target) is None:
+        check_answered(trace)
+    if row is None and logits.shape[-2] == 1:
+        row = 0
+    if row is None:
+        pooling = next(iter(trace.pooling.values()))
+        read = pooling.reshape(-1, pooling.shape[-1]).any(0).nonzero().flatten().tolist()
+        if len(read) != 1:
+            raise ValueError(f"every token has an answer of its own in {output!r}; name one, as Target(row=...)")
+        (row,) = read
+    label = logits[..., row, :].argmax(-1)
+    label = label if target.label is None else torch.full_like(label, target.label)
+    if target.against is not None and (label == target.against).any():
+        raise ValueError(f"target compares the class {target.against} with itself, which is what the model predicts")
+    return Score(output, int(row), label, target.against)
+
+
+def output_of(trace: Trace, target: Target | None) -> str:
+    """The output a target names; if it names none and no row, the first that answers about the whole input, if any."""
+    if target is not None and target.output is not None:
+        return target.output
+    whole = [name for name, logits in trace.logits.items() if logits.shape[-2] == 1]
+    return whole[0] if whole and (target is None or target.row is None) else next(iter(trace.logits))
+
+
+def check_answered(trace: Trace) -> None:
+    """Raise ValueError where every token that the answer is read from was removed."""
+    if any((row.sum(-1) == 0).any() for row in trace.pooling.values()):
+        raise ValueError("the tokens that the answer is read from were removed, so it came from none of them")
 
 
 def check_target(trace: Trace, target: Target | None) -> None:
@@ -110,13 +212,16 @@ def check_target(trace: Trace, target: Target | None) -> None:
         )
     if not trace.logits:
         raise ValueError("the trace has no logits, so there is no answer for a target to name")
-    output = next(iter(trace.logits)) if target.output is None else target.output
+    output = output_of(trace, target)
     if output not in trace.logits:
         raise ValueError(f"target names the output {output!r}; this network has {', '.join(trace.logits)}")
     rows, classes = trace.logits[output].shape[-2:]
-    for name, chosen, count in (("row", target.row, rows), ("label", target.label, classes)):
+    named = (("row", target.row, rows), ("label", target.label, classes), ("label", target.against, classes))
+    for name, chosen, count in named:
         if chosen is not None and not (isinstance(chosen, Integral) and 0 <= int(chosen) < count):
             raise ValueError(f"target names the {name} {chosen!r}; output {output!r} has {name}s 0 to {count - 1}")
+    if target.against is not None and target.against == target.label:
+        raise ValueError(f"target compares the class {target.label} with itself, so there is no difference to explain")
 
 
 def tokens_of(trace: Trace, stream: str) -> Tokens:
@@ -140,8 +245,7 @@ def start_rows(trace: Trace, start: Start, target: Target | None = None) -> tupl
     if named is not None and isinstance(start, str) and start == "answer":
         start = named
     if isinstance(start, str) and start == "answer":
-        if any((row.sum(-1) == 0).any() for row in trace.pooling.values()):
-            raise ValueError("the tokens that the answer is read from were removed, so it came from none of them")
+        check_answered(trace)
         return {stream: wide(row, trace)[..., None, :] for stream, row in trace.pooling.items()}, True
     stream, pooling = next(iter(trace.pooling.items()))
     pooling = wide(pooling, trace)

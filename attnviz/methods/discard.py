@@ -34,14 +34,15 @@ Blocks = Callable[[list[int]], Tensor]  # query rows -> fused map [*batch row ke
 
 
 def fused_blocks(call: AttentionCall, fusion: str = "mean", discard: float = 0.0, by_row: bool = False) -> Blocks:
-    """How to get row blocks of a call's fused map.
+    """How to get row blocks of a call's fused map, some of its entries discarded."""
+    return thinned(call, lambda rows: FUSIONS[fusion](call.token_map(rows=rows)), discard, by_row)
+
+
+def thinned(call: AttentionCall, fused: Blocks, discard: float, by_row: bool) -> Blocks:
+    """Row blocks of a map of a call without its smallest entries.
 
     Only a discard over the whole layer holds all [query key] at once, since its threshold depends on every entry.
     """
-
-    def fused(rows: list[int]) -> Tensor:
-        return FUSIONS[fusion](call.token_map(rows=rows))
-
     if discard == 0:
         return fused
     if by_row:

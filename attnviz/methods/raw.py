@@ -8,8 +8,8 @@ from torch import Tensor
 
 from attnviz.methods.base import Option, Start, start_rows, traced
 from attnviz.methods.discard import FUSION, fused_blocks
-from attnviz.methods.rollout import Open, branches, check, through
-from attnviz.types import Model, Sample, Target, Trace, unrounded
+from attnviz.methods.rollout import Open, branches, check, stochastic, through
+from attnviz.types import AttentionCall, Model, Sample, Target, Trace, unrounded
 
 OPTIONS = (FUSION, Option("layer", "Layer", "layer", None, "The layer whose weights are shown; no other has a part."))
 
@@ -50,12 +50,20 @@ def attention(
     check(trace, 0.0, fusion, 0.0, layer or 0, layer)
     rows, single = start_rows(trace, start, target)
     stream = next(iter(rows))
+    branch = last_branch(trace, stream, layer)
+    with unrounded(trace.calls[0].query.device):
+        kept, moved = through(
+            branch, rows[stream], opened or (lambda call: fused_blocks(stochastic(call), fusion)), 0.0
+        )
+    itself = branch[0].keys.stream == stream
+    result = kept + moved if itself else moved  # a token with nothing to attend to keeps what it has
+    return result[..., 0, :] if single else result
+
+
+def last_branch(trace: Trace, stream: str, layer: int | None) -> list[AttentionCall]:
+    """The last residual branch of a layer (None = the last one) whose queries are in a stream. Raises ValueError."""
     mine = [b for b in branches(trace.calls) if b[-1].queries.stream == stream]
     mine = [b for b in mine if b[0].layer == layer] if layer is not None else mine
     if not mine:
         raise ValueError(f"no attention of layer {layer} has its queries in the stream {stream!r}")
-    with unrounded(trace.calls[0].query.device):
-        kept, moved = through(mine[-1], rows[stream], opened or (lambda call: fused_blocks(call, fusion)), 0.0)
-    itself = mine[-1][0].keys.stream == stream
-    result = kept + moved if itself else moved  # a token with nothing to attend to keeps what it has
-    return result[..., 0, :] if single else result
+    return mine[-1]

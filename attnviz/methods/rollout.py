@@ -110,7 +110,7 @@ def layers(
     `held`). Raises NoRollout where a call has no map that can be multiplied, ValueError for options out of range.
     """
     check(trace, alpha, fusion, discard, first, last)
-    opened = opened or (lambda call: fused_blocks(call, fusion, discard, by_row))
+    opened = opened or (lambda call: fused_blocks(stochastic(call), fusion, discard, by_row))
     rows, single = start_rows(trace, start, target)
     chosen = [c for c in trace.calls if first <= c.layer and (last is None or c.layer <= last)]
     with unrounded(trace.calls[0].query.device):
@@ -129,9 +129,7 @@ def factors(
     With `held`, a change of alpha, target or layers then costs vector products only.
     """
     check(trace, 0.0, fusion, discard, 0, None)
-    for call in trace.calls:
-        stochastic(call)
-    blocks = [fused_blocks(call, fusion, discard, by_row) for call in trace.calls]
+    blocks = [fused_blocks(stochastic(call), fusion, discard, by_row) for call in trace.calls]
     return tuple(torch.cat([b(rows) for rows in c.blocks()], -2) for c, b in zip(trace.calls, blocks, strict=True))
 
 
@@ -154,13 +152,14 @@ def check(trace: Trace, alpha: float, fusion: str, discard: float, first: int, l
         raise ValueError(f"layers {first} to {last} asked of a network with layers 0 to {depth - 1}")
 
 
-def stochastic(call: AttentionCall) -> None:
-    """Refuse a call whose rows do not sum to one."""
+def stochastic(call: AttentionCall) -> AttentionCall:
+    """The call, refused with NoRollout if its rows do not sum to one."""
     if not call.rule.stochastic:
         raise NoRollout(
             f"{call.name}: rows of these maps do not sum to one, so multiplying them along the layers has no meaning. "
             "Rollout is not defined here; the Compare page shows its own maps."
         )
+    return call
 
 
 def branches(calls: Sequence[AttentionCall]) -> list[list[AttentionCall]]:
@@ -192,8 +191,6 @@ def through(
 
     A query with nothing to attend to keeps all its relevance.
     """
-    for call in branch:
-        stochastic(call)
     *earlier, call = branch
     reach = masses(earlier, opened, row) if earlier else None  # what is left of one unit at each key of `call`
     blocks, kept = opened(call), []

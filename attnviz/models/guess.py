@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from attnviz.models.files import ASSETS, DamagedModel, read_config, reading, with_weights, write
 from attnviz.models.image import digest_of, honoured
 from attnviz.models.layers import Block, hold_positions, pooling_weights
-from attnviz.models.requests import fitted, input_of, opened, placed, spread, widened
+from attnviz.models.requests import as_wide, fitted, input_of, opened, placed, spread, widened
 from attnviz.models.words import WordVectors, load_words
 from attnviz.types import Edit, LayerParts, Mask, ModelSpec, Sample, Tokens, Trace
 
@@ -111,7 +111,7 @@ class Guesser(nn.Module):
             token_embeddings={"main": content},
             position_embeddings={"main": position},
             calls=widened(calls, last),
-            residuals={"main": (first.expand_as(last), last)},
+            residuals={"main": as_wide((first, last))},
             pooling={"main": pooling_weights(last, slice(None), edit.keep_tokens)},
             logits={"word": self.logits_from(last)} if read else {},
         )
@@ -249,8 +249,14 @@ class GuessModel:
         trace = self.network(ids, hidden, labels=sample.tokens["main"].labels, edit=edit)
         return replace(trace, sample=sample)
 
-    def logits_from(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch token word"]:
-        """Logits of every word at every place, for the residual before or after the block."""
+    def logits_from(
+        self,
+        residual: Float[Tensor, "*batch token feature"],
+        *,
+        output: str | None = None,
+        pooling: Tensor | None = None,
+    ) -> Float[Tensor, "*batch token word"]:
+        """Logits of every word at every place, for the residual before or after the block; nothing is pooled."""
         return self.network.logits_from(residual)
 
     def layer(

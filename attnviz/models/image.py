@@ -220,10 +220,17 @@ class Classifier:
         pixels = input_of(sample, picture=True).to(like.device, like.dtype)
         return replace(self.network(pixels, edit=edit), sample=sample)
 
-    def logits_from(self, residual: Float[Tensor, "*batch token feature"]) -> Float[Tensor, "*batch row class"]:
-        """Class logits of a residual at any layer, by the network's own pooling."""
-        tokens = self.tokens_of(residual)
-        return self.network.logits_from(residual, self.network.pooling_weights(tokens, residual))[..., None, :]
+    def logits_from(
+        self,
+        residual: Float[Tensor, "*batch token feature"],
+        *,
+        output: str | None = None,
+        pooling: Float[Tensor, "*batch token"] | None = None,
+    ) -> Float[Tensor, "*batch row class"]:
+        """Class logits of a residual at any layer, by the network's own pooling or that of a trace."""
+        if pooling is None:
+            pooling = self.network.pooling_weights(self.tokens_of(residual), residual)
+        return self.network.logits_from(residual, pooling)[..., None, :]
 
     def layer(
         self, index: int, residual: Float[Tensor, "*batch token feature"], **options: Any

@@ -104,6 +104,12 @@ def spread(embeddings: Float[Tensor, "*batch token feature"], edit: Edit) -> Flo
     return embeddings.expand(*torch.broadcast_shapes(embeddings.shape[:-2], batch), *embeddings.shape[-2:])
 
 
+def as_wide(residuals: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Residuals with the leading axes of the last; those that have them are the very tensors that gradients reach."""
+    last = residuals[-1]
+    return tuple(x if x.shape == last.shape else x.expand_as(last) for x in residuals)
+
+
 def widened(calls: Sequence[AttentionCall], like: Float[Tensor, "*batch token feature"]) -> tuple[AttentionCall, ...]:
     """Calls with the leading axes of `like`: a layer before the first change computed once, for all edits alike."""
     batch = like.shape[:-2]

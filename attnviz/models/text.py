@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attnviz.edits import HeadAblation
 from attnviz.models.layers import LAST, Block, LayerConfig, final_norm_of, initialise, pooling_weights
-from attnviz.models.requests import fitted, opened, spread, widened
+from attnviz.models.requests import as_wide, fitted, opened, spread, widened
 from attnviz.models.subwords import VOCABULARY
 from attnviz.models.token_embedding import TokenEmbedding, numbered, numbered_streams
 from attnviz.types import AttentionCall, Edit, Mask, Tokens, Trace
@@ -98,7 +98,7 @@ class Reader(nn.Module):
             token_embeddings={"main": content},
             position_embeddings={"main": position},
             calls=widened(calls, residuals[-1]),
-            residuals={"main": tuple(x.expand_as(residuals[-1]) for x in residuals)},
+            residuals={"main": as_wide(residuals)},
             pooling={"main": pooling},
             logits=self.logits_from(residuals[-1], pooling, read),
         )

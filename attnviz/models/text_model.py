@@ -136,9 +136,16 @@ class TextModel(TokenModel[Reader]):
         trace = self.network(ids, tokens=sample.tokens["main"], edit=edit)
         return replace(trace, sample=sample)
 
-    def logits_from(self, residual: Float[Tensor, "*batch token feature"], head: str = WORD) -> Tensor:
-        """The logits of one output for a residual at any layer (at an early one: the logit lens)."""
-        return self.network.logits_from(residual, names=(head,))[head]
+    def logits_from(
+        self,
+        residual: Float[Tensor, "*batch token feature"],
+        *,
+        output: str | None = None,
+        pooling: Float[Tensor, "*batch token"] | None = None,
+    ) -> Float[Tensor, "*batch row class"]:
+        """The logits of one output (None = words) for a residual at any layer (at an early one: the logit lens)."""
+        output = output or WORD
+        return self.network.logits_from(residual, pooling, (output,))[output]
 
     def layer(
         self, index: int, residual: Float[Tensor, "*batch token feature"], *, tokens: Tokens, **options: Any

@@ -176,8 +176,10 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         refuse(self.title, edit, self.spec.honours, "translates a whole sentence as it stands")
         return self.trace(sample, tuple(self.greedy(sample)), edit=edit)
 
-    def logits_from(self, residual: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch vocabulary"]:
-        """Scores of the token that comes next, from a residual of the stream "target"."""
+    def logits_from(
+        self, residual: Float[Tensor, "*batch feature"], *, output: str | None = None, pooling: Tensor | None = None
+    ) -> Float[Tensor, "*batch vocabulary"]:
+        """Scores of the token that comes next, from a residual of the stream "target"; nothing is pooled."""
         return self.network.logits_from(residual)
 
     def layer(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from attnviz.attention import POSITIONS
 from attnviz.attention.positions.tables import resize_table
 from attnviz.models.layers import Block, check_names, final_norm_of, hold_positions, initialise, pooling_weights
-from attnviz.models.requests import fitted, opened, placed, spread, widened
+from attnviz.models.requests import as_wide, fitted, opened, placed, spread, widened
 from attnviz.types import AttentionCall, Edit, Mask, Tokens, Trace
 
 
@@ -124,7 +124,7 @@ class ViT(nn.Module):
             token_embeddings={"main": content},
             position_embeddings={"main": position},
             calls=widened(calls, residuals[-1]),
-            residuals={"main": tuple(x.expand_as(residuals[-1]) for x in residuals)},
+            residuals={"main": as_wide(residuals)},
             pooling={"main": pooling},
             logits={"class": logits[..., None, :]},
         )

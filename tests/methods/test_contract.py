@@ -1,96 +1,95 @@
-"""The contract of class-agnostic methods, over every attention variant and pooling: shares of one, or a sentence."""
+"""What every method of METHODS must do: one finite number per token, or a refusal in words, whatever the network."""
 
 from __future__ import annotations
 
-import inspect
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import attnviz
 from attnviz.attention import VARIANTS
 from attnviz.methods import METHODS
-from attnviz.models import ViT, ViTConfig
-from attnviz.models.image import Classifier, Preparation
-from attnviz.models.nets import BottleneckConfig, BottleneckNet
-from attnviz.types import Model, NoTokenMap, Sample, UnsupportedMask
-from tests.foreign import foreign_models
+from attnviz.models import MODELS
+from attnviz.types import NoTokenMap, Sample, Target, UnsupportedMask
+from tests.explained import picture_model, text_model
 
-AGNOSTIC = [name for name, method in METHODS.items() if not method.needs_class and not method.signed]
-VECTORS = ("norm-based", "alti", "value zeroing")
-SAMPLE = Sample("0", {"main": torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))}, {})
-NOT_EXACT = {"xca": "not its map", "axial": "chained"}  # what vectors cannot be followed through
-NOT_STOCHASTIC = {"linformer", "nystrom"}
+GRID = (3, 7)
+POOLINGS: dict[str, dict[str, Any]] = {
+    "cls": {},
+    "registers": {"registers": 4},
+    "mean": {"pooling": "mean", "cls": False},
+    "mean beside CLS": {"pooling": "mean", "registers": 4},
+}
+CASES = [("mha", pooling) for pooling in POOLINGS] + [
+    (variant, "mean beside CLS" if "prefix" in VARIANTS[variant].supported_masks else "mean")
+    for variant in VARIANTS
+    if variant != "mha"
+]
+OF_INPUTS = {"input x gradient", "integrated gradients", "smoothgrad", "grad-cam tokens"}  # they read no map
+BY_MAP = [name for name, method in METHODS.items() if method.needs_gradients and name not in OF_INPUTS]
 
 
-def classifier(network: ViT | BottleneckNet) -> Classifier:
-    """A network with what surrounds it."""
-    return Classifier("x", network, Preparation(16, (0.5,) * 3, (0.5,) * 3), "abc", "abc", title="X")
+def quick(name: str) -> dict[str, Any]:
+    """The fewest steps a method may be given."""
+    return {option.name: int(option.range[0]) for option in METHODS[name].options if option.kind == "number"}
 
 
-def checked(name: str, model: Model, sample: Sample, count: int, **options) -> str:
-    """The sentence of a refusal, or nothing: then every number is a share, and all sum to one."""
+def grid_model(variant: str, pooling: str) -> Any:
+    """A model of this attention and a picture; where the attention is built for a grid, one of that grid."""
+    fixed = bool(VARIANTS[variant].requirements)
+    return picture_model((4, 4) if fixed else GRID, variant=variant, **POOLINGS[pooling])
+
+
+def tried(name: str, model: Any, sample: Sample, target: Target | None = None) -> torch.Tensor | None:
+    """The map of a method; None where it says in words that it does not apply."""
     try:
-        found = attnviz.explain(name, model, sample, **options)
-    except (NoTokenMap, UnsupportedMask) as error:
-        return str(error)
-    assert found.shape == (count,)
-    assert found.isfinite().all()
-    assert (found >= 0).all()
-    assert float(found.sum()) == pytest.approx(1, abs=1e-4)
-    return ""
+        row = attnviz.explain(name, model, sample, target, **quick(name))
+    except (NoTokenMap, UnsupportedMask) as reason:
+        if len(str(reason).split()) < 5:
+            raise
+        return None
+    assert row.shape == (len(sample.tokens["main"]),), name
+    assert row.isfinite().all(), name
+    assert not row.requires_grad, name
+    assert METHODS[name].signed or (row >= 0).all(), name
+    return row
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("name", AGNOSTIC)
-def test_every_method_over_every_variant(name, variant, pooling):
-    plain = pooling == "mean"
-    torch.manual_seed(0)
-    try:
-        network = ViT(
-            ViTConfig(size=16, width=16, layers=2, heads=4, classes=3, pooling=pooling, cls=not plain, variant=variant)
-        )
-        model = classifier(network)
-        count = len(model(SAMPLE).calls[0].queries)
-    except UnsupportedMask:
-        pytest.skip(f"{variant} reads no CLS")
-    for start in ("answer", "mean", 5):
-        said = checked(name, model, SAMPLE, count, start=start)
-        if name in VECTORS:
-            assert bool(said) == (variant in NOT_EXACT), said
-            assert not said or NOT_EXACT[variant] in said or variant == "xca"
-        elif name == "attention flow":
-            assert bool(said) == (variant in NOT_STOCHASTIC | {"xca"}), said
-
-
-@pytest.mark.parametrize("name", AGNOSTIC)
-def test_every_method_over_networks_of_convolutions(name):
-    """Their attention stands inside a bottleneck: weights can be chained, vectors of the residual cannot."""
-    config = BottleneckConfig(size=16, channels=3, width=16, inner=16, heads=4, classes=3)
-    torch.manual_seed(0)
-    said = checked(name, classifier(BottleneckNet(config)), SAMPLE, 256)
-    assert bool(said) == (name in VECTORS), said
-
-
-@pytest.mark.parametrize("name", AGNOSTIC)
-@pytest.mark.parametrize("foreign", list(foreign_models()))
-def test_every_method_over_models_that_are_none_of_ours(name, foreign):
-    model, raw = foreign_models()[foreign].model, foreign_models()[foreign].raw
-    sample = model.prepare(raw)
-    for start in ("answer", "mean", 1):
-        assert checked(name, model, sample, len(sample.tokens["main"]), start=start) == ""
-
-
-@pytest.mark.parametrize("name", AGNOSTIC)
-def test_every_method_of_shipped_texts(name):
-    for shipped in ("sentences", "stories", "one-block"):
-        model = attnviz.load(shipped)
-        sample = model.prepare("The old dog sleeps near the house.")
-        for start in ("answer", "mean", 2):
-            assert checked(name, model, sample, len(sample.tokens["main"]), start=start) == ""
-
-
-def test_slow_methods_tell_their_progress():
+@pytest.mark.parametrize(("variant", "pooling"), CASES)
+def test_every_method_gives_numbers_or_a_reason(variant: str, pooling: str) -> None:
+    """Attention over channels has no token map; whoever reads none, or the gradient of one, explains all others."""
+    model, sample = grid_model(variant, pooling)
     for name, method in METHODS.items():
-        assert method.slow == ("progress" in inspect.signature(method.explain).parameters), name
+        row = tried(name, model, sample, Target(label=1))
+        if name in OF_INPUTS or (name in BY_MAP and variant != "xca"):
+            assert row is not None, name
+        elif name in BY_MAP:
+            assert row is None, name
+        if variant == "mha" and method.needs_class and row is not None:
+            other = attnviz.explain(name, model, sample, Target(label=2), **quick(name))
+            assert not torch.equal(row, other) or not (row.any() or other.any()), name
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if not VARIANTS[name].requirements])
+@pytest.mark.parametrize("causal", [False, True])
+def test_every_method_reads_texts(variant: str, causal: bool) -> None:
+    if causal and "causal" not in VARIANTS[variant].supported_masks:
+        return
+    model, sample = text_model(variant=variant, causal=causal)
+    for name in METHODS:
+        tried(name, model, sample, Target("word", 3, 50))
+
+
+@pytest.mark.parametrize("opened", MODELS)
+def test_shipped_models_are_explained_or_say_why_not(opened: str) -> None:
+    model: Any = attnviz.load(opened)
+    sample = model.prepare(Image.linear_gradient("L") if model.spec.modality == "image" else "The cat sleeps today.")
+    target = Target(row=1) if model.spec.modality == "words" else None  # every word is guessed by itself
+    for name in [*BY_MAP, "input x gradient"]:
+        if "embeddings" in model.spec.honours:
+            assert attnviz.explain(name, model, sample, target).isfinite().all()
+        else:
+            with pytest.raises(UnsupportedMask, match="embeddings"):
+                attnviz.explain(name, model, sample, target)

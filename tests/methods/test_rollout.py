@@ -34,6 +34,7 @@ from attnviz.types import (
     Trace,
     UnsupportedMask,
 )
+from tests.explained import picture_model
 
 torch.manual_seed(0)
 SHAPES = [(0, (3, 7)), (1, (4, 4)), (5, (3, 7))]  # prefix, grid
@@ -524,7 +525,10 @@ class Fake:
         return self.trace
 
 
-@pytest.mark.parametrize("name", list(METHODS))
+UNGRADED = [name for name, method in METHODS.items() if not method.needs_gradients]  # a made-up trace has no graph
+
+
+@pytest.mark.parametrize("name", UNGRADED)
 def test_every_method_gives_one_number_per_token(name):
     trace = random_trace(5, (3, 7))
     model = Fake(trace)
@@ -542,18 +546,27 @@ def test_every_method_gives_one_number_per_token(name):
         assert float(attnviz.explain(name, model, sample, start="mean").sum()) == pytest.approx(1, abs=1e-9)
 
 
+def made_up():
+    """A model of a made-up trace, and its sample."""
+    model = Fake(random_trace(1, (3, 7)))
+    return model, model.sample
+
+
 @pytest.mark.parametrize("name", list(METHODS))
 def test_declared_options_are_the_keywords_of_the_method(name):
     """Names and defaults are those of `explain`, and every value that is declared is taken."""
-    method, model = METHODS[name], Fake(random_trace(1, (3, 7)))
+    method = METHODS[name]
+    model, sample = picture_model((3, 7)) if method.needs_gradients else made_up()
     keywords = inspect.signature(method.explain).parameters
     assert method.takes_start == ("start" in keywords)
     for option in method.options:
         assert keywords[option.name].default == option.default, option.name
-        values = {"choice": option.choices, "share": option.range, "toggle": (False, True), "layer": (0, 2)}
+        numbers = (int(option.range[0]), int(option.range[1]))
+        values = {"choice": option.choices, "share": option.range, "number": numbers, "toggle": (False, True)}
+        values["layer"] = (0, 2)
         assert option.kind != "choice" or option.default in option.choices
         for value in values[option.kind]:
-            assert attnviz.explain(name, model, model.sample, **{option.name: value}).shape == (22,)
+            assert attnviz.explain(name, model, sample, **{option.name: value}).shape == (22,)
     assert len({option.name for option in method.options}) == len(method.options)
 
 

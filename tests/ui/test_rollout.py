@@ -188,6 +188,21 @@ def test_a_method_of_one_line_is_on_the_page_with_its_controls_and_its_picture(m
     assert str(made_up.__doc__) in said
 
 
+@pytest.mark.parametrize("method", [name for name, how in METHODS.items() if how.needs_gradients])
+@pytest.mark.parametrize("model", ["vit-digits", "sentences"])
+def test_a_method_of_a_class_shows_the_map_of_the_class_that_is_chosen(model: str, method: str):
+    at = open_page("rollout", model=model, method=method)
+    words(at)
+    found, one = controls(at), at.dataframe[0].value
+    assert {choices.parameter(option) for option in METHODS[method].options} <= set(found)
+    assert found["method"] == method
+    assert "target" not in found
+    predicted = found["class"]
+    at.selectbox(key="class").set_value("1" if predicted != "1" else "0").run()
+    words(at)
+    assert not at.dataframe[0].value.equals(one)
+
+
 def test_an_upload_is_rolled_out():
     at = opened()
     before = at.dataframe[0].value

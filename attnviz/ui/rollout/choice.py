@@ -121,6 +121,8 @@ def said_value(option: Option, value: Any, depth: int) -> str:
         return f"{100 * value:.0f} %"
     if option.kind == "toggle":
         return "on" if value else "off"
+    if option.kind == "number":
+        return str(value)
     return str(1 + layer_of(option, value, depth))
 
 
@@ -140,6 +142,10 @@ def control(option: Option, depth: int, where: Any) -> Any:
         low, high, usual = (round(100 * share) for share in (*option.range, option.default))
         keep_inside(key, range(low, high + 1))
         return where.slider(option.title, low, high, usual, 5, format="%d %%", **bound) / 100
+    if option.kind == "number":
+        low, high = map(int, option.range)
+        keep_inside(key, range(low, high + 1))
+        return where.slider(option.title, low, high, option.default, **bound)
     if depth == 1:
         return 0  # a slider needs two ends
     keep_inside(key, range(1, depth + 1))

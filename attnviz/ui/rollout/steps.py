@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attnviz import views
 from attnviz.methods import explain, raw
-from attnviz.methods.base import Start
+from attnviz.methods.base import Start, differentiable
 from attnviz.methods.discard import FUSION, FUSIONS
 from attnviz.methods.flow import is_bound
 from attnviz.methods.rollout import Open, factors, held, layers
@@ -93,12 +93,14 @@ def maps_of(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, 
     if choice.how.takes_start:
         given["start"] = start
     chosen = [{}] if option is None else [{option.name: layer} for layer in range(choice.depth)]
-    found = []
+    trace, found = visit.trace, []
+    if choice.how.needs_gradients:  # one pass with a graph for the maps of all layers
+        trace = differentiable(visit.model, visit.sample, trace)
     for layer in chosen:
 
         def run(layer: dict[str, Any] = layer, **more: Any) -> Tensor:
             options = given | layer | more
-            return explain(choice.method, visit.model, visit.sample, choice.target, trace=visit.trace, **options)
+            return explain(choice.method, visit.model, visit.sample, choice.target, trace=trace, **options)
 
         one = kept_slow(visit, choice, start, run) if choice.how.slow else run()
         found.append(one.float().cpu().numpy())
