@@ -55,6 +55,7 @@ class Method:
     needs_class: bool = False  # another class gives another map
     needs_gradients: bool = False  # its trace has to keep the graph
     takes_start: bool = False  # `start` is a keyword: relevance may start elsewhere than at the answer
+    control: bool = False  # knows nothing of the network: a baseline beside scores, no explanation
 
     @property
     def help(self) -> str:
