@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attnviz.types import Model, Sample, Target, Tokens
+from attnviz.types import Model, Sample, Target, Tokens, Trace
 
 BATCH = 64  # edited inputs in one forward pass
 STEPS = 16  # of a curve, besides the clean input
@@ -86,8 +86,7 @@ def by_part(relevance: Float[Tensor, "*map token"], parts: Int[Tensor, " token"]
 
 def removal(model: Model, sample: Sample, target: Target | None = None, *, batch: int = BATCH) -> Perturbation:
     """Parts removed by the attention mask: no query attends to them, and the answer is not read from them."""
-    (stream, tokens), *_ = sample.tokens.items()
-    parts = parts_of(tokens)
+    parts = parts_of(next(iter(sample.tokens.values())))
 
     @torch.no_grad()
     def logits(keep: Bool[Tensor, "edit part"]) -> Tensor:
@@ -133,11 +132,10 @@ def watched(logits: Callable[[Tensor], Tensor], parts: Tensor, target: Target | 
     return Perturbation(logits, parts, int(clean.argmax()))
 
 
-def answered(trace: object, target: Target | None) -> Float[Tensor, "edit class"]:
+def answered(trace: Trace, target: Target | None) -> Float[Tensor, "edit class"]:
     """The logits of the target's output and row; by default the first output, and the last row."""
-    logits: dict[str, Tensor] = trace.logits  # type: ignore[attr-defined]
-    output = next(iter(logits)) if target is None or target.output is None else target.output
-    return logits[output][..., -1 if target is None or target.row is None else target.row, :].float().cpu()
+    output = next(iter(trace.logits)) if target is None or target.output is None else target.output
+    return trace.logits[output][..., -1 if target is None or target.row is None else target.row, :].float().cpu()
 
 
 def mean_fill(pixels: Float[Tensor, "channel height width"]) -> Float[Tensor, "channel height width"]:

@@ -1,7 +1,7 @@
 """Agreement of maps with a mask of what is known to decide the answer, part by part.
 
-It is evidence only where the mask is the sole cause: scenes say so and tests remove and swap it. A box around the object
-of a photograph is no such mask, and the middle of the picture lies in most of them: read it beside the controls.
+It is evidence only where the mask is the sole cause: scenes say so, and tests remove it and swap it. A box around the
+object of a photograph is no such mask, and the middle of the picture lies in most of them: read it beside the controls.
 An input whose mask is empty scores "not a number"; `intervals.summarise` leaves it out and counts it.
 """
 

@@ -1,6 +1,6 @@
-"""Sanity check by cascading randomisation (Adebayo et al. 2018): a map of a network must change as that loses what it knows.
+"""Sanity check by cascading randomisation: a map must change as its network loses what it has learned.
 
-Layers are randomised one after the other from the answer downwards. A parameter's entries are shuffled, so that their
+Adebayo et al. 2018, section 3. Layers are randomised one after the other from the answer downwards. A parameter's entries are shuffled, so that their
 distribution stays. A map whose rank correlation with the first one stays high does not depend on what was learned.
 """
 
