@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt8
+from PIL import Image
 
 Split = Literal["train", "val"]
 SIZE = 64  # pixels per side
@@ -27,7 +29,8 @@ RELATIONS = ("same", "different")
 CLASSES = (*COLOURS, *SHAPES, *RELATIONS)
 SUPERCLASSES = ("colour",) * len(COLOURS) + ("shape",) * len(SHAPES) + ("relation",) * len(RELATIONS)
 PAIR = ((60, 200, 210), (200, 70, 200))  # the two colours of the diamonds of a relation
-TRAIN, VAL, FROZEN, TEST = 0, 10_000_000, 20_000_000, 30_000_000  # first seed of each split; FROZEN chooses options
+# The first seed of each split: FROZEN is for choosing options, SAMPLE for pictures to start from.
+TRAIN, VAL, FROZEN, TEST, SAMPLE = 0, 10_000_000, 20_000_000, 30_000_000, 40_000_000
 COUNTS: dict[Split, int] = {"train": 12_000, "val": 1_000}
 SOURCE = "scenes drawn from a seed by `attnviz/training/images/scenes.py`; nothing is downloaded"
 
@@ -64,15 +67,16 @@ class Canvas:
         top, left, bottom, right = box
         best, room = (0.0, 0.0), -np.inf
         for _ in range(60):
-            row, column = self.random.uniform((top + radius, left + radius), (bottom - radius, right - radius))
+            row = float(self.random.uniform(top + radius, bottom - radius))
+            column = float(self.random.uniform(left + radius, right - radius))
             middle = max(abs(row - SIZE / 2), abs(column - SIZE / 2)) < SIZE / 4
             gaps = [np.hypot(row - r, column - c) - radius - other for r, c, other in self.taken]
-            gap = min(gaps, default=np.inf) - (SIZE if self.off_centre and middle else 0)
+            gap = min(gaps, default=SIZE) - (SIZE if self.off_centre and middle else 0)
             if gap > room:
                 best, room = (row, column), gap
             if gap > 1:
                 break
-        self.taken.append((*best, radius))
+        self.taken.append((best[0], best[1], radius))
         return best
 
     def paint(self, where: Mask, colour: Sequence[float] | float) -> Mask:
@@ -84,7 +88,7 @@ class Canvas:
     def distract(self, count: int) -> None:
         """Grey discs and bars, which no class is made of."""
         for _ in range(count):
-            radius, tone = self.random.uniform(4, 6.5), self.random.choice((45, 65, 150, 175))
+            radius, tone = self.random.uniform(4, 6.5), float(self.random.choice((45, 65, 150, 175)))
             row, column = self.place(radius)
             down, across = offsets(row, column)
             bar = self.random.random() < 0.5
@@ -237,3 +241,13 @@ def plan(split: Split) -> Iterator[tuple[str, int, int]]:
     for index in range(COUNTS[split]):
         label, turn = index % len(CLASSES), index // len(CLASSES)
         yield kinds[label][turn % len(kinds[label])], first + index, label
+
+
+def write_samples(folder: Path) -> list[Path]:
+    """Write one scene of every kind as a PNG file: the pictures that the app starts from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for index, kind in enumerate(KINDS):
+        paths.append(folder / f"{kind}.png")
+        Image.fromarray(draw(kind, SAMPLE + index).image).save(paths[-1])
+    return paths
