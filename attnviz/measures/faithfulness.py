@@ -156,7 +156,7 @@ def order_of(relevance: Float[Tensor, "*map part"], seed: int = 0) -> Int[Tensor
     """Parts by falling relevance; ties in an order that the seed decides, so that a flat map is a random order."""
     shuffled = torch.randperm(relevance.shape[-1], generator=torch.Generator().manual_seed(seed))
     shuffled = shuffled.to(relevance.device)
-    return shuffled[relevance[..., shuffled].argsort(-1, descending=True, stable=True)]
+    return shuffled[relevance[..., shuffled].argsort(dim=-1, descending=True, stable=True)]
 
 
 def kept_after(order: Int[Tensor, "*map part"], counts: Sequence[int]) -> Bool[Tensor, "*map step part"]:
@@ -208,12 +208,12 @@ def ranks(values: Float[Tensor, "*map part"]) -> Float[Tensor, "*map part"]:
     """Rank of each value from 1; tied values share the mean of theirs."""
     less = (values[..., None, :] < values[..., :, None]).sum(-1)
     equal = (values[..., None, :] == values[..., :, None]).sum(-1)
-    return less + (equal + 1) / 2
+    return less + (equal + 1).to(torch.float64) / 2
 
 
 def rank_correlation(first: Float[Tensor, "*map part"], second: Float[Tensor, "*other part"]) -> Float[Tensor, "*both"]:
     """Spearman's correlation; not a number where one of the two is flat."""
-    one, other = (ranks(values.to(torch.float64)) for values in (first, second))
+    one, other = (ranks(values) for values in (first, second))
     one, other = (values - values.mean(-1, keepdim=True) for values in (one, other))
     return (one * other).sum(-1) / (one.square().sum(-1) * other.square().sum(-1)).sqrt()
 

@@ -16,7 +16,7 @@ class Summary(NamedTuple):
     mean: float
     low: float  # 95 % interval by the percentiles of the bootstrap (Efron 1979): other inputs, the same model
     high: float
-    count: int  # inputs with a score
+    scored: int  # inputs with a score
     excluded: int  # inputs without one
 
 
@@ -32,7 +32,7 @@ def summarise(values: Float[np.ndarray, " input"], seed: int = 0) -> Summary:
     return Summary(float(scored.mean()), float(low), float(high), len(scored), excluded)
 
 
-def paired(values: Float[np.ndarray, " input"], baseline: Float[np.ndarray, " input"], seed: int = 0) -> Summary:
+def paired(values: Float[np.ndarray, " input"], baseline: Float[np.ndarray, " other"], seed: int = 0) -> Summary:
     """The difference to a baseline on the same inputs: narrower than two intervals, because inputs differ in hardness.
 
     Raises ValueError where the two are not of the same inputs.

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnviz.measures.faithfulness import order_of
+from attnviz.measures.faithfulness import order_of, parts_of
+from attnviz.types import Tokens
 
 
 def mask_of_parts(mask: Bool[Tensor, "row column"], patch: int) -> Bool[Tensor, " part"]:
@@ -64,3 +65,15 @@ def rank_accuracy(
 def unless_empty(score: Float[Tensor, "*both"], mask: Bool[Tensor, "*input part"]) -> Float[Tensor, "*both"]:
     """The score, and not a number where there is nothing to find."""
     return torch.where(mask.any(-1), score, torch.nan)
+
+
+def word_mask(tokens: Tokens, word: int) -> Bool[Tensor, " part"]:
+    """The one word of a text that decides, as a mask of its parts; `word` counts words of the text from 0.
+
+    Raises ValueError for a word that the text does not have.
+    """
+    parts = parts_of(tokens)
+    count = int(parts.max()) + 1
+    if not 0 <= word < count:
+        raise ValueError(f"word {word} was asked for, but the text has words 0 to {count - 1}")
+    return torch.arange(count) == word

@@ -1,7 +1,8 @@
 """Sanity check by cascading randomisation: a map must change as its network loses what it has learned.
 
-Adebayo et al. 2018, section 3. Layers are randomised one after the other from the answer downwards. A parameter's entries are shuffled, so that their
-distribution stays. A map whose rank correlation with the first one stays high does not depend on what was learned.
+Layers are randomised one after the other from the answer downwards (Adebayo et al. 2018, section 3). A parameter's
+entries are shuffled, so that their distribution stays. A map whose rank correlation with the first one stays high does
+not depend on what was learned.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from attnviz.types import Model, NoTokenMap, Sample, Target, Tokens, Trace
 def random(
     model: Model, sample: Sample, target: Target | None = None, *, trace: Trace | None = None, seed: int = 0
 ) -> Float[Tensor, "*batch token"]:
-    """Random relevance, drawn anew for every input from its digest and a seed: what an order without knowledge scores."""
+    """Random relevance, drawn for every input from its digest and a seed: what an order without knowledge scores."""
     tokens = tokens_of(sample)
     drawn = hashlib.sha256(f"{sample.digest} {seed}".encode()).digest()[:7]
     generator = torch.Generator().manual_seed(int.from_bytes(drawn, "big"))
@@ -61,7 +61,7 @@ def tokens_of(sample: Sample) -> Tokens:
     return next(iter(sample.tokens.values()))
 
 
-def placed(relevance: Float[Tensor, "*batch token"], tokens: Tokens, trace: Trace) -> Float[Tensor, "*batch token"]:
+def placed(relevance: Float[Tensor, "*batch token"], tokens: Tokens, trace: Trace) -> Float[Tensor, "*wider token"]:
     """Relevance with nothing on special tokens, in the batch of a trace and where that is."""
     like = next(iter(trace.pooling.values()))
     found = relevance.masked_fill(outside(tokens), 0).to(like.device)
