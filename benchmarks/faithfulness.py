@@ -237,6 +237,8 @@ def cell(row: recorded.Row) -> str:
     if math.isnan(row.value.mean):
         return "–"
     star = "*" if row.difference.low > 0 or row.difference.high < 0 else ""
+    if row.value.scored == 1:
+        return f"{row.value.mean:.2f}"
     return f"{row.value.mean:.2f} ({row.value.low:.2f} to {row.value.high:.2f}){star}"
 
 

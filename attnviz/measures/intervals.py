@@ -21,12 +21,14 @@ class Summary(NamedTuple):
 
 
 def summarise(values: Float[np.ndarray, " input"], seed: int = 0) -> Summary:
-    """Mean and interval over inputs; not a number where none has a score."""
+    """Mean and interval over inputs; not a number where none has a score, and no interval for a single one."""
     values = np.asarray(values, dtype=np.float64)
     scored = values[~np.isnan(values)]
     excluded = len(values) - len(scored)
     if not len(scored):
         return Summary(np.nan, np.nan, np.nan, 0, excluded)
+    if len(scored) == 1:
+        return Summary(float(scored[0]), np.nan, np.nan, 1, excluded)
     drawn = np.random.default_rng(seed).integers(len(scored), size=(DRAWS, len(scored)))
     low, high = np.quantile(scored[drawn].mean(1), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return Summary(float(scored.mean()), float(low), float(high), len(scored), excluded)

@@ -33,6 +33,14 @@ def test_an_empty_mask_is_no_hit() -> None:
     assert math.isnan(summarise(np.full(3, np.nan)).mean)
 
 
+def test_a_single_input_has_no_interval() -> None:
+    """Its bootstrap would have no width, and look certain."""
+    found = summarise(np.array([0.3, np.nan]))
+    assert (found.mean, found.scored, found.excluded) == (0.3, 1, 1)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
 def test_a_flat_map_points_at_chance() -> None:
     """Ties are broken by the seed: the first place is not favoured, wherever the mask lies."""
     flat, first = torch.zeros(100), torch.arange(100) < 10
