@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attnviz.types import Model, Sample, Target, Tokens, Trace
+from attnviz.edits import Edit
+from attnviz.interventions import answers
+from attnviz.types import Model, Sample, Target, Tokens
 
 BATCH = 64  # edited inputs in one forward pass
 STEPS = 16  # of a curve, besides the clean input
@@ -92,7 +94,9 @@ def removal(model: Model, sample: Sample, target: Target | None = None, *, batch
     def logits(keep: Bool[Tensor, "edit part"]) -> Tensor:
         kept = torch.ones(len(keep), len(parts), dtype=torch.bool)
         kept[:, parts >= 0] = keep.cpu()[:, parts[parts >= 0]]
-        return torch.cat([answered(model(sample, keep_tokens=some), target) for some in kept.split(batch)])
+        return row_of(
+            answers(model, sample, Edit(keep_tokens=kept), output=target and target.output, batch=batch), target
+        )
 
     return watched(logits, parts, target)
 
@@ -118,7 +122,9 @@ def filling(
         for some in keep.split(batch):
             stays = some.cpu().unflatten(-1, grid).repeat_interleave(side, -2).repeat_interleave(side, -1)
             filled = torch.where(stays[:, None], pixels.cpu(), fill.cpu())
-            found.append(answered(model(replace(sample, inputs={stream: filled})), target))
+            logits = model(replace(sample, inputs={stream: filled})).logits
+            output = next(iter(logits)) if target is None or target.output is None else target.output
+            found.append(row_of(logits[output], target))
         return torch.cat(found)
 
     return watched(logits, parts_of(tokens), target)
@@ -132,10 +138,9 @@ def watched(logits: Callable[[Tensor], Tensor], parts: Tensor, target: Target | 
     return Perturbation(logits, parts, int(clean.argmax()))
 
 
-def answered(trace: Trace, target: Target | None) -> Float[Tensor, "edit class"]:
-    """The logits of the target's output and row; by default the first output, and the last row."""
-    output = next(iter(trace.logits)) if target is None or target.output is None else target.output
-    return trace.logits[output][..., -1 if target is None or target.row is None else target.row, :].float().cpu()
+def row_of(logits: Float[Tensor, "edit row class"], target: Target | None) -> Float[Tensor, "edit class"]:
+    """The logits of the target's row; by default those of the last one."""
+    return logits[..., -1 if target is None or target.row is None else target.row, :].float().cpu()
 
 
 def mean_fill(pixels: Float[Tensor, "channel height width"]) -> Float[Tensor, "channel height width"]:

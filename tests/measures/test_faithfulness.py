@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import attnviz
+from attnviz.edits import Edit
 from attnviz.measures.faithfulness import (
     Perturbation,
     area,
@@ -200,7 +201,7 @@ def test_removal_is_the_mask_of_the_model_and_keeps_the_prefix() -> None:
     keep = torch.rand(5, 16, generator=torch.Generator().manual_seed(0)) < 0.5
     kept = torch.cat([torch.ones(5, 1, dtype=torch.bool), keep], -1)
     for edit, row in enumerate(kept):
-        expected = model(sample, keep_tokens=row).logits["class"][0]
+        expected = model(sample, edit=Edit(keep_tokens=row)).logits["class"][0]
         torch.testing.assert_close(perturbation.logits(keep)[edit], expected, atol=1e-5, rtol=0)
     assert removal(model, sample, Target("class", 0, 3)).label == 3
 
@@ -234,7 +235,7 @@ def test_words_are_removed_whole() -> None:
     keep[0, 1] = False
     kept = torch.tensor([word != tokens.words[2] for word in tokens.words])
     assert perturbation.parts[2] == 1
-    expected = model(sample, keep_tokens=kept).logits["sentiment"][-1]
+    expected = model(sample, edit=Edit(keep_tokens=kept)).logits["sentiment"][-1]
     torch.testing.assert_close(perturbation.logits(keep)[0], expected, atol=1e-5, rtol=0)
 
 

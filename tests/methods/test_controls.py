@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.ndimage import sobel
 
 import attnviz
+from attnviz.edits import Edit
 from attnviz.methods import CONTROLS, METHODS
 from attnviz.types import NoTokenMap, Sample, Target
 
@@ -72,6 +73,6 @@ def test_edges_are_those_of_sobel(sample: Sample) -> None:
 
 def test_controls_follow_the_batch_of_a_trace(sample: Sample) -> None:
     model = attnviz.load("vit-digits")
-    trace = model(sample, keep_tokens=torch.ones(3, 17, dtype=torch.bool))
+    trace = model(sample, edit=Edit(keep_tokens=torch.ones(3, 17, dtype=torch.bool)))
     for name in CONTROLS:
         assert attnviz.explain(name, model, sample, trace=trace).shape == (3, 17)

@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 import attnviz
+from attnviz.edits import Edit
 from attnviz.measures.localisation import mask_of_parts
 from attnviz.models import ImageModel
 from attnviz.paths import SAMPLES
@@ -43,7 +44,7 @@ def logits(pictures: list[scenes.Scene], keep: Tensor | None = None) -> Tensor:
     """What the model says of each scene [scene class]; `keep` [scene part] removes patches."""
     pixels = torch.stack([model().prepare(scene.image).inputs["main"] for scene in pictures])
     kept = None if keep is None else torch.cat([torch.ones(len(keep), 1, dtype=torch.bool), keep], -1)
-    return model().network(pixels, keep_tokens=kept).logits["class"][:, 0]
+    return model().network(pixels, edit=Edit(keep_tokens=kept)).logits["class"][:, 0]
 
 
 def right(pictures: list[scenes.Scene], keep: Tensor | None = None) -> Tensor:
