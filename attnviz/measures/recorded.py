@@ -69,13 +69,14 @@ def save(part: str, facts: Mapping[str, Any], rows: Sequence[Row], path: Path = 
 
 def row_of(row: Sequence[Any]) -> Row:
     """A row from a list of its fields."""
-    *names, value, difference = row
-    return Row(*names, summary_of(*value), summary_of(*difference))
+    inputs, method, options, name, right, value, difference = row
+    return Row(inputs, method, options, name, right, summary_of(*value), summary_of(*difference))
 
 
 def summary_of(mean: float | None, low: float | None, high: float | None, scored: int, excluded: int) -> Summary:
     """A summary from its numbers; null stands for "not a number"."""
-    return Summary(*(math.nan if number is None else number for number in (mean, low, high)), scored, excluded)
+    numbers = [math.nan if number is None else number for number in (mean, low, high)]
+    return Summary(numbers[0], numbers[1], numbers[2], scored, excluded)
 
 
 def written(row: Row) -> list[Any]:
