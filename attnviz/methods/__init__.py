@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attnviz.methods import (
     alti,
+    controls,
     flow,
     generic_attention,
     grad_cam,
@@ -47,27 +48,33 @@ METHODS: dict[str, Method] = {
         "SmoothGrad", input_gradients.explain_smoothgrad, input_gradients.SMOOTHGRAD, signed=True
     ),
 }
+CONTROLS: dict[str, Method] = {  # know nothing of the network: shown beside scores, offered as no explanation
+    "random": Method("Random", controls.random, control=True),
+    "centre": Method("Middle of the input", controls.centre, control=True),
+    "edges": Method("Edges of the picture", controls.edges, control=True),
+}
 
 
 def explain(
     name: str, model: Model, sample: Sample, target: Target | None = None, *, trace: Trace | None = None, **options: Any
 ) -> Tensor:
-    """One number per token [*batch token], by the method called `name` in METHODS.
+    """One number per token [*batch token], by the method called `name` in METHODS or CONTROLS.
 
     `target` None explains what the model predicts. `trace`: an earlier forward pass of this sample, to save one. Raises
     ValueError for an unknown name, a trace of another sample, a target that the network does not have or an answer read
     from removed tokens alone, NoTokenMap where the method is not defined for this network, UnsupportedMask where it
     needs gradients and the network has none.
     """
-    if name not in METHODS:
-        raise ValueError(f"no method is called {name!r}; known: {', '.join(METHODS)}")
+    known = METHODS | CONTROLS
+    if name not in known:
+        raise ValueError(f"no method is called {name!r}; known: {', '.join(known)}")
     trace = traced(model, sample, trace)
     check_target(trace, target)
-    method = METHODS[name]
+    method = known[name]
     if method.needs_gradients:
         trace = differentiable(model, sample, trace)
     with torch.set_grad_enabled(method.needs_gradients):
         return method.explain(model, sample, target, trace=trace, **options).detach()
 
 
-__all__ = ["METHODS", "Method", "NoRollout", "Option", "explain"]
+__all__ = ["CONTROLS", "METHODS", "Method", "NoRollout", "Option", "explain"]

@@ -57,6 +57,7 @@ class Method:
     needs_gradients: bool = False  # its trace has to keep the graph
     takes_start: bool = False  # `start` is a keyword: relevance may start elsewhere than at the answer
     slow: bool = False  # may take seconds, so `progress` is a keyword
+    control: bool = False  # knows nothing of the network: a baseline beside scores, no explanation
 
     @property
     def help(self) -> str:

@@ -154,6 +154,7 @@ def open_network(folder: Path) -> Classifier:
 IMAGES: dict[str, Entry] = {
     "vit": Entry("Photographs, 130 classes", "image", open_vit),
     "vit-digits": Entry("Handwritten digits", "image", open_vit),
+    "vit-scenes": Entry("Drawn scenes with known causes", "image", open_vit),
 }
 TEXTS: dict[str, Entry] = {
     "sentences": Entry("English sentences: masked words, sentiment, parts of speech", "text", TextModel.open),

@@ -4,9 +4,9 @@
 variants, --seeds the number of seeds. `digits` trains small networks on handwritten digits, from 5 seeds by default;
 `sweep` one of them on an increasing number of digits. `word2vec` trains word vectors, and `one-block` a transformer
 block over them. `subwords` trains the vocabulary of all text models, `treebank` samples the sentences that attention
-heads are scored against. `sentences` trains an encoder, `stories` a decoder, `translator` and `seq2seq` translation
-models; all four resume where they were interrupted. `sentences-more` and `stories-more` continue training the shipped
-models.
+heads are scored against, `scenes` draws the sample pictures of vit-scenes. `sentences` trains an encoder, `stories` a
+decoder, `translator` and `seq2seq` translation models; all four resume where they were interrupted. `sentences-more`
+and `stories-more` continue training the shipped models.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from attnviz.attention import VARIANTS
 from attnviz.models import load_image, save
 from attnviz.models.files import ASSETS
 from attnviz.models.store import BENCH, TEXT_BENCH
+from attnviz.paths import SAMPLES
 from attnviz.training.card import RUN_FIELDS, card_text, previous_run
 from attnviz.training.checkpoint import CheckpointMismatch
-from attnviz.training.images import bench, digits, sweep
+from attnviz.training.images import bench, digits, scenes, sweep
 from attnviz.training.images.data import DATA, NoData
 from attnviz.training.images.evaluate import evaluate, open_trained
 from attnviz.training.images.loop import Progress, pick_device, run_info, train
@@ -66,6 +67,7 @@ def commands() -> dict[str, tuple[str, ...]]:
         "text-bench": ("steps", "only", "seeds"),
         "digits": ("steps", "seeds"),
         "sweep": ("steps", "seeds"),
+        "scenes": (),
         **dict.fromkeys(TEXT, ()),
         **dict.fromkeys(RESUMED, ("steps", "seed", "fresh", "until", "size")),
         **dict.fromkeys(MORE, ("steps", "seed", "fresh", "until")),
@@ -85,8 +87,8 @@ def parse_options() -> argparse.Namespace:
     add(
         "--out",
         type=Path,
-        help="output folder (default: the folder of the model or bench in assets/models; for treebank assets/samples; "
-        "for digits and sweep assets/models itself)",
+        help="output folder (default: the folder of the model or bench in assets/models; for treebank and scenes "
+        "assets/samples; for digits and sweep assets/models itself)",
     )
     add("--steps", type=int, help="override the recipe's number of steps")
     add("--seed", type=int, help="override the recipe's random seed")
@@ -128,6 +130,7 @@ def main() -> int:
             "text-bench": train_text_bench,
             "digits": train_digits,
             "sweep": train_sweep,
+            "scenes": draw_scenes,
             **dict.fromkeys(TEXT, train_text),
             **dict.fromkeys((*RESUMED, *MORE), train_resumed),
         }.get(options.name, train_one)(options)
@@ -194,6 +197,13 @@ def train_sweep(options: argparse.Namespace) -> int:
     seeds, device = range(options.seeds or sweep.SEEDS), pick_device(options.device)
     rows = sweep.run_sweep(options.out or ASSETS, device, bench.show, seeds=seeds, steps=options.steps)
     sys.stdout.write(sweep.table(rows))
+    return 0
+
+
+def draw_scenes(options: argparse.Namespace) -> int:
+    """Draw the sample pictures of vit-scenes and print their names."""
+    for path in scenes.write_samples(options.out or SAMPLES / "vit-scenes"):
+        sys.stdout.write(f"{path.name}\n")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Pictures to train and evaluate on. To add a data set: a function split -> Pictures and one line in DATA.
 
-The photographs lie outside the repository (see `data_folder`); the digits come with scikit-learn.
+The photographs lie outside the repository (see `data_folder`); the digits come with scikit-learn, and scenes are drawn.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from attnviz.models.image import jpeg_coded
 from attnviz.paths import ROOT
+from attnviz.training.images import scenes
 
 Split = Literal["train", "val"]
 JPEG = 85  # quality of every photograph at 64 px
@@ -165,4 +166,11 @@ def digits(split: Split) -> Pictures:
     )
 
 
-DATA: dict[str, Callable[[Split], Pictures]] = {"photos": photos, "digits": digits}
+def drawn(split: Split) -> Pictures:
+    """Scenes of which it is known what decides the answer (`scenes.py`), drawn anew each time from their seeds."""
+    drawings = [scenes.draw(kind, seed, [label]) for kind, seed, label in scenes.plan(split)]
+    images, labels = np.stack([scene.image for scene in drawings]), np.array([scene.label for scene in drawings])
+    return Pictures(images, labels, scenes.CLASSES, scenes.SUPERCLASSES, scenes.SOURCE)
+
+
+DATA: dict[str, Callable[[Split], Pictures]] = {"photos": photos, "digits": digits, "scenes": drawn}

@@ -295,5 +295,9 @@ def cosine_schedule(progress: float, warmup: float) -> float:
 
 def statistics(data: str) -> tuple[Float[Tensor, "channel 1 1"], Float[Tensor, "channel 1 1"]]:
     """Mean and standard deviation of pixels in 0..1, fixed per data set."""
-    mean, std = {"photos": ((0.480, 0.450, 0.400), (0.272, 0.265, 0.279)), "digits": ((0.305,), (0.376,))}[data]
+    mean, std = {
+        "photos": ((0.480, 0.450, 0.400), (0.272, 0.265, 0.279)),
+        "digits": ((0.305,), (0.376,)),
+        "scenes": ((0.430, 0.429, 0.428), (0.130, 0.124, 0.129)),
+    }[data]
     return torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]

@@ -13,10 +13,11 @@ from attnviz.ui.core.assets import reading
 from attnviz.ui.inputs.uploads import Picture, picture_of
 
 FOLDER = paths.SAMPLES
-ENDINGS = {"vit": "jpg", "vit-digits": "png"}  # model -> how the names of its files end
+ENDINGS = {"vit": "jpg", "vit-digits": "png", "vit-scenes": "png"}  # model -> how the names of its files end
 SAMPLES: dict[str, tuple[str, ...]] = {  # model -> names
     "vit": ("coffee", "cat", "rocket", "palace", "astronaut", "flower", "motorcycle"),
     "vit-digits": ("three", "eight", "zero", "two", "five", "seven", "nine", "drawn"),
+    "vit-scenes": ("colour", "shape", "two", "mosaic", "shortcut", "relation"),
 }
 TRAINED_HERE = "Trained here: "  # how the names of models begin that a visitor trained, all of them on digits
 
