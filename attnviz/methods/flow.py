@@ -22,7 +22,7 @@ from torch import Tensor
 
 from attnviz.methods.base import NoRollout, Option, Progress, Start, start_rows, traced
 from attnviz.methods.discard import FUSION, fused_blocks
-from attnviz.methods.rollout import branches, check, through
+from attnviz.methods.rollout import branches, check, stochastic, through
 from attnviz.types import AttentionCall, Model, Sample, Target, Trace, unrounded
 
 UNIT = 2**24  # a capacity of 1 as a whole number
@@ -153,7 +153,7 @@ def opened(
 
     def factor(branch: list[AttentionCall]) -> Callable[[Tensor], Tensor]:
         share = alpha if branch[-1].residual else 0.0
-        return lambda row: sum(through(branch, row, lambda call: fused_blocks(call, fusion), share))  # type: ignore
+        return lambda row: sum(through(branch, row, lambda call: fused_blocks(stochastic(call), fusion), share))  # type: ignore
 
     return row, single, [factor(branch) for branch in mine]
 
