@@ -17,7 +17,7 @@ PAGES = {  # file in pages/ and address: title, icon, what it shows
     ),
     "queries_keys": ("Queries and keys", "join_inner", "From query and key to attention weights"),
     "heads": ("Heads", "grid_view", "What each head attends to"),
-    "rollout": ("Rollout", "layers", "Attribution: which tokens the answer depends on"),
+    "explain": ("Explain", "layers", "Attribution: which tokens the answer depends on"),
     "compare": ("Compare", "compare", "Attention variants side by side"),
     "translate": ("Translate", "translate", "English to French, with cross-attention for every word"),
     "generate": ("Generate", "edit_note", "Next-token prediction: probabilities, sampling, attention"),

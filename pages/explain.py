@@ -1,4 +1,4 @@
-"""Rollout: attention followed back through all layers, or another attribution method, beside raw attention."""
+"""Explain: attention followed back through all layers, or another attribution method, beside raw attention."""
 
 from dataclasses import replace
 from functools import partial
@@ -6,13 +6,13 @@ from functools import partial
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.rollout import choice as choices
-from attnviz.ui.rollout import prose, steps
+from attnviz.ui.explain import choice as choices
+from attnviz.ui.explain import prose, steps
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
 
-ui.header("rollout")
+ui.header("explain")
 
 
 @ui.fragment
@@ -51,7 +51,7 @@ def page() -> None:
         steps.top_patches(tokens, choice, result)
 
     if option is not None:
-        prose.by_layer("rollout", choice)
+        prose.by_layer("explain", choice)
         views.tiles_view(
             "steps",
             picture="picture",
@@ -65,7 +65,7 @@ def page() -> None:
             on_pick=partial(choices.open_layer, option),
             label=f"{choice.title}, layer by layer",
         )
-    prose.how("rollout", visit, choice)
+    prose.how("explain", visit, choice)
     ui.downloads(
         lambda: steps.arrays(visit, choice, result, name),
         lambda: steps.rows(visit, choice, result, name),
@@ -74,4 +74,4 @@ def page() -> None:
 
 
 page()
-ui.footer("rollout")
+ui.footer("explain")

@@ -1,7 +1,7 @@
 """What every attribution method shares: its record with its options, where relevance starts, and how it says no.
 
 A method is a function of (model, sample, target) that gives one number per token. To add one: a file with that function
-(its docstring is the help text) and one line in METHODS, which declares its options; the Rollout page then offers it.
+(its docstring is the help text) and one line in METHODS, which declares its options; the page Explain then offers it.
 """
 
 from __future__ import annotations

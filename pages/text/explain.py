@@ -1,4 +1,4 @@
-"""Rollout, for a text: attention followed back through all layers to its words, or another attribution method."""
+"""Explain, for a text: attention followed back through all layers to its words, or another attribution method."""
 
 from dataclasses import replace
 from functools import partial
@@ -7,15 +7,15 @@ import streamlit as st
 
 from attnviz import ui, views
 from attnviz.ui.core.labels import plain
-from attnviz.ui.rollout import choice as choices
-from attnviz.ui.rollout import prose, steps
-from attnviz.ui.rollout import text as rollout_text
+from attnviz.ui.explain import choice as choices
+from attnviz.ui.explain import prose, steps
+from attnviz.ui.explain import text as rollout_text
 from attnviz.ui.widgets import text_display
 
 about = ui.reading()
 tokens = about.sample.tokens["main"]
 
-ui.header("text/rollout")
+ui.header("text/explain")
 ui.remarks(about)
 
 
@@ -52,7 +52,7 @@ def page() -> None:
         rollout_text.top_words(choice, result, look)
 
     if option is not None:
-        prose.by_layer("text/rollout", choice)
+        prose.by_layer("text/explain", choice)
         for layer, title in enumerate(steps.titles(choice)):
             at, text = st.columns([1, 6], vertical_alignment="center")
             at.button(
@@ -64,7 +64,7 @@ def page() -> None:
             )
             with text:
                 draw(f"step:{layer}", maps=steps.SLOT, index=layer, label=f"{choice.title}: {title.lower()}")
-    prose.how("text/rollout", about, choice)
+    prose.how("text/explain", about, choice)
     ui.downloads(
         lambda: steps.arrays(about, choice, result, start),
         lambda: steps.rows(about, choice, result, start),
@@ -73,4 +73,4 @@ def page() -> None:
 
 
 page()
-ui.footer("text/rollout")
+ui.footer("text/explain")

@@ -22,7 +22,7 @@ PAGES = {
     "positions": "Positions",
     "queries_keys": "Queries and keys",
     "heads": "Heads",
-    "rollout": "Rollout",
+    "explain": "Explain",
     "compare": "Compare",
     "translate": "Translate",
     "generate": "Generate",
@@ -139,8 +139,8 @@ def test_an_address_that_is_no_page_says_so_and_shows_the_nearest(path: str, tit
     expect(chosen_picture(page)).to_have_value("nine")
     assert page.get_by_role("dialog").count() == 0
     assert "redirected" not in page.url
-    page.get_by_test_id("stSidebar").get_by_role("link", name="Rollout").click()
-    expect(page.locator("h1").first).to_have_text("Rollout")
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Explain").click()
+    expect(page.locator("h1").first).to_have_text("Explain")
     expect(said).to_have_count(0)
 
 

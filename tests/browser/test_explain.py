@@ -1,4 +1,4 @@
-"""The Rollout page in a real browser: linked pictures, a clicked patch or layer, sliders by keyboard, deep links."""
+"""The page Explain in a real browser: linked pictures, a clicked patch or layer, sliders by keyboard, deep links."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_hovering_marks_the_same_patch_in_every_view_and_sends_nothing(page: Pag
             socket.on("framereceived", lambda _: frames.append("received")),
         ),
     )
-    drawn(page, f"{server}/rollout?sample=cat", settle)
+    drawn(page, f"{server}/explain?sample=cat", settle)
     large, raw = view(page, "Your picture with the rollout"), view(page, "Your picture with raw")
     frames.clear()
     large.hover(position=point(large, 0.5, 0.4))
@@ -53,7 +53,7 @@ def test_hovering_marks_the_same_patch_in_every_view_and_sends_nothing(page: Pag
 
 @pytest.mark.parametrize("model", ["vit", "sentences"])
 def test_the_options_of_display_stand_beside_the_method(page: Page, server: str, settle, model):
-    page.goto(f"{server}/rollout?model={model}")
+    page.goto(f"{server}/explain?model={model}")
     settle(page)
     method = page.locator(".st-key-method").bounding_box()
     display = page.get_by_role("button", name="Display").bounding_box()
@@ -64,7 +64,7 @@ def test_the_options_of_display_stand_beside_the_method(page: Page, server: str,
 
 
 def test_a_clicked_patch_becomes_the_target_and_hovering_then_shows_any(page: Page, server: str, settle):
-    drawn(page, f"{server}/rollout?sample=cat", settle)
+    drawn(page, f"{server}/explain?sample=cat", settle)
     large = view(page, "Your picture with the rollout")
     large.click(position=point(large, 0.5, 0.4))
     expect(page).to_have_url(re.compile(r"target=token"), timeout=WAIT)
@@ -81,7 +81,7 @@ def test_a_clicked_patch_becomes_the_target_and_hovering_then_shows_any(page: Pa
 
 
 def test_maps_have_ranges_of_their_own_or_one_for_all(page: Page, server: str, settle):
-    drawn(page, f"{server}/rollout?sample=cat", settle)
+    drawn(page, f"{server}/explain?sample=cat", settle)
     legends = [legend(view(page, f"Your picture with {name}")) for name in PICTURES]
     numbers = [one.locator(".number") for one in legends]
     assert numbers[0].nth(0).inner_text() != "0 %"  # relevance is spread: the least patch has some
@@ -98,7 +98,7 @@ def test_maps_have_ranges_of_their_own_or_one_for_all(page: Page, server: str, s
 
 
 def test_a_clicked_layer_becomes_the_first_and_back_returns(page: Page, server: str, settle):
-    drawn(page, f"{server}/rollout?sample=cat", settle)
+    drawn(page, f"{server}/explain?sample=cat", settle)
     tiles = view(page, "Rollout, layer by layer")
     tiles.click(position=point(tiles, 0.58, 0.5))
     expect(page.get_by_text("Rollout of the answer, layers 4 to 6")).to_be_visible(timeout=WAIT)
@@ -117,7 +117,7 @@ def test_a_deep_link_opens_every_choice(page: Page, server: str, settle):
 
 
 def test_sliders_by_keyboard_reach_the_address_and_the_picture(page: Page, server: str, settle):
-    drawn(page, f"{server}/rollout?sample=cat", settle)
+    drawn(page, f"{server}/explain?sample=cat", settle)
     before = sentence(view(page, "Your picture with the rollout")).text_content() or ""
     thumb = page.get_by_role("slider", name="Discard ratio")
     thumb.focus()

@@ -39,7 +39,7 @@ def striped() -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("page", ["start", "heads", "rollout"])
+@pytest.mark.parametrize("page", ["start", "heads", "explain"])
 def test_the_address_says_which_square_is_seen(page: str):
     cache.traces.clear()
     at = open_page(page, model="vit-digits", sample="three", **CORNER)

@@ -23,15 +23,15 @@ PAGES = (
     "positions",
     "queries_keys",
     "heads",
-    "rollout",
+    "explain",
     "compare",
     "translate",
     "generate",
     "lesson",
     "train",
 )
-OF_TEXTS = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout")
-PICTURES = ("start", "embeddings", "positions", "queries_keys", "heads", "rollout")
+OF_TEXTS = ("start", "embeddings", "positions", "queries_keys", "heads", "explain")
+PICTURES = ("start", "embeddings", "positions", "queries_keys", "heads", "explain")
 CACHES: Sequence[Callable[[], None]] = (
     st.cache_resource.clear,
     st.cache_data.clear,
@@ -74,7 +74,7 @@ CASES = (
     Case("assets/text/heads.md", ("heads",)),
     Case("assets/text/start.md", ("start",), b"# Start\n", pages=("start", "heads")),
     Case("assets/text/train.md", ("train",), b"\xff\xfe", pages=("start", "train")),
-    Case("assets/text/text/rollout.md", ("rollout",), b"", "sentences", ("rollout", "start")),
+    Case("assets/text/text/explain.md", ("explain",), b"", "sentences", ("explain", "start")),
     Case("assets/samples/vit/coffee.jpg", (*PICTURES, "compare")),
     Case("assets/samples/vit/coffee.jpg", ("start",), b"cut", "vit-digits", ()),
     Case("assets/samples/vit/cat.jpg", ("start",), b"\xff\xd8cut", pages=("start", "heads")),

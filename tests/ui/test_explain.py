@@ -1,4 +1,4 @@
-"""The Rollout page run without a browser: its words, its choices, an upload, and exact downloads."""
+"""The page Explain run without a browser: its words, its choices, an upload, and exact downloads."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from attnviz import views
 from attnviz.methods import METHODS, Method, Option
 from attnviz.paths import ROOT
 from attnviz.types import Tokens
+from attnviz.ui.explain import choice as choices
+from attnviz.ui.explain import steps
 from attnviz.ui.inputs.samples import open_sample
-from attnviz.ui.rollout import choice as choices
-from attnviz.ui.rollout import steps
 from attnviz.ui.widgets.output import npz
 from tests.pages import open_page
 from tests.ui.test_heads import views_of
@@ -32,7 +32,7 @@ def opened(**choices: str) -> AppTest:
     for name, value in choices.items():
         at.query_params[name] = value
     at.run()
-    at.switch_page("../pages/rollout.py")
+    at.switch_page("../pages/explain.py")
     for name, value in choices.items():  # a change of page clears parameters nobody has bound yet
         at.query_params[name] = value
     return at.run()
@@ -158,7 +158,7 @@ def test_a_method_of_one_line_is_on_the_page_with_its_controls_and_its_picture(m
     monkeypatch.setattr(
         views, "send_maps", lambda slot, *maps, **how: (sent.update({slot: how}), send(slot, *maps, **how))
     )
-    at = open_page("rollout", model=model, method="made-up")
+    at = open_page("explain", model=model, method="made-up")
     found, depth = controls(at), int(at.slider(key="layer-layer").max)
     assert [found[key] for key in ("kind-choice", "strength-share", "inverted-toggle", "layer-layer")] == [
         "b",
@@ -191,7 +191,7 @@ def test_a_method_of_one_line_is_on_the_page_with_its_controls_and_its_picture(m
 @pytest.mark.parametrize("method", [name for name, how in METHODS.items() if how.needs_gradients])
 @pytest.mark.parametrize("model", ["vit-digits", "sentences"])
 def test_a_method_of_a_class_shows_the_map_of_the_class_that_is_chosen(model: str, method: str):
-    at = open_page("rollout", model=model, method=method)
+    at = open_page("explain", model=model, method=method)
     words(at)
     found, one = controls(at), at.dataframe[0].value
     assert {choices.parameter(option) for option in METHODS[method].options} <= set(found)
@@ -302,6 +302,6 @@ def test_a_click_chooses_the_start(visit, monkeypatch):
 def test_methods_along_all_layers_have_their_map(name: str, model: str):
     """From the answer and from one token; those that take seconds are kept and leave no bar behind."""
     for target in (choices.ANSWER, choices.TOKEN):
-        at = open_page("rollout", model=model, method=name, target=target)
+        at = open_page("explain", model=model, method=name, target=target)
         assert METHODS[name].title in words(at)
         assert not at.get("progress")

@@ -242,6 +242,9 @@ def test_a_page_is_served(path: str, pages: TestClient):
         ("/nonsense", "./?redirected=1"),
         ("/nonsense/heads", "../?redirected=1"),
         ("/start", "./?redirected=1"),
+        ("/rollout", "./explain"),  # as the page was called before
+        ("/rollout?model=vit&fusion=max", "./explain?model=vit&fusion=max"),
+        ("/rollout/x", "../explain?redirected=1"),
     ],
 )
 def test_any_other_address_leads_to_the_nearest_page(path: str, leads: str, pages: TestClient):

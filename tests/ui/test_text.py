@@ -14,14 +14,14 @@ from attnviz.measures.words import grouping
 from attnviz.models import TEXTS, load_text
 from attnviz.ui.embeddings import text as embeddings_text
 from attnviz.ui.embeddings.stages import INPUT, TOKEN
+from attnviz.ui.explain import choice as rollout_choice
+from attnviz.ui.explain import steps
+from attnviz.ui.explain import text as rollout_text
 from attnviz.ui.heads import text as heads_text
 from attnviz.ui.inputs.sentences import PAIRS, SENTENCES, sentences_of
 from attnviz.ui.inputs.text_run import NO_TEXT, TextRun
 from attnviz.ui.positions.origin import ROTARY
 from attnviz.ui.positions.text import SCHEMES
-from attnviz.ui.rollout import choice as rollout_choice
-from attnviz.ui.rollout import steps
-from attnviz.ui.rollout import text as rollout_text
 from attnviz.ui.shell.page import FOLDER, PAGES, experiments, section, sections
 from attnviz.ui.shell.prose import coloured
 from attnviz.ui.widgets import text_display
@@ -98,7 +98,7 @@ def test_pictures_and_texts_leave_out_tokens_each_by_a_choice_of_its_own():
 
 
 @pytest.mark.parametrize("text", [HARD["empty"], HARD["html"]], ids=["empty", "html"])
-@pytest.mark.parametrize("page", ["start", "positions", "queries_keys", "rollout"])
+@pytest.mark.parametrize("page", ["start", "positions", "queries_keys", "explain"])
 def test_the_other_pages_show_the_hardest(page: str, text: str):
     open_page(page, model="sentences", text=text)
 
@@ -194,7 +194,7 @@ def test_signs_among_the_pieces_are_shown_as_they_are():
     star = load_text("stories").prepare(text).tokens["main"].labels.index("…*")
     at = open_page("start", model="stories", text=text, token=str(star))
     assert "After **…\\***" in said(at)
-    assert "After **…\\***" in said(open_page("rollout", model="stories", text=text))
+    assert "After **…\\***" in said(open_page("explain", model="stories", text=text))
     at = AppTest.from_string("from attnviz.ui.widgets.text_answers import bars; bars([('*', 0.5)])").run()
     assert at.get("progress")[0].proto.text.startswith("\\* · ")
 
@@ -363,7 +363,7 @@ def test_a_rollout_of_a_whole_word_is_that_of_all_its_pieces():
     assert group is not None
     np.testing.assert_allclose(whole.raw, rows[-1, word].mean(0), rtol=1e-6)
     assert look.tokens.labels[group] == "unbelievably"
-    at = open_page("rollout", model="sentences", text=text, target="One word", token=str(word[-1]), words="true").run()
+    at = open_page("explain", model="sentences", text=text, target="One word", token=str(word[-1]), words="true").run()
     assert "**Rollout** of unbelievably" in said(at)
 
 

@@ -262,7 +262,7 @@ def test_the_table_holds_the_row_that_is_shown(look: str, picked: dict[str, str]
 
 
 def test_a_choice_of_another_page_is_no_pick_of_this_one():
-    at = pages.open_page("rollout", model="vit-digits")
+    at = pages.open_page("explain", model="vit-digits")
     at.slider(key="from").set_value(2).run()
     at.switch_page("../pages/translate.py").run()
     at.segmented_control(key="look").set_value("encoder").run()

@@ -1,4 +1,4 @@
-"""What is chosen on the Rollout page, all of it in the address: a method, its options, where relevance starts."""
+"""What is chosen on the page Explain, all of it in the address: a method, its options, where relevance starts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from attnviz.types import Target, Tokens
 from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.core.state import chosen_token, go, keep_inside, one_of, select
+from attnviz.ui.explain import residual
 from attnviz.ui.inputs.model_run import ModelRun
-from attnviz.ui.rollout import residual
 
 Drawn = TypeVar("Drawn")
 ANSWER, CLS, MEAN, TOKEN = "answer", "cls", "mean", "token"  # where relevance may start

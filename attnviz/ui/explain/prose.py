@@ -1,12 +1,12 @@
-"""What the Rollout page says of the chosen method: sections of its own for rollout, the method's help for any other."""
+"""What the page Explain says of the chosen method: sections of its own for rollout, the method's help for any other."""
 
 from __future__ import annotations
 
 import streamlit as st
 
+from attnviz.ui.explain import residual
+from attnviz.ui.explain.choice import ROLLOUT, Choice
 from attnviz.ui.inputs.model_run import ModelRun
-from attnviz.ui.rollout import residual
-from attnviz.ui.rollout.choice import ROLLOUT, Choice
 from attnviz.ui.shell.prose import section
 
 

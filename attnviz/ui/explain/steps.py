@@ -1,4 +1,4 @@
-"""What the Rollout page shows: the maps of the chosen method, raw attention beside them, and numbers about both."""
+"""What the page Explain shows: the maps of the chosen method, raw attention beside them, and numbers about both."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from attnviz.types import NoTokenMap, Tokens
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.sized_cache import SizedCache
+from attnviz.ui.explain.choice import FLOW, RAW, ROLLOUT, TOKEN, Choice, answered_by
 from attnviz.ui.inputs.model_run import ModelRun
-from attnviz.ui.rollout.choice import FLOW, RAW, ROLLOUT, TOKEN, Choice, answered_by
 from attnviz.ui.widgets.answers import best, percent
 
 HELD = 8_000_000  # entries of all layers' fused maps that are kept in memory; above, rows are recomputed

@@ -1,4 +1,4 @@
-"""What the Rollout page of a text is made of, beside what it shares with the one of pictures."""
+"""What the page Explain of a text is made of, beside what it shares with the one of pictures."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import numpy as np
 from attnviz import views
 from attnviz.types import Tokens
 from attnviz.ui.core.state import go
+from attnviz.ui.explain.choice import ANSWER, TOKEN, Choice, answered_by
+from attnviz.ui.explain.steps import NO_ANSWER, SLOT, Result, on_special, send_signed, titles, top_table
 from attnviz.ui.inputs.text_run import TextRun
-from attnviz.ui.rollout.choice import ANSWER, TOKEN, Choice, answered_by
-from attnviz.ui.rollout.steps import NO_ANSWER, SLOT, Result, on_special, send_signed, titles, top_table
 from attnviz.ui.widgets import text_answers
 from attnviz.ui.widgets.text_display import Look
 

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from attnviz.paths import PAGES
 
+RENAMED = {"rollout": "explain"}  # what a page was called in addresses that are older than its name
 REDIRECTED = "redirected"  # parameter of the address: another one was opened, and there is no page at that one
 NO_PAGE = "There is no page at the address you opened, so this is {title}. Every page is listed in the sidebar."
 
@@ -60,11 +61,14 @@ class KnownPages:
     def nearest(self, names: list[str], scope: Scope) -> str:
         """A link from here to the page these parts of an address begin with, else to the first page.
 
-        It is relative, since a proxy may have taken something off the address that the browser has to keep.
+        It is relative, since a proxy may have taken something off the address that the browser has to keep. The old
+        name of a page leads there without a word: it is the same page.
         """
-        page = names[0] if names[0] in self.pages else ""
-        query = "&".join(filter(None, (scope["query_string"].decode("latin-1"), f"{REDIRECTED}=1")))
-        return f"{'../' * (len(names) - 1) or './'}{page}?{query}"
+        asked = RENAMED.get(names[0], names[0])
+        page = asked if asked in self.pages else ""
+        said = "" if page and len(names) == 1 else f"{REDIRECTED}=1"
+        query = "&".join(filter(None, (scope["query_string"].decode("latin-1"), said)))
+        return f"{'../' * (len(names) - 1) or './'}{page}{query and '?'}{query}"
 
 
 def below_base(path: str) -> list[str]:
