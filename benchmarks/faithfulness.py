@@ -69,6 +69,7 @@ def values_of(option: Option, depth: int) -> list[Any]:
         "share": [share for share in SHARES if low <= share <= high],
         "toggle": [False, True],
         "layer": list(range(depth)),
+        "number": [option.default],  # of steps or samples: more is better and slower, which is no choice to freeze
     }[option.kind]
 
 
