@@ -12,5 +12,6 @@ from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.edits import Edit
 from attnviz.methods import METHODS, explain
 from attnviz.models import MODELS, load
+from attnviz.types import Target
 
-__all__ = ["METHODS", "MODELS", "POSITIONS", "VARIANTS", "Edit", "explain", "interventions", "load"]
+__all__ = ["METHODS", "MODELS", "POSITIONS", "VARIANTS", "Edit", "Target", "explain", "interventions", "load"]
