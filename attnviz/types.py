@@ -325,6 +325,7 @@ class ModelSpec:
     answer_from: str = ""  # what its answer about the whole input is read from: "CLS", "the mean of all tokens"
     honours: frozenset[Request] = frozenset()  # the fields of an Edit that it takes; it refuses the rest
     supervised_heads: tuple[tuple[int, int], ...] = ()  # (layer, head) that were trained to attend to a given token
+    input_sizes: tuple[int, ...] = ()  # pixels per side of the squares it can read; () = its own size only
 
 
 class PatchProjection(NamedTuple):

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from attnviz.attention import VARIANTS, Variant
+from attnviz.attention import POSITIONS, VARIANTS, Variant
 from attnviz.models.layers import Block
 from attnviz.models.nets import Network, Shape
 from attnviz.models.pictures import picture_from
@@ -22,6 +22,7 @@ from attnviz.models.requests import input_of
 from attnviz.models.vit import ViT, ViTConfig, grid_tokens
 from attnviz.types import Edit, LayerParts, ModelSpec, PatchProjection, Request, Sample, Tokens, Trace, UnsupportedMask
 
+SIZES = (1, 2, 4, 8)  # times its own size that a vision transformer can read
 Opened = TypeVar("Opened", bound="Classifier")
 EVERYTHING: frozenset[Request] = frozenset(
     {"embeddings", "keep_tokens", "positions", "ablated_heads", "blocked_edges", "residuals"}
@@ -63,11 +64,11 @@ class Preparation:
     invert: bool = False  # turn dark ink on a light ground into light ink on a dark one
     jpeg: int | None = None  # quality at which the small picture is coded, as those were that it learned from
 
-    def picture(self, raw: Image.Image, framing: Crop = CENTER_CROP) -> Image.Image:
-        """The picture the network sees, at its own size and in its own channels."""
+    def picture(self, raw: Image.Image, framing: Crop = CENTER_CROP, size: int | None = None) -> Image.Image:
+        """The picture the network sees in its own channels, at its own size or at `size` pixels a side."""
         grey = len(self.mean) == 1
         square = raw.convert("L" if grey else "RGB").crop(framing.box(*raw.size))
-        small = downscale(square, self.size)
+        small = downscale(square, size or self.size)
         if self.invert and np.asarray(small).mean() > 127:
             small = ImageOps.invert(small)
         return small if self.jpeg is None else jpeg_coded(small, self.jpeg)
@@ -144,7 +145,13 @@ class Classifier:
             positions=getattr(config, "positions", ""),
             answer_from=self.answer_from,
             honours=self.honours,
+            input_sizes=self.input_sizes,
         )
+
+    @property
+    def input_sizes(self) -> tuple[int, ...]:
+        """Pixels per side of the squares it can read; () where that is its own size only."""
+        return ()
 
     @property
     def heads(self) -> int:
@@ -194,18 +201,22 @@ class Classifier:
         self.network.to(device)
         return self
 
-    def prepare(self, raw: object, framing: Crop = CENTER_CROP) -> Sample:
-        """A picture as a Sample: one square of it, the network's size, normalised.
+    def prepare(self, raw: object, framing: Crop = CENTER_CROP, size: int | None = None) -> Sample:
+        """A picture as a Sample: one square of it, the network's size or one of `input_sizes`, normalised.
 
         `raw` is a PIL image, a path, the bytes of a file, an open binary file, a numpy array [height width] or
         [height width channel], or a torch tensor [channel height width]; arrays and tensors are uint8, or floats in 0
         to 1, of one channel, three, or four with transparency. Each is read as the app reads an upload
-        (`pictures.py`); `crop` counts in pixels of what comes of it: upright, no side above 2048.
+        (`pictures.py`); `crop` counts in pixels of what comes of it: upright, no side above 2048. Raises ValueError for
+        a size that the network cannot read.
         """
+        size = size or self.config.size
+        if size not in (self.config.size, *self.input_sizes):
+            raise ValueError(f"{self.name} reads {self.input_sizes or self.config.size} pixels a side, not {size}")
         picture = picture_from(channels_last(raw) if isinstance(raw, Tensor) else raw)
-        image = self.preparation.picture(picture, framing)
+        image = self.preparation.picture(picture, framing, size)
         pixels = self.preparation.pixels(image)
-        side = self.config.size // self.config.patch
+        side = size // self.config.patch
         return Sample(
             digest=hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
             inputs={"main": pixels},
@@ -246,12 +257,16 @@ class Classifier:
         return block.parts()
 
     def tokens_of(self, residual: Float[Tensor, "*batch token feature"]) -> Tokens:
-        """The tokens of a residual of the network's own grid."""
+        """The tokens of a residual, by their number: those of the grid of one of the sizes that it can read.
+
+        Raises ValueError for any other number of tokens.
+        """
+        for size in self.input_sizes or (self.config.size,):
+            side = size // self.config.patch
+            if residual.shape[-2] == side * side + len(self.config.prefix):
+                return grid_tokens(side, side, self.config.prefix)
         side = self.config.size // self.config.patch
-        tokens = grid_tokens(side, side, self.config.prefix)
-        if residual.shape[-2] != len(tokens):
-            raise ValueError(f"residual has {residual.shape[-2]} tokens, expected {len(tokens)}")
-        return tokens
+        raise ValueError(f"residual has {residual.shape[-2]} tokens, expected {side * side + len(self.config.prefix)}")
 
 
 class ImageModel(Classifier):
@@ -272,6 +287,17 @@ class ImageModel(Classifier):
     def config(self) -> ViTConfig:
         """The shape of the network."""
         return self.network.config
+
+    @property
+    def input_sizes(self) -> tuple[int, ...]:
+        """Its own size and up to eight times that, by bicubic interpolation of its position table (`resize_table`).
+
+        () where no table can be interpolated: relative positions, and attention built for one number of tokens or grid.
+        """
+        attention = VARIANTS[self.config.variant]
+        if POSITIONS[self.config.positions].relative or attention.requirements or attention.requires_order:
+            return ()
+        return tuple(self.config.size * times for times in SIZES)
 
 
 def opened_as(network: Network) -> type[Classifier]:

@@ -1,0 +1,65 @@
+"""Maps too large to be held: means over blocks of neighbouring tokens, one column, rows spread evenly.
+
+Everything is computed by blocks of rows, so memory grows with the tokens and not with their square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnviz.types import AttentionCall, Tokens
+
+RUN = 64  # tokens of a block where they lie on no grid
+GOLDEN = (5**0.5 - 1) / 2
+
+
+def edges_of(tokens: Tokens) -> list[int]:
+    """Where blocks begin, and the end: the prefix by itself, then every row of the picture; else runs of RUN tokens."""
+    step = tokens.grid[1] if tokens.grid else RUN
+    starts = list(range(tokens.prefix, len(tokens), step))
+    return [*([0] if tokens.prefix else []), *starts, len(tokens)]
+
+
+def block_of(edges: Sequence[int], token: int) -> int:
+    """The number of the block a token lies in."""
+    return int(np.searchsorted(edges, token, side="right")) - 1
+
+
+def block_means(
+    call: AttentionCall, rows: Sequence[int], columns: Sequence[int], heads: Sequence[int] | None = None
+) -> Float[np.ndarray, "head row_block column_block"]:
+    """The mean entry of every block of the token maps of a call, between these edges. Raises NoTokenMap."""
+    means = []
+    for start, stop in zip(rows, rows[1:], strict=False):
+        sums = sum(one.sum(-2) for one in parts(call, heads, range(start, stop)))
+        if not isinstance(sums, Tensor):
+            raise ValueError(f"the block from row {start} to row {stop} is empty")
+        means.append(np.add.reduceat(sums.cpu().numpy(), columns[:-1], axis=-1) / (stop - start))
+    return (np.stack(means, -2) / np.diff(columns)).astype(np.float32)
+
+
+def parts(call: AttentionCall, heads: Sequence[int] | None, rows: range, size: int = 128) -> Iterator[Tensor]:
+    """Some rows of the token maps of a call in double precision, at most `size` at a time."""
+    for start in range(rows.start, rows.stop, size):
+        yield call.token_map(heads, range(start, min(start + size, rows.stop))).double()
+
+
+def column(call: AttentionCall, key: int, of: Callable[[list[int]], Tensor]) -> Float[np.ndarray, " query"]:
+    """What every query of a call has for one key; `of` gives rows [row key] of a map."""
+    return torch.cat([of(rows)[:, key] for rows in call.blocks()]).float().cpu().numpy()
+
+
+def spread(first: int, stop: int, most: int) -> list[int]:
+    """At most `most` of the tokens from `first` on, without a period that could fall in step with rows of a picture.
+
+    Multiples of the golden ratio, modulo one, lie evenly for any number of them.
+    """
+    count = stop - first
+    if count <= most:
+        return list(range(first, stop))
+    return sorted({first + int((i + 0.5) * GOLDEN % 1 * count) for i in range(most)})
