@@ -5,8 +5,10 @@ from functools import partial
 import streamlit as st
 
 from attnviz import ui, views
+from attnviz.ui.core.budget import fits
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.heads import charts, drawing, overview
+from attnviz.ui.widgets.block_matrix import block_matrix
 
 visit = ui.visit()
 calls, tokens, side = visit.trace.calls, visit.sample.tokens["main"], visit.model.spec.patch_size
@@ -29,7 +31,7 @@ def page() -> None:
         style = ui.display()
     table = overview.measured(visit)
     chosen = ui.chosen_tokens("token", len(tokens), (middle(tokens),))[0 if several else -1 :]
-    slot, index = overview.send_opened(visit, layer, head, leave_out=style.hide_special)
+    slot, index = overview.send_opened(visit, layer, head, chosen)
     opened = overview.place(visit, layer, head)
     row = overview.shown_row(calls[layer], head, chosen, leave_out=style.hide_special)
     picture = partial(views.picture_view, picture="picture", tokens=chosen, several=several, style=style, on_pick=pick)
@@ -49,8 +51,7 @@ def page() -> None:
             drawing.PICTURED,
             default=drawing.TOKEN,
             picture="picture",
-            maps=overview.slots(visit),
-            tiles=None if overview.resident(visit) else "heads:tiles",
+            source=partial(overview.at_a_glance, visit, leave_out=style.hide_special),
             tokens=chosen,
             style=style,
         )
@@ -59,12 +60,15 @@ def page() -> None:
     matrix, check = st.columns(2, gap="medium")
     with matrix:
         st.markdown("**The whole matrix:** rows are queries, columns are keys")
-        view = {"maps": slot, "index": index, "tokens": chosen, "several": several, "style": style}
-        drawing.matrix(opened, **view, on_pick=pick, height=560)
+        if fits(calls[layer]):
+            view = {"maps": slot, "index": index, "tokens": chosen, "several": several, "style": style}
+            drawing.matrix(opened, **view, on_pick=pick, height=560)
+        else:
+            block_matrix(visit, layer, head, chosen[-1], style, pick)
     with check:
         if table:
             st.markdown("**Weighted by value:** the same row, times the length of the value each key passes on")
-            moved, best = overview.send_moved(visit, layer, head), overview.best_key(row, "weighted by value")
+            moved, best = overview.send_moved(visit, layer, head, chosen), overview.best_key(row, "weighted by value")
             picture("moved", maps=moved, height=300, label="Weights times the length of each value", best=best)
         else:
             st.markdown("**Most weight:** the keys that add most in the same row")
@@ -72,7 +76,7 @@ def page() -> None:
 
     charts.depth_section(visit, table, layer, head, measure)
     ui.downloads(
-        lambda: {"weights": calls[layer].token_map().numpy(), **table},
+        lambda: {**overview.weights_file(calls[layer], chosen), **table},
         lambda: overview.exact_table(calls[layer], head, chosen),
         f"heads-{visit.source}",
     )

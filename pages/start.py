@@ -27,7 +27,7 @@ with below:
 with view:
     picked = ui.chosen_tokens("token", len(tokens), (0 if tokens.prefix else middle(tokens),))
     ui.share_picture(visit)
-    title, maps, reason = mean_map.send_mean(visit)
+    title, maps, reason = mean_map.send_mean(visit, picked)
     views.picture_view(
         "start:view",
         picture="picture",
@@ -39,7 +39,7 @@ with view:
         style=views.ViewStyle(hide_special=True, model_input=network),
         on_pick=lambda chosen: ui.set_tokens("token", chosen),
     )
-    if said := reason or kind_words(visit.trace.calls[-1]):
+    if said := " ".join(filter(None, (reason, kind_words(visit.trace.calls[-1])))):
         st.caption(said)
 with answer:
     st.subheader("The model's answer", anchor=False)

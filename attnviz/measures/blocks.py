@@ -6,13 +6,14 @@ Everything is computed by blocks of rows, so memory grows with the tokens and no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.types import AttentionCall, Tokens
+from attnviz.types import BLOCK, AttentionCall, Tokens
 
 RUN = 64  # tokens of a block where they lie on no grid
 GOLDEN = (5**0.5 - 1) / 2
@@ -30,23 +31,40 @@ def block_of(edges: Sequence[int], token: int) -> int:
     return int(np.searchsorted(edges, token, side="right")) - 1
 
 
+def even_edges(first: int, stop: int, most: int) -> list[int]:
+    """Edges of at most `most` blocks of about equal size."""
+    return np.linspace(first, stop, min(most, stop - first) + 1).round().astype(int).tolist()
+
+
 def block_means(
-    call: AttentionCall, rows: Sequence[int], columns: Sequence[int], heads: Sequence[int] | None = None
+    call: AttentionCall,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    heads: Sequence[int] | None = None,
+    *,
+    rescaled: bool = False,
 ) -> Float[np.ndarray, "head row_block column_block"]:
-    """The mean entry of every block of the token maps of a call, between these edges. Raises NoTokenMap."""
+    """The mean entry of every block of the token maps of a call, between these edges. Raises NoTokenMap.
+
+    `rescaled`: what lies between the outer edges of the columns sums to 1 in every row before.
+    """
     means = []
-    for start, stop in zip(rows, rows[1:], strict=False):
-        sums = sum(one.sum(-2) for one in parts(call, heads, range(start, stop)))
+    for start, stop in pairwise(rows):
+        sums = sum(kept.sum(-2) for kept in parts(call, heads, range(start, stop), columns, rescaled))
         if not isinstance(sums, Tensor):
             raise ValueError(f"the block from row {start} to row {stop} is empty")
-        means.append(np.add.reduceat(sums.cpu().numpy(), columns[:-1], axis=-1) / (stop - start))
+        inner = [edge - columns[0] for edge in columns[:-1]]
+        means.append(np.add.reduceat(sums.cpu().numpy(), inner, axis=-1) / (stop - start))
     return (np.stack(means, -2) / np.diff(columns)).astype(np.float32)
 
 
-def parts(call: AttentionCall, heads: Sequence[int] | None, rows: range, size: int = 128) -> Iterator[Tensor]:
-    """Some rows of the token maps of a call in double precision, at most `size` at a time."""
-    for start in range(rows.start, rows.stop, size):
-        yield call.token_map(heads, range(start, min(start + size, rows.stop))).double()
+def parts(
+    call: AttentionCall, heads: Sequence[int] | None, rows: range, columns: Sequence[int], rescaled: bool
+) -> Iterator[Tensor]:
+    """Some rows of the token maps of a call between the outer edges of the columns, at most BLOCK at a time."""
+    for start in range(rows.start, rows.stop, BLOCK):
+        kept = call.token_map(heads, range(start, min(start + BLOCK, rows.stop)))[..., columns[0] : columns[-1]]
+        yield kept / kept.sum(-1, keepdim=True).clamp_min(1e-12) if rescaled else kept
 
 
 def column(call: AttentionCall, key: int, of: Callable[[list[int]], Tensor]) -> Float[np.ndarray, " query"]:

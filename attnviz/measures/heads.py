@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attnviz.types import AttentionCall, Tokens
+from attnviz.measures.blocks import spread
+from attnviz.types import BLOCK, AttentionCall, Tokens
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,13 @@ def neighbour_mass(weights: Float[Tensor, "head query key"], tokens: Tokens) -> 
 
 
 def uniform_distance(grid: tuple[int, int]) -> float:
-    """The mean distance of two random patches: the attention distance of a uniform head."""
-    return float(patch_offsets(Tokens.patches(*grid)).norm(dim=-1).mean())
+    """The mean distance of two random patches: the attention distance of a uniform head.
+
+    Offsets are counted by how many pairs of patches have them, so that memory grows with the patches alone.
+    """
+    down, right = (torch.arange(1 - side, side, dtype=torch.float64) for side in grid)
+    pairs = (grid[0] - down.abs())[:, None] * (grid[1] - right.abs())  # [down right]
+    return float((pairs * torch.hypot(down[:, None], right)).sum() / pairs.sum())
 
 
 def mean_of_patch_rows(
@@ -121,22 +127,27 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def measure_call(call: AttentionCall) -> dict[str, np.ndarray]:
-    """Every measure of every head of one call, name -> [head], by row blocks so that memory stays linear in tokens."""
-    tokens = call.keys
+def measure_call(call: AttentionCall, most: int | None = None) -> dict[str, np.ndarray]:
+    """Every measure of every head of one call, name -> [head], by row blocks so that memory stays linear in tokens.
+
+    `most`: over so many query rows at most, spread evenly; None = all of them.
+    """
+    tokens, count = call.keys, len(call.queries)
     found: dict[str, list[Tensor]] = {name: [] for name in MEASURES}
-    for block in call.blocks():
-        patches = [row for row in block if row >= tokens.prefix]
-        if patches:
-            weights = call.token_map(rows=patches).to(torch.float64)
-            for name, measure in MEASURES.items():
-                found[name].append(measure.rows(weights, tokens, torch.tensor(patches, device=weights.device)))
+    chosen = spread(tokens.prefix, count, count if most is None else most)
+    for start in range(0, len(chosen), BLOCK):
+        patches = chosen[start : start + BLOCK]
+        weights = call.token_map(rows=patches).to(torch.float64)
+        for name, measure in MEASURES.items():
+            found[name].append(measure.rows(weights, tokens, torch.tensor(patches, device=weights.device)))
     return {name: torch.cat(rows, -1).nanmean(-1).cpu().numpy() for name, rows in found.items()}
 
 
-def measure_heads(calls: Sequence[AttentionCall]) -> dict[str, Float[np.ndarray, "layer head"]]:
-    """Every measure of every head of a trace; heads a layer does not have are not a number."""
-    each = [measure_call(call) for call in calls]
+def measure_heads(
+    calls: Sequence[AttentionCall], most: int | None = None
+) -> dict[str, Float[np.ndarray, "layer head"]]:
+    """Every measure of every head of a trace, `most` as in `measure_call`; heads a layer does not have are NaN."""
+    each = [measure_call(call, most) for call in calls]
     table = {name: np.full((len(calls), max(c.heads for c in calls)), np.nan) for name in MEASURES}
     for layer, values in enumerate(each):
         for name, row in values.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -63,9 +64,10 @@ def pair(call: AttentionCall, head: int, query: int, key: int) -> Pair:
     )
 
 
-def cosines(call: AttentionCall, head: int) -> Float[np.ndarray, "query key"]:
-    """Cosine of every query with every key of one head: the dot product after both lengths are taken away."""
-    q = torch.nn.functional.normalize(call.query[head].float(), dim=-1)
+def cosines(call: AttentionCall, head: int, rows: Sequence[int] | None = None) -> Float[np.ndarray, "query key"]:
+    """Cosine of these queries (None: of every one) with every key of one head: the dot product without both lengths."""
+    query = call.query[head] if rows is None else call.query[head, list(rows)]
+    q = torch.nn.functional.normalize(query.float(), dim=-1)
     k = torch.nn.functional.normalize(call.key[call.kv_heads_of([head])[0]].float(), dim=-1)
     return (q @ k.T).cpu().numpy()
 
@@ -76,12 +78,17 @@ def lengths(call: AttentionCall, head: int) -> tuple[np.ndarray, np.ndarray]:
     return q.float().norm(dim=-1).cpu().numpy(), k.float().norm(dim=-1).cpu().numpy()
 
 
-def stages(call: AttentionCall, head: int) -> dict[str, Float[np.ndarray, "query key"]]:
-    """What a head computes on the way to its weights: raw, scaled, biased and masked (where it has them), weights."""
+def stages(
+    call: AttentionCall, head: int, rows: Sequence[int] | None = None
+) -> dict[str, Float[np.ndarray, "query key"]]:
+    """What a head computes on the way to its weights: raw, scaled, biased and masked (where it has them), weights.
+
+    `rows`: of these queries; None = of all.
+    """
     has: dict[Stage, bool] = {"raw": True, "scaled": True, "biased": bool(call.biases), "masked": call.mask is not None}
     kept: list[Stage] = [stage for stage in STAGES if has[stage]]
-    found = {stage: call.scores([head], None, stage)[0].float().cpu().numpy() for stage in kept}
-    return {**found, "weights": call.token_map([head])[0].float().cpu().numpy()}
+    found = {stage: call.scores([head], rows, stage)[0].float().cpu().numpy() for stage in kept}
+    return {**found, "weights": call.token_map([head], rows)[0].float().cpu().numpy()}
 
 
 def aligned(

@@ -232,7 +232,7 @@ def test_an_overview_of_blocks_leaves_out_what_the_views_leave_out(drop: bool, m
     sent: dict[str, np.ndarray] = {}
     monkeypatch.setattr(overview, "ALL_CELLS", 1)
     monkeypatch.setattr(overview.views, "send_tiles", lambda slot, tiles: sent.update({slot: tiles}))
-    open_page("heads", model="vit", sample="cat", drop=str(drop).lower())
+    open_page("heads", model="vit", sample="cat", drop=str(drop).lower(), grid="matrix")
     model = attnviz.load("vit")
     maps = (
         model(model.prepare(open_sample("vit", "cat").image))

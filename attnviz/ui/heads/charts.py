@@ -10,8 +10,8 @@ from attnviz.plots.depth import depth
 from attnviz.ui.core.cache import open_model, trace
 from attnviz.ui.core.labels import call_labels
 from attnviz.ui.core.state import go, one_of
-from attnviz.ui.heads.overview import KNOWN, Table, known, measured, measured_calls, order, place
-from attnviz.ui.inputs.image_run import prepared
+from attnviz.ui.heads.overview import KNOWN, Table, known, measured, measured_calls, order, place, resident
+from attnviz.ui.inputs.image_run import chosen_size, prepared
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.samples import open_sample, samples_of
 from attnviz.ui.shell.prose import section
@@ -21,19 +21,24 @@ THIS, ALL = "sample", "all"
 
 
 def over_choice(visit: ModelRun) -> tuple[Table, int]:
-    """The measures on this picture or averaged over all samples, as the visitor likes, and over how many pictures."""
+    """The measures on this picture or averaged over all samples, as the visitor likes, and over how many pictures.
+
+    Of large inputs, on this picture only: all samples would take minutes.
+    """
+    if not resident(visit):
+        return measured(visit), 1
     options = {THIS: "This picture", ALL: "All sample pictures"}
     if one_of("Measured on", options, default=THIS, key="over") == THIS:
         return measured(visit), 1
-    return _averaged(visit.name, visit.model.digest)
+    return _averaged(visit.name, visit.model.digest, chosen_size(visit.model))
 
 
 @st.cache_data(max_entries=8, show_spinner="Measuring the heads on every sample picture")
-def _averaged(name: str, model_digest: str) -> tuple[Table, int]:
+def _averaged(name: str, model_digest: str, size: int | None) -> tuple[Table, int]:
     """The means, and over how many pictures. Only where rows sum to 1, which the picture does not decide."""
     model = open_model(name)
     opened = [open_sample(name, sample) for sample in samples_of(name)]
-    samples = [prepared(model.digest, picture.digest, model, picture.image) for picture in opened]
+    samples = [prepared(model.digest, picture.digest, model, picture.image, size=size) for picture in opened]
     tables = [measured_calls(model_digest, sample.digest, trace(name, sample).calls) for sample in samples]
     return {measure: np.mean([table[measure] for table in tables], 0) for measure in tables[0]}, len(tables)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
@@ -26,11 +26,12 @@ def all_heads(
     *,
     default: str,
     exact: bool = True,
+    source: Callable[[str], dict[str, Any]] | None = None,
     **look: Any,
 ) -> str | None:
     """Every head of every layer, in the order of a measure; a click opens one. The measure; None is the network's.
 
-    `exact` says whether rows are in the browser, `look` what else the view is given.
+    `exact` says whether rows are in the browser, `source` what to draw in a mode, `look` what else the view is given.
     """
     with st.container(horizontal=True, vertical_alignment="bottom"):
         mode = one_of("All heads", modes, default=default, key="grid")
@@ -52,6 +53,7 @@ def all_heads(
         on_pick=open_head,
         label="Every head of every layer; click one to open it",
         **look,
+        **({} if source is None else source(mode)),
     )
     return measure
 

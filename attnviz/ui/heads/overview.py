@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import streamlit as st
 from jaxtyping import Float
 
 from attnviz import views
+from attnviz.measures.blocks import block_means, even_edges
 from attnviz.measures.heads import MEASURES, Measure, drop_prefix, measure_heads, ranking, value_weighted
 from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
+from attnviz.ui.core.budget import fits
+from attnviz.ui.core.cache import core
 from attnviz.ui.core.labels import call_labels, call_names, head_name, spoken_name, token_names
 from attnviz.ui.core.state import go, select
 from attnviz.ui.inputs.model_run import ModelRun
-from attnviz.ui.widgets.display import kind_words, masked_of, unit_of
+from attnviz.ui.widgets.display import kind_words, masked_of, together, unit_of
 from attnviz.ui.widgets.mean_map import signed
 
 ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
-LAYER_CELLS = 2_200_000  # entries of one layer's maps that keep its message below the budget of 2 MB
+MEASURED = 512  # query rows that measures are means over, where an input has more than ALL_MEASURED of them
+ALL_MEASURED = 2_048
 Table = dict[str, Float[np.ndarray, "layer head"]]  # measure -> one number per head
+FILE_CELLS = 20_000_000  # entries of a file of weights
+TILE = 32  # blocks a side of a small matrix
 KNOWN: dict[str, Measure] = {**MEASURES, **TEXT_MEASURES, "syntax": SYNTAX}  # of pictures and of texts
 Row = dict[str, Float[np.ndarray, " key"]]  # what is known of every key of a row, by its name
 NETWORK_ORDER = "layer"
@@ -80,39 +87,86 @@ def send_overview(visit: ModelRun) -> None:
         raise NoTokenMap("its maps are signed, and too large to be sent as a whole")
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def blocks(
-    model_digest: str, sample_digest: str, _calls: Sequence[AttentionCall], leave_out: bool
-) -> Float[np.ndarray, "layer head t t"]:
-    """Every head as means of blocks, where its maps are too many to be sent; with or without the prefix as keys.
-
-    What is left out has to be so before: a mean cannot be divided by the rest of rows it has mixed.
-    """
+def blocks(visit: ModelRun, leave_out: bool) -> Float[np.ndarray, "layer head t t"]:
+    """Every head as means of blocks, where its maps are too many to be sent; with or without the prefix as keys."""
+    digests, calls = (visit.model.digest, visit.sample.digest), visit.trace.calls
+    told = st.empty()
     found = []
-    for call in _calls:
-        maps, prefix = call.token_map().float(), call.keys.prefix if leave_out else 0
-        kept = drop_prefix(maps, prefix)[0] if call.rule.stochastic else maps[..., prefix:]
-        found.append(views.block_means(kept.numpy()))
+    for layer, call in enumerate(calls):
+        if not fits(call, call.heads):
+            told.progress(layer / len(calls), f"Computing the matrices of layer {layer + 1}")
+        found.append(layer_blocks(*digests, layer, call, leave_out))
+    told.empty()
     return np.stack(found)
 
 
-def send_opened(visit: ModelRun, layer: int, head: int, *, leave_out: bool) -> tuple[str, int]:
-    """Make sure that one head is in the browser exact, and all of them at a glance: its slot and its index there."""
+@st.cache_data(max_entries=64, show_spinner=False)
+def layer_blocks(
+    model_digest: str, sample_digest: str, layer: int, _call: AttentionCall, leave_out: bool
+) -> Float[np.ndarray, "head t t"]:
+    """The heads of one layer as means of blocks.
+
+    What is left out has to be so before: a mean cannot be divided by the rest of rows it has mixed.
+    """
+    first = _call.keys.prefix if leave_out else 0
+    rows, columns = even_edges(0, len(_call.queries), TILE), even_edges(first, len(_call.keys), TILE)
+    with core():
+        return block_means(_call, rows, columns, rescaled=leave_out and _call.rule.stochastic)
+
+
+def row_slots(visit: ModelRun) -> list[str]:
+    """The names of rows of each layer in the browser, where its maps are too many to be sent."""
+    return [f"heads:rows:{layer}" for layer in range(len(visit.trace.calls))]
+
+
+def send_rows(visit: ModelRun, chosen: Sequence[int]) -> None:
+    """Give the browser what the selected tokens attend to in every head."""
+    for layer, (call, slot) in enumerate(zip(visit.trace.calls, row_slots(visit), strict=True)):
+        views.send_maps(
+            slot,
+            together(call.token_map(rows=list(chosen)).float().numpy(), shares=call.rule.stochastic),
+            titles=[place(visit, layer, head) for head in range(call.heads)],
+            keys=call.keys,
+            map_type=call.rule.map_type,
+            signed=signed(visit),
+            unit=unit_of(call),
+        )
+
+
+def at_a_glance(visit: ModelRun, mode: str, *, leave_out: bool) -> dict[str, Any]:
+    """What the grid of all heads is drawn from: exact maps, rows of the selected tokens, or means of blocks."""
+    if resident(visit):
+        return {"maps": slots(visit), "tiles": None}
+    if mode == "token":
+        return {"maps": row_slots(visit), "tiles": None}
+    views.send_tiles("heads:tiles", blocks(visit, leave_out))
+    return {"maps": slots(visit), "tiles": "heads:tiles"}
+
+
+def send_opened(visit: ModelRun, layer: int, head: int, chosen: Sequence[int]) -> tuple[str, int]:
+    """Make sure that one head is in the browser, exact: its slot and its index there.
+
+    Where its map is too large to be sent, that is the row of the selected tokens alone.
+    """
     call = visit.trace.calls[layer]
     if resident(visit):
         return f"heads:{layer}", head
-    views.send_tiles("heads:tiles", blocks(visit.model.digest, visit.sample.digest, visit.trace.calls, leave_out))
-    if entries(call) <= LAYER_CELLS:
+    send_rows(visit, chosen)
+    if fits(call, call.heads):
         send_layer(visit, layer)
         return f"heads:{layer}", head
-    send_layer(visit, layer, "heads:one", [head])
-    return "heads:one", 0
+    if fits(call):
+        send_layer(visit, layer, "heads:one", [head])
+        return "heads:one", 0
+    return row_slots(visit)[layer], head
 
 
-def send_moved(visit: ModelRun, layer: int, head: int) -> str:
-    """Give the browser one head's weights times the length of the value each key passes on."""
+def send_moved(visit: ModelRun, layer: int, head: int, chosen: Sequence[int]) -> str:
+    """Give the browser one head's weights times the length of the value each key passes on; of `chosen` if large."""
     call = visit.trace.calls[layer]
-    moved = value_weighted(call, [head], range(len(call.queries))).float().numpy()
+    whole = fits(call)
+    moved = value_weighted(call, [head], range(len(call.queries)) if whole else chosen).float().numpy()
+    moved = moved if whole else together(moved, shares=True)
     title = f"{place(visit, layer, head)}, weighted by value"
     views.send_maps(
         "heads:moved",
@@ -121,7 +175,7 @@ def send_moved(visit: ModelRun, layer: int, head: int) -> str:
         keys=call.keys,
         queries=call.queries,
         map_type="effective",
-        masked=masked_of(call),
+        masked=masked_of(call) if whole else None,
     )
     return "heads:moved"
 
@@ -136,8 +190,14 @@ def measured_calls(model_digest: str, sample_digest: str, _calls: Sequence[Atten
     """Every measure of every head, cached by the digests of model and sample; none unless rows sum to 1."""
     if not all(call.rule.stochastic for call in _calls):
         return {}
-    table = measure_heads(_calls)
+    table = measure_heads(_calls, MEASURED if len(_calls[0].queries) > ALL_MEASURED else None)
     return table if _calls[0].keys.prefix else {name: table[name] for name in table if name != "prefix"}
+
+
+def sampled(visit: ModelRun) -> str:
+    """Over which queries the measures are means, in a sentence; empty where that is all of them."""
+    count = len(visit.trace.calls[0].queries)
+    return f"Means over {MEASURED} of {count:,} queries, spread evenly." if count > ALL_MEASURED else ""
 
 
 def number(name: str, value: float, patch: int | None = None) -> str:
@@ -195,6 +255,8 @@ def facts(visit: ModelRun, table: Table, layer: int, head: int, patch: int | Non
     """The measures of the opened head in one quiet line, or why there are none."""
     parts = [f"{m.title} **{number(name, table[name][layer, head], patch)}**" for name, m in known(table).items()]
     st.markdown(" · ".join(parts) or f":small[{SIGNED if signed(visit) else NO_SHARES} {UNMEASURED}]")
+    if table and (sentence := sampled(visit)):
+        st.caption(sentence)
     if said := kind_words(visit.trace.calls[layer]):
         st.caption(said)
 
@@ -221,11 +283,6 @@ def shown_row(call: AttentionCall, head: int, tokens: Sequence[int], *, leave_ou
     }
 
 
-def together(rows: Float[np.ndarray, "query key"], *, shares: bool) -> Float[np.ndarray, " key"]:
-    """Rows of several selected tokens as views put them together: shares add up, other numbers are averaged."""
-    return rows.sum(0) if shares else rows.mean(0)
-
-
 def best_key(row: Row, name: str = "weight") -> int | None:
     """The key that receives most; the first of several, None where there is none."""
     return None if np.isnan(row[name]).all() else int(np.nanargmax(row[name]))
@@ -249,6 +306,13 @@ def strongest(row: Row, names: Sequence[str], *, shares: bool, count: int = 6) -
 def exact_table(call: AttentionCall, head: int, tokens: Sequence[int]) -> tuple[list[str], list[list]]:
     """The exact numbers of every key of selected tokens, also of those that views leave out, for a CSV."""
     return row_table(exact_row(call, head, tokens), token_names(call.keys))
+
+
+def weights_file(call: AttentionCall, tokens: Sequence[int]) -> dict[str, np.ndarray]:
+    """The weights of every head of a layer, of the selected tokens alone where the whole is too large for a file."""
+    if entries(call) <= FILE_CELLS:
+        return {"weights": call.token_map().numpy()}
+    return {"weights": call.token_map(rows=list(tokens)).numpy(), "queries": np.array(tokens)}
 
 
 def row_table(row: Row, names: Sequence[str]) -> tuple[list[str], list[list]]:

@@ -14,7 +14,7 @@ from attnviz.models.picture_files import EXTENSIONS
 from attnviz.types import Model, Sample
 from attnviz.ui.core.cache import Busy, is_text_model, model_names, open_model, trace
 from attnviz.ui.core.device import device_line
-from attnviz.ui.core.state import PAGE
+from attnviz.ui.core.state import PAGE, select
 from attnviz.ui.inputs.crop import choose_crop, chosen_crop, crop_box
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.samples import open_sample, samples_of
@@ -33,6 +33,15 @@ ALONE = {  # pages that do not ask which model is chosen, and what they look int
 GONE = (
     "The picture of this link was kept in memory only and is gone. Choose it again under Your own picture; until then "
     "a sample is shown."
+)
+SIZE = "pixels"  # in the address
+WHY_SIZE = (
+    "How many pixels a side the model is given. A larger picture is cut into more patches of the same size, so that "
+    "attention has more tokens; maps of the largest are computed row by row and take longer."
+)
+RESIZED = (
+    "The model was trained at {own} px. At {size} px its position embeddings are interpolated (bicubic), and its "
+    "answers are less reliable."
 )
 UPLOAD, CAMERA = "upload", "camera"  # in the address, in the place of a sample
 OWN, LAST = "attnviz:own", "attnviz:last"  # keys of the session
@@ -73,6 +82,7 @@ def sidebar() -> None:
         else:
             choose_picture(name)
             with suppress(DamagedFile):
+                choose_size(open_model(name))
                 choose_crop(chosen_picture(), open_model(name).spec.input_size)
             bring_picture("image")
         device = st.empty()
@@ -118,6 +128,25 @@ def chosen_picture() -> Picture:
     """The picture that is chosen: the visitor's own, or a sample of the model in the sidebar."""
     source = st.session_state["sample"]
     return own_pictures().get(source) or open_sample(st.session_state["model"], source)
+
+
+def choose_size(model: Model) -> None:
+    """The sizes at which the model can read a picture, where it has more than one; its own to begin with."""
+    sizes = model.spec.input_sizes
+    if len(sizes) < 2 or model.spec.input_size is None:
+        return
+    own, patch = model.spec.input_size[0], model.spec.patch_size or 1
+    names = {str(size): f"{size} px, {(size // patch) ** 2:,} patches" for size in sizes}
+    select("Input size", names, key=SIZE, default=str(own), help=WHY_SIZE)
+    if (size := chosen_size(model)) is not None:
+        st.caption(RESIZED.format(size=size, own=own))
+
+
+def chosen_size(model: Model) -> int | None:
+    """The size in pixels the visitor asks for; None where that is the model's own."""
+    asked = st.session_state.get(SIZE)
+    sizes = [size for size in model.spec.input_sizes if str(size) == asked]
+    return sizes[0] if sizes and (sizes[0], sizes[0]) != model.spec.input_size else None
 
 
 def bring_picture(key: str) -> None:
@@ -193,7 +222,8 @@ def visit() -> ImageRun:
         raise NoPicture(NO_PICTURE)
     name, source, picture = st.session_state["model"], st.session_state["sample"], chosen_picture()
     model = open_model(name)
-    sample = prepared(model.digest, picture.digest, model, picture.image, chosen_crop())
+    size = chosen_size(model)
+    sample = prepared(model.digest, picture.digest, model, picture.image, chosen_crop(), size)
     return ImageRun(
         model=model, name=name, picture=picture.image, sample=sample, trace=trace(name, sample), source=source
     )
@@ -201,12 +231,21 @@ def visit() -> ImageRun:
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def prepared(
-    model_digest: str, picture_digest: str, _model: Model, _picture: Image.Image, crop: Crop = CENTER_CROP
+    model_digest: str,
+    picture_digest: str,
+    _model: Model,
+    _picture: Image.Image,
+    crop: Crop = CENTER_CROP,
+    size: int | None = None,
 ) -> Sample:
-    """A picture made ready for a model, which is given the crop alone; its own crop lies within that one."""
+    """A picture made ready for a model, which is given the crop alone; its own crop lies within that one.
+
+    `size`: one of the model's `input_sizes`; None is its own.
+    """
+    prepare = _model.prepare if size is None else partial(_model.prepare, size=size)
     if crop == CENTER_CROP:
-        return _model.prepare(_picture)
+        return prepare(_picture)
     left, top, right, bottom = crop_box(crop, _picture.size, _model.spec.input_size)
-    sample = _model.prepare(_picture.crop((left, top, right, bottom)))
+    sample = prepare(_picture.crop((left, top, right, bottom)))
     inside = sample.crop or (0, 0, right - left, bottom - top)
     return replace(sample, crop=(left + inside[0], top + inside[1], left + inside[2], top + inside[3]))

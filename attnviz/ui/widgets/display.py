@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import streamlit as st
+import torch
 from jaxtyping import Bool, Float
 
 from attnviz.types import AttentionCall, MapType, NoTokenMap
@@ -77,9 +80,19 @@ def unit_of(call: AttentionCall) -> str:
     return "percent" if call.rule.stochastic else "number"
 
 
-def mean_of(call: AttentionCall) -> tuple[Float[np.ndarray, "one query key"] | None, str]:
-    """The mean over the heads of a call; or none, and why there is no map."""
+def together(rows: Float[np.ndarray, "*map query key"], *, shares: bool) -> Float[np.ndarray, "*map key"]:
+    """Rows of several selected tokens as views put them together: shares add up, other numbers are averaged."""
+    return rows.sum(-2) if shares else rows.mean(-2)
+
+
+def mean_of(
+    call: AttentionCall, rows: Sequence[int] | None = None
+) -> tuple[Float[np.ndarray, "one query key"] | None, str]:
+    """The mean over the heads of a call, of these queries or of all; or none, and why there is no map."""
     try:
-        return call.token_map().mean(0, keepdim=True).float().numpy(), ""
+        if rows is not None:
+            return call.token_map(rows=rows).mean(0, keepdim=True).float().numpy(), ""
+        means = [call.token_map(rows=block).mean(0, keepdim=True) for block in call.blocks()]
+        return torch.cat(means, 1).float().numpy(), ""
     except NoTokenMap as error:
         return None, f"There is no token-to-token map to show. The reason: {str(error).rstrip('.')}."
