@@ -4,6 +4,7 @@ import streamlit as st
 
 from attnviz import ui, views
 from attnviz.ui.core.recorded import middle
+from attnviz.ui.heads.overview import weights_file
 from attnviz.ui.positions import ablation, image, schemes
 from attnviz.ui.shell.prose import section
 
@@ -33,7 +34,7 @@ def ablated(token: int, style: views.ViewStyle) -> None:
     if answer is not None:
         ui.plot(answer.figure(how), "answers", alt=f"Bars: {answer.sentence}")
     calls = {"own": visit.trace.calls[at], how: changed.calls[at]}
-    titles = image.send_weights(calls)
+    titles = image.send_weights(calls, token)
     for column, name in zip(st.columns(2, gap="large"), calls, strict=True):
         with column:
             views.picture_view(
@@ -49,7 +50,7 @@ def ablated(token: int, style: views.ViewStyle) -> None:
             )
     st.markdown(ablation.moved_sentence(calls["own"], calls[how], one, token))
     ui.downloads(
-        lambda: {ablation.NAMES[name].lower(): call.token_map().numpy() for name, call in calls.items()},
+        lambda: {ablation.NAMES[name].lower(): weights_file(call, (token,))["weights"] for name, call in calls.items()},
         lambda: ablation.row_file(calls, one, token),
         "positions-maps",
     )

@@ -5,9 +5,11 @@ from dataclasses import replace
 import streamlit as st
 
 from attnviz import ui, views
+from attnviz.ui.core.budget import fits
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.queries_keys import pairs
 from attnviz.ui.shell.prose import section
+from attnviz.ui.widgets.block_matrix import block_matrix
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
@@ -21,12 +23,15 @@ def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         call = visit.trace.calls[layer := ui.call_choice(visit.trace)]
         head = ui.head_choice(call)
-        maps = pairs.maps_of(call, head)
+        query = ui.chosen_token("token", len(tokens), middle(tokens))
+        maps = pairs.maps_of(call, head, query)
         stage, style = pairs.stage_choice(maps), ui.display()
-    query = ui.chosen_token("token", len(tokens), middle(tokens))
     key = ui.chosen_token("key", len(tokens), pairs.strongest(maps["weights"], query, tokens.prefix))
     pairs.send_stages(call, maps)
-    received = pairs.send_received(call, maps, stage)
+    if whole_maps := fits(call):
+        received = pairs.send_received(call, maps, stage)
+    else:
+        received = pairs.send_column(visit, layer, head, stage, key)
     whole = replace(style, hide_special=False)
     over_query, over_key = pairs.headings(stage, ui.token_name(tokens, query), ui.token_name(tokens, key))
 
@@ -67,7 +72,12 @@ def page() -> None:
     pairs.stage_views(maps, (query,), pairs.keep("token"), style=whole)
 
     section("queries_keys", "All queries and all keys")
-    pairs.whole_map(call, head, maps, stage, query, key, height=460, style=whole)
+    if whole_maps:
+        pairs.whole_map(call, head, maps, stage, query, key, height=460, style=whole)
+    else:
+        block_matrix(visit, layer, head, query, whole, pairs.keep("token"))
+        st.markdown(pairs.AGAINST)
+        pairs.lengths_plot(call, head, query, key)
 
     section("queries_keys", "Queries and keys in one plane")
     pairs.joint_plane(visit, layer, head, query, key)

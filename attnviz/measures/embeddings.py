@@ -19,6 +19,13 @@ def cosine(vectors: Float[np.ndarray, "token feature"]) -> Float[np.ndarray, "to
     return units @ units.T
 
 
+def cosine_with(vectors: Float[np.ndarray, "token feature"], one: int) -> Float[np.ndarray, " token"]:
+    """Cosine of every vector with one of them: a row of `cosine`, without the others."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    units = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return units @ units[one]
+
+
 def dot_product(vectors: Float[np.ndarray, "token feature"]) -> Float[np.ndarray, "token token"]:
     """Dot product of every two vectors: direction and length."""
     return vectors @ vectors.T

@@ -8,10 +8,10 @@ row nor in a column of a token that is no patch and no word of a text, and are n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attnviz.methods.base import Option, outside
@@ -30,6 +30,7 @@ FUSION = Option(
     "How the heads of a layer become one map. Maximum keeps what any head attends to, minimum only what all attend to.",
     {"mean": "Mean", "max": "Maximum", "min": "Minimum"},
 )
+HELD = 1 << 23  # entries of one fused map that are held at once for a discard over the whole layer
 Blocks = Callable[[list[int]], Tensor]  # query rows -> fused map [*batch row key]
 
 
@@ -41,16 +42,53 @@ def fused_blocks(call: AttentionCall, fusion: str = "mean", discard: float = 0.0
 def thinned(call: AttentionCall, fused: Blocks, discard: float, by_row: bool) -> Blocks:
     """Row blocks of a map of a call without its smallest entries.
 
-    Only a discard over the whole layer holds all [query key] at once, since its threshold depends on every entry.
+    A discard over the whole layer depends on every entry: it holds all [query key] at once where they are at most
+    HELD, and goes through the blocks twice more where they are not.
     """
     if discard == 0:
         return fused
     if by_row:
         return lambda rows: thin(fused(rows), droppable(call, rows), discard)
+    if call.query.ndim == 3 and call.query.dtype == torch.float32 and len(call.queries) * len(call.keys) > HELD:
+        least = smallest_kept(fused, call, discard)
+
+        def thinned(rows: list[int]) -> Tensor:
+            block = fused(rows)
+            return block.masked_fill(droppable(call, rows) & (block < least), 0)
+
+        return thinned
     whole = torch.cat([fused(rows) for rows in call.blocks()], -2)
     free = droppable(call, list(range(len(call.queries))))
     whole = thin(whole.flatten(-2), free.flatten(-2), discard).unflatten(-1, free.shape)
     return lambda rows: whole[..., rows, :]
+
+
+def smallest_kept(fused: Blocks, call: AttentionCall, share: float) -> float:
+    """The smallest entry that a discard over a whole layer keeps, exactly, and never more than a block at a time.
+
+    Positive floats are in the order of their bits: the upper half of the bits is found by counting, then the lower.
+    """
+    upper = torch.zeros(1 << 16, dtype=torch.long)
+    for bits in droppable_bits(fused, call):
+        upper += torch.bincount(bits >> 16, minlength=1 << 16)
+    place = math.floor(share * int(upper.sum()) + 1e-9)
+    if not upper.any():
+        return 0.0
+    half = int(torch.searchsorted(upper.cumsum(0), place, right=True))
+    place -= int(upper[:half].sum())
+    lower = torch.zeros(1 << 16, dtype=torch.long)
+    for bits in droppable_bits(fused, call):
+        lower += torch.bincount(bits[bits >> 16 == half] & 0xFFFF, minlength=1 << 16)
+    found = half << 16 | int(torch.searchsorted(lower.cumsum(0), place, right=True))
+    return float(torch.tensor(found, dtype=torch.int32).view(torch.float32))
+
+
+def droppable_bits(fused: Blocks, call: AttentionCall) -> Iterator[Int[Tensor, " entry"]]:
+    """The bits of the entries above zero that may be dropped, a block of rows at a time."""
+    for rows in call.blocks():
+        block = fused(rows)
+        entries = block[droppable(call, rows) & (block > 0)]
+        yield entries.cpu().view(torch.int32).long()
 
 
 def droppable(call: AttentionCall, rows: list[int]) -> Bool[Tensor, "row key"]:

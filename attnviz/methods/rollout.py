@@ -196,6 +196,9 @@ def through(
     blocks, kept = opened(call), []
     moved = row.new_zeros(*row.shape[:-1], len(call.keys))
     for rows in call.blocks():
+        if not row[..., rows].any():  # no relevance there, so nothing moves: a single start opens one block alone
+            kept.append(row[..., rows])
+            continue
         block = blocks(rows).to(row.dtype)
         sums = block.sum(-1) if reach is None else (block @ reach[..., None])[..., 0]
         total = (alpha + (1 - alpha) * sums)[..., None, :]  # [*batch 1 row]

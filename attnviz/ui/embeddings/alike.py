@@ -22,7 +22,7 @@ def alike(run: ImageRun, token: int, picked: Callable[[tuple[int, ...]], None], 
     st.subheader("Which patches are alike")
     tokens, stage = run.sample.tokens["main"], stage_choice(run)
     rgb, shares = measures.principal_colours(vectors_at(run, stage), tokens.prefix)
-    send(run, stage, rgb)
+    send(run, stage, rgb, token)
     left, right = st.columns(2, gap="large")
     with left:
         views.picture_view(
@@ -47,16 +47,16 @@ def alike(run: ImageRun, token: int, picked: Callable[[tuple[int, ...]], None], 
         st.caption(variance(shares))
     section("embeddings", "Which patches are alike", title=False)
     downloads(
-        lambda: {"vectors": vectors_at(run, stage), "cosine": cosines(run, stage), "colours": rgb},
+        lambda: {"vectors": vectors_at(run, stage), "cosine": cosines(run, stage, token), "colours": rgb},
         patch_of(run, token).rows,
         "embeddings",
     )
 
 
-def send(run: ImageRun, stage: str, rgb: np.ndarray) -> None:
+def send(run: ImageRun, stage: str, rgb: np.ndarray, token: int) -> None:
     """Give the browser the cosines of a stage and its colours uint8 [token 3]."""
     tokens, name = run.sample.tokens["main"], stages(run)[stage]
-    send_cosines(run, stage)
+    send_cosines(run, stage, token)
     views.send_colours("components", rgb[None], titles=[f"{name}, principal components"], keys=tokens)
 
 

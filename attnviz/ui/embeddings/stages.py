@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from attnviz import views
 from attnviz.measures import embeddings as measures
+from attnviz.ui.core.budget import MAP_CELLS
 from attnviz.ui.core.labels import layer_name
 from attnviz.ui.core.recorded import known
 from attnviz.ui.core.state import slide
@@ -66,16 +67,20 @@ def vectors_at(run: ModelRun, stage: str) -> Float[np.ndarray, "token feature"]:
     return known(residuals[0 if stage == "input" else int(stage.removeprefix("layer-"))])
 
 
-def cosines(run: ModelRun, stage: str) -> Float[np.ndarray, "token token"]:
-    """Cosine of every two tokens' vectors at a stage."""
-    return measures.cosine(vectors_at(run, stage))
+def cosines(run: ModelRun, stage: str, token: int | None = None) -> Float[np.ndarray, "row token"]:
+    """Cosine of every two tokens' vectors at a stage; of one `token` with all [1 token] where there are many."""
+    vectors = vectors_at(run, stage)
+    if token is None or len(vectors) ** 2 <= MAP_CELLS:
+        return measures.cosine(vectors)
+    return measures.cosine_with(vectors, token)[None]
 
 
-def send_cosines(run: ModelRun, stage: str) -> None:
+def send_cosines(run: ModelRun, stage: str, token: int | None = None) -> None:
     """Give the browser the cosines of a stage, as the record "cosines"."""
+    found = cosines(run, stage, token)
     views.send_maps(
         "cosines",
-        cosines(run, stage)[None],
+        found[None] if len(found) > 1 else found,
         titles=[f"{stages(run)[stage]}, cosine"],
         keys=run.sample.tokens["main"],
         signed=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from attnviz import views
 from attnviz.methods import explain, raw
 from attnviz.methods.base import Start, differentiable
-from attnviz.methods.discard import FUSION, FUSIONS
+from attnviz.methods.discard import FUSION, FUSIONS, fused_blocks
 from attnviz.methods.flow import is_bound
 from attnviz.methods.rollout import Open, factors, held, layers
 from attnviz.types import NoTokenMap, Tokens
@@ -23,10 +24,10 @@ from attnviz.ui.core.cache import core
 from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.explain.choice import FLOW, RAW, ROLLOUT, TOKEN, Choice, answered_by
+from attnviz.ui.explain.large import Count, counted, progress, too_many, walks_kept
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.answers import best, percent
 
-HELD = 8_000_000  # entries of all layers' fused maps that are kept in memory; above, rows are recomputed
 SENT = 1_500_000  # entries of all tokens' maps that go to the browser, so that hovering needs no server
 SLOT = "rollout"  # the maps of the method in the browser, one for each layer it may be given; then raw attention
 RAW_SLOT = "rollout:raw"  # raw attention by itself, where the method is signed: they share no scale
@@ -75,6 +76,8 @@ def work_out(visit: ModelRun, choice: Choice) -> Result:
     start, depth = choice.start_token, choice.depth
     many = choice.how.takes_start and not choice.how.slow and (depth + 1) * size * size <= SENT
     all_tokens = choice.start == TOKEN and many
+    if too_many(visit) and choice.method in (ROLLOUT, RAW):
+        return walked(visit, choice)
     with core():
         steps = maps_of(visit, choice, torch.eye(size) if all_tokens else start)
         last = raw_of(visit, choice, torch.eye(size) if all_tokens else start)
@@ -85,10 +88,28 @@ def work_out(visit: ModelRun, choice: Choice) -> Result:
     return Result(steps[:, choice.token], chosen, every, choice.how.signed)
 
 
-def maps_of(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, "map *start token"]:
+def walked(visit: ModelRun, choice: Choice) -> Result:
+    """The same where maps are too many to be kept: the result is kept instead, and a bar says how far it is."""
+
+    def walk() -> tuple[Tensor, Tensor | None]:
+        with core(), progress(visit) as count:
+            steps = maps_of(visit, choice, choice.start_token, count)
+            last = raw_of(visit, choice, choice.start_token, count)
+        return torch.from_numpy(steps), None if last is None else torch.from_numpy(last)
+
+    first = choice.method == ROLLOUT  # one walk gives the maps from every layer on
+    given = sorted((name, value) for name, value in choice.options.items() if not first or name != "first")
+    asked = repr((choice.start_token, given, choice.target))
+    steps, last = walks_kept().get((visit.model.digest, visit.sample.digest, choice.method, asked), walk)
+    return Result(steps.numpy(), None if last is None else last.numpy(), None, choice.how.signed)
+
+
+def maps_of(
+    visit: ModelRun, choice: Choice, start: Start, count: Count | None = None
+) -> Float[np.ndarray, "map *start token"]:
     """The method's map for every layer it may be given, or its one map; divided by its sum if not signed."""
     if choice.method == ROLLOUT:  # one walk gives the maps from every layer on
-        return rollouts(visit, choice, start)
+        return rollouts(visit, choice, start, count)
     option, given = choice.how.layer_option, dict(choice.options)
     if choice.how.takes_start:
         given["start"] = start
@@ -121,21 +142,25 @@ def kept_slow(visit: ModelRun, choice: Choice, start: Start, run: Callable[..., 
     return maps_kept().get(key, made)[0]
 
 
-def rollouts(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, "layer *start token"]:
+def rollouts(
+    visit: ModelRun, choice: Choice, start: Start, count: Count | None = None
+) -> Float[np.ndarray, "layer *start token"]:
     """Rollouts from each layer on, first layer first, each divided by its sum."""
-    thinned, _ = opened(visit, choice)
+    thinned, _ = opened(visit, choice, count)
     given = {name: value for name, value in choice.options.items() if name != "first"}
     steps = layers(visit.trace, start, opened=thinned, **given)[::-1]
     stream = visit.sample.tokens["main"].stream
     return shares(torch.stack([step.rows[stream] for step in steps]).float().numpy())
 
 
-def raw_of(visit: ModelRun, choice: Choice, start: Start) -> Float[np.ndarray, "*start token"] | None:
+def raw_of(
+    visit: ModelRun, choice: Choice, start: Start, count: Count | None = None
+) -> Float[np.ndarray, "*start token"] | None:
     """Raw attention of the last layer, divided by its sum; None where another method is shown and it is undefined."""
     fusion = choice.options.get("fusion", "mean")
     fusion = fusion if fusion in FUSIONS else "mean"
     try:
-        _, whole = opened(visit, choice)
+        _, whole = opened(visit, choice, count)
         return shares(raw.attention(visit.trace, start, fusion=fusion, opened=whole).float().numpy())
     except NoTokenMap:
         if choice.method in (ROLLOUT, RAW):
@@ -149,12 +174,17 @@ def shares(maps: Float[np.ndarray, "*row token"]) -> Float[np.ndarray, "*row tok
     return maps / np.where(sums == 0, 1, sums)
 
 
-def opened(visit: ModelRun, choice: Choice) -> tuple[Open | None, Open | None]:
-    """Fused maps kept for this input, with and without discard: a slider then costs vector products only."""
-    if sum(len(c.queries) * len(c.keys) for c in visit.trace.calls) > HELD:
-        return None, None
+def opened(visit: ModelRun, choice: Choice, count: Count | None = None) -> tuple[Open, Open]:
+    """Fused maps with and without discard, kept for this input: a slider then costs vector products only.
+
+    Where they are too many they are computed a block at a time, and each block is counted.
+    """
     fusion = choice.options.get("fusion", "mean")
     discard, by_row = choice.options.get("discard", 0.0), choice.options.get("by_row", False)
+    if too_many(visit):
+        whole = partial(fused_blocks, fusion=fusion if fusion in FUSIONS else "mean")
+        thinned = partial(whole, discard=discard, by_row=by_row) if choice.method == ROLLOUT else whole
+        return counted(thinned, count), counted(whole, count)
 
     def kept(discard: float, by_row: bool) -> Open:
         options = fusion if fusion in FUSIONS else "mean", discard, by_row

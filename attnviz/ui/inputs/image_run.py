@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, cast
 
 import streamlit as st
 from PIL import Image
@@ -242,7 +243,7 @@ def prepared(
 
     `size`: one of the model's `input_sizes`; None is its own.
     """
-    prepare = _model.prepare if size is None else partial(_model.prepare, size=size)
+    prepare = _model.prepare if size is None else partial(cast(Any, _model).prepare, size=size)
     if crop == CENTER_CROP:
         return prepare(_picture)
     left, top, right, bottom = crop_box(crop, _picture.size, _model.spec.input_size)

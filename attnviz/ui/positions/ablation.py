@@ -110,7 +110,11 @@ def moved_sentence(before: AttentionCall, after: AttentionCall, head: int, token
     kind = kind_words(before)
     if not (before.rule.stochastic and after.rule.stochastic):
         return f"{NOT_STOCHASTIC} {kind}"
-    one, other = (known(call.token_map([head])[0]) for call in (before, after))
-    own, every = measures.moved(one[token], other[token]), measures.moved(one, other)
+
+    def moved(rows: list[int]) -> float:
+        return measures.moved(*(known(call.token_map([head], rows)[0]) for call in (before, after)))
+
+    count = len(before.queries)
+    own, every = moved([token]), sum(moved(rows) * len(rows) for rows in before.blocks()) / count
     name = plain(token_name(before.queries, token))
     return f"**{percent(own)}** of the weight of {name} moves to other keys; {percent(every)} over all queries. {kind}"

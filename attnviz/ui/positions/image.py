@@ -12,10 +12,12 @@ from jaxtyping import Float
 
 from attnviz import plots, views
 from attnviz.measures import embeddings as measures
+from attnviz.measures.blocks import edges_of
 from attnviz.types import AttentionCall, Tokens
+from attnviz.ui.core.budget import MAP_CELLS, fits
 from attnviz.ui.core.labels import head_name, token_name, token_names
 from attnviz.ui.core.recorded import grid_of, known
-from attnviz.ui.inputs.image_run import ImageRun
+from attnviz.ui.inputs.image_run import ImageRun, chosen_size
 from attnviz.ui.positions.ablation import NAMES
 from attnviz.ui.positions.origin import origin, table_file, table_of
 from attnviz.ui.shell.prose import section
@@ -23,6 +25,15 @@ from attnviz.ui.widgets.display import masked_of, unit_of
 from attnviz.ui.widgets.output import dark, downloads, plot
 
 SIMILARITIES = {"centred-cosine": "Centred cosine", "cosine": "Cosine", "dot-product": "Dot product"}
+MOST_TILES = 24  # rows or columns of a grid of small maps
+MOST_ROWS = 1_200  # of the heat map of a table
+ONE_POSITION = "The chosen position with every other: there are too many for a small map of each. Click another patch."
+MEANS = "Each line is the mean over one row of the picture."
+ONE = {
+    "centred-cosine": lambda table, token: measures.cosine_with(table - table.mean(0), token),
+    "cosine": measures.cosine_with,
+    "dot-product": lambda table, token: table @ table[token],
+}
 COMPUTED = {"centred-cosine": measures.centred_cosine, "cosine": measures.cosine, "dot-product": measures.dot_product}
 
 
@@ -32,27 +43,73 @@ def own_table(run: ImageRun, token: int, how: str, style: views.ViewStyle, on_pi
     if table is None:
         section("positions", whose)
         return
-    alike, (rows, columns) = similarity(table, how), grid_of(tokens)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        views.tiles_view(
-            "positions:tiles",
-            maps=send_alike(tokens, alike, how),
-            style=replace(style, hide_special=True),
-            rows=[str(r + 1) for r in range(rows)],
-            columns=[str(c + 1) for c in range(columns)],
-            tile=560 // max(rows, columns) - 3,
-            selected=cell_of(tokens, token),
-            on_pick=lambda cell: on_pick((patch_at(tokens, *cell),)),
-            label=f"{SIMILARITIES[how]} of position embeddings",
-        )
-        for part in (whose, f"Started as {run.model.spec.positions}", SIMILARITIES[how]):
+        if few := max(grid_of(tokens)) <= MOST_TILES:
+            tiles(tokens, similarity(table, how), token, how, style, on_pick)
+        else:
+            one_position(tokens, table, token, how, style, on_pick)
+        if (size := chosen_size(run.model)) is not None:
+            st.caption(interpolated(run, size))
+        for part in (*([whose] if few else []), f"Started as {run.model.spec.positions}", SIMILARITIES[how]):
             section("positions", part, title=False, optional=part.startswith("Started"))
     with right:
         alt = "The position table, one row per token and one column per feature"
         plot(table_figure(tokens, table), "table", alt=alt)
+        if len(table) > MOST_ROWS:
+            st.caption(MEANS)
         section("positions", "The table itself", title=False)
-    downloads(lambda: {"table": table, how: alike}, lambda: table_file(tokens, table), "positions")
+    found = {} if len(table) ** 2 > MAP_CELLS else {how: similarity(table, how)}
+    downloads(lambda: {"table": table, **found}, lambda: table_file(tokens, table), "positions")
+
+
+def interpolated(run: ImageRun, size: int) -> str:
+    """How the table came to this grid, in a sentence."""
+    (own, _), patch = run.model.spec.input_size or (size, size), run.model.spec.patch_size or 1
+    before, after = (f"{side // patch} x {side // patch}" for side in (own, size))
+    return f"The table is the model's own, of {before} positions, interpolated to {after} (bicubic)."
+
+
+def tiles(tokens: Tokens, alike: np.ndarray, token: int, how: str, style: views.ViewStyle, on_pick: Callable) -> None:
+    """One small map per position."""
+    rows, columns = grid_of(tokens)
+    views.tiles_view(
+        "positions:tiles",
+        maps=send_alike(tokens, alike, how),
+        style=replace(style, hide_special=True),
+        rows=[str(r + 1) for r in range(rows)],
+        columns=[str(c + 1) for c in range(columns)],
+        tile=560 // max(rows, columns) - 3,
+        selected=cell_of(tokens, token),
+        on_pick=lambda cell: on_pick((patch_at(tokens, *cell),)),
+        label=f"{SIMILARITIES[how]} of position embeddings",
+    )
+
+
+def one_position(
+    tokens: Tokens, table: np.ndarray, token: int, how: str, style: views.ViewStyle, on_pick: Callable
+) -> None:
+    """The map of the chosen position alone, where there are too many for a small map each."""
+    views.send_maps(
+        "alike",
+        ONE[how](table, token)[None],
+        titles=[token_name(tokens, token)],
+        keys=tokens,
+        signed=True,
+        map_type=SIMILARITIES[how].lower(),
+        unit="number",
+    )
+    views.picture_view(
+        "positions:alike",
+        picture="picture",
+        maps="alike",
+        tokens=(token,),
+        style=replace(style, hide_special=True, scale="linear"),
+        height=480,
+        on_pick=on_pick,
+        label=f"{SIMILARITIES[how]} of the chosen position embedding with every other",
+    )
+    st.caption(ONE_POSITION)
 
 
 def cell_of(tokens: Tokens, token: int) -> tuple[int, int] | None:
@@ -73,10 +130,12 @@ def row_ticks(tokens: Tokens, most: int = 8) -> dict[int, str]:
 
 def table_figure(tokens: Tokens, table: Float[np.ndarray, "token feature"]) -> Any:
     """The table as a heat map, ticked where the rows of the grid start."""
-    names = token_names(tokens)
-    return plots.heatmap(
-        table, rows=names, row_ticks=row_ticks(tokens), x_title="Feature", signed=True, dark=dark(), height=600
-    )
+    names, ticks = token_names(tokens), row_ticks(tokens)
+    if len(table) > MOST_ROWS:  # the mean over each row of the picture
+        edges = edges_of(tokens)
+        table = np.add.reduceat(table, edges[:-1], axis=0) / np.diff(edges)[:, None]
+        names, ticks = [*names[: tokens.prefix][:1], *(f"row {r + 1}" for r in range(grid_of(tokens)[0]))], {}
+    return plots.heatmap(table, rows=names, row_ticks=ticks, x_title="Feature", signed=True, dark=dark(), height=600)
 
 
 def similarity(table: Float[np.ndarray, "token feature"], how: str) -> Float[np.ndarray, "token token"]:
@@ -102,12 +161,16 @@ def send_alike(tokens: Tokens, alike: np.ndarray, how: str) -> list[str]:
     return slots
 
 
-def send_weights(calls: Mapping[str, AttentionCall]) -> dict[str, list[str]]:
+def send_weights(calls: Mapping[str, AttentionCall], token: int) -> dict[str, list[str]]:
     """Give the browser the maps of one layer with each kind of positions; their titles. Raises NoTokenMap.
 
-    Where one has entries below zero, all are drawn on the scale around zero.
+    Where one has entries below zero, all are drawn on the scale around zero. Of maps too large to be sent whole, the
+    rows of one token.
     """
-    maps = {name: known(call.token_map()) for name, call in calls.items()}
+    whole = all(fits(call, call.heads) for call in calls.values())
+    rows = None if whole else [token]
+    maps = {name: known(call.token_map(rows=rows)) for name, call in calls.items()}
+    maps = maps if whole else {name: one[:, 0] for name, one in maps.items()}
     signed, titles = any(bool((one < 0).any()) for one in maps.values()), dict[str, list[str]]()
     for name, call in calls.items():
         titles[name] = [f"{NAMES[name]} positions, {head_name(head).lower()}" for head in range(call.heads)]
@@ -119,6 +182,6 @@ def send_weights(calls: Mapping[str, AttentionCall]) -> dict[str, list[str]]:
             signed=signed,
             map_type=call.rule.map_type,
             unit=unit_of(call),
-            masked=masked_of(call),
+            masked=masked_of(call) if whole else None,
         )
     return titles

@@ -22,6 +22,7 @@ from attnviz.ui.widgets.output import dark
 
 FIRST = "sine"  # the scheme to begin with
 BASES = (2, 10, 100, 1_000, 10_000, 100_000)
+MOST_ROWS = 24  # of a grid: every two of its positions become a cell of a chart
 WAVES = {"sine": 2, "sine2d": 4}  # features per wavelength
 
 
@@ -162,10 +163,10 @@ def table_choice(visit: ImageRun, scheme: str) -> Table:
 
 
 def grid_choice(own: tuple[int, int]) -> tuple[int, int]:
-    """A slider over the rows of a grid of the same shape as the model's own, which it begins with."""
-    most = max(20, own[0])
+    """A slider over the rows of a grid of the same shape as the model's own, which it begins with where it can."""
+    most = min(max(20, own[0]), MOST_ROWS)
     keep_inside("side", range(2, most + 1))
-    rows = st.slider("Rows of patches", 2, most, max(own[0], 2), key="side", bind="query-params")
+    rows = st.slider("Rows of patches", 2, most, min(max(own[0], 2), most), key="side", bind="query-params")
     return rows, max(1, round(rows * own[1] / own[0]))
 
 

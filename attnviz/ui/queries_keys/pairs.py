@@ -8,13 +8,19 @@ from typing import Literal
 
 import numpy as np
 import streamlit as st
+import torch
+from torch import Tensor
 
 from attnviz import views
 from attnviz.attention.variants.additive import Additive
+from attnviz.measures.blocks import column, spread
+from attnviz.measures.pairs import STAGES as SCORES
 from attnviz.measures.pairs import Pair, cosines, joint_map, lengths, pair, pixel_colours, position_colours, stages
 from attnviz.plots import scatter, stacked_bars
 from attnviz.plots.theme import colour
-from attnviz.types import AttentionCall, NoTokenMap, Tokens
+from attnviz.types import AttentionCall, NoTokenMap, Stage, Tokens
+from attnviz.ui.core.budget import fits
+from attnviz.ui.core.cache import core
 from attnviz.ui.core.labels import plain, token_name, token_names
 from attnviz.ui.core.state import one_of, set_tokens
 from attnviz.ui.inputs.model_run import ModelRun
@@ -53,6 +59,8 @@ PICTURE_SAYS = {
     "another operation.",
 }
 METHODS = {"pca": "PCA", "tsne": "t-SNE"}
+AGAINST = "**Dot product against cosine**, one point per key of this query"
+POINTS = 2_048  # queries, or keys, that are drawn as points
 PAINTS = {"position": "Position", "pixels": "Pixels", "kind": "Query or key"}
 NO_NUMBERS = "Its queries and keys have fewer than two numbers, so there is nothing to compare."
 MASKED = "This key is masked: the query may not attend to it, so its score becomes minus infinity."
@@ -60,16 +68,24 @@ ADDITIVE = "It scores query and key by a small network, not by a dot product."
 NOT_PAIRWISE = "Its map is not computed from the scores of one query and one key at a time."
 
 
-def maps_of(call: AttentionCall, head: int) -> dict[str, np.ndarray]:
-    """Every stage of one head [query key], and the cosines, in the order they are computed. Raises NoTokenMap."""
+def maps_of(call: AttentionCall, head: int, query: int | None = None) -> dict[str, np.ndarray]:
+    """Every stage of one head [query key], and the cosines, in the order they are computed. Raises NoTokenMap.
+
+    Where whole maps are too large to be sent, and a `query` is given, its row alone [1 key]; see `row_of`.
+    """
     if call.query.shape[-1] < 2:
         raise NoTokenMap(NO_NUMBERS)
     if isinstance(call.rule, Additive):
         raise NoTokenMap(ADDITIVE)
     if not call.rule.stochastic:
         raise NoTokenMap(NOT_PAIRWISE)
-    found = stages(call, head)
-    return {**found, "cosine": cosines(call, head)}
+    rows = None if query is None or fits(call) else [query]
+    return {**stages(call, head, rows), "cosine": cosines(call, head, rows)}
+
+
+def row_of(values: np.ndarray, query: int) -> np.ndarray:
+    """The row of one query in a map that is whole, or that row alone."""
+    return values[query if len(values) > 1 else 0]
 
 
 def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
@@ -78,15 +94,44 @@ def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
         signed = stage != "weights"
         views.send_maps(
             f"pairs:{stage}",
-            values[None],
+            values[None] if len(values) > 1 else values,
             titles=[STAGES[stage]],
             keys=call.keys,
             queries=call.queries,
             signed=signed,
             map_type=WORDS[stage],
             unit="number" if signed else "percent",
-            masked=masked_of(call) if stage in ("masked", "weights") else None,
+            masked=masked_of(call) if stage in ("masked", "weights") and len(values) > 1 else None,
         )
+
+
+def send_column(run: ModelRun, layer: int, head: int, stage: str, key: int) -> str:
+    """Give the browser what every query has for one key, where whole maps are too large to be sent."""
+    call, signed = run.trace.calls[layer], stage != "weights"
+    views.send_maps(
+        "pairs:received",
+        column_of(run.model.digest, run.sample.digest, layer, head, stage, key, call)[None],
+        titles=["Seen from the key"],
+        keys=call.queries,
+        signed=signed,
+        map_type=f"received {WORDS[stage]}",
+        unit="number" if signed else "percent",
+    )
+    return "pairs:received"
+
+
+@st.cache_data(max_entries=64, show_spinner="Asking every query about this key")
+def column_of(
+    model_digest: str, sample_digest: str, layer: int, head: int, stage: str, key: int, _call: AttentionCall
+) -> np.ndarray:
+    """What every query has for one key at a stage [query], by blocks of rows."""
+    kept: dict[str, Stage] = {name: name for name in SCORES}
+    of: dict[str, Callable[[list[int]], Tensor]] = {
+        "weights": lambda rows: _call.token_map([head], rows)[0],
+        "cosine": lambda rows: torch.from_numpy(cosines(_call, head, rows)),
+    }
+    with core():
+        return column(_call, key, of.get(stage) or (lambda rows: _call.scores([head], rows, kept[stage])[0]))
 
 
 def send_received(call: AttentionCall, maps: dict[str, np.ndarray], stage: str) -> str:
@@ -114,7 +159,7 @@ def stage_choice(maps: dict[str, np.ndarray]) -> str:
 
 def strongest(weights: np.ndarray, query: int, prefix: int) -> int:
     """The patch this query attends to most, which is the key shown until one is picked."""
-    return prefix + int(weights[query, prefix:].argmax())
+    return prefix + int(row_of(weights, query)[prefix:].argmax())
 
 
 def headings(stage: str, query: str, key: str) -> tuple[str, str]:
@@ -245,7 +290,7 @@ def whole_map(
         )
         st.caption(PICTURE_SAYS[turn])
     with off:
-        st.markdown("**Dot product against cosine**, one point per key of this query")
+        st.markdown(AGAINST)
         lengths_plot(call, head, query, key)
         st.caption(
             "Keys of equal length would lie on a straight line; a longer key lies farther from zero than that line."
@@ -255,14 +300,15 @@ def whole_map(
 def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
     """Dot product against cosine, one point per key: what lies off the line is a long or a short key."""
     scaled = call.scores([head], [query], "scaled")[0, 0].float().numpy()
-    points = np.stack([cosines(call, head)[query], scaled], -1)
+    shown = sorted({*spread(0, len(call.keys), POINTS), key})
+    points = np.stack([cosines(call, head, [query])[0], scaled], -1)[shown]
     names = token_names(call.keys)
     figure = scatter(
         points,
-        colours=lengths(call, head)[1],
+        colours=lengths(call, head)[1][shown],
         value="length of key",
-        names=names,
-        chosen=(key,),
+        names=[names[i] for i in shown],
+        chosen=(shown.index(key),),
         size=6,
         x_title="Cosine",
         y_title="Scaled dot product",
@@ -293,8 +339,11 @@ def joint_plane(visit: ModelRun, layer: int, head: int, query: int, key: int) ->
                 label=f"The colour of every patch in the plane, by {PAINTS[paint].lower()}",
             )
     call = visit.trace.calls[layer]
-    points = np.concatenate(joint_points(visit.model.digest, visit.sample.digest, layer, head, method, call))
-    names = [f"{kind}, {token_name(tokens, i)}" for kind in ("query", "key") for i in range(len(tokens))]
+    shown = sorted({*spread(0, len(tokens), POINTS), query, key})
+    ids = (visit.model.digest, visit.sample.digest, layer, head, method)
+    points = np.concatenate(joint_points(*ids, call, None if len(shown) == len(tokens) else shown))
+    names = [f"{kind}, {token_name(tokens, i)}" for kind in ("query", "key") for i in shown]
+    colours = None if colours is None else colours[shown]
     figure = scatter(
         points,
         names=names,
@@ -303,8 +352,8 @@ def joint_plane(visit: ModelRun, layer: int, head: int, query: int, key: int) ->
         square=method == "pca",
         size=9,
         colours=None if colours is None else np.concatenate([colours, colours]),
-        groups=["query"] * len(tokens) + ["key"] * len(tokens),
-        chosen=(query, len(tokens) + key),
+        groups=["query"] * len(shown) + ["key"] * len(shown),
+        chosen=(shown.index(query), len(shown) + shown.index(key)),
         group_colours={"query": "query", "key": "key"} if colours is None else None,
     )
     with plane:
@@ -313,6 +362,8 @@ def joint_plane(visit: ModelRun, layer: int, head: int, query: int, key: int) ->
             "joint",
             alt=f"Queries and keys of one head in a plane by {METHODS[method]}, coloured by {PAINTS[paint].lower()}",
         )
+        if len(shown) < len(tokens):
+            st.caption(f"{len(shown):,} of {len(tokens):,} tokens, spread evenly.")
 
 
 def paints_of(visit: ModelRun) -> dict[str, str]:
@@ -330,12 +381,24 @@ def token_colours(visit: ModelRun, paint: str) -> np.ndarray | None:
 
 
 @st.cache_data(max_entries=64, show_spinner="Placing queries and keys in one plane")
-def joint_points(model_digest: str, sample_digest: str, layer: int, head: int, method: str, _call: AttentionCall):
-    """Queries and keys of a head in the plane."""
-    return joint_map(_call.query[head], _call.key[_call.kv_heads_of([head])[0]], METHODS[method])
+def joint_points(
+    model_digest: str,
+    sample_digest: str,
+    layer: int,
+    head: int,
+    method: str,
+    _call: AttentionCall,
+    shown: list[int] | None = None,
+):
+    """Queries and keys of a head in the plane, those of some tokens or of all."""
+    query, key = _call.query[head], _call.key[_call.kv_heads_of([head])[0]]
+    both = (query, key) if shown is None else (query[shown], key[shown])
+    return joint_map(*both, METHODS[method])
 
 
 def row_table(tokens: Tokens, maps: dict[str, np.ndarray], query: int) -> tuple[list[str], list[list]]:
     """Every stage of one query's row, for a CSV."""
     names = token_names(tokens)
-    return ["key", *maps], [[name, *(float(m[query, i]) for m in maps.values())] for i, name in enumerate(names)]
+    return ["key", *maps], [
+        [name, *(float(row_of(m, query)[i]) for m in maps.values())] for i, name in enumerate(names)
+    ]
