@@ -15,6 +15,8 @@ ui.header(domain.page)
 
 @ui.fragment
 def page() -> None:
+    if remark := domain.remark():
+        st.caption(remark)
     choice = compare_choice.choose(domain)
     compare_choice.describe_parameters(choice)
     if not compare_choice.enough(choice):

@@ -15,6 +15,7 @@ from attnviz.ui.heads import overview
 from attnviz.ui.inputs.samples import open_sample
 from attnviz.ui.queries_keys import pairs
 from attnviz.ui.rollout import large
+from attnviz.ui.shell.errors import NO_MEMORY
 from attnviz.views import transport
 from tests.pages import open_page
 
@@ -60,7 +61,7 @@ def small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_page_of_pictures_works_at_128_pixels(page: str, sent: dict[str, np.ndarray]) -> None:
     at = open_page(page, model="vit", pixels="128", sample="cat")
     assert size_choice(at)[0].value == "128"
-    assert at.query_params["pixels"] == ["128"]
+    assert at.query_params["pixels"] == "128"
     views = views_of(at)
     assert views or page == "compare"
     widths = {maps.shape[-1] for maps in sent.values()}
@@ -133,7 +134,7 @@ def test_a_walk_a_block_at_a_time_is_the_same(sent: dict[str, np.ndarray], monke
     assert kept.shape == (7, 257)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ["start", "heads", "queries_keys", "rollout", "positions"])
 def test_a_lack_of_memory_becomes_a_sentence(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **options: object) -> None:
         raise MemoryError
@@ -141,6 +142,7 @@ def test_a_lack_of_memory_becomes_a_sentence(page: str, monkeypatch: pytest.Monk
     at = open_page(page, model="vit", pixels="128")
     monkeypatch.setattr("attnviz.types.AttentionCall.token_map", full)
     monkeypatch.setattr("attnviz.types.AttentionCall.scores", full)
-    at.query_params["sample"] = "palace"
-    at.run()
+    box = next(box for box in at.selectbox if box.key == "sample")
+    box.set_value("palace").run()
     assert not at.exception
+    assert NO_MEMORY in [error.value for error in at.error]

@@ -191,6 +191,10 @@ class Domain:
         """Draw the display options and return them; no tokens where no panel has a trace."""
         raise NotImplementedError
 
+    def remark(self) -> str:
+        """What has to be said of the input, in a sentence; may be empty."""
+        return ""
+
     def send_input(self, panels: Sequence[Panel]) -> None:
         """Give the browser what maps are drawn over, and say what was left out of it."""
 

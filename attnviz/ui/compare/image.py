@@ -18,13 +18,16 @@ from attnviz.types import Sample, Tokens
 from attnviz.ui.compare.domain import Answer, Domain, MapRecord, MapStyle, Panel
 from attnviz.ui.compare.maps import grid_name
 from attnviz.ui.core.bench import PICTURES, Bench, Row, accuracy, read_bench
+from attnviz.ui.core.cache import open_model
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.core.state import chosen_tokens, set_tokens
 from attnviz.ui.inputs.crop import chosen_crop
-from attnviz.ui.inputs.image_run import ImageRun, chosen_picture, prepared
+from attnviz.ui.inputs.image_run import ImageRun, chosen_picture, chosen_size, prepared
 from attnviz.ui.widgets.answers import best
 from attnviz.ui.widgets.display import display
 from attnviz.ui.widgets.output import share_picture
+
+OWN_SIZE = "This page reads pictures at the size its networks were trained on; the input size is for the other pages."
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +106,10 @@ class ImageDomain(Domain):
         """The visitor's picture, as a network reads it."""
         picture = chosen_picture()
         return prepared(model.digest, picture.digest, model, picture.image, chosen_crop())
+
+    def remark(self) -> str:
+        """That the size chosen in the sidebar is for other pages, where it is another one."""
+        return OWN_SIZE if chosen_size(open_model(st.session_state["model"])) else ""
 
     def map_style(self, tokens: Tokens | None) -> ImageMapStyle:
         """The popover shared by all pages of pictures."""

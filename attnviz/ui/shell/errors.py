@@ -18,7 +18,7 @@ from attnviz.ui.inputs.image_run import NoPicture
 from attnviz.ui.inputs.uploads import BadImage
 
 USER_ERRORS = (DamagedFile, BadImage, UnsupportedMask, Busy)  # errors whose message is for the visitor
-NO_MEMORY = "There was not enough memory for this. Try again in a moment, or open the smaller model."
+NO_MEMORY = "There was not enough memory for this. Try again in a moment, or choose a smaller input or model."
 WRONG = "Something went wrong on our side; it has been logged. Reload the page to start again."
 ELSE = "Choose another model in the sidebar, or open the Compare page, which shows what this one has instead."
 Tone = Literal["info", "user", "bug"]
