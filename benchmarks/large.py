@@ -24,7 +24,7 @@ import attnviz
 from attnviz import paths
 from attnviz.ui.inputs.samples import open_sample, samples_of
 
-PAGES = ("start", "heads", "queries_keys", "rollout", "embeddings", "positions", "compare")
+PAGES = ("start", "heads", "queries_keys", "explain", "embeddings", "positions", "compare")
 
 
 @torch.no_grad()

@@ -11,15 +11,15 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz.measures.pairs import cosines
 from attnviz.ui.core import budget
+from attnviz.ui.explain import large
 from attnviz.ui.heads import overview
 from attnviz.ui.inputs.samples import open_sample
 from attnviz.ui.queries_keys import pairs
-from attnviz.ui.rollout import large
 from attnviz.ui.shell.errors import NO_MEMORY
 from attnviz.views import transport
 from tests.pages import open_page
 
-PAGES = ("start", "heads", "queries_keys", "rollout", "embeddings", "positions", "compare")
+PAGES = ("start", "heads", "queries_keys", "explain", "embeddings", "positions", "compare")
 
 
 def views_of(at: AppTest) -> dict[str, dict]:
@@ -125,16 +125,16 @@ def test_one_query_and_one_key_on_demand(stage: str, sent: dict[str, np.ndarray]
 
 def test_a_walk_a_block_at_a_time_is_the_same(sent: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     choices = {"model": "vit", "sample": "cat", "discard": "50", "fusion": "max"}
-    open_page("rollout", **choices)
+    open_page("explain", **choices)
     kept = sent["rollout"].copy()
     monkeypatch.setattr(large, "HELD", 1)
     large.walks_kept.clear()
-    open_page("rollout", **choices)
+    open_page("explain", **choices)
     np.testing.assert_allclose(sent["rollout"], kept, rtol=1e-4, atol=1e-7)
     assert kept.shape == (7, 257)
 
 
-@pytest.mark.parametrize("page", ["start", "heads", "queries_keys", "rollout", "positions"])
+@pytest.mark.parametrize("page", ["start", "heads", "queries_keys", "explain", "positions"])
 def test_a_lack_of_memory_becomes_a_sentence(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **options: object) -> None:
         raise MemoryError

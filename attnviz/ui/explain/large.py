@@ -8,15 +8,28 @@ from contextlib import contextmanager
 import streamlit as st
 from torch import Tensor
 
+from attnviz.methods import Method
 from attnviz.methods.discard import Blocks
 from attnviz.methods.rollout import Open
 from attnviz.types import BLOCK, AttentionCall
+from attnviz.ui.core.budget import TooLarge
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.inputs.model_run import ModelRun
 
 HELD = 8_000_000  # entries of all layers' fused maps that are kept in memory; above, rows are recomputed
 WALKING = "Following attention back, a block of rows at a time"
+MOST_SLOW, MOST_OTHERS = 512, 1_100  # tokens: of slow methods, and of those but rollout and raw attention
 Count = Callable[[], None]
+
+
+def check_size(method: Method, tokens: int) -> None:
+    """Refuse inputs for which a method would take minutes or hold whole maps. Raises TooLarge."""
+    most = MOST_SLOW if method.slow else MOST_OTHERS
+    if tokens > most:
+        raise TooLarge(
+            f"{method.title} is computed for at most {most:,} tokens, and this input has {tokens:,}. Choose a smaller "
+            "input size in the sidebar; attention rollout and raw attention take any."
+        )
 
 
 def too_many(visit: ModelRun) -> bool:

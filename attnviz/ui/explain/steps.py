@@ -24,7 +24,7 @@ from attnviz.ui.core.cache import core
 from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.explain.choice import FLOW, RAW, ROLLOUT, TOKEN, Choice, answered_by
-from attnviz.ui.explain.large import Count, counted, progress, too_many, walks_kept
+from attnviz.ui.explain.large import Count, check_size, counted, progress, too_many, walks_kept
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.answers import best, percent
 
@@ -76,7 +76,9 @@ def work_out(visit: ModelRun, choice: Choice) -> Result:
     start, depth = choice.start_token, choice.depth
     many = choice.how.takes_start and not choice.how.slow and (depth + 1) * size * size <= SENT
     all_tokens = choice.start == TOKEN and many
-    if too_many(visit) and choice.method in (ROLLOUT, RAW):
+    if choice.method not in (ROLLOUT, RAW):
+        check_size(choice.how, size)
+    elif too_many(visit):
         return walked(visit, choice)
     with core():
         steps = maps_of(visit, choice, torch.eye(size) if all_tokens else start)
