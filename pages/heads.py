@@ -5,7 +5,7 @@ from functools import partial
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.core.budget import fits
+from attnviz.ui.core.budget import ON_DEMAND, fits
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.heads import charts, drawing, overview
 from attnviz.ui.widgets.block_matrix import block_matrix
@@ -43,6 +43,8 @@ def page() -> None:
         best = overview.best_key(row)
         picture("large", maps=slot, index=index, height=520, linked_to="all", label=what, best=best)
         overview.facts(visit, table, layer, head, side)
+        if not overview.resident(visit):
+            st.caption(ON_DEMAND)
     with grid:
         measure = drawing.all_heads(
             visit,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.core.budget import fits
+from attnviz.ui.core.budget import ON_DEMAND, fits
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.queries_keys import pairs
 from attnviz.ui.shell.prose import section
@@ -32,6 +32,7 @@ def page() -> None:
         received = pairs.send_received(call, maps, stage)
     else:
         received = pairs.send_column(visit, layer, head, stage, key)
+        st.caption(ON_DEMAND)
     whole = replace(style, hide_special=False)
     over_query, over_key = pairs.headings(stage, ui.token_name(tokens, query), ui.token_name(tokens, key))
 
@@ -75,9 +76,12 @@ def page() -> None:
     if whole_maps:
         pairs.whole_map(call, head, maps, stage, query, key, height=460, style=whole)
     else:
-        block_matrix(visit, layer, head, query, whole, pairs.keep("token"))
-        st.markdown(pairs.AGAINST)
-        pairs.lengths_plot(call, head, query, key)
+        matrix, off = st.columns([1.3, 1], gap="medium")
+        with matrix:
+            block_matrix(visit, layer, head, query, whole, pairs.keep("token"))
+        with off:
+            st.markdown(pairs.AGAINST)
+            pairs.lengths_plot(call, head, query, key)
 
     section("queries_keys", "Queries and keys in one plane")
     pairs.joint_plane(visit, layer, head, query, key)

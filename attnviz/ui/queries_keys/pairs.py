@@ -317,6 +317,8 @@ def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
         height=380,
     )
     plot(figure, "lengths", alt="Scaled dot product against cosine, one point per key, coloured by the key's length")
+    if len(shown) < len(names):
+        st.caption(f"{len(shown):,} of {len(names):,} keys, spread evenly.")
 
 
 def joint_plane(visit: ModelRun, layer: int, head: int, query: int, key: int) -> None:
