@@ -42,7 +42,7 @@ WHY_SIZE = (
 )
 RESIZED = (
     "The model was trained at {own} px. At {size} px its position embeddings are interpolated (bicubic), and its "
-    "answers are less reliable."
+    "answers may change."
 )
 UPLOAD, CAMERA = "upload", "camera"  # in the address, in the place of a sample
 OWN, LAST = "attnviz:own", "attnviz:last"  # keys of the session
