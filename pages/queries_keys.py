@@ -5,11 +5,10 @@ from dataclasses import replace
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.core.budget import ON_DEMAND, fits
+from attnviz.ui.core.budget import fits
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.queries_keys import pairs
 from attnviz.ui.shell.prose import section
-from attnviz.ui.widgets.block_matrix import block_matrix
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
@@ -28,11 +27,7 @@ def page() -> None:
         stage, style = pairs.stage_choice(maps), ui.display()
     key = ui.chosen_token("key", len(tokens), pairs.strongest(maps["weights"], query, tokens.prefix))
     pairs.send_stages(call, maps)
-    if whole_maps := fits(call):
-        received = pairs.send_received(call, maps, stage)
-    else:
-        received = pairs.send_column(visit, layer, head, stage, key)
-        st.caption(ON_DEMAND)
+    received = pairs.send_for_key(visit, layer, head, maps, stage, key)
     whole = replace(style, hide_special=False)
     over_query, over_key = pairs.headings(stage, ui.token_name(tokens, query), ui.token_name(tokens, key))
 
@@ -73,15 +68,10 @@ def page() -> None:
     pairs.stage_views(maps, (query,), pairs.keep("token"), style=whole)
 
     section("queries_keys", "All queries and all keys")
-    if whole_maps:
+    if fits(call):
         pairs.whole_map(call, head, maps, stage, query, key, height=460, style=whole)
     else:
-        matrix, off = st.columns([1.3, 1], gap="medium")
-        with matrix:
-            block_matrix(visit, layer, head, query, whole, pairs.keep("token"))
-        with off:
-            st.markdown(pairs.AGAINST)
-            pairs.lengths_plot(call, head, query, key)
+        pairs.block_map(visit, layer, head, query, key, style=whole)
 
     section("queries_keys", "Queries and keys in one plane")
     pairs.joint_plane(visit, layer, head, query, key)

@@ -19,11 +19,12 @@ from attnviz.measures.pairs import Pair, cosines, joint_map, lengths, pair, pixe
 from attnviz.plots import scatter, stacked_bars
 from attnviz.plots.theme import colour
 from attnviz.types import AttentionCall, NoTokenMap, Stage, Tokens
-from attnviz.ui.core.budget import fits
+from attnviz.ui.core.budget import ON_DEMAND, fits
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.labels import plain, token_name, token_names
 from attnviz.ui.core.state import one_of, set_tokens
 from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.widgets.block_matrix import block_matrix
 from attnviz.ui.widgets.display import masked_of
 from attnviz.ui.widgets.output import dark, plot
 
@@ -103,6 +104,15 @@ def send_stages(call: AttentionCall, maps: dict[str, np.ndarray]) -> None:
             unit="number" if signed else "percent",
             masked=masked_of(call) if stage in ("masked", "weights") and len(values) > 1 else None,
         )
+
+
+def send_for_key(run: ModelRun, layer: int, head: int, maps: dict[str, np.ndarray], stage: str, key: int) -> str:
+    """Give the browser a stage seen from the keys; from one key where whole maps are too large, and say so."""
+    call = run.trace.calls[layer]
+    if fits(call):
+        return send_received(call, maps, stage)
+    st.caption(ON_DEMAND)
+    return send_column(run, layer, head, stage, key)
 
 
 def send_column(run: ModelRun, layer: int, head: int, stage: str, key: int) -> str:
@@ -297,6 +307,16 @@ def whole_map(
         )
 
 
+def block_map(run: ModelRun, layer: int, head: int, query: int, key: int, *, style: views.ViewStyle) -> None:
+    """The same where the map is too large to be sent: means of blocks and exact cells of one of them."""
+    matrix, off = st.columns([1.3, 1], gap="medium")
+    with matrix:
+        block_matrix(run, layer, head, query, style, keep("token"))
+    with off:
+        st.markdown(AGAINST)
+        lengths_plot(run.trace.calls[layer], head, query, key)
+
+
 def lengths_plot(call: AttentionCall, head: int, query: int, key: int) -> None:
     """Dot product against cosine, one point per key: what lies off the line is a long or a short key."""
     scaled = call.scores([head], [query], "scaled")[0, 0].float().numpy()
@@ -340,7 +360,21 @@ def joint_plane(visit: ModelRun, layer: int, head: int, query: int, key: int) ->
                 height=240,
                 label=f"The colour of every patch in the plane, by {PAINTS[paint].lower()}",
             )
-    call = visit.trace.calls[layer]
+    with plane:
+        joint_chart(visit, layer, head, (query, key), method, colours, f"coloured by {PAINTS[paint].lower()}")
+
+
+def joint_chart(
+    visit: ModelRun,
+    layer: int,
+    head: int,
+    chosen: tuple[int, int],
+    method: str,
+    colours: np.ndarray | None,
+    painted: str,
+) -> None:
+    """The plane itself: of many tokens some, spread evenly, and always those of the pair."""
+    tokens, (query, key), call = visit.sample.tokens["main"], chosen, visit.trace.calls[layer]
     shown = sorted({*spread(0, len(tokens), POINTS), query, key})
     ids = (visit.model.digest, visit.sample.digest, layer, head, method)
     points = np.concatenate(joint_points(*ids, call, None if len(shown) == len(tokens) else shown))
@@ -358,14 +392,9 @@ def joint_plane(visit: ModelRun, layer: int, head: int, query: int, key: int) ->
         chosen=(shown.index(query), len(shown) + shown.index(key)),
         group_colours={"query": "query", "key": "key"} if colours is None else None,
     )
-    with plane:
-        plot(
-            figure,
-            "joint",
-            alt=f"Queries and keys of one head in a plane by {METHODS[method]}, coloured by {PAINTS[paint].lower()}",
-        )
-        if len(shown) < len(tokens):
-            st.caption(f"{len(shown):,} of {len(tokens):,} tokens, spread evenly.")
+    plot(figure, "joint", alt=f"Queries and keys of one head in a plane by {METHODS[method]}, {painted}")
+    if len(shown) < len(tokens):
+        st.caption(f"{len(shown):,} of {len(tokens):,} tokens, spread evenly.")
 
 
 def paints_of(visit: ModelRun) -> dict[str, str]:
