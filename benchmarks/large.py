@@ -22,6 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 import attnviz
 from attnviz import paths
+from attnviz.models import ImageModel
 from attnviz.ui.inputs.samples import open_sample, samples_of
 
 PAGES = ("start", "heads", "queries_keys", "explain", "embeddings", "positions", "compare")
@@ -31,18 +32,19 @@ PAGES = ("start", "heads", "queries_keys", "explain", "embeddings", "positions",
 def answers(name: str) -> None:
     """Print what a model calls each of its samples at every size, and how often that is what it says at its own."""
     model = attnviz.load(name)
-    labels, own = model.outputs["class"], {}
+    if not isinstance(model, ImageModel):
+        raise SystemExit(f"{name} reads no pictures")
+    own: dict[str, int] = {}
     for size in model.spec.input_sizes:
-        said, start = [], time.process_time()
+        said, same, start = [], 0, time.process_time()
         for sample in samples_of(name):
             logits = model(model.prepare(open_sample(name, sample).image, size=size)).logits["class"][0]
             best = int(logits.argmax())
-            own.setdefault(sample, best)
-            said.append(f"{sample}: {labels[best]} ({100 * float(logits.softmax(-1)[best]):.0f} %)")
-            same = sum(line.split(": ")[1].startswith(labels[own[line.split(": ")[0]]] + " (") for line in said)
-        tokens, seconds = (size // model.spec.patch_size) ** 2, (time.process_time() - start) / len(said)
-        print(f"\n{size} px, {tokens:,} patches, {seconds:.1f} s of a processor each; as at its own size: ", end="")
-        print(f"{same} of {len(said)}\n  " + "\n  ".join(said), flush=True)
+            same += own.setdefault(sample, best) == best
+            said.append(f"  {sample}: {model.classes[best]} ({100 * float(logits.softmax(-1)[best]):.0f} %)")
+        patches, seconds = (size // model.config.patch) ** 2, (time.process_time() - start) / len(said)
+        print(f"\n{size} px, {patches:,} patches, {seconds:.1f} s of a processor each; as at its own size: ", end="")
+        print(f"{same} of {len(said)}", *said, sep="\n", flush=True)
 
 
 def page(name: str, size: str, model: str) -> None:
