@@ -1,0 +1,1 @@
+"""The logit lens: not written yet, so no page offers it."""

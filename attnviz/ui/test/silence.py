@@ -1,0 +1,1 @@
+"""Ablated heads: not written yet, so no page offers it."""
