@@ -53,6 +53,7 @@ def picture_view(
     style: ViewStyle = DEFAULT,
     overlay: float = 0.65,
     several: bool = False,
+    removal: bool = False,
     best: int | None = None,
     linked_to: str | None = None,
     label: str = "",
@@ -63,6 +64,8 @@ def picture_view(
 
     `several`: a click adds a token to those that are selected, or removes it. `best`: the key that receives most from
     the selected tokens, by exact numbers; bytes may take another one that receives almost as much from several of them.
+    `removal`: the selected tokens are drawn as taken away, a click adds one or brings it back, and so does a rectangle
+    that is dragged; there are no `maps` then.
 
     `linked_to`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
@@ -80,6 +83,7 @@ def picture_view(
         **vars(style),
         overlay=overlay,
         several=several,
+        removal=removal,
         best=best,
         label=label,
         **_link(linked_to),
@@ -183,6 +187,7 @@ def text_view(
     tokens: Sequence[int] = (),
     style: ViewStyle = DEFAULT,
     several: bool = False,
+    removal: bool = False,
     best: int | None = None,
     linked_to: str | None = None,
     back: str | None = None,
@@ -195,7 +200,8 @@ def text_view(
     The words are the keys. Where they are of another stream than the queries (cross-attention) pointing only reads
     them, and nothing is selected. A text of more than `height` pixels (560) scrolls. `best` and `linked_to`: as in
     `picture_view`. `back`: maps from these words to another text; while a word of that one is pointed at, these are
-    coloured by how much they attend to it.
+    coloured by how much they attend to it. `removal`: the selected words are struck out, and a click adds one or brings
+    it back; the maps have a single row then.
     """
     fit = {"shape": "text", "letters": shape_of(maps).get("text", 0)}
     _mount(
@@ -209,6 +215,7 @@ def text_view(
         index=index,
         **vars(style),
         several=several,
+        removal=removal,
         best=best,
         back=back,
         label=label,

@@ -31,6 +31,7 @@ LIBRARY = (
     "painting.js",
     "export.js",
     "grid.js",
+    "removal.js",
     "picture.js",
     "colours.js",
     "tiles.js",
