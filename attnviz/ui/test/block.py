@@ -15,10 +15,11 @@ from torch import Tensor
 from attnviz import plots, views
 from attnviz.edits import BlockedEdges, Edit, flagged, token_flags
 from attnviz.interventions import block
+from attnviz.methods import explain
 from attnviz.types import NoTokenMap, Tokens
-from attnviz.ui.core.cache import edited_trace
+from attnviz.ui.core.cache import core, edited_trace
 from attnviz.ui.core.labels import plain, spoken_name
-from attnviz.ui.core.state import buttons, chosen_set, set_tokens, several_of
+from attnviz.ui.core.state import buttons, chosen_set, select, set_tokens, several_of
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.shell.prose import section
 from attnviz.ui.test import again, answer, maps, picks
@@ -26,6 +27,11 @@ from attnviz.ui.widgets.layer_head import ALL
 from attnviz.ui.widgets.output import dark, downloads, plot
 from attnviz.views.canvas import ViewStyle
 
+ATTENDED, ROLLOUT = "attended", "rollout"
+RANKINGS = {ATTENDED: "Their attention", ROLLOUT: "Rollout from them"}
+WHY = (
+    "What the strongest keys are: those that the queries attend to most, in the chosen layers and heads, or by rollout."
+)
 QUERIES, KEYS = "queries", "blocked"  # the picks in the session and in the address
 SLOT = "test:attended"
 CANNOT = (
@@ -78,7 +84,8 @@ def show(about: ModelRun) -> None:
     layers, head, controls = where_choice(about)
     queries = chosen_set(QUERIES, len(tokens), usual_queries(about, test))
     attended = attention(about, layers, head)
-    ranking = None if attended is None or not queries else attended[list(queries)].mean(0)
+    by = select("Ranked by", RANKINGS, default=usual_ranking(test), key="ranked", where=controls, width=170, help=WHY)
+    ranking = None if not queries else ranks(about, queries, attended, by)
     among = reachable(about, queries)
     picked = chosen_set(KEYS, len(tokens))
     how, keys = picks.choice(controls, among, ranking, picked, key="cut", label="Block keys")
@@ -114,6 +121,25 @@ def usual_queries(about: ModelRun, test: answer.Tested | None) -> tuple[int, ...
     if test is not None and test.read_from:
         return test.read_from
     return (len(about.sample.tokens["main"]) - 1,)
+
+
+def usual_ranking(test: answer.Tested | None) -> str:
+    """Attention of the one query that is read; with many, only a rollout tells apart what they all attend to."""
+    return ROLLOUT if test is not None and len(test.read_from) > 1 else ATTENDED
+
+
+def ranks(
+    about: ModelRun, queries: Sequence[int], attended: Float[Tensor, "query key"] | None, by: str
+) -> Float[Tensor, " key"] | None:
+    """One number for each key; None where attention has no maps, or none that can be multiplied."""
+    if by == ATTENDED:
+        return None if attended is None else attended[list(queries)].mean(0)
+    try:
+        with core():
+            found = explain("rollout", about.model, about.sample, trace=about.trace, start=list(queries))
+    except NoTokenMap:
+        return None
+    return found.mean(0).float().cpu()
 
 
 def reachable(about: ModelRun, queries: Sequence[int]) -> list[int]:

@@ -40,7 +40,8 @@ def compare(
 ) -> Compared | None:
     """The controls and both maps; `gone(layer, head)` says which edges are taken away.
 
-    `token`: the query to begin with. `changed` holds two edits, of which the first changes nothing. None where there is no map, which is said.
+    `token`: the query to begin with. `changed` holds two edits, of which the first changes nothing. None where there is
+    no map, which is said.
     """
     tokens = about.sample.tokens["main"]
     with st.container(horizontal=True, vertical_alignment="bottom"):
