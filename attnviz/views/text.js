@@ -121,10 +121,17 @@ const textView = {
   removal(view, record, places, row) {
     const {context, ink} = view;
     const over = own(record) ? hovered(record.keys) : null;
-    const gone = view.tokens.filter((token) => token < places.length).map((token) => places[token]);
-    drawGone(view, gone);
-    context.fillStyle = ink.text;
-    for (const [x, y, w, h] of gone) context.fillRect(x, y + h / 2, w, 1.5);
+    const gone = view.tokens.filter((token) => token < places.length);
+    drawGone(
+      view,
+      gone.map((token) => places[token]),
+    );
+    for (const token of gone) {
+      const [x, y, w, h] = places[token];
+      drawToken(view, record.keys, token, places[token], null);
+      context.fillStyle = ink.text;
+      context.fillRect(x + 2, y + h / 2, w - 4, 1.5);
+    }
     if (over != null) outline(context, places[over], ink.query);
     const sentence = removalWords(view, record.keys, over);
     const legend = {scale: row.scale, table: row.table, unit: record.unit};

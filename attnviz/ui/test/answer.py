@@ -122,7 +122,7 @@ def figure(test: Tested, after: Float[Tensor, " class"]) -> Any:
         labels=names,
         colours={"Before": "muted", "After": "key"},
         form=".1%",
-        limits=(0, 1.12),
+        limits=(0, 1.3),
         shown=True,
         horizontal=True,
         dark=dark(),
