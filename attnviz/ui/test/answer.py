@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,19 +91,32 @@ def logits_of(test: Tested, edit: Edit, doing: str) -> Float[Tensor, "edit class
     run = test.run
 
     def compute() -> Tensor:
-        place = st.empty()
-
-        def tell(done: float) -> None:
-            place.progress(done, doing)
-
-        tell(0.0)
-        with core():
+        with told(doing) as tell, core():
             model = open_model(run.name)
             found = answers(model, run.sample, edit, output=test.output, batch=CHUNK, progress=tell)
-        place.empty()
         return found[:, test.row].float().cpu()
 
     return logits_kept().get((run.model.digest, run.sample.digest, test.output, digest_of(edit)), compute)
+
+
+@contextmanager
+def told(doing: str) -> Iterator[Callable[[float], None]]:
+    """A bar that says what is done while it is done, and goes afterwards; gives what tells it the share."""
+    place = st.empty()
+
+    def tell(done: float) -> None:
+        place.progress(done, doing)
+
+    tell(0.0)
+    try:
+        yield tell
+    finally:
+        place.empty()
+
+
+def prose(run: ModelRun) -> str:
+    """The file of the page's words: of pictures, or of texts."""
+    return "text/test" if run.model.spec.modality == "text" else "test"
 
 
 def best_labels(test: Tested, after: Float[Tensor, " class"], count: int = SHOWN) -> list[int]:

@@ -239,13 +239,13 @@ def effects(about: ModelRun, test: answer.Tested | None, edges: Edges, found: Fo
     """The effect of each layer alone, one head's maps before and after, the downloads and the code."""
     tokens, depth = about.sample.tokens["main"], about.model.spec.layers
     if test is not None and found is not None:
-        section("test", BY_LAYER)
+        section(answer.prose(about), BY_LAYER)
         by_layer = test.change(found.by_layer).tolist()
         plot(layer_figure(by_layer), "test:layers", alt=f"Bars: {layer_words(test, by_layer)}")
         st.markdown(layer_words(test, by_layer))
     both = block(about.model, about.sample, edges.queries, edges.keys, (), edges.layers, heads=edges.heads)
     changed = edited_trace(about.name, about.sample, both)
-    section("test", "One head, before and after")
+    section(answer.prose(about), "One head, before and after")
     count = len(tokens)
     compared = maps.compare(about, changed, edges.queries[0], lambda layer, head: edges.there(count, layer, head))
 

@@ -47,7 +47,7 @@ def compare(
     with st.container(horizontal=True, vertical_alignment="bottom"):
         at = call_choice(about.trace)
         head = head_choice(about.trace.calls[at])
-        style = display.display() if tokens.grid is not None else text_display.look_at(tokens, grouped=False).style
+        style = display.display() if tokens.grid is not None else text_display.look_at(tokens, by_word=False).style
     before, call = about.trace.calls[at], changed.calls[at]
     try:
         maps = both_maps(call, before, head)

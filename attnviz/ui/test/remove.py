@@ -89,7 +89,7 @@ def compare(
     tokens = about.sample.tokens["main"]
     missing = torch.zeros(len(tokens), dtype=torch.bool)
     missing[list(gone)] = True
-    section("test", "One head, before and after")
+    section(answer.prose(about), "One head, before and after")
     start = test.read_from[0] if test is not None and len(test.read_from) == 1 else 0
     found = maps.compare(about, changed, start, lambda *_: missing.expand(len(tokens), -1).numpy())
 
@@ -140,5 +140,6 @@ def rank(about: ModelRun, test: answer.Tested | None, name: str) -> Float[Tensor
     if method.needs_class and test is None:
         raise NoTokenMap("it names no class, and this method explains one")
     target = test.target if method.needs_class and test is not None else None
-    with st.spinner("Ranking the tokens"), core():
-        return explain(name, about.model, about.sample, target, trace=about.trace).detach().float().cpu()
+    with answer.told("Ranking the tokens") as tell, core():
+        more = {"progress": tell} if method.slow else {}
+        return explain(name, about.model, about.sample, target, trace=about.trace, **more).detach().float().cpu()
