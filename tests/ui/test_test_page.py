@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import streamlit as st
 import torch
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 from torch import Tensor
 
 import attnviz
@@ -15,6 +15,7 @@ from attnviz.interventions import block as block_edges
 from attnviz.interventions import remove as remove_tokens
 from attnviz.models.store import reads_text
 from attnviz.paths import ROOT
+from attnviz.types import Model
 from attnviz.ui.core.cache import SESSION_MODELS
 from attnviz.ui.core.state import spanned, spans
 from attnviz.ui.inputs.image_run import ImageRun
@@ -32,7 +33,7 @@ DEFAULTS = ("vit", "sentences", "stories")
 
 def default_run(name: str) -> ModelRun:
     """A model with the sample that its visitors see first."""
-    model = attnviz.load(name)
+    model: Model = attnviz.load(name)
     if reads_text(name):
         sample = model.prepare(SENTENCES[name][0])
         return TextRun(model=model, name=name, sample=sample, trace=model(sample), source="text")
@@ -43,7 +44,7 @@ def default_run(name: str) -> ModelRun:
     return ImageRun(model=model, name=name, sample=sample, trace=model(sample), source=source, picture=picture)
 
 
-def tested(run: ModelRun) -> answer.Tested:
+def explained(run: ModelRun) -> answer.Tested:
     """What is tested of a model that answers."""
     found = answer.tested(run)
     assert found is not None
@@ -52,7 +53,7 @@ def tested(run: ModelRun) -> answer.Tested:
 
 def changes(run: ModelRun, edit: attnviz.Edit) -> Tensor:
     """How much each edit of a batch changes the logit of what the model predicts, by the package alone."""
-    test = tested(run)
+    test = explained(run)
     after = attnviz.interventions.answers(run.model, run.sample, edit, output=test.output)[:, test.row]
     return after[:, test.label] - run.trace.logits[test.output][test.row, test.label]
 
@@ -65,7 +66,7 @@ def ranking_of(run: ModelRun) -> Tensor:
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_what_is_removed_to_begin_with_matters_more_than_random_sets(name: str) -> None:
     run = default_run(name)
-    among = picks.candidates(run.sample.tokens["main"], tested(run))
+    among = picks.candidates(run.sample.tokens["main"], explained(run))
     gone = picks.chosen(picks.STRONGEST, among, ranking_of(run), picks.SHARE / 100)
     sets = picks.draws(among, len(gone))
     found = changes(run, remove_tokens(run.sample, gone, *sets))
@@ -79,7 +80,7 @@ def test_what_is_removed_to_begin_with_matters_more_than_random_sets(name: str) 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_what_is_blocked_to_begin_with_matters_more_than_random_sets(name: str) -> None:
     run = default_run(name)
-    test, layers = tested(run), tuple(range(run.model.spec.layers))
+    test, layers = explained(run), tuple(range(run.model.spec.layers))
     queries = block.usual_queries(run, test)
     among = block.reachable(run, queries)
     ranking = block.ranks(run, queries, block.attention(run, layers, None), block.usual_ranking(test))
@@ -107,7 +108,7 @@ def test_the_code_on_the_page_does_it_again(name: str, change: str, monkeypatch:
     given: dict[str, Any] = {}
     exec(shown.value, given)
     run = default_run(name)
-    test = tested(run)
+    test = explained(run)
     moved = given["logits"][0, test.row, test.label] - run.trace.logits[test.output][test.row, test.label]
     assert f"{moved:+.2f}" in page_numbers(at)
 
@@ -143,8 +144,6 @@ def test_what_cannot_be_tested_is_a_sentence(parameters: dict[str, str], sentenc
 @pytest.mark.parametrize("change", ["remove", "block"])
 @pytest.mark.parametrize("name", foreign_models())
 def test_a_model_that_refuses_an_edit_says_so(name: str, change: str) -> None:
-    from streamlit.testing.v1 import AppTest
-
     model = foreign_models()[name].model
     at = AppTest.from_file(MAIN, default_timeout=300)
     at.session_state[SESSION_MODELS] = {"mine": model}
@@ -160,7 +159,7 @@ def test_a_model_that_refuses_an_edit_says_so(name: str, change: str) -> None:
 def test_a_link_opens_a_random_choice_again() -> None:
     at = open_page("test", model="vit", choose="random", drawn="3", part="10")
     run = default_run("vit")
-    among = picks.candidates(run.sample.tokens["main"], tested(run))
+    among = picks.candidates(run.sample.tokens["main"], explained(run))
     gone = picks.chosen(picks.RANDOM, among, None, 0.1, 3)
     assert len(gone) == 26
     assert again.listed(gone) in at.code[0].value
@@ -183,7 +182,7 @@ def test_choices_are_sets_of_what_may_be_removed() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_what_the_answer_is_read_from_alone_is_no_candidate(name: str) -> None:
     run = default_run(name)
-    tokens, test = run.sample.tokens["main"], tested(run)
+    tokens, test = run.sample.tokens["main"], explained(run)
     among = set(picks.candidates(tokens, test))
     if name == "stories":
         assert test.read_from == (len(tokens) - 1,)
@@ -205,16 +204,16 @@ def test_maps_after_have_no_weight_on_what_is_removed() -> None:
 
 def test_maps_before_the_first_blocked_layer_are_the_same() -> None:
     run = default_run("sentences")
-    changed = run.model(run.sample, edit=block_edges(run.model, run.sample, [9], [2], (), [3]))
+    changed = run.model(run.sample, edit=block_edges(run.model, run.sample, [9], range(9), (), [3]))
     for layer in range(5):
         both = maps.both_maps(changed.calls[layer], run.trace.calls[layer], 0)
         assert (abs(both[1] - both[0]).max() > 1e-6) == (layer >= 3), layer
-    assert maps.both_maps(changed.calls[3], run.trace.calls[3], 0)[1][9, 2] == 0
+    assert maps.both_maps(changed.calls[3], run.trace.calls[3], 0)[1][9, :9].sum() == 0
 
 
 def test_rows_hold_every_label() -> None:
     run = default_run("vit-digits")
-    test = tested(run)
+    test = explained(run)
     after = run.model(run.sample, edit=remove_tokens(run.sample, [4, 5])).logits["class"][0]
     header, rows = answer.answer_rows(test, after)
     assert len(header) == 5
@@ -227,6 +226,5 @@ def test_sets_of_tokens_are_short_in_the_address() -> None:
     for tokens, said in (((), ""), ((3,), "3"), ((3, 4), "3-4"), ((9, 3, 4, 5, 7), "3-5,7,9")):
         assert spanned(tokens) == said
         assert spans(said) == tuple(sorted(tokens))
-    assert spans("5-3,x,-2,1-,2-4-5, 7,8,99999999") == (1, 8) or spans("8") == (8,)
+    assert spans("5-3,x,-2,1-,2-4-5, 7,8,99999999") == (1, 8)
     assert len(spans("0-999999")) == 4096
-    st.cache_resource.clear()

@@ -15,23 +15,27 @@ from attnviz.ui.inputs.crop import chosen_crop, crop_box
 from attnviz.ui.inputs.image_run import CAMERA, UPLOAD, ImageRun
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.text_run import reads_pairs
+from attnviz.ui.test.answer import Tested
 
 YOURS = "picture.jpg"  # stands for a picture that a visitor brought
 OF_SESSION = "This model lives in your session only, so no file holds it that Python could load."
 
 
-def python(about: ModelRun, edit: str) -> None:
+def python(about: ModelRun, edit: str, test: Tested | None) -> None:
     """The code under a heading; `edit` is the expression that makes the edit."""
     with st.expander("Python", icon=":material/code:"):
         if about.name in session_models():
             st.caption(OF_SESSION)
             return
-        st.code(code(about, edit), language="python", wrap_lines=True)
+        st.code(code(about, edit, test), language="python", wrap_lines=True)
 
 
-def code(about: ModelRun, edit: str) -> str:
-    """The import and three lines; the last gives the logits of the answer, [edit row class]."""
-    used = sorted({"answers", edit.partition("(")[0]})
+def code(about: ModelRun, edit: str, test: Tested | None) -> str:
+    """The imports and three lines; the last gives the logits of the answer, [edit row class], or the trace."""
+    used = sorted({*(["answers"] if test else []), edit.partition("(")[0]})
+    first = next(iter(about.trace.logits), None)
+    output = "" if test is None or test.output == first else f", output={test.output!r}"
+    last = f"logits = answers(model, sample, {edit}{output})" if test else f"trace = model(sample, edit={edit})"
     crop = ["from PIL import Image", ""] if "Image." in given(about) else [""]
     return "\n".join(
         [
@@ -40,7 +44,7 @@ def code(about: ModelRun, edit: str) -> str:
             *crop,
             f"model = attnviz.load({about.name!r})",
             f"sample = model.prepare({given(about)})",
-            f"logits = answers(model, sample, {edit})",
+            last,
         ]
     )
 

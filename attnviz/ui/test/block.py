@@ -259,7 +259,7 @@ def effects(about: ModelRun, test: answer.Tested | None, edges: Edges, found: Fo
 
     rows = None if test is None or found is None else lambda: answer.answer_rows(test, found.after)
     downloads(arrays, rows, f"test-block-{about.source}", of_row="Answers as CSV")
-    again.python(about, edges.code(depth))
+    again.python(about, edges.code(depth), test)
 
 
 def layer_figure(changes: Sequence[float]) -> Any:

@@ -101,7 +101,7 @@ def compare(
 
     rows = None if test is None or after is None else lambda: answer.answer_rows(test, after)
     downloads(arrays, rows, f"test-remove-{about.source}", of_row="Answers as CSV")
-    again.python(about, f"remove(sample, {again.listed(gone)})")
+    again.python(about, f"remove(sample, {again.listed(gone)})", test)
 
 
 def problem(about: ModelRun, test: answer.Tested | None, among: Sequence[int], gone: Sequence[int]) -> str:
