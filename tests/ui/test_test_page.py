@@ -15,7 +15,6 @@ from attnviz.interventions import block as block_edges
 from attnviz.interventions import remove as remove_tokens
 from attnviz.models.store import reads_text
 from attnviz.paths import ROOT
-from attnviz.types import Model
 from attnviz.ui.core.cache import SESSION_MODELS
 from attnviz.ui.core.state import spanned, spans
 from attnviz.ui.inputs.image_run import ImageRun
@@ -33,7 +32,7 @@ DEFAULTS = ("vit", "sentences", "stories")
 
 def default_run(name: str) -> ModelRun:
     """A model with the sample that its visitors see first."""
-    model: Model = attnviz.load(name)
+    model: Any = attnviz.load(name)
     if reads_text(name):
         sample = model.prepare(SENTENCES[name][0])
         return TextRun(model=model, name=name, sample=sample, trace=model(sample), source="text")

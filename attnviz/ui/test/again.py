@@ -32,7 +32,7 @@ def python(about: ModelRun, edit: str, test: Tested | None) -> None:
 
 def code(about: ModelRun, edit: str, test: Tested | None) -> str:
     """The imports and three lines; the last gives the logits of the answer, [edit row class], or the trace."""
-    used = sorted({*(["answers"] if test else []), edit.partition("(")[0]})
+    names: set[str] = {edit.partition("(")[0]} | ({"answers"} if test else set())
     first = next(iter(about.trace.logits), None)
     output = "" if test is None or test.output == first else f", output={test.output!r}"
     last = f"logits = answers(model, sample, {edit}{output})" if test else f"trace = model(sample, edit={edit})"
@@ -40,7 +40,7 @@ def code(about: ModelRun, edit: str, test: Tested | None) -> str:
     return "\n".join(
         [
             "import attnviz",
-            f"from attnviz.interventions import {', '.join(used)}",
+            f"from attnviz.interventions import {', '.join(sorted(names))}",
             *crop,
             f"model = attnviz.load({about.name!r})",
             f"sample = model.prepare({given(about)})",
