@@ -89,9 +89,10 @@ def logits_of(test: Tested, edit: Edit, doing: str) -> Float[Tensor, "edit class
     Raises UnsupportedMask for an edit the model does not take.
     """
     run = test.run
+    place = st.empty()  # always there, so that what follows keeps its place
 
     def compute() -> Tensor:
-        with told(doing) as tell, core():
+        with told(place, doing) as tell, core():
             model = open_model(run.name)
             found = answers(model, run.sample, edit, output=test.output, batch=CHUNK, progress=tell)
         return found[:, test.row].float().cpu()
@@ -100,9 +101,8 @@ def logits_of(test: Tested, edit: Edit, doing: str) -> Float[Tensor, "edit class
 
 
 @contextmanager
-def told(doing: str) -> Iterator[Callable[[float], None]]:
-    """A bar that says what is done while it is done, and goes afterwards; gives what tells it the share."""
-    place = st.empty()
+def told(place: Any, doing: str) -> Iterator[Callable[[float], None]]:
+    """A bar that says in a place what is done, and goes afterwards; gives what tells it the share."""
 
     def tell(done: float) -> None:
         place.progress(done, doing)

@@ -127,19 +127,21 @@ def ranked(about: ModelRun, test: answer.Tested | None, where: Any) -> tuple[str
     titles = {name: method.title for name, method in METHODS.items()}
     usual = "raw attention" if about.model.spec.causal else "rollout"
     name = select("Ranked by", titles, default=usual, key="method", where=where, width=200, help=WHY_RANKING)
+    place = st.empty()  # always there, so that what follows keeps its place
+    key = (about.model.digest, about.sample.digest, name)
     try:
-        return name, rankings().get((about.model.digest, about.sample.digest, name), lambda: rank(about, test, name))
+        return name, rankings().get(key, lambda: rank(about, test, name, place))
     except (NoTokenMap, UnsupportedMask) as error:
-        st.caption(NO_RANKING.format(str(error).rstrip(".")))
+        place.caption(NO_RANKING.format(str(error).rstrip(".")))
         return name, None
 
 
-def rank(about: ModelRun, test: answer.Tested | None, name: str) -> Float[Tensor, " token"]:
+def rank(about: ModelRun, test: answer.Tested | None, name: str, place: Any) -> Float[Tensor, " token"]:
     """One number for each token by a method. Raises NoTokenMap, UnsupportedMask."""
     method = METHODS[name]
     if method.needs_class and test is None:
         raise NoTokenMap("it names no class, and this method explains one")
     target = test.target if method.needs_class and test is not None else None
-    with answer.told("Ranking the tokens") as tell, core():
+    with answer.told(place, "Ranking the tokens") as tell, core():
         more = {"progress": tell} if method.slow else {}
         return explain(name, about.model, about.sample, target, trace=about.trace, **more).detach().float().cpu()
