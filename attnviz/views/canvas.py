@@ -329,6 +329,61 @@ def colour_view(
     )
 
 
+def cells_view(
+    key: str,
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    texts: Sequence[Sequence[str]] | None = None,
+    tips: Sequence[Sequence[str]],
+    signed: bool = False,
+    limit: float | None = None,
+    unit: Literal["percent", "number"] = "number",
+    colours: str = "viridis",
+    cell: tuple[int, int] = (64, 40),
+    chosen: Sequence[int] = (),
+    crossed: Sequence[int] = (),
+    several: bool = False,
+    note: str = "",
+    label: str = "",
+    height: int = 560,
+    on_pick: OnPick | None = None,
+) -> None:
+    """A table of numbers as coloured cells, such as one for each head or for each word and layer; a click picks one.
+
+    `texts` stand in the cells, `tips` [row column] say one in words. Picks and `crossed` cells, which are struck
+    through, are numbered row by row. `limit` is the number of the last colour, None the largest there is; a value None
+    has no colour. `cell`: pixels a cell is wide at most, and tall. What is taller than `height` scrolls.
+    Raises ValueError where values or tips are not [row column].
+    """
+    for name, table in {"values": values, "texts": texts or values, "tips": tips}.items():
+        if [len(row) for row in table] != [len(columns)] * len(rows):
+            raise ValueError(f"{name} are not {len(rows)} rows of {len(columns)} columns")
+    _mount(
+        key,
+        "cells",
+        min(height, 27 + cell[1] * len(rows)),
+        None,
+        on_pick,
+        chosen,
+        rows=list(rows),
+        columns=list(columns),
+        values=[[None if one is None else float(one) for one in row] for row in values],
+        texts=None if texts is None else [list(row) for row in texts],
+        tips=[list(row) for row in tips],
+        signed=signed,
+        limit=limit,
+        unit=unit,
+        colours=colours,
+        cell=list(cell),
+        crossed=[int(one) for one in crossed],
+        several=several,
+        note=note,
+        label=label,
+    )
+
+
 def _plane(name: str, square: bool = False) -> dict[str, Any] | None:
     """What the height of a picture or a patch grid depends on besides its width."""
     shape = shape_of(name)

@@ -36,6 +36,7 @@ LIBRARY = (
     "colours.js",
     "tiles.js",
     "matrix.js",
+    "cells.js",
     "strongest.js",
     "lines.js",
     "text.js",
