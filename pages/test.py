@@ -1,9 +1,15 @@
 """Test: take something away from a forward pass, and see what the answer loses. For pictures and for texts."""
 
 from attnviz import ui
-from attnviz.ui.test import block, remove
+from attnviz.ui.test import block, lens, remove, silence, swap
 
-CHANGES = {"remove": ("Remove", remove), "block": ("Block edges", block)}  # identifier: label, module that shows it
+CHANGES = {  # identifier: label, module that shows it
+    "remove": ("Remove", remove),
+    "block": ("Block edges", block),
+    "heads": ("Ablate heads", silence),
+    "patch": ("Patch", swap),
+    "lens": ("Logit lens", lens),
+}
 
 about = ui.model_run()
 words = "text/test" if ui.reads_text() else "test"

@@ -1,7 +1,7 @@
 """What changed forward passes show of one answer: heads ablated alone, in pairs and step by step; patching; the lens.
 
-Every number is of one answer: a label of one row of one output (`answer_of`). Effects are what it changes to, minus what
-it was: below zero, the change takes something away from it.
+Every number is of one answer: a label of one row of one output (`answer_of`). An effect is what it changes to, minus
+what it was: below zero, the change takes something away from it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Answer(NamedTuple):
     label: int
 
     def logits(self, trace: Trace) -> Float[Tensor, "*edit class"]:
-        """All labels of its row, in float32."""
-        return trace.logits[self.output][..., self.row, :].float()
+        """All labels of its row, in float32 and in main memory."""
+        return trace.logits[self.output][..., self.row, :].float().cpu()
 
 
 def answer_of(trace: Trace, target: Target | None = None) -> Answer:
@@ -93,9 +93,9 @@ def head_effects(
 def answers_of(
     model: Model, sample: Sample, edit: Edit, answer: Answer, batch: int = BATCH, progress: Progress | None = None
 ) -> Float[Tensor, "edit class"]:
-    """The logits of the answer's row for every edit of a batch, in float32."""
+    """The logits of the answer's row for every edit of a batch, in float32 and in main memory."""
     found = answers(model, sample, edit, output=answer.output, batch=batch, progress=progress)
-    return found[:, answer.row].float()
+    return found[:, answer.row].float().cpu()
 
 
 @dataclass(frozen=True)
@@ -119,16 +119,13 @@ class PairEffect:
 
 @torch.no_grad()
 def pair_effect(
-    model: Model,
-    sample: Sample,
-    pair: tuple[Head, Head],
-    target: Target | None = None,
-    means: Tensor | None = None,
+    model: Model, sample: Sample, pair: tuple[Head, Head], target: Target | None = None, means: Tensor | None = None
 ) -> PairEffect:
     """Two heads ablated, each alone and together: the change of one logit.
 
-    Later layers may make up for an ablated head, the "Hydra effect" (McGrath et al. 2023, arXiv 2307.15771; self-repair,
-    Rushing and Nanda 2024, arXiv 2402.15390). Raises ValueError where both are one head, and as `answer_of` does.
+    Later layers may make up for an ablated head: the "Hydra effect" (McGrath et al. 2023, arXiv 2307.15771), or
+    self-repair (Rushing and Nanda 2024, arXiv 2402.15390). Raises ValueError where both are one head, and as
+    `answer_of` does.
     """
     if pair[0] == pair[1]:
         raise ValueError(f"a pair is two heads, but both are layer {pair[0][0]}, head {pair[0][1]}")
@@ -222,7 +219,7 @@ def crossing(
     batch: int = BATCH,
     progress: Progress | None = None,
 ) -> Crossing:
-    """Activation patching: the residuals of another input at one depth in place of this one's, group by group of tokens.
+    """Activation patching: the another input's residuals at one depth in place of this one's, one group of tokens each.
 
     With D = logit(the other's answer) - logit(own answer), the share is (D_patched - D_clean) / (D_other - D_clean)
     (Meng et al. 2022, arXiv 2202.05262; as in Wang et al. 2022, arXiv 2211.00593, by logit difference). Depth 0 is what
@@ -240,7 +237,9 @@ def crossing(
     if other == answer.label:
         raise ValueError("both inputs have the same answer, so nothing can cross over")
     chosen = torch.stack([token_flags(count, group) for group in groups or [[token] for token in range(count)]])
-    where = torch.eye(depths, dtype=torch.bool)[:, None, :, None] & chosen[None, :, None, :]  # [depth group depth token]
+    where = (
+        torch.eye(depths, dtype=torch.bool)[:, None, :, None] & chosen[None, :, None, :]
+    )  # [depth group depth token]
     edit = Edit(residuals=PatchedResiduals(values, where.flatten(0, 1)))
     logits = answers_of(model, sample, edit, answer, batch, progress).unflatten(0, (depths, len(chosen)))
     before, whole = (float(one[other] - one[answer.label]) for one in (clean, given.to(clean)))
