@@ -219,7 +219,7 @@ def crossing(
     batch: int = BATCH,
     progress: Progress | None = None,
 ) -> Crossing:
-    """Activation patching: the another input's residuals at one depth in place of this one's, one group of tokens each.
+    """Activation patching: another input's residuals at one depth in place of this one's, one group of tokens each.
 
     With D = logit(the other's answer) - logit(own answer), the share is (D_patched - D_clean) / (D_other - D_clean)
     (Meng et al. 2022, arXiv 2202.05262; as in Wang et al. 2022, arXiv 2211.00593, by logit difference). Depth 0 is what

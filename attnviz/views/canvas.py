@@ -318,14 +318,30 @@ def colour_view(
     index: int = 0,
     picture: str | None = None,
     tokens: Sequence[int] = (),
+    tips: Sequence[str] | None = None,
+    note: str = "",
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """One colour per token, on the patch grid or over the picture."""
+    """One colour per token, on the patch grid or over the picture.
+
+    `tips` say what the colour of each token is, `note` what colours are; without it, they show how alike vectors are.
+    """
     fit = _plane(picture or colours)
     _mount(
-        key, "colours", height or 360, fit, on_pick, tokens, source=colours, index=index, picture=picture, label=label
+        key,
+        "colours",
+        height or 360,
+        fit,
+        on_pick,
+        tokens,
+        source=colours,
+        index=index,
+        picture=picture,
+        tips=None if tips is None else list(tips),
+        note=note,
+        label=label,
     )
 
 

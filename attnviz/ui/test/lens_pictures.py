@@ -15,8 +15,9 @@ from attnviz.measures.interventions import Lens
 from attnviz.plots import theme
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.test.pair import depth_name
-from attnviz.ui.widgets.answers import has_superclasses
+from attnviz.ui.widgets.answers import has_superclasses, percent
 from attnviz.ui.widgets.output import dark, plot
+from attnviz.ui.widgets.whole_answer import label_of
 
 NAMED = len(theme.HEADS) - 1  # kinds with a colour of their own; the others share the last one
 MANY = 10  # classes up to which each has its own colour
@@ -31,6 +32,8 @@ def draw(about: ImageRun, found: Lens, cell: int, pick: Callable[[tuple[int, ...
     kinds = kinds_of(about, found)
     named = commonest(kinds)
     rgb, tokens = colours_of(kinds, named), about.sample.tokens["main"]
+    best = [[label_of(about, found.output, one) for one in row] for row in found.labels[..., 0].tolist()]
+    shares = found.probabilities[..., 0].tolist()
     titles = [depth_name(d) for d in range(depths)]
     views.send_colours("lens", rgb, titles=[f"{title}, likeliest answer" for title in titles], keys=tokens)
     for start in range(0, depths, ACROSS):
@@ -42,6 +45,8 @@ def draw(about: ImageRun, found: Lens, cell: int, pick: Callable[[tuple[int, ...
                     colours="lens",
                     index=d,
                     tokens=(token,) if d == depth else (),
+                    tips=[f"{name}, {percent(share)}" for name, share in zip(best[d], shares[d], strict=True)],
+                    note="Likeliest answer",
                     label=f"{titles[d]}: the likeliest class of each patch",
                     height=190,
                     on_pick=partial(picked, pick, d * count),

@@ -75,6 +75,7 @@ def draw(samples: list[Sample], share: np.ndarray, cell: int, pick: Callable[[tu
     """A table of words and depths, coloured by share; cells are turned, since words read along rows."""
     depths, count = share.shape
     names = words_of(*samples)
+    written = (share.T.round(2) + 0.0).tolist()  # + 0.0: no minus before a zero
     depth, place = divmod(cell, count)
 
     def turned(chosen: tuple[int, ...]) -> None:
@@ -85,7 +86,7 @@ def draw(samples: list[Sample], share: np.ndarray, cell: int, pick: Callable[[tu
         rows=names,
         columns=["In", *map(str, range(1, depths))],
         values=share.T.tolist(),
-        texts=[[f"{one:.2f}".replace("-", "\N{MINUS SIGN}") for one in row] for row in share.T.tolist()],
+        texts=[[f"{one:.2f}".replace("-", "\N{MINUS SIGN}") for one in row] for row in written],
         tips=[
             [f"{names[p]}, {depth_name(d).lower()}: crosses {100 * share[d, p]:.1f} %" for d in range(depths)]
             for p in range(count)
