@@ -24,7 +24,7 @@ from attnviz.measures.interventions import (
     token_logits,
 )
 from attnviz.types import Model, Sample, Target, Trace
-from tests.foreign import TextDecoder, TextEncoder
+from tests.foreign import foreign_models
 from tests.test_interventions import picture_model
 
 
@@ -42,7 +42,7 @@ def case(name: str) -> Case:
     if name in ("cls", "mean"):
         model = picture_model(pooling=name)
         raw = [Image.radial_gradient("L").convert("RGB"), Image.new("RGB", (32, 32), "white")]
-        between = sum(model(model.prepare(one)).logits["class"][0] for one in raw) / 2
+        between = torch.stack([model(model.prepare(one)).logits["class"][0] for one in raw]).mean(0)
         model.network.classify.bias.data[0] += between[1] - between[0]  # now one answers 1 and the other 0
     else:
         model = attnviz.load(name)
@@ -50,7 +50,8 @@ def case(name: str) -> Case:
             "sentences": ["The film is a joy to watch.", "The film is a pain to watch."],
             "stories": ["The boys in the garden", "The boy in the garden"],
         }[name]
-    return Case(model, *(model.prepare(one) for one in raw))
+    opened: Model = model
+    return Case(opened, *(opened.prepare(one) for one in raw))
 
 
 KINDS = pytest.mark.parametrize("name", ["cls", "mean", "sentences", "stories"])
@@ -218,7 +219,7 @@ def test_what_cannot_be_compared_is_said() -> None:
         head_effects(one.model, one.sample, Target("word", 99))
     with pytest.raises(ValueError, match="label -1"):
         head_effects(one.model, one.sample, Target("word", 0, -1))
-    bare = TextEncoder()
+    bare = foreign_models()["foreign-encoder"].model
     with pytest.raises(ValueError, match="no output"):
         head_effects(bare, bare.prepare("the old man"))
 
@@ -262,10 +263,12 @@ def test_the_lens_of_a_text_ends_in_its_own_answers(name: str) -> None:
 
 
 def test_the_lens_reads_a_foreign_decoder_and_refuses_a_bare_encoder() -> None:
-    model = TextDecoder()
+    model = foreign_models()["foreign-decoder"].model
+    table = model.input_embeddings
+    assert table is not None
     sample = model.prepare("The old man was not at home")
     found = lens(model, model(sample))
-    by_hand = torch.stack([residual @ model.table.T for residual in model(sample).residuals["main"]])
+    by_hand = torch.stack([residual @ table.T for residual in model(sample).residuals["main"]])
     assert (found.labels[..., 0] == by_hand.argmax(-1)).all()
     reader = attnviz.load("text-bench/mha")
     with pytest.raises(ValueError, match="no output that can be read"):

@@ -10,25 +10,18 @@ from attnviz import plots
 from attnviz.types import Target
 from attnviz.ui.core.state import select
 from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.test.answer import tested
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.output import dark, plot
-from attnviz.ui.widgets.whole_answer import answer_of, label_of
+from attnviz.ui.widgets.whole_answer import label_of
 
 BEST = 5  # labels to choose from
-NO_ANSWER = (
-    "This model has no output that answers for the whole input, so nothing can be measured here. Its attention maps "
-    "are on the Heads page."
-)
 
 
 def answered(about: ModelRun) -> Target | None:
     """The answer for the whole input: output, row and likeliest label; None where the model gives none."""
-    found = answer_of(about)
-    if found is None:
-        return None
-    logits = about.trace.logits[found[0]]
-    row = found[1] % logits.shape[-2]
-    return Target(found[0], row, int(logits[row].argmax()))
+    found = tested(about)
+    return None if found is None else found.target
 
 
 def logits_of(about: ModelRun, target: Target) -> Float[Tensor, " class"]:

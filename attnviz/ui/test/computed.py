@@ -11,15 +11,14 @@ import streamlit as st
 from attnviz.interventions import Progress
 from attnviz.paths import ROOT
 from attnviz.types import Target
-from attnviz.ui.core.cache import core
+from attnviz.ui.core.cache import core, session_models
 from attnviz.ui.core.sized_cache import SizedCache
-from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.inputs.model_run import ModelRun
-from attnviz.ui.inputs.samples import FOLDER, owner_of, samples_of
+from attnviz.ui.inputs.samples import ENDINGS, FOLDER, owner_of, samples_of
+from attnviz.ui.test.again import OF_SESSION, YOURS, given
 
 Value = TypeVar("Value")
 PATIENT = 0.5  # seconds before a bar is shown
-YOURS = "your-picture.jpg"
 
 
 @st.cache_resource(show_spinner=False)
@@ -46,29 +45,26 @@ def computed(key: Sequence[object], make: Callable[[Progress], Value], said: str
     return results().get(tuple(map(str, key)), run)
 
 
-def opening(about: ModelRun, *imports: str) -> list[str]:
-    """The Python lines that open this model and this input."""
+def opening(about: ModelRun, *imports: str, raw: str | None = None) -> list[str]:
+    """The Python lines that open this model and this input; `raw` is a text in the place of the one in the sidebar."""
+    prepared = given(about) if raw is None else repr(raw)
+    pictures = ["from PIL import Image"] if "Image." in prepared else []
     return [
         "import attnviz",
         *imports,
+        *pictures,
         "",
         f"model = attnviz.load({about.name!r})",
-        f"sample = model.prepare({raw_of(about)!r})",
+        f"sample = model.prepare({prepared})",
     ]
 
 
-def raw_of(about: ModelRun) -> str:
-    """What `prepare` is given: the text, or the file of the picture."""
-    if not isinstance(about, ImageRun):
-        return about.sample.text
-    return picture_file(about.name, about.source)
-
-
 def picture_file(model: str, name: str) -> str:
-    """The file of a sample picture; a made-up name for a visitor's own."""
+    """The file of a sample picture, from the folder that holds the app; a made-up name for a visitor's own."""
     if name not in samples_of(model):
         return YOURS
-    return next((FOLDER / owner_of(model)).glob(f"{name}.*")).relative_to(ROOT).as_posix()
+    owner = owner_of(model)
+    return (FOLDER / owner / f"{name}.{ENDINGS[owner]}").relative_to(ROOT).as_posix()
 
 
 def target_line(target: Target) -> str:
@@ -76,7 +72,10 @@ def target_line(target: Target) -> str:
     return f"Target({target.output!r}, {target.row}, {target.label})"
 
 
-def show_lines(lines: Sequence[str]) -> None:
+def show_lines(about: ModelRun, lines: Sequence[str]) -> None:
     """The Python lines that compute this again, on demand."""
-    with st.popover("Python", icon=":material/code:"):
-        st.code("\n".join(lines), language="python")
+    with st.expander("Python", icon=":material/code:"):
+        if about.name in session_models():
+            st.caption(OF_SESSION)
+            return
+        st.code("\n".join(lines), language="python", wrap_lines=True)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Protocol
 
 import streamlit as st
-from torch import Tensor
 
 from attnviz import plots
 from attnviz.measures.interventions import MOST_STEPS, HeadEffects, PairEffect, Search, greedy_heads, pair_effect
 from attnviz.types import Target
 from attnviz.ui.core.labels import plain
-from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.test.answer import signed
 from attnviz.ui.test.changed_answer import spoken
 from attnviz.ui.test.computed import computed
+from attnviz.ui.test.head_choice import Choice
 from attnviz.ui.widgets.output import dark, plot
 
 NOTHING = 0.02  # of the sum: an interaction below it is called none
@@ -24,24 +23,7 @@ WHY_FEWEST = (
 )
 
 
-class HeadChoice(Protocol):
-    """What the sections need to know of what is chosen."""
-
-    @property
-    def about(self) -> ModelRun: ...
-    @property
-    def target(self) -> Target: ...
-    @property
-    def means(self) -> Tensor | None: ...
-    @property
-    def key(self) -> tuple[object, ...]: ...
-    @property
-    def label(self) -> str: ...
-    def head(self, index: int) -> tuple[int, int]: ...
-    def name(self, layer: int, head: int) -> str: ...
-
-
-def pair(choice: HeadChoice, effects: HeadEffects, off: tuple[int, ...]) -> None:
+def pair(choice: Choice, effects: HeadEffects, off: tuple[int, ...]) -> None:
     """What two heads change together, against the sum of what each changes alone."""
     st.subheader("Two heads together", anchor=False)
     if effects.logit.numel() < 2:
@@ -88,9 +70,9 @@ def room_for(values: list[float]) -> tuple[float, float]:
 def pair_words(found: PairEffect, label: str) -> str:
     """What a pair shows, in words."""
     said = (
-        f"Ablated one at a time, the two change the logit of {label} by {found.sum:+.2f} in sum; ablated together, by "
-        f"**{found.both:+.2f}**: {found.interaction:+.2f} between them."
-    ).replace("-", "\N{MINUS SIGN}")
+        f"Ablated one at a time, the two change the logit of {label} by {signed(found.sum)} in sum; ablated together, "
+        f"by **{signed(found.both)}**: {signed(found.interaction)} between them."
+    )
     if abs(found.interaction) <= NOTHING * max(abs(found.first), abs(found.second)):
         return f"{said} They act independently of each other."
     if found.interaction < 0 > found.sum:
@@ -100,7 +82,7 @@ def pair_words(found: PairEffect, label: str) -> str:
     return f"{said} The effect of one depends on whether the other is there."
 
 
-def fewest(choice: HeadChoice) -> None:
+def fewest(choice: Choice) -> None:
     """A greedy search for few heads that change the answer, step by step; only when it is asked for."""
     st.subheader("Fewest heads that change the answer", anchor=False)
     if not st.toggle("Search", key="fewest", bind="query-params", help=WHY_FEWEST):
@@ -118,13 +100,13 @@ def fewest(choice: HeadChoice) -> None:
     st.caption(WHY_FEWEST)
 
 
-def step_rows(choice: HeadChoice, found: Search) -> list[dict[str, object]]:
+def step_rows(choice: Choice, found: Search) -> list[dict[str, object]]:
     """One row for each step: the head, the margin that is left, the answer."""
     return [
         {
             "Step": number,
             "Ablated as well": choice.name(*step.head),
-            "Margin (logits)": f"{step.margin:+.2f}".replace("-", "\N{MINUS SIGN}"),
+            "Margin (logits)": signed(step.margin),
             "Answer": spoken(choice.about, choice.target, step.logits),
         }
         for number, step in enumerate(found.steps, 1)

@@ -93,10 +93,9 @@ def output(about: ModelRun, found: Lens) -> None:
                     table.append([depth, token_name(tokens, token), rank, name, share])
         return header, table
 
-    with st.container(horizontal=True, vertical_alignment="center"):
-        arrays = {"labels": found.labels, "probabilities": found.probabilities}
-        downloads(lambda: {name: one.numpy() for name, one in arrays.items()}, rows, "logit-lens")
-        show_lines(lines(about))
+    arrays = {"labels": found.labels, "probabilities": found.probabilities}
+    downloads(lambda: {name: one.numpy() for name, one in arrays.items()}, rows, "logit-lens")
+    show_lines(about, lines(about))
 
 
 def lines(about: ModelRun) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,7 +11,6 @@ from torch import Tensor
 from attnviz import views
 from attnviz.interventions import ablate, head_means
 from attnviz.measures.interventions import HeadEffects, head_effects
-from attnviz.types import Target
 from attnviz.ui.core.cache import edited_trace
 from attnviz.ui.core.labels import head_name, layer_name, plain
 from attnviz.ui.core.state import chosen_tokens, one_of, set_tokens
@@ -22,12 +20,12 @@ from attnviz.ui.inputs.samples import open_sample, samples_of
 from attnviz.ui.inputs.sentences import sentences_of
 from attnviz.ui.inputs.text_run import prepared_text
 from attnviz.ui.test import head_sets
-from attnviz.ui.test.changed_answer import NO_ANSWER, answer_bars, answer_choice, answered, logits_of, spoken
+from attnviz.ui.test.answer import NO_ANSWER, signed
+from attnviz.ui.test.changed_answer import answer_bars, answer_choice, answered, logits_of, spoken
 from attnviz.ui.test.computed import computed, opening, picture_file, show_lines, target_line
+from attnviz.ui.test.head_choice import MEAN, ZERO, Choice
 from attnviz.ui.widgets.output import downloads
-from attnviz.ui.widgets.whole_answer import label_of
 
-ZERO, MEAN = "zero", "mean"
 ABLATIONS = {ZERO: "Zero", MEAN: "Mean"}
 LOGIT, PROBABILITY = "logit", "probability"
 SHOWN = {LOGIT: "Logit", PROBABILITY: "Probability"}
@@ -37,35 +35,6 @@ WHY_MEAN = (
     "that only what it says about this input is lost."
 )
 NO_HEADS = "The heads of this model cannot be ablated: its forward pass takes no such change."
-
-
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """What is ablated how, and whose change is measured."""
-
-    about: ModelRun
-    target: Target
-    means: Tensor | None
-    ablation: str  # its identifier
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What results depend on."""
-        return self.about.model.digest, self.about.sample.digest, self.target, self.ablation
-
-    @property
-    def label(self) -> str:
-        """What the measured answer is called."""
-        return label_of(self.about, str(self.target.output), self.target.label or 0)
-
-    def head(self, index: int) -> tuple[int, int]:
-        """Layer and head of one number."""
-        layer, head = divmod(index, self.about.model.spec.heads)
-        return layer, head
-
-    def name(self, layer: int, head: int) -> str:
-        """A head in words."""
-        return f"{layer_name(layer)}, {head_name(head).lower()}"
 
 
 def show(about: ModelRun) -> None:
@@ -166,11 +135,6 @@ def without(choice: Choice, off: tuple[int, ...]) -> None:
     st.button("Restore all heads", icon=":material/undo:", key="restore heads", on_click=set_tokens, args=(OFF, ()))
 
 
-def signed(value: float, digits: int = 2) -> str:
-    """A number with its sign: "+0.31", "−3.54"."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
 def output(choice: Choice, effects: HeadEffects) -> None:
     """Exact numbers as files, and the Python lines that compute them."""
 
@@ -182,9 +146,8 @@ def output(choice: Choice, effects: HeadEffects) -> None:
             for layer, head in cells
         ]
 
-    with st.container(horizontal=True, vertical_alignment="center"):
-        downloads(lambda: {name: one.numpy() for name, one in effects._asdict().items()}, rows, "head-effects")
-        show_lines(lines(choice))
+    downloads(lambda: {name: one.numpy() for name, one in effects._asdict().items()}, rows, "head-effects")
+    show_lines(choice.about, lines(choice))
 
 
 def lines(choice: Choice) -> list[str]:

@@ -15,7 +15,8 @@ from attnviz.ui.core.state import chosen_token, set_tokens
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.test import swap_pictures, swap_texts
-from attnviz.ui.test.changed_answer import NO_ANSWER, answer_bars, answered, logits_of, spoken
+from attnviz.ui.test.answer import NO_ANSWER
+from attnviz.ui.test.changed_answer import answer_bars, answered, logits_of, spoken
 from attnviz.ui.test.computed import computed, show_lines
 from attnviz.ui.test.pair import Pair, depth_name
 from attnviz.ui.widgets.output import downloads
@@ -111,6 +112,5 @@ def output(pair: Pair, share: np.ndarray) -> None:
         header = ["depth", "place", "share"]
         return header, [[d, pair.places[p], float(share[d, p])] for d, p in np.ndindex(*share.shape)]
 
-    with st.container(horizontal=True, vertical_alignment="center"):
-        downloads(lambda: {"share": share}, rows, "patching")
-        show_lines(pair.lines())
+    downloads(lambda: {"share": share}, rows, "patching")
+    show_lines(pair.about, pair.lines())

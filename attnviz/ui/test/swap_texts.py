@@ -21,6 +21,7 @@ from attnviz.ui.test.pair import Pair, depth_name
 # Pairs of as many tokens whose answers differ. Number of the subject: are, is (as in Linzen et al. 2016).
 AGREEMENT = ("The boys in the garden", "The boy in the garden")
 SENTIMENT = ("The film is a joy to watch.", "The film is a pain to watch.")
+USED = ("from attnviz.measures.interventions import crossing", "from attnviz.types import Target")
 HERE = "This section reads these two sentences instead of the text in the sidebar."
 
 
@@ -106,7 +107,7 @@ def lines(run: TextRun, other: str) -> list[str]:
     target = answered(run)
     named = "None" if target is None else target_line(target)
     return [
-        *opening(run, "from attnviz.measures.interventions import crossing", "from attnviz.types import Target"),
+        *opening(run, *USED, raw=run.sample.text),
         f"other = model(model.prepare({other!r}))",
         f"share = crossing(model, sample, other, {named}).share  # [depth token]",
     ]
