@@ -28,6 +28,11 @@ def seconds(run: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def opened(name: str) -> Model:
+    """A shipped model on the processor."""
+    return attnviz.load(name, device="cpu")
+
+
 def one_by_one(model: Model, sample: Sample, edit: Edit) -> torch.Tensor:
     """The logits of every edit of a batch, each from a pass of its own."""
     found = [model(sample, edit=edit.pick(torch.tensor([i]))).logits["class"][0] for i in range(edit.batch[0])]
@@ -58,7 +63,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     runs = parser.parse_args().runs
     torch.set_num_threads(1)
-    model = attnviz.load("vit", device="cpu")
+    model = opened("vit")
     sample = model.prepare(ROOT / "assets" / "samples" / "vit" / "coffee.jpg")
     spec, tokens = model.spec, sample.tokens["main"]
     heads = [[(layer, head)] for layer in range(spec.layers) for head in range(spec.heads)]

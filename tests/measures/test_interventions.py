@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -37,6 +39,11 @@ class Case:
     other: Sample
 
 
+def both(model: Model, raw: Sequence[Any]) -> Case:
+    """A model with two inputs made ready for it."""
+    return Case(model, *(model.prepare(one) for one in raw))
+
+
 def case(name: str) -> Case:
     """A small network for pictures (read from CLS or the mean), the encoder or the decoder of the app."""
     if name in ("cls", "mean"):
@@ -50,8 +57,7 @@ def case(name: str) -> Case:
             "sentences": ["The film is a joy to watch.", "The film is a pain to watch."],
             "stories": ["The boys in the garden", "The boy in the garden"],
         }[name]
-    opened: Model = model
-    return Case(opened, *(opened.prepare(one) for one in raw))
+    return both(model, raw)
 
 
 KINDS = pytest.mark.parametrize("name", ["cls", "mean", "sentences", "stories"])

@@ -13,7 +13,7 @@ import attnviz
 from attnviz.measures.interventions import answer_of, crossing, greedy_heads, head_effects, lens
 from attnviz.models.store import reads_text
 from attnviz.paths import ROOT
-from attnviz.types import Sample, Tokens
+from attnviz.types import Model, Sample, Tokens
 from attnviz.ui.core.cache import SESSION_MODELS
 from attnviz.ui.inputs.samples import SAMPLES
 from attnviz.ui.inputs.sentences import SENTENCES
@@ -33,9 +33,14 @@ def views_of(at: AppTest) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in sent}
 
 
+def opened(name: str) -> Model:
+    """A shipped model."""
+    return attnviz.load(name)
+
+
 def first_sample(name: str) -> Sample:
     """What a visitor of a model sees first."""
-    model = attnviz.load(name)
+    model = opened(name)
     if reads_text(name):
         return model.prepare(SENTENCES[name][0])
     (path,) = (ROOT / "assets" / "samples" / name).glob(f"{SAMPLES[name][0]}.*")
@@ -67,7 +72,7 @@ def test_python_lines_compute_what_is_shown(section: str, name: str, monkeypatch
 @pytest.mark.parametrize("name", MODELS)
 def test_by_default_a_head_has_an_effect(name: str) -> None:
     """A page that shows no effect teaches nothing: if samples or weights change, so must the defaults."""
-    model, sample = attnviz.load(name), first_sample(name)
+    model, sample = opened(name), first_sample(name)
     target = answer_of(model(sample))
     effects = head_effects(model, sample)
     assert effects.logit.abs().max() > 0.1, f"no head matters to {target}"
@@ -75,7 +80,7 @@ def test_by_default_a_head_has_an_effect(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "least"), [("stories", 0.9), ("sentences", 0.5)])
 def test_the_classic_pair_crosses_over_at_its_word(name: str, least: float) -> None:
-    model = attnviz.load(name)
+    model = opened(name)
     first, second = swap_texts.AGREEMENT if model.spec.causal else swap_texts.SENTIMENT
     own, other = model.prepare(first), model.prepare(second)
     differ = (own.inputs["main"] != other.inputs["main"]).nonzero()[:, 0].tolist()
@@ -90,7 +95,7 @@ def test_by_default_pictures_cross_over_at_cls() -> None:
     at = open_page("test", model="vit", change="patch")
     assert at.session_state["donor"] == "cat"
     assert views_of(at)["test:depths"]["selected"] == [0, 5]
-    model = attnviz.load("vit")
+    model = opened("vit")
     sample, other = (model.prepare(ROOT / f"assets/samples/vit/{name}.jpg") for name in ("coffee", "cat"))
     share = crossing(model, sample, model(other), groups=[[0]]).share
     assert 0.5 < share[5, 0] < 1 < 1.001 * share[6, 0] + 0.01
@@ -98,7 +103,7 @@ def test_by_default_pictures_cross_over_at_cls() -> None:
 
 @pytest.mark.parametrize("name", ["vit", "stories"])
 def test_by_default_few_heads_change_the_answer(name: str) -> None:
-    model = attnviz.load(name)
+    model = opened(name)
     sample = first_sample(name) if name == "vit" else model.prepare(swap_texts.AGREEMENT[0])
     found = greedy_heads(model, sample)
     assert found.changed
@@ -107,7 +112,7 @@ def test_by_default_few_heads_change_the_answer(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["vit", "stories"])
 def test_by_default_answers_change_with_depth(name: str) -> None:
-    model, sample = attnviz.load(name), first_sample(name)
+    model, sample = opened(name), first_sample(name)
     found = lens(model, model(sample))
     where = int(model(sample).pooling["main"].argmax())
     assert found.labels[0, where, 0] != found.labels[-1, where, 0]
