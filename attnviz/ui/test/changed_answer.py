@@ -29,7 +29,7 @@ def logits_of(about: ModelRun, target: Target) -> Float[Tensor, " class"]:
     return about.trace.logits[str(target.output)][target.row or 0].float()
 
 
-def answer_choice(about: ModelRun, target: Target, key: str = "answer") -> Target:
+def answer_choice(about: ModelRun, target: Target, key: str = "tested") -> Target:
     """One of the likeliest labels, the first to begin with: whose change is measured."""
     logits = logits_of(about, target)
     best = logits.topk(min(BEST, len(logits))).indices.tolist()

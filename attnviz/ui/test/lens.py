@@ -25,7 +25,7 @@ POOLED = (
     "Each cell is read from that token alone: its residual goes through the final norm and the output, as if all that "
     "is pooled were this one vector."
 )
-EACH = "Each cell is the residual of that token, put through the final norm and the output."
+EACH = "Each cell is the residual of that token, put through the final norm and the output: every token has its answer."
 
 
 def show(about: ModelRun) -> None:
@@ -46,7 +46,8 @@ def show(about: ModelRun) -> None:
     with right:
         likeliest(about, found, cell)
     pooled = len(about.trace.logits[found.output]) != count
-    st.caption(f"{POOLED if pooled else EACH} {READ_FROM.format(where=about.model.spec.answer_from or 'its tokens')}")
+    where = about.model.spec.answer_from or "its tokens"
+    st.caption(f"{POOLED} {READ_FROM.format(where=where)}" if pooled else EACH)
     output(about, found)
 
 

@@ -23,8 +23,10 @@ from attnviz.ui.widgets.output import downloads
 from attnviz.ui.widgets.whole_answer import label_of
 
 CELL = "patched"  # the pick of a cell, numbered depth by depth
-FORMULA = r"""\text{share} = \frac{D_\text{patched} - D_\text{own}}{D_\text{other} - D_\text{own}},\qquad
-D = \text{logit}(\text{the other's answer}) - \text{logit}(\text{own answer})"""
+FORMULA = (
+    r"\text{share} = (D_\text{patched} - D_\text{own}) \,/\, (D_\text{other} - D_\text{own}),\quad "
+    r"D = \text{logit}(\text{the other's answer}) - \text{logit}(\text{own answer})"
+)
 WHAT = "0 is this input's own answer, 1 the other's. Neither is a bound: a patch may push the answer further, or back."
 NO_PATCH = "The residuals of this model cannot be replaced: its forward pass takes no such change."
 SAME = "Both inputs get the answer {label}, so nothing can cross over. Choose another input beside it."

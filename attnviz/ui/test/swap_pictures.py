@@ -105,6 +105,17 @@ def span(name: str, places: np.ndarray) -> str:
     return f"{name} {first}" if first == last else f"{name}s {first} to {last}"
 
 
+def send(about: ImageRun, groups: tuple[tuple[int, ...], ...], share: np.ndarray) -> list[str]:
+    """Give the browser the shares [depth group], each at all tokens of its group; the names of the depths."""
+    tokens = about.sample.tokens["main"]
+    spread = np.zeros((len(share), len(tokens)), np.float32)
+    for index, group in enumerate(groups):
+        spread[:, list(group)] = share[:, index, None]
+    names = [depth_name(depth) for depth in range(len(share))]
+    views.send_maps("crossing", spread, titles=names, keys=tokens, signed=True, map_type="crossing", unit="percent")
+    return names
+
+
 def draw(
     about: ImageRun,
     groups: tuple[tuple[int, ...], ...],
@@ -115,12 +126,7 @@ def draw(
     """The picture with the shares of one depth, and all depths small beside each other."""
     depths, count = share.shape
     depth, place = divmod(cell, count)
-    tokens = about.sample.tokens["main"]
-    spread = np.zeros((depths, len(tokens)), np.float32)
-    for index, group in enumerate(groups):
-        spread[:, list(group)] = share[:, index, None]
-    names = [depth_name(d) for d in range(depths)]
-    views.send_maps("crossing", spread, titles=names, keys=tokens, signed=True, map_type="crossing", unit="percent")
+    tokens, names = about.sample.tokens["main"], send(about, groups, share)
     style = views.ViewStyle(scale="sqrt", shared=True)
 
     def open_depth(chosen: tuple[int, int]) -> None:
