@@ -18,6 +18,7 @@ PAGES = {  # file in pages/ and address: title, icon, what it shows
     "queries_keys": ("Queries and keys", "join_inner", "From query and key to attention weights"),
     "heads": ("Heads", "grid_view", "What each head attends to"),
     "explain": ("Explain", "layers", "Attribution: which tokens the answer depends on"),
+    "test": ("Test", "experiment", "Take something away, and see what the answer loses"),
     "compare": ("Compare", "compare", "Attention variants side by side"),
     "translate": ("Translate", "translate", "English to French, with cross-attention for every word"),
     "generate": ("Generate", "edit_note", "Next-token prediction: probabilities, sampling, attention"),

@@ -1,6 +1,6 @@
 """Streamlit glue, called by the pages as `ui.something`: what was chosen, what it computes, how it is shown."""
 
-from attnviz.ui.core.cache import Busy, core, open_model, trace
+from attnviz.ui.core.cache import Busy, core, edited_trace, open_model, trace
 from attnviz.ui.core.labels import call_labels, call_names, head_name, layer_name, spoken_name, token_name, token_names
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.core.state import (
@@ -48,6 +48,7 @@ __all__ = [
     "decode",
     "display",
     "downloads",
+    "edited_trace",
     "experiments",
     "footer",
     "fragment",

@@ -7,6 +7,7 @@ linked: what is under the pointer in one is marked in all.
 from attnviz.views.canvas import (
     ViewStyle,
     arcs_view,
+    cells_view,
     colour_view,
     lines_view,
     matrix_view,
@@ -21,6 +22,7 @@ __all__ = [
     "ViewStyle",
     "arcs_view",
     "block_means",
+    "cells_view",
     "colour_view",
     "lines_view",
     "matrix_view",

@@ -53,6 +53,7 @@ def picture_view(
     style: ViewStyle = DEFAULT,
     overlay: float = 0.65,
     several: bool = False,
+    removal: bool = False,
     best: int | None = None,
     linked_to: str | None = None,
     label: str = "",
@@ -63,6 +64,8 @@ def picture_view(
 
     `several`: a click adds a token to those that are selected, or removes it. `best`: the key that receives most from
     the selected tokens, by exact numbers; bytes may take another one that receives almost as much from several of them.
+    `removal`: the selected tokens are drawn as taken away, a click adds one or brings it back, and so does a rectangle
+    that is dragged; there are no `maps` then.
 
     `linked_to`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
@@ -80,6 +83,7 @@ def picture_view(
         **vars(style),
         overlay=overlay,
         several=several,
+        removal=removal,
         best=best,
         label=label,
         **_link(linked_to),
@@ -183,6 +187,7 @@ def text_view(
     tokens: Sequence[int] = (),
     style: ViewStyle = DEFAULT,
     several: bool = False,
+    removal: bool = False,
     best: int | None = None,
     linked_to: str | None = None,
     back: str | None = None,
@@ -195,7 +200,8 @@ def text_view(
     The words are the keys. Where they are of another stream than the queries (cross-attention) pointing only reads
     them, and nothing is selected. A text of more than `height` pixels (560) scrolls. `best` and `linked_to`: as in
     `picture_view`. `back`: maps from these words to another text; while a word of that one is pointed at, these are
-    coloured by how much they attend to it.
+    coloured by how much they attend to it. `removal`: the selected words are struck out, and a click adds one or brings
+    it back; the maps have a single row then.
     """
     fit = {"shape": "text", "letters": shape_of(maps).get("text", 0)}
     _mount(
@@ -209,6 +215,7 @@ def text_view(
         index=index,
         **vars(style),
         several=several,
+        removal=removal,
         best=best,
         back=back,
         label=label,
@@ -311,14 +318,85 @@ def colour_view(
     index: int = 0,
     picture: str | None = None,
     tokens: Sequence[int] = (),
+    tips: Sequence[str] | None = None,
+    note: str = "",
     label: str = "",
     height: int | None = None,
     on_pick: OnPick | None = None,
 ) -> None:
-    """One colour per token, on the patch grid or over the picture."""
+    """One colour per token, on the patch grid or over the picture.
+
+    `tips` say what the colour of each token is, `note` what colours are; without it, they show how alike vectors are.
+    """
     fit = _plane(picture or colours)
     _mount(
-        key, "colours", height or 360, fit, on_pick, tokens, source=colours, index=index, picture=picture, label=label
+        key,
+        "colours",
+        height or 360,
+        fit,
+        on_pick,
+        tokens,
+        source=colours,
+        index=index,
+        picture=picture,
+        tips=None if tips is None else list(tips),
+        note=note,
+        label=label,
+    )
+
+
+def cells_view(
+    key: str,
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    texts: Sequence[Sequence[str]] | None = None,
+    tips: Sequence[Sequence[str]],
+    signed: bool = False,
+    limit: float | None = None,
+    unit: Literal["percent", "number"] = "number",
+    colours: str = "viridis",
+    cell: tuple[int, int] = (64, 40),
+    chosen: Sequence[int] = (),
+    crossed: Sequence[int] = (),
+    several: bool = False,
+    note: str = "",
+    label: str = "",
+    height: int = 560,
+    on_pick: OnPick | None = None,
+) -> None:
+    """A table of numbers as coloured cells, such as one for each head or for each word and layer; a click picks one.
+
+    `texts` stand in the cells, `tips` [row column] say one in words. Picks and `crossed` cells, which are struck
+    through, are numbered row by row. `limit` is the number of the last colour, None the largest there is; a value None
+    has no colour. `cell`: pixels a cell is wide at most, and tall. What is taller than `height` scrolls.
+    Raises ValueError where values or tips are not [row column].
+    """
+    for name, table in {"values": values, "texts": texts or values, "tips": tips}.items():
+        if [len(row) for row in table] != [len(columns)] * len(rows):
+            raise ValueError(f"{name} are not {len(rows)} rows of {len(columns)} columns")
+    _mount(
+        key,
+        "cells",
+        min(height, 27 + cell[1] * len(rows)),
+        None,
+        on_pick,
+        chosen,
+        rows=list(rows),
+        columns=list(columns),
+        values=[[None if one is None else float(one) for one in row] for row in values],
+        texts=None if texts is None else [list(row) for row in texts],
+        tips=[list(row) for row in tips],
+        signed=signed,
+        limit=limit,
+        unit=unit,
+        colours=colours,
+        cell=list(cell),
+        crossed=[int(one) for one in crossed],
+        several=several,
+        note=note,
+        label=label,
     )
 
 

@@ -52,9 +52,10 @@ const coloursView = {
   words(view, record) {
     const [token] = active(view, record.keys);
     const title = record.titles[view.data.index];
-    const note = `${title}: similar colours mean similar vectors`;
+    const note = view.data.note || `${title}: similar colours mean similar vectors`;
     if (token == null) return {sentence: "Point at a patch to find it in every view", note};
-    const name = capital(fullName(record.keys, token));
+    const tip = view.data.tips?.[token];
+    const name = capital(fullName(record.keys, token)) + (tip ? `: ${tip}` : "");
     return {sentence: name, tip: name, note};
   },
 };

@@ -38,10 +38,25 @@ function build(root, data) {
 
 function hear(view) {
   const {canvas} = view;
-  canvas.onpointermove = (event) => pointAt(view, kindOf(view).at(view, ...within(view, event)), event);
-  canvas.onpointerdown = canvas.onpointermove;
-  canvas.onpointerleave = canvas.onpointercancel = () => leave(view);
+  const point = (event) => pointAt(view, kindOf(view).at(view, ...within(view, event)), event);
+  let dragged = false;
+  canvas.onpointermove = (event) => {
+    point(event);
+    moveSweep(view, event);
+  };
+  canvas.onpointerdown = (event) => {
+    dragged = false;
+    point(event);
+    beginSweep(view, event);
+  };
+  canvas.onpointerup = () => (dragged = endSweep(view));
+  canvas.onpointerleave = () => leave(view);
+  canvas.onpointercancel = () => {
+    view.sweep = null;
+    leave(view);
+  };
   canvas.onclick = (event) => {
+    if (dragged) return;
     const hit = kindOf(view).at(view, ...within(view, event));
     if (hit) kindOf(view).pick(view, hit);
   };
@@ -117,7 +132,7 @@ function choose(view, tokens) {
 // The token under a click: selected alone or deselected; with several, added to the others or taken away from them.
 function toggle(view, token) {
   const held = view.tokens.includes(token);
-  if (view.data.several) choose(view, held ? view.tokens.filter((t) => t !== token) : [...view.tokens, token]);
+  if (view.data.several || view.data.removal) choose(view, held ? view.tokens.filter((t) => t !== token) : [...view.tokens, token]);
   else choose(view, held && view.tokens.length === 1 ? [] : [token]);
 }
 

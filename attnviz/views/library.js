@@ -3,6 +3,7 @@ const KINDS = {
   picture: pictureView,
   tiles: tilesView,
   matrix: matrixView,
+  cells: cellsView,
   colours: coloursView,
   lines: linesView,
   text: textView,
@@ -25,7 +26,7 @@ shared.show = (root, {data, setStateValue}) => {
   Object.assign(view, {data, send: setStateValue, ink: readInk(root), barTable: null});
   shared.ahead?.answered.add(view.name);
   root.style.setProperty("--av-muted", view.ink.muted);
-  view.legend.classList.toggle("bare", !data.maps); // nothing to measure: one line is enough
+  view.legend.classList.toggle("bare", !data.maps && !data.values); // nothing to measure: one line is enough
   view.canvas.setAttribute(
     "aria-label",
     `${data.label || "Map"}. Arrow keys move, Enter selects or deselects, Escape clears.`,

@@ -97,10 +97,29 @@ const pictureView = {
     if (!shown) {
       drawLines(view, boxes, 0.22);
       drawPrefix(view, boxes, () => null);
+      if (view.data.removal) return this.removal(view, record, boxes);
       markTokens(view, boxes);
       return this.idle(view, record);
     }
     return this.overlay(view, boxes, maps, queries);
+  },
+
+  boxes: (view) => {
+    const record = recordOf(view.data.picture);
+    return record && pictureBoxes(view, record);
+  },
+
+  removal(view, record, boxes) {
+    const gone = view.tokens.filter((token) => token < record.keys.count);
+    drawGone(
+      view,
+      gone.map((token) => boxOf(boxes, token)),
+    );
+    drawSweep(view);
+    const over = hovered(record.keys);
+    if (over != null) outline(view.context, boxOf(boxes, over), view.ink.query);
+    const sentence = removalWords(view, record.keys, over);
+    return {sentence, tip: over == null ? "" : sentence, tipAt: this.tipAt(view, boxes)};
   },
 
   overlay(view, boxes, maps, queries) {

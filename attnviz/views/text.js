@@ -117,6 +117,27 @@ const textView = {
     });
   },
 
+  // Words that are taken away are struck out.
+  removal(view, record, places, row) {
+    const {context, ink} = view;
+    const over = own(record) ? hovered(record.keys) : null;
+    const gone = view.tokens.filter((token) => token < places.length);
+    drawGone(
+      view,
+      gone.map((token) => places[token]),
+    );
+    for (const token of gone) {
+      const [x, y, w, h] = places[token];
+      drawToken(view, record.keys, token, places[token], null);
+      context.fillStyle = ink.text;
+      context.fillRect(x + 2, y + h / 2, w - 4, 1.5);
+    }
+    if (over != null) outline(context, places[over], ink.query);
+    const sentence = removalWords(view, record.keys, over);
+    const legend = {scale: row.scale, table: row.table, unit: record.unit};
+    return {sentence, tip: over == null ? "" : sentence, tipAt: view.pointer ?? belowToken(view, places), legend};
+  },
+
   paint(view) {
     const record = this.record(view);
     if (!record) return null;
@@ -142,6 +163,7 @@ const textView = {
     const key = tokenAt(record.keys, shared.hover?.key);
     const words = shown && rowWords(record, index, queries, drop, record.square ? key : over, bestNamed(view, queries));
     this.drawWords(view, record, boxes.places, seen, row);
+    if (data.removal) return this.removal(view, record, boxes.places, row);
     markText(view, record, boxes.places, words?.best, key);
     if (!shown) return {sentence: "Point at a word to see what it attends to", note: maskNote(record, index)};
     const note = [data.shared && "colour scale: shared", gapsNote(record, index, queries, drop)]

@@ -22,7 +22,7 @@ export default function (component) {
   root.component = component; // the newest call
   root.expected = (width) => (data.fit ? HEIGHTS[data.fit.shape](data, width) : data.height);
   const width = root.getRootNode().host.clientWidth;
-  const below = width > 430 || !data.maps ? 82 : 108; // legend and sentence, see view.css
+  const below = width > 430 || !(data.maps || data.values) ? 82 : 108; // legend and sentence, see view.css
   if (!root.view) root.style.minHeight = `${Math.ceil(root.expected(width)) + below}px`;
   const show = () => shared.show?.(root, component);
   root.unlisten?.();

@@ -24,14 +24,15 @@ PAGES = (
     "queries_keys",
     "heads",
     "explain",
+    "test",
     "compare",
     "translate",
     "generate",
     "lesson",
     "train",
 )
-OF_TEXTS = ("start", "embeddings", "positions", "queries_keys", "heads", "explain")
-PICTURES = ("start", "embeddings", "positions", "queries_keys", "heads", "explain")
+OF_TEXTS = ("start", "embeddings", "positions", "queries_keys", "heads", "explain", "test")
+PICTURES = ("start", "embeddings", "positions", "queries_keys", "heads", "explain", "test")
 CACHES: Sequence[Callable[[], None]] = (
     st.cache_resource.clear,
     st.cache_data.clear,

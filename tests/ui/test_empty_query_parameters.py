@@ -11,8 +11,8 @@ from tests.pages import ROOT, open_page
 
 NUMBERS = ("inf", "nan", "9" * 400, "-1", "-inf", "1.5", "1e309")
 CONTROLS = ("segmented_control", "pills", "selectbox", "select_slider", "slider", "toggle", "number_input")
-PICTURES = ("start", "embeddings", "positions", "queries_keys", "heads", "explain", "compare", "train")
-TEXTS = ("start", "embeddings", "positions", "queries_keys", "heads", "explain", "compare")
+PICTURES = ("start", "embeddings", "positions", "queries_keys", "heads", "explain", "test", "compare", "train")
+TEXTS = ("start", "embeddings", "positions", "queries_keys", "heads", "explain", "test", "compare")
 OPENED = [
     *[(page, "vit-digits") for page in PICTURES],
     *[(page, "sentences") for page in TEXTS],

@@ -80,7 +80,7 @@ def test_special_tokens_are_called_as_the_vocabulary_calls_them(page: str, name:
     """Our ids 0 to 5 are ordinary words of these vocabularies, and our names of special tokens are none of theirs."""
     at, ours = opened(page, foreign_models()[name].model), {*subwords.LABELS, *subwords.SPECIAL}
     found = set(sent(at))
-    assert found or page == "positions", "no view was drawn"
+    assert found or page in ("positions", "test"), "no view was drawn"  # what a model cannot be asked, is said
     assert not found & ours
 
 

@@ -344,3 +344,21 @@ def test_streams_that_differ_are_told_apart() -> None:
         *(f"goesOn(of('m').keys, {i})" for i in (2, 3)),
     ]
     assert ask(asked, packed(share_maps(WORDS), WORDS)) == [True, True, False, True, False]
+
+
+def test_a_rectangle_takes_the_patches_it_touches() -> None:
+    boxes = {"tokens": GRID, "crop": [100, 50, 40, 30]}  # patches of 10 by 10, three rows of four
+    for start, stop, wanted in (
+        ([111, 61], [128, 69], [7, 8]),  # one row, second and third column
+        ([128, 69], [111, 61], [7, 8]),  # drawn the other way round
+        ([0, 0], [500, 500], list(range(2, 14))),  # more than the picture
+        ([101, 51], [101.5, 79], [2, 6, 10]),
+        ([0, 0], [90, 90], []),  # beside it
+        ([150, 50], [190, 90], []),
+    ):
+        assert ask("tokensWithin($boxes, $start, $stop)", boxes=boxes, start=start, stop=stop) == wanted
+
+
+def test_a_rectangle_adds_to_the_set_or_takes_out_of_it() -> None:
+    found = ask("[swept([5], [6, 5, 7]), swept([5, 6, 9], [6, 5]), swept([], [3])]")
+    assert found == [[5, 6, 7], [9], [3]]

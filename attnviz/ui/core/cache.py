@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ import torch
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from torch import Tensor
 
+from attnviz.edits import UNCHANGED
 from attnviz.models import IMAGES, MODELS, TEXTS, load, store
 from attnviz.types import Edit, Modality, Model, Sample, Tokens, Trace, unchanged
 from attnviz.ui.core import bench
@@ -120,23 +122,44 @@ def trace(name: str, sample: Sample, *, positions: str = "own") -> Trace:
     """Everything the model computes for this sample, on the processor. Raises DamagedModel, Busy."""
     model = open_model(name)
     key = (model.digest, sample.digest, positions)
-    return traces().get(key, lambda: compute(name, sample, positions), beside=model)
+    return traces().get(key, lambda: compute(name, sample, Edit(positions=positions)), beside=model)
 
 
-def compute(name: str, sample: Sample, positions: str) -> Trace:
+def edited_trace(name: str, sample: Sample, edit: Edit) -> Trace:
+    """Everything the model computes for a changed forward pass; a batch of edits is one pass. Kept as `trace` does.
+
+    Raises UnsupportedMask for an edit the model does not take, DamagedModel, Busy.
+    """
+    model = open_model(name)
+    key = (model.digest, sample.digest, digest_of(edit))
+    return traces().get(key, lambda: compute(name, sample, edit), beside=model)
+
+
+def digest_of(edit: Edit) -> str:
+    """The sha256 of what is changed: a cache key."""
+    given = {name: tensor for name, (tensor, _) in edit.tensors.items()} | {"head_means": edit.head_means}
+    found = hashlib.sha256(edit.positions.encode())
+    for name, tensor in given.items():
+        if tensor is not None:
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def compute(name: str, sample: Sample, edit: Edit) -> Trace:
     """One forward pass, with a word to the visitor while it runs."""
     with st.spinner("Running the model"):
-        return forward(name, sample, positions)
+        return forward(name, sample, edit)
 
 
-def forward(name: str, sample: Sample, positions: str = "own") -> Trace:
+def forward(name: str, sample: Sample, edit: Edit = UNCHANGED) -> Trace:
     """One forward pass without gradients, not kept; on the processor where the graphics card has no memory left."""
     with core(), torch.no_grad():
         try:
-            return on_processor(open_model(name)(sample, edit=Edit(positions=positions)))
+            return on_processor(open_model(name)(sample, edit=edit))
         except torch.OutOfMemoryError:
             st.toast("The graphics card is out of memory, so this was computed on the processor.")
-            return open_model(name, "cpu")(sample, edit=Edit(positions=positions))
+            return open_model(name, "cpu")(sample, edit=edit)
 
 
 def on_processor(trace: Trace) -> Trace:

@@ -188,21 +188,61 @@ def on_page(name: str) -> None:
         st.session_state[SEEN] = {}
 
 
-def chosen_tokens(name: str, count: int, default: Sequence[int] = ()) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
+    """The plain numbers of a comma-separated list, at most 64 of them; anything else is left out."""
+    return tuple(int(part) for part in text.split(",")[:64] if part.isdecimal() and len(part) < 7)
+
+
+def listed(tokens: Iterable[int]) -> str:
+    """Tokens as a comma-separated list, which `numbers` reads."""
+    return ",".join(map(str, tokens))
+
+
+def spans(text: str) -> tuple[int, ...]:
+    """The numbers of a list of numbers and spans, "3,8-11", in order: at most 1024 parts, spans of at most 4096."""
+    found: set[int] = set()
+    for part in text.split(",")[:1024]:
+        first, _, last = part.partition("-")
+        if all(one.isdecimal() and len(one) < 7 for one in (first, last or first)):
+            start = int(first)
+            found.update(range(start, min(int(last or first), start + 4095) + 1))
+    return tuple(sorted(found))
+
+
+def spanned(tokens: Iterable[int]) -> str:
+    """A set of tokens as a list of numbers and spans, which `spans` reads."""
+    parts: list[list[int]] = []
+    for token in sorted(tokens):
+        if parts and token == parts[-1][1] + 1:
+            parts[-1][1] = token
+        else:
+            parts.append([token, token])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def chosen_tokens(
+    name: str,
+    count: int,
+    default: Sequence[int] = (),
+    *,
+    read: Callable[[str], tuple[int, ...]] = numbers,
+    write: Callable[[Iterable[int]], str] = listed,
+) -> tuple[int, ...]:
     """The tokens picked under this name, all below `count`: from the session, the URL or the default.
 
     The URL wins when it has changed by itself, which is a deep link or the back button. It is written only where it
     would say something else, so that going back is never undone; the default needs no parameter, as with widgets.
+    `read` and `write`: how the address says them.
     """
     seen, url = st.session_state.setdefault(SEEN, {}), st.query_params.get(name)
-    asked = below(count, numbers(url or ""))
+    asked = below(count, read(url or ""))
     changed = url is not None if name not in seen else url != seen[name]
     picked = asked if changed or name not in st.session_state else below(count, st.session_state[name])
     kept, said = picked or tuple(default), asked or tuple(default)
     if kept != said and kept == tuple(default):
         del st.query_params[name]
     elif kept != said:
-        st.query_params[name] = ",".join(map(str, kept))
+        st.query_params[name] = write(kept)
     st.session_state[name], seen[name] = picked, st.query_params.get(name)  # a default is no pick: pages differ in it
     return kept
 
@@ -212,14 +252,14 @@ def below(count: int, tokens: int | Iterable[int]) -> tuple[int, ...]:
     return tuple(t for t in ((tokens,) if isinstance(tokens, int) else tokens) if 0 <= t < count)
 
 
+def chosen_set(name: str, count: int, default: Sequence[int] = ()) -> tuple[int, ...]:
+    """A set of tokens of any size picked under this name, in order; in the address as numbers and spans."""
+    return tuple(sorted({*chosen_tokens(name, count, default, read=spans, write=spanned)}))
+
+
 def chosen_token(name: str, count: int, default: int = 0) -> int:
     """The one token picked under this name; see `chosen_tokens`."""
     return chosen_tokens(name, count, (default,))[0]
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """The plain numbers of a comma-separated list, at most 64 of them; anything else is left out."""
-    return tuple(int(part) for part in text.split(",")[:64] if part.isdecimal() and len(part) < 7)
 
 
 def set_tokens(name: str, tokens: Sequence[int]) -> None:

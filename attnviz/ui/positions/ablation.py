@@ -11,14 +11,14 @@ import torch
 
 from attnviz import plots
 from attnviz.measures import embeddings as measures
-from attnviz.models.text import WORD
 from attnviz.types import AttentionCall, Trace
 from attnviz.ui.core.labels import plain, token_name, token_names
 from attnviz.ui.core.recorded import known
 from attnviz.ui.inputs.model_run import ModelRun
-from attnviz.ui.widgets.answers import class_name, percent
+from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.display import kind_words
 from attnviz.ui.widgets.output import dark
+from attnviz.ui.widgets.whole_answer import answer_of, label_of
 
 CHANGES = {"none": "Ablated", "shuffled": "Permuted"}  # what a model is asked for -> on screen
 NAMES = {"own": "Own", **CHANGES}
@@ -65,14 +65,6 @@ class Change:
         )
 
 
-def answer_of(run: ModelRun) -> tuple[str, int] | None:
-    """The output that answers for the whole input, and its row; the next token for a language model. None without."""
-    for output in run.model.outputs:
-        if run.trace.logits[output].shape[-2] == 1:
-            return output, 0
-    return (WORD, -1) if WORD in run.model.outputs else None
-
-
 def change_of(run: ModelRun, changed: Trace, count: int = 3) -> Change | None:
     """The likeliest labels of both answers with both probabilities; None where nothing answers for the whole input."""
     found = answer_of(run)
@@ -85,13 +77,6 @@ def change_of(run: ModelRun, changed: Trace, count: int = 3) -> Change | None:
         best = list(dict.fromkeys([*before.topk(count).indices.tolist(), *after.topk(count).indices.tolist()]))
     index = torch.tensor(best)
     return Change([label_of(run, output, i) for i in best], before[index].numpy(), after[index].numpy())
-
-
-def label_of(run: ModelRun, output: str, index: int) -> str:
-    """What one label of an output is called."""
-    if output == "class" and len(run.model.superclasses):
-        return class_name(run.model, index)
-    return run.model.outputs[output][index]
 
 
 def row_file(calls: Mapping[str, AttentionCall], head: int, token: int) -> tuple[list[str], list[list]]:

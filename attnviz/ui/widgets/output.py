@@ -46,7 +46,9 @@ def share_picture(visit: ImageRun, slot: str = "picture") -> None:
     views.send_picture(slot, picture, sample.image or picture, crop, sample.tokens["main"])
 
 
-def downloads(maps: Callable[[], dict[str, np.ndarray]], row: Row | None, name: str) -> None:
+def downloads(
+    maps: Callable[[], dict[str, np.ndarray]], row: Row | None, name: str, *, of_row: str = "This row as CSV"
+) -> None:
     """Buttons for the exact numbers: NPZ of the maps, CSV of one row. The files are made on click."""
     with st.container(horizontal=True):
         st.download_button(
@@ -61,7 +63,7 @@ def downloads(maps: Callable[[], dict[str, np.ndarray]], row: Row | None, name: 
         )
         if row is not None:
             st.download_button(
-                "This row as CSV",
+                of_row,
                 lambda: table(*row()),
                 f"{name}.csv",
                 "text/csv",
