@@ -3,15 +3,18 @@
     python -m benchmarks.explain                              # every row at its own numbers of tokens
     python -m benchmarks.explain --tokens 197 785 --rows rollout generic
 
-12 layers of 12 heads, head width 64, float32, random query, key and value from a seed. A row named "-given" has the maps
-of the layers at hand, as its reference has; every other row of ours starts from query and key, and what its reference
-is given (the maps, their gradients) is no part of the reference's time. Times are medians; ours and the reference take
-turns. Where a reference does not fit into `--memory`, ours stands alone, and what the reference would store is counted.
+12 layers of 12 heads, head width 64, float32, random query, key and value from a seed. A row named "-given" has the
+maps of the layers at hand, as its reference has; every other row of ours starts from query and key, and what its
+reference is given (the maps, their gradients) is no part of the reference's time. Times are medians; ours and the
+reference take turns. Where a reference does not fit into `--memory`, ours stands alone; what the reference would store
+is counted. One thread is timed by the seconds that its processor works, which other programs disturb little; several by
+the clock, so run those on an idle machine.
 
-rollout: mean over heads. discard: maximum over heads, the smallest 90 % dropped; the reference drops entries of CLS too,
-so its numbers differ. generic: generic attention explainability (Chefer et al. 2021) from a score that is linear in the
-outputs of attention: the graph of a network behind it is not counted. flow: to all tokens; the reference searches one,
-and its time is multiplied by their number. norms, alti: the reference holds the vectors of one layer at a time.
+rollout: mean over heads. discard: maximum over heads, the smallest 90 % dropped; the reference drops entries of CLS
+too, so its numbers differ. generic: generic attention explainability (Chefer et al. 2021) from a score that is linear
+in the outputs of attention: the graph of a network behind it is not counted. flow: to all tokens; the reference
+searches one, and its time is multiplied by their number. norms, alti: the reference holds the vectors of one layer at
+a time.
 
 Memory is measured in a process of its own for each row: the most that it held (VmHWM of Linux, reset before) while ours
 ran, above what it held before, when the inputs were there and one small run had loaded the libraries. Freed memory goes
@@ -45,10 +48,11 @@ COLUMNS = (
 
 
 def timed(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    """Seconds of one run, and what it gave."""
-    start = time.perf_counter()
+    """Seconds of one run, of the processor where one thread works, and what it gave."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     result = run()
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
 def extra(name: str, size: Size) -> dict[str, float]:
@@ -64,7 +68,8 @@ def seconds(name: str, size: Size, runs: int, alone: bool) -> dict[str, float | 
     """Median seconds of ours and of the reference, and their largest difference relative to the largest entry."""
     row = ROWS[name]
     small = row.make(size._replace(tokens=SMALL))
-    small.ours(), small.reference()()
+    small.ours()
+    small.reference()()
     case = row.make(size)
     if alone:
         return {"seconds": statistics.median(timed(case.ours)[0] for _ in range(runs))}

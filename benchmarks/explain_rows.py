@@ -1,15 +1,14 @@
 """What `benchmarks.explain` measures: each method, and its reference form over the same random query, key and value.
 
 References are written from the formulas as the well-known codes compute them: stored maps, whole matrices multiplied.
-The tensors of one layer stand for those of all layers, so that a reference fits into memory; what it would store for the
-network is counted. To add a row: a function of `Size` that gives a `Case`, and one line in ROWS.
+The tensors of one layer stand for those of all layers, so that a reference fits into memory; what it would store for
+the network is counted. To add a row: a function of `Size` that gives a `Case`, and one line in ROWS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,14 +21,35 @@ from torch import Tensor
 from attnviz.attention import Softmax
 from attnviz.measures.forward import grid_of
 from attnviz.methods import explain, flow
-from attnviz.types import AttentionCall, LayerParts, Norm, Sample, Target, Tokens, Trace, unchanged
+from attnviz.types import AttentionCall, LayerParts, ModelSpec, Norm, Sample, Target, Tokens, Trace, unchanged
 
 LAYERS, HEADS, DIM = 12, 12, 64
 WIDTH = HEADS * DIM
 UNIT = 2**24  # a capacity of 1 as a whole number
-PARTS = LayerParts(True, Norm(torch.ones(WIDTH)), Norm(torch.ones(WIDTH)), None, lambda x, _: (x, x), unchanged)
-MODEL: Any = SimpleNamespace(layer_parts=lambda index: PARTS)  # all that these methods ask of a model
-SAMPLE = Sample("", {}, {})
+SAMPLE = Sample("0", {}, {})
+
+
+class Bare:
+    """What these methods ask of a model: pre-norm layers without a bias. It answers nothing else."""
+
+    name, title, digest, record, device = "bare", "Bare", "0", "", torch.device("cpu")
+    facts, outputs, superclasses = {}, {}, ()
+    tokenizer = input_embeddings = patch_projection = None
+    spec = ModelSpec("image", LAYERS, HEADS, WIDTH)
+
+    def refuse(self, *given: Any, **options: Any) -> Any:
+        """Raise ValueError: there is no network behind the trace."""
+        raise ValueError("only a trace and the parts of its layers are given here")
+
+    __call__ = to = prepare = logits_from = layer = refuse
+
+    def layer_parts(self, index: int) -> LayerParts:
+        """The same for every layer."""
+        norm = Norm(torch.ones(WIDTH))
+        return LayerParts(True, norm, norm, None, lambda x, tokens: (x, x), unchanged)
+
+
+MODEL = Bare()
 
 
 class Size(NamedTuple):
