@@ -39,7 +39,7 @@ from attnviz.measures.forward import MALLOC_SETTINGS, reset_peak, resident
 from benchmarks.explain_rows import DIM, HEADS, LAYERS, ROWS, Aim, Figures, Size, times
 
 MEBI, GIBI = 2**20, 2**30
-SMALL = 50  # tokens of the run that loads the libraries
+SMALL = 17  # tokens of the run that loads the libraries
 LARGE = 2000  # tokens from which one run is the default
 COLUMNS = (
     "| row | tokens | ours ms | reference ms | times | ours adds MiB | reference stores GiB | difference | aim |\n"
