@@ -153,10 +153,10 @@ def rollout(fusion: str, discard: float, given: bool) -> Callable[[Size], Case]:
     def reference(weights: Tensor, layers: int) -> Tensor:
         product = torch.eye(weights.shape[-1])
         for _ in range(layers):
-            fused = weights.mean(0) if fusion == "mean" else weights.amax(0)
+            fused = weights.mean(0) if fusion == "mean" else weights.max(0).values
             if discard:
                 flat = fused.flatten()
-                flat[flat.topk(int(discard * flat.numel()), largest=False, sorted=False).indices] = 0
+                flat[flat.topk(int(discard * flat.numel()), largest=False).indices] = 0  # sorts them, by default
             factor = (fused + torch.eye(len(fused))) / 2
             product = factor / factor.sum(-1, keepdim=True) @ product
         return product[0]
