@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -60,7 +61,7 @@ def thinned(call: AttentionCall, fused: Blocks, discard: float, by_row: bool) ->
     whole = torch.cat([fused(rows) for rows in call.blocks()], -2)
     free = droppable(call, list(range(len(call.queries))))
     whole = thin(whole.flatten(-2), free.flatten(-2), discard).unflatten(-1, free.shape)
-    return lambda rows: whole[..., rows, :]
+    return lambda rows: whole[..., rows[0] : rows[-1] + 1, :]  # neighbours, as `blocks` gives them: no copy
 
 
 def smallest_kept(fused: Blocks, call: AttentionCall, share: float) -> float:
@@ -94,9 +95,8 @@ def droppable_bits(fused: Blocks, call: AttentionCall) -> Iterator[Int[Tensor, "
 def droppable(call: AttentionCall, rows: list[int]) -> Bool[Tensor, "row key"]:
     """Which entries a discard may touch: no row or column of CLS or its like, no token's weight on itself."""
     queries = torch.as_tensor(rows, device=call.query.device)
-    free = torch.ones(len(rows), len(call.keys), dtype=torch.bool, device=call.query.device)
-    free[outside(call.queries).to(free.device)[queries]] = False
-    free[:, outside(call.keys).to(free.device)] = False
+    inside = [~outside(tokens).to(queries.device) for tokens in (call.queries, call.keys)]
+    free = inside[0][queries, None] & inside[1]
     if call.queries.stream == call.keys.stream:
         free[torch.arange(len(rows), device=free.device), queries] = False
     return free
@@ -113,11 +113,14 @@ def thin(
 
 
 def selected(entries: Tensor, free: Tensor, share: float) -> Tensor:
-    """The smallest kept entry of one long row, by selection: no sort of the whole map."""
-    values = entries[free]
-    if not len(values):
+    """The smallest kept entry of one long row, by selection: no sort of the whole map; the others come last."""
+    count = int(free.sum())
+    if not count:
         return entries.new_zeros(1)
-    return values.kthvalue(math.floor(share * len(values) + 1e-9) + 1).values
+    values, place = entries.masked_fill(~free, float("inf"))[0], math.floor(share * count + 1e-9)
+    if values.device.type != "cpu":
+        return values.kthvalue(place + 1).values[None]
+    return torch.from_numpy(np.partition(values.numpy(), place)[place, None])  # many times as fast as kthvalue
 
 
 def sorted_out(entries: Tensor, free: Tensor, share: float) -> Tensor:

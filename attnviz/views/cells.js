@@ -85,7 +85,9 @@ const cellsView = {
     const {context, ink, data} = view;
     context.font = `13px ${ink.font}`;
     context.fillStyle = ink.text;
-    data.columns.forEach((name, i) => context.fillText(fitted(context, name, wide - 4), left + i * wide, top - 8, wide));
+    data.columns.forEach((name, i) =>
+      context.fillText(fitted(context, name, wide - 4), left + i * wide, top - 8, wide),
+    );
     context.textAlign = "right";
     data.rows.forEach((name, i) => {
       context.fillText(fitted(context, name, left - 10), left - 8, top + i * tall + tall / 2 + 4, left - 10);

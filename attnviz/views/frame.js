@@ -132,7 +132,8 @@ function choose(view, tokens) {
 // The token under a click: selected alone or deselected; with several, added to the others or taken away from them.
 function toggle(view, token) {
   const held = view.tokens.includes(token);
-  if (view.data.several || view.data.removal) choose(view, held ? view.tokens.filter((t) => t !== token) : [...view.tokens, token]);
+  if (view.data.several || view.data.removal)
+    choose(view, held ? view.tokens.filter((t) => t !== token) : [...view.tokens, token]);
   else choose(view, held && view.tokens.length === 1 ? [] : [token]);
 }
 

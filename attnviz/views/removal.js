@@ -70,6 +70,7 @@ function drawSweep({context, ink, sweep}) {
 // What a view of a set says of the token under the pointer.
 function removalWords(view, tokens, over) {
   const gone = view.tokens.length;
-  if (over == null) return `${gone} of ${tokens.count} tokens are taken away. Click one to take it away or bring it back`;
+  if (over == null)
+    return `${gone} of ${tokens.count} tokens are taken away. Click one to take it away or bring it back`;
   return `${capital(fullName(tokens, over))}: ${view.tokens.includes(over) ? "taken away" : "kept"}`;
 }
