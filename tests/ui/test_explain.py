@@ -16,7 +16,7 @@ from attnviz.methods import METHODS, Method, Option
 from attnviz.paths import ROOT
 from attnviz.types import Tokens
 from attnviz.ui.explain import choice as choices
-from attnviz.ui.explain import steps
+from attnviz.ui.explain import files, sending, steps
 from attnviz.ui.inputs.samples import open_sample
 from attnviz.ui.widgets.output import npz
 from tests.pages import open_page
@@ -179,9 +179,9 @@ def test_a_method_of_one_line_is_on_the_page_with_its_controls_and_its_picture(m
     assert [one["layer"] for one in ASKED] == list(range(depth))
     assert {one["target"].label for one in ASKED} == {1}
     drawn = views_of(at)["large"]
-    assert (drawn["maps"], drawn["index"]) == (steps.SLOT, depth - 1)
-    assert sent[steps.SLOT]["signed"]
-    assert sent[steps.SLOT]["unit"] == "number"
+    assert (drawn["maps"], drawn["index"]) == (sending.SLOT, depth - 1)
+    assert sent[sending.SLOT]["signed"]
+    assert sent[sending.SLOT]["unit"] == "number"
     said = words(at)
     assert "Made up" in said
     assert steps.DIVERGING in said
@@ -275,10 +275,10 @@ def test_held_maps_change_nothing(visit, monkeypatch):
 def test_downloads_hold_the_exact_numbers_with_their_labels(visit):
     choice = CHOICES[1]
     result = steps.work_out(visit, choice)
-    with np.load(io.BytesIO(npz(steps.arrays(visit, choice, result, "the cat")))) as file:
+    with np.load(io.BytesIO(npz(files.arrays(visit, choice, result, "the cat")))) as file:
         assert np.array_equal(file["rollout"], result.steps[1])
         assert {"start: the cat", "residual weight: 30 %", "discard ratio: 50 %"} <= set(file["labels"])
-    header, table = steps.rows(visit, choice, result, "the cat")
+    header, table = files.rows(visit, choice, result, "the cat")
     assert header[:3] == ["token", "rollout", "raw attention of the last layer"]
     assert {row[header.index("start")] for row in table} == {"the cat"}
     assert len(table) == 17
