@@ -29,7 +29,7 @@ def page() -> None:
     with st.container(gap=None):
         ui.share_picture(visit)
         places = sending.send(choice, result, tokens, tiles, lambda rows, _: rows, lambda maps: maps, shared=shared)
-    large, beside = st.columns([1.2, 1] if tiles else [1.5, 1], gap="medium")
+    large, beside = st.columns([1, 1] if tiles else [1.5, 1], gap="medium")
     with large:
         st.markdown(f"**{choice.title}** of {name}{choice.span}  \n{steps.small(labels)}")
         if result.why:
@@ -38,7 +38,9 @@ def page() -> None:
             what = f"Your picture with the {choice.title.lower()} of {name}: {steps.in_line(labels)}"
             draw("large", maps=sending.SLOT, index=choice.at, height=520, label=what, on_pick=pick)
             st.markdown(steps.prefix_words(tokens, choice, result))
-            st.caption(steps.caveats(visit, choice, shared))
+            st.caption(
+                " ".join(filter(None, [steps.completeness(visit, choice), steps.caveats(visit, choice, shared)]))
+            )
     with beside:
         grid = st.grid(2 if tiles else 1, min_column_width=compared.NARROWEST)
         with grid, st.container():

@@ -34,7 +34,7 @@ def page() -> None:
     draw = partial(views.text_view, tokens=() if group is None else (group,), style=style)
     pick = partial(words.pick, about, look) if choice.how.takes_start else None
 
-    large, beside = st.columns([1.2, 1] if tiles else [1.5, 1], gap="medium")
+    large, beside = st.columns([1.5, 1], gap="medium")
     with large:
         st.markdown(f"**{choice.title}** of {name}{choice.span}  \n{steps.small(choice.labels(tokens))}")
         if result.why:
@@ -43,7 +43,9 @@ def page() -> None:
             what = f"Your text with the {choice.title.lower()} of {start}"
             draw("large", maps=sending.SLOT, index=choice.at, label=what, on_pick=pick)
             st.markdown(words.special_words(tokens, choice, result))
-            st.caption(steps.caveats(about, choice, shared))
+            st.caption(
+                " ".join(filter(None, [steps.completeness(about, choice), steps.caveats(about, choice, shared)]))
+            )
     with beside:
         st.markdown(f"**Raw attention**, layer {choice.depth}  \n{steps.small(steps.raw_labels(choice, tokens))}")
         if result.raw is None:
@@ -51,10 +53,12 @@ def page() -> None:
         else:
             slot, index = places[sending.RAW_PLACE]
             draw("raw", maps=slot, index=index, label=f"Your text with raw attention of {start}", on_pick=pick)
-        for one in tiles:
-            compared.draw(one, choice, places, draw)
         if not result.why:
             words.top_words(choice, result, look)
+    grid = st.grid(2, min_column_width=320)
+    for one in tiles:
+        with grid, st.container():
+            compared.draw(one, choice, places, draw)
 
     if option is not None and not result.why:
         prose.by_layer("text/explain", choice)

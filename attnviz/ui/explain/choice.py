@@ -181,9 +181,8 @@ def choose(visit: ModelRun, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, b
         compared, shared = compared_choice(method, tokens.grid is not None)
         asks = how.needs_class or any(METHODS[name].needs_class for name in compared if name in METHODS)
         target = class_choice(visit) if asks else None
-        given = option_choices(visit, method)
+        start, given = option_choices(visit, method)
         drawn = look()
-    start = start_choice(visit, bar) if how.takes_start else ANSWER
     token = chosen_token("token", len(tokens), middle(tokens))
     answers, words, at = bool(visit.model.outputs), class_words(visit, target), read_at(visit, target)
     return Choice(start, token, given, method, depth, target, answers, words, compared, at), drawn, shared
@@ -196,16 +195,18 @@ def read_at(visit: ModelRun, target: Target | None) -> int | None:
     return None if target.row == answered_by(visit) else target.row
 
 
-def option_choices(visit: ModelRun, method: str) -> dict[str, Any]:
-    """The options that a method declares, in a popover of their own."""
-    options = METHODS[method].options
-    if not options:
-        return {}
+def option_choices(visit: ModelRun, method: str) -> tuple[str, dict[str, Any]]:
+    """Where relevance starts and the options that a method declares, in a popover of their own."""
+    how, start = METHODS[method], ANSWER
+    if not how.options and not how.takes_start:
+        return start, {}
     with st.popover("Options", icon=":material/settings:", key="options-popover"):
-        given = {option.name: control(option, visit.model.spec.layers, st) for option in options}
+        if how.takes_start:
+            start = start_choice(visit, st)
+        given = {option.name: control(option, visit.model.spec.layers, st) for option in how.options}
         if method == ROLLOUT:
             st.caption(residual.share_words(visit))
-    return given
+    return start, given
 
 
 def compared_choice(method: str, pictured: bool) -> tuple[tuple[str, ...], bool]:
