@@ -1,4 +1,4 @@
-"""Explain: attention followed back through all layers, or another attribution method, beside raw attention."""
+"""Explain: what one attribution method says the answer depends on, beside raw attention and any other method."""
 
 from dataclasses import replace
 from functools import partial
@@ -7,7 +7,7 @@ import streamlit as st
 
 from attnviz import ui, views
 from attnviz.ui.explain import choice as choices
-from attnviz.ui.explain import prose, steps
+from attnviz.ui.explain import compared, files, prose, sending, steps
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
@@ -19,45 +19,52 @@ ui.header("explain")
 def page() -> None:
     st.markdown(steps.answer_words(visit))
     choice, style, shared = choices.choose(visit, ui.display)
-    result = steps.work_out(visit, choice)
+    result, tiles = steps.work_out(visit, choice), compared.tiles(visit, choice)
     chosen = (choice.token,) if choice.start == choices.TOKEN else ()
     name, labels, option = choice.name(tokens), choice.labels(tokens), choice.how.layer_option
-    draw = partial(
-        views.picture_view,
-        picture="picture",
-        tokens=chosen,
-        style=replace(style, shared=shared, row_range=not shared),
-        on_pick=partial(choices.pick, visit) if choice.how.takes_start else None,
-    )
+    style = replace(style, shared=shared, row_range=not shared)
+    draw = partial(views.picture_view, picture="picture", tokens=chosen, style=style)
+    pick = partial(choices.pick, visit) if choice.how.takes_start else None
 
-    large, beside = st.columns([1.5, 1], gap="medium")
     with st.container(gap=None):
         ui.share_picture(visit)
-        steps.send(choice, result, tokens)
+        places = sending.send(choice, result, tokens, tiles, lambda rows, _: rows, lambda maps: maps, shared=shared)
+    large, beside = st.columns([1, 1] if tiles else [1.5, 1], gap="medium")
     with large:
         st.markdown(f"**{choice.title}** of {name}{choice.span}  \n{steps.small(labels)}")
-        what = f"Your picture with the {choice.title.lower()} of {name}: {steps.in_line(labels)}"
-        draw("large", maps=steps.SLOT, index=choice.at, height=520, label=what)
-        st.markdown(steps.prefix_words(tokens, choice, result))
-        st.caption(steps.caveats(visit, choice, shared))
-    with beside:
-        st.markdown(f"**Raw attention**, layer {choice.depth}  \n{steps.small(steps.raw_labels(choice, tokens))}")
-        if result.raw is None:
-            st.caption(steps.NO_RAW)
+        if result.why:
+            st.info(f"{choice.how.title} does not apply to this model: {result.why}.")
         else:
-            slot, index = steps.raw_place(result)
-            what = f"Your picture with raw attention of {name}, layer {choice.depth}"
-            draw("raw", maps=slot, index=index, height=340, label=what)
-        steps.top_patches(tokens, choice, result)
+            what = f"Your picture with the {choice.title.lower()} of {name}: {steps.in_line(labels)}"
+            draw("large", maps=sending.SLOT, index=choice.at, height=520, label=what, on_pick=pick)
+            st.markdown(steps.prefix_words(tokens, choice, result))
+            st.caption(
+                " ".join(filter(None, [steps.completeness(visit, choice), steps.caveats(visit, choice, shared)]))
+            )
+    with beside:
+        grid = st.grid(2 if tiles else 1, min_column_width=compared.NARROWEST)
+        with grid, st.container():
+            st.markdown(f"**Raw attention**, layer {choice.depth}  \n{steps.small(steps.raw_labels(choice, tokens))}")
+            if result.raw is None:
+                st.caption(steps.NO_RAW)
+            else:
+                slot, index = places[sending.RAW_PLACE]
+                what = f"Your picture with raw attention of {name}, layer {choice.depth}"
+                draw("raw", maps=slot, index=index, height=340, label=what, on_pick=pick)
+        for one in tiles:
+            with grid, st.container():
+                compared.draw(one, choice, places, draw)
+        if not result.why:
+            steps.top_patches(tokens, choice, result)
 
-    if option is not None:
+    if option is not None and not result.why:
         prose.by_layer("explain", choice)
         views.tiles_view(
             "steps",
             picture="picture",
-            maps=[steps.SLOT],
+            maps=[sending.SLOT],
             tokens=chosen,
-            style=replace(style, shared=shared, row_range=not shared),
+            style=style,
             rows=[""],
             columns=steps.titles(choice),
             tile=236,
@@ -67,8 +74,8 @@ def page() -> None:
         )
     prose.how("explain", visit, choice)
     ui.downloads(
-        lambda: steps.arrays(visit, choice, result, name),
-        lambda: steps.rows(visit, choice, result, name),
+        lambda: files.arrays(visit, choice, result, name, tiles),
+        lambda: files.rows(visit, choice, result, name, tiles),
         f"rollout-{visit.source}",
     )
 

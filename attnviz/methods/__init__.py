@@ -42,10 +42,10 @@ METHODS: dict[str, Method] = {
         "Input times gradient", input_gradients.explain_times_input, input_gradients.TIMES_INPUT, signed=True
     ),
     "integrated gradients": by_gradient(
-        "Integrated gradients", input_gradients.explain_integrated, input_gradients.INTEGRATED, signed=True
+        "Integrated gradients", input_gradients.explain_integrated, input_gradients.INTEGRATED, signed=True, slow=True
     ),
     "smoothgrad": by_gradient(
-        "SmoothGrad", input_gradients.explain_smoothgrad, input_gradients.SMOOTHGRAD, signed=True
+        "SmoothGrad", input_gradients.explain_smoothgrad, input_gradients.SMOOTHGRAD, signed=True, slow=True
     ),
 }
 CONTROLS: dict[str, Method] = {  # know nothing of the network: shown beside scores, offered as no explanation

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.methods.base import Option, asked, differentiable, outside, repeat, score_of, tokens_of
+from attnviz.methods.base import Option, Progress, asked, differentiable, outside, repeat, score_of, tokens_of
 from attnviz.methods.gradients import source_of
 from attnviz.types import Model, NoTokenMap, Sample, Target, Trace, UnsupportedMask, unrounded
 
@@ -108,13 +108,14 @@ def explain_integrated(
     per_token: str = "sum",
     baseline: str = "zero",
     steps: int = 20,
+    progress: Progress | None = None,
 ) -> Float[Tensor, "*batch token"]:
     """Integrated gradients average the gradient along the way from a baseline to the input, times the difference.
 
     Summed over all tokens they give the score of the input minus that of the baseline, up to the error of counting
     finitely many steps (Sundararajan et al. 2017, eq. 1). The baseline decides what counts as absent, and is stated.
     """
-    found = integrate(model, sample, target, trace=trace, baseline=baseline, steps=steps)
+    found = integrate(model, sample, target, trace=trace, baseline=baseline, steps=steps, progress=progress)
     return reduced(found.features, per_token)
 
 
@@ -128,6 +129,7 @@ def explain_smoothgrad(
     noise: float = 0.15,
     samples: int = 16,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Float[Tensor, "*batch token"]:
     """SmoothGrad averages the gradient over copies of the input with noise, so that what is left is not chance.
 
@@ -137,7 +139,7 @@ def explain_smoothgrad(
     trace = differentiable(model, sample, trace)
     content = inputs_of(model, trace)
     drawn = draw_noise(trace, content, noise, samples, seed)
-    parts = [slopes.sum(0) for slopes in slopes_at(model, sample, trace, target, content + drawn)]
+    parts = [slopes.sum(0) for slopes in slopes_at(model, sample, trace, target, content + drawn, progress)]
     return reduced(torch.stack(parts).sum(0) / samples, per_token)
 
 
@@ -149,6 +151,7 @@ def integrate(
     trace: Trace | None = None,
     baseline: str = "zero",
     steps: int = 20,
+    progress: Progress | None = None,
 ) -> Integrated:
     """Integrated gradients of every feature, by Gauss-Legendre points on the path, and the change of the score.
 
@@ -164,7 +167,7 @@ def integrate(
     )
     way = ((1 + points) / 2).view(-1, *[1] * content.ndim)
     path = start + way.to(content.dtype) * (content - start)
-    slopes = torch.cat(list(slopes_at(model, sample, trace, target, path)))
+    slopes = torch.cat(list(slopes_at(model, sample, trace, target, path, progress)))
     mean = torch.tensordot(weights / 2, slopes, 1)
     before = score.of(repeat(model, sample, trace, start).logits[score.output]).detach()
     change = score.of(trace.logits[score.output]).detach() - before
@@ -185,14 +188,18 @@ def slopes_at(
     trace: Trace,
     target: Target | None,
     copies: Float[Tensor, "copy *batch token feature"],
+    progress: Progress | None = None,
 ) -> Iterator[Float[Tensor, "part *batch token feature"]]:
     """The gradient of the score by each of these embeddings, some at a time; of the class of the unchanged input."""
-    score = asked(trace, target)
+    score, done = asked(trace, target), 0
     for part in copies.split(TOGETHER):
         part = part.detach().clone().requires_grad_()
         logits = repeat(model, sample, trace, part).logits[score.output]
         with torch.enable_grad(), unrounded(part.device):
             (slopes,) = torch.autograd.grad(score.of(logits).sum(), part)
+        done += len(part)
+        if progress is not None:
+            progress(done / len(copies))
         yield precise(slopes)
 
 

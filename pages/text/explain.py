@@ -1,4 +1,4 @@
-"""Explain, for a text: attention followed back through all layers to its words, or another attribution method."""
+"""Explain, for a text: what one attribution method says the answer depends on, beside any other method."""
 
 from dataclasses import replace
 from functools import partial
@@ -8,8 +8,8 @@ import streamlit as st
 from attnviz import ui, views
 from attnviz.ui.core.labels import plain
 from attnviz.ui.explain import choice as choices
-from attnviz.ui.explain import prose, steps
-from attnviz.ui.explain import text as rollout_text
+from attnviz.ui.explain import compared, files, prose, sending, steps
+from attnviz.ui.explain import text as words
 from attnviz.ui.widgets import text_display
 
 about = ui.reading()
@@ -21,37 +21,46 @@ ui.remarks(about)
 
 @ui.fragment
 def page() -> None:
-    st.markdown(rollout_text.answer_words(about))
+    st.markdown(words.answer_words(about))
     choice, look, shared = choices.choose(about, partial(text_display.look_at, tokens))
-    group = rollout_text.group_of(choice, look)
-    result = rollout_text.of_word(steps.work_out(about, choice), look, group)
+    group = words.group_of(choice, look)
+    result = words.of_word(steps.work_out(about, choice), look, group)
+    tiles = compared.tiles(about, choice, () if group is None else look.groups.groups[group])
     start = choice.name(tokens) if group is None else look.tokens.labels[group]
     name, option = plain(start), choice.how.layer_option
-    rollout_text.send(choice, result, look)
-    draw = partial(
-        views.text_view,
-        tokens=() if group is None else (group,),
-        style=replace(look.style, shared=shared, row_range=not shared),
-        on_pick=partial(rollout_text.pick, about, look) if choice.how.takes_start else None,
-    )
+    shown = partial(words.rows_shown, look=look)
+    places = sending.send(choice, result, look.tokens, tiles, shown, look.maps, shared=shared)
+    style = replace(look.style, shared=shared, row_range=not shared)
+    draw = partial(views.text_view, tokens=() if group is None else (group,), style=style)
+    pick = partial(words.pick, about, look) if choice.how.takes_start else None
 
     large, beside = st.columns([1.5, 1], gap="medium")
     with large:
         st.markdown(f"**{choice.title}** of {name}{choice.span}  \n{steps.small(choice.labels(tokens))}")
-        what = f"Your text with the {choice.title.lower()} of {start}"
-        draw("large", maps=steps.SLOT, index=choice.at, label=what)
-        st.markdown(rollout_text.special_words(tokens, choice, result))
-        st.caption(steps.caveats(about, choice, shared))
+        if result.why:
+            st.info(f"{choice.how.title} does not apply to this model: {result.why}.")
+        else:
+            what = f"Your text with the {choice.title.lower()} of {start}"
+            draw("large", maps=sending.SLOT, index=choice.at, label=what, on_pick=pick)
+            st.markdown(words.special_words(tokens, choice, result))
+            st.caption(
+                " ".join(filter(None, [steps.completeness(about, choice), steps.caveats(about, choice, shared)]))
+            )
     with beside:
         st.markdown(f"**Raw attention**, layer {choice.depth}  \n{steps.small(steps.raw_labels(choice, tokens))}")
         if result.raw is None:
             st.caption(steps.NO_RAW)
         else:
-            slot, index = steps.raw_place(result)
-            draw("raw", maps=slot, index=index, label=f"Your text with raw attention of {start}")
-        rollout_text.top_words(choice, result, look)
+            slot, index = places[sending.RAW_PLACE]
+            draw("raw", maps=slot, index=index, label=f"Your text with raw attention of {start}", on_pick=pick)
+        if not result.why:
+            words.top_words(choice, result, look)
+    grid = st.grid(2, min_column_width=320)
+    for one in tiles:
+        with grid, st.container():
+            compared.draw(one, choice, places, draw)
 
-    if option is not None:
+    if option is not None and not result.why:
         prose.by_layer("text/explain", choice)
         for layer, title in enumerate(steps.titles(choice)):
             at, text = st.columns([1, 6], vertical_alignment="center")
@@ -63,11 +72,12 @@ def page() -> None:
                 type="primary" if layer == choice.at else "secondary",
             )
             with text:
-                draw(f"step:{layer}", maps=steps.SLOT, index=layer, label=f"{choice.title}: {title.lower()}")
+                what = f"{choice.title}: {title.lower()}"
+                draw(f"step:{layer}", maps=sending.SLOT, index=layer, label=what, on_pick=pick)
     prose.how("text/explain", about, choice)
     ui.downloads(
-        lambda: steps.arrays(about, choice, result, start),
-        lambda: steps.rows(about, choice, result, start),
+        lambda: files.arrays(about, choice, result, start, tiles),
+        lambda: files.rows(about, choice, result, start, tiles),
         "rollout-text",
     )
 

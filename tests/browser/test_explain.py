@@ -88,6 +88,7 @@ def test_maps_have_ranges_of_their_own_or_one_for_all(page: Page, server: str, s
     assert numbers[0].all_inner_texts() != numbers[1].all_inner_texts()
     for one in legends:
         expect(one).to_contain_text("from the minimum of the row")
+    page.get_by_role("button", name="Compare with").click()
     page.get_by_role("radio", name="Shared").click()
     for one in legends:
         expect(one).to_contain_text("colour scale: shared", timeout=WAIT)
@@ -119,6 +120,7 @@ def test_a_deep_link_opens_every_choice(page: Page, server: str, settle):
 def test_sliders_by_keyboard_reach_the_address_and_the_picture(page: Page, server: str, settle):
     drawn(page, f"{server}/explain?sample=cat", settle)
     before = sentence(view(page, "Your picture with the rollout")).text_content() or ""
+    page.get_by_role("button", name="Options").click()
     thumb = page.get_by_role("slider", name="Discard ratio")
     thumb.focus()
     for _ in range(6):
@@ -134,3 +136,29 @@ def test_the_page_is_whole_in_the_dark(page: Page, server: str, settle):
     expect(page.get_by_text("Rollout of row 8, column 8, layers 1 to 6")).to_be_visible()
     expect(page.locator(".katex").first).to_be_visible()
     expect(page.get_by_text("‖x‖ to ‖attention(x)‖")).to_be_visible()
+
+
+@pytest.mark.parametrize(("model", "kind"), [("vit-digits", "picture"), ("sentences", "text")])
+def test_hovering_one_small_map_moves_the_others_and_a_click_makes_it_the_main_one(
+    page: Page, server: str, settle, model: str, kind: str
+):
+    page.goto(f"{server}/explain?model={model}&with=generic+attention&with=input+x+gradient")
+    settle(page)
+    one, other = (view(page, f"{name}, beside") for name in ("Generic attention", "Input times gradient"))
+    main = view(page, f"Your {kind} with the rollout")
+    expect(sentence(one)).to_contain_text("relevance", timeout=WAIT)
+    settle(page)
+    before = [sentence(canvas).text_content() for canvas in (other, main)]
+    x = 0.5 if kind == "picture" else 0.35
+    one.hover(position=point(one, x, 0.6 if kind == "picture" else 0.2))
+    for canvas, was in zip((other, main), before, strict=True):
+        expect(sentence(canvas)).not_to_have_text(was or "")
+    if kind == "picture":
+        named = re.search(r"row \d+, column \d+", sentence(one).text_content() or "")
+        assert named
+        for canvas in (other, main):
+            expect(sentence(canvas)).to_contain_text(named[0])
+    one.click(position=point(one, x, 0.6 if kind == "picture" else 0.2))
+    expect_chosen(page, "method", "generic attention")
+    expect_chosen(page, "with", "rollout")
+    expect(view(page, f"Your {kind} with the generic attention")).to_be_visible()

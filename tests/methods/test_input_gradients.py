@@ -236,3 +236,11 @@ def test_legrad_is_torchcams(pair):
         found = method(3, answer(final), normalized=False)[0].flatten()
     row = attnviz.explain("legrad", model, sample, Target(label=3))[prefix:]
     torch.testing.assert_close(row, found, **CLOSE)
+
+
+@pytest.mark.parametrize(("name", "count"), [("integrated gradients", "steps"), ("smoothgrad", "samples")])
+def test_progress_rises_to_the_whole(name: str, count: str):
+    model, sample = picture_model()
+    told: list[float] = []
+    attnviz.explain(name, model, sample, progress=told.append, **{count: 20})
+    assert told == [0.4, 0.8, 1.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz import views
 from attnviz.methods import METHODS, Method, Option
+from attnviz.methods.input_gradients import integrate
 from attnviz.paths import ROOT
-from attnviz.types import Tokens
+from attnviz.types import Target, Tokens
+from attnviz.ui.core.cache import SESSION_MODELS
 from attnviz.ui.explain import choice as choices
-from attnviz.ui.explain import steps
+from attnviz.ui.explain import compared, files, sending, steps
 from attnviz.ui.inputs.samples import open_sample
 from attnviz.ui.widgets.output import npz
+from tests.foreign import foreign_models
 from tests.pages import open_page
 from tests.ui.test_heads import views_of
 
@@ -179,9 +183,9 @@ def test_a_method_of_one_line_is_on_the_page_with_its_controls_and_its_picture(m
     assert [one["layer"] for one in ASKED] == list(range(depth))
     assert {one["target"].label for one in ASKED} == {1}
     drawn = views_of(at)["large"]
-    assert (drawn["maps"], drawn["index"]) == (steps.SLOT, depth - 1)
-    assert sent[steps.SLOT]["signed"]
-    assert sent[steps.SLOT]["unit"] == "number"
+    assert (drawn["maps"], drawn["index"]) == (sending.SLOT, depth - 1)
+    assert sent[sending.SLOT]["signed"]
+    assert sent[sending.SLOT]["unit"] == "number"
     said = words(at)
     assert "Made up" in said
     assert steps.DIVERGING in said
@@ -275,10 +279,10 @@ def test_held_maps_change_nothing(visit, monkeypatch):
 def test_downloads_hold_the_exact_numbers_with_their_labels(visit):
     choice = CHOICES[1]
     result = steps.work_out(visit, choice)
-    with np.load(io.BytesIO(npz(steps.arrays(visit, choice, result, "the cat")))) as file:
+    with np.load(io.BytesIO(npz(files.arrays(visit, choice, result, "the cat")))) as file:
         assert np.array_equal(file["rollout"], result.steps[1])
         assert {"start: the cat", "residual weight: 30 %", "discard ratio: 50 %"} <= set(file["labels"])
-    header, table = steps.rows(visit, choice, result, "the cat")
+    header, table = files.rows(visit, choice, result, "the cat")
     assert header[:3] == ["token", "rollout", "raw attention of the last layer"]
     assert {row[header.index("start")] for row in table} == {"the cat"}
     assert len(table) == 17
@@ -305,3 +309,107 @@ def test_methods_along_all_layers_have_their_map(name: str, model: str):
         at = open_page("explain", model=model, method=name, target=target)
         assert METHODS[name].title in words(at)
         assert not at.get("progress")
+
+
+# Other methods beside it
+
+
+WITH = ["generic attention", "input x gradient", "random"]
+
+
+def tiles_of(at: AppTest) -> dict[str, dict]:
+    """The small maps beside the large one, by the name of their method."""
+    assert not at.exception
+    assert not at.error
+    return {name.removeprefix("tile:"): one for name, one in views_of(at).items() if name.startswith("tile:")}
+
+
+@pytest.mark.parametrize("model", ["vit-digits", "sentences"])
+def test_methods_from_an_address_stand_beside_the_chosen_one(model: str):
+    at = open_page("explain", model=model, **{choices.WITH: WITH})
+    assert at.pills(key=choices.WITH).value == WITH
+    found = tiles_of(at)
+    assert list(found) == WITH
+    assert [found[name]["maps"] for name in WITH] == [sending.SLOT, sending.OTHER, sending.SLOT]
+    depth = int(at.slider(key="from").max)
+    assert [found[name]["index"] for name in WITH] == [depth + 1, 0, depth + 2]  # after the layers and raw attention
+    at.segmented_control(key="range").set_value("shared").run()
+    assert all(one["shared"] for one in tiles_of(at).values())
+    assert steps.SIGNED_SHARED in words(at)
+
+
+def test_a_click_makes_a_method_the_main_one(monkeypatch):
+    made = {}
+    monkeypatch.setattr(choices, "go", lambda **chosen: made.update(chosen))
+    choices.make_main(choices.Choice("answer", 0, compared=("legrad", "random")), "legrad", (3,))
+    assert made == {"method": "legrad", choices.WITH: ["rollout", "random"]}
+
+
+def test_flow_has_its_bound_beside_it():
+    at = open_page("explain", model="vit-digits", method="attention flow")
+    assert list(tiles_of(at)) == [compared.BOUND]
+
+
+@pytest.mark.parametrize("method", ["rollout", "raw attention", "alti"])
+def test_where_the_method_does_not_apply_the_others_are_shown(method: str):
+    at = open_page("explain", model="bench/xca", method=method, **{choices.WITH: ["integrated gradients", "random"]})
+    assert "large" not in views_of(at)
+    assert list(tiles_of(at)) == ["integrated gradients", "random"]
+    assert at.info
+
+
+def test_a_model_without_classes_says_so_beside_the_others():
+    at = AppTest.from_file(str(ROOT / "attnviz/main.py"), default_timeout=300)
+    foreign = next(one.model for one in foreign_models().values() if not one.model.outputs and not one.model.tokenizer)
+    at.session_state[SESSION_MODELS] = {"mine": foreign}
+    at.query_params["model"] = "mine"
+    at.run()
+    at.session_state[choices.WITH] = ["legrad", "norm-based"]
+    at.switch_page("../pages/explain.py").run()
+    assert "norm-based" in tiles_of(at)
+    assert "legrad" not in tiles_of(at)
+    assert any(steps.NAMES_NO_CLASS in one.value for one in at.info)
+
+
+@pytest.mark.parametrize(("model", "output"), [("vit-digits", "class"), ("sentences", "tag"), ("stories", "word")])
+def test_one_class_is_held_against_another(model: str, output: str):
+    """The table shows input times gradient of the difference, of one token's answer where each has one."""
+    at = open_page("explain", model=model, method="input x gradient", output=output)
+    one = at.dataframe[0].value
+    key = "against-class" if output != "tag" else "against-class-tag"
+    at.selectbox(key=key).select_index(1).run()
+    assert not at.exception
+    assert not at.error
+    assert at.selectbox(key=key).value != "none"
+    assert not at.dataframe[0].value.equals(one)
+    assert (output == "class") == ("answer-at" not in controls(at))
+
+
+def test_the_difference_of_two_classes_is_the_methods(visit):
+    target = Target("class", 0, 3, 5)
+    choice = choices.Choice("answer", 5, {"per_token": "sum", "baseline": "zero", "steps": 20}, "integrated gradients")
+    choice = replace(choice, depth=3, target=target)
+    row = attnviz.explain("integrated gradients", visit.model, visit.sample, target)
+    assert np.allclose(steps.work_out(visit, choice).steps[0], row, atol=1e-6)
+    found = integrate(visit.model, visit.sample, target)
+    assert f"{float(found.change):.4g}" in steps.completeness(visit, choice)
+    assert f"{float(found.error):.2g}" in steps.completeness(visit, choice)
+
+
+def test_maps_are_made_once_for_an_input_and_its_choices(visit, monkeypatch):
+    calls: list = []
+    monkeypatch.setattr(steps, "explain", lambda *given, **options: calls.append(options) or torch.ones(17))
+    choice = choices.Choice("answer", 5, {}, "alti", 3, compared=("value zeroing",))
+    steps.explained.clear()
+    for _ in range(2):
+        steps.work_out(visit, choice)
+        compared.tiles(visit, choice)
+    assert len(calls) == 2
+    steps.work_out(visit, replace(choice, start=choices.TOKEN))
+    assert len(calls) == 3
+    steps.explained.clear()
+
+
+def test_signed_maps_on_one_scale_are_shares_of_their_absolute_values():
+    rows = sending.balanced(np.array([[1.0, -3.0], [0.0, 0.0]]))
+    assert np.array_equal(rows, [[0.25, -0.75], [0, 0]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ import torch
 from attnviz import views
 from attnviz.attention import VARIANTS
 from attnviz.measures.heads import MEASURES
-from attnviz.models import ImageModel, TextModel
+from attnviz.models import DamagedFile, ImageModel, TextModel
 from attnviz.training.images.bench import EQUAL, SAME, SHAPE, TOLERANCE, count_parameters
 from attnviz.types import Sample, Tokens
 from attnviz.ui.compare.domain import Answer, Domain, MapRecord, MapStyle, Panel
@@ -109,7 +110,9 @@ class ImageDomain(Domain):
 
     def remark(self) -> str:
         """That the size chosen in the sidebar is for other pages, where it is another one."""
-        return OWN_SIZE if chosen_size(open_model(st.session_state["model"])) else ""
+        with suppress(DamagedFile):  # this page does not need the model, so its damage is not said here
+            return OWN_SIZE if chosen_size(open_model(st.session_state["model"])) else ""
+        return ""
 
     def map_style(self, tokens: Tokens | None) -> ImageMapStyle:
         """The popover shared by all pages of pictures."""

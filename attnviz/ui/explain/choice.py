@@ -1,4 +1,4 @@
-"""What is chosen on the page Explain, all of it in the address: a method, its options, where relevance starts."""
+"""What is chosen on the page Explain, all of it in the address: methods, options, a class, where relevance starts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from attnviz.methods import METHODS, Method
+from attnviz.methods import CONTROLS, METHODS, Method
 from attnviz.methods.base import Option, Start
 from attnviz.types import Target, Tokens
 from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.recorded import middle
-from attnviz.ui.core.state import chosen_token, go, keep_inside, one_of, select
+from attnviz.ui.core.state import chosen_token, go, keep_inside, one_of, select, several_of
 from attnviz.ui.explain import residual
+from attnviz.ui.explain.classes import class_choice, class_words
 from attnviz.ui.inputs.model_run import ModelRun
 
 Drawn = TypeVar("Drawn")
 ANSWER, CLS, MEAN, TOKEN = "answer", "cls", "mean", "token"  # where relevance may start
 OWN, SHARED = "own", "shared"
-ROLLOUT, RAW, FLOW = "rollout", "raw attention", "attention flow"
+ROLLOUT, RAW, FLOW, INTEGRATED = "rollout", "raw attention", "attention flow", "integrated gradients"
 SCALES = {OWN: "Per map", SHARED: "Shared"}
 PARAMETERS = {  # what an option is called in addresses that are older than its declaration
     ("fusion", "choice"): "fusion",
@@ -42,7 +43,13 @@ WHY_SCALE = {
     False: "Rollout spreads relevance over the whole text. On a scale per map one sees where it is more, where less; "
     "on a shared one, maps can be compared with each other and with zero.",
 }
-WHY_CLASS = "The class whose score is explained; the one the model predicts to begin with."
+WITH = "with"  # the parameter of the methods that stand beside the chosen one
+WHY_WITH = (
+    "Their maps stand beside the large one, with the same start and class and with the usual options of each. Click a "
+    "map to make its method the main one. Raw attention stands there always. Controls know nothing of the network: a "
+    "method that looks like one explains little."
+)
+WHY_SLOW = "Takes seconds: {}."
 
 
 @dataclass(frozen=True)
@@ -56,15 +63,20 @@ class Choice:
     depth: int = 1  # layers of the network
     target: Target | None = None  # the class, for a method that needs one
     answers: bool = True  # whether the model has an answer of its own
+    class_name: str = ""  # the class in words
+    compared: tuple[str, ...] = ()  # methods and controls whose maps stand beside it
+    read_at: int | None = None  # the token whose own answer is explained, where that is not the usual one
 
     @property
     def how(self) -> Method:
         """The method's record."""
-        return METHODS[self.method]
+        return (METHODS | CONTROLS)[self.method]
 
     @property
     def start_token(self) -> Start:
         """Where relevance starts, in the words of the methods."""
+        if self.start == ANSWER and self.read_at is not None:
+            return self.read_at
         return self.token if self.start == TOKEN else self.start
 
     @property
@@ -96,15 +108,16 @@ class Choice:
         if self.start == TOKEN:
             return token_name(tokens, self.token)
         pooled = "the answer" if self.answers else "the pooled tokens"
+        pooled = pooled if self.read_at is None else f"the answer at {token_name(tokens, self.read_at)}"
         return {ANSWER: pooled, CLS: "CLS"}.get(self.start, "all words" if tokens.grid is None else "all patches")
 
-    def labels(self, tokens: Tokens, class_name: str = "") -> dict[str, str]:
+    def labels(self, tokens: Tokens) -> dict[str, str]:
         """What has to stand beside a map for it to mean anything."""
         said = {"method": self.how.title}
         for option in self.how.options:
             said[option.title.lower()] = said_value(option, self.options.get(option.name, option.default), self.depth)
         start = {"start": self.name(tokens)} if self.how.takes_start else {}
-        return said | start | {"class": class_name or ("predicted" if self.how.needs_class else "not used")}
+        return said | start | {"class": (self.class_name or "predicted") if self.how.needs_class else "not used"}
 
 
 def layer_of(option: Option, value: int | None, depth: int) -> int:
@@ -158,32 +171,55 @@ def choose(visit: ModelRun, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, b
     They are drawn from what the method declares. `look` draws the options of display among them.
     """
     tokens, depth = visit.sample.tokens["main"], visit.model.spec.layers
-    first, second = (st.container(horizontal=True, vertical_alignment="bottom", gap="medium") for _ in range(2))
+    bar = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
     titles = {name: method.title for name, method in METHODS.items()}
     method = select(
-        "Attribution (explanation) method",
-        titles,
-        key="method",
-        where=first,
-        default=ROLLOUT,
-        width=230,
-        help=WHY_METHOD,
+        "Attribution (explanation) method", titles, key="method", where=bar, default=ROLLOUT, width=230, help=WHY_METHOD
     )
-    how, pictured = METHODS[method], tokens.grid is not None
-    start = start_choice(visit, second) if how.takes_start else ANSWER
-    target = class_choice(visit, first) if how.needs_class else None
-    given = {option.name: control(option, depth, second) for option in how.options if option.kind == "choice"}
-    with first:
+    how = METHODS[method]
+    with bar:
+        compared, shared = compared_choice(method, tokens.grid is not None)
+        asks = how.needs_class or any(METHODS[name].needs_class for name in compared if name in METHODS)
+        target = class_choice(visit) if asks else None
+        start, given = option_choices(visit, method)
         drawn = look()
-    columns, place = st.columns(3, gap="medium"), 0
-    for option in (option for option in how.options if option.kind != "choice"):
-        place += option.kind != "toggle"  # a toggle belongs to what stands above it
-        given[option.name] = control(option, depth, columns[max(0, place - 1) % 3])
-    if method == ROLLOUT:
-        columns[0].caption(residual.share_words(visit))
-    shared = not how.signed and scale_choice(pictured, columns[min(place, 2)])
     token = chosen_token("token", len(tokens), middle(tokens))
-    return Choice(start, token, given, method, depth, target, bool(visit.model.outputs)), drawn, shared
+    answers, words, at = bool(visit.model.outputs), class_words(visit, target), read_at(visit, target)
+    return Choice(start, token, given, method, depth, target, answers, words, compared, at), drawn, shared
+
+
+def read_at(visit: ModelRun, target: Target | None) -> int | None:
+    """The token whose own answer is explained; None where there is one answer, or where it is the usual token."""
+    if target is None or target.output is None or visit.trace.logits[target.output].shape[-2] == 1:
+        return None
+    return None if target.row == answered_by(visit) else target.row
+
+
+def option_choices(visit: ModelRun, method: str) -> tuple[str, dict[str, Any]]:
+    """Where relevance starts and the options that a method declares, in a popover of their own."""
+    how, start = METHODS[method], ANSWER
+    if not how.options and not how.takes_start:
+        return start, {}
+    with st.popover("Options", icon=":material/settings:", key="options-popover"):
+        if how.takes_start:
+            start = start_choice(visit, st)
+        given = {option.name: control(option, visit.model.spec.layers, st) for option in how.options}
+        if method == ROLLOUT:
+            st.caption(residual.share_words(visit))
+    return start, given
+
+
+def compared_choice(method: str, pictured: bool) -> tuple[tuple[str, ...], bool]:
+    """The methods that stand beside the chosen one, and whether all maps share one colour scale."""
+    names = {name: how.title for name, how in METHODS.items() if name not in (method, RAW)}
+    names |= {name: f"Control: {how.title.lower()}" for name, how in CONTROLS.items() if pictured or name != "edges"}
+    slow = ", ".join(how.title for name, how in METHODS.items() if how.slow)
+    with st.popover("Compare with", icon=":material/compare:", key="with-popover"):
+        chosen = several_of("Other methods", names, default=(), key=WITH, help=WHY_WITH)
+        st.caption(WHY_SLOW.format(slow))
+        signed = METHODS[method].signed and not chosen
+        shared = not signed and scale_choice(pictured, st)
+    return tuple(chosen), shared
 
 
 def scale_choice(pictured: bool, where: Any) -> bool:
@@ -207,22 +243,6 @@ def starts(visit: ModelRun) -> dict[str, str]:
     return pooled | named | {MEAN: "Mean of patches", TOKEN: "One patch"}
 
 
-def class_choice(visit: ModelRun, where: Any) -> Target | None:
-    """The class to explain, of the first output about the whole input; None where the model names none."""
-    output = class_output(visit)
-    if output is None:
-        return None
-    names = {str(i): name for i, name in enumerate(visit.model.outputs[output])}
-    likeliest = str(int(visit.trace.logits[output][0].argmax()))
-    label = select("Class", names, default=likeliest, key="class", where=where, width=220, help=WHY_CLASS)
-    return Target(output, 0, int(label))
-
-
-def class_output(visit: ModelRun) -> str | None:
-    """The first output with one answer about the whole input; None where there is none."""
-    return next((name for name in visit.model.outputs if visit.trace.logits[name].shape[-2] == 1), None)
-
-
 def cls_of(tokens: Tokens) -> int | None:
     """The number of CLS among the prefix tokens; None where there is none."""
     prefix = tokens.labels[: tokens.prefix]
@@ -238,6 +258,12 @@ def answered_by(visit: ModelRun) -> int | None:
 def open_layer(option: Option, cell: tuple[int, ...]) -> None:
     """Give the method the layer whose small map was clicked."""
     go(**{parameter(option): cell[1] + 1})
+
+
+def make_main(choice: Choice, name: str, _: Sequence[int] = ()) -> None:
+    """Make a method beside the chosen one the main one; they change places."""
+    beside = [choice.method if one == name else one for one in choice.compared]
+    go(method=name, **{WITH: [one for one in beside if one != RAW]})
 
 
 def pick(visit: ModelRun, chosen: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""What the page Explain says of the chosen method: sections of its own for rollout, the method's help for any other."""
+"""What the page Explain says of the chosen method: its section of assets/text/methods.md, for rollout more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import streamlit as st
 from attnviz.ui.explain import residual
 from attnviz.ui.explain.choice import ROLLOUT, Choice
 from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.shell.page import sections
 from attnviz.ui.shell.prose import section
+
+METHODS_PAGE = "methods"  # one section for each method and control, under its title
 
 
 def by_layer(page: str, choice: Choice) -> None:
@@ -23,12 +26,20 @@ def by_layer(page: str, choice: Choice) -> None:
 def how(page: str, visit: ModelRun, choice: Choice) -> None:
     """How the method computes its numbers; for rollout also how much the residual path really carries."""
     if choice.method != ROLLOUT:
-        st.subheader(choice.how.title)
-        st.markdown(choice.how.help)
+        about(choice)
         return
     words, chart = st.columns([1, 1], gap="large")
     with words:
-        section(page, "How it is computed")
+        about(choice)
     with chart:
         section(page, "How much does the residual path carry?")
         residual.chart(visit, choice.options["alpha"])
+
+
+def about(choice: Choice) -> None:
+    """Formula, paper, cost and limits of a method; of one that has no section, its help."""
+    if choice.how.title in sections(METHODS_PAGE):
+        section(METHODS_PAGE, choice.how.title)
+        return
+    st.subheader(choice.how.title)
+    st.markdown(choice.how.help)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,32 +13,36 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz import views
-from attnviz.methods import explain, raw
+from attnviz.methods import CONTROLS, METHODS, explain, raw
 from attnviz.methods.base import Start, differentiable
 from attnviz.methods.discard import FUSION, FUSIONS, fused_blocks
 from attnviz.methods.flow import is_bound
-from attnviz.methods.rollout import Open, factors, held, layers
-from attnviz.types import NoTokenMap, Tokens
+from attnviz.methods.input_gradients import integrate, reduced
+from attnviz.methods.rollout import Open, factors, held, layers, stochastic
+from attnviz.types import NoTokenMap, Target, Tokens, Trace, UnsupportedMask
+from attnviz.ui.core.budget import TooLarge
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.sized_cache import SizedCache
-from attnviz.ui.explain.choice import FLOW, RAW, ROLLOUT, TOKEN, Choice, answered_by
+from attnviz.ui.explain.choice import FLOW, INTEGRATED, RAW, ROLLOUT, TOKEN, Choice, answered_by
 from attnviz.ui.explain.large import Count, check_size, counted, progress, too_many, walks_kept
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.answers import best, percent
 
 SENT = 1_500_000  # entries of all tokens' maps that go to the browser, so that hovering needs no server
-SLOT = "rollout"  # the maps of the method in the browser, one for each layer it may be given; then raw attention
-RAW_SLOT = "rollout:raw"  # raw attention by itself, where the method is signed: they share no scale
 PER_MAP = (
     "Every map has a colour scale of its own, from its least relevance to its most, so that weak differences are seen; "
     "the numbers in its legend say how weak."
 )
 ON_ONE_SCALE = "All maps on this page share one colour scale, from zero on, each map divided by its sum first."
 DIVERGING = "The method is signed: its colour scale is centred at zero, and blue is below."
+SIGNED_SHARED = "Signed maps share another one, centred at zero, each divided by the sum of its absolute values."
 NO_CLASS = "is class-agnostic: it would be the same for any other answer."
 BOUND = "Of so many tokens the bound of the flow is shown, min(1, column sum of the first layer), not the flow itself."
+COMPLETENESS = (
+    "Completeness: the numbers add up to {:.4g}, features summed; from the baseline to this input the score changes by "
+    "{:.4g}. Error: {:.2g}."
+)
 NO_ANSWER = "This model has no answer of its own. Its tokens are pooled, and relevance starts at what is pooled."
 NO_RAW = "Raw attention is not defined here: rows of these maps do not sum to 1."
 NAMES_NO_CLASS = "it names no class, and this method explains one"
@@ -55,6 +59,7 @@ class Result:
     raw: Float[np.ndarray, " token"] | None  # None where the rows of this attention do not sum to 1
     every: Float[np.ndarray, "map token token"] | None = None  # the same maps for every token as the start, where asked
     signed: bool = False
+    why: str = ""  # why the method does not apply; then there are no steps
 
 
 def answer_words(visit: ModelRun) -> str:
@@ -69,20 +74,24 @@ def answer_words(visit: ModelRun) -> str:
 
 
 def work_out(visit: ModelRun, choice: Choice) -> Result:
-    """The maps of the chosen start; those of every token too where one token is the start and they are few."""
-    if choice.how.needs_class and choice.target is None:
-        raise NoTokenMap(NAMES_NO_CLASS)
+    """The maps of the chosen start; those of every token too where one token is the start and they are few.
+
+    Raises NoTokenMap or UnsupportedMask where the method does not apply and nothing else is asked for.
+    """
     size = len(visit.sample.tokens["main"])
     start, depth = choice.start_token, choice.depth
     many = choice.how.takes_start and not choice.how.slow and (depth + 1) * size * size <= SENT
     all_tokens = choice.start == TOKEN and many
-    if choice.method not in (ROLLOUT, RAW):
-        check_size(choice.how, size)
-    elif too_many(visit):
+    if choice.method in (ROLLOUT, RAW) and too_many(visit):
         return walked(visit, choice)
-    with core():
+    try:
         steps = maps_of(visit, choice, torch.eye(size) if all_tokens else start)
-        last = raw_of(visit, choice, torch.eye(size) if all_tokens else start)
+    except (NoTokenMap, UnsupportedMask, TooLarge) as error:
+        if not choice.compared:
+            raise
+        none = np.zeros((0, size), dtype=np.float32)
+        return Result(none, raw_of(visit, choice, start), None, choice.how.signed, str(error).rstrip("."))
+    last = raw_of(visit, choice, torch.eye(size) if all_tokens else start)
     if not all_tokens:
         return Result(steps, last, None, choice.how.signed)
     every = None if last is None or choice.how.signed else np.concatenate([steps, last[None]])
@@ -94,7 +103,7 @@ def walked(visit: ModelRun, choice: Choice) -> Result:
     """The same where maps are too many to be kept: the result is kept instead, and a bar says how far it is."""
 
     def walk() -> tuple[Tensor, Tensor | None]:
-        with core(), progress(visit) as count:
+        with progress(visit) as count:
             steps = maps_of(visit, choice, choice.start_token, count)
             last = raw_of(visit, choice, choice.start_token, count)
         return torch.from_numpy(steps), None if last is None else torch.from_numpy(last)
@@ -112,45 +121,76 @@ def maps_of(
     """The method's map for every layer it may be given, or its one map; divided by its sum if not signed."""
     if choice.method == ROLLOUT:  # one walk gives the maps from every layer on
         return rollouts(visit, choice, start, count)
-    option, given = choice.how.layer_option, dict(choice.options)
-    if choice.how.takes_start:
-        given["start"] = start
+    option, graph = choice.how.layer_option, graph_of(visit)
     chosen = [{}] if option is None else [{option.name: layer} for layer in range(choice.depth)]
-    trace, found = visit.trace, []
-    if choice.how.needs_gradients:  # one pass with a graph for the maps of all layers
-        trace = differentiable(visit.model, visit.sample, trace)
-    for layer in chosen:
-
-        def run(layer: dict[str, Any] = layer, **more: Any) -> Tensor:
-            options = given | layer | more
-            return explain(choice.method, visit.model, visit.sample, choice.target, trace=trace, **options)
-
-        one = kept_slow(visit, choice, start, run) if choice.how.slow else run()
-        found.append(one.float().cpu().numpy())
+    found = [kept_map(visit, choice, start, layer, graph)[0].float().cpu().numpy() for layer in chosen]
     return np.stack(found) if choice.how.signed else shares(np.stack(found))
 
 
-def kept_slow(visit: ModelRun, choice: Choice, start: Start, run: Callable[..., Tensor]) -> Tensor:
-    """The map of a method that takes seconds: computed once for an input and its choices, with a bar meanwhile."""
-    key = visit.model.digest, visit.sample.digest, choice.method, str(start), str(sorted(choice.options.items()))
+def graph_of(visit: ModelRun) -> Callable[[], Trace]:
+    """One forward pass with a graph for all maps that need one, made when the first of them asks."""
+    return cache(lambda: differentiable(visit.model, visit.sample, visit.trace))
+
+
+def kept_map(
+    visit: ModelRun, choice: Choice, start: Start, layer: dict[str, int], graph: Callable[[], Trace]
+) -> tuple[Tensor, ...]:
+    """The map of a method, made once for an input and its choices; of integrated gradients also their sum's error.
+
+    `layer` is the layer that the method is given. Raises NoTokenMap, UnsupportedMask, TooLarge.
+    """
+    if choice.how.needs_class and choice.target is None:
+        raise NoTokenMap(NAMES_NO_CLASS)
+    if choice.method != RAW:
+        check_size(choice.how, len(visit.sample.tokens["main"]))
+    options, target = {**choice.options, **layer}, choice.target if choice.how.needs_class else None
+    if choice.how.takes_start:
+        options["start"] = start
 
     def made() -> tuple[Tensor, ...]:
-        bar = st.progress(0.0, f"{choice.how.title} is computed")
-        try:
-            return (run(progress=bar.progress),)
-        finally:
-            bar.empty()
+        with core():
+            if not choice.how.slow:
+                return computed(visit, choice.method, target, graph, options)
+            bar = st.progress(0.0, f"{choice.how.title} is computed")
+            try:
+                return computed(visit, choice.method, target, graph, options | {"progress": bar.progress})
+            finally:
+                bar.empty()
 
-    return maps_kept().get(key, made)[0]
+    if isinstance(start, Tensor):  # of every token: vector products alone
+        return made()
+    key = visit.model.digest, visit.sample.digest, choice.method, str(target), str(sorted(options.items()))
+    return explained().get(key, made)
+
+
+def computed(
+    visit: ModelRun, method: str, target: Target | None, graph: Callable[[], Trace], options: dict[str, Any]
+) -> tuple[Tensor, ...]:
+    """The map; of integrated gradients also how far their sum is from the change of the score, and that change."""
+    if method == INTEGRATED:
+        given = {name: value for name, value in options.items() if name != "per_token"}
+        found = integrate(visit.model, visit.sample, target, trace=graph(), **given)
+        return reduced(found.features, options["per_token"]), found.error, found.change
+    trace = graph() if (METHODS | CONTROLS)[method].needs_gradients else visit.trace
+    return (explain(method, visit.model, visit.sample, target, trace=trace, **options),)
+
+
+def completeness(visit: ModelRun, choice: Choice) -> str:
+    """How nearly integrated gradients add up to what they should, in a sentence; empty for any other method."""
+    if choice.method != INTEGRATED:
+        return ""
+    _, error, change = kept_map(visit, choice, choice.start_token, {}, graph_of(visit))
+    return COMPLETENESS.format(float(error + change), float(change), float(error))
 
 
 def rollouts(
     visit: ModelRun, choice: Choice, start: Start, count: Count | None = None
 ) -> Float[np.ndarray, "layer *start token"]:
     """Rollouts from each layer on, first layer first, each divided by its sum."""
-    thinned, _ = opened(visit, choice, count)
     given = {name: value for name, value in choice.options.items() if name != "first"}
-    steps = layers(visit.trace, start, opened=thinned, **given)[::-1]
+    with core():
+        thinned, _ = opened(visit, choice, count)
+        steps = layers(visit.trace, start, opened=thinned, **given)[::-1]
     stream = visit.sample.tokens["main"].stream
     return shares(torch.stack([step.rows[stream] for step in steps]).float().numpy())
 
@@ -158,14 +198,15 @@ def rollouts(
 def raw_of(
     visit: ModelRun, choice: Choice, start: Start, count: Count | None = None
 ) -> Float[np.ndarray, "*start token"] | None:
-    """Raw attention of the last layer, divided by its sum; None where another method is shown and it is undefined."""
+    """Raw attention of the last layer, divided by its sum; None where it is undefined and other maps are shown."""
     fusion = choice.options.get("fusion", "mean")
     fusion = fusion if fusion in FUSIONS else "mean"
     try:
-        _, whole = opened(visit, choice, count)
-        return shares(raw.attention(visit.trace, start, fusion=fusion, opened=whole).float().numpy())
+        with core():
+            _, whole = opened(visit, choice, count)
+            return shares(raw.attention(visit.trace, start, fusion=fusion, opened=whole).float().numpy())
     except NoTokenMap:
-        if choice.method in (ROLLOUT, RAW):
+        if choice.method in (ROLLOUT, RAW) and not choice.compared:
             raise
         return None
 
@@ -184,9 +225,13 @@ def opened(visit: ModelRun, choice: Choice, count: Count | None = None) -> tuple
     fusion = choice.options.get("fusion", "mean")
     discard, by_row = choice.options.get("discard", 0.0), choice.options.get("by_row", False)
     if too_many(visit):
-        whole = partial(fused_blocks, fusion=fusion if fusion in FUSIONS else "mean")
-        thinned = partial(whole, discard=discard, by_row=by_row) if choice.method == ROLLOUT else whole
-        return counted(thinned, count), counted(whole, count)
+        fused = fusion if fusion in FUSIONS else "mean"
+        if choice.method != ROLLOUT:
+            discard = 0.0
+        return (
+            counted(lambda call: fused_blocks(stochastic(call), fused, discard, by_row), count),
+            counted(lambda call: fused_blocks(stochastic(call), fused), count),
+        )
 
     def kept(discard: float, by_row: bool) -> Open:
         options = fusion if fusion in FUSIONS else "mean", discard, by_row
@@ -203,6 +248,12 @@ def maps_kept() -> SizedCache[tuple[Tensor, ...]]:
     return SizedCache(entries=64, size=100_000_000)
 
 
+@st.cache_resource(show_spinner=False)
+def explained() -> SizedCache[tuple[Tensor, ...]]:
+    """The maps of methods made last, one number for each token: at most 512, at most 20 MB."""
+    return SizedCache(entries=512, size=20_000_000)
+
+
 def titles(choice: Choice) -> list[str]:
     """What each of the method's maps is called."""
     option = choice.how.layer_option
@@ -211,33 +262,14 @@ def titles(choice: Choice) -> list[str]:
     return [f"{option.title} {i + 1}" for i in range(choice.depth)]
 
 
-def send(choice: Choice, result: Result, tokens: Tokens) -> None:
-    """Give the browser the maps of the start, or those of every token so that hovering shows each."""
-    names = [*titles(choice), *([] if result.raw is None else ["Raw attention"])]
-    if result.signed:
-        send_signed(choice, result.steps, result.raw, tokens)
-        return
-    alone = result.steps if result.raw is None else np.concatenate([result.steps, result.raw[None]])
-    views.send_maps(
-        SLOT, alone if result.every is None else result.every, titles=names, keys=tokens, map_type="relevance"
-    )
-
-
-def send_signed(choice: Choice, steps: np.ndarray, last: np.ndarray | None, tokens: Tokens) -> None:
-    """Give the browser signed maps, as plain numbers around zero, and raw attention apart from them."""
-    views.send_maps(SLOT, steps, titles=titles(choice), keys=tokens, map_type="relevance", signed=True, unit="number")
-    if last is not None:
-        views.send_maps(RAW_SLOT, last[None], titles=["Raw attention"], keys=tokens, map_type="relevance")
-
-
-def raw_place(result: Result) -> tuple[str, int]:
-    """The slot raw attention lies in, and its index there."""
-    return (RAW_SLOT, 0) if result.signed else (SLOT, len(result.steps))
-
-
 def small(labels: dict[str, str]) -> str:
     """The labels of a map in one quiet line; the heading above it names method and start."""
-    return f":small[:gray[{in_line(labels)}]]"
+    return quiet(in_line(labels))
+
+
+def quiet(words: str) -> str:
+    """Words in small grey letters."""
+    return f":small[:gray[{words}]]"
 
 
 def in_line(labels: dict[str, str]) -> str:
@@ -273,7 +305,11 @@ def on_special(named: str, special: np.ndarray, choice: Choice, result: Result) 
 def caveats(visit: ModelRun, choice: Choice, shared: bool) -> str:
     """What has to be known to compare the maps: their colour scale, and what the attention variant adds to it."""
     own = dict.fromkeys(call.rule.caveat for call in visit.trace.calls if call.rule.caveat)
-    scale = DIVERGING if choice.how.signed else ON_ONE_SCALE if shared else PER_MAP
+    scale = ON_ONE_SCALE if shared else PER_MAP
+    if choice.how.signed:
+        scale = " ".join([DIVERGING, *([SIGNED_SHARED] if shared else [])])
+    elif shared and any((METHODS | CONTROLS)[name].signed for name in choice.compared):
+        scale = f"{scale} {SIGNED_SHARED}"
     agnostic = [] if choice.how.needs_class else [f"{choice.how.title} {NO_CLASS}"]
     bound = [BOUND] if choice.method == FLOW and is_bound(visit.trace) else []
     return " ".join([scale, *agnostic, *bound, *own])
@@ -296,23 +332,3 @@ def top_table(heading: str, names: list[str], choice: Choice, row: np.ndarray, l
     if last is not None and choice.method != RAW:
         data["Raw attention"] = 100 * last[chosen]
     st.dataframe(data, hide_index=True, column_config={title: number if signed else share, "Raw attention": share})
-
-
-def arrays(visit: ModelRun, choice: Choice, result: Result, name: str) -> dict[str, np.ndarray]:
-    """Every number on the page with its labels, for an NPZ; `name` is where relevance starts."""
-    tokens = visit.sample.tokens["main"]
-    found = {choice.method.replace(" ", "_"): result.steps[choice.at], "by_layer": result.steps}
-    if result.raw is not None:
-        found["raw_attention_last_layer"] = result.raw
-    words = {"model": visit.name, "input": visit.source, **choice.labels(tokens), "start": name}
-    return found | {"labels": np.array([f"{k}: {v}" for k, v in words.items()]), "tokens": np.array(tokens.labels)}
-
-
-def rows(visit: ModelRun, choice: Choice, result: Result, name: str) -> tuple[list[str], list[list]]:
-    """Relevance of every token with its labels, for a CSV; `name` is where relevance starts."""
-    tokens = visit.sample.tokens["main"]
-    labels = {"model": visit.name, **choice.labels(tokens), "start": name}
-    last = [] if result.raw is None else [result.raw]
-    columns = ["token", choice.method, *["raw attention of the last layer"] * len(last), *labels]
-    numbers = zip(result.steps[choice.at], *last, strict=True)
-    return columns, [[token_name(tokens, i), *row, *labels.values()] for i, row in enumerate(numbers)]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from attnviz import views
 from attnviz.types import Tokens
 from attnviz.ui.core.state import go
 from attnviz.ui.explain.choice import ANSWER, TOKEN, Choice, answered_by
-from attnviz.ui.explain.steps import NO_ANSWER, SLOT, Result, on_special, send_signed, titles, top_table
+from attnviz.ui.explain.steps import NO_ANSWER, Result, on_special, top_table
 from attnviz.ui.inputs.text_run import TextRun
 from attnviz.ui.widgets import text_answers
 from attnviz.ui.widgets.text_display import Look
@@ -35,24 +34,11 @@ def of_word(result: Result, look: Look, group: int | None) -> Result:
     return Result(rows[:-1], rows[-1], result.every)
 
 
-def rows_shown(values: np.ndarray, look: Look, *, signed: bool) -> np.ndarray:
+def rows_shown(values: np.ndarray, signed: bool, look: Look) -> np.ndarray:
     """Rows over tokens as rows over what is shown; signed ones are not divided by what is left of them."""
     if not signed:
         return look.rows(values)
     return np.stack([values[..., list(group)].sum(-1) for group in look.groups.groups], -1)
-
-
-def send(choice: Choice, result: Result, look: Look) -> None:
-    """Give the browser the maps of the start, or those of every token so that pointing shows each."""
-    last = None if result.raw is None else look.rows(result.raw[None])[0]
-    if result.signed:
-        send_signed(choice, rows_shown(result.steps, look, signed=True), last, look.tokens)
-        return
-    names = [*titles(choice), *([] if last is None else ["Raw attention"])]
-    steps = look.rows(result.steps)
-    alone = steps if last is None else np.concatenate([steps, last[None]])
-    shown = alone if result.every is None else look.maps(result.every)
-    views.send_maps(SLOT, shown, titles=names, keys=look.tokens, map_type="relevance")
 
 
 def pick(about: TextRun, look: Look, chosen: tuple[int, ...]) -> None:
@@ -73,6 +59,6 @@ def special_words(tokens: Tokens, choice: Choice, result: Result) -> str:
 
 def top_words(choice: Choice, result: Result, look: Look) -> None:
     """The words with most relevance, with exact numbers and their raw attention."""
-    row = rows_shown(result.steps[choice.at][None], look, signed=result.signed)[0]
+    row = rows_shown(result.steps[choice.at][None], result.signed, look)[0]
     last = None if result.raw is None else look.rows(result.raw[None])[0]
     top_table("Word", list(look.tokens.labels), choice, row, last)
