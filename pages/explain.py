@@ -6,8 +6,8 @@ from functools import partial
 import streamlit as st
 
 from attnviz import ui, views
+from attnviz.ui.explain import badge, diagnostics, prose, scores, steps
 from attnviz.ui.explain import choice as choices
-from attnviz.ui.explain import prose, steps
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
@@ -49,6 +49,10 @@ def page() -> None:
             what = f"Your picture with raw attention of {name}, layer {choice.depth}"
             draw("raw", maps=slot, index=index, height=340, label=what)
         steps.top_patches(tokens, choice, result)
+
+    badge.show(visit, choice, result)
+    diagnostics.show(visit, choice, result)
+    scores.show(visit)
 
     if option is not None:
         prose.by_layer("explain", choice)

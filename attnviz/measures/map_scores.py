@@ -1,7 +1,7 @@
 """Faithfulness of one map of one input, beside random orders of its parts: a score alone says nothing.
 
-The answer is watched while parts are removed in the order of the map, and in random orders that a seed draws. Edits that
-are alike are computed once, in small batches, so that a language model's logits of all edits never lie in memory at once.
+The answer is watched while parts are removed in the order of the map, and in random orders that a seed draws. Edits
+that are alike are computed once, and in small batches: a language model's logits of all of them would fill the memory.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import streamlit as st
 
 from attnviz import ui, views
 from attnviz.ui.core.labels import plain
+from attnviz.ui.explain import badge, diagnostics, prose, scores, steps
 from attnviz.ui.explain import choice as choices
-from attnviz.ui.explain import prose, steps
 from attnviz.ui.explain import text as rollout_text
 from attnviz.ui.widgets import text_display
 
@@ -50,6 +50,10 @@ def page() -> None:
             slot, index = steps.raw_place(result)
             draw("raw", maps=slot, index=index, label=f"Your text with raw attention of {start}")
         rollout_text.top_words(choice, result, look)
+
+    badge.show(about, choice, result)
+    diagnostics.show(about, choice, result)
+    scores.show(about)
 
     if option is not None:
         prose.by_layer("text/explain", choice)
