@@ -128,10 +128,11 @@ def told(perturbation: Perturbation, total: int, progress: Progress | None) -> P
         nonlocal done
         distinct, places = keep.unique(dim=0, return_inverse=True)
         found = []
-        for some in distinct.split(CHUNK):
+        batches = distinct.split(CHUNK)
+        for number, some in enumerate(batches, 1):
             found.append(perturbation.logits(some))
             if progress is not None:
-                progress(min(1.0, (done + CHUNK * len(found)) / total))
+                progress(min(1.0, (done + len(keep) * number / len(batches)) / total))
         done += len(keep)
         return torch.cat(found)[places]
 

@@ -45,12 +45,12 @@ OFF_DISTRIBUTION = (
     "inputs may be off-distribution, and a part of every score is then how the model fails on them."
 )
 DISAGREE = "Metrics disagree, so no single one decides. All are about this one input."
-NAMES = {  # of scores: name, which way is faithful
-    "abpc/probability": ("ABPC of the probability", "high"),
-    "abpc/logit": ("ABPC of the logit", "high"),
-    "single deletion": ("Single-token deletion (IDSDS)", "high"),
-    "comprehensiveness": ("Comprehensiveness", "high"),
-    "sufficiency": ("Sufficiency", "low"),
+NAMES = {  # of scores, and which way is faithful
+    "abpc/probability": "ABPC of the probability ↑",
+    "abpc/logit": "ABPC of the logit ↑",
+    "single deletion": "Single deletion (IDSDS) ↑",
+    "comprehensiveness": "Comprehensiveness ↑",
+    "sufficiency": "Sufficiency ↓",
 }
 WHAT = {
     "abpc": "**ABPC**: area between the curve of removing the least relevant first and that of the most relevant "
@@ -194,15 +194,14 @@ def beside_words(found: Beside) -> str:
 def report(scores: MapScores) -> None:
     """Every score beside that of random orders, and what each of them is."""
     table = scores.table()
-    rows: dict[str, list[str]] = {"Score": [], "This map": [], "Random order": [], "Faithful is": []}
+    rows: dict[str, list[str]] = {"Score": [], "This map": [], "Random order": []}
     for name, found in table.items():
-        title, faithful = NAMES[name]
-        cells = (title, number(found.value), beside_words(found), faithful)
+        cells = (NAMES[name], number(found.value), beside_words(found))
         for column, cell in zip(rows.values(), cells, strict=True):
             column.append(cell)
     st.dataframe(rows, hide_index=True, key="badge:scores")
     said = [words for name, words in WHAT.items() if any(each.startswith(name) for each in table)]
-    st.caption(f"{' '.join(said)} Random: mean ± standard deviation of {SEEDS} orders.")
+    st.caption(f"{' '.join(said)} Random: mean ± standard deviation of {SEEDS} orders. ↑ high is faithful, ↓ low is.")
     if scores.single_deletion is None:
         st.caption(f"Of more than {MOST:,} parts none is removed alone.")
 

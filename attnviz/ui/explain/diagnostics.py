@@ -15,7 +15,7 @@ from attnviz.measures.faithfulness import by_part, parts_of, rank_correlation
 from attnviz.measures.randomisation import random_twin
 from attnviz.types import AttentionCall, NoTokenMap, Tokens, UnsupportedMask
 from attnviz.ui.core.cache import core, on_processor
-from attnviz.ui.core.labels import layer_name, token_name
+from attnviz.ui.core.labels import layer_name, plain, token_name
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.explain import residual
 from attnviz.ui.explain.badge import number
@@ -102,7 +102,8 @@ def named(found: NormOutliers, tokens: Tokens) -> str:
     last = found.outlying[-1].nonzero()[:, 0].tolist()
     if not last:
         return "After the last layer no token is an outlier."
-    names = ", ".join(token_name(tokens, i) for i in last[:NAMED])
+    called = (token_name(tokens, i) for i in last[:NAMED])
+    names = ", ".join(called if tokens.grid is not None else (f"“{plain(name)}”" for name in called))
     return f"Outliers after the last layer: {names}{f' and {len(last) - NAMED} more' if len(last) > NAMED else ''}."
 
 
