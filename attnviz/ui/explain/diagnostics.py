@@ -132,7 +132,7 @@ def draw(about: ModelRun, choice: Choice, maps: torch.Tensor) -> None:
     titles = ["Trained", "Random weights"]
     unit = "number" if signed else "percent"
     views.send_maps(SLOT, maps.numpy(), titles=titles, keys=tokens, signed=signed, map_type="relevance", unit=unit)
-    style = views.ViewStyle(row_range=True)
+    style = views.ViewStyle(row_range=True, hide_special=True)  # CLS would take the whole scale
     for index, (place, title) in enumerate(zip(st.columns(2, gap="medium"), titles, strict=True)):
         with place:
             st.markdown(f"**{title}**")
