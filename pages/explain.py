@@ -6,8 +6,8 @@ from functools import partial
 import streamlit as st
 
 from attnviz import ui, views
+from attnviz.ui.explain import badge, compared, diagnostics, files, prose, scores, sending, steps
 from attnviz.ui.explain import choice as choices
-from attnviz.ui.explain import compared, files, prose, sending, steps
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
@@ -56,6 +56,11 @@ def page() -> None:
                 compared.draw(one, choice, places, draw)
         if not result.why:
             steps.top_patches(tokens, choice, result)
+
+    if not result.why:
+        badge.show(visit, choice, result)
+        diagnostics.show(visit, choice, result)
+    scores.show(visit)
 
     if option is not None and not result.why:
         prose.by_layer("explain", choice)

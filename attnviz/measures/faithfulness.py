@@ -86,9 +86,19 @@ def by_part(relevance: Float[Tensor, "*map token"], parts: Int[Tensor, " token"]
     return total.index_add_(-1, parts[inside].to(relevance.device), relevance[..., inside].to(torch.float64))
 
 
-def removal(model: Model, sample: Sample, target: Target | None = None, *, batch: int = BATCH) -> Perturbation:
-    """Parts removed by the attention mask: no query attends to them, and the answer is not read from them."""
-    parts = parts_of(next(iter(sample.tokens.values())))
+def removal(
+    model: Model,
+    sample: Sample,
+    target: Target | None = None,
+    *,
+    parts: Int[Tensor, " token"] | None = None,
+    batch: int = BATCH,
+) -> Perturbation:
+    """Parts removed by the attention mask: no query attends to them, and the answer is not read from them.
+
+    `parts` None is what `parts_of` says of the tokens.
+    """
+    parts = parts_of(next(iter(sample.tokens.values()))) if parts is None else parts
 
     @torch.no_grad()
     def logits(keep: Bool[Tensor, "edit part"]) -> Tensor:

@@ -7,13 +7,16 @@ not depend on what was learned.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnviz.measures.faithfulness import rank_correlation
+from attnviz.types import Model
 
 
 @torch.no_grad()
@@ -45,3 +48,17 @@ def cascade_correlation(
     """
     found = [maps().clone() for _ in cascade(modules, seed)]
     return torch.stack([rank_correlation(found[0], each) for each in found])
+
+
+def random_twin(model: Model, seed: int = 0) -> Model | None:
+    """A copy of a model in which every parameter of its network is shuffled, with a digest of its own.
+
+    The last step of the cascade at once: the twin has the same shape and the same values, and has learned nothing.
+    Buffers stay, so positions that are computed do too. None where the model holds no `network`.
+    """
+    if not isinstance(getattr(model, "network", None), nn.Module):
+        return None
+    twin: Any = copy.deepcopy(model)
+    shuffle_parameters(twin.network, torch.Generator().manual_seed(seed))
+    twin.digest = f"{model.digest} shuffled {seed}"
+    return twin

@@ -7,8 +7,8 @@ import streamlit as st
 
 from attnviz import ui, views
 from attnviz.ui.core.labels import plain
+from attnviz.ui.explain import badge, compared, diagnostics, files, prose, scores, sending, steps
 from attnviz.ui.explain import choice as choices
-from attnviz.ui.explain import compared, files, prose, sending, steps
 from attnviz.ui.explain import text as words
 from attnviz.ui.widgets import text_display
 
@@ -59,6 +59,11 @@ def page() -> None:
     for one in tiles:
         with grid, st.container():
             compared.draw(one, choice, places, draw)
+
+    if not result.why:
+        badge.show(about, choice, result)
+        diagnostics.show(about, choice, result)
+    scores.show(about)
 
     if option is not None and not result.why:
         prose.by_layer("text/explain", choice)
