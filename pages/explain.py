@@ -6,8 +6,8 @@ from functools import partial
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.explain import badge, compared, diagnostics, files, prose, scores, sending, steps
 from attnviz.ui.explain import choice as choices
+from attnviz.ui.explain import compared, evidence, files, prose, sending, steps
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
@@ -38,9 +38,7 @@ def page() -> None:
             what = f"Your picture with the {choice.title.lower()} of {name}: {steps.in_line(labels)}"
             draw("large", maps=sending.SLOT, index=choice.at, height=520, label=what, on_pick=pick)
             st.markdown(steps.prefix_words(tokens, choice, result))
-            st.caption(
-                " ".join(filter(None, [steps.completeness(visit, choice), steps.caveats(visit, choice, shared)]))
-            )
+            st.caption(steps.remarks(visit, choice, shared))
     with beside:
         grid = st.grid(2 if tiles else 1, min_column_width=compared.NARROWEST)
         with grid, st.container():
@@ -48,8 +46,7 @@ def page() -> None:
             if result.raw is None:
                 st.caption(steps.NO_RAW)
             else:
-                slot, index = places[sending.RAW_PLACE]
-                what = f"Your picture with raw attention of {name}, layer {choice.depth}"
+                (slot, index), what = places[sending.RAW_PLACE], f"Your picture with raw attention of {name}"
                 draw("raw", maps=slot, index=index, height=340, label=what, on_pick=pick)
         for one in tiles:
             with grid, st.container():
@@ -57,10 +54,7 @@ def page() -> None:
         if not result.why:
             steps.top_patches(tokens, choice, result)
 
-    if not result.why:
-        badge.show(visit, choice, result)
-        diagnostics.show(visit, choice, result)
-    scores.show(visit)
+    evidence.show(visit, choice, result)
 
     if option is not None and not result.why:
         prose.by_layer("explain", choice)

@@ -7,8 +7,8 @@ import streamlit as st
 
 from attnviz import ui, views
 from attnviz.ui.core.labels import plain
-from attnviz.ui.explain import badge, compared, diagnostics, files, prose, scores, sending, steps
 from attnviz.ui.explain import choice as choices
+from attnviz.ui.explain import compared, evidence, files, prose, sending, steps
 from attnviz.ui.explain import text as words
 from attnviz.ui.widgets import text_display
 
@@ -43,9 +43,7 @@ def page() -> None:
             what = f"Your text with the {choice.title.lower()} of {start}"
             draw("large", maps=sending.SLOT, index=choice.at, label=what, on_pick=pick)
             st.markdown(words.special_words(tokens, choice, result))
-            st.caption(
-                " ".join(filter(None, [steps.completeness(about, choice), steps.caveats(about, choice, shared)]))
-            )
+            st.caption(steps.remarks(about, choice, shared))
     with beside:
         st.markdown(f"**Raw attention**, layer {choice.depth}  \n{steps.small(steps.raw_labels(choice, tokens))}")
         if result.raw is None:
@@ -60,10 +58,7 @@ def page() -> None:
         with grid, st.container():
             compared.draw(one, choice, places, draw)
 
-    if not result.why:
-        badge.show(about, choice, result)
-        diagnostics.show(about, choice, result)
-    scores.show(about)
+    evidence.show(about, choice, result)
 
     if option is not None and not result.why:
         prose.by_layer("text/explain", choice)

@@ -19,7 +19,7 @@ from attnviz.paths import ROOT
 from attnviz.types import Target, Tokens
 from attnviz.ui.core.cache import SESSION_MODELS
 from attnviz.ui.explain import choice as choices
-from attnviz.ui.explain import compared, files, sending, steps
+from attnviz.ui.explain import compared, files, large, sending, steps
 from attnviz.ui.inputs.samples import open_sample
 from attnviz.ui.widgets.output import npz
 from tests.foreign import foreign_models
@@ -268,7 +268,7 @@ def test_the_maps_are_those_of_the_methods(visit, choice):
 def test_held_maps_change_nothing(visit, monkeypatch):
     choice = CHOICES[2]
     kept = steps.work_out(visit, choice)
-    monkeypatch.setattr(steps, "HELD", 0)
+    monkeypatch.setattr(large, "HELD", 0)
     monkeypatch.setattr(steps, "SENT", 0)
     again = steps.work_out(visit, choice)
     assert again.every is None

@@ -175,6 +175,11 @@ def computed(
     return (explain(method, visit.model, visit.sample, target, trace=trace, **options),)
 
 
+def remarks(visit: ModelRun, choice: Choice, shared: bool) -> str:
+    """What has to be known of the map: whether its sum is what it should be, its colour scale, its caveats."""
+    return " ".join(filter(None, [completeness(visit, choice), caveats(visit, choice, shared)]))
+
+
 def completeness(visit: ModelRun, choice: Choice) -> str:
     """How nearly integrated gradients add up to what they should, in a sentence; empty for any other method."""
     if choice.method != INTEGRATED:
