@@ -120,13 +120,13 @@ def test_the_keyboard_reaches_every_patch(page: Page, server: str, settle):
 
 def test_one_click_finds_a_head(page: Page, server: str, settle):
     drawn(page, f"{server}/heads?sample=cat", settle)
-    page.get_by_role("button", name="Most local").click()
+    page.get_by_role("button", name="Most local", exact=True).click()
     settle(page)
     order = page.get_by_text(re.compile(r"^Layer \d+, head \d+: what"))
     opened = order.text_content()
     page.goto(f"{server}/heads?sample=cat&order=distance")
     settle(page)
-    page.get_by_role("button", name="Most local").click()
+    page.get_by_role("button", name="Most local", exact=True).click()
     settle(page)
     expect(order).to_have_text(opened or "")
 
