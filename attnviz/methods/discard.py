@@ -31,6 +31,9 @@ FUSION = Option(
     "How the heads of a layer become one map. Maximum keeps what any head attends to, minimum only what all attend to.",
     {"mean": "Mean", "max": "Maximum", "min": "Minimum"},
 )
+BY_ROW = Option(
+    "by_row", "Per row", "toggle", False, "Discard from every row by itself instead of from the whole layer."
+)
 HELD = 1 << 23  # entries of one fused map that are held at once for a discard over the whole layer
 Blocks = Callable[[list[int]], Tensor]  # query rows -> fused map [*batch row key]
 

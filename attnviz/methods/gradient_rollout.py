@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.methods.base import Option, differentiable
-from attnviz.methods.discard import Blocks, thinned
+from attnviz.methods.discard import BY_ROW, Blocks, thinned
 from attnviz.methods.gradients import output_gradients, weighted
-from attnviz.methods.rollout import layers, source_of
+from attnviz.methods.rollout import FIRST, layers, source_of
 from attnviz.types import AttentionCall, Model, Sample, Target, Trace
 
 OPTIONS = (
@@ -25,14 +25,8 @@ OPTIONS = (
         "itself.",
         range=(0.0, 0.95),
     ),
-    Option("by_row", "Per row", "toggle", False, "Discard from every row by itself instead of from the whole layer."),
-    Option(
-        "first",
-        "From layer",
-        "layer",
-        0,
-        "The first layer that is rolled out. A later start shows only what the upper layers did.",
-    ),
+    BY_ROW,
+    FIRST,
 )
 
 

@@ -16,10 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.methods.base import NoRollout, Option, Rows, Start, start_rows, traced
-from attnviz.methods.discard import FUSION, FUSIONS, Blocks, fused_blocks
+from attnviz.methods.discard import BY_ROW, FUSION, FUSIONS, Blocks, fused_blocks
 from attnviz.types import AttentionCall, Model, Sample, Target, Trace, unrounded
 
 Open = Callable[[AttentionCall], Blocks]
+FIRST = Option(
+    "first",
+    "From layer",
+    "layer",
+    0,
+    "The first layer that is rolled out. A later start shows only what the upper layers did.",
+)
 OPTIONS = (
     FUSION,
     Option(
@@ -39,14 +46,8 @@ OPTIONS = (
         "and divide the rest so that rows sum to 1.",
         range=(0.0, 0.95),
     ),
-    Option("by_row", "Per row", "toggle", False, "Discard from every row by itself instead of from the whole layer."),
-    Option(
-        "first",
-        "From layer",
-        "layer",
-        0,
-        "The first layer that is rolled out. A later start shows only what the upper layers did.",
-    ),
+    BY_ROW,
+    FIRST,
 )
 
 
