@@ -44,6 +44,11 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
 
 
+def written(number: float, form: str) -> str:
+    """A number as it is written in a text: with a minus sign, which is longer than a hyphen."""
+    return f"{number:{form}}".replace("-", "\N{MINUS SIGN}")
+
+
 def call_names(trace: Trace) -> list[str]:
     """What each attention call is called on screen: "Layer 2", or "Layer 2, along rows" where a layer has several."""
     return [call.name[:1].upper() + call.name[1:] for call in trace.calls]

@@ -28,6 +28,9 @@ class SizedCache(Generic[Value]):
     def __len__(self) -> int:
         return len(self._kept)
 
+    def __contains__(self, key: tuple[str, ...]) -> bool:
+        return key in self._kept
+
     @property
     def bytes(self) -> int:
         """How much is kept now."""

@@ -20,13 +20,14 @@ from attnviz.plots import lines
 from attnviz.training.images.recipes import RECIPES
 from attnviz.types import Model, Target
 from attnviz.ui.core.cache import core
+from attnviz.ui.core.labels import written
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.explain.choice import ANSWER, Choice
-from attnviz.ui.explain.classes import usual_output
 from attnviz.ui.explain.steps import Result
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.shell.page import Experiment, offer
 from attnviz.ui.widgets.output import dark, plot
+from attnviz.ui.widgets.whole_answer import answer_of
 
 TESTED, CURVES = "tested", "curves"  # whether the map is tested and its curves are drawn, in the address
 AT_ONCE = 1.0  # seconds that a test may take without being asked for
@@ -102,14 +103,11 @@ def answered(about: ModelRun, choice: Choice) -> Target | None:
     """The class that is watched: the explained one, else what the model predicts; None without an answer."""
     if choice.target is not None:
         return choice.target
-    if not about.model.outputs:
+    if (found := answer_of(about)) is None:
         return None
-    logits, output, row = about.trace.logits, usual_output(about), 0
-    if logits[output].shape[-2] > 1:
-        if WORD not in about.model.outputs or not about.model.spec.causal:
-            return None
-        output, row = WORD, logits[WORD].shape[-2] - 1
-    return Target(output, row, int(logits[output][row].argmax()))
+    output, row = found
+    logits = about.trace.logits[output]
+    return Target(output, row % len(logits), int(logits[row].argmax()))
 
 
 def perturbation(about: ModelRun, choice: Choice) -> Perturbation | str:
@@ -141,16 +139,9 @@ def removable(about: ModelRun, target: Target) -> Int[Tensor, " token"]:
 
 
 @st.cache_resource(show_spinner=False)
-def kept() -> Kept:
+def kept() -> SizedCache[MapScores]:
     """The scores computed last: at most 256, at most 20 MB."""
-    return Kept(entries=256, size=20_000_000)
-
-
-class Kept(SizedCache[MapScores]):
-    """A cache that can be asked what it holds."""
-
-    def __contains__(self, key: tuple[str, ...]) -> bool:
-        return key in self._kept
+    return SizedCache(entries=256, size=20_000_000)
 
 
 def expected(about: ModelRun, watched: Perturbation, text: bool) -> float:
@@ -186,7 +177,7 @@ def trained_without_parts(model: Model) -> bool:
 
 def number(value: float) -> str:
     """A score with two decimals; a dash where it is not defined."""
-    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    return "–" if math.isnan(value) else written(value, ".2f")
 
 
 def beside_words(found: Beside) -> str:
