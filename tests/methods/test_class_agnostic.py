@@ -1,4 +1,4 @@
-"""Class-agnostic methods, over every attention variant and pooling: shares of one, or a sentence."""
+"""Class-agnostic methods, over every attention variant and pooling: relevance that sums to 1, or a sentence."""
 
 from __future__ import annotations
 

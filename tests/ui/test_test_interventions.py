@@ -47,6 +47,23 @@ def first_sample(name: str) -> Sample:
     return model.prepare(path)
 
 
+def test_python_lines_name_the_input_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they would read another picture than the page, one of the model's own size."""
+    at = open_page("test", model="vit", change="lens", pixels="128")
+    (code,) = [one.value for one in at.code]
+    monkeypatch.chdir(ROOT)
+    found: dict[str, Any] = {}
+    exec(code, found)  # the lines under test
+    assert found["found"].labels.shape[1] == 1 + 32 * 32
+
+
+def test_both_pictures_are_read_at_the_chosen_size() -> None:
+    """A picture read at another size would have other tokens, and its residuals could not be carried over."""
+    at = open_page("test", model="vit", change="patch", pixels="128")
+    assert "test:blocks" in views_of(at)
+    assert "size=128" in at.code[0].value
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("section", SECTIONS)
 def test_python_lines_compute_what_is_shown(section: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz import plots
-from attnviz.interventions import answers
+from attnviz.interventions import Progress, answers
 from attnviz.models.text import WORD
 from attnviz.types import Edit, Target
-from attnviz.ui.core.cache import core, digest_of, open_model
-from attnviz.ui.core.labels import plain
-from attnviz.ui.core.sized_cache import SizedCache
+from attnviz.ui.core.cache import digest_of, open_model
+from attnviz.ui.core.labels import plain, written
 from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.test.computed import computed
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.output import dark, plot
 from attnviz.ui.widgets.whole_answer import answer_of, label_of
@@ -66,8 +65,7 @@ class Tested:
 
 def tested(run: ModelRun) -> Tested | None:
     """What the model predicts for the whole input; None where it answers for single tokens only, or not at all."""
-    found = answer_of(run)
-    if found is None or (found[0] == WORD and not run.model.spec.causal):
+    if (found := answer_of(run)) is None:
         return None
     output, row = found
     logits = run.trace.logits[output][row].detach().float().cpu()
@@ -77,41 +75,20 @@ def tested(run: ModelRun) -> Tested | None:
     return Tested(run, output, row, int(spoken.argmax()), logits)
 
 
-@st.cache_resource(show_spinner=False)
-def logits_kept() -> SizedCache[Tensor]:
-    """The answers of the edits asked for last: at most 512, at most 40 MB."""
-    return SizedCache(entries=512, size=40_000_000)
-
-
 def logits_of(test: Tested, edit: Edit, doing: str) -> Float[Tensor, "edit class"]:
     """The answer of every edit of a batch, with a word to the visitor while it is computed. Raises Busy.
 
     Raises UnsupportedMask for an edit the model does not take.
     """
     run = test.run
-    place = st.empty()  # always there, so that what follows keeps its place
 
-    def compute() -> Tensor:
-        with told(place, doing) as tell, core():
-            model = open_model(run.name)
-            found = answers(model, run.sample, edit, output=test.output, batch=CHUNK, progress=tell)
+    def compute(progress: Progress) -> Tensor:
+        model = open_model(run.name)
+        found = answers(model, run.sample, edit, output=test.output, batch=CHUNK, progress=progress)
         return found[:, test.row].float().cpu()
 
-    return logits_kept().get((run.model.digest, run.sample.digest, test.output, digest_of(edit)), compute)
-
-
-@contextmanager
-def told(place: Any, doing: str) -> Iterator[Callable[[float], None]]:
-    """A bar that says in a place what is done, and goes afterwards; gives what tells it the share."""
-
-    def tell(done: float) -> None:
-        place.progress(done, doing)
-
-    tell(0.0)
-    try:
-        yield tell
-    finally:
-        place.empty()
+    key = ("answers", run.model.digest, run.sample.digest, test.output, digest_of(edit))
+    return computed(key, compute, doing)
 
 
 def prose(run: ModelRun) -> str:
@@ -169,7 +146,7 @@ def said_change(test: Tested, change: float, controls: Sequence[float]) -> str:
 
 def signed(number: float, digits: int = 2) -> str:
     """A number with its sign, as it is written in a text."""
-    return f"{number:+.{digits}f}".replace("-", "\u2212")
+    return written(number, f"+.{digits}f")
 
 
 def show_answer(test: Tested, after: Float[Tensor, " class"], controls: Float[Tensor, "draw class"] | None) -> None:

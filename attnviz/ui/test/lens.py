@@ -12,7 +12,8 @@ from attnviz.ui.core.state import chosen_token, set_tokens
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.test import lens_pictures, lens_texts
-from attnviz.ui.test.computed import computed, opening, show_lines
+from attnviz.ui.test.again import opening, show_lines
+from attnviz.ui.test.computed import computed
 from attnviz.ui.test.pair import depth_name
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.output import downloads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.interventions import remove
+from attnviz.interventions import Progress, remove
 from attnviz.methods import METHODS, explain
 from attnviz.types import NoTokenMap, Trace, UnsupportedMask
-from attnviz.ui.core.cache import core, edited_trace
-from attnviz.ui.core.sized_cache import SizedCache
+from attnviz.ui.core.cache import edited_trace
 from attnviz.ui.core.state import chosen_set, select
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.shell.prose import section
 from attnviz.ui.test import again, answer, maps, picks
+from attnviz.ui.test.computed import computed
 from attnviz.ui.widgets.output import downloads
 
 PICKS = "removed"  # the pick of tokens in the session and in the address
@@ -113,12 +114,6 @@ def problem(about: ModelRun, test: answer.Tested | None, among: Sequence[int], g
     return EVERYTHING if set(among) <= set(gone) else ""
 
 
-@st.cache_resource(show_spinner=False)
-def rankings() -> SizedCache[Tensor]:
-    """The rankings asked for last: at most 256, at most 10 MB."""
-    return SizedCache(entries=256, size=10_000_000)
-
-
 def ranked(about: ModelRun, test: answer.Tested | None, where: Any) -> tuple[str, Float[Tensor, " token"] | None]:
     """The method that ranks the tokens and its numbers; None, and a sentence, where it does not apply.
 
@@ -127,21 +122,19 @@ def ranked(about: ModelRun, test: answer.Tested | None, where: Any) -> tuple[str
     titles = {name: method.title for name, method in METHODS.items()}
     usual = "raw attention" if about.model.spec.causal else "rollout"
     name = select("Ranked by", titles, default=usual, key="method", where=where, width=200, help=WHY_RANKING)
-    place = st.empty()  # always there, so that what follows keeps its place
-    key = (about.model.digest, about.sample.digest, name)
+    key = ("ranking", about.model.digest, about.sample.digest, name)
     try:
-        return name, rankings().get(key, lambda: rank(about, test, name, place))
+        return name, computed(key, partial(rank, about, test, name), "Ranking the tokens")
     except (NoTokenMap, UnsupportedMask) as error:
-        place.caption(NO_RANKING.format(str(error).rstrip(".")))
+        st.caption(NO_RANKING.format(str(error).rstrip(".")))
         return name, None
 
 
-def rank(about: ModelRun, test: answer.Tested | None, name: str, place: Any) -> Float[Tensor, " token"]:
+def rank(about: ModelRun, test: answer.Tested | None, name: str, progress: Progress) -> Float[Tensor, " token"]:
     """One number for each token by a method. Raises NoTokenMap, UnsupportedMask."""
     method = METHODS[name]
     if method.needs_class and test is None:
         raise NoTokenMap("it names no class, and this method explains one")
     target = test.target if method.needs_class and test is not None else None
-    with answer.told(place, "Ranking the tokens") as tell, core():
-        more = {"progress": tell} if method.slow else {}
-        return explain(name, about.model, about.sample, target, trace=about.trace, **more).detach().float().cpu()
+    more = {"progress": progress} if method.slow else {}
+    return explain(name, about.model, about.sample, target, trace=about.trace, **more).detach().float().cpu()

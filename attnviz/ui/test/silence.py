@@ -20,9 +20,10 @@ from attnviz.ui.inputs.samples import open_sample, samples_of
 from attnviz.ui.inputs.sentences import sentences_of
 from attnviz.ui.inputs.text_run import prepared_text
 from attnviz.ui.test import head_sets
+from attnviz.ui.test.again import opening, picture_file, show_lines, target_line
 from attnviz.ui.test.answer import NO_ANSWER, signed
 from attnviz.ui.test.changed_answer import answer_bars, answer_choice, answered, logits_of, spoken
-from attnviz.ui.test.computed import computed, opening, picture_file, show_lines, target_line
+from attnviz.ui.test.computed import computed
 from attnviz.ui.test.head_choice import MEAN, ZERO, Choice
 from attnviz.ui.widgets.output import downloads
 

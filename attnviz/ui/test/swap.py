@@ -15,9 +15,10 @@ from attnviz.ui.core.state import chosen_token, set_tokens
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.test import swap_pictures, swap_texts
+from attnviz.ui.test.again import show_lines
 from attnviz.ui.test.answer import NO_ANSWER
 from attnviz.ui.test.changed_answer import answer_bars, answered, logits_of, spoken
-from attnviz.ui.test.computed import computed, show_lines
+from attnviz.ui.test.computed import computed
 from attnviz.ui.test.pair import Pair, depth_name
 from attnviz.ui.widgets.output import downloads
 from attnviz.ui.widgets.whole_answer import label_of

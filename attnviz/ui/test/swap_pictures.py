@@ -12,10 +12,10 @@ from attnviz import views
 from attnviz.types import Sample, Tokens
 from attnviz.ui.core.cache import trace
 from attnviz.ui.core.state import go, select
-from attnviz.ui.inputs.image_run import ImageRun, own_pictures, prepared
+from attnviz.ui.inputs.image_run import ImageRun, chosen_size, own_pictures, prepared
 from attnviz.ui.inputs.samples import open_sample, samples_of
+from attnviz.ui.test.again import at_size, opening, picture_file, target_line
 from attnviz.ui.test.changed_answer import answered
-from attnviz.ui.test.computed import opening, picture_file, target_line
 from attnviz.ui.test.pair import Pair, depth_name
 
 BLOCKS = 4  # of patches along each side, that are patched together
@@ -64,7 +64,7 @@ def sample_of(about: ImageRun, name: str) -> Sample:
     """That picture made ready for the model."""
     own = own_pictures()
     picture = own[name] if name in own else open_sample(about.name, name)
-    return prepared(about.model.digest, picture.digest, about.model, picture.image)
+    return prepared(about.model.digest, picture.digest, about.model, picture.image, size=chosen_size(about.model))
 
 
 def crop_of(sample: Sample) -> tuple[int, int, int, int]:
@@ -168,7 +168,7 @@ def lines(about: ImageRun, other: str, groups: tuple[tuple[int, ...], ...]) -> l
     named = "None" if target is None else target_line(target)
     return [
         *opening(about, "from attnviz.measures.interventions import crossing", "from attnviz.types import Target"),
-        f"other = model(model.prepare({picture_file(about.name, other)!r}))",
+        f"other = model(model.prepare({picture_file(about.name, other)!r}{at_size(about)}))",
         f"groups = {[list(group) for group in groups]}",
         f"share = crossing(model, sample, other, {named}, groups=groups).share  # [depth group]",
     ]

@@ -11,11 +11,12 @@ import streamlit as st
 from attnviz import views
 from attnviz.types import Sample
 from attnviz.ui.core.cache import trace
+from attnviz.ui.core.labels import written
 from attnviz.ui.core.state import go
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.text_run import LETTERS, TextRun, prepared_text
+from attnviz.ui.test.again import opening, target_line
 from attnviz.ui.test.changed_answer import answered
-from attnviz.ui.test.computed import opening, target_line
 from attnviz.ui.test.pair import Pair, depth_name
 
 # Pairs of as many tokens whose answers differ. Number of the subject: are, is (as in Linzen et al. 2016).
@@ -76,7 +77,7 @@ def draw(samples: list[Sample], share: np.ndarray, cell: int, pick: Callable[[tu
     """A table of words and depths, coloured by share; cells are turned, since words read along rows."""
     depths, count = share.shape
     names = words_of(*samples)
-    written = (share.T.round(2) + 0.0).tolist()  # + 0.0: no minus before a zero
+    rounded = (share.T.round(2) + 0.0).tolist()  # + 0.0: no minus before a zero
     depth, place = divmod(cell, count)
 
     def turned(chosen: tuple[int, ...]) -> None:
@@ -87,7 +88,7 @@ def draw(samples: list[Sample], share: np.ndarray, cell: int, pick: Callable[[tu
         rows=names,
         columns=["In", *map(str, range(1, depths))],
         values=share.T.tolist(),
-        texts=[[f"{one:.2f}".replace("-", "\N{MINUS SIGN}") for one in row] for row in written],
+        texts=[[written(one, ".2f") for one in row] for row in rounded],
         tips=[
             [f"{names[p]}, {depth_name(d).lower()}: crosses {100 * share[d, p]:.1f} %" for d in range(depths)]
             for p in range(count)
