@@ -16,7 +16,7 @@ from attnviz.edits import BlockedEdges, Edit, PatchedResiduals, flagged, head_fl
 from attnviz.types import Model, Sample, Trace
 
 BATCH = 32  # edits in one forward pass
-Progress = Callable[[float], None]  # is told the share that is done
+Progress = Callable[[float], object]  # is told which share of the work is done, 0 to 1
 
 
 def remove(sample: Sample, *sets: Sequence[int]) -> Edit:

@@ -6,7 +6,7 @@ that are alike are computed once, and in small batches: a language model's logit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attnviz.interventions import Progress
 from attnviz.measures.faithfulness import (
     SHARES,
     STEPS,
@@ -32,7 +33,6 @@ SEEDS = 8  # random orders
 CHUNK = 16  # edits in one forward pass
 FEW = 64  # parts; of more, curves take half as many steps
 MOST = 1024  # parts; of more, none is removed alone
-Progress = Callable[[float], object]  # is told which share of the work is done, 0 to 1
 
 
 class Beside(NamedTuple):

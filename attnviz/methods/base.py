@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from attnviz.interventions import Progress as Progress
 from attnviz.types import Edit, Model, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask, unrounded
 
 Start = str | int | Sequence[int] | Tensor  # "answer", "cls", "mean", a token, several tokens, or rows [*batch token]
-Progress = Callable[[float], object]  # is told which share of the work is done, 0 to 1
 Rows = dict[str, Tensor]  # stream -> relevance [*batch target token]
 
 
