@@ -18,6 +18,7 @@ from attnviz.methods import (
     input_gradients,
     legrad,
     norms,
+    perturbation,
     raw,
     rollout,
     value_zeroing,
@@ -26,6 +27,7 @@ from attnviz.methods.base import Method, NoRollout, Option, check_target, differ
 from attnviz.types import Model, Sample, Target, Trace
 
 by_gradient = partial(Method, needs_class=True, needs_gradients=True)
+by_change = partial(Method, needs_class=True, signed=True, slow=True)
 METHODS: dict[str, Method] = {
     "rollout": Method("Attention rollout", rollout.explain, rollout.OPTIONS, takes_start=True),
     "raw attention": Method("Raw attention", raw.explain, raw.OPTIONS, takes_start=True),
@@ -47,6 +49,9 @@ METHODS: dict[str, Method] = {
     "smoothgrad": by_gradient(
         "SmoothGrad", input_gradients.explain_smoothgrad, input_gradients.SMOOTHGRAD, signed=True, slow=True
     ),
+    "deletion": by_change("Deletion", perturbation.explain_deletion),
+    "occlusion": by_change("Occlusion", perturbation.explain_occlusion, perturbation.OCCLUSION),
+    "activation patching": by_change("Activation patching", perturbation.explain_patching, perturbation.PATCHING),
 }
 CONTROLS: dict[str, Method] = {  # know nothing of the network: shown beside scores, offered as no explanation
     "random": Method("Random", controls.random, control=True),

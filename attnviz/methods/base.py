@@ -114,10 +114,14 @@ def repeat(model: Model, sample: Sample, trace: Trace, embeddings: Float[Tensor,
 
     Nothing is rounded, also under autocast: gradients add up what halves of a number would lose.
     """
-    masks = [call.mask.key_padding for call in trace.calls if call.mask is not None]
-    kept = next((keep for keep in masks if keep is not None), None)
     with torch.enable_grad(), unrounded(embeddings.device):
-        return model(sample, edit=Edit(keep_tokens=kept, embeddings=embeddings))
+        return model(sample, edit=Edit(keep_tokens=kept_tokens(trace), embeddings=embeddings))
+
+
+def kept_tokens(trace: Trace) -> Bool[Tensor, "*batch token"] | None:
+    """Which tokens a pass kept; None where none was removed."""
+    masks = [call.mask.key_padding for call in trace.calls if call.mask is not None]
+    return next((keep for keep in masks if keep is not None), None)
 
 
 def has_graph(trace: Trace) -> bool:

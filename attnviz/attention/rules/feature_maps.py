@@ -209,14 +209,15 @@ def divide(sums: Tensor, total: Tensor) -> Tensor:
 
 
 def causal_sums(
-    query: Float[Tensor, "*batch head query feature"],
-    key: Float[Tensor, "*batch head key feature"],
-    value: Float[Tensor, "*batch head key summed"],
+    query: Float[Tensor, "*#batch head query feature"],
+    key: Float[Tensor, "*#batch head key feature"],
+    value: Float[Tensor, "*#batch head key summed"],
     before: Tensor | None = None,
-) -> tuple[Float[Tensor, "*batch head query summed"], Float[Tensor, "*batch head feature summed"]]:
+) -> tuple[Float[Tensor, "*#batch head query summed"], Float[Tensor, "*#batch head feature summed"]]:
     """For each query, query @ the sum of keyᵀ value over all keys up to its own (bottom-right), and the last sum.
 
-    `before` is the sum of a past. Tokens come in chunks: within one a small triangle, before it the sum so far.
+    `before` is the sum of a past. Tokens come in chunks: within one a small triangle, before it the sum so far. Leading
+    axes broadcast: of tokens removed in many ways, the first layer's keys alone have one.
     """
     lead = key.shape[-2] - query.shape[-2]
     first, empty = max(lead, 0), max(-lead, 0)  # keys that every query attends to; queries without a key
