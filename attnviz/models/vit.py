@@ -200,6 +200,18 @@ def loss_of(trace: Trace, labels: Int[Tensor, " batch"], smoothing: float = 0.0)
     return F.cross_entropy(trace.logits["class"][..., 0, :].float(), labels, label_smoothing=smoothing)
 
 
+def distillation_loss_of(
+    trace: Trace, teacher: Float[Tensor, "batch class"], temperature: float = 1.0
+) -> Float[Tensor, ""]:
+    """T² times the KL divergence of the softened class probabilities from the teacher's, both at logits / T.
+
+    Hinton et al. 2015, arXiv 1503.02531, section 2: T² keeps gradients as large as those of the labels.
+    """
+    own = (trace.logits["class"][..., 0, :].float() / temperature).log_softmax(-1)
+    soft = (teacher.float() / temperature).log_softmax(-1)
+    return temperature**2 * F.kl_div(own, soft, reduction="batchmean", log_target=True)
+
+
 def superclass_loss_of(trace: Trace, labels: Int[Tensor, " batch"], groups: Int[Tensor, " class"]) -> Float[Tensor, ""]:
     """How surprising the coarse group of the labels is: minus the logarithm of what its classes get together."""
     members = groups == torch.arange(int(groups.max()) + 1, device=groups.device)[:, None]  # [group class]

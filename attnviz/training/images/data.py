@@ -10,13 +10,13 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from scipy.ndimage import convolve1d
 from torch import Tensor
@@ -55,9 +55,32 @@ class Pictures:
     classes: tuple[str, ...]
     superclasses: tuple[str, ...]  # of each class
     source: str  # name and licence of the data set, for the card
+    teacher_logits: Float[np.ndarray, "picture class"] | None = None  # soft labels (`teacher.py`)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def pick(self, index: Int[np.ndarray, " chosen"]) -> Pictures:
+        """Some of the pictures, in this order."""
+        logits = None if self.teacher_logits is None else self.teacher_logits[index]
+        return replace(self, images=self.images[index], labels=self.labels[index], teacher_logits=logits)
+
+
+def split_validation(pictures: Pictures, per_class: int) -> tuple[Pictures, Pictures]:
+    """The pictures to train on, and `per_class` random ones of every class to choose by; always the same.
+
+    Raises ValueError where a class has no more than that.
+    """
+    random, chosen = np.random.default_rng(0), []
+    for label, name in enumerate(pictures.classes):
+        own = np.flatnonzero(pictures.labels == label)
+        if len(own) <= per_class:
+            raise ValueError(
+                f"there are {len(own)} pictures of {name}, which leaves none beside {per_class} to choose by"
+            )
+        chosen.append(random.permutation(own)[:per_class])
+    validation = np.sort(np.concatenate(chosen))
+    return pictures.pick(np.setdiff1d(np.arange(len(pictures)), validation)), pictures.pick(validation)
 
 
 def superclass_indices(superclasses: Sequence[str]) -> Int[Tensor, " class"]:

@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from attnviz.models.nets import Network, built
-from attnviz.models.vit import loss_of, superclass_loss_of
+from attnviz.models.vit import distillation_loss_of, loss_of, superclass_loss_of
 from attnviz.training.checkpoint import fingerprint, load_state, save_state
 from attnviz.training.images.augment import augment
 from attnviz.training.images.data import DATA, Pictures, superclass_indices
 from attnviz.training.images.recipes import Recipe
 from attnviz.training.images.start import copy_parameters, init_mimetic
 from attnviz.training.muon import Muon, computes_in_bfloat16
+from attnviz.types import Edit, Trace
 
 COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"  # the folder of torch's compiler
+SAVE_SECONDS = 180.0  # after which the state is saved, however long a step takes
 MICRO_BATCH = 64  # pictures in one forward and backward pass on a CPU
 
 
@@ -92,7 +95,8 @@ def train(
 ) -> tuple[Network, float]:
     """Train a recipe; returns the moving average of the network, on the CPU, and the seconds it took.
 
-    With `checkpoint`, the state is saved there every 4 reports, and an interrupted run is resumed. `init_from` holds
+    With `checkpoint`, the state is saved there every 4 reports, after SAVE_SECONDS at the latest, and an interrupted run
+    is resumed. `init_from` holds
     the parameters of a network to continue from, with a new schedule. Raises CheckpointMismatch where the checkpoint
     belongs to another recipe or to other initial weights.
     """
@@ -102,16 +106,17 @@ def train(
     run = Run(recipe, pictures, device, init_from)
     if checkpoint and checkpoint.is_file():
         run.load(checkpoint)
-    losses: list[Tensor] = []
+    losses, saved = list[Tensor](), time.monotonic()
     while run.step < recipe.steps:
         losses.append(run.advance())
-        if run.step % every and run.step != recipe.steps:
-            continue
-        run.seconds = run.elapsed()
-        report(Progress(run.step, recipe.steps, float(torch.stack(losses).mean()), run.seconds, run.shipped))
-        losses = []
-        if checkpoint and (run.step % (4 * every) == 0 or run.step == recipe.steps):
+        run.seconds, last = run.elapsed(), run.step == recipe.steps
+        if last or run.step % every == 0:
+            report(Progress(run.step, recipe.steps, float(torch.stack(losses).mean()), run.seconds, run.shipped))
+            losses = []
+        due = last or run.step % (4 * every) == 0 or time.monotonic() - saved >= SAVE_SECONDS
+        if checkpoint and due:
             run.save(checkpoint)
+            saved = time.monotonic()
     run.update_batch_norm()
     return run.shipped.to("cpu").eval(), run.seconds
 
@@ -119,16 +124,20 @@ def train(
 class Run:
     """The state of one training run.
 
-    Raises ValueError for a recipe that drops patches, with a network that needs all of them.
+    Raises ValueError for a recipe that drops patches, with a network that needs all of them, and for one with a
+    teacher, without its answers.
     """
 
     def __init__(
         self, recipe: Recipe, pictures: Pictures, device: torch.device, init_from: Mapping[str, Tensor] | None = None
     ):
+        if recipe.distillation and pictures.teacher_logits is None:
+            raise ValueError(f"{recipe.name} learns from the answers of {recipe.teacher}, but the pictures have none")
         self.recipe, self.device, self.init_from, self.step, self.seconds = recipe, device, init_from, 0, 0.0
         self.recipe_digest = fingerprint(recipe, init_from)
         self.images, self.labels = torch.from_numpy(pictures.images), torch.from_numpy(pictures.labels).long()
         self.superclasses = superclass_indices(pictures.superclasses).to(device)
+        self.teacher_logits = torch.from_numpy(pictures.teacher_logits) if recipe.distillation else None
         self.network = built(recipe.config).to(device).train()
         if recipe.start == "mimetic":
             init_mimetic(self.network)
@@ -164,20 +173,15 @@ class Run:
         pixels = self.images[index].to(self.device).permute(0, 3, 1, 2).float() / 255
         pixels = augment(pixels, recipe.augmentation, self.random)
         pixels = (pixels - self.mean) / self.std
-        labels, visible = self.labels[index].to(self.device), self.visible_patches(len(pixels))
+        visible = self.visible_patches(len(pixels))
         # On a CPU, a part of the batch at a time fits in the caches: a fifth faster than the whole.
         size = len(pixels) if self.device.type == "cuda" else MICRO_BATCH
         total = torch.zeros((), device=self.device)
         for start in range(0, len(pixels), size):
             part = slice(start, start + size)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                trace = self.network(pixels[part], visible=None if visible is None else visible[part])
-            loss = loss_of(trace, labels[part], recipe.label_smoothing)
-            if recipe.superclass_loss_weight:
-                loss = (1 - recipe.superclass_loss_weight) * loss + recipe.superclass_loss_weight * superclass_loss_of(
-                    trace, labels[part], self.superclasses
-                )
-            loss = loss * (len(labels[part]) / len(labels))
+                trace = self.forward(pixels[part], None if visible is None else visible[part])
+            loss = self.loss(trace, index[part]) * (len(pixels[part]) / len(pixels))
             loss.backward()
             total += loss.detach()
         # A list, not a generator: clipping iterates over it twice.
@@ -188,6 +192,26 @@ class Run:
         self.average.update_parameters(self.network)
         self.step += 1
         return total
+
+    def forward(self, pixels: Tensor, visible: Int[Tensor, "picture patch"] | None) -> Trace:
+        """One pass; of the patches only `visible` ones, the others left out or, for `masked_removal`, masked."""
+        if visible is None or not self.recipe.masked_removal:
+            return self.network(pixels, visible=visible)
+        config = self.recipe.config
+        patches = torch.zeros(len(visible), (config.size // config.patch) ** 2, dtype=torch.bool, device=visible.device)
+        kept = F.pad(patches.scatter(1, visible, True), (len(config.prefix), 0), value=True)
+        return self.network(pixels, edit=Edit(keep_tokens=kept))
+
+    def loss(self, trace: Trace, index: Int[Tensor, " picture"]) -> Float[Tensor, ""]:
+        """Cross-entropy of the labels, with shares of the superclasses and of the teacher as the recipe says."""
+        recipe, labels = self.recipe, self.labels[index].to(self.device)
+        loss, weight = loss_of(trace, labels, recipe.label_smoothing), recipe.superclass_loss_weight
+        if weight:
+            loss = (1 - weight) * loss + weight * superclass_loss_of(trace, labels, self.superclasses)
+        if self.teacher_logits is not None:
+            soft = distillation_loss_of(trace, self.teacher_logits[index].to(self.device), recipe.temperature)
+            loss = (1 - recipe.distillation) * loss + recipe.distillation * soft
+        return loss
 
     def update_batch_norm(self) -> None:
         """Recompute the batch-norm statistics of the moving average.

@@ -31,6 +31,7 @@ class Recipe(Generic[AnyShape]):
     max_grad_norm: float = 1.0  # gradient clipping
     ema_decay: float = 0.998  # of the moving average of the parameters that is shipped
     patch_keep_schedule: tuple[tuple[float, float], ...] = ((0.0, 1.0),)  # (from this progress, share of patches kept)
+    masked_removal: bool = False  # removed patches are masked, not left out, for what needs a grid or a fixed length
     windows: float = 0.0  # share of the pictures that keep a window of neighbours instead of scattered patches
     augmentation: Augmentation = field(default_factory=Augmentation)
     bfloat16: bool = True  # in matrix products while training
@@ -38,6 +39,10 @@ class Recipe(Generic[AnyShape]):
     start: Start = "random"
     init_from: str = ""  # a shipped model whose training is continued, with a new schedule
     reinit: tuple[str, ...] = ()  # patterns of parameters that are initialised again all the same
+    teacher: str = ""  # a shipped model whose answers are soft labels (`teacher.py`)
+    distillation: float = 0.0  # weight of the loss against the teacher
+    temperature: float = 1.0  # that divides the logits of both in that loss
+    validation: int = 0  # training pictures of each class that are left out, to choose by
 
 
 NONE = Augmentation(min_area=1.0, max_aspect_ratio=1.0, horizontal_flip=False, brightness=0.0)  # drawn afresh instead
