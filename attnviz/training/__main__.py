@@ -1,12 +1,13 @@
 """`python -m attnviz.training NAME`: train a model, evaluate it on held-out data, write weights and card.
 
-`bench` trains every attention variant by one recipe, `text-bench` every variant that reads sentences; --only selects
-variants, --seeds the number of seeds. `digits` trains small networks on handwritten digits, from 5 seeds by default;
-`sweep` one of them on an increasing number of digits. `word2vec` trains word vectors, and `one-block` a transformer
-block over them. `subwords` trains the vocabulary of all text models, `treebank` samples the sentences that attention
-heads are scored against, `scenes` draws the sample pictures of vit-scenes. `sentences` trains an encoder, `stories` a
-decoder, `translator` and `seq2seq` translation models; all four resume where they were interrupted. `sentences-more`
-and `stories-more` continue training the shipped models.
+`bench` trains every attention variant by one recipe, from nothing and from one multi-head network that was trained
+long (--runs), `text-bench` every variant that reads sentences; --only selects variants, --seeds the number of seeds.
+`digits` trains small networks on handwritten digits, from 5 seeds by default; `sweep` one of them on an increasing
+number of digits. `word2vec` trains word vectors, and `one-block` a transformer block over them. `subwords` trains the
+vocabulary of all text models, `treebank` samples the sentences that attention heads are scored against, `scenes` draws
+the sample pictures of vit-scenes. `sentences` trains an encoder, `stories` a decoder, `translator` and `seq2seq`
+translation models; all four resume where they were interrupted, as `bench` does. `sentences-more` and `stories-more`
+continue training the shipped models.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from attnviz.models.store import BENCH, TEXT_BENCH
 from attnviz.paths import SAMPLES
 from attnviz.training.card import RUN_FIELDS, card_text, previous_run
 from attnviz.training.checkpoint import CheckpointMismatch
-from attnviz.training.images import bench, digits, scenes, sweep
+from attnviz.training.images import bench, bench_run, digits, scenes, sweep
 from attnviz.training.images.data import DATA, NoData
 from attnviz.training.images.evaluate import evaluate, open_trained
 from attnviz.training.images.loop import Progress, pick_device, run_info, train
 from attnviz.training.images.recipes import RECIPES
+from attnviz.training.jobs import AlreadyRunning
 from attnviz.training.text import bench as text_bench
 from attnviz.training.text import guess, sentences, seq2seq, skipgram, stories, subwords, translate, treebank
 from attnviz.training.text.loop import BEFORE_DECAY
@@ -63,7 +65,7 @@ def commands() -> dict[str, tuple[str, ...]]:
     """Every command, with the options it uses besides --device and --out."""
     return {
         **dict.fromkeys(RECIPES, ("steps", "seed", "fresh")),
-        "bench": ("steps", "only", "seeds", "size"),
+        "bench": ("steps", "only", "seeds", "size", "runs", "jobs", "state"),
         "text-bench": ("steps", "only", "seeds"),
         "digits": ("steps", "seeds"),
         "sweep": ("steps", "seeds"),
@@ -100,10 +102,24 @@ def parse_options() -> argparse.Namespace:
         choices=list(VARIANTS),
         help="variants of a bench to train; text-bench skips those that do not read text",
     )
-    add("--seeds", type=int, help="number of seeds (default: 1 for a bench, 5 for digits, 3 for sweep)")
+    add(
+        "--seeds",
+        type=int,
+        help="number of seeds (default: 1 for text-bench, 5 for digits, 3 for sweep; for bench 1, but 3 from nothing "
+        f"of {', '.join(bench.SEEDS)})",
+    )
+    add(
+        "--runs",
+        nargs="+",
+        choices=list(bench.RUNS),
+        help="runs of the bench (default: all; the base is trained wherever something goes on from it); --steps holds "
+        "for those named here",
+    )
+    add("--jobs", type=int, help="networks of the bench to train at once (default: 1); they share the threads")
+    add("--state", type=Path, help=f"folder of what the bench needs to resume (default: {RUNS / 'bench'})")
     add("--size", choices=list(bench.SIZES), help="size of network and recipe (default: cpu)")
     options = parser.parse_args()
-    for name in ("steps", "seed", "fresh", "until", "only", "seeds", "size"):
+    for name in ("steps", "seed", "fresh", "until", "only", "seeds", "size", "runs", "jobs", "state"):
         if getattr(options, name) is not None and name not in commands()[options.name]:
             parser.error(f"{options.name} takes no --{name}")
     options.size = options.size or "cpu"
@@ -134,29 +150,27 @@ def main() -> int:
             **dict.fromkeys(TEXT, train_text),
             **dict.fromkeys((*RESUMED, *MORE), train_resumed),
         }.get(options.name, train_one)(options)
-    except (NoData, CheckpointMismatch) as error:
+    except (NoData, CheckpointMismatch, AlreadyRunning) as error:
         sys.stderr.write(f"{error}\n")
         return 2
 
 
 def train_bench(options: argparse.Namespace) -> int:
     """Train the missing entries of the bench and print its table."""
-    base = bench.SIZES[options.size]
-    base = replace(base, steps=options.steps or base.steps)
-    todo = bench.list_entries(options.only or list(VARIANTS), range(options.seeds or 1), base)
-    folder = options.out or BENCH
-    rows = bench.run_bench(
-        todo, pick_device(options.device), bench.show, base=base, folder=folder, checkpoints=RUNS / "bench"
+    runs = [bench.RUNS[name] for name in options.runs or bench.RUNS]
+    budget = bench.SIZES[options.size]
+    if options.steps is not None:
+        budget = budget.with_steps(options.steps, runs)
+    rows = bench_run.run_bench(
+        bench.list_entries(options.only or list(VARIANTS), budget=budget, runs=runs, seeds=options.seeds),
+        pick_device(options.device),
+        bench.show,
+        folder=options.out or BENCH,
+        state=options.state or RUNS / "bench",
+        budget=budget,
+        jobs=options.jobs or 1,
     )
-    sys.stdout.write(
-        "| network | parameters | top-1 % | 95 % interval | top-5 % | minutes |\n|---|---|---|---|---|---|\n"
-    )
-    for row in rows:
-        low, high = row["interval"]
-        sys.stdout.write(
-            f"| {row['name']} | {row['parameters']:,} | {row['top1']} | {low} to {high} | {row['top5']} "
-            f"| {row['minutes']} |\n"
-        )
+    sys.stdout.write(bench.table(rows))
     return 0
 
 

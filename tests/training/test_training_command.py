@@ -20,7 +20,18 @@ from attnviz.training.images.recipes import RECIPES, Recipe
 from attnviz.training.text import corpus, treebank
 from attnviz.training.text.skipgram import TextProgress
 
-VALUES = {"steps": ["3"], "seed": ["1"], "fresh": [], "until": ["2"], "only": ["mha"], "seeds": ["2"], "size": ["gpu"]}
+VALUES = {
+    "steps": ["3"],
+    "seed": ["1"],
+    "fresh": [],
+    "until": ["2"],
+    "only": ["mha"],
+    "seeds": ["2"],
+    "size": ["gpu"],
+    "runs": ["base"],
+    "jobs": ["2"],
+    "state": ["there"],
+}
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, *given: str) -> dict[str, object]:

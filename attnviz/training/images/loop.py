@@ -95,10 +95,9 @@ def train(
 ) -> tuple[Network, float]:
     """Train a recipe; returns the moving average of the network, on the CPU, and the seconds it took.
 
-    With `checkpoint`, the state is saved there every 4 reports, after SAVE_SECONDS at the latest, and an interrupted run
-    is resumed. `init_from` holds
-    the parameters of a network to continue from, with a new schedule. Raises CheckpointMismatch where the checkpoint
-    belongs to another recipe or to other initial weights.
+    With `checkpoint`, the state is saved there every 4 reports, and after SAVE_SECONDS at the latest; an interrupted
+    run is resumed. `init_from` holds the parameters of a network to continue from, with a new schedule. Raises
+    CheckpointMismatch where the checkpoint belongs to another recipe or to other initial weights.
     """
     device = device or pick_device()
     torch.manual_seed(recipe.seed)
@@ -131,13 +130,17 @@ class Run:
     def __init__(
         self, recipe: Recipe, pictures: Pictures, device: torch.device, init_from: Mapping[str, Tensor] | None = None
     ):
-        if recipe.distillation and pictures.teacher_logits is None:
-            raise ValueError(f"{recipe.name} learns from the answers of {recipe.teacher}, but the pictures have none")
         self.recipe, self.device, self.init_from, self.step, self.seconds = recipe, device, init_from, 0, 0.0
         self.recipe_digest = fingerprint(recipe, init_from)
         self.images, self.labels = torch.from_numpy(pictures.images), torch.from_numpy(pictures.labels).long()
         self.superclasses = superclass_indices(pictures.superclasses).to(device)
-        self.teacher_logits = torch.from_numpy(pictures.teacher_logits) if recipe.distillation else None
+        self.teacher_logits = None
+        if recipe.distillation:
+            if pictures.teacher_logits is None:
+                raise ValueError(
+                    f"{recipe.name} learns from the answers of {recipe.teacher}, but the pictures have none"
+                )
+            self.teacher_logits = torch.from_numpy(pictures.teacher_logits)
         self.network = built(recipe.config).to(device).train()
         if recipe.start == "mimetic":
             init_mimetic(self.network)

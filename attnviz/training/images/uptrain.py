@@ -61,8 +61,8 @@ def mean_of_heads(
 ) -> Float[Tensor, "shared_row *feature"]:
     """The rows of `shared` heads, each the mean of the heads / shared neighbouring heads that read it.
 
-    Head q reads key-value head floor(q shared / heads) (Ainslie et al. 2023, figure 2). Raises ValueError where heads do
-    not divide.
+    Head q reads key-value head floor(q shared / heads) (Ainslie et al. 2023, figure 2). Raises ValueError where heads
+    do not divide.
     """
     if heads % shared or len(tensor) % heads:
         raise ValueError(f"{len(tensor)} rows of {heads} heads are not shared evenly by {shared} heads")
