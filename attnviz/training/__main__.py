@@ -96,6 +96,18 @@ def parse_options() -> argparse.Namespace:
     add("--seed", type=int, help="override the recipe's random seed")
     add("--fresh", action="store_true", default=None, help="start again instead of resuming from a checkpoint")
     add("--until", type=int, help="stop after this step of the schedule, and save the model")
+    add_bench_options(parser)
+    options = parser.parse_args()
+    for name in ("steps", "seed", "fresh", "until", "only", "seeds", "size", "runs", "jobs", "state"):
+        if getattr(options, name) is not None and name not in commands()[options.name]:
+            parser.error(f"{options.name} takes no --{name}")
+    options.size = options.size or "cpu"
+    return options
+
+
+def add_bench_options(parser: argparse.ArgumentParser) -> None:
+    """Which networks of a table are trained: their variants, seeds, sizes and runs, and how many at once."""
+    add = parser.add_argument
     add(
         "--only",
         nargs="+",
@@ -118,12 +130,6 @@ def parse_options() -> argparse.Namespace:
     add("--jobs", type=int, help="networks of the bench to train at once (default: 1); they share the threads")
     add("--state", type=Path, help=f"folder of what the bench needs to resume (default: {RUNS / 'bench'})")
     add("--size", choices=list(bench.SIZES), help="size of network and recipe (default: cpu)")
-    options = parser.parse_args()
-    for name in ("steps", "seed", "fresh", "until", "only", "seeds", "size", "runs", "jobs", "state"):
-        if getattr(options, name) is not None and name not in commands()[options.name]:
-            parser.error(f"{options.name} takes no --{name}")
-    options.size = options.size or "cpu"
-    return options
 
 
 def options_help() -> list[str]:

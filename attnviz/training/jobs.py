@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -40,22 +40,31 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def run_jobs(work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 1) -> Iterator[Result]:
-    """The results of all items, as they are ready; `jobs` processes share the threads of this one.
+def run_jobs(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    jobs: int = 1,
+    ready: Callable[[Item], bool] = lambda item: True,
+) -> Iterator[Result]:
+    """The results of all items, as they are there; `jobs` processes share the threads of this one.
 
-    With more than one, `work` must be picklable. The first error ends what has not begun, and is raised.
+    With more than one, `work` must be picklable, and an item waits until it is `ready`, which may depend on results
+    taken before. The first error is raised, and nothing more begins; so it is where nothing is ready (ValueError).
     """
     if jobs == 1:
         yield from map(work, items)
         return
-    threads = max(1, torch.get_num_threads() // jobs)
+    threads, waiting, running = max(1, torch.get_num_threads() // jobs), list(items), set[Future[Result]]()
     with ProcessPoolExecutor(jobs, get_context("spawn"), start_worker, (os.getpid(), threads)) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            for future in as_completed(futures):
+        while waiting or running:
+            for item in [item for item in waiting if ready(item)][: jobs - len(running)]:
+                waiting.remove(item)
+                running.add(pool.submit(work, item))
+            if not running:
+                raise ValueError(f"nothing that is left is ready: {waiting}")
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
                 yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def start_worker(parent: int, threads: int) -> None:

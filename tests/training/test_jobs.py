@@ -41,6 +41,18 @@ def test_the_first_error_is_raised() -> None:
         list(run_jobs(fail, [0, 1, 2], 2))
 
 
+@pytest.mark.trains
+def test_an_item_waits_until_it_is_ready() -> None:
+    """1 waits for the result of 3; what never is ready is named."""
+    taken: list[int] = []
+    for number, *_ in run_jobs(describe, [1, 3, 4, 5], 2, lambda item: item != 1 or 3 in taken):
+        taken.append(number)
+    assert taken.index(3) < taken.index(1)
+    assert sorted(taken) == [1, 3, 4, 5]
+    with pytest.raises(ValueError, match=r"ready: \[1\]"):
+        list(run_jobs(describe, [1], 2, lambda item: False))
+
+
 def test_a_lock_is_of_one_and_ends(tmp_path: Path) -> None:
     with locked(tmp_path / "state"), pytest.raises(AlreadyRunning, match="Another process"), locked(tmp_path / "state"):
         pass

@@ -55,25 +55,28 @@ def run_bench(
     budget: Budget = CPU_BUDGET,
     jobs: int = 1,
 ) -> list[Row]:
-    """Train and save every entry that is not there yet; returns the rows of folder/bench.json.
+    """Train and save every entry that is not there yet, in this order; returns the rows of folder/bench.json.
 
-    `state` holds what is needed to resume. With several `jobs`, `report` must be picklable. Raises AlreadyRunning.
+    With several `jobs`, what starts from nothing is trained beside the base, and what goes on from it comes next;
+    `report` must be picklable. `state` holds what is needed to resume. Raises AlreadyRunning.
     """
     with locked(state):
         missing = [entry for entry in todo if not complete(entry, budget, folder)]
         work = partial(train_entry, device=device, report=report, folder=folder, state=state, budget=budget)
-        first = [entry for entry in missing if entry.run == BASE]  # what the others go on from
-        rest = [entry for entry in missing if entry.run != BASE]
         say_left(missing, budget, folder, jobs)
-        for entries, at_once in ((first, 1), (rest, jobs)):
-            if entries and at_once > 1:
-                training_pictures(recipe(entries[0], budget), state, device)  # soft labels, once for all processes
-            for entry, row in run_jobs(work, entries, at_once):
-                rows = read_results(folder) | {row["name"]: row}  # read again: others may be training other variants
-                write_rows(folder, RESULTS, list(rows.values()))
-                checkpoint_of(row["name"], state).unlink(missing_ok=True)  # it is complete
-                missing.remove(entry)
-                say_left(missing, budget, folder, jobs)
+        if missing and jobs > 1:
+            training_pictures(recipe(missing[0], budget), state, device)  # soft labels, once for all processes
+
+        def ready(entry: Entry) -> bool:
+            """Whether what an entry goes on from is there."""
+            return entry.run != UPTRAINED or all(one.run != BASE for one in missing)
+
+        for entry, row in run_jobs(work, list(missing), jobs, ready):
+            rows = read_results(folder) | {row["name"]: row}  # read again: others may be training other variants
+            write_rows(folder, RESULTS, list(rows.values()))
+            checkpoint_of(row["name"], state).unlink(missing_ok=True)  # it is complete
+            missing.remove(entry)
+            say_left(missing, budget, folder, jobs)
     return list(read_results(folder).values())
 
 
