@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from attnviz.attention import VARIANTS
 from attnviz.models import ViT, ViTConfig
 from attnviz.models.store import RESULTS, bench_results, open_vit
+from attnviz.training import __main__ as command
 from attnviz.training.images import bench, bench_run, loop
 from attnviz.training.images.augment import Augmentation
 from attnviz.training.images.data import DATA, split_validation
@@ -280,6 +282,21 @@ def test_several_are_trained_at_once(run: Run, tmp_path: Path) -> None:
             open_vit(folder / row["name"]).network.state_dict() for folder in (tmp_path / "bench", tmp_path / "single")
         )
         assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_command_trains_what_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(bench.SIZES, "cpu", BUDGET)
+    given = ["bench", "--only", "mqa", "--runs", "uptrained", "--steps", "2", "--device", "cpu"]
+    folders = ["--out", str(tmp_path / "out"), "--state", str(tmp_path / "state")]
+    monkeypatch.setattr(sys, "argv", ["training", *given, *folders])
+    assert command.main() == 0
+    rows = bench_results(tmp_path / "out")
+    assert [(row["name"], row["steps"]) for row in rows] == [("base", BUDGET.base.steps), ("mqa-uptrained", 2)]
+    assert "| mqa-uptrained | uptrained |" in capsys.readouterr().out
+    with locked(tmp_path / "state"):
+        assert command.main() == 2
 
 
 # ---- what stands in the table
