@@ -46,7 +46,7 @@ with answer:
     ui.predictions(visit)
     st.caption(model.record)
 
-for column, question in zip(st.columns(3), ui.experiments(ui.section("start", "Questions")), strict=True):
+for column, question in zip(st.columns(4), ui.experiments(ui.section("start", "Questions")), strict=True):
     with column.container(border=True, height="stretch"):
         ui.offer("start", question, f"question:{question.page}")
 with st.expander("What the model can answer, and what it cannot"):

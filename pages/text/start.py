@@ -41,7 +41,7 @@ with answer:
     text_answers.answers(about, look.groups.first(chosen[0]))
     st.caption(model.record)
 
-for column, question in zip(st.columns(3), ui.experiments(ui.section("text/start", "Questions")), strict=True):
+for column, question in zip(st.columns(4), ui.experiments(ui.section("text/start", "Questions")), strict=True):
     with column.container(border=True, height="stretch"):
         ui.offer("text/start", question, f"question:{question.page}")
 ui.footer("text/start")

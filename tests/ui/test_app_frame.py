@@ -503,7 +503,7 @@ def test_every_page_says_what_to_try_and_what_it_does_not_tell(page: str):
 
 def test_the_questions_lead_to_pages():
     questions = shell_page.experiments(shell_page.section("start", "Questions"))
-    assert len(questions) == 3
+    assert len(questions) == 4
     for question in questions:
         app = opened()
         app.button(key=f"question:{question.page}").click().run()

@@ -13,6 +13,7 @@ from PIL import Image
 from attnviz.models import CENTER_CROP, MODELS, Crop, DamagedFile
 from attnviz.models.picture_files import EXTENSIONS
 from attnviz.types import Model, Sample
+from attnviz.ui.core.about import say_about_app
 from attnviz.ui.core.cache import Busy, is_text_model, model_names, open_model, trace
 from attnviz.ui.core.device import device_line
 from attnviz.ui.core.state import PAGE, select
@@ -86,7 +87,9 @@ def sidebar() -> None:
                 choose_size(open_model(name))
                 choose_crop(chosen_picture(), open_model(name).spec.input_size)
             bring_picture("image")
-        device = st.empty()
+        with st.popover("About attnviz", icon=":material/info:", type="tertiary"):
+            say_about_app()
+            device = st.empty()
     if sentence := problem_here():
         problem.warning(sentence, icon=":material/image_not_supported:")
     alone = ALONE.get(st.session_state.get(PAGE, ""))

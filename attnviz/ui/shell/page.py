@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
 import streamlit as st
@@ -28,6 +28,8 @@ from attnviz.ui.core import assets
 from attnviz.ui.core.state import forget_belongings, go
 from attnviz.ui.inputs.sentences import PAIRS
 from attnviz.ui.inputs.text_run import reads_text
+from attnviz.ui.shell.block_map import block_map
+from attnviz.ui.shell.menu import MENU, after
 
 FOLDER = PROSE
 LINK = re.compile(r"^- \[(?P<label>[^\]]+)\]\((?P<address>[^)]*)\)\s*(?P<why>.*)$")
@@ -91,7 +93,9 @@ def value_of(text: str) -> object:
 
 
 def header(page: str) -> None:
-    """The page's title and the sentence under it."""
+    """The part of a transformer that the page shows, its title and the sentence under it."""
+    if (asked := block_map(own_name(page))) is not None:
+        open_page(asked)
     st.title(section(page, "title"), anchor=False)
     st.markdown(section(page, ""))
 
@@ -109,6 +113,7 @@ def footer(page: str) -> None:
     with right:
         st.subheader("What this does not tell you", anchor=False)
         st.markdown(section(page, "What this does not tell you"))
+    offer_next(own_name(page))
 
 
 def offer(page: str, experiment: Experiment, key: str) -> None:
@@ -116,9 +121,29 @@ def offer(page: str, experiment: Experiment, key: str) -> None:
     arrow = ":material/arrow_forward:"
     pressed = st.button(experiment.label, key=key, on_click=follow, args=(experiment.choices,), icon=arrow)
     st.caption(experiment.why)
-    if pressed and experiment.page != page.removeprefix("text/"):  # a switch to the page itself would undo picks
-        # Without the empty mapping it would clear the parameters bound to widgets, which is refused; they come back.
-        st.switch_page(page_file(experiment.page), query_params={})
+    if pressed and experiment.page != own_name(page):  # a switch to the page itself would undo picks
+        open_page(experiment.page)
+
+
+def offer_next(page: str) -> None:
+    """The page that comes next in the story, at the end of each."""
+    name = after(page)
+    entry = MENU[name]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(f"Next: {entry.title}", key=f"{page}:next", icon=":material/arrow_forward:", type="primary"):
+            open_page(name)
+        st.caption(entry.about)
+
+
+def open_page(name: str) -> NoReturn:
+    """Go to another page, with all choices."""
+    # Without the empty mapping it would clear the parameters bound to widgets, which is refused; they come back.
+    st.switch_page(page_file(name), query_params={})
+
+
+def own_name(page: str) -> str:
+    """A page's name in the menu: that of the page about pictures."""
+    return page.removeprefix("text/")
 
 
 def follow(choices: dict[str, object]) -> None:
