@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -70,35 +70,43 @@ def own_pictures() -> dict[str, Picture]:
 def sidebar() -> None:
     """Draw the choices shared by all pages: model, picture or text.
 
-    What a damaged file does not let it say is left out: the page that needs the file says which one it is.
+    Pages that do not ask for them have them in a closed expander: choices that are not drawn would be forgotten. What a
+    damaged file does not let it say is left out: the page that needs the file says which one it is.
     """
     problem = st.empty()  # always there, so that what follows keeps its place and its state
     with problem:
         read_brought()
+    alone = ALONE.get(st.session_state.get(PAGE, ""))
     with st.sidebar:
-        name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
-        about = st.empty()
-        if is_text_model(name):
-            with suppress(DamagedFile):
-                choose_text(name)
-        else:
-            choose_picture(name)
-            with suppress(DamagedFile):
-                choose_size(open_model(name))
-                choose_crop(chosen_picture(), open_model(name).spec.input_size)
-            bring_picture("image")
+        if alone:
+            st.caption(f"This page uses {alone}.")
+        with st.expander("Model and input of the other pages") if alone else nullcontext():
+            name = choose_model(say=not alone)
         with st.popover("About attnviz", icon=":material/info:", type="tertiary"):
             say_about_app()
-            device = st.empty()
+            with suppress(DamagedFile):
+                st.caption(device_line(open_model(name)))
     if sentence := problem_here():
         problem.warning(sentence, icon=":material/image_not_supported:")
-    alone = ALONE.get(st.session_state.get(PAGE, ""))
-    if alone:
-        about.caption(f"This page uses {alone}; the model chosen here is for the other pages.")
+
+
+def choose_model(*, say: bool) -> str:
+    """The model, and the picture or text that it is given; `say`: what kind of model it is."""
+    name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
+    about = st.empty()
+    if is_text_model(name):
+        with suppress(DamagedFile):
+            choose_text(name)
+    else:
+        choose_picture(name)
+        with suppress(DamagedFile):
+            choose_size(open_model(name))
+            choose_crop(chosen_picture(), open_model(name).spec.input_size)
+        bring_picture("image")
     with suppress(DamagedFile):
-        device.caption(device_line(open_model(name)))
-        if not alone:
+        if say:
             about.caption(said_of(name))
+    return name
 
 
 def said_of(name: str) -> str:
