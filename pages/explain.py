@@ -75,7 +75,7 @@ def page() -> None:
     ui.downloads(
         lambda: files.arrays(visit, choice, result, name, tiles),
         lambda: files.rows(visit, choice, result, name, tiles),
-        f"rollout-{visit.source}",
+        files.file_name(choice, visit.source),
     )
 
 

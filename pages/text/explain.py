@@ -78,7 +78,7 @@ def page() -> None:
     ui.downloads(
         lambda: files.arrays(about, choice, result, start, tiles),
         lambda: files.rows(about, choice, result, start, tiles),
-        "rollout-text",
+        files.file_name(choice, "text"),
     )
 
 

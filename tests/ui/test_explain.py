@@ -12,7 +12,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import attnviz
-from attnviz import views
+from attnviz import ui, views
 from attnviz.methods import METHODS, Method, Option
 from attnviz.methods.input_gradients import integrate
 from attnviz.paths import ROOT
@@ -287,6 +287,20 @@ def test_downloads_hold_the_exact_numbers_with_their_labels(visit):
     assert {row[header.index("start")] for row in table} == {"the cat"}
     assert len(table) == 17
     assert all(len(row) == len(header) for row in table)
+
+
+def test_files_are_called_by_page_method_and_input():
+    choice = choices.Choice("answer", 0, method="integrated gradients")
+    assert files.file_name(choice, "coffee") == "explain-integrated-gradients-coffee"
+
+
+@pytest.mark.parametrize(("model", "start"), [("vit-digits", "explain-legrad-"), ("sentences", "explain-legrad-text")])
+def test_the_page_gives_its_files_that_name(monkeypatch, model: str, start: str):
+    names: list[str] = []
+    monkeypatch.setattr(ui, "downloads", lambda maps, row, name: names.append(name))
+    open_page("explain", model=model, method="legrad")
+    assert names
+    assert all(name.startswith(start) for name in names)
 
 
 def test_a_click_chooses_the_start(visit, monkeypatch):

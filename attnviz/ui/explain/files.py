@@ -26,6 +26,11 @@ def arrays(
     return found | {"labels": np.array([f"{k}: {v}" for k, v in words.items()]), "tokens": np.array(tokens.labels)}
 
 
+def file_name(choice: Choice, source: str) -> str:
+    """What the files are called, without their ending: by page, method and input."""
+    return f"explain-{choice.method.replace(' ', '-')}-{source}"
+
+
 def named(method: str) -> str:
     """The name of a method as one of an array."""
     return method.replace(" ", "_")
