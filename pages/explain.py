@@ -29,7 +29,7 @@ def page() -> None:
     with st.container(gap=None):
         ui.share_picture(visit)
         places = sending.send(choice, result, tokens, tiles, lambda rows, _: rows, lambda maps: maps, shared=shared)
-    large, beside = st.columns([1, 1] if tiles else [1.5, 1], gap="medium")
+    large, beside = compared.places_for(tiles)
     with large:
         st.markdown(f"**{choice.title}** of {name}{choice.span}  \n{steps.small(labels)}")
         if result.why:
