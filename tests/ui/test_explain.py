@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 import attnviz
 from attnviz import ui, views
+from attnviz.measures.faithfulness import by_part, parts_of, rank_correlation
 from attnviz.methods import METHODS, Method, Option
 from attnviz.methods.input_gradients import integrate
 from attnviz.paths import ROOT
@@ -20,7 +21,9 @@ from attnviz.types import Target, Tokens
 from attnviz.ui.core.cache import SESSION_MODELS
 from attnviz.ui.explain import choice as choices
 from attnviz.ui.explain import compared, files, large, sending, steps
-from attnviz.ui.inputs.samples import open_sample
+from attnviz.ui.inputs.samples import open_sample, samples_of
+from attnviz.ui.inputs.sentences import sentences_of
+from attnviz.ui.shell.page import experiments, section
 from attnviz.ui.widgets.output import npz
 from tests.foreign import foreign_models
 from tests.pages import open_page
@@ -427,3 +430,40 @@ def test_maps_are_made_once_for_an_input_and_its_choices(visit, monkeypatch):
 def test_signed_maps_on_one_scale_are_shares_of_their_absolute_values():
     rows = sending.balanced(np.array([[1.0, -3.0], [0.0, 0.0]]))
     assert np.array_equal(rows, [[0.25, -0.75], [0, 0]])
+
+
+# What to try
+
+
+def compared_in_a_link(page: str) -> list[str]:
+    """The main method and those beside it, in the link that compares several."""
+    (found,) = [one.choices for one in experiments(section(page, "What to try")) if choices.WITH in one.choices]
+    beside = found[choices.WITH]
+    assert isinstance(beside, list)
+    return [str(found["method"]), *beside]
+
+
+@pytest.mark.parametrize(("name", "page"), [("vit", "explain"), ("sentences", "text/explain")])
+def test_methods_of_the_link_disagree_and_those_of_a_class_change_with_it(name: str, page: str):
+    """On what a visitor sees first: maps that look alike would be nothing to compare."""
+    model, methods = attnviz.load(name), compared_in_a_link(page)
+    first = samples_of(name)[0] if name == "vit" else sentences_of(name)[0]
+    sample = model.prepare(open_sample(name, first).image if name == "vit" else first)
+    output = "class" if name == "vit" else "sentiment"
+    best, other = model(sample).logits[output][0].topk(2).indices.tolist()
+    parts = parts_of(sample.tokens["main"])
+
+    def maps(label: int) -> torch.Tensor:
+        target = Target(output, 0, label)
+        return torch.stack([by_part(attnviz.explain(one, model, sample, target), parts) for one in methods])
+
+    one, two = maps(best), maps(other)
+    alike = torch.stack([rank_correlation(row, one) for row in one])
+    assert len(methods) >= 4
+    assert float(alike.fill_diagonal_(0).abs().max()) < 0.75
+    for method, before, after in zip(methods, one, two, strict=True):
+        correlation = float(rank_correlation(before, after))
+        if METHODS[method].needs_class:
+            assert correlation < 0.95, method
+        else:
+            assert torch.equal(before, after), method
