@@ -432,6 +432,28 @@ def test_signed_maps_on_one_scale_are_shares_of_their_absolute_values():
     assert np.array_equal(rows, [[0.25, -0.75], [0, 0]])
 
 
+# Cut down to what holds most of a map
+
+
+@pytest.mark.parametrize("model", ["vit-digits", "sentences"])
+@pytest.mark.parametrize("method", ["rollout", "input x gradient"])
+def test_maps_are_cut_down_to_a_share_of_their_mass(monkeypatch, model: str, method: str):
+    saved: list[dict] = []
+    monkeypatch.setattr(ui, "downloads", lambda maps, row, name: saved.append(maps()))
+    at = open_page("explain", model=model, method=method)
+    assert views_of(at)["large"]["mass"] is None
+    assert "most_relevant" not in saved[-1]
+    at = open_page("explain", model=model, method=method, mask="true", **{choices.WITH: ["random"], "mask-mass": "40"})
+    assert {one["mass"] for name, one in views_of(at).items() if name in ("large", "raw", "tile:random")} == {0.4}
+    kept, row = saved[-1]["most_relevant"], np.abs(saved[-1][files.named(method)].astype(float))
+    inside = np.array([label not in ("CLS", "SEP") for label in saved[-1]["tokens"]])
+    assert float(saved[-1]["most_relevant_mass"]) == 0.4
+    assert not kept[~inside].any()
+    assert row[kept].sum() >= 0.4 * row[inside].sum()
+    assert row[kept].sum() - row[kept].min() < 0.4 * row[inside].sum()
+    assert f" {int(kept.sum())} of {int(inside.sum())} " in words(at)
+
+
 # What to try
 
 
