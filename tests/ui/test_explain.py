@@ -410,7 +410,9 @@ def test_the_difference_of_two_classes_is_the_methods(visit):
     assert np.allclose(steps.work_out(visit, choice).steps[0], row, atol=1e-6)
     found = integrate(visit.model, visit.sample, target)
     assert f"{float(found.change):.4g}" in steps.completeness(visit, choice)
-    assert f"{float(found.error):.2g}" in steps.completeness(visit, choice)
+    assert f"{float(found.error):.2g}, {abs(100 * float(found.error / found.change)):.2g} %" in steps.completeness(
+        visit, choice
+    )
 
 
 def test_maps_are_made_once_for_an_input_and_its_choices(visit, monkeypatch):
