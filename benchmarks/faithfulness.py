@@ -33,6 +33,7 @@ from attnviz.measures.faithfulness import (
     Perturbation,
     blur_fill,
     by_part,
+    completeness_error,
     filling,
     mean_fill,
     parts_of,
@@ -48,6 +49,7 @@ from attnviz.measures.localisation import mass, pointing, rank_accuracy
 from attnviz.measures.randomisation import cascade_correlation
 from attnviz.methods import CONTROLS, METHODS
 from attnviz.methods.base import Option
+from attnviz.methods.input_gradients import integrate
 from attnviz.training.images import scenes
 from attnviz.training.images.data import NoData
 from attnviz.types import NoTokenMap, UnsupportedMask
@@ -152,12 +154,27 @@ def scores_of(case: Case, maps: Tensor) -> Scores:
     return found
 
 
+def completeness(case: Case, maps: Maps) -> Tensor:
+    """The completeness error of every map whose method claims that it adds up to a change of the logit [map].
+
+    Not a number for the others: input times gradient is complete for linear models only and claims nothing here.
+    """
+    errors = torch.full((len(maps),), torch.nan, dtype=torch.float64)
+    for index, ((name, _), options) in enumerate(maps.items()):
+        if name == "integrated gradients" and options.get("per_token", "sum") == "sum":
+            given = {key: value for key, value in options.items() if key != "per_token"}
+            found = integrate(case.model, case.sample, case.target, **given)
+            errors[index] = completeness_error(found.features.sum(-1), found.change)
+    return errors
+
+
 def score_all(cases: Iterator[Case], maps: Maps, report: Callable[[str], None]) -> list[recorded.Row]:
     """Every score of every map, over all inputs of a kind: those that the model gets right, and the others."""
     table: dict[tuple[str, bool, str], list[np.ndarray]] = defaultdict(list)
     for number, case in enumerate(cases):
         relevance = torch.stack([map_of(case, name, options) for (name, _), options in maps.items()])
-        for score, values in scores_of(case, relevance).items():
+        scores = scores_of(case, relevance) | {"completeness error": completeness(case, maps)}
+        for score, values in scores.items():
             table[case.inputs, case.right, score].append(values.double().numpy())
         if number % 10 == 9:
             report(f"{case.inputs}: {number + 1} explained")
@@ -165,6 +182,8 @@ def score_all(cases: Iterator[Case], maps: Maps, report: Callable[[str], None]) 
     for (inputs, right, score), values in table.items():
         each = np.stack(values, -1)  # [map input]
         for (name, options), row in zip(maps, each, strict=True):
+            if score == "completeness error" and np.isnan(row).all():
+                continue  # it is claimed by few methods
             difference = paired(row, each[baseline])
             rows.append(recorded.Row(inputs, name, options, score, right, summarise(row), difference))
     return rows
@@ -229,7 +248,7 @@ def table(rows: Sequence[recorded.Row]) -> str:
         for method in dict.fromkeys((row.method, row.options) for row in mine):
             cells = {row.score: row for row in mine if (row.method, row.options) == method}
             label = method[0] if method[1] == "default" else f"{method[0]}, chosen options"
-            lines.append(f"| {label} | {' | '.join(cell(cells[name]) for name in names)} |")
+            lines.append(f"| {label} | {' | '.join(cell(cells[name]) if name in cells else '–' for name in names)} |")
     return "\n".join(lines) + "\n"
 
 

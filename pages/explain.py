@@ -7,7 +7,7 @@ import streamlit as st
 
 from attnviz import ui, views
 from attnviz.ui.explain import choice as choices
-from attnviz.ui.explain import compared, evidence, files, prose, sending, steps
+from attnviz.ui.explain import compared, evidence, files, layers, mask, prose, sending, steps
 
 visit = ui.visit()
 tokens = visit.sample.tokens["main"]
@@ -18,7 +18,7 @@ ui.header("explain")
 @ui.fragment
 def page() -> None:
     st.markdown(steps.answer_words(visit))
-    choice, style, shared = choices.choose(visit, ui.display)
+    choice, style, shared = choices.choose(visit, partial(ui.display, mass=True))
     result, tiles = steps.work_out(visit, choice), compared.tiles(visit, choice)
     chosen = (choice.token,) if choice.start == choices.TOKEN else ()
     name, labels, option = choice.name(tokens), choice.labels(tokens), choice.how.layer_option
@@ -29,7 +29,7 @@ def page() -> None:
     with st.container(gap=None):
         ui.share_picture(visit)
         places = sending.send(choice, result, tokens, tiles, lambda rows, _: rows, lambda maps: maps, shared=shared)
-    large, beside = st.columns([1, 1] if tiles else [1.5, 1], gap="medium")
+    large, beside = compared.places_for(tiles)
     with large:
         st.markdown(f"**{choice.title}** of {name}{choice.span}  \n{steps.small(labels)}")
         if result.why:
@@ -38,7 +38,7 @@ def page() -> None:
             what = f"Your picture with the {choice.title.lower()} of {name}: {steps.in_line(labels)}"
             draw("large", maps=sending.SLOT, index=choice.at, height=520, label=what, on_pick=pick)
             st.markdown(steps.prefix_words(tokens, choice, result))
-            st.caption(steps.remarks(visit, choice, shared))
+            st.caption(steps.remarks(visit, choice, shared) + mask.words(tokens, result.steps[choice.at], style.mass))
     with beside:
         grid = st.grid(2 if tiles else 1, min_column_width=compared.NARROWEST)
         with grid, st.container():
@@ -57,25 +57,12 @@ def page() -> None:
     evidence.show(visit, choice, result)
 
     if option is not None and not result.why:
-        prose.by_layer("explain", choice)
-        views.tiles_view(
-            "steps",
-            picture="picture",
-            maps=[sending.SLOT],
-            tokens=chosen,
-            style=style,
-            rows=[""],
-            columns=steps.titles(choice),
-            tile=236,
-            selected=(0, choice.at),
-            on_pick=partial(choices.open_layer, option),
-            label=f"{choice.title}, layer by layer",
-        )
+        layers.pictures(choice, option, chosen, style)
     prose.how("explain", visit, choice)
     ui.downloads(
-        lambda: files.arrays(visit, choice, result, name, tiles),
+        lambda: files.arrays(visit, choice, result, name, tiles) | mask.arrays(tokens, choice, result, style.mass),
         lambda: files.rows(visit, choice, result, name, tiles),
-        f"rollout-{visit.source}",
+        files.file_name(choice, visit.source),
     )
 
 

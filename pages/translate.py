@@ -4,7 +4,7 @@ import streamlit as st
 
 from attnviz import ui
 from attnviz.ui.shell.prose import section
-from attnviz.ui.translate import drawing, scene
+from attnviz.ui.translate import drawing, explain, scene
 from attnviz.ui.translate.scene import TRANSFORMER
 
 ui.header("translate")
@@ -36,6 +36,7 @@ def page() -> None:
     with large:
         drawing.texts(here, look, step, at, row)
 
+    explain.show(here, at)
     section("translate", "Additive and dot-product attention")
     drawing.alignments(here, lambda: scene.recurrent(sample, width), look, at)
     ui.downloads(

@@ -12,12 +12,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnviz.types import AttentionCall, LayerParts, Model, NoTokenMap, Trace, unrounded
 
 SOURCES = ("content", "position", "bias")  # the order of both first axes of the parts
+GROUPS = {  # what is told apart of a score: content meeting content, either meeting the other, positions, the rest
+    "content": (("content", "content"),),
+    "mixed": (("content", "position"), ("position", "content")),
+    "position": (("position", "position"),),
+    "bias": tuple((query, key) for query in SOURCES for key in SOURCES if "bias" in (query, key)),
+}
 
 
 class ScoreParts(NamedTuple):
@@ -29,6 +35,25 @@ class ScoreParts(NamedTuple):
     def of(self, query: str, key: str) -> Float[Tensor, "*batch row key"]:
         """One part, by names in SOURCES: of("content", "position") is content of the query, position of the key."""
         return self.parts[SOURCES.index(query), SOURCES.index(key)]
+
+    def grouped(self) -> Float[Tensor, "group *batch row key"]:
+        """The parts put together as in GROUPS, in that order; their sum is the score too."""
+        sums = [sum(self.of(*pair) for pair in pairs) for pairs in GROUPS.values()]
+        return torch.stack([torch.as_tensor(one) for one in sums])
+
+
+def variance_shares(
+    parts: Float[Tensor, "part *row key"], keys: Bool[Tensor, " key"] | None = None
+) -> Float[Tensor, "part *row"]:
+    """How much of what a score varies over the keys comes from each part: cov(part, sum) / var(sum).
+
+    What is alike for all keys has no share, as softmax does not see it. The shares add up to 1, and a part that works
+    against the others has a negative one. `keys`: only these count. Not a number where the score is flat.
+    """
+    parts = (parts if keys is None else parts[..., keys.to(parts.device)]).to(torch.float64)
+    centred = parts - parts.mean(-1, keepdim=True)
+    total = centred.sum(0)
+    return (centred * total).sum(-1) / total.square().sum(-1)
 
 
 @torch.no_grad()

@@ -28,7 +28,8 @@ class ViewStyle:
 
     The scale of a view is per map, unless `shared` makes it one for all maps of the record; where that is None, a grid
     decides by what it shows. `row_range` lets the range of a shown row begin at its least number instead of at zero,
-    where it is not shared; signed maps stay centred at zero.
+    where it is not shared; signed maps stay centred at zero. `mass`: of a row over a picture or a text only the keys
+    that hold this share of it, the largest first, are coloured, as `measures.mass.mass_mask` says.
     """
 
     scale: Scale = "sqrt"
@@ -37,6 +38,7 @@ class ViewStyle:
     model_input: bool = False  # the small picture the model reads instead of the visitor's
     shared: bool | None = None
     row_range: bool = False
+    mass: float | None = None
 
 
 DEFAULT = ViewStyle()

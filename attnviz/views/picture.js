@@ -133,6 +133,7 @@ const pictureView = {
       drop,
       fixed,
       rowRange: data.row_range,
+      mass: data.mass,
     });
     drawOverlay(view, boxes, row, maps.hasMasked);
     drawLines(view, boxes, 0.1);
@@ -142,7 +143,7 @@ const pictureView = {
     const words = rowWords(maps, view.index, queries, drop, maps.square ? key : over, bestNamed(view, queries));
     markTokens(view, boxes, {best: maps.square ? words.best : null, keys: maps.keys});
     const range = data.shared ? "colour scale: shared" : "";
-    const note = [range, gapsNote(maps, view.index, queries, drop)].filter(Boolean).join("; ");
+    const note = [range, massNote(data), gapsNote(maps, view.index, queries, drop)].filter(Boolean).join("; ");
     return {
       sentence: words.sentence,
       tip: words.sentence + received(view, maps, over, drop),

@@ -3,8 +3,31 @@
 const UNMET = -3;
 
 // -> {scale, table, index [key]: 0..255, -1 where masked, -2 where dropped}. `fixed` is a scale shared by several panels;
-// `rowRange` lets the row's own scale begin at its least value.
-function paintRow(record, map, queries, {name, colours, drop, fixed, rowRange}) {
+// `rowRange` lets the row's own scale begin at its least value; of a share `mass`, keys that do not belong to it drop out.
+function paintRow(record, map, queries, {mass, ...how}) {
+  const row = wholeRow(record, map, queries, how);
+  if (mass == null) return row;
+  const held = massMask(togetherRow(record, map, queries, how.drop), record.keys.special, mass);
+  return {...row, index: row.index.map((step, k) => (held[k] ? step : -2))};
+}
+
+// Which keys are coloured where a row is cut down to a share of its mass: the fewest whose magnitudes reach it (DINO's
+// mask; measures/mass.py does the same). Keys that can be left out do not count, and are as they were.
+function massMask(values, special, share) {
+  const keys = [...values.keys()].filter((k) => !special[k] && values[k]); // neither zero nor not a number
+  const total = keys.reduce((sum, k) => sum + Math.abs(values[k]), 0);
+  const held = Uint8Array.from(values, (value, k) => (special[k] || Number.isNaN(value) ? 1 : 0));
+  keys.sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
+  let before = 0;
+  for (const k of keys) {
+    if (before >= (share - 1e-9) * total) break;
+    held[k] = 1;
+    before += Math.abs(values[k]);
+  }
+  return held;
+}
+
+function wholeRow(record, map, queries, {name, colours, drop, fixed, rowRange}) {
   const table = tableOf(colours, record.signed);
   const count = record.shape.at(-1);
   const {special} = record.keys;

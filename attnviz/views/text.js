@@ -158,6 +158,7 @@ const textView = {
         drop,
         fixed,
         rowRange: data.row_range,
+        mass: data.mass,
       });
     const over = own(record) ? hovered(record.keys) : null;
     const key = tokenAt(record.keys, shared.hover?.key);
@@ -166,7 +167,7 @@ const textView = {
     if (data.removal) return this.removal(view, record, boxes.places, row);
     markText(view, record, boxes.places, words?.best, key);
     if (!shown) return {sentence: "Point at a word to see what it attends to", note: maskNote(record, index)};
-    const note = [data.shared && "colour scale: shared", gapsNote(record, index, queries, drop)]
+    const note = [data.shared && "colour scale: shared", massNote(data), gapsNote(record, index, queries, drop)]
       .filter(Boolean)
       .join("; ");
     return {

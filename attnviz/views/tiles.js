@@ -128,7 +128,8 @@ const tilesView = {
     resize(view, boxes.bottom);
     view.began = performance.now();
     this.names(view, boxes);
-    const options = {name: data.scale, colours: data.colours, drop: data.hide_special, fixed, rowRange: data.row_range};
+    const {scale: name, colours, hide_special: drop, row_range: rowRange, mass} = data;
+    const options = {name, colours, drop, fixed, rowRange, mass};
     const atlas = atlasOf(view, boxes, records);
     let scale = fixed;
     for (const [at, cell] of boxes.cells.entries()) {
@@ -237,7 +238,8 @@ const tilesView = {
     if (legend) {
       const range = fixed ? "colour scale: shared" : "colour scale: per map";
       const left = data.hide_special && isShare(record) ? `; ${specialWords(record.keys)} left out, rest rescaled` : "";
-      legend.note = range + left + (record.hasMasked ? `; ${maskNote(record)}` : "");
+      const held = data.mass == null ? "" : `; ${massNote(data)}`;
+      legend.note = range + held + left + (record.hasMasked ? `; ${maskNote(record)}` : "");
       const unsigned = data.row_range ? "min" : "0";
       const low = record.signed ? "−max" : unsigned;
       if (!fixed) Object.assign(legend, {low, high: "max"});

@@ -86,6 +86,11 @@ function specialWords({labels, special}) {
   return more.length > 1 ? `${first} and ${more.length} more` : [first, ...more].join(" and ");
 }
 
+// What the legend says where a row is cut down to a share of its mass.
+function massNote({mass}) {
+  return mass == null ? "" : `in colour: the largest that hold ${Math.round(100 * mass)} %`;
+}
+
 // What the legend says about cells without a colour: those left out, those masked.
 function gapsNote(record, map, queries, drop) {
   const share = droppedShare(record, map, queries);

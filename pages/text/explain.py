@@ -8,7 +8,7 @@ import streamlit as st
 from attnviz import ui, views
 from attnviz.ui.core.labels import plain
 from attnviz.ui.explain import choice as choices
-from attnviz.ui.explain import compared, evidence, files, prose, sending, steps
+from attnviz.ui.explain import compared, evidence, files, layers, mask, prose, sending, steps
 from attnviz.ui.explain import text as words
 from attnviz.ui.widgets import text_display
 
@@ -22,7 +22,7 @@ ui.remarks(about)
 @ui.fragment
 def page() -> None:
     st.markdown(words.answer_words(about))
-    choice, look, shared = choices.choose(about, partial(text_display.look_at, tokens))
+    choice, look, shared = choices.choose(about, partial(text_display.look_at, tokens, mass=True))
     group = words.group_of(choice, look)
     result = words.of_word(steps.work_out(about, choice), look, group)
     tiles = compared.tiles(about, choice, () if group is None else look.groups.groups[group])
@@ -43,7 +43,8 @@ def page() -> None:
             what = f"Your text with the {choice.title.lower()} of {start}"
             draw("large", maps=sending.SLOT, index=choice.at, label=what, on_pick=pick)
             st.markdown(words.special_words(tokens, choice, result))
-            st.caption(steps.remarks(about, choice, shared))
+            row = shown(result.steps[choice.at][None], result.signed)[0]
+            st.caption(steps.remarks(about, choice, shared) + mask.words(look.tokens, row, style.mass))
     with beside:
         st.markdown(f"**Raw attention**, layer {choice.depth}  \n{steps.small(steps.raw_labels(choice, tokens))}")
         if result.raw is None:
@@ -61,24 +62,12 @@ def page() -> None:
     evidence.show(about, choice, result)
 
     if option is not None and not result.why:
-        prose.by_layer("text/explain", choice)
-        for layer, title in enumerate(steps.titles(choice)):
-            at, text = st.columns([1, 6], vertical_alignment="center")
-            at.button(
-                title,
-                key=f"from:{layer}",
-                on_click=choices.open_layer,
-                args=(option, (0, layer)),
-                type="primary" if layer == choice.at else "secondary",
-            )
-            with text:
-                what = f"{choice.title}: {title.lower()}"
-                draw(f"step:{layer}", maps=sending.SLOT, index=layer, label=what, on_pick=pick)
+        layers.texts(choice, option, draw, pick)
     prose.how("text/explain", about, choice)
     ui.downloads(
-        lambda: files.arrays(about, choice, result, start, tiles),
+        lambda: files.arrays(about, choice, result, start, tiles) | mask.arrays(tokens, choice, result, style.mass),
         lambda: files.rows(about, choice, result, start, tiles),
-        "rollout-text",
+        files.file_name(choice, "text"),
     )
 
 

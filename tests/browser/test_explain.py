@@ -162,3 +162,16 @@ def test_hovering_one_small_map_moves_the_others_and_a_click_makes_it_the_main_o
     expect_chosen(page, "method", "generic attention")
     expect_chosen(page, "with", "rollout")
     expect(view(page, f"Your {kind} with the generic attention")).to_be_visible()
+
+
+@pytest.mark.parametrize(("model", "width"), [("vit-digits", 768), ("vit-digits", 1440), ("sentences", 768)])
+def test_small_maps_stand_in_two_columns(page: Page, server: str, settle, model: str, width: int):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{server}/explain?model={model}&with=norm-based&with=generic+attention&with=legrad&with=random")
+    settle(page)
+    boxes = [
+        view(page, f"{name}, beside").bounding_box()
+        for name in ("Norm-based attention", "Generic attention", "LeGrad", "Random")
+    ]
+    places = {round(box["x"]) for box in boxes if box is not None}
+    assert len(places) == 2

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import attnviz
-from attnviz.measures.score_parts import SOURCES, score_parts
+from attnviz.measures.score_parts import GROUPS, SOURCES, score_parts, variance_shares
 from attnviz.types import NoTokenMap, UnsupportedMask
 from tests.foreign import foreign_models
 from tests.materialised import opened
@@ -65,6 +65,39 @@ def test_a_part_hears_its_source_alone():
     assert torch.allclose(found.of("content", "position"), -turned.of("content", "position"), atol=1e-12)
     assert torch.allclose(found.of("position", "position"), turned.of("position", "position"), atol=1e-12)
     assert torch.allclose(found.of("position", "position"), before.of("position", "position"), atol=1e-12)
+
+
+def test_groups_take_every_part_once():
+    model = opened()
+    found = score_parts(model, model.trace, 0, 2)
+    grouped = found.grouped()
+    assert sorted(pair for pairs in GROUPS.values() for pair in pairs) == sorted(
+        (a, b) for a in SOURCES for b in SOURCES
+    )
+    assert torch.allclose(grouped.sum(0), found.score, atol=1e-12)
+    mixed = found.of("content", "position") + found.of("position", "content")
+    assert torch.equal(grouped[list(GROUPS).index("mixed")], mixed)
+
+
+def test_shares_of_the_variance_by_numpy():
+    parts = torch.randn(4, 2, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    shares = variance_shares(parts)
+    for row in range(2):
+        total = parts[:, row].sum(0).numpy()
+        for part in range(4):
+            expected = np.cov(parts[part, row].numpy(), total)[0, 1] / np.var(total, ddof=1)
+            assert float(shares[part, row]) == pytest.approx(expected, abs=1e-12)
+    assert torch.allclose(shares.sum(0), torch.ones(2, dtype=torch.float64))
+
+
+def test_shares_on_paper():
+    """A part that is alike for all keys has none, one against the others a negative one; keys may be left out."""
+    parts = torch.tensor([[2.0, -2.0, 7.0], [-1.0, 1.0, 0.0], [5.0, 5.0, 5.0]])
+    keys = torch.tensor([True, True, False])
+    assert variance_shares(parts, keys).tolist() == pytest.approx([2, -1, 0])
+    moved = parts + torch.tensor([[10.0], [-4.0], [1.0]])
+    assert torch.allclose(variance_shares(moved), variance_shares(parts))
+    assert variance_shares(torch.ones(2, 3)).isnan().all()
 
 
 @pytest.mark.parametrize("name", ["vit", "sentences", "one-block"])

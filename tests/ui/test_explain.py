@@ -12,7 +12,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import attnviz
-from attnviz import views
+from attnviz import ui, views
+from attnviz.measures.faithfulness import by_part, parts_of, rank_correlation
 from attnviz.methods import METHODS, Method, Option
 from attnviz.methods.input_gradients import integrate
 from attnviz.paths import ROOT
@@ -20,7 +21,9 @@ from attnviz.types import Target, Tokens
 from attnviz.ui.core.cache import SESSION_MODELS
 from attnviz.ui.explain import choice as choices
 from attnviz.ui.explain import compared, files, large, sending, steps
-from attnviz.ui.inputs.samples import open_sample
+from attnviz.ui.inputs.samples import open_sample, samples_of
+from attnviz.ui.inputs.sentences import sentences_of
+from attnviz.ui.shell.page import experiments, section
 from attnviz.ui.widgets.output import npz
 from tests.foreign import foreign_models
 from tests.pages import open_page
@@ -289,6 +292,20 @@ def test_downloads_hold_the_exact_numbers_with_their_labels(visit):
     assert all(len(row) == len(header) for row in table)
 
 
+def test_files_are_called_by_page_method_and_input():
+    choice = choices.Choice("answer", 0, method="integrated gradients")
+    assert files.file_name(choice, "coffee") == "explain-integrated-gradients-coffee"
+
+
+@pytest.mark.parametrize(("model", "start"), [("vit-digits", "explain-legrad-"), ("sentences", "explain-legrad-text")])
+def test_the_page_gives_its_files_that_name(monkeypatch, model: str, start: str):
+    names: list[str] = []
+    monkeypatch.setattr(ui, "downloads", lambda maps, row, name: names.append(name))
+    open_page("explain", model=model, method="legrad")
+    assert names
+    assert all(name.startswith(start) for name in names)
+
+
 def test_a_click_chooses_the_start(visit, monkeypatch):
     made = {}
     monkeypatch.setattr(choices, "go", lambda **chosen: made.update(chosen))
@@ -393,7 +410,9 @@ def test_the_difference_of_two_classes_is_the_methods(visit):
     assert np.allclose(steps.work_out(visit, choice).steps[0], row, atol=1e-6)
     found = integrate(visit.model, visit.sample, target)
     assert f"{float(found.change):.4g}" in steps.completeness(visit, choice)
-    assert f"{float(found.error):.2g}" in steps.completeness(visit, choice)
+    assert f"{float(found.error):.2g}, {abs(100 * float(found.error / found.change)):.2g} %" in steps.completeness(
+        visit, choice
+    )
 
 
 def test_maps_are_made_once_for_an_input_and_its_choices(visit, monkeypatch):
@@ -413,3 +432,40 @@ def test_maps_are_made_once_for_an_input_and_its_choices(visit, monkeypatch):
 def test_signed_maps_on_one_scale_are_shares_of_their_absolute_values():
     rows = sending.balanced(np.array([[1.0, -3.0], [0.0, 0.0]]))
     assert np.array_equal(rows, [[0.25, -0.75], [0, 0]])
+
+
+# What to try
+
+
+def compared_in_a_link(page: str) -> list[str]:
+    """The main method and those beside it, in the link that compares several."""
+    (found,) = [one.choices for one in experiments(section(page, "What to try")) if choices.WITH in one.choices]
+    beside = found[choices.WITH]
+    assert isinstance(beside, list)
+    return [str(found["method"]), *beside]
+
+
+@pytest.mark.parametrize(("name", "page"), [("vit", "explain"), ("sentences", "text/explain")])
+def test_methods_of_the_link_disagree_and_those_of_a_class_change_with_it(name: str, page: str):
+    """On what a visitor sees first: maps that look alike would be nothing to compare."""
+    model, methods = attnviz.load(name), compared_in_a_link(page)
+    first = samples_of(name)[0] if name == "vit" else sentences_of(name)[0]
+    sample = model.prepare(open_sample(name, first).image if name == "vit" else first)
+    output = "class" if name == "vit" else "sentiment"
+    best, other = model(sample).logits[output][0].topk(2).indices.tolist()
+    parts = parts_of(sample.tokens["main"])
+
+    def maps(label: int) -> torch.Tensor:
+        target = Target(output, 0, label)
+        return torch.stack([by_part(attnviz.explain(one, model, sample, target), parts) for one in methods])
+
+    one, two = maps(best), maps(other)
+    alike = torch.stack([rank_correlation(row, one) for row in one])
+    assert len(methods) >= 4
+    assert float(alike.fill_diagonal_(0).abs().max()) < 0.75
+    for method, before, after in zip(methods, one, two, strict=True):
+        correlation = float(rank_correlation(before, after))
+        if METHODS[method].needs_class:
+            assert correlation < 0.95, method
+        else:
+            assert torch.equal(before, after), method

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
+import attnviz
 from attnviz import ui
+from attnviz.edits import Edit
 from attnviz.models.files import ASSETS, DamagedModel
 from attnviz.models.translation import TranslationModel
+from attnviz.types import Target
 from attnviz.ui.shell.page import sections
-from attnviz.ui.translate import drawing, scene
+from attnviz.ui.translate import drawing, explain, scene
 from tests import pages
 from tests.models.test_translation import ODD, opened
 
@@ -268,3 +272,51 @@ def test_a_choice_of_another_page_is_no_pick_of_this_one():
     at.segmented_control(key="look").set_value("encoder").run()
     assert not at.error
     assert "translate:lines" in views(at)
+
+
+@pytest.mark.parametrize("name", explain.OFFERED)
+def test_a_french_token_is_explained_by_english_ones(monkeypatch: pytest.MonkeyPatch, name: str):
+    """The row of the method itself, from a trace with a graph made here; another token has another row."""
+    saved: list[dict] = []
+    monkeypatch.setattr(explain, "downloads", lambda maps, rows, file: saved.append({**maps(), "rows": rows()}))
+    explain.kept.clear()
+    at = show(english=CAT, at="1", **{explain.METHOD: name})
+    model = scene.translator(scene.TRANSFORMER)
+    sample = model.prepare(CAT)
+    ids = scene.found(scene.TRANSFORMER, sample, scene.BEAM)[0].ids
+    plain = model.trace(sample, ids)
+    source = plain.token_embeddings["source"].detach().requires_grad_()
+    with torch.enable_grad():
+        trace = model.trace(sample, ids, edit=Edit(embeddings=source))
+    rows = [attnviz.explain(name, model, sample, Target("word", row, ids[row]), trace=trace) for row in (1, 2)]
+    assert np.allclose(saved[-1]["relevance"], rows[0].numpy(), atol=1e-6)
+    assert not np.allclose(saved[-1]["relevance"], rows[1].numpy(), atol=1e-6)
+    assert [row[0] for row in saved[-1]["rows"][1]] == list(sample.tokens["source"].labels)
+    assert at.selectbox(key=explain.METHOD).value == name
+
+
+def test_options_of_the_method_change_what_a_french_token_depends_on(monkeypatch: pytest.MonkeyPatch):
+    saved: list[np.ndarray] = []
+    monkeypatch.setattr(explain, "downloads", lambda maps, rows, file: saved.append(maps()["relevance"]))
+    for alpha in ("50", "0"):
+        show(english=CAT, at="1", alpha=alpha, **{explain.METHOD: "rollout"})
+    assert not np.allclose(saved[0], saved[-1], atol=1e-4)
+
+
+def test_gradients_of_a_translation_are_those_of_its_own_tokens():
+    """By a step along the gradient of the embeddings: the logit changes by what the method says, to first order."""
+    model = scene.translator(scene.TRANSFORMER)
+    sample = model.prepare(CAT)
+    beam = scene.found(scene.TRANSFORMER, sample, scene.BEAM)[-1]  # not the greedy one
+    here = scene.Written(model, sample, beam, model.trace(sample, beam.ids))
+    found = explain.relevance(here, 1, "input x gradient", {})
+    source, step = here.trace.token_embeddings["source"].detach(), 1e-3
+    logits = [
+        float(
+            model.trace(sample, beam.ids, edit=Edit(embeddings=source * (1 + sign * step))).logits["word"][
+                1, beam.ids[1]
+            ]
+        )
+        for sign in (1, -1)
+    ]
+    assert float(found.sum()) == pytest.approx((logits[0] - logits[1]) / (2 * step), rel=0.02, abs=1e-3)

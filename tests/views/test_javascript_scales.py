@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from attnviz import views
+from attnviz.measures.mass import mass_mask
 from attnviz.plots import theme
 from attnviz.types import Tokens
 from attnviz.views import records
@@ -89,6 +91,21 @@ def test_several_rows_and_one_range_for_all(name: str, drop: bool, scale: str) -
     same_steps(own, np.where(out, -2, np.stack([steps(row, scale, signed=signed) for row in total])))
     same_steps(common, np.where(out, -2, steps(total, scale, signed=signed)))
     same_steps(alone, np.where(out, -2, steps(np.float32(shown[:, 4]), scale, signed=signed)))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+@pytest.mark.parametrize("name", ["patches", "words", "scores", "masked"])
+def test_a_row_is_cut_down_to_a_share_of_its_mass(name: str, share: float) -> None:
+    """To the keys that Python finds; the colours of those that stay are as before, and so are special tokens."""
+    blob, shown, _ = case(name, False)
+    special = records.special_tokens(CASES[name]["keys"])
+    script = """[null, $share].map((mass) => Array.from({length: of("m").queries.count}, (_, q) =>
+      paintRow(of("m"), 1, [q], {name: "sqrt", colours: "viridis", drop: false, mass}).index))"""
+    whole, cut = (numbers(found) for found in ask(script, blob, share=share))
+    values = torch.from_numpy(np.nan_to_num(shown[1].astype(np.float64)))
+    held = mass_mask(values, share, torch.from_numpy(special)).numpy() | special | np.isnan(shown[1])
+    np.testing.assert_array_equal(cut, np.where(held, whole, -2))
+    assert 0 < held.sum() < held.size
 
 
 @SCALES

@@ -13,23 +13,17 @@ from attnviz.methods.base import Option, Start
 from attnviz.types import Target, Tokens
 from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.recorded import middle
-from attnviz.ui.core.state import chosen_token, go, keep_inside, one_of, select, several_of
+from attnviz.ui.core.state import chosen_token, go, one_of, select, several_of
 from attnviz.ui.explain import residual
 from attnviz.ui.explain.classes import class_choice, class_words
 from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.widgets.method_options import control, layer_of, parameter, said_value
 
 Drawn = TypeVar("Drawn")
 ANSWER, CLS, MEAN, TOKEN = "answer", "cls", "mean", "token"  # where relevance may start
 OWN, SHARED = "own", "shared"
 ROLLOUT, RAW, FLOW, INTEGRATED = "rollout", "raw attention", "attention flow", "integrated gradients"
 SCALES = {OWN: "Per map", SHARED: "Shared"}
-PARAMETERS = {  # what an option is called in addresses that are older than its declaration
-    ("fusion", "choice"): "fusion",
-    ("alpha", "share"): "alpha",
-    ("discard", "share"): "discard",
-    ("by_row", "toggle"): "rows",
-    ("first", "layer"): "from",
-}
 WHY_METHOD = "How one number for each token is computed. Raw attention of the last layer stands beside it."
 WHY_START = {  # for tokens on a grid of patches, and for words
     True: "Where relevance starts: at what the answer is read from, at every patch alike, or at one patch. Click a "
@@ -118,51 +112,6 @@ class Choice:
             said[option.title.lower()] = said_value(option, self.options.get(option.name, option.default), self.depth)
         start = {"start": self.name(tokens)} if self.how.takes_start else {}
         return said | start | {"class": (self.class_name or "predicted") if self.how.needs_class else "not used"}
-
-
-def layer_of(option: Option, value: int | None, depth: int) -> int:
-    """The number of a layer, counted from 0; the last one where there is no value and no default."""
-    value = option.default if value is None else value
-    return depth - 1 if value is None else min(value, depth - 1)
-
-
-def said_value(option: Option, value: Any, depth: int) -> str:
-    """The value of an option, in words."""
-    if option.kind == "choice":
-        return option.choices[value].lower()
-    if option.kind == "share":
-        return f"{100 * value:.0f} %"
-    if option.kind == "toggle":
-        return "on" if value else "off"
-    if option.kind == "number":
-        return str(value)
-    return str(1 + layer_of(option, value, depth))
-
-
-def parameter(option: Option) -> str:
-    """What an option is called in the address: one name for one kind of control, whichever method has it."""
-    return PARAMETERS.get((option.name, option.kind), f"{option.name}-{option.kind}")
-
-
-def control(option: Option, depth: int, where: Any) -> Any:
-    """The control of one declared option, kept in the address; its value as the method takes it."""
-    key, bound = parameter(option), {"key": parameter(option), "bind": "query-params", "help": option.help or None}
-    if option.kind == "choice":
-        return one_of(option.title, option.choices, default=option.default, key=key, where=where, help=bound["help"])
-    if option.kind == "toggle":
-        return where.toggle(option.title, option.default, **bound)
-    if option.kind == "share":
-        low, high, usual = (round(100 * share) for share in (*option.range, option.default))
-        keep_inside(key, range(low, high + 1))
-        return where.slider(option.title, low, high, usual, 5, format="%d %%", **bound) / 100
-    if option.kind == "number":
-        low, high = map(int, option.range)
-        keep_inside(key, range(low, high + 1))
-        return where.slider(option.title, low, high, option.default, **bound)
-    if depth == 1:
-        return 0  # a slider needs two ends
-    keep_inside(key, range(1, depth + 1))
-    return where.slider(option.title, 1, depth, 1 + layer_of(option, None, depth), **bound) - 1
 
 
 def choose(visit: ModelRun, look: Callable[[], Drawn]) -> tuple[Choice, Drawn, bool]:

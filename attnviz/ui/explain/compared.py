@@ -23,7 +23,7 @@ BOUND = "flow bound"
 BOUND_TITLE = "Bound of attention flow"
 BOUND_WORDS = "min(1, column sum of the first layer): no flow exceeds it"
 CONTROL = "a control: it knows nothing of the network"
-NARROWEST = 220  # pixels of a small picture
+HALF, NARROWEST = 380, 200  # pixels: of half the page beside another one, and of a small picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +88,15 @@ def bound_tile(visit: ModelRun, choice: Choice, word: Sequence[int]) -> list[Til
         return []
     row = row.mean(0) if row.ndim == 2 else row
     return [Tile(BOUND, BOUND_TITLE, steps.shares(row), note=BOUND_WORDS)]
+
+
+def places_for(tiles: Sequence[Tile]) -> tuple[Any, Any]:
+    """Where the large picture stands and where the small ones do: below it where halves would be too narrow for two."""
+    if not tiles:
+        large, beside = st.columns([1.5, 1], gap="medium")
+        return large, beside
+    halves = st.grid(2, min_column_width=HALF, gap="medium")
+    return halves.container(), halves.container()
 
 
 def draw(one: Tile, choice: Choice, places: dict[str, tuple[str, int]], view: Callable[..., None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,8 +22,19 @@ def arrays(
     if result.raw is not None:
         found["raw_attention_last_layer"] = result.raw
     found |= {named(one.name): one.row for one in tiles if one.row is not None}
-    words = {"model": visit.name, "input": visit.source, **choice.labels(tokens), "start": name}
-    return found | {"labels": np.array([f"{k}: {v}" for k, v in words.items()]), "tokens": np.array(tokens.labels)}
+    return found | labelled(visit, {**choice.labels(tokens), "start": name})
+
+
+def labelled(visit: ModelRun, labels: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """What every NPZ of the page says beside its numbers: model, input, these labels, and the tokens."""
+    words = {"model": visit.name, "input": visit.source, **labels}
+    labels_of_tokens = np.array(visit.sample.tokens["main"].labels)
+    return {"labels": np.array([f"{k}: {v}" for k, v in words.items()]), "tokens": labels_of_tokens}
+
+
+def file_name(choice: Choice, source: str) -> str:
+    """What the files are called, without their ending: by page, method and input."""
+    return f"explain-{choice.method.replace(' ', '-')}-{source}"
 
 
 def named(method: str) -> str:

@@ -26,7 +26,7 @@ SCORES = {  # what is called otherwise on screen than in the file
     "single deletion": "Single-token deletion (IDSDS)",
     "saco": "SaCo",
 }
-LOW = ("deletion", "sufficiency", "layers")  # begin the names of scores that are better when low
+LOW = ("deletion", "sufficiency", "layers", "completeness error")  # begin the names of scores that are better when low
 OPTIONS = {"default": "default", "chosen": "chosen on other inputs"}
 CAVEAT = (
     "Metrics disagree: the best method by one score need not be the best by another, and another network or other "

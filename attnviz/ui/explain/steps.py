@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attnviz.measures.faithfulness import completeness_error
 from attnviz.methods import CONTROLS, METHODS, explain, raw
 from attnviz.methods.base import Start, differentiable
 from attnviz.methods.discard import FUSION, FUSIONS, fused_blocks
@@ -41,7 +42,7 @@ NO_CLASS = "is class-agnostic: it would be the same for any other answer."
 BOUND = "Of so many tokens the bound of the flow is shown, min(1, column sum of the first layer), not the flow itself."
 COMPLETENESS = (
     "Completeness: the numbers add up to {:.4g}, features summed; from the baseline to this input the score changes by "
-    "{:.4g}. Error: {:.2g}."
+    "{:.4g}. Error: {:.2g}, {:.2g} % of that change."
 )
 NO_ANSWER = "This model has no answer of its own. Its tokens are pooled, and relevance starts at what is pooled."
 NO_RAW = "Raw attention is not defined here: rows of these maps do not sum to 1."
@@ -185,7 +186,8 @@ def completeness(visit: ModelRun, choice: Choice) -> str:
     if choice.method != INTEGRATED:
         return ""
     _, error, change = kept_map(visit, choice, choice.start_token, {}, graph_of(visit))
-    return COMPLETENESS.format(float(error + change), float(change), float(error))
+    share = 100 * float(completeness_error((error + change)[..., None], change))
+    return COMPLETENESS.format(float(error + change), float(change), float(error), share)
 
 
 def rollouts(

@@ -10,7 +10,8 @@
     Paragraphs.
 
 A link names a page by its address ("" is Start) and sets choices by their names there: numbers, identifiers, true,
-false, or tokens as 3,4. Any further section is read by `section(page, heading)`.
+false, tokens as 3,4, or several identifiers by naming the choice once for each. Any further section is read by
+`section(page, heading)`.
 """
 
 from __future__ import annotations
@@ -75,9 +76,16 @@ def experiments(text: str) -> list[Experiment]:
     found = []
     for match in filter(None, map(LINK.match, text.splitlines())):
         address = urlsplit(match["address"])
-        choices = {name: value_of(value) for name, value in parse_qsl(address.query)}
+        choices = choices_of(address.query)
         found.append(Experiment(match["label"], address.path.strip("/") or "start", choices, match["why"]))
     return found
+
+
+def choices_of(query: str) -> dict[str, object]:
+    """The choices a link sets; a name that stands there more than once is a list, of which any number may be chosen."""
+    pairs = [(name, value_of(value)) for name, value in parse_qsl(query)]
+    several = {name: [value for other, value in pairs if other == name] for name, _ in pairs}
+    return {name: values if len(values) > 1 else values[0] for name, values in several.items()}
 
 
 def value_of(text: str) -> object:

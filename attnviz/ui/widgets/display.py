@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from attnviz.types import AttentionCall, MapType, NoTokenMap
-from attnviz.ui.core.state import one_of, select
+from attnviz.ui.core.state import keep_inside, one_of, select
 from attnviz.views.canvas import Scale, ViewStyle
 
 SCALES: dict[Scale, str] = {"sqrt": "Square root", "linear": "Linear", "log": "Log", "rank": "Rank"}
@@ -32,12 +32,32 @@ WHY_MODEL_INPUT = "The small square picture that the model reads, instead of you
 WHY_HIDE = "CLS and registers often take most of the weight. Without them, each row is rescaled to sum to 1."
 
 
-def display(key: str = "display", *, small: bool = True) -> ViewStyle:
-    """The popover of rare options, and beside it the choice of the small picture; what they hold is in the URL."""
+WHY_MASK = (
+    "Only the most relevant, the fewest that together hold this share of the map, keep their colour (as in the figures "
+    "of DINO, Caron et al. 2021); the rest dims. Of a signed map the absolute values count."
+)
+USUAL_MASS = 60  # percent, as in the figures of DINO
+
+
+def display(key: str = "display", *, small: bool = True, mass: bool = False) -> ViewStyle:
+    """The popover of rare options, and beside it the choice of the small picture; what they hold is in the URL.
+
+    `mass`: whether maps may be cut down to the tokens that hold most of them.
+    """
     with st.popover("Display", icon=":material/tune:", key=key):
         scale, colours = scale_choice(), colour_choice()
         hide = st.toggle("Hide CLS and registers", True, key="drop", bind="query-params", help=WHY_HIDE)
-    return ViewStyle(scale, colours, hide, small and network_choice())
+        share = mass_choice() if mass else None
+    return ViewStyle(scale, colours, hide, small and network_choice(), mass=share)
+
+
+def mass_choice() -> float | None:
+    """The share of a map whose tokens keep their colour; None where all do."""
+    if not st.toggle("Most relevant only", key="mask", bind="query-params", help=WHY_MASK):
+        return None
+    keep_inside("mask-mass", range(5, 100))
+    title = "Cumulative mass (top-p)"
+    return st.slider(title, 5, 95, USUAL_MASS, 5, key="mask-mass", format="%d %%", bind="query-params") / 100
 
 
 def scale_choice() -> Scale:
