@@ -86,6 +86,15 @@ def test_a_walk_is_made_once_for_every_residual_weight(
         np.testing.assert_allclose(sent["rollout"][layer], row / row.sum(), rtol=1e-4, atol=1e-8)
 
 
+def test_raw_attention_of_every_layer_is_walked_through_once(large_inputs: None, rows: list[int]) -> None:
+    at = open_page("explain", **LARGE, method="raw attention", target="mean")
+    assert sum(rows) >= 6 * 257
+    rows.clear()
+    at.slider(key="layer-layer").set_value(2).run()
+    assert not at.exception
+    assert not rows
+
+
 def test_rollout_beside_another_method_is_kept_too(large_inputs: None, rows: list[int]) -> None:
     at = open_page("explain", **LARGE, method="raw attention", **{WITH: "rollout"})
     assert sum(rows) >= 5 * 257

@@ -104,7 +104,7 @@ def work_out(visit: ModelRun, choice: Choice) -> Result:
 def walked(visit: ModelRun, choice: Choice) -> Result:
     """The same where maps are too many to be kept: the result is kept instead, and a bar says how far it is."""
     weights = choice.method == ROLLOUT and large.every_weight(visit, choice.options)  # one walk gives every alpha
-    free = {"first"} if choice.method == ROLLOUT else set()  # one walk gives the maps from every layer on
+    free = {"first"} if choice.method == ROLLOUT else {"layer"}  # one walk gives the maps of every layer
     free |= {"alpha"} if weights else set()
     given = sorted((name, value) for name, value in choice.options.items() if name not in free)
     key = visit.model.digest, visit.sample.digest, choice.method, repr((choice.start_token, given, choice.target))
