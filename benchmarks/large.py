@@ -74,13 +74,8 @@ def page(name: str, size: str, model: str) -> None:
 def visit(size: str, model: str) -> None:
     """Go from page to page at a size, click on each, and print what every step takes."""
     opened("start", model=model)
-    patches = (int(size) // 4) ** 2
-    started: list[AppTest] = []
-    timed(
-        f"{size} px  the pass of the model, and Start",
-        lambda: started.append(opened("start", model=model, pixels=size)),
-    )
-    (at,) = started
+    patches = (int(size) // (attnviz.load(model).spec.patch_size or 1)) ** 2
+    at = timed(f"{size} px  the pass of the model, and Start", lambda: opened("start", model=model, pixels=size))
     for name, title in (("heads", "Heads"), ("explain", "Explain"), ("queries_keys", "Queries and keys")):
         timed(f"{size} px  {title}: main view", lambda name=name: checked(at.switch_page(f"../pages/{name}.py").run()))
         for what, choices in CLICKS[name].items():

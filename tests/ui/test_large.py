@@ -8,6 +8,7 @@ from threading import current_thread
 import numpy as np
 import pytest
 import torch
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 import attnviz
@@ -198,7 +199,7 @@ def test_halves_of_a_block_are_the_block(permits: Callable[[], int]) -> None:
 def test_the_bar_ends_full(discard: float, large_inputs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
     monkeypatch.setattr(large.thinning, "HELD", 1)
-    monkeypatch.setattr(large.st.delta_generator.DeltaGenerator, "progress", lambda _, share, *rest: told.append(share))
+    monkeypatch.setattr(DeltaGenerator, "progress", lambda _, share, *rest: told.append(share))
     open_page("explain", **LARGE, target="mean", discard=str(round(100 * discard)))
     told = [one for one in told if isinstance(one, int)]
     assert told == sorted(told)
