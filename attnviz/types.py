@@ -33,6 +33,12 @@ Bias = Callable[["AttentionCall", list[int], list[int]], Tensor]  # -> [head row
 
 CONTINUATION = "…"  # begins the label of a subword token inside a word: "…ing"; the same sign stands in views/words.js
 BLOCK = 128  # rows computed at a time wherever a full n x n map is not needed
+CELLS = 1 << 22  # entries of all heads of such a block at most, so that it stays in the cache of a processor
+
+
+def block_size(heads: int, keys: int) -> int:
+    """How many rows of so many heads are computed at a time: BLOCK, or fewer where they would exceed CELLS."""
+    return min(BLOCK, max(1, CELLS // max(1, heads * keys)))
 
 
 class NoTokenMap(Exception):
@@ -204,9 +210,10 @@ class AttentionCall:
         """Every native map by name, with its axes and map type."""
         return self.rule.maps(self)
 
-    def blocks(self, size: int = BLOCK) -> Iterator[list[int]]:
-        """All query rows, a block at a time."""
+    def blocks(self, size: int | None = None) -> Iterator[list[int]]:
+        """All query rows, a block of this size at a time; None is BLOCK rows, fewer where they would exceed CELLS."""
         count = self.query.shape[-2]
+        size = size or block_size(self.heads, len(self.keys))
         for start in range(0, count, size):
             yield list(range(start, min(start + size, count)))
 

@@ -1,7 +1,7 @@
 """Test: take something away from a forward pass, and see what the answer loses. For pictures and for texts."""
 
 from attnviz import ui
-from attnviz.ui.test import block, lens, remove, silence, swap
+from attnviz.ui.test import block, lens, remove, silence, size, swap
 
 CHANGES = {  # identifier: label, module that shows it
     "remove": ("Remove", remove),
@@ -25,6 +25,8 @@ elif isinstance(about, ui.ImageRun):
 def page() -> None:
     labels = {name: label for name, (label, _) in CHANGES.items()}
     chosen = ui.one_of("What to change", labels, default="remove", key="change")
+    if chosen != "lens":
+        size.check(about)
     CHANGES[chosen][1].show(about)
 
 

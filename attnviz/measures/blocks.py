@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.types import BLOCK, AttentionCall, Tokens
+from attnviz.types import AttentionCall, Tokens, block_size
 
 RUN = 64  # tokens of a block where they lie on no grid
 GOLDEN = (5**0.5 - 1) / 2
@@ -61,9 +61,10 @@ def block_means(
 def parts(
     call: AttentionCall, heads: Sequence[int] | None, rows: range, columns: Sequence[int], rescaled: bool
 ) -> Iterator[Tensor]:
-    """Some rows of the token maps of a call between the outer edges of the columns, at most BLOCK at a time."""
-    for start in range(rows.start, rows.stop, BLOCK):
-        kept = call.token_map(heads, range(start, min(start + BLOCK, rows.stop)))[..., columns[0] : columns[-1]]
+    """Some rows of the token maps of a call between the outer edges of the columns, a block at a time."""
+    size = block_size(call.heads if heads is None else len(heads), len(call.keys))
+    for start in range(rows.start, rows.stop, size):
+        kept = call.token_map(heads, range(start, min(start + size, rows.stop)))[..., columns[0] : columns[-1]]
         yield kept / kept.sum(-1, keepdim=True).clamp_min(1e-12) if rescaled else kept
 
 

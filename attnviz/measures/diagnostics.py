@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attnviz.measures.blocks import spread
 from attnviz.measures.faithfulness import parts_of
-from attnviz.types import AttentionCall, Trace
+from attnviz.types import AttentionCall, Trace, block_size
 
 FACTOR = 6.0  # median absolute deviations above the median
 
@@ -36,22 +37,26 @@ def norm_outliers(trace: Trace, stream: str = "main", factor: float = FACTOR) ->
     """
     norms = torch.stack([residual.to(torch.float64).norm(dim=-1) for residual in trace.residuals[stream]])
     median = norms.quantile(0.5, dim=-1)
-    spread = (norms - median[:, None]).abs().quantile(0.5, dim=-1)
-    limit = median + factor * torch.maximum(spread, 1e-6 * median)
+    deviation = (norms - median[:, None]).abs().quantile(0.5, dim=-1)
+    limit = median + factor * torch.maximum(deviation, 1e-6 * median)
     return NormOutliers(norms, median, limit, norms > limit[:, None])
 
 
 @torch.no_grad()
-def special_share(call: AttentionCall) -> float | None:
+def special_share(call: AttentionCall, most: int | None = None) -> float | None:
     """Share of attention that patches or words give to special tokens: a mean over heads and those queries.
 
-    None where queries and keys differ, where there are no special tokens or nothing else, and for a map whose rows do
-    not sum to 1. Raises NoTokenMap where there is no map.
+    `most`: over so many queries at most, spread evenly; None = all of them. Returns None where queries and keys differ,
+    where there are no special tokens or nothing else, and for a map whose rows do not sum to 1. Raises NoTokenMap where
+    there is no map.
     """
     special = parts_of(call.keys) < 0
     if call.queries is not call.keys and call.queries.labels != call.keys.labels:
         return None
     if not special.any() or special.all() or not call.rule.stochastic:
         return None
-    row = (~special).to(torch.float64) / int((~special).sum())
-    return float(call.propagate(row.to(call.query.device))[special.to(call.query.device)].sum())
+    inside = (~special).nonzero().flatten()
+    rows = inside if most is None else inside[spread(0, len(inside), most)]
+    parts = rows.split(block_size(call.heads, len(call.keys)))
+    given = [call.token_map(rows=part.tolist())[..., special.to(call.query.device)].sum(-1) for part in parts]
+    return float(torch.cat(given, -1).to(torch.float64).mean())

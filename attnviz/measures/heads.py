@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attnviz.measures.blocks import spread
-from attnviz.types import BLOCK, AttentionCall, Tokens
+from attnviz.types import AttentionCall, Tokens, block_size
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,9 @@ def measure_call(call: AttentionCall, most: int | None = None) -> dict[str, np.n
     tokens, count = call.keys, len(call.queries)
     found: dict[str, list[Tensor]] = {name: [] for name in MEASURES}
     chosen = spread(tokens.prefix, count, count if most is None else most)
-    for start in range(0, len(chosen), BLOCK):
-        patches = chosen[start : start + BLOCK]
+    size = block_size(2 * call.heads, len(call.keys))  # in float64
+    for start in range(0, len(chosen), size):
+        patches = chosen[start : start + size]
         weights = call.token_map(rows=patches).to(torch.float64)
         for name, measure in MEASURES.items():
             found[name].append(measure.rows(weights, tokens, torch.tensor(patches, device=weights.device)))

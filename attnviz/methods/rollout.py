@@ -122,6 +122,44 @@ def layers(
 
 
 @torch.no_grad()
+def expanded(
+    trace: Trace, start: Start = "answer", *, target: Target | None = None, opened: Open | None = None
+) -> list[Float[Tensor, "*batch attended token"]]:
+    """The rollout of one start after each layer, last layer first, for every residual weight at once.
+
+    The product of alpha I + (1 - alpha) A over m layers is a polynomial in alpha. Row k follows attention in k of the
+    layers and stays in place in the others, summed over the ways to choose them; `weighed` puts them together. Heads
+    are fused by their mean, and nothing is discarded. Raises NoRollout unless the trace is `row_stochastic`.
+    """
+    if not row_stochastic(trace):
+        raise NoRollout("these maps cannot be rolled out for every residual weight at once.")
+    rows, _ = start_rows(trace, start, target)
+    groups = branches(trace.calls)
+    opened = opened or (lambda call: fused_blocks(stochastic(call)))
+    row, steps = next(iter(rows.values()))[..., :1, :], []
+    with unrounded(trace.calls[0].query.device):
+        for branch in reversed(groups):
+            _, moved = through(branch, row, opened, 0.0)
+            nothing = torch.zeros_like(row[..., :1, :])
+            row = torch.cat([row, nothing], -2) + torch.cat([nothing, moved], -2)
+            steps.append(row)
+    return steps
+
+
+def row_stochastic(trace: Trace) -> bool:
+    """Whether the mean map of every layer has rows that sum to 1, in one stream, of one call with a residual each."""
+    streams = {tokens.stream for call in trace.calls for tokens in (call.queries, call.keys)}
+    single = len(branches(trace.calls)) == len(trace.calls) and len(streams) == 1
+    return single and all(call.mask is None and call.residual and call.rule.stochastic for call in trace.calls)
+
+
+def weighed(step: Float[Tensor, "*batch attended token"], alpha: float) -> Float[Tensor, "*batch token"]:
+    """The rollout with this residual weight, from one step of `expanded`."""
+    powers = torch.arange(step.shape[-2], dtype=step.dtype, device=step.device)
+    return ((alpha ** powers.flip(0) * (1 - alpha) ** powers)[:, None] * step).sum(-2)
+
+
+@torch.no_grad()
 def factors(
     trace: Trace, fusion: str = "mean", discard: float = 0.0, by_row: bool = False
 ) -> tuple[Float[Tensor, "*batch query key"], ...]:

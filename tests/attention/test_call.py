@@ -13,6 +13,7 @@ from attnviz.attention import VARIANTS, Softmax
 from attnviz.attention.positions.schemes import Shaw
 from attnviz.edits import HeadAblation, flagged
 from attnviz.types import AttentionCall, Mask, Tokens, UnsupportedMask
+from tests.counting import largest
 from tests.variants import HEADS, WIDTH, token_map, variant
 
 COUNT = 8
@@ -294,3 +295,35 @@ def test_maps_say_what_they_are() -> None:
         True,
     )
     assert found.array.shape == (HEADS, COUNT, COUNT)
+
+
+def test_blocks_of_long_rows_have_fewer_of_them(monkeypatch):
+    tokens = Tokens(tuple(map(str, range(300))))
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(3, 300, 4, generator=generator) for _ in range(3))
+    call = AttentionCall("layer 1", 0, Softmax(), q, k, v, tokens, tokens, 0.5)
+    row = torch.rand(300, generator=generator)
+    whole = row @ call.token_map().mean(0)
+    assert [len(rows) for rows in call.blocks()] == [128, 128, 44]
+    monkeypatch.setattr("attnviz.types.CELLS", 3 * 300 * 7)
+    assert [i for rows in call.blocks() for i in rows] == list(range(300))
+    assert {len(rows) for rows in call.blocks()} == {7, 300 % 7}
+    assert largest(lambda: call.propagate(row)) <= 3 * 300 * 7
+    torch.testing.assert_close(call.propagate(row), whole)
+    monkeypatch.setattr("attnviz.types.CELLS", 1)
+    assert {len(rows) for rows in call.blocks()} == {1}
+
+
+def test_maps_computed_in_place_leave_the_call_as_it_was():
+    tokens = Tokens(tuple(map(str, range(9))))
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 9, 4, generator=generator, dtype=torch.float64) for _ in range(3))
+    call = AttentionCall(
+        "layer 1", 0, Softmax(), q, k, v, tokens, tokens, torch.tensor([0.5, 2.0], dtype=torch.float64)
+    )
+    before = q.clone(), k.clone(), call.scores(stage="raw")
+    expected = ((q @ k.mT) * torch.tensor([0.5, 2.0])[:, None, None]).softmax(-1)
+    torch.testing.assert_close(call.token_map(), expected)
+    torch.testing.assert_close(call.token_map([1, 0], [8, 2, 3]), expected[[1, 0]][:, [8, 2, 3]])
+    for kept, now in zip(before, (call.query, call.key, call.scores(stage="raw")), strict=True):
+        assert torch.equal(kept, now)

@@ -165,6 +165,8 @@ def test_attention_on_special_tokens_against_a_loop() -> None:
     expected = [float(weights[head, query, key]) for head in (0, 1) for query in (1, 2) for key in (0, 3)]
     assert special_share(call) == pytest.approx(sum(expected) / 4, rel=1e-5)
     assert special_share(call_of(Tokens.patches(2, 2, ("CLS",)))) is not None
+    assert special_share(call, 100) == special_share(call)
+    assert special_share(call, 1) == pytest.approx(sum(expected[:2] + expected[4:6]) / 2, rel=1e-5)
     assert special_share(call_of(Tokens.patches(2, 2))) is None
     assert special_share(call_of(tokens, keys=Tokens(("x", "y", "z", "SEP"), words=(0, 1, 2, -1)))) is None
 

@@ -19,7 +19,7 @@ from attnviz.measures.rollout import residual_norms
 from attnviz.methods import METHODS, Method, NoRollout, raw
 from attnviz.methods.base import one_row, outside
 from attnviz.methods.discard import droppable, thin
-from attnviz.methods.rollout import factors, held, layers, relevance
+from attnviz.methods.rollout import expanded, factors, held, layers, relevance, weighed
 from attnviz.models import ViT, ViTConfig
 from attnviz.types import (
     AttentionCall,
@@ -489,6 +489,34 @@ def test_no_square_map_is_ever_made_without_discard(fusion):
         raw.attention(trace, fusion=fusion)
     assert max(math.prod(shape) for shape in seen.shapes) <= 3 * 128 * 501
     assert not any(shape[-2:] == (501, 501) for shape in seen.shapes)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
+def test_one_walk_gives_the_rollout_of_every_residual_weight(alpha):
+    trace = random_trace(2, (3, 5), depth=4, batch=(2,))
+    found = [weighed(step, alpha) for step in expanded(trace, "mean")]
+    wanted = [step.rows["main"] for step in layers(trace, "mean", alpha=alpha)]
+    assert len(found) == len(wanted) == 4
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_one_walk_for_every_weight_makes_no_square_map():
+    trace = random_trace(1, (20, 25), heads=3)
+    with Sizes() as seen:
+        expanded(trace)
+    assert max(math.prod(shape) for shape in seen.shapes) <= 3 * 128 * 501
+
+
+def test_masked_and_chained_maps_are_not_rolled_out_for_every_weight_at_once():
+    keep = torch.ones(17, dtype=torch.bool)
+    keep[3] = False
+    masked = random_trace(mask=Mask(key_padding=keep))
+    chained = random_trace()
+    chained = replace(chained, calls=tuple(replace(call, layer=call.layer // 2) for call in chained.calls))
+    for trace in (masked, chained):
+        with pytest.raises(NoRollout):
+            expanded(trace)
 
 
 def test_half_precision_rows_still_sum_to_one():

@@ -53,14 +53,14 @@ class Softmax:
         scores = select(call.query, heads, rows) @ at_least_float32(expand_kv(call.key, call, heads)).transpose(-1, -2)
         if stage == "raw":
             return scores
-        scores = scores * call.scale_of(heads)
+        scores = scores.mul_(call.scale_of(heads))  # in place, as below: new memory costs as much as the product
         return scores if stage == "scaled" else add_biases(scores, call, heads, rows, stage)
 
     def weights(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
         """[*batch head row key]; a row without an allowed key is zero."""
         scores = self.scores(call, heads, rows, "masked")
         if call.mask is None:
-            return scores.softmax(-1)
+            return scores.softmax(-1) if scores.requires_grad else torch.softmax(scores, -1, out=scores)
         empty = (scores == float("-inf")).all(-1, keepdim=True)
         return scores.masked_fill(empty, 0).softmax(-1).masked_fill(empty, 0)
 
@@ -107,12 +107,19 @@ def select(
     vectors: Float[Tensor, "*batch head query dim"], heads: list[int], rows: list[int]
 ) -> Float[Tensor, "*batch chosen row dim"]:
     """The vectors of the requested heads and rows, in float32 at least."""
-    return at_least_float32(vectors[..., heads, :, :][..., rows, :])
+    return at_least_float32(picked(picked(vectors, -3, heads), -2, rows))
+
+
+def picked(vectors: Tensor, axis: int, places: list[int]) -> Tensor:
+    """Some entries along an axis: a view where they follow each other, since copies cost more than short products."""
+    if places and places == list(range(places[0], places[0] + len(places))):
+        return vectors.narrow(axis, places[0], len(places))
+    return vectors.index_select(axis, torch.tensor(places, device=vectors.device, dtype=torch.long))
 
 
 def expand_kv(shared: Tensor, call: AttentionCall, heads: list[int]) -> Tensor:
     """Keys or values of the requested query heads: [*batch kv_head key dim] -> [*batch head key dim]."""
-    return shared[..., call.kv_heads_of(heads), :, :]
+    return picked(shared, -3, call.kv_heads_of(heads))
 
 
 def kernel_inputs(call: AttentionCall) -> tuple[Tensor, Tensor, Tensor, float]:

@@ -24,6 +24,8 @@ from attnviz.ui.core.device import best_device
 from attnviz.ui.core.sized_cache import SizedCache
 
 PATIENCE = 20  # seconds a visitor waits for a free core
+LARGE = 4_000  # tokens from which a forward pass takes seconds: it may take two cores, and is not repeated unasked
+WAITING: list[None] = []  # one entry for each visitor who waits for a core
 SESSION_MODELS = "attnviz:models"  # session key: the models of this visitor alone, by name
 log = logging.getLogger("attnviz")
 
@@ -41,24 +43,42 @@ def cores() -> BoundedSemaphore:
 
 @contextmanager
 def core() -> Iterator[None]:
-    """Hold one permit to compute. Raises Busy where none comes free in time."""
+    """Hold one permit to compute, with one thread. Raises Busy where none comes free in time."""
     permits = cores()
-    if not permits.acquire(timeout=PATIENCE):
-        raise Busy("Many visitors are computing right now. Try again in a moment.")
+    if not permits.acquire(blocking=False):
+        WAITING.append(None)  # so that nobody takes a second one meanwhile
+        try:
+            if not permits.acquire(timeout=PATIENCE):
+                raise Busy("Many visitors are computing right now. Try again in a moment.")
+        finally:
+            WAITING.pop()
     try:
+        torch.set_num_threads(1)
         yield
     finally:
         permits.release()
 
 
+@contextmanager
+def second_core() -> Iterator[bool]:
+    """Whether a second permit is free while nobody waits for one; it is held meanwhile, for long work."""
+    permits = cores()
+    free = not WAITING and permits.acquire(blocking=False)
+    try:
+        yield free
+    finally:
+        if free:
+            permits.release()
+
+
 @st.cache_resource(show_spinner=False)
 def traces() -> SizedCache[Trace]:
-    """The traces computed last: at most 96, at most 400 MB.
+    """The traces computed last: at most 96, at most 1 GB, which holds two of the largest pictures.
 
     A trace holds views of the parameters of its network (biases, projections by head), which are there anyway: they are
     not counted.
     """
-    return SizedCache(entries=96, size=400_000_000)
+    return SizedCache(entries=96, size=1_000_000_000)
 
 
 def session_models() -> dict[str, Model]:
@@ -154,12 +174,26 @@ def compute(name: str, sample: Sample, edit: Edit) -> Trace:
 
 def forward(name: str, sample: Sample, edit: Edit = UNCHANGED) -> Trace:
     """One forward pass without gradients, not kept; on the processor where the graphics card has no memory left."""
-    with core(), torch.no_grad():
+    with core(), threads(sample), torch.no_grad():
         try:
             return on_processor(open_model(name)(sample, edit=edit))
         except torch.OutOfMemoryError:
             st.toast("The graphics card is out of memory, so this was computed on the processor.")
             return open_model(name, "cpu")(sample, edit=edit)
+
+
+@contextmanager
+def threads(sample: Sample) -> Iterator[None]:
+    """Two threads for a large input, where a second core is free; a pass takes many seconds there."""
+    if max(map(len, sample.tokens.values())) < LARGE:
+        yield
+        return
+    with second_core() as free:
+        torch.set_num_threads(2 if free else 1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(1)
 
 
 def on_processor(trace: Trace) -> Trace:

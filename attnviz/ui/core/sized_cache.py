@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
+from attnviz.types import Tokens
+
 Value = TypeVar("Value")
 
 
@@ -80,6 +82,8 @@ def tensors_of(value: Any) -> list[Tensor]:
     network = value if isinstance(value, nn.Module) else getattr(value, "network", None)
     if isinstance(network, nn.Module):
         return [*network.parameters(), *network.buffers()]
+    if isinstance(value, Tokens):  # labels alone, thousands of them in each call of a large input
+        return []
     if isinstance(value, Mapping):
         inside = list(value.values())
     elif isinstance(value, (tuple, list)):

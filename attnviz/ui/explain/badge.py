@@ -19,7 +19,7 @@ from attnviz.models.text import WORD
 from attnviz.plots import lines
 from attnviz.training.images.recipes import RECIPES
 from attnviz.types import Model, Target
-from attnviz.ui.core.cache import core
+from attnviz.ui.core.cache import LARGE, core
 from attnviz.ui.core.labels import written
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.explain.choice import ANSWER, Choice
@@ -63,6 +63,10 @@ WHAT = {
     "relevant words, and with them alone.",
 }
 WHY_TEST = "Removes parts of the input in the order of this map and in random orders, and watches the answer."
+MANY = (
+    "A test of this map runs the model {edits:,} times over {tokens:,} tokens, which takes many minutes. Choose 128 px "
+    "or less in the sidebar for one of a minute or two, or start it here."
+)
 WHY_CURVES = (
     "The answer while more and more is removed: the most relevant first, the least relevant first, or at random."
 )
@@ -78,8 +82,7 @@ def show(about: ModelRun, choice: Choice, result: Result) -> None:
     text = about.sample.tokens["main"].words is not None
     key = (about.model.digest, about.sample.digest, choice.method, str(sorted(choice.options.items())))
     key = (*key, str(choice.at), str(watched.label), str(choice.target))
-    seconds = 0.0 if key in kept() else expected(about, watched, text)
-    if seconds > AT_ONCE and not ask(seconds):
+    if key not in kept() and not wanted(about, watched, text):
         return
     relevance = by_part(torch.from_numpy(result.steps[choice.at].copy()), watched.parts)
     scores = kept().get(key, lambda: tested(watched, relevance, text))
@@ -89,6 +92,15 @@ def show(about: ModelRun, choice: Choice, result: Result) -> None:
     if st.toggle("Deletion curves", key=CURVES, bind="query-params", help=WHY_CURVES):
         draw_curves(scores)
     link(choice)
+
+
+def wanted(about: ModelRun, watched: Perturbation, text: bool) -> bool:
+    """Whether the map is to be tested now: at once where that is quick, else when it is asked for."""
+    if (tokens := len(watched.parts)) < LARGE:
+        seconds = expected(about, watched, text)
+        return seconds <= AT_ONCE or ask(seconds)
+    st.caption(MANY.format(edits=edits(watched.count, text=text), tokens=tokens))
+    return st.button("Test this map", key=f"{TESTED}:large", help=WHY_TEST)  # a switch would stay on for the next map
 
 
 def ask(seconds: float) -> bool:
@@ -151,9 +163,12 @@ def expected(about: ModelRun, watched: Perturbation, text: bool) -> float:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def seconds_each(digest: str, tokens: int, _watched: Perturbation) -> float:
-    """Seconds of one edit in a small batch, for a model and a number of tokens: the quicker of two, as one warms up."""
-    keep, found = torch.ones(4, _watched.count, dtype=torch.bool), []
-    for _ in range(2):
+    """Seconds of one edit in a small batch, for a model and a number of tokens: the quicker of two, as one warms up.
+
+    Of many tokens the batch is one edit, and a first pass that takes long is not repeated.
+    """
+    keep, found = torch.ones(max(1, min(4, 1024 // tokens)), _watched.count, dtype=torch.bool), []
+    while len(found) < 2 and max(found, default=0.0) < AT_ONCE / 4:
         began = time.perf_counter()
         _watched.logits(keep)
         found.append((time.perf_counter() - began) / len(keep))

@@ -17,6 +17,7 @@ from attnviz.ui.core.budget import TooLarge
 from attnviz.ui.core.cache import core
 from attnviz.ui.explain import steps
 from attnviz.ui.explain.choice import FLOW, ROLLOUT, Choice, make_main
+from attnviz.ui.explain.large import too_many
 from attnviz.ui.inputs.model_run import ModelRun
 
 BOUND = "flow bound"
@@ -68,7 +69,12 @@ def tile(visit: ModelRun, choice: Choice, word: Sequence[int], graph: Callable[[
     layer = {} if (option := how.layer_option) is None else {option.name: choice.at}
     try:
         if choice.method == ROLLOUT:
-            row = steps.rollouts(visit, choice, start)[choice.at]
+            large = too_many(visit)
+            row = (
+                steps.walked(visit, choice).steps[choice.at]
+                if large
+                else steps.rollouts(visit, choice, start)[choice.at]
+            )
         else:
             row = steps.kept_map(visit, choice, start, layer, graph)[0].float().cpu().numpy()
         note = CONTROL if how.control else steps.in_line(choice.labels(visit.sample.tokens["main"]))

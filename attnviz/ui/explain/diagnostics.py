@@ -14,7 +14,7 @@ from attnviz.measures.diagnostics import FACTOR, NormOutliers, norm_outliers, sp
 from attnviz.measures.faithfulness import by_part, parts_of, rank_correlation
 from attnviz.measures.randomisation import random_twin
 from attnviz.types import AttentionCall, NoTokenMap, Tokens, UnsupportedMask
-from attnviz.ui.core.cache import core, on_processor
+from attnviz.ui.core.cache import LARGE, core, on_processor
 from attnviz.ui.core.labels import layer_name, plain, token_name
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.explain import residual
@@ -33,7 +33,13 @@ RULE = (
     "deviation, unscaled). Large norms that stand for nothing in the input draw attention all the same. "
     "Norms are of the residual after each layer."
 )
+MEASURED = 512  # patches that the share on special tokens is a mean over, where an input is LARGE
 SHARE = "Attention on special tokens is a mean over heads and all patches or words."
+SOME = f"Attention on special tokens is a mean over heads and {MEASURED} patches, spread evenly."
+LONG = (
+    "At this size the twin takes as long as a pass of the model and the map above. Start it here, or choose a smaller "
+    "input size in the sidebar."
+)
 RATIO = (
     "‖x‖ : ‖attention(x)‖ are mean norms of what enters a layer and of what its attention adds. The larger, the less "
     "a map of attention alone says."
@@ -64,7 +70,7 @@ def by_layer(about: ModelRun) -> None:
     if "main" in about.trace.residuals and about.trace.residuals["main"][0].shape[-2] == len(tokens):
         said.append(RULE)
         st.caption(named(norm_outliers(about.trace), tokens))
-    said += [SHARE] if "On special tokens" in rows else []
+    said += [SOME if len(tokens) > LARGE else SHARE] if "On special tokens" in rows else []
     said += [RATIO] if "‖x‖ : ‖attention(x)‖" in rows else []
     st.caption(" ".join(said))
 
@@ -92,7 +98,7 @@ def columns(about: ModelRun) -> dict[str, list[str]]:
 def share_of(call: AttentionCall) -> float | None:
     """The share of attention on special tokens; None where there is no map."""
     try:
-        return special_share(call)
+        return special_share(call, MEASURED if len(call.queries) > LARGE else None)
     except NoTokenMap:
         return None
 
@@ -110,6 +116,10 @@ def named(found: NormOutliers, tokens: Tokens) -> str:
 def compare(about: ModelRun, choice: Choice, result: Result) -> None:
     """The shown map beside that of a twin with random weights, and their rank correlation."""
     st.markdown(TWIN)
+    if len(about.sample.tokens["main"]) > LARGE and key_of(about, choice) not in twins():
+        st.caption(LONG)
+        if not st.button("Run the twin", key="mislead:twin"):
+            return
     try:
         twin = twin_map(about, choice)
     except (NoTokenMap, UnsupportedMask) as error:
@@ -165,5 +175,10 @@ def twin_map(about: ModelRun, choice: Choice) -> torch.Tensor | None:
             found = work_out(replace(about, model=twin, trace=trace), choice)
         return torch.from_numpy(found.steps[choice.at].copy())
 
+    return twins().get(key_of(about, choice), made)
+
+
+def key_of(about: ModelRun, choice: Choice) -> tuple[str, ...]:
+    """What the map of a twin is kept by."""
     key = (about.model.digest, about.sample.digest, choice.method, str(sorted(choice.options.items())), str(choice.at))
-    return twins().get((*key, str(choice.target), str(choice.start_token)), made)
+    return *key, str(choice.target), str(choice.start_token)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from attnviz.measures.rollout import residual_norms
 from attnviz.plots import bars
+from attnviz.types import Trace
 from attnviz.ui.core.labels import layer_name
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.output import dark, plot
@@ -20,7 +21,12 @@ def norms(visit: ModelRun) -> tuple[Float[np.ndarray, " layer"], Float[np.ndarra
     calls = visit.trace.calls
     if "main" not in visit.trace.residuals or any(c.output is None or c.projection is None for c in calls):
         return None
-    kept, added = residual_norms(visit.trace)
+    return _norms(visit.model.digest, visit.sample.digest, visit.trace)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _norms(model_digest: str, sample_digest: str, _trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    kept, added = residual_norms(_trace)
     return kept.numpy(), added.numpy()
 
 

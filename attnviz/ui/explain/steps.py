@@ -10,23 +10,25 @@ from typing import Any
 import numpy as np
 import streamlit as st
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.measures.faithfulness import completeness_error
 from attnviz.methods import CONTROLS, METHODS, explain, raw
 from attnviz.methods.base import Start, differentiable
-from attnviz.methods.discard import FUSION, FUSIONS, fused_blocks
+from attnviz.methods.discard import FUSION, FUSIONS
 from attnviz.methods.flow import is_bound
 from attnviz.methods.input_gradients import integrate, reduced
-from attnviz.methods.rollout import Open, factors, held, layers, stochastic
+from attnviz.methods.rollout import Open, expanded, factors, held, layers, weighed
 from attnviz.types import NoTokenMap, Target, Tokens, Trace, UnsupportedMask
 from attnviz.ui.core.budget import TooLarge
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.sized_cache import SizedCache
+from attnviz.ui.explain import large
 from attnviz.ui.explain.choice import FLOW, INTEGRATED, RAW, ROLLOUT, TOKEN, Choice, answered_by
-from attnviz.ui.explain.large import Count, check_size, counted, progress, too_many, walks_kept
+from attnviz.ui.explain.large import Count, check_size, too_many, walking
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.answers import best, percent
 
@@ -102,18 +104,30 @@ def work_out(visit: ModelRun, choice: Choice) -> Result:
 
 def walked(visit: ModelRun, choice: Choice) -> Result:
     """The same where maps are too many to be kept: the result is kept instead, and a bar says how far it is."""
+    weights = choice.method == ROLLOUT and large.every_weight(visit, choice.options)  # one walk gives every alpha
+    free = {"first"} if choice.method == ROLLOUT else {"layer"}  # one walk gives the maps of every layer
+    free |= {"alpha"} if weights else set()
+    given = sorted((name, value) for name, value in choice.options.items() if name not in free)
+    key = visit.model.digest, visit.sample.digest, choice.method, repr((choice.start_token, given, choice.target))
+    kept, last = large.walks_kept().get(key, lambda: walk(visit, choice, weights))
+    steps = kept.numpy()
+    if weights:
+        found = [weighed(step[: i + 2], choice.options["alpha"]) for i, step in enumerate(kept)]
+        steps = shares(torch.stack(found[::-1]).numpy())
+    return Result(steps, None if last is None else last.numpy(), None, choice.how.signed)
 
-    def walk() -> tuple[Tensor, Tensor | None]:
-        with progress(visit) as count:
-            steps = maps_of(visit, choice, choice.start_token, count)
-            last = raw_of(visit, choice, choice.start_token, count)
-        return torch.from_numpy(steps), None if last is None else torch.from_numpy(last)
 
-    first = choice.method == ROLLOUT  # one walk gives the maps from every layer on
-    given = sorted((name, value) for name, value in choice.options.items() if not first or name != "first")
-    asked = repr((choice.start_token, given, choice.target))
-    steps, last = walks_kept().get((visit.model.digest, visit.sample.digest, choice.method, asked), walk)
-    return Result(steps.numpy(), None if last is None else last.numpy(), None, choice.how.signed)
+def walk(visit: ModelRun, choice: Choice, weights: bool) -> tuple[Tensor, Tensor | None]:
+    """The maps of a method a block of rows at a time, or their parts for every residual weight; and raw attention."""
+    discard = choice.options.get("discard", 0.0) > 0 and not choice.options.get("by_row", False)
+    with large.progress(visit, choice.method == ROLLOUT and discard) as count:
+        last = raw_of(visit, choice, choice.start_token, count)
+        last = None if last is None else torch.from_numpy(last)
+        if not weights:
+            return torch.from_numpy(maps_of(visit, choice, choice.start_token, count)), last
+        with core():
+            found = expanded(visit.trace, choice.start_token, opened=opened(visit, choice, count)[0])
+    return torch.stack([F.pad(step, (0, 0, 0, choice.depth + 1 - len(step))) for step in found]).float(), last
 
 
 def maps_of(
@@ -122,6 +136,8 @@ def maps_of(
     """The method's map for every layer it may be given, or its one map; divided by its sum if not signed."""
     if choice.method == ROLLOUT:  # one walk gives the maps from every layer on
         return rollouts(visit, choice, start, count)
+    if choice.method == RAW and too_many(visit):
+        return raw_layers(visit, choice, start, count)
     option, graph = choice.how.layer_option, graph_of(visit)
     chosen = [{}] if option is None else [{option.name: layer} for layer in range(choice.depth)]
     found = [kept_map(visit, choice, start, layer, graph)[0].float().cpu().numpy() for layer in chosen]
@@ -218,6 +234,17 @@ def raw_of(
         return None
 
 
+def raw_layers(
+    visit: ModelRun, choice: Choice, start: Start, count: Count | None
+) -> Float[np.ndarray, "layer *start token"]:
+    """Raw attention of every layer, a block of rows at a time, divided by its sum."""
+    given = {name: value for name, value in choice.options.items() if name != "layer"}
+    with core():
+        _, whole = opened(visit, choice, count)
+        found = [raw.attention(visit.trace, start, layer=i, opened=whole, **given) for i in range(choice.depth)]
+    return shares(torch.stack(found).float().numpy())
+
+
 def shares(maps: Float[np.ndarray, "*row token"]) -> Float[np.ndarray, "*row token"]:
     """Maps divided by their sums; one without any relevance stays zero."""
     sums = maps.sum(-1, keepdims=True)
@@ -231,17 +258,13 @@ def opened(visit: ModelRun, choice: Choice, count: Count | None = None) -> tuple
     """
     fusion = choice.options.get("fusion", "mean")
     discard, by_row = choice.options.get("discard", 0.0), choice.options.get("by_row", False)
+    fusion = fusion if fusion in FUSIONS else "mean"
     if too_many(visit):
-        fused = fusion if fusion in FUSIONS else "mean"
-        if choice.method != ROLLOUT:
-            discard = 0.0
-        return (
-            counted(lambda call: fused_blocks(stochastic(call), fused, discard, by_row), count),
-            counted(lambda call: fused_blocks(stochastic(call), fused), count),
-        )
+        thinned = walking(fusion, discard if choice.method == ROLLOUT else 0.0, by_row, count)
+        return thinned, walking(fusion, 0.0, False, count)
 
     def kept(discard: float, by_row: bool) -> Open:
-        options = fusion if fusion in FUSIONS else "mean", discard, by_row
+        options = fusion, discard, by_row
         key = visit.model.digest, visit.sample.digest, *map(str, options)
         return held(visit.trace, maps_kept().get(key, lambda: factors(visit.trace, *options)))
 

@@ -11,7 +11,8 @@ import torch
 
 from attnviz import plots
 from attnviz.measures import embeddings as measures
-from attnviz.types import AttentionCall, Trace
+from attnviz.measures.blocks import spread
+from attnviz.types import BLOCK, AttentionCall, Trace
 from attnviz.ui.core.labels import plain, token_name, token_names
 from attnviz.ui.core.recorded import known
 from attnviz.ui.inputs.model_run import ModelRun
@@ -22,6 +23,7 @@ from attnviz.ui.widgets.whole_answer import answer_of, label_of
 
 CHANGES = {"none": "Ablated", "shuffled": "Permuted"}  # what a model is asked for -> on screen
 NAMES = {"own": "Own", **CHANGES}
+MEASURED = 2_048  # queries at most that are asked how much of their weight has moved
 CANNOT = "The positions of this model cannot be ablated: it accepts no others than its own."
 NO_ANSWER = "This model has no output that answers for the whole input, so only its attention maps are compared."
 NOT_STOCHASTIC = "Rows of these maps do not sum to 1, so it is not defined how much of the weight has moved."
@@ -99,7 +101,9 @@ def moved_sentence(before: AttentionCall, after: AttentionCall, head: int, token
     def moved(rows: list[int]) -> float:
         return measures.moved(*(known(call.token_map([head], rows)[0]) for call in (before, after)))
 
-    count = len(before.queries)
-    own, every = moved([token]), sum(moved(rows) * len(rows) for rows in before.blocks()) / count
-    name = plain(token_name(before.queries, token))
-    return f"**{percent(own)}** of the weight of {name} moves to other keys; {percent(every)} over all queries. {kind}"
+    queries = spread(0, len(before.queries), MEASURED)
+    blocks = [queries[i : i + BLOCK] for i in range(0, len(queries), BLOCK)]
+    own, every = moved([token]), sum(moved(rows) * len(rows) for rows in blocks) / len(queries)
+    name, count = plain(token_name(before.queries, token)), len(before.queries)
+    over = "all queries" if len(queries) == count else f"{len(queries)} of {count:,} queries, spread evenly"
+    return f"**{percent(own)}** of the weight of {name} moves to other keys; {percent(every)} over {over}. {kind}"

@@ -8,22 +8,19 @@ from typing import Literal
 
 import numpy as np
 import streamlit as st
-import torch
-from torch import Tensor
 
 from attnviz import views
 from attnviz.attention.variants.additive import Additive
-from attnviz.measures.blocks import column, spread
-from attnviz.measures.pairs import STAGES as SCORES
+from attnviz.measures.blocks import spread
 from attnviz.measures.pairs import Pair, cosines, joint_map, lengths, pair, pixel_colours, position_colours, stages
 from attnviz.plots import scatter, stacked_bars
 from attnviz.plots.theme import colour
-from attnviz.types import AttentionCall, NoTokenMap, Stage, Tokens
+from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.core.budget import ON_DEMAND, fits
-from attnviz.ui.core.cache import core
 from attnviz.ui.core.labels import plain, token_name, token_names
 from attnviz.ui.core.state import one_of, set_tokens
 from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.queries_keys.columns import column_of
 from attnviz.ui.widgets.block_matrix import block_matrix
 from attnviz.ui.widgets.display import masked_of
 from attnviz.ui.widgets.output import dark, plot
@@ -128,20 +125,6 @@ def send_column(run: ModelRun, layer: int, head: int, stage: str, key: int) -> s
         unit="number" if signed else "percent",
     )
     return "pairs:received"
-
-
-@st.cache_data(max_entries=64, show_spinner="Asking every query about this key")
-def column_of(
-    model_digest: str, sample_digest: str, layer: int, head: int, stage: str, key: int, _call: AttentionCall
-) -> np.ndarray:
-    """What every query has for one key at a stage [query], by blocks of rows."""
-    kept: dict[str, Stage] = {name: name for name in SCORES}
-    of: dict[str, Callable[[list[int]], Tensor]] = {
-        "weights": lambda rows: _call.token_map([head], rows)[0],
-        "cosine": lambda rows: torch.from_numpy(cosines(_call, head, rows)),
-    }
-    with core():
-        return column(_call, key, of.get(stage) or (lambda rows: _call.scores([head], rows, kept[stage])[0]))
 
 
 def send_received(call: AttentionCall, maps: dict[str, np.ndarray], stage: str) -> str:
