@@ -158,4 +158,4 @@ def follow(choices: dict[str, object]) -> None:
 def page_file(page: str) -> str:
     """The script of a page: its own for models that read text where there is one, under the same address."""
     own = PAGES / "text" / f"{page}.py"
-    return str(own if reads_text() and own.exists() else PAGES / f"{page}.py")
+    return str(own if own.exists() and reads_text() else PAGES / f"{page}.py")
