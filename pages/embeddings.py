@@ -49,7 +49,7 @@ def one_number(projection: image.PatchProjection, patch: image.Patch) -> None:
 def filters(projection: image.PatchProjection) -> None:
     """The patterns the projection responds to most."""
     section("embeddings", "What the projection looks for")
-    tiles, shares = image.filters_of(projection)
+    tiles, shares = image.filters_of(visit.model.digest, projection)
     left, right = st.columns([3, 2], gap="large")
     ui.show_picture(left, plots.tiled(tiles, columns=7, tile=72, gap=8))
     with right:

@@ -34,7 +34,7 @@ def ablated(token: int, style: views.ViewStyle) -> None:
     if answer is not None:
         ui.plot(answer.figure(how), "answers", alt=f"Bars: {answer.sentence}")
     calls = {"own": visit.trace.calls[at], how: changed.calls[at]}
-    titles = image.send_weights(calls, token)
+    titles = image.send_weights(visit, at, calls, token)
     for column, name in zip(st.columns(2, gap="large"), calls, strict=True):
         with column:
             views.picture_view(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from attnviz.plots import frame
 
@@ -28,7 +26,7 @@ def bars(
     most_ticks: int = frame.TICKS,
     dark: bool = False,
     height: int = 240,
-) -> go.Figure:
+) -> frame.Figure:
     """One value per label as bars; a mapping name -> values makes grouped bars with a legend.
 
     `colours`: a role of the theme ("query", "key", "value", "position"), a head's index or a CSS colour; a sequence of
@@ -40,41 +38,32 @@ def bars(
     count = len(next(iter(arrays.values())))
     names = frame.fits("series", labels, count, "bars")
     across, along = ("y", "x") if horizontal else ("x", "y")
-    figure = go.Figure()
+    traces = []
     for position, (name, values) in enumerate(arrays.items()):
         paint = pick_colour(colours, name, position, dark, count if len(arrays) == 1 else None)
         lines = [2.0 if i == chosen else 0.0 for i in range(count)]
-        figure.add_bar(
-            **{across: np.arange(count, dtype=np.int32), along: values},
-            name=name,
-            orientation="h" if horizontal else "v",
-            marker={"color": paint, "line": {"width": lines, "color": frame.colour("text", dark)}},
-            customdata=names,
-            hovertemplate=f"%{{customdata}}: %{{{along}:{form}}}<extra>{name}</extra>",
-            texttemplate=f"%{{{along}:{form}}}" if shown else None,
-            textposition="outside" if shown else None,
-            cliponaxis=False,
+        traces.append(
+            frame.trace(
+                "bar",
+                **{across: np.arange(count, dtype=np.int32), along: values},
+                name=name,
+                orientation="h" if horizontal else "v",
+                marker={"color": paint, "line": {"width": lines, "color": frame.colour("text", dark)}},
+                customdata=names,
+                hovertemplate=f"%{{customdata}}: %{{{along}:{form}}}<extra>{name}</extra>",
+                texttemplate=f"%{{{along}:{form}}}" if shown else None,
+                textposition="outside" if shown else None,
+                cliponaxis=False,
+            )
         )
-    legend = len(arrays) > 1
-    frame.finish(figure, dark=dark, height=height, title=title, x_title=x_title, y_title=y_title, legend=legend)
-    figure.update_layout(barmode="group", bargap=0.2)
-    place_axes(figure, names, horizontal, limits, most_ticks, form)
-    return figure
-
-
-def place_axes(
-    figure: go.Figure, names: list[str], horizontal: bool, limits: tuple[float, float] | None, most: int, form: str
-) -> None:
-    """Tick texts along the labels, number format and limits along the values."""
-    by_label = {**frame.ticks(names, most), "showgrid": False, "zeroline": False}
+    titles = {"title": title, "x_title": x_title, "y_title": y_title, "legend": len(arrays) > 1}
+    figure = frame.figure(traces, dark=dark, height=height, **titles)
+    by_label = {**frame.ticks(names, most_ticks), "showgrid": False, "zeroline": False}
     by_value = {"tickformat": ".0%" if form.endswith("%") else None, "nticks": 5, "range": limits}
     if horizontal:
-        figure.update_xaxes(by_value)
-        figure.update_yaxes(by_label, autorange="reversed", automargin=True)
-        figure.update_layout(margin={"l": 12})
-    else:
-        figure.update_xaxes(by_label)
-        figure.update_yaxes(by_value)
+        by_label |= {"autorange": "reversed", "automargin": True}
+        frame.change(figure, margin={"l": 12})
+    return frame.change(figure, barmode="group", bargap=0.2, **{f"{across}axis": by_label, f"{along}axis": by_value})
 
 
 def lines(
@@ -94,16 +83,16 @@ def lines(
     limits: tuple[float, float] | None = None,
     dark: bool = False,
     height: int = 280,
-) -> go.Figure:
+) -> frame.Figure:
     """Curves over one shared x. `references` are labelled horizontal lines, `marks` labelled vertical ones."""
     arrays = same_length(series)
     count = len(next(iter(arrays.values())))
     places = frame.array(np.arange(count) if x is None else x, "x", 1)
     if len(places) != count:
         raise ValueError(f"x has {len(places)} places but the curves have {count} values")
-    figure = go.Figure()
-    for position, (name, values) in enumerate(arrays.items()):
-        figure.add_scatter(
+    traces = [
+        frame.trace(
+            "scatter",
             x=places,
             y=values,
             name=name,
@@ -112,29 +101,25 @@ def lines(
             marker={"size": 6},
             hovertemplate=f"{x_title.lower()} %{{x:.4g}}: %{{y:{form}}}<extra>{name}</extra>",
         )
-    for name, at in (references or {}).items():
-        rule(figure, "y", at, name, log_y, dark)
-    for name, at in (marks or {}).items():
-        rule(figure, "x", at, name, log_x, dark)
-    legend = len(arrays) > 1
-    frame.finish(figure, dark=dark, height=height, title=title, x_title=x_title, y_title=y_title, legend=legend)
-    figure.update_xaxes(type="log" if log_x else "linear", dtick=1 if log_x else None, nticks=8)
-    figure.update_yaxes(dtick=1 if log_y else None)  # a tick per power of ten
-    figure.update_yaxes(
-        type="log" if log_y else "linear", tickformat=".0%" if form.endswith("%") else None, range=limits
-    )
-    return figure
-
-
-def rule(figure: go.Figure, axis: str, at: float, name: str, log: bool, dark: bool) -> None:
-    """A thin labelled line at one value of an axis; on a logarithmic one plotly places notes by exponent."""
-    muted, other = frame.colour("muted", dark), "x" if axis == "y" else "y"
-    across: dict[str, Any] = {f"{other}ref": f"{other} domain"}
-    ends = across | {f"{axis}0": at, f"{axis}1": at, f"{other}0": 0, f"{other}1": 1}
-    figure.add_shape(type="line", line={"color": muted, "width": 1, "dash": "dot"}, **ends)
-    note = across | {axis: math.log10(at) if log else at, other: 0 if axis == "y" else 1, "xanchor": "left"}
-    figure.add_annotation(
-        text=name, showarrow=False, yanchor="bottom" if axis == "y" else "top", font_color=muted, **note
+        for position, (name, values) in enumerate(arrays.items())
+    ]
+    titles = {"title": title, "x_title": x_title, "y_title": y_title, "legend": len(arrays) > 1}
+    figure = frame.figure(traces, dark=dark, height=height, **titles)
+    muted = frame.colour("muted", dark)
+    line = {"color": muted, "width": 1, "dash": "dot"}
+    for axis, named, log in (("y", references, log_y), ("x", marks, log_x)):
+        for name, at in (named or {}).items():
+            frame.rule(figure, axis, at, name, line=line, log=log, ink=muted)
+    tickformat = ".0%" if form.endswith("%") else None
+    return frame.change(  # a tick per power of ten
+        figure,
+        xaxis={"type": "log" if log_x else "linear", "dtick": 1 if log_x else None, "nticks": 8},
+        yaxis={
+            "type": "log" if log_y else "linear",
+            "dtick": 1 if log_y else None,
+            "tickformat": tickformat,
+            "range": limits,
+        },
     )
 
 

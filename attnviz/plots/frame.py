@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from attnviz.plots import theme
 
+# A figure as plotly.js reads it: {"data": [trace, ...], "layout": {...}}, with arrays as numpy arrays. No object of
+# plotly is made, because those check every property, which was two thirds of what a rerun of a page cost
+# (`python -m benchmarks.reruns`); tests/plots/test_valid.py checks instead.
+Figure = dict[str, Any]
 TICKS = 8  # labels on an axis before they are thinned
 
 
@@ -77,8 +81,13 @@ def span(values: np.ndarray, signed: bool, limits: tuple[float, float] | None) -
     return low, high if high > low else low + 1.0
 
 
-def finish(
-    figure: go.Figure,
+def trace(kind: str, **options: Any) -> dict[str, Any]:
+    """One trace of a figure; options that are None are left out."""
+    return {"type": kind} | {name: value for name, value in options.items() if value is not None}
+
+
+def figure(
+    traces: Sequence[dict[str, Any]],
     *,
     dark: bool,
     height: int,
@@ -86,20 +95,51 @@ def finish(
     x_title: str = "",
     y_title: str = "",
     legend: bool = False,
-) -> go.Figure:
-    """The figure in the app's style: no chrome, quiet grid, room for its titles and no more."""
-    style = theme.template(dark)
-    figure.update_layout(template="none", **style)  # plotly's own template would add 6 kB
-    figure.update_xaxes(style["xaxis"])  # of every panel, not of the first alone
-    figure.update_yaxes(style["yaxis"])
-    figure.update_layout(
+) -> Figure:
+    """Traces as a figure in the app's style: no chrome, quiet grid, room for its titles and no more."""
+    found: Figure = {"data": list(traces), "layout": theme.template(dark)}
+    return change(
+        found,
         height=height,
         title={"text": title, "font": {"size": 14}, "x": 0, "xanchor": "left"} if title else None,
         margin={"l": 56 if y_title else 44, "r": 12, "t": 36 if title or legend else 12, "b": 44 if x_title else 28},
         showlegend=legend,
         legend={"orientation": "h", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"},
         hoverlabel={"align": "left"},
+        xaxis={"title": {"text": x_title}} if x_title else None,
+        yaxis={"title": {"text": y_title}} if y_title else None,
     )
-    figure.update_xaxes(title_text=x_title or None)
-    figure.update_yaxes(title_text=y_title or None)
+
+
+def change(figure: Figure, **layout: Any) -> Figure:
+    """The same figure with other options in its layout: `change(figure, xaxis={"range": (0, 1)})`.
+
+    Mappings are merged into what is there; None leaves an option as it is.
+    """
+    merge(figure["layout"], layout)
+    return figure
+
+
+def merge(options: dict[str, Any], others: Mapping[str, Any]) -> None:
+    """Write options over others of the same name, in place, mapping by mapping."""
+    for name, value in others.items():
+        if isinstance(value, Mapping):
+            merge(options.setdefault(name, {}), value)
+        elif value is not None:
+            options[name] = value
+
+
+def rule(
+    figure: Figure, axis: str, at: float, name: str = "", *, line: Mapping[str, Any], log: bool = False, ink: str = ""
+) -> Figure:
+    """The same figure with a line across it at one value of an axis, "x" or "y", and its name at the end in `ink`."""
+    other = "x" if axis == "y" else "y"
+    across: dict[str, Any] = {f"{other}ref": f"{other} domain", f"{axis}ref": axis}
+    ends = across | {f"{axis}0": at, f"{axis}1": at, f"{other}0": 0, f"{other}1": 1}
+    figure["layout"].setdefault("shapes", []).append({"type": "line", "line": dict(line), **ends})
+    if name:
+        # Shapes lie at values, but notes on a logarithmic axis at exponents.
+        note = across | {axis: math.log10(at) if log else at, other: 0 if axis == "y" else 1, "xanchor": "left"}
+        note |= {"text": name, "showarrow": False, "yanchor": "bottom" if axis == "y" else "top"}
+        figure["layout"].setdefault("annotations", []).append(note | ({"font": {"color": ink}} if ink else {}))
     return figure

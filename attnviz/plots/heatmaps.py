@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
-
 from attnviz.plots import frame
 
 
@@ -29,7 +27,7 @@ def heatmap(
     row_ticks: Mapping[int, str] | None = None,
     dark: bool = False,
     height: int = 360,
-) -> go.Figure:
+) -> frame.Figure:
     """A matrix [row column] as colours; hovering names row, column and value.
 
     `signed` uses the diverging scale centred at zero; `limits` fixes the range, for panels that are compared; `form` is
@@ -41,28 +39,27 @@ def heatmap(
     column_labels = frame.fits("matrix", columns, matrix.shape[1], "columns")
     low, high = frame.span(matrix, signed, limits)
     across, down = frame.distinct(column_labels), frame.distinct(row_labels)
-    figure = go.Figure(
-        go.Heatmap(
-            z=matrix,
-            x=across,
-            y=down,
-            zmin=low,
-            zmax=high,
-            colorscale=frame.scale(scale, signed, dark),
-            showscale=legend,
-            colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": value, "side": "right"}, "nticks": 5},
-            hovertemplate=f"{named(y_title)}%{{y}}, {named(x_title)}%{{x}}: %{{z:{form}}}<extra></extra>",
-        )
+    cells = frame.trace(
+        "heatmap",
+        z=matrix,
+        x=across,
+        y=down,
+        zmin=low,
+        zmax=high,
+        colorscale=frame.scale(scale, signed, dark),
+        showscale=legend,
+        colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": value, "side": "right"}, "nticks": 5},
+        hovertemplate=f"{named(y_title)}%{{y}}, {named(x_title)}%{{x}}: %{{z:{form}}}<extra></extra>",
     )
-    frame.finish(figure, dark=dark, height=height, title=title, x_title=x_title, y_title=y_title)
+    figure = frame.figure([cells], dark=dark, height=height, title=title, x_title=x_title, y_title=y_title)
     axis = {"type": "category", "showgrid": False, "zeroline": False}
-    figure.update_xaxes(**axis, **frame.ticks(column_labels, most_ticks, across), constrain="domain")
-    figure.update_yaxes(**axis, **frame.ticks(row_labels, most_ticks, down), autorange="reversed", automargin=True)
+    by_column = {**axis, **frame.ticks(column_labels, most_ticks, across), "constrain": "domain"}
+    by_row = {**axis, **frame.ticks(row_labels, most_ticks, down), "autorange": "reversed", "automargin": True}
     if row_ticks is not None:
-        figure.update_yaxes(tickvals=[down[i] for i in row_ticks], ticktext=list(row_ticks.values()))
+        by_row |= {"tickvals": [down[i] for i in row_ticks], "ticktext": list(row_ticks.values())}
     if square:
-        figure.update_yaxes(scaleanchor="x", constrain="domain")
-    return figure
+        by_row |= {"scaleanchor": "x", "constrain": "domain"}
+    return frame.change(figure, xaxis=by_column, yaxis=by_row)
 
 
 def named(title: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from attnviz.plots import frame
 
@@ -26,7 +25,7 @@ def intervals(
     log_x: bool = False,
     dark: bool = False,
     height: int = 360,
-) -> go.Figure:
+) -> frame.Figure:
     """One dot per name at (x, y) with a bar from low to high.
 
     Those with a colour (a role, a head's index, any CSS colour) say their name; None is grey. `hollow` dots are rings:
@@ -38,30 +37,36 @@ def intervals(
         raise ValueError(f"x, y, low and high have {len(across)}, {len(up)}, {len(least)} and {len(most)} values")
     paint = list(range(len(labels))) if colours is None else list(colours)
     open_ = [False] * len(labels) if hollow is None else list(hollow)
-    figure = go.Figure()
-    for at, name in enumerate(labels):
-        chosen = paint[at]
-        colour = frame.colour("muted" if chosen is None else chosen, dark)
-        bar = {"array": [most[at] - up[at]], "arrayminus": [up[at] - least[at]], "thickness": 1.5, "width": 4}
-        figure.add_scatter(
-            x=[across[at]],
-            y=[up[at]],
-            mode="markers" if chosen is None or open_[at] else "markers+text",
-            text=[name],
-            textposition="middle right",
-            textfont={"color": frame.colour("text", dark)},
-            marker={"size": 10, "color": colour, "symbol": "circle-open" if open_[at] else "circle"},
-            error_y={"type": "data", "symmetric": False, "color": colour, **bar},
-            opacity=0.55 if chosen is None else 1,
-            name=name,
-            hovertemplate=f"{name}: %{{y:.1f}}{unit}, {least[at]:.1f} to {most[at]:.1f}; %{{x:,.4s}}<extra></extra>",
-        )
-    frame.finish(figure, dark=dark, height=height, x_title=x_title, y_title=y_title)
+    numbers = zip(*(values.tolist() for values in (across, up, least, most)), strict=True)
+    traces = [dot(*each, unit, dark) for each in zip(numbers, labels, paint, open_, strict=True)]
+    figure = frame.figure(traces, dark=dark, height=height, x_title=x_title, y_title=y_title)
     span = float(np.ptp(across)) or 1.0
-    if log_x:
-        figure.update_xaxes(type="log")
-    else:
-        figure.update_xaxes(range=[float(across.min()) - 0.12 * span, float(across.max()) + 0.25 * span])
-    figure.update_xaxes(exponentformat="SI", nticks=7)
-    figure.update_yaxes(ticksuffix=unit, nticks=7)
-    return figure
+    ends = {"range": [float(across.min()) - 0.12 * span, float(across.max()) + 0.25 * span]}
+    return frame.change(
+        figure,
+        xaxis={**({"type": "log"} if log_x else ends), "exponentformat": "SI", "nticks": 7},
+        yaxis={"ticksuffix": unit, "nticks": 7},
+    )
+
+
+def dot(
+    numbers: tuple[float, float, float, float], name: str, colour: str | int | None, ring: bool, unit: str, dark: bool
+) -> dict[str, Any]:
+    """One dot with its bar, of x, y, low and high."""
+    x, y, low, high = numbers
+    paint = frame.colour("muted" if colour is None else colour, dark)
+    bar = {"array": [high - y], "arrayminus": [y - low], "thickness": 1.5, "width": 4}
+    return frame.trace(
+        "scatter",
+        x=[x],
+        y=[y],
+        mode="markers" if colour is None or ring else "markers+text",
+        text=[name],
+        textposition="middle right",
+        textfont={"color": frame.colour("text", dark)},
+        marker={"size": 10, "color": paint, "symbol": "circle-open" if ring else "circle"},
+        error_y={"type": "data", "symmetric": False, "color": paint, **bar},
+        opacity=0.55 if colour is None else 1,
+        name=name,
+        hovertemplate=f"{name}: %{{y:.1f}}{unit}, {low:.1f} to {high:.1f}; %{{x:,.4s}}<extra></extra>",
+    )

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from attnviz.plots import frame
 
@@ -32,7 +31,7 @@ def scatter(
     written: bool = False,
     dark: bool = False,
     height: int = 420,
-) -> go.Figure:
+) -> frame.Figure:
     """Points [point 2] coloured one by one; hovering says the point's name.
 
     `colours`: RGB uint8 [point 3], or numbers [point] shown by a colour scale with a legend titled `value`. `groups`
@@ -47,7 +46,7 @@ def scatter(
     paint, numbers = point_colours(colours, len(places))
     member = np.array(frame.fits("points", groups, len(places), "points") if groups is not None else [""] * len(places))
     low, high = frame.span(numbers, signed, None) if numbers is not None else (0.0, 1.0)
-    figure = go.Figure()
+    traces = []
     for position, group in enumerate(dict.fromkeys(member.tolist())):
         own = np.flatnonzero(member == group)
         edge = frame.colour((group_colours or {}).get(group, "muted"), dark)
@@ -58,21 +57,21 @@ def scatter(
         else:
             marker["color"] = edge if paint is None else [paint[i] for i in own]
         marker["line"] = {"width": 1.5 if group_colours else 0.5, "color": edge}
-        figure.add_scatter(
-            x=places[own, 0],
-            y=places[own, 1],
-            name=group,
-            marker=marker,
-            **named([labels[i] for i in own], written),
-            customdata=[labels[i] for i in own],
-            hovertemplate="%{customdata}<extra></extra>",
+        traces.append(
+            frame.trace(
+                "scatter",
+                x=places[own, 0],
+                y=places[own, 1],
+                name=group,
+                marker=marker,
+                **named([labels[i] for i in own], written),
+                customdata=[labels[i] for i in own],
+                hovertemplate="%{customdata}<extra></extra>",
+            )
         )
-    ring(figure, places, chosen, size, dark)
-    legend = groups is not None
-    frame.finish(figure, dark=dark, height=height, title=title, x_title=x_title, y_title=y_title, legend=legend)
-    if square:
-        figure.update_yaxes(scaleanchor="x")
-    return figure
+    titles = {"title": title, "x_title": x_title, "y_title": y_title, "legend": groups is not None}
+    found = frame.figure([*traces, *ring(places, chosen, size, dark)], dark=dark, height=height, **titles)
+    return frame.change(found, yaxis={"scaleanchor": "x" if square else None})
 
 
 def bar(value: str, shown: bool) -> dict[str, Any]:
@@ -97,15 +96,14 @@ def point_colours(colours: Any, count: int) -> tuple[list[str] | None, np.ndarra
     raise ValueError(f"there are {count} points but colours have shape {found.shape}; expected [point] or [point 3]")
 
 
-def ring(figure: go.Figure, places: np.ndarray, chosen: Sequence[int], size: int, dark: bool) -> None:
-    """A ring around the chosen points, drawn last so that it lies on top."""
+def ring(places: np.ndarray, chosen: Sequence[int], size: int, dark: bool) -> list[dict[str, Any]]:
+    """A ring around the chosen points, drawn last so that it lies on top; nothing where none is chosen."""
     if not chosen:
-        return
+        return []
     if max(chosen) >= len(places) or min(chosen) < 0:
         raise ValueError(f"chosen points {list(chosen)} but there are {len(places)}")
     ringed = places[list(chosen)]
     line = {"width": 2.5, "color": frame.colour("text", dark)}
     marker = {"size": size + 7, "symbol": "circle-open", "line": line, "color": line["color"]}
-    figure.add_scatter(
-        x=ringed[:, 0], y=ringed[:, 1], mode="markers", marker=marker, hoverinfo="skip", showlegend=False
-    )
+    shown: dict[str, Any] = {"mode": "markers", "marker": marker, "hoverinfo": "skip", "showlegend": False}
+    return [frame.trace("scatter", x=ringed[:, 0], y=ringed[:, 1], **shown)]

@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from attnviz.plots import frame
 
 
-def sharing(reads: Sequence[int], *, dark: bool = False, height: int = 190) -> go.Figure:
+def sharing(reads: Sequence[int], *, dark: bool = False, height: int = 190) -> frame.Figure:
     """Query head i reads key-value head reads[i]; heads that share have one colour."""
     pairs = np.asarray(reads)
     readers = [np.flatnonzero(pairs == pair) for pair in range(1 + max(reads))]
     below = [float(heads.mean()) for heads in readers]  # in the middle of those that read it
-    figure = go.Figure()
-    for head, pair in enumerate(reads):
-        line = {"color": frame.colour(pair, dark), "width": 2}
-        figure.add_scatter(x=[head, below[pair]], y=[1, 0], mode="lines", line=line, hoverinfo="skip")
+    traces = [
+        frame.trace(
+            "scatter",
+            x=[head, below[pair]],
+            y=[1, 0],
+            mode="lines",
+            line={"color": frame.colour(pair, dark), "width": 2},
+            hoverinfo="skip",
+        )
+        for head, pair in enumerate(reads)
+    ]
     notes = [f"query head {head + 1} reads keys and values {pair + 1}" for head, pair in enumerate(reads)]
-    row_of_heads(figure, list(range(len(reads))), 1, [frame.colour(pair, dark) for pair in reads], "circle", notes)
+    paint = [frame.colour(pair, dark) for pair in reads]
+    traces.append(row_of_heads(list(range(len(reads))), 1, paint, "circle", notes))
     notes = [f"keys and values {pair + 1}, read by {len(heads)}" for pair, heads in enumerate(readers)]
-    row_of_heads(figure, below, 0, [frame.colour(pair, dark) for pair in range(len(readers))], "square", notes)
-    frame.finish(figure, dark=dark, height=height)
-    figure.update_xaxes(visible=False, range=[-0.7, len(reads) - 0.3])
-    figure.update_yaxes(
-        tickmode="array",
-        tickvals=[1, 0],
-        ticktext=["queries", "keys, values"],
-        range=[-0.5, 1.5],
-        showgrid=False,
-        zeroline=False,
-        automargin=True,
+    paint = [frame.colour(pair, dark) for pair in range(len(readers))]
+    traces.append(row_of_heads(below, 0, paint, "square", notes))
+    labels = {"tickmode": "array", "tickvals": [1, 0], "ticktext": ["queries", "keys, values"], "automargin": True}
+    return frame.change(
+        frame.figure(traces, dark=dark, height=height),
+        xaxis={"visible": False, "range": [-0.7, len(reads) - 0.3]},
+        yaxis={**labels, "range": [-0.5, 1.5], "showgrid": False, "zeroline": False},
     )
-    return figure
 
 
 def row_of_heads(
-    figure: go.Figure, places: Sequence[float], height: float, colours: Sequence[str], symbol: str, notes: Sequence[str]
-) -> None:
+    places: Sequence[float], height: float, colours: Sequence[str], symbol: str, notes: Sequence[str]
+) -> dict[str, Any]:
     """Numbered marks side by side; `notes` are shown while the pointer is on them."""
-    figure.add_scatter(
+    return frame.trace(
+        "scatter",
         x=places,
         y=[height] * len(places),
         mode="markers+text",

@@ -66,20 +66,21 @@ def stops(name: str) -> list[tuple[float, str]]:
 
 
 def template(dark: bool = False) -> dict[str, Any]:
-    """Layout options shared by all figures: `figure.update_layout(**template(dark))`."""
-    axis = {
-        "gridcolor": colour("grid", dark),
-        "zerolinecolor": colour("grid", dark),
-        "linecolor": colour("grid", dark),
-        "tickfont": {"color": colour("muted", dark)},
-    }
+    """Layout options shared by all figures, made anew for each."""
     return {
+        "template": {"data": {"scatter": [{"type": "scatter"}]}},  # what plotly calls "none"; its own would add 6 kB
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "Inter, Source Sans, sans-serif", "size": 13, "color": colour("text", dark)},
         "colorway": HEADS,
         "margin": {"l": 48, "r": 16, "t": 32, "b": 40},
         "hoverlabel": {"bgcolor": colour("ground", dark), "font": {"color": colour("text", dark)}},
-        "xaxis": axis,
-        "yaxis": axis,
+        "xaxis": axis(dark),
+        "yaxis": axis(dark),
     }
+
+
+def axis(dark: bool = False) -> dict[str, Any]:
+    """Options shared by all axes."""
+    lines = dict.fromkeys(("gridcolor", "zerolinecolor", "linecolor"), colour("grid", dark))
+    return {**lines, "tickfont": {"color": colour("muted", dark)}}

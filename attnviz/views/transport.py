@@ -6,7 +6,8 @@ Call `mount` and every `send_*` on every run: what the browser already holds cro
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from attnviz.views import records
 from attnviz.views.records import Box, TokensLike
 
 HERE = Path(__file__).parent
+Maps = Num[np.ndarray, "map *query key"]
+Keep = Callable[[str, Callable[[], bytes]], bytes]  # a record by its description, made by a function if there is none
 LIBRARY = (
     "common.js",
     "record.js",
@@ -75,7 +78,7 @@ def send_picture(name: str, picture: Image.Image, network: Image.Image, crop: Bo
 
 def send_maps(
     name: str,
-    maps: Num[np.ndarray, "map *query key"],
+    maps: Maps | Callable[[], np.ndarray],
     *,
     titles: Sequence[str],
     keys: TokensLike,
@@ -85,6 +88,7 @@ def send_maps(
     unit: str = "percent",
     axes: tuple[str, str] | None = None,
     masked: Bool[np.ndarray, "..."] | None = None,
+    keep: Keep | None = None,
 ) -> None:
     """Give the browser maps [map query key], or one number per token and map [map key].
 
@@ -92,19 +96,18 @@ def send_maps(
     or "number" (scores, cosines). `axes` names rows and columns that are no queries and keys. `masked`: bool, for all
     maps or for each, True = the query may not attend to the key (the opposite of a `Mask`); such cells are drawn as
     masked, not as zero. Raises ValueError where a message would be over 2 MB, or where masked cells hold weights.
+
+    Packing costs more than all else, so `keep` is asked first for a record that was packed before, by a description of
+    all but its numbers, which it has to know by itself; `maps` may then be a function, called where there is none.
     """
-    blob = records.pack_maps(
-        name,
-        maps,
-        titles=titles,
-        keys=keys,
-        queries=queries,
-        signed=signed,
-        map_type=map_type,
-        unit=unit,
-        axes=axes,
-        masked=masked,
-    )
+    said = {"signed": signed, "map_type": map_type, "unit": unit, "axes": axes}
+
+    def pack() -> bytes:
+        found = maps() if callable(maps) else maps
+        return records.pack_maps(name, found, titles=titles, keys=keys, queries=queries, masked=masked, **said)
+
+    described = [name, list(titles), said, records.describe(keys), records.describe(queries or keys)]
+    blob = pack() if keep is None else keep(json.dumps(described), pack)
     text = 0 if keys.grid else sum(len(label) + 2 for label in keys.labels)  # letters and gaps
     _send(name, blob, maps=len(titles), rows=len((queries or keys).labels), columns=len(keys.labels), text=text)
 

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from attnviz.plots import theme
-from attnviz.plots.depth import depth
+from attnviz.plots.depth import depth as plot_depth
+from tests.figures import checked
+
+depth = checked(plot_depth)
 
 
 def test_every_head_is_a_dot_near_its_layer():

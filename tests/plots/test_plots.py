@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnviz.plots import bars, frame, heatmap, lines, mosaic, scatter, stacked_bars, theme
-from attnviz.plots.depth import depth
-from attnviz.plots.growth import DASHES, growth
-from attnviz.plots.intervals import intervals
-from attnviz.plots.sharing import sharing
+from attnviz import plots
+from attnviz.plots import frame, mosaic, theme
+from attnviz.plots.depth import depth as plot_depth
+from attnviz.plots.growth import DASHES
+from attnviz.plots.growth import growth as plot_growth
+from attnviz.plots.intervals import intervals as plot_intervals
+from attnviz.plots.sharing import sharing as plot_sharing
+from tests.figures import checked
+
+bars, heatmap, lines = checked(plots.bars), checked(plots.heatmap), checked(plots.lines)
+scatter, stacked_bars, depth = checked(plots.scatter), checked(plots.stacked_bars), checked(plot_depth)
+growth, intervals, sharing = checked(plot_growth), checked(plot_intervals), checked(plot_sharing)
 
 
 class TestHeatmap:

@@ -335,6 +335,23 @@ def test_a_cache_forgets_failures():
     assert kept.get(("a",), lambda: 2) == 2
 
 
+def test_packed_records_are_counted_and_kept_apart():
+    kept: SizedCache = SizedCache(entries=9, size=25)
+    for name in "abc":
+        kept.get((name,), lambda: bytes(10))
+    assert (len(kept), kept.bytes, ("a",) in kept) == (2, 20, False)
+    cache.records.clear()
+    made = []
+    for numbers, described in (
+        (("d", 1, None), "x"),
+        (("d", 1, None), "x"),
+        (("d", 11, None), "x"),
+        (("d", 1, None), "y"),
+    ):
+        found = cache.keep_record(*numbers)(described, lambda: made.append(1) or bytes([len(made)]))
+    assert (len(made), found) == (3, bytes([3]))
+
+
 def test_shared_storage_is_counted_once():
     whole = torch.zeros(100)
     assert bytes_of({"a": whole, "b": (whole[:10], whole[10:])}) == 400

@@ -11,9 +11,9 @@ from PIL import Image
 
 from attnviz.attention import VARIANTS, Softmax
 from attnviz.models import ImageModel, ViT
-from attnviz.plots.growth import growth
-from attnviz.plots.intervals import intervals
-from attnviz.plots.sharing import sharing
+from attnviz.plots.growth import growth as plot_growth
+from attnviz.plots.intervals import intervals as plot_intervals
+from attnviz.plots.sharing import sharing as plot_sharing
 from attnviz.training.images.bench import EQUAL, SAME, SHAPE
 from attnviz.types import NoTokenMap
 from attnviz.ui.compare import costs, formulas, heads, numbers
@@ -22,8 +22,10 @@ from attnviz.ui.compare.choice import IMAGE_DOMAIN
 from attnviz.ui.compare.panels import Panel, fit_parameter, transfer_weights, with_donor_activations
 from attnviz.ui.core.bench import Bench
 from attnviz.ui.widgets.display import MAP_TYPES
+from tests.figures import checked
 from tests.made_up_bench import PIXELS
 
+growth, intervals, sharing = checked(plot_growth), checked(plot_intervals), checked(plot_sharing)
 SMALL = replace(SHAPE, width=32, layers=2, classes=5)
 
 

@@ -217,7 +217,7 @@ class TestPositions:
     def test_a_table_of_a_grid_that_is_not_square(self):
         table = Table(POSITIONS["sine2d"].table(Tokens.patches(4, 6), 16, 100.0).numpy(), (4, 6), None)
         assert (table.names[0], table.names[5], table.names[6], table.names[-1]) == ("1, 1", "1, 6", "2, 1", "4, 6")
-        assert np.asarray(table.reach_figure().data[0].z).shape == (4, 6)
+        assert np.asarray(table.reach_figure()["data"][0]["z"]).shape == (4, 6)
 
     def test_permuted_positions_change_the_maps(self):
         at = opened("positions", change="shuffled", layer="1", head="2")

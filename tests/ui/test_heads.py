@@ -13,7 +13,7 @@ import attnviz
 from attnviz.measures.heads import MEASURES
 from attnviz.types import Tokens
 from attnviz.ui.heads import overview, text
-from attnviz.ui.inputs.samples import open_sample
+from attnviz.ui.inputs.samples import open_sample, samples_of
 from attnviz.ui.inputs.treebank import treebank
 from attnviz.ui.queries_keys.pairs import PICTURE_SAYS, headings
 from tests.pages import open_page
@@ -249,3 +249,38 @@ def test_an_overview_of_blocks_leaves_out_what_the_views_leave_out(drop: bool, m
     for row, column in ((0, 0), (31, 31), (7, 0), (20, 13)):
         block = kept[:, rows[row] : rows[row + 1], columns[column] : columns[column + 1]]
         np.testing.assert_allclose(sent["heads:tiles"][5, :, row, column], block.mean((1, 2)), rtol=1e-4)
+
+
+def records_of(at: AppTest) -> dict[str, bytes]:
+    """What was sent under each name."""
+    sent = [c.proto for c in at.get("bidi_component") if c.proto.component_name.endswith("attnviz_transport")]
+    return {one.id.rpartition("transport:")[2]: one.bytes for one in sent}
+
+
+def test_what_is_kept_is_that_of_model_input_layer_and_head():
+    """Records are packed once for all visitors: none may be shown another's."""
+    first = records_of(open_page("heads", model="vit-digits"))
+    assert records_of(open_page("heads", model="vit-digits")) == first
+    names = ["heads:0", "heads:1", "heads:2"]
+    assert len({first[name] for name in names}) == 3
+    turned = records_of(open_page("heads", model="vit-digits", head="2"))
+    assert turned["heads:moved"] != first["heads:moved"]
+    deeper = records_of(open_page("heads", model="vit-digits", layer="1"))
+    assert deeper["heads:moved"] not in (first["heads:moved"], turned["heads:moved"])
+    for other in ({"sample": samples_of("vit-digits")[1]}, {"model": "vit-scenes"}):
+        found = records_of(open_page("heads", **{"model": "vit-digits"} | other))
+        assert all(found[name] != first[name] for name in [*names, "heads:moved"])
+
+
+def test_what_positions_are_taken_away_from_is_that_of_the_layer():
+    none = records_of(open_page("positions", model="vit-digits", change="none", layer="1"))
+    for other in ({"change": "shuffled"}, {"layer": "2"}):
+        found = records_of(open_page("positions", **{"model": "vit-digits", "change": "none", "layer": "1"} | other))
+        changed = f"weights {other.get('change', 'none')}"
+        assert found[changed] != none["weights none"]
+        assert (found["weights own"] == none["weights own"]) is ("layer" not in other)
+    for how in ("cosine", "dot-product"):
+        found = records_of(open_page("positions", model="vit-digits", similarity=how))
+        tiles = [name for name in found if name.startswith("alike")]
+        assert tiles
+        assert {found[name] for name in tiles}.isdisjoint(none.values())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -303,6 +305,29 @@ def test_a_row_has_at_most_as_many_keys_as_two_bytes_count():
     tokens = Tokens(tuple(map(str, range(records.MOST_KEYS + 1))))
     with pytest.raises(ValueError, match="65,537 keys, expected at most 65,536"):
         records.pack_maps("m", np.zeros((1, len(tokens))), titles=["a"], keys=tokens)
+
+
+def test_a_kept_record_is_packed_once_for_each_description(mounted):
+    kept, made = dict[str, bytes](), []
+
+    def keep(described: str, pack: Callable[[], bytes]) -> bytes:
+        if described not in kept:
+            kept[described] = pack()
+        return kept[described]
+
+    def maps() -> np.ndarray:
+        made.append(len(made))
+        return np.eye(5)[None] * 0.5
+
+    usual = {"name": "k", "titles": ["a"], "keys": WORDS}
+    spelt = replace(WORDS, labels=("CAPITALS", *WORDS.labels[1:]))
+    others = [{"titles": ["b"]}, {"name": "l"}, {"keys": spelt}, {"queries": spelt}]
+    others += [{"signed": True}, {"unit": "number"}, {"map_type": "effective"}, {"axes": ("x", "y")}]
+    for other in others:
+        for asked in (usual, usual | other, usual | other):
+            views.send_maps(maps=maps, keep=keep, **asked)
+            assert mounted[-1]["data"] == records.pack_maps(maps=np.eye(5)[None] * 0.5, **asked)
+    assert len(made) == len(kept) == 1 + len(others)
 
 
 def test_views_of_text_reserve_their_height(mounted):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +42,7 @@ class Bench:
         row = self.row(variant)
         return None if row is None else f"{self.recipe}/{row['name']}"
 
-    @property
+    @cached_property
     def models(self) -> list[str]:
         """All networks shown, in the order of VARIANTS."""
         return [name for name in map(self.model, VARIANTS) if name is not None]
@@ -50,10 +52,25 @@ def read_bench(recipe: str = PICTURES) -> Bench:
     """The table of a bench; empty, with the reason, where it cannot be read."""
     folder, columns = (store.TEXT_BENCH, COLUMNS | TEXT_COLUMNS) if recipe == TEXTS else (store.BENCH, COLUMNS)
     try:
-        rows = [row for row in bench_results(folder) if columns <= row.keys()]
+        return opened(recipe, folder, frozenset(columns), stamp(folder / store.RESULTS))
     except DamagedModel as error:
         return Bench((), str(error), recipe)
+
+
+@lru_cache(maxsize=8)
+def opened(recipe: str, folder: Path, columns: frozenset[str], _stamp: tuple[int, ...]) -> Bench:
+    """The table of a bench, read once as long as its file stays as it is. Raises DamagedModel, which is not kept."""
+    rows = [row for row in bench_results(folder) if columns <= row.keys()]
     return Bench(tuple(row for row in rows if row["variant"] in VARIANTS), "", recipe)
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written anew; nothing where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class Accuracy(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass, replace
 from threading import BoundedSemaphore
@@ -79,6 +79,17 @@ def traces() -> SizedCache[Trace]:
     not counted.
     """
     return SizedCache(entries=96, size=1_000_000_000)
+
+
+@st.cache_resource(show_spinner=False)
+def records() -> SizedCache[bytes]:
+    """What was packed last for the views: at most 512 records, at most 64 MB."""
+    return SizedCache(entries=512, size=64_000_000)
+
+
+def keep_record(*numbers: object) -> Callable[[str, Callable[[], bytes]], bytes]:
+    """Pack maps once for all visitors: the `keep` of `views.send_maps`. `numbers` says which numbers they are."""
+    return lambda described, pack: records().get((*map(str, numbers), described), pack)
 
 
 def session_models() -> dict[str, Model]:

@@ -69,10 +69,11 @@ class SizedCache(Generic[Value]):
 
 
 def bytes_of(value: Any, beside: Any = None) -> int:
-    """The memory of the tensors of a value; each storage is counted once, and none that `beside` holds."""
+    """The memory of the tensors and the bytes of a value; each storage counts once, and none that `beside` holds."""
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors_of(value)}
     elsewhere = {t.untyped_storage().data_ptr() for t in tensors_of(beside)}
-    return sum(size for place, size in storages.items() if place not in elsewhere)
+    written = len(value) if isinstance(value, bytes) else 0
+    return written + sum(size for place, size in storages.items() if place not in elsewhere)
 
 
 def tensors_of(value: Any) -> list[Tensor]:

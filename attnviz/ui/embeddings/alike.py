@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import streamlit as st
+from jaxtyping import Float
 
 from attnviz import views
 from attnviz.measures import embeddings as measures
@@ -21,7 +22,7 @@ def alike(run: ImageRun, token: int, picked: Callable[[tuple[int, ...]], None], 
     """The picture coloured by cosine to the chosen patch, and every patch by its principal components."""
     st.subheader("Which patches are alike")
     tokens, stage = run.sample.tokens["main"], stage_choice(run)
-    rgb, shares = measures.principal_colours(vectors_at(run, stage), tokens.prefix)
+    rgb, shares = colours_at(run.model.digest, run.sample.digest, stage, tokens.prefix, vectors_at(run, stage))
     send(run, stage, rgb, token)
     left, right = st.columns(2, gap="large")
     with left:
@@ -51,6 +52,14 @@ def alike(run: ImageRun, token: int, picked: Callable[[tuple[int, ...]], None], 
         patch_of(run, token).rows,
         "embeddings",
     )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def colours_at(
+    model_digest: str, sample_digest: str, stage: str, prefix: int, _vectors: Float[np.ndarray, "token feature"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The colours of a stage and their shares of variance, cached by the digests of model and sample."""
+    return measures.principal_colours(_vectors, prefix)
 
 
 def send(run: ImageRun, stage: str, rgb: np.ndarray, token: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import streamlit as st
 
 from attnviz import plots
 from attnviz.measures import embeddings as measures
@@ -173,9 +174,13 @@ def products_figure(projection: PatchProjection, feature: Feature) -> Any:
     )
 
 
-def filters_of(projection: PatchProjection) -> tuple[np.ndarray, np.ndarray]:
-    """The projection's principal filters, uint8 [filter patch patch channel], and their shares of variance."""
-    return measures.filters(known(projection.weight.flatten(1)), projection.weight.shape[1])
+@st.cache_data(max_entries=16, show_spinner=False)
+def filters_of(model_digest: str, _projection: PatchProjection) -> tuple[np.ndarray, np.ndarray]:
+    """The projection's principal filters, uint8 [filter patch patch channel], and their shares of variance.
+
+    Cached by the digest of the model whose projection it is.
+    """
+    return measures.filters(known(_projection.weight.flatten(1)), _projection.weight.shape[1])
 
 
 def shares_figure(shares: np.ndarray) -> Any:

@@ -16,7 +16,7 @@ from attnviz import paths
 from attnviz.measures.faithfulness import Perturbation, by_part, parts_of, removal
 from attnviz.measures.map_scores import MOST, SEEDS, Beside, MapScores, edits, score_map, without
 from attnviz.models.text import WORD
-from attnviz.plots import lines
+from attnviz.plots import change, lines
 from attnviz.training.images.recipes import RECIPES
 from attnviz.types import Model, Target
 from attnviz.ui.core.cache import LARGE, core
@@ -230,7 +230,7 @@ def draw_curves(scores: MapScores) -> None:
         dark=dark(),
         height=240,
     )
-    figure.update_xaxes(tickformat=".0%")
+    change(figure, xaxis={"tickformat": ".0%"})
     plot(figure, "badge:curves", alt="Probability of the class while patches or words are removed, in three orders")
 
 

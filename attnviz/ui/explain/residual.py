@@ -7,7 +7,7 @@ import streamlit as st
 from jaxtyping import Float
 
 from attnviz.measures.rollout import residual_norms
-from attnviz.plots import bars
+from attnviz.plots import bars, rule
 from attnviz.types import Trace
 from attnviz.ui.core.labels import layer_name
 from attnviz.ui.inputs.model_run import ModelRun
@@ -57,7 +57,7 @@ def chart(visit: ModelRun, alpha: float) -> None:
         dark=dark(),
         height=230,
     )
-    figure.add_hline(y=alpha, line={"color": "#888", "width": 1.5, "dash": "dot"})
+    rule(figure, "y", alpha, line={"color": "#888", "width": 1.5, "dash": "dot"})
     plot(figure, "residual", alt="Share of the residual in each layer, by length, with the chosen weight as a line")
     words = [f"{name.lower()}: {a / b:.1f} to 1" for name, a, b in zip(names, kept, added, strict=True)]
     st.caption(f"‖x‖ to ‖attention(x)‖, means over tokens: {', '.join(words)}. Dotted: the weight chosen above.")

@@ -78,7 +78,7 @@ def next_tokens(here: Scene) -> None:
         limits=(0, 1.02 * float(max(kept.max(), probabilities.max()))),
         height=400,
     )
-    figure.update_layout(bargap=0.25, clickmode="event+select", dragmode=False)
+    plots.change(figure, bargap=0.25, clickmode="event+select", dragmode=False)
     share, count = percent(float(probabilities[kept > 0].sum())), int((kept > 0).sum())
     st.markdown(
         f"**Next token.** The sampling filters keep {count:,} token{'s' * (count > 1)} with {share} of the probability"
@@ -91,7 +91,7 @@ def next_tokens(here: Scene) -> None:
             request(order[int(points[0]["point_index"])])
 
     st.plotly_chart(
-        figure,
+        plots.Unchecked(figure),
         theme=None,
         key=key,
         on_select=clicked,
@@ -183,7 +183,8 @@ def shares(here: Scene, weights: Float[np.ndarray, "query key"], name: str) -> N
         dark=dark(),
         height=280,
     )
-    figure.update_xaxes(tick0=1, dtick=max(1, (count - first) // 8), range=(0.5, count - first + 0.5))
+    ends = (0.5, count - first + 0.5)
+    plots.change(figure, xaxis={"tick0": 1, "dtick": max(1, (count - first) // 8), "range": ends})
     plot(figure, "generate:shares", alt="Share of attention on the prompt, on the generated text and on BOS")
     st.caption(f"Each generated token, {name}; the three shares sum to 1.")
 

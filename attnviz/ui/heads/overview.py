@@ -15,7 +15,7 @@ from attnviz.measures.heads import MEASURES, Measure, drop_prefix, measure_heads
 from attnviz.measures.text_heads import SYNTAX, TEXT_MEASURES
 from attnviz.types import AttentionCall, NoTokenMap, Tokens
 from attnviz.ui.core.budget import fits
-from attnviz.ui.core.cache import core
+from attnviz.ui.core.cache import core, keep_record
 from attnviz.ui.core.labels import call_labels, call_names, head_name, spoken_name, token_names
 from attnviz.ui.core.state import go, select
 from attnviz.ui.inputs.model_run import ModelRun
@@ -67,7 +67,7 @@ def send_layer(visit: ModelRun, layer: int, slot: str = "", heads: Sequence[int]
     titles = [place(visit, layer, head) for head in (range(call.heads) if heads is None else heads)]
     views.send_maps(
         slot or f"heads:{layer}",
-        call.token_map(heads).float().numpy(),
+        lambda: call.token_map(heads).float().numpy(),
         titles=titles,
         keys=call.keys,
         queries=call.queries,
@@ -75,6 +75,7 @@ def send_layer(visit: ModelRun, layer: int, slot: str = "", heads: Sequence[int]
         signed=signed(visit),
         unit=unit_of(call),
         masked=masked_of(call),
+        keep=keep_record(visit.model.digest, visit.sample.digest, layer, heads),
     )
 
 
@@ -165,8 +166,11 @@ def send_moved(visit: ModelRun, layer: int, head: int, chosen: Sequence[int]) ->
     """Give the browser one head's weights times the length of the value each key passes on; of `chosen` if large."""
     call = visit.trace.calls[layer]
     whole = fits(call)
-    moved = value_weighted(call, [head], range(len(call.queries)) if whole else chosen).float().numpy()
-    moved = moved if whole else together(moved, shares=True)
+
+    def moved() -> np.ndarray:
+        rows = value_weighted(call, [head], range(len(call.queries)) if whole else chosen).float().numpy()
+        return rows if whole else together(rows, shares=True)
+
     title = f"{place(visit, layer, head)}, weighted by value"
     views.send_maps(
         "heads:moved",
@@ -176,6 +180,7 @@ def send_moved(visit: ModelRun, layer: int, head: int, chosen: Sequence[int]) ->
         queries=call.queries,
         map_type="effective",
         masked=masked_of(call) if whole else None,
+        keep=keep_record(visit.model.digest, visit.sample.digest, layer, head, "all" if whole else tuple(chosen)),
     )
     return "heads:moved"
 

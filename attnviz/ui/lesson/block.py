@@ -125,7 +125,8 @@ def draw_sweep(rows: Sequence[dict[str, Any]]) -> None:
         dark=dark(),
         height=300,
     )
-    figure.update_xaxes(tickmode="array", tickvals=counts, ticktext=[f"{count:,}" for count in counts])
+    labels = [f"{count:,}" for count in counts]
+    plots.change(figure, xaxis={"tickmode": "array", "tickvals": counts, "ticktext": labels})
     own, first = means["vision transformer"], rows[0]
     alt = f"Accuracy of the transformer: {percent(own[0])} with {counts[0]} training pictures, {percent(own[-1])} with "
     plot(figure, "lesson:hunger", alt=f"{alt}{counts[-1]:,}")

@@ -33,9 +33,8 @@ def matrix(
         **options,
     )
     line = {"color": theme.colour("query", dark()), "width": 2.5}
-    figure.add_shape(
-        type="rect", x0=-0.5, x1=len(here.words) - 0.5, y0=here.focus - 0.5, y1=here.focus + 0.5, line=line
-    )
+    ends = {"x0": -0.5, "x1": len(here.words) - 0.5, "y0": here.focus - 0.5, "y1": here.focus + 0.5}
+    plots.change(figure, shapes=[{"type": "rect", "line": line, **ends}])
     plot(slant(figure), key, alt=alt)
 
 
@@ -65,9 +64,9 @@ def row_bars(row: Float[np.ndarray, " key"], here: Scene, key: str, alt: str, **
     plot(slant(figure), key, alt=alt)
 
 
-def slant(figure: Any) -> Any:
+def slant(figure: plots.Figure) -> plots.Figure:
     """A figure whose words below the axis are slanted, so that long ones fit."""
-    return figure.update_xaxes(tickangle=-40, automargin=True)
+    return plots.change(figure, xaxis={"tickangle": -40, "automargin": True})
 
 
 def nearest(vector: Float[np.ndarray, " feature"], count: int = 6, without: Sequence[str] = ()) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from attnviz.measures import embeddings as measures
 from attnviz.measures.blocks import edges_of
 from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.core.budget import MAP_CELLS, fits
+from attnviz.ui.core.cache import keep_record
 from attnviz.ui.core.labels import head_name, token_name, token_names
 from attnviz.ui.core.recorded import grid_of, known
 from attnviz.ui.inputs.image_run import ImageRun, chosen_size
@@ -46,7 +48,7 @@ def own_table(run: ImageRun, token: int, how: str, style: views.ViewStyle, on_pi
     left, right = st.columns([3, 2], gap="large")
     with left:
         if few := max(grid_of(tokens)) <= MOST_TILES:
-            tiles(tokens, similarity(table, how), token, how, style, on_pick)
+            tiles(run, table, token, how, style, on_pick)
         else:
             one_position(tokens, table, token, how, style, on_pick)
         if (size := chosen_size(run.model)) is not None:
@@ -70,12 +72,13 @@ def interpolated(run: ImageRun, size: int) -> str:
     return f"The table is the model's own, of {before} positions, interpolated to {after} (bicubic)."
 
 
-def tiles(tokens: Tokens, alike: np.ndarray, token: int, how: str, style: views.ViewStyle, on_pick: Callable) -> None:
+def tiles(run: ImageRun, table: np.ndarray, token: int, how: str, style: views.ViewStyle, on_pick: Callable) -> None:
     """One small map per position."""
+    tokens = run.sample.tokens["main"]
     rows, columns = grid_of(tokens)
     views.tiles_view(
         "positions:tiles",
-        maps=send_alike(tokens, alike, how),
+        maps=send_alike(run, table, how),
         style=replace(style, hide_special=True),
         rows=[str(r + 1) for r in range(rows)],
         columns=[str(c + 1) for c in range(columns)],
@@ -143,45 +146,51 @@ def similarity(table: Float[np.ndarray, "token feature"], how: str) -> Float[np.
     return COMPUTED[how](table)
 
 
-def send_alike(tokens: Tokens, alike: np.ndarray, how: str) -> list[str]:
+def send_alike(run: ImageRun, table: np.ndarray, how: str) -> list[str]:
     """Send one map per patch to the views, one slot per row of the grid, and return the slots."""
+    tokens = run.sample.tokens["main"]
     rows, columns = grid_of(tokens)
+    alike = cache(partial(similarity, table, how))  # computed only where a record has to be packed
     slots = [f"alike {how} {row}" for row in range(rows)]
     for row, slot in enumerate(slots):
         own = [patch_at(tokens, row, column) for column in range(columns)]
         views.send_maps(
             slot,
-            alike[own],
+            lambda own=own: alike()[own],
             titles=[token_name(tokens, i) for i in own],
             keys=tokens,
             signed=True,
             map_type=SIMILARITIES[how].lower(),
             unit="number",
+            keep=keep_record(run.model.digest, run.sample.digest, how),
         )
     return slots
 
 
-def send_weights(calls: Mapping[str, AttentionCall], token: int) -> dict[str, list[str]]:
+def send_weights(run: ImageRun, layer: int, calls: Mapping[str, AttentionCall], token: int) -> dict[str, list[str]]:
     """Give the browser the maps of one layer with each kind of positions; their titles. Raises NoTokenMap.
 
     Where one has entries below zero, all are drawn on the scale around zero. Of maps too large to be sent whole, the
     rows of one token.
     """
     whole = all(fits(call, call.heads) for call in calls.values())
-    rows = None if whole else [token]
-    maps = {name: known(call.token_map(rows=rows)) for name, call in calls.items()}
-    maps = maps if whole else {name: one[:, 0] for name, one in maps.items()}
-    signed, titles = any(bool((one < 0).any()) for one in maps.values()), dict[str, list[str]]()
+
+    def maps(call: AttentionCall) -> np.ndarray:
+        return known(call.token_map()) if whole else known(call.token_map(rows=[token]))[:, 0]
+
+    signed = any(not call.rule.stochastic and bool((maps(call) < 0).any()) for call in calls.values())
+    titles = dict[str, list[str]]()
     for name, call in calls.items():
         titles[name] = [f"{NAMES[name]} positions, {head_name(head).lower()}" for head in range(call.heads)]
         views.send_maps(
             f"weights {name}",
-            maps[name],
+            partial(maps, call),
             titles=titles[name],
             keys=call.keys,
             signed=signed,
             map_type=call.rule.map_type,
             unit=unit_of(call),
             masked=masked_of(call) if whole else None,
+            keep=keep_record(run.model.digest, run.sample.digest, layer, name, "all" if whole else token),
         )
     return titles

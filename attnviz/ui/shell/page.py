@@ -138,7 +138,7 @@ def offer_next(page: str) -> None:
     name = after(page)
     entry = MENU[name]
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button(f"Next: {entry.title}", key=f"{page}:next", icon=":material/arrow_forward:", type="primary"):
+        if st.button(f"Next: {entry.title}", key=f"{page}:story", icon=":material/arrow_forward:", type="primary"):
             open_page(name)
         st.caption(entry.about)
 
@@ -166,4 +166,4 @@ def follow(choices: dict[str, object]) -> None:
 def page_file(page: str) -> str:
     """The script of a page: its own for models that read text where there is one, under the same address."""
     own = PAGES / "text" / f"{page}.py"
-    return str(own if reads_text() and own.exists() else PAGES / f"{page}.py")
+    return str(own if own.exists() and reads_text() else PAGES / f"{page}.py")

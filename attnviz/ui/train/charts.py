@@ -7,7 +7,7 @@ import math
 import numpy as np
 import streamlit as st
 
-from attnviz.plots import lines
+from attnviz.plots import change, lines
 from attnviz.training.live import runs
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.output import dark, plot
@@ -42,7 +42,7 @@ def draw_accuracy(run: runs.TrainingRun) -> None:
         dark=dark(),
         height=HEIGHT,
     )
-    figure.update_xaxes(range=[0, run.plan.epochs * 1.01])
+    change(figure, xaxis={"range": [0, run.plan.epochs * 1.01]})
     plot(figure, "accuracy", alt=f"Accuracy on held-out digits, by epoch; now {now}")
 
 
@@ -60,5 +60,5 @@ def draw_loss(run: runs.TrainingRun) -> None:
         dark=dark(),
         height=HEIGHT,
     )
-    figure.update_xaxes(range=[0, run.steps * 1.01])
+    change(figure, xaxis={"range": [0, run.steps * 1.01]})
     plot(figure, "loss", alt=f"Loss by step, {steps} of {run.steps} steps")

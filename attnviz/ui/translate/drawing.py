@@ -166,8 +166,7 @@ def next_tokens(here: Written, at: int) -> None:
         most_ticks=SHOWN,
         height=270,
     )
-    figure.update_yaxes(automargin=True)
-    figure.update_xaxes(visible=False)
+    plots.change(figure, xaxis={"visible": False}, yaxis={"automargin": True})
     mine = code(here.tokens.labels[at])
     st.markdown(f"**Step {at + 1}:** generated {mine}, probability {percent(here.probabilities[at])}")
     plot(figure, "translate:next", alt=f"The likeliest tokens at step {at + 1}, and the one that was generated")

@@ -13,6 +13,7 @@ import streamlit as st
 from PIL import Image
 
 from attnviz import views
+from attnviz.plots import Unchecked
 from attnviz.ui.inputs.image_run import ImageRun
 
 Row = Callable[[], tuple[Sequence[str], Iterable[Sequence[Any]]]]
@@ -24,9 +25,10 @@ def dark() -> bool:
 
 
 def plot(figure: Any, key: str, *, alt: str | None = None) -> None:
-    """Show a plotly figure as it was themed by plots; `alt` says what is seen."""
+    """Show a figure of plots, or one of plotly, as it was themed there; `alt` says what is seen."""
     config = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
-    st.plotly_chart(figure, theme=None, key=key, alt=alt, config=config)
+    shown = Unchecked(figure) if isinstance(figure, dict) else figure
+    st.plotly_chart(shown, theme=None, key=key, alt=alt, config=config)
 
 
 def show_picture(place: Any, pixels: np.ndarray, *, caption: str | None = None) -> None:
