@@ -22,6 +22,7 @@ from attnviz.types import Model, Sample, Trace
 from attnviz.ui.compare import choice, drawing, growth, maps
 from attnviz.ui.compare.choice import ATTENTION, IMAGE_DOMAIN, NATIVE, ROLLOUT
 from attnviz.ui.compare.costs import MASK_NAMES
+from attnviz.ui.compare.domain import UNTRAINED
 from attnviz.ui.compare.numbers import NOT_SCORED
 from attnviz.ui.compare.panels import SEPARATE, SHARED
 from attnviz.ui.core import cache
@@ -195,7 +196,7 @@ def test_a_partial_bench_names_what_is_missing(tmp_path, monkeypatch):
     use(made_up_bench.write(tmp_path, ["mha", "mqa"], seeds=(0, 1, 2)), monkeypatch)
     at = open_page(variants="mha,mqa,gqa")
     assert "panel:mqa" in views_of(at)
-    assert "No network with this variant has been trained yet" in spoken(at)
+    assert UNTRAINED.format(recipe="bench") in spoken(at)
     rows = table(at, "Top-1 (95")
     assert rows["Grouped-query attention"][-2:] == ["not trained", "not trained"]
     assert rows["Multi-head attention"][-2] == "40.5 % (39.3\u2009–\u200941.7)"  # t interval of 40, 40.5, 41
