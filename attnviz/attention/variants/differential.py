@@ -74,8 +74,8 @@ class Differential(Projected):
     title = "Differential attention"
     paper = "Ye et al. 2024, arXiv 2410.05258"
     formula = (
-        r"\left(\mathrm{softmax}\!\left(Q_1 K_1^\top / \sqrt{d_h / 2}\right) - "
-        r"\lambda\,\mathrm{softmax}\!\left(Q_2 K_2^\top / \sqrt{d_h / 2}\right)\right) V"
+        r"\left(\mathrm{softmax}(s\,Q_1 K_1^\top) - \lambda\,\mathrm{softmax}(s\,Q_2 K_2^\top)\right) V,"
+        r"\ s = \sqrt{2 / d_h}"
     )
     meaning = (
         "Row i holds the difference of two softmax rows of token i, the second times a learned factor: entries may be "

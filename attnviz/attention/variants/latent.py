@@ -41,10 +41,7 @@ class MultiHeadLatent(Variant):
 
     title = "Multi-head latent attention"
     paper = "DeepSeek-AI 2024, arXiv 2405.04434"
-    formula = (
-        r"\mathrm{softmax}\!\left([Q_h;\,\tilde{Q}_h]\,[C\,U_h;\,\tilde{K}]^\top / \sqrt{d_h + d_r}\right) C\,U'_h,"
-        r"\quad C = X\,D"
-    )
+    formula = r"\mathrm{softmax}\!\left([Q;\tilde{Q}]\,[C U;\tilde{K}]^\top / \sqrt{d_h + d_r}\right) C U',\ C = X D"
     meaning = (
         "Row i holds the weights of one head's query of token i over the keys that are computed from every token's "
         "latent; it sums to 1."
