@@ -3,6 +3,7 @@
 One layer of width 128 with 4 heads reads one picture. Counted by formula: parameters, multiply-adds, bytes of all maps
 if they were stored, bytes kept while decoding token by token. Measured: the median time of a forward, all variants
 taking turns, and the most memory a process apart held above what it held before. Ratios are to mha in the same run.
+`--out assets/variants.json` keeps what was measured, with machine, date and command, for the Compare page.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from datetime import date
+from pathlib import Path
 
 import torch
 
 from attnviz.attention import VARIANTS
+from attnviz.measures import reference
 from attnviz.measures.cost import COUNTS, Row, Setting, Subject, device_name, grid_of, measure
 
 SMALL = 1e6  # the kernel counts memory by pages and late, so ratios of less say nothing
@@ -48,8 +52,8 @@ def line(row: Row, first: Row) -> str:
     return f"| {row.name} | {' | '.join(cells)} | {row.skipped} |\n"
 
 
-def main() -> int:
-    """Print one table for each number of tokens."""
+def arguments() -> argparse.Namespace:
+    """What the command was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.variants", description=__doc__)
     parser.add_argument("--tokens", type=int, nargs="*", default=list(COUNTS))
     parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
@@ -60,7 +64,21 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120, help="all runs of one variant at one number of tokens")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="a JSON file for what was measured")
+    return parser.parse_args()
+
+
+def keep(options: argparse.Namespace, setting: Setting, rows: list[Row]) -> None:
+    """Write what was measured so far, with where it comes from."""
+    facts = {"machine": device_name(setting.device), "date": date.today().isoformat(), "torch": torch.__version__}
+    facts |= {"command": f"python -m benchmarks.variants {' '.join(sys.argv[1:])}".strip()}
+    facts |= {name: getattr(setting, name) for name in ("width", "heads", "runs")}
+    reference.save(facts, rows, options.out)
+
+
+def main() -> int:
+    """Print one table for each number of tokens."""
+    options = arguments()
     torch.set_num_threads(options.threads)
     setting = Setting(
         width=options.width,
@@ -70,7 +88,7 @@ def main() -> int:
         bytes_limit=options.memory * 1e6,
         seconds_limit=options.seconds,
     )
-    names = list(dict.fromkeys(["mha", *options.variants]))
+    names, rows = list(dict.fromkeys(["mha", *options.variants])), list[Row]()
     sys.stdout.write(f"{device_name(options.device)}; torch {torch.__version__}; float32; ")
     sys.stdout.write(f"one layer, width {options.width}, {options.heads} heads; median of {options.runs}\n")
     for step in measure([Subject(name, VARIANTS[name]) for name in names], options.tokens, setting):
@@ -79,10 +97,13 @@ def main() -> int:
                 sys.stderr.write(f"\r{100 * step.share:3.0f} % {step.text:60}")
             continue
         first = step.rows[0]
-        rows, columns = grid_of(first.count)
-        sys.stdout.write(f"\n{first.count} tokens, {rows} x {columns} patches; in brackets: times mha\n\n{COLUMNS}")
+        high, wide = grid_of(first.count)
+        sys.stdout.write(f"\n{first.count} tokens, {high} x {wide} patches; in brackets: times mha\n\n{COLUMNS}")
         sys.stdout.writelines(line(row, first) for row in step.rows)
         sys.stdout.flush()
+        rows.extend(step.rows)
+        if options.out is not None:
+            keep(options, setting, rows)
     return 0
 
 

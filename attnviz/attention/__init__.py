@@ -8,12 +8,16 @@ from attnviz.attention.variants.axial import Axial
 from attnviz.attention.variants.base import Cost, Variant
 from attnviz.attention.variants.botnet2d import BotNet2d
 from attnviz.attention.variants.cosine import Cosine
+from attnviz.attention.variants.differential import Differential
+from attnviz.attention.variants.gated import GatedAttention
+from attnviz.attention.variants.latent import MultiHeadLatent
 from attnviz.attention.variants.linear import LinearAttention, Performer
 from attnviz.attention.variants.linformer import LinformerAttention
 from attnviz.attention.variants.mobilevit import MobileViT2d, Separable
 from attnviz.attention.variants.multihead import GroupedQuery, MultiHead, MultiQuery
 from attnviz.attention.variants.nystrom import NystromAttention
 from attnviz.attention.variants.proximity import Proximity, Uniform
+from attnviz.attention.variants.sinks import SinkWindow
 from attnviz.attention.variants.window import Window, Window2d
 from attnviz.attention.variants.xca import CrossCovariance
 
@@ -21,11 +25,15 @@ VARIANTS: dict[str, type[Variant]] = {
     "mha": MultiHead,
     "mqa": MultiQuery,
     "gqa": GroupedQuery,
+    "mla": MultiHeadLatent,
     "cosine": Cosine,
+    "gated": GatedAttention,
+    "differential": Differential,
     "additive": AdditiveAttention,
     "proximity": Proximity,
     "uniform": Uniform,
     "window": Window,
+    "sinkwindow": SinkWindow,
     "window2d": Window2d,
     "axial": Axial,
     "botnet2d": BotNet2d,

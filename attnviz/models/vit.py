@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attnviz.attention import POSITIONS
 from attnviz.attention.positions.tables import resize_table
 from attnviz.models.layers import Block, check_names, final_norm_of, hold_positions, initialise, pooling_weights
 from attnviz.models.requests import as_wide, fitted, opened, placed, spread, widened
@@ -111,9 +110,8 @@ class ViT(nn.Module):
             tokens, (content, position) = self.gather(visible, content, position)
         mask = None if edit.keep_tokens is None else Mask(key_padding=edit.keep_tokens)
         residuals, calls = [edit.patched(0, content + position)], list[AttentionCall]()
-        related = {} if POSITIONS[self.config.positions].relative is None else {"positions": edit.positions}
         for index in range(len(self.blocks)):
-            options = {"mask": opened(edit, mask, index), "ablation": edit.ablation(index), **related}
+            options = {"mask": opened(edit, mask, index), "ablation": edit.ablation(index), "positions": edit.positions}
             x, new = self.layer(index, residuals[-1], tokens=tokens, **options)
             residuals.append(edit.patched(index + 1, x))
             calls.extend(new)

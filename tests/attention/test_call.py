@@ -118,7 +118,8 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in VAR
     "sink": ("mha", {"sink": "key"}),
     "distances": ("mha", {}),
 }
-FUSED = {"mha", "mqa", "gqa", "cosine", "window", "window2d", "axial", "botnet2d", "mobilevit2d", "distances"}
+FUSED = {"mha", "mqa", "gqa", "mla", "cosine", "gated", "differential", "window", "window2d", "axial", "botnet2d"}
+FUSED |= {"mobilevit2d", "distances"}
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -88,10 +88,12 @@ def test_more_rows_than_one_block(name: str, mask: str, monkeypatch: pytest.Monk
             torch.testing.assert_close(explicit(call), call.output, atol=1e-12, rtol=0)
 
 
-# A map of channels has no row for a token; features of query and key are multiplied without any scores.
+# A map of channels has no row for a token; features of query and key are multiplied without any scores; two maps that
+# are subtracted have two scores for a pair.
 ABSENT = {(what, "channel") for what in ("weights", "token_map", "scores")} | {
     ("scores", "linear"),
     ("scores", "performer"),
+    ("scores", "differential"),
 }
 
 
@@ -269,7 +271,7 @@ def test_causal_is_bottom_right(name: str, n_q: int, n_k: int) -> None:
     x, context = features(n_q), features(n_k, seed=1)
     _, (*_, call) = network(x, context, queries=plain(n_q), keys=plain(n_k), mask=Mask(causal=True))
     seen = torch.ones(n_q, n_k).tril(n_k - n_q).bool()
-    assert ((call.token_map() > 0) == seen).all()
+    assert ((call.token_map() != 0) == seen).all()  # of a difference, either sign
     torch.testing.assert_close(explicit(call), call.output, atol=1e-12, rtol=0)
     assert call.empty[0].tolist() == [not row.any() for row in seen]
 
@@ -322,8 +324,12 @@ OWN: dict[str, dict[str, object]] = {  # what a variant takes besides its width,
     "mha": {"kv_heads": None, "bias": True, "qk_norm": False},
     "mqa": {},
     "gqa": {"groups": None},
+    "mla": {"rank": None, "rotated": None, "bias": True},
     "cosine": {"scale": 10.0, "learned": True},
+    "gated": {"gate": "channel", "bias": True},
+    "differential": {"initial": 0.2, "bias": True},
     "window": {"radius": 8, "global_prefix": False},
+    "sinkwindow": {"radius": 8, "global_prefix": False, "groups": None, "bias": True},
     "window2d": {"tile": (4, 4), "shift": (0, 0)},
     "additive": {"score": "additive", "hidden": None, "bias": True},
     "linear": {"bias": True},

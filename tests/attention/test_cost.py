@@ -34,7 +34,13 @@ SURPLUS: dict[str, Callable[[Any, int, int], int]] = {
     "botnet2d": lambda v, n_q, n_k: n_q * (len(v.by_row) + len(v.by_column) - 16) * v.width,
     # few tokens are one block of rows, computed whole; `test_window_products` counts the windows themselves
     "window": lambda v, n_q, n_k: 2 * n_q * (n_k - 2 * v.radius - 1) * v.width,
+    "sinkwindow": lambda v, n_q, n_k: 2 * n_q * (n_k - 2 * v.radius - 1) * v.width,
+    # the fused kernel wants values as wide as keys, so the narrower of the two are filled up with zeros
+    "mla": lambda v, n_q, n_k: n_q * n_k * v.heads * v.rotated,
+    "differential": lambda v, n_q, n_k: n_q * n_k * v.width,
 }
+
+WINDOWS = ("window", "sinkwindow")
 
 
 def counted(run: Callable[[], Any]) -> int:
@@ -110,8 +116,8 @@ def bytes_of_maps(calls: tuple[AttentionCall, ...]) -> int:
     total = 0
     for call in calls:
         for name, found in call.maps().items():
-            if found.map_type == "effective" or name in ("keys in each slot", "values in each slot"):
-                continue  # not made by the layer; parameters, the same for every input
+            if found.map_type == "effective" or name in ("keys in each slot", "values in each slot", "with the sink"):
+                continue  # not made by the layer; parameters, the same for every input; the weights once more
             if call.mask is not None and found.axes == ("head", "query", "key"):
                 everything = list(range(COUNT))
                 total += BYTES * call.heads * int(call.mask.rows([0], everything, COUNT, COUNT).sum())
@@ -125,7 +131,7 @@ def test_bytes_of_maps_are_those_of_the_maps(name: str) -> None:
     network = variant(name, torch.float32, SQUARE)
     _, calls = network(features(COUNT, dtype=torch.float32), queries=SQUARE)
     cut = 0
-    if name == "window":  # the formula counts whole windows; the first and last tokens have less of one
+    if name in WINDOWS:  # the formula counts whole windows; the first and last tokens have less of one
         cut = BYTES * network.heads * network.radius * (network.radius + 1)  # type: ignore[operator]
     assert network.cost(COUNT, COUNT).map_bytes - cut == bytes_of_maps(calls)
 
@@ -145,7 +151,7 @@ def test_bytes_of_state_are_what_decoding_keeps(name: str, count: int) -> None:
     elif name == "performer":
         kept = past.state
     found = BYTES * sum(t.numel() for t in tensors(kept))
-    if name == "window" and count > network.radius:  # type: ignore[operator]
+    if name in WINDOWS and count > network.radius:  # type: ignore[operator]
         found += BYTES * 2 * WIDTH  # the token being written is in its window too, and leaves the past of the next
     assert network.cost(count, count).state_bytes == found
 

@@ -13,6 +13,8 @@ from attnviz.attention import POSITIONS, VARIANTS, MultiHead
 from attnviz.attention.positions.schemes import Alibi, Shaw
 from attnviz.attention.rules.normalisers import mix_heads
 from attnviz.attention.variants.cosine import Cosine
+from attnviz.attention.variants.differential import Differential
+from attnviz.attention.variants.latent import MultiHeadLatent
 from attnviz.attention.variants.multihead import GroupedQuery, MultiQuery
 from attnviz.edits import Edit, HeadAblation, flagged
 from attnviz.models.vit import ViT, ViTConfig
@@ -135,6 +137,9 @@ def test_with_normalisers_and_silenced_heads() -> None:
         assert (found != 0).any() == (scheme != "rotary")  # which turns queries and keys
 
 
+OTHER_REASONS = {MultiHeadLatent: "rotated by position already", Differential: "belong to two maps"}
+
+
 def test_what_has_no_distance_is_refused() -> None:
     network = made("rotary", tokens=GRID)
     with pytest.raises(UnsupportedMask, match="relative positions do not apply"):
@@ -143,8 +148,9 @@ def test_what_has_no_distance_is_refused() -> None:
         network(noise(13, WIDTH), queries=Tokens(GRID.labels, None, 1))
     for variant in VARIANTS.values():
         if not variant.supports_relative_positions:
-            with pytest.raises(UnsupportedMask, match="no products of query and key"):
+            with pytest.raises(UnsupportedMask) as raised:
                 variant(24, 4, tokens=Tokens.patches(4, 6)).use_relative_positions(Alibi(4, 6))
+            assert OTHER_REASONS.get(variant, "no products of query and key") in raised.value.reason
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -102,6 +102,7 @@ def test_the_page_is_whole_in_the_dark_with_shared_weights(wide: Page, address: 
     drawn(wide, f"{address}/compare?sample=cat&{link}", settle)
     expect(wide.get_by_text(NOT_SCORED).first).to_be_visible()
     expect(wide.get_by_text("n = 4,096")).to_be_visible()
+    wide.get_by_text("Formulas, limits and sources").click()
     expect(wide.locator(".katex").first).to_be_visible()
     expect(wide.locator(".katex-error")).to_have_count(0)
     expect_chosen(wide, "layer", "2")

@@ -20,7 +20,7 @@ AGNOSTIC = [name for name, method in METHODS.items() if not method.needs_class a
 VECTORS = ("norm-based", "alti", "value zeroing")
 SAMPLE = Sample("0", {"main": torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))}, {})
 NOT_EXACT = {"xca": "not its map", "axial": "chained"}  # what vectors cannot be followed through
-NOT_STOCHASTIC = {"linformer", "nystrom"}
+NOT_STOCHASTIC = {"linformer", "nystrom", "differential", "sinkwindow"}
 
 
 def classifier(network: ViT | BottleneckNet) -> Classifier:

@@ -92,7 +92,7 @@ LLAMA: dict[str, Any] = {
     "gated": True,
 }
 WRITERS: dict[str, dict[str, Any]] = {"llama": LLAMA} | {
-    name: {"positions": "sine", "variant": name, "options": {"radius": 1} if name == "window" else {}}
+    name: {"positions": "sine", "variant": name, "options": {"radius": 1} if name in ("window", "sinkwindow") else {}}
     for name, kind in VARIANTS.items()
     if "causal" in kind.supported_masks and not kind.requirements
 }

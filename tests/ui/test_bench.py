@@ -19,7 +19,7 @@ from attnviz.ui.shell.page import section
 from tests import made_up_bench
 
 PAGES = ("embeddings", "positions", "queries_keys", "heads", "explain")
-WHOLE = {"mha", "mqa", "gqa", "cosine"}  # softmax over products of query and key: nothing is refused
+WHOLE = {"mha", "mqa", "gqa", "mla", "cosine", "gated"}  # softmax over products of query and key: nothing is refused
 
 
 @pytest.fixture(scope="module")

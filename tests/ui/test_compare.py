@@ -16,14 +16,17 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from attnviz.attention import VARIANTS
+from attnviz.measures import reference
 from attnviz.measures.cost import Row, Step
 from attnviz.models import load, store
 from attnviz.types import Model, Sample, Trace
 from attnviz.ui.compare import choice, drawing, growth, maps
 from attnviz.ui.compare.choice import ATTENTION, IMAGE_DOMAIN, NATIVE, ROLLOUT
 from attnviz.ui.compare.costs import MASK_NAMES
+from attnviz.ui.compare.domain import UNTRAINED
 from attnviz.ui.compare.numbers import NOT_SCORED
 from attnviz.ui.compare.panels import SEPARATE, SHARED
+from attnviz.ui.compare.properties import CONSTANT, NONE, PROPERTIES, TICK
 from attnviz.ui.core import cache
 from attnviz.ui.core.old_addresses import VARIANT_TITLES
 from tests import made_up_bench, pages
@@ -195,7 +198,7 @@ def test_a_partial_bench_names_what_is_missing(tmp_path, monkeypatch):
     use(made_up_bench.write(tmp_path, ["mha", "mqa"], seeds=(0, 1, 2)), monkeypatch)
     at = open_page(variants="mha,mqa,gqa")
     assert "panel:mqa" in views_of(at)
-    assert "No network with this variant has been trained yet" in spoken(at)
+    assert UNTRAINED.format(recipe="bench") in spoken(at)
     rows = table(at, "Top-1 (95")
     assert rows["Grouped-query attention"][-2:] == ["not trained", "not trained"]
     assert rows["Multi-head attention"][-2] == "40.5 % (39.3\u2009–\u200941.7)"  # t interval of 40, 40.5, 41
@@ -369,6 +372,37 @@ def test_trade_offs_say_what_no_longer_works(bench):
     assert "points fewer** of top-1 accuracy" in said
 
 
+def test_the_guide_counts_what_a_decoder_keeps(bench):
+    at = open_page(n="4096", guide_heads="8")
+    said = spoken(at)
+    assert "multi-query attention keeps **1/8** of the cache of multi-head attention at 4,096 tokens" in said
+    assert "1 MB a layer instead of 8 MB" in said
+    at.segmented_control(key="guide_heads").set_value(16).run()
+    assert "keeps **1/16** of the cache" in spoken(at)
+    at.segmented_control(key="use").set_value("encoder").run()
+    assert "No cache to save" in spoken(at)
+    assert address(at, "use") == "encoder"
+    at.segmented_control(key="use").set_value("cross").run()
+    assert not at.error
+    assert "**Not for this:** multi-head latent attention, window attention" in spoken(at)
+
+
+def test_the_table_ticks_what_each_variant_declares(bench):
+    at = open_page(n="1024", guide_heads="4")
+    frame = at.dataframe[0].value.set_index("Variant")
+    assert list(frame.index) == [VARIANTS[name].title for name in IMAGE_DOMAIN.variants]
+    for name, kind in VARIANTS.items():
+        row = frame.loc[kind.title]
+        for key, mask in (("causal", "causal"), ("cross", "cross"), ("padding", "key_padding"), ("band", "band")):
+            assert (row[PROPERTIES[key].title] == TICK) == (mask in kind.supported_masks), (name, key)
+        assert (row[PROPERTIES["grid"].title] == TICK) == ("grid" in kind.requirements)
+        assert (row[PROPERTIES["any length"].title] == TICK) == ("length" not in kind.requirements)
+        assert (row["While decoding"] == NONE) == ("causal" not in kind.supported_masks)
+    assert frame.loc["Multi-query attention", "Cache, x"] == 0.25
+    assert frame.loc["Linear attention", "While decoding"] == CONSTANT
+    assert frame.loc["Multi-head latent attention", "Cache, x"] == pytest.approx(0.3125)
+
+
 def test_groups_share_keys(bench):
     at = open_page(groups="1")
     assert "**1** of keys and values (multi-query attention): the KV cache of a decoder takes 256 B" in spoken(at)
@@ -398,7 +432,58 @@ def made_up_steps(subjects, sizes, setting):
         )
 
 
-def test_measuring_draws_what_came_and_says_what_did_not(bench, monkeypatch):
+@pytest.fixture
+def no_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No measurement comes with the app; where one would lie."""
+    monkeypatch.setattr(reference, "FILE", tmp_path / "variants.json")
+    return tmp_path / "variants.json"
+
+
+def time_charts(at: AppTest) -> list[dict]:
+    """The charts of measured latency."""
+    charts = [json.loads(c.proto.spec) for c in at.get("plotly_chart")]
+    return [chart for chart in charts if "Seconds per forward pass" in json.dumps(chart)]
+
+
+def test_what_was_measured_once_is_shown_with_its_machine(bench, no_reference):
+    facts = {
+        "machine": "cpu: a slide rule",
+        "date": "2026-11-30",
+        "command": "python -m benchmarks.variants",
+        "torch": "0",
+    }
+    rows = [Row(name, n, seconds=1e-6 * n, peak_bytes=n) for name in ("mha", "linear", "mla") for n in (64, 1024)]
+    reference.save(
+        {**facts, "width": 128, "heads": 4, "runs": 7}, [*rows, Row("mla", 4096, skipped="too hot")], no_reference
+    )
+    at = open_page(variants="mha,mla")
+    said = spoken(at)
+    assert all(fact in said for fact in facts.values())
+    assert "Multi-head latent attention stops before 4,096 tokens: too hot." in said
+    (chart,) = time_charts(at)
+    names = [trace.get("name") for trace in chart["data"]]
+    assert {"Multi-head attention", "Multi-head latent attention"} <= set(names)
+    assert "Linear attention" not in names
+
+
+def test_a_damaged_measurement_is_one_sentence(bench, no_reference):
+    no_reference.write_text("[")
+    at = open_page(variants="mha,linear")
+    assert any("variants.json" in warning.value for warning in at.warning)
+    assert not time_charts(at)
+    assert "panel:mha" in views_of(at)
+
+
+def test_the_measurement_that_is_shipped_is_of_every_variant():
+    found = reference.load()
+    assert found is not None
+    assert {row.name for row in found.rows} == set(VARIANTS)
+    assert {row.count for row in found.rows} == set(growth.SIZES)
+    assert all(row.seconds is not None or row.skipped for row in found.rows)
+    assert "--out assets/variants.json" in found.command
+
+
+def test_measuring_draws_what_came_and_says_what_did_not(bench, monkeypatch, no_reference):
     monkeypatch.setattr(growth, "measure", made_up_steps)
     at = open_page(variants="mha,linear")
     assert "Nothing has been measured yet" in spoken(at)
@@ -406,8 +491,7 @@ def test_measuring_draws_what_came_and_says_what_did_not(bench, monkeypatch):
     assert not at.error
     assert "median of 20 " in spoken(at)
     assert "Multi-head attention stops before 16,384 tokens: would hold more than 1000 MB." in spoken(at)
-    charts = [json.loads(c.proto.spec) for c in at.get("plotly_chart")]
-    assert sum("Seconds per forward pass" in json.dumps(chart) for chart in charts) == 1
+    assert len(time_charts(at)) == 1
     at.multiselect(key="variants").set_value(["mha", "xca"]).run()
     assert "stops before" in spoken(at)  # what was measured of the first is kept
 

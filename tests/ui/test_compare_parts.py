@@ -16,7 +16,7 @@ from attnviz.plots.intervals import intervals as plot_intervals
 from attnviz.plots.sharing import sharing as plot_sharing
 from attnviz.training.images.bench import EQUAL, SAME, SHAPE
 from attnviz.types import NoTokenMap
-from attnviz.ui.compare import costs, formulas, heads, numbers
+from attnviz.ui.compare import costs, formulas, guide, heads, numbers, properties
 from attnviz.ui.compare import maps as compare_maps
 from attnviz.ui.compare.choice import IMAGE_DOMAIN
 from attnviz.ui.compare.panels import Panel, fit_parameter, transfer_weights, with_donor_activations
@@ -214,6 +214,47 @@ def test_formulas_keep_their_braces(name):
     assert formula.count("{") == formula.count("}")
     assert r"\hat \textcolor" not in formula
     assert formulas.paragraph(IMAGE_DOMAIN, name).count("Source:") == 1
+
+
+# The guide -----------------------------------------------------------------------------------------------------------
+def test_parts_of_a_cost_are_fractions_where_they_can_be():
+    assert [guide.share(a, 24) for a in (3, 24, 5, 12)] == ["1/8", "all", "21\u00a0%", "1/2"]
+    assert guide.share(36, 24) == "150\u00a0%"
+
+
+@pytest.mark.parametrize("kind", guide.USES)
+def test_the_guide_names_every_variant_once_that_serves_or_not(kind):
+    use = guide.Use(kind, 1024, 4)
+    usable, unable = guide.split(IMAGE_DOMAIN, use)
+    names = [one.name for one in usable]
+    assert sorted([*names, *unable, "uniform", "proximity"]) == sorted(VARIANTS)
+    needed = {"decoder": "causal", "cross": "cross"}.get(kind)
+    assert all(needed is None or needed in VARIANTS[name].supported_masks for name in names)
+    assert all(needed is not None and needed not in VARIANTS[name].supported_masks for name in unable)
+
+
+def test_a_decoder_is_told_what_is_kept():
+    less, constant, same, unable = guide.guide(IMAGE_DOMAIN, Bench(), guide.Use("decoder", 4096, 8))
+    assert less.index("multi-query") < less.index("latent") < less.index("grouped-query")
+    assert all(title in constant for title in ("window attention with sinks", "linear attention", "Performer"))
+    assert all(title in same for title in ("gated attention", "differential attention"))
+    assert "Linformer" in unable
+
+
+def test_an_encoder_is_told_where_the_work_is():
+    sentences = guide.guide(IMAGE_DOMAIN, Bench((row(0, 40.0),)), guide.Use("encoder", 256, 4))
+    assert "50\u00a0%" in sentences[0].replace(" %", "\u00a0%")  # 2 n² d of 4 n d² + 2 n² d at n = 2 d
+    assert "points" not in sentences[1]  # nothing but multi-head attention was trained
+    trained = Bench((row(0, 40.0), {**row(0, 38.5), "variant": "separable"}))
+    assert "1.5 points fewer" in guide.guide(IMAGE_DOMAIN, trained, guide.Use("encoder", 256, 4))[1]
+
+
+def test_the_table_as_csv_says_yes():
+    rows = [properties.property_row(name, IMAGE_DOMAIN, 256, 4) for name in ("mha", "axial")]
+    lines = properties.as_csv(rows).decode("utf-8-sig").splitlines()
+    assert lines[0].startswith("Variant,Causal,Cross,Padding,Window,Any length,Needs a grid")
+    assert lines[1] == "Multi-head attention,yes,yes,yes,yes,yes,,yes,grows,1.0,1.0,1.0,1.0"
+    assert lines[2].startswith("Axial attention,,,yes,,yes,yes,,,2.0,")
 
 
 # Charts --------------------------------------------------------------------------------------------------------------

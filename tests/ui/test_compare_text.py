@@ -17,7 +17,7 @@ from attnviz.training.text.bench import READ, config_of
 from attnviz.types import Tokens
 from attnviz.ui.compare import choice, drawing, growth, maps, numbers
 from attnviz.ui.compare.choice import ATTENTION, NATIVE, ROLLOUT, TEXT_DOMAIN
-from attnviz.ui.compare.domain import Panel
+from attnviz.ui.compare.domain import UNTRAINED, Panel
 from attnviz.ui.compare.panels import SEPARATE, SHARED, transfer_weights, with_donor_activations
 from attnviz.ui.compare.text import NOT_IN_BENCH, WITHOUT_GRID, TextMapStyle
 from attnviz.ui.core import cache
@@ -255,7 +255,7 @@ def test_a_partial_bench_names_what_is_missing_and_seeds_are_averaged(tmp_path, 
     at = open_page(variants="mha,mqa,gqa,nystrom")
     said = spoken(at)
     assert "panel:mqa" in views_of(at)
-    assert "No network with this variant has been trained yet. `make train NAME=text-bench` trains it." in said
+    assert UNTRAINED.format(recipe="text-bench") in said
     assert NOT_IN_BENCH in said
     rows = table(at, "SST-2 (95")
     assert rows["Grouped-query attention"][-2:] == ["not trained", "not trained"]

@@ -20,7 +20,15 @@ from tests import made_up_text_bench
 from tests.pages import open_page
 
 PAGES = ("embeddings", "positions", "queries_keys", "heads", "explain")
-WHOLE = {"mha", "mqa", "gqa", "cosine", "window"}  # softmax over products of query and key: nothing is refused
+WHOLE = {
+    "mha",
+    "mqa",
+    "gqa",
+    "mla",
+    "cosine",
+    "gated",
+    "window",
+}  # softmax over products of query and key: nothing is refused
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ line in NORMALISERS.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnviz.attention.rules.softmax import Softmax, add_biases, at_least_float32, expand_kv, full_precision, select
-from attnviz.types import AttentionCall, NamedMap, Stage
+from attnviz.types import AttentionCall, Mask, NamedMap, Stage
 
 Normalised = tuple[Tensor, Tensor | None]  # weights [*batch head row key], weight of the sink [*batch head row 1]
 Normaliser = Callable[..., Normalised]
@@ -132,11 +132,28 @@ class NormalisedAttention(Softmax):
 
     @full_precision
     def mix(self, call: AttentionCall) -> Tensor:
-        """gate * (weights @ value), a block of rows at a time."""
-        heads = list(range(call.heads))
-        value = expand_kv(call.value, call, heads)
-        blocks = [self.weights(call, heads, rows).to(value.dtype) @ value for rows in call.blocks()]
+        """gate * (weights @ value), a block of rows at a time, over the keys that causal masks and bands leave it."""
+        heads, blocks = list(range(call.heads)), []
+        for rows in call.blocks():
+            near, within = near_rows(call, rows)
+            value = expand_kv(near.value, near, heads)
+            blocks.append(self.weights(near, heads, within).to(value.dtype) @ value)
         return call.gated(torch.cat(blocks, -2))
+
+
+def near_rows(call: AttentionCall, rows: list[int]) -> tuple[AttentionCall, list[int]]:
+    """A call without the keys that none of these consecutive rows may attend to, and the numbers of the rows in it.
+
+    A bias knows the positions of all keys, so a call with biases keeps them.
+    """
+    queries, keys = call.query.shape[-2], call.key.shape[-2]
+    start, stop = (0, keys) if call.mask is None or call.biases else call.mask.key_range(rows, queries, keys)
+    if stop - start == keys:
+        return call, rows
+    allowed = call.allowed(list(range(call.heads)), rows)
+    keep = None if allowed is None else allowed[..., start:stop]
+    parts = {"query": call.query[..., rows, :], "key": call.key[..., start:stop, :]}
+    return replace(call, **parts, value=call.value[..., start:stop, :], mask=Mask(keep=keep)), list(range(len(rows)))
 
 
 def mix_heads(matrix: Float[Tensor, "chosen head"], maps: Float[Tensor, "*batch head row key"]) -> Tensor:

@@ -143,9 +143,15 @@ def fused_attention(
 ) -> Float[Tensor, "*wider head query value_dim"]:
     """scaled_dot_product_attention with exactly one batch axis: with any other number it stores n x n weights.
 
+    So it does where values are wider or narrower than keys: the narrower are filled up with zeros, which add nothing.
     `allowed` is [*batch head|1 query|1 key], bool (True = may attend) or numbers added to the scores; its batch may be
     wider than the query's.
     """
+    missing, value_dim = query.shape[-1] - value.shape[-1], value.shape[-1]
+    if missing > 0:
+        value = F.pad(value, (0, missing))
+    elif missing < 0:
+        query, key = F.pad(query, (0, -missing)), F.pad(key, (0, -missing))
     batch = query.shape[:-3]
     if allowed is not None and allowed.shape[:-3]:  # broadcast_shapes is slow, so only where there is a batch
         batch = torch.broadcast_shapes(batch, allowed.shape[:-3])
@@ -157,6 +163,7 @@ def fused_attention(
         query, key, value = query[None], key[None], value[None]
         allowed = None if allowed is None else allowed[None]
     output = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=causal, scale=scale)
+    output = output[..., :value_dim] if missing > 0 else output
     return output.reshape(*batch, *output.shape[-3:]) if batch else output[0]
 
 

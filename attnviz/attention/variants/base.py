@@ -44,6 +44,7 @@ class Variant(nn.Module):
     requirements: frozenset[str] = frozenset()
     # scores are scaled products of query and key, to which relative positions apply
     supports_relative_positions: bool = False
+    positions_reason: str = "it has no products of query and key for relative positions to change"  # why it does not
     supports_options: bool = False  # takes the OPTIONS of normalisation
     # depends on distances between tokens: built for a grid, it cannot read patches without one
     requires_order: bool = False
@@ -65,9 +66,9 @@ class Variant(nn.Module):
         return dict(options)
 
     def use_relative_positions(self, relative: nn.Module) -> None:
-        """Apply relative positions to every call. Raises UnsupportedMask where scores are no dot products."""
+        """Apply relative positions to every call. Raises UnsupportedMask, with the reason, where they do not apply."""
         if not self.supports_relative_positions:
-            raise UnsupportedMask(self.title, "it has no products of query and key for relative positions to change")
+            raise UnsupportedMask(self.title, self.positions_reason)
         self.relative = relative
 
     def project_inputs(self, x: Tensor, context: Tensor, queries: Tokens, keys: Tokens) -> dict[str, Any]:
@@ -162,16 +163,20 @@ class Variant(nn.Module):
         if ablation is not None:
             gate = self.ablation_gate(ablation, fields["query"])
             fields["gate"] = gate if fields.get("gate") is None else fields["gate"] * gate
-        fields.setdefault("projection", self.out.weight.T.unflatten(0, (self.heads, -1)))
         fields.setdefault("rule", self.rule)  # a rule with learned parameters is built for each call
         if self.relative is not None:  # after the cached past was prepended, so that new tokens come last
             fields = self.relative(fields, named["queries"], named["keys"], positions)
+        fields.setdefault("projection", self.out.weight.T.unflatten(0, (self.heads, -1)))
         call = AttentionCall(**fields, **named)
-        output = call.rule.mix(call)
+        output, gate = self.mix(call)
         output = output if ablation is None else ablation.filled(output)
-        call = replace(call, output=output)  # the very tensor the network continues with
+        call = replace(call, output=output, gate=gate)  # the very tensor the network continues with
         y = self.out(output.transpose(-3, -2).flatten(-2))
         return y, (call,)
+
+    def mix(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
+        """The output of a call and its gate; a variant that normalises what it has mixed makes that part of it."""
+        return call.rule.mix(call), call.gate
 
     def ablation_gate(self, ablation: HeadAblation, like: Tensor) -> Float[Tensor, "*edit head 1 1"]:
         """A gate of 0 for the ablated heads and 1 for the others. Raises ValueError for another number of heads."""

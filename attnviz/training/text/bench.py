@@ -42,6 +42,7 @@ SHAPE = ReaderConfig(
 )
 OPTIONS: Mapping[str, Mapping[str, Any]] = {  # where the default of a variant is meant for pictures
     "window": {"radius": 3},
+    "sinkwindow": {"radius": 3},
     "linformer": {"slots": 16, "shorter": True},
 }
 PLAN = Plan(

@@ -160,23 +160,28 @@ def enough(choice: Choice) -> bool:
     return len(choice.variants) >= FEWEST
 
 
-def describe_parameters(choice: Choice) -> None:
-    """What the bench lacks, and whose parameters are shown."""
+def describe_bench(choice: Choice) -> None:
+    """What the bench lacks, above the panels."""
     domain, bench = choice.domain, choice.bench
     if bench.problem:
         st.warning(bench.problem, icon=":material/info:")
-    describe_model(domain, st.session_state["model"])
-    if choice.mode == SHARED:
-        donor = "the multi-head attention network of the bench" if bench.row("mha") else f"the model `{domain.donor}`"
-        st.caption(SHARED_NOTE.format(donor=donor))
-    else:
-        st.caption(domain.separate_help)
     if choice.mode == SEPARATE and not any(bench.row(name) for name in choice.variants):
         st.info(
             f"None of these variants has a trained network yet: `make train NAME={domain.recipe}` trains them, "
             f"one after the other. Until then, choose {MODES[SHARED]} above.",
             icon=":material/info:",
         )
+
+
+def describe_parameters(choice: Choice) -> None:
+    """Whose parameters are shown, below the panels."""
+    domain, bench = choice.domain, choice.bench
+    if choice.mode == SHARED:
+        donor = "the multi-head attention network of the bench" if bench.row("mha") else f"the model `{domain.donor}`"
+        st.caption(SHARED_NOTE.format(donor=donor))
+    else:
+        st.caption(domain.separate_help)
+    describe_model(domain, st.session_state["model"])
 
 
 def describe_model(domain: Domain, name: str) -> None:

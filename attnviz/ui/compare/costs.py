@@ -28,15 +28,13 @@ MASK_NAMES = {  # what a variant may support, by its names in `supported_masks`
 }
 
 
-@st.cache_data(max_entries=512, show_spinner=False)
-def cost_of(name: str, n: int, options: Mapping[str, Any] | None = None) -> Cost | None:
-    """What one layer costs for n tokens, in the shape of both benches; None where it cannot be built for so many."""
-    side = isqrt(n)  # what needs no grid costs the same on one
+@st.cache_data(max_entries=2048, show_spinner=False)
+def cost_of(name: str, n: int, options: Mapping[str, Any] | None = None, heads: int = SHAPE.heads) -> Cost | None:
+    """What one layer costs for n tokens, with heads as wide as those of both benches; None where it cannot be built."""
+    side, width = isqrt(n), heads * (SHAPE.width // SHAPE.heads)  # what needs no grid costs the same on one
     try:
         with seeded(0):
-            return VARIANTS[name](SHAPE.width, SHAPE.heads, tokens=Tokens.patches(side, side), **(options or {})).cost(
-                n, n
-            )
+            return VARIANTS[name](width, heads, tokens=Tokens.patches(side, side), **(options or {})).cost(n, n)
     except (UnsupportedMask, ValueError):
         return None
 

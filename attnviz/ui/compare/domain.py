@@ -21,6 +21,11 @@ from attnviz.ui.core.bench import Bench, Row
 from attnviz.ui.widgets.display import masked_of
 from attnviz.views.canvas import ViewStyle
 
+UNTRAINED = (
+    "No trained network of this variant is shipped yet. Its cost, formula and what it supports stand below; shared "
+    "weights show the formula in a network trained with another one. `make train NAME={recipe}` trains its own."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Panel:
@@ -208,7 +213,7 @@ class Domain:
 
     def untrained(self, name: str) -> str:
         """Why there is no network with a variant, in a sentence."""
-        return f"No network with this variant has been trained yet. `make train NAME={self.recipe}` trains it."
+        return UNTRAINED.format(recipe=self.recipe)
 
     def network_size(self, name: str) -> int:
         """Parameters of the bench network with this variant."""

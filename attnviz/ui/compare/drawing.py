@@ -53,15 +53,15 @@ def side_by_side(choice: Choice, style: MapStyle, panels: Sequence[Panel]) -> tu
 
 
 def layout(count: int) -> tuple[int, int]:
-    """Panels side by side, and pixels below which they wrap: four become two rows of two, six stand three by three."""
-    return (4, 290) if count == 4 else (min(count, 3), 250)
+    """Panels side by side, and pixels below which they wrap: four stand in one row, six three by three."""
+    return (4, 215) if count == 4 else (min(count, 3), 250)
 
 
 def draw(choice: Choice, style: MapStyle, heads: Sequence[PanelHead], tokens: tuple[int, ...]) -> None:
     """All panels, in rows as wide as the window allows."""
     records, reasons = send_maps(choice, style, heads)
     columns, narrowest = layout(len(heads))
-    grid = st.grid(columns, min_column_width=narrowest, gap="small", key="panels:grid")
+    grid = st.grid(columns, min_column_width=narrowest, gap="small", border=True, key="panels:grid")
     for head in heads:
         with grid.cell():
             draw_heading(choice, head)

@@ -1,4 +1,4 @@
-"""The formulas of the Compare page: what each variant computes, what its map means, and its paper."""
+"""The words of the Compare page: what each variant computes, what its map means, and its paper."""
 
 from __future__ import annotations
 
@@ -11,21 +11,34 @@ from attnviz.attention import VARIANTS
 from attnviz.ui.compare.choice import Choice
 from attnviz.ui.compare.costs import mask_names
 from attnviz.ui.compare.domain import Domain
-from attnviz.ui.shell.prose import coloured
+from attnviz.ui.shell.prose import coloured, section
+from attnviz.ui.widgets.output import dark
 
 ROLES = {"q": "query", "k": "key", "v": "value"}
 LETTER = re.compile(r"(?<![A-Za-z\\])([QKVqkv])(?![A-Za-z])")  # not inside a command or a word
 ACCENT = re.compile(r"\\(hat|tilde|bar|widetilde|sqrt) ([A-Za-z])")
 
 
-def explain(choice: Choice) -> None:
-    """One row for each variant: the formula on the left, words on the right."""
-    for name in choice.variants:
-        formula, words = st.columns([1, 1.3], gap="medium", vertical_alignment="center")
-        with formula:
-            st.markdown(f"**{VARIANTS[name].title}**")
-            st.markdown(coloured(f"$$\n{roles(VARIANTS[name].formula)}\n$$", st.context.theme.type == "dark"))
-        words.markdown(paragraph(choice.domain, name))
+def introduce(choice: Choice) -> None:
+    """What each variant does, one line each, before its panel shows it."""
+    st.markdown("\n".join(f"- **{VARIANTS[name].title}:** {first_sentence(name)}" for name in choice.variants))
+
+
+def details(choice: Choice) -> None:
+    """The formula of each variant, what its map means, what may be asked of it, and where it comes from."""
+    with st.expander("Formulas, limits and sources", icon=":material/function:", key="formulas"):
+        section(choice.domain.page, "Formulas", title=False)
+        for name in choice.variants:
+            formula, words = st.columns([1, 1], gap="medium", vertical_alignment="center")
+            with formula:
+                st.markdown(f"**{VARIANTS[name].title}**")
+                st.markdown(coloured(f"$$\n{roles(VARIANTS[name].formula)}\n$$", dark()))
+            words.markdown(paragraph(choice.domain, name))
+
+
+def first_sentence(name: str) -> str:
+    """What a variant does, in one sentence."""
+    return " ".join((inspect.getdoc(VARIANTS[name]) or "").split("\n\n")[0].split()).split(". ")[0].rstrip(".") + "."
 
 
 def roles(formula: str) -> str:

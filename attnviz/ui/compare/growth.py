@@ -11,12 +11,15 @@ import numpy as np
 import streamlit as st
 
 from attnviz.attention import VARIANTS, Cost
+from attnviz.measures import reference
 from attnviz.measures.cost import Row, Step, device_name, measure
 from attnviz.measures.forward import Setting, Subject
+from attnviz.models import DamagedFile
 from attnviz.plots.growth import growth
 from attnviz.ui.compare.choice import Choice, title_of
 from attnviz.ui.compare.costs import SIZES, cost_of
 from attnviz.ui.compare.domain import Domain
+from attnviz.ui.core import assets
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.device import best_device
 from attnviz.ui.shell.training_status import watch
@@ -31,6 +34,11 @@ MEASURE_HELP = (
     "not respond; opening another page ends it, and what is done is kept."
 )
 NOT_MEASURED = "Nothing has been measured yet on {device}. "
+REFERENCE = (
+    "Measured once, on {machine}, {date}: median of {runs} forward passes after warm-up, the processor's own time of "
+    "one thread; width {width}, {heads} heads, one sequence, torch {torch}, each variant with its default options "
+    "(`{command}`). Another machine or implementation gives other times."
+)
 MEASURING = "Another visitor is measuring, and two at once would disturb each other. Try again in a minute."
 
 
@@ -43,9 +51,13 @@ def charts(choice: Choice) -> None:
     with right:
         st.markdown("**KV cache or state** while decoding, counted")
         cache_chart(choice)
-    if st.button("Measure latency and memory here", icon=":material/timer:", key="measure", help=MEASURE_HELP):
+    if st.button(
+        "Measure latency and memory on this machine", icon=":material/timer:", key="measure", help=MEASURE_HELP
+    ):
         run(choice)
-    rows, variants = measured_rows(choice), choice.variants
+    rows, variants, words = measured_rows(choice), choice.variants, describe_setting()
+    if not rows:  # of this visitor: then what was measured once and comes with the app
+        rows, words = reference_rows(choice)
     if not rows:
         st.caption(NOT_MEASURED.format(device=device_name(setting().device)) + MEASURE_HELP)
         return
@@ -56,7 +68,7 @@ def charts(choice: Choice) -> None:
     with right:
         st.markdown("**Peak memory** above what was held before, measured")
         measured_chart(rows, variants, lambda row: row.peak_bytes, "memory", "B", "Bytes")
-    st.caption(" ".join([describe_setting(), *describe_skipped(rows)]))
+    st.caption(" ".join([words, *describe_skipped(rows)]))
 
 
 def draw_growth(
@@ -117,6 +129,23 @@ def measured_rows(choice: Choice) -> list[Row]:
     kept: dict[tuple[str, str, int], Row] = st.session_state.get(MEASURED, {})
     recipe, variants = choice.domain.recipe, choice.variants
     return [row for (measured_for, name, _), row in kept.items() if measured_for == recipe and name in variants]
+
+
+def reference_rows(choice: Choice) -> tuple[list[Row], str]:
+    """What was measured of these variants on the reference machine, and on what; none where there is no such file.
+
+    A damaged file is one sentence: everything else on the page is there without it.
+    """
+    try:
+        with assets.reading(reference.FILE):
+            found = reference.load(reference.FILE)
+    except DamagedFile as error:
+        st.warning(str(error), icon=":material/info:")
+        return [], ""
+    if found is None:
+        return [], ""
+    rows = [row for row in found.rows if row.name in choice.variants]
+    return rows, REFERENCE.format(**{name: getattr(found, name) for name in reference.FIELDS})
 
 
 def run(choice: Choice) -> None:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from attnviz import views
 from attnviz.attention import VARIANTS
+from attnviz.attention.variants.window import Window
 from attnviz.measures.text_heads import TEXT_MEASURES, real
 from attnviz.measures.words import Grouping, singly
 from attnviz.models import ImageModel, TextModel
@@ -143,7 +144,7 @@ class TextDomain(Domain):
 
     def options(self, name: str, prefix: int = 0) -> dict[str, Any]:
         """As on the bench; tokens without a position attend to everything past a window."""
-        free = {"global_prefix": True} if name == "window" and prefix else {}
+        free = {"global_prefix": True} if prefix and issubclass(VARIANTS[name], Window) else {}
         return {**OPTIONS.get(name, {}), **free}
 
     def prepare(self, model: ImageModel | TextModel) -> Sample:
