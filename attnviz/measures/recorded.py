@@ -64,7 +64,17 @@ def save(part: str, facts: Mapping[str, Any], rows: Sequence[Row], path: Path = 
     load(path)
     parts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     parts[part] = {**facts, "rows": [written(row) for row in rows]}
-    path.write_text(json.dumps(parts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(text_of(parts), encoding="utf-8")
+
+
+def text_of(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """All parts as JSON with one row on a line, so that a change of few scores is a change of few lines."""
+    blocks = []
+    for name, part in parts.items():
+        facts = json.dumps({key: value for key, value in part.items() if key != "rows"}, indent=1, allow_nan=False)
+        rows = ",\n".join(json.dumps(row, allow_nan=False, separators=(",", ":")) for row in part["rows"])
+        blocks.append(f'{json.dumps(name)}: {facts[:-2]},\n "rows": [\n{rows}\n ]\n}}')
+    return "{\n" + ",\n".join(blocks) + "\n}\n"
 
 
 def row_of(row: Sequence[Any]) -> Row:
