@@ -31,7 +31,7 @@ from attnviz.ui.core.cache import on_processor, traces
 from attnviz.ui.core.recorded import known, recorded
 from attnviz.ui.core.sized_cache import SizedCache, bytes_of
 from attnviz.ui.inputs import samples, uploads
-from attnviz.ui.inputs.image_run import ALONE, GONE, OWN
+from attnviz.ui.inputs.image_run import ALONE, GONE, OWN, REPLACED
 from attnviz.ui.inputs.sentences import sentences_of
 from attnviz.ui.queries_keys.pairs import in_tex
 from attnviz.ui.shell import page as shell_page
@@ -175,6 +175,30 @@ def test_an_upload_of_an_earlier_session_is_said_to_be_gone(kind: str):
     assert app.selectbox(key="sample").value in samples.samples_of("vit-digits")
     app.selectbox(key="sample").select("zero").run()
     assert not app.warning
+
+
+@pytest.mark.parametrize(("old", "new"), samples.REPLACED.items())
+def test_a_sample_of_an_old_address_is_said_to_be_replaced(old: str, new: str):
+    app = opened(model="vit", sample=old)
+    assert [warning.value for warning in app.warning] == [REPLACED.format(old=old, new=new)]
+    assert app.selectbox(key="sample").value == new
+    app.selectbox(key="sample").select("snail").run()
+    assert not app.warning
+
+
+def test_names_that_no_photograph_ever_had_are_replaced_by_nothing():
+    assert not set(samples.REPLACED) & set(samples.SAMPLES["vit"])
+    assert set(samples.REPLACED.values()) <= set(samples.SAMPLES["vit"])
+    assert samples.replaced("vit", "coffee") == samples.replaced("bench/mha", "coffee") == "espresso"
+    assert samples.replaced("vit-digits", "coffee") is samples.replaced("vit", "nobody") is None
+    assert samples.replaced("vit", "snail") is samples.replaced("vit", None) is None
+
+
+def test_the_author_of_a_photograph_stands_under_it():
+    app = opened(model="vit", sample="cat")
+    (caption,) = [caption for caption in app.sidebar.caption if "Chelsea" in caption.value]
+    assert "`vit`" in caption.value, "which names it wrongly"
+    assert "Stéfan van der Walt" in caption.proto.help
 
 
 def test_an_upload_survives_a_change_of_page_and_of_model():
