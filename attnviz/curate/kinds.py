@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attnviz.curate import pictures
+from attnviz.curate import pictures, sentences, translations, words
 
 Example = dict[str, Any]  # what is shown, by name; with "kind", and "numbers" once it is measured
 
@@ -33,6 +33,71 @@ KINDS: dict[str, Kind] = {
         pictures.measure_wrong,
         {"wrong": 1.0, "known": 1.0},
         "The model knows the class of the picture and names another.",
+    ),
+    "local heads": Kind(
+        pictures.lone_heads, pictures.measure_local, {"early": 1.0}, "The most local heads sit in the first half."
+    ),
+    "object patches": Kind(
+        pictures.objects,
+        pictures.measure_objects,
+        {"after": 0.9, "gained": 0.03},
+        "After the last layer the patches of an object are alike, more than their pixels are.",
+    ),
+    "pronoun": Kind(
+        sentences.pronouns,
+        sentences.measure_pronoun,
+        {"first_leads": 0.1, "second_leads": 0.1},
+        "A head gives “it” to one noun, and to the other when the last word changes.",
+    ),
+    "pronoun family": Kind(
+        sentences.families,
+        sentences.measure_family,
+        {"on_nouns": 0.5, "gains": 0.6},
+        "Over all pairs of a grid the same head attends to both nouns, and the last word moves it the right way.",
+    ),
+    "behaviour": Kind(sentences.behaviours, sentences.measure_behaviour, {"share": 0.5}, "A head that does one thing."),
+    "induction": Kind(
+        sentences.inductions,
+        sentences.measure_induction,
+        {"weight": 0.5, "probability": 0.5, "lost": 0.3},
+        "A head attends to what came after the same word, and the model copies it.",
+    ),
+    "agreement": Kind(
+        sentences.agreements,
+        sentences.measure_agreement,
+        {"weight": 0.4, "wrong_leads": 0.1},
+        "A head attends to the subject, and the verb agrees with the nearer noun all the same.",
+    ),
+    "sentiment": Kind(
+        sentences.films, sentences.measure_film, {"probability": 0.7}, "The model answers with the right sentiment."
+    ),
+    "hidden word": Kind(
+        sentences.hidden_words,
+        sentences.measure_hidden,
+        {"probability": 0.3, "lead": 0.1},
+        "The model predicts the hidden word.",
+    ),
+    "two meanings": Kind(
+        words.meanings,
+        words.measure_meanings,
+        {"turned": 0.2, "same_meaning_leads": 0.2},
+        "A vector turns where the word means something else, and turns less where it does not.",
+    ),
+    "two contexts": Kind(
+        words.contexts, words.measure_contexts, {"turned": 0.2}, "A vector turns where the words around it are others."
+    ),
+    "lesson": Kind(words.lessons, words.measure_lesson, {"weight": 0.5}, "A head attends to a word unlike its query."),
+    "translation": Kind(
+        translations.aligned,
+        translations.measure_aligned,
+        {"right": 1.0, "aligned": 1.0, "least_weight": 0.4},
+        "The translation is right, and every word attends most to the word it translates.",
+    ),
+    "wrong translation": Kind(
+        translations.failing,
+        translations.measure_failing,
+        {"says_it": 1.0},
+        "The model gets it wrong, and the page says so.",
     ),
 }
 

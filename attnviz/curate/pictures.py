@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from attnviz.measures.heads import measure_heads
 from attnviz.measures.localisation import pointing
 from attnviz.methods import rollout
 from attnviz.models import ImageModel, load
@@ -22,6 +23,7 @@ from attnviz.paths import SAMPLES
 MODEL = "vit"
 FOLDER = SAMPLES / MODEL
 PHOTOGRAPHS = SAMPLES / "photographs.json"  # whose they are, what they show, the outline of the object by hand
+MOST_LOCAL = 6  # heads
 SPREAD = 4.0  # patches: the standard deviation of the middle that a map is held against
 
 
@@ -79,6 +81,44 @@ def measure_wrong(example: dict[str, Any]) -> dict[str, float]:
     known = photograph["class"] in classes
     right = float(shares[classes.index(photograph["class"])]) if known else 0.0
     return {"probability": right, "known": float(known), "wrong": float(float(shares.max()) > right)}
+
+
+def lone_heads() -> Iterator[dict[str, Any]]:
+    """The first photograph, for what its heads do."""
+    yield {"model": MODEL, "picture": photographs()[0]["name"], "heads": MOST_LOCAL}
+
+
+def measure_local(example: dict[str, Any]) -> dict[str, float]:
+    """How many of the heads that attend nearest by sit in the first half of the layers."""
+    model = opened()
+    calls = model(model.prepare(FOLDER / f"{example['picture']}.jpg")).calls
+    distance = measure_heads(calls)["distance"]
+    nearest = np.argsort(distance, axis=None)[: example["heads"]] // distance.shape[1]
+    return {"early": float((nearest < len(calls) / 2).mean())}
+
+
+def objects() -> Iterator[dict[str, Any]]:
+    """The first photograph, for how alike the patches of its object become."""
+    yield {"model": MODEL, "picture": photographs()[0]["name"]}
+
+
+def measure_objects(example: dict[str, Any]) -> dict[str, float]:
+    """How far patches of the object are more alike than those beside it, before the layers and after them.
+
+    Cosines to the patch in the middle of the object's patches; shares of pairs as in `above`.
+    """
+    photograph, model = photograph_of(example), opened()
+    image = picture_from(FOLDER / f"{photograph['name']}.jpg")
+    sample = model.prepare(image)
+    tokens, residuals = sample.tokens["main"], model(sample).residuals["main"]
+    mask = object_patches(photograph["outline"], image.size, tokens.grid or (1, 1))
+    places = mask.nonzero()[:, 0]
+    own = int(places[len(places) // 2])
+    found = []
+    for residual in (residuals[0], residuals[-1]):
+        vectors = residual[tokens.prefix :].float()
+        found.append(above(torch.cosine_similarity(vectors, vectors[own][None], dim=-1), mask))
+    return {"before": found[0], "after": found[1], "gained": found[1] - found[0]}
 
 
 def photograph_of(example: dict[str, Any]) -> dict[str, Any]:
