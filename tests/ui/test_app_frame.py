@@ -318,6 +318,15 @@ def test_a_formula_holds_no_e_notation(number: float, written: str):
     assert in_tex(number) == written
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_numbers_of_a_formula_add_up_to_the_digit(seed: int):
+    """What is written as a quotient gives the weight beside it, within one unit of its last digit."""
+    scores = np.random.default_rng(seed).normal(size=64) * 2
+    above, total = np.exp(scores[0]), np.exp(scores).sum()
+    above_read, total_read = (float(in_tex(number).replace("{,}", "")) for number in (above, total))
+    assert abs(above_read / total_read - round(above / total, 4)) < 1e-4
+
+
 def test_what_is_added_in_a_formula_has_its_sign():
     assert [in_tex(number, "+") for number in (0.5, -2.0, 20_061.0)] == ["+0.5", "-2", "+20{,}060"]
 

@@ -32,7 +32,6 @@ SAMPLES: dict[str, tuple[str, ...]] = {  # model -> names
         "alp",
         "car",
         "train",
-        "gazelle",
         "pizza",
         "cat",
     ),
