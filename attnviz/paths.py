@@ -12,6 +12,7 @@ APP = ROOT / "app.py"
 ASSETS = ROOT / "assets"
 MODELS = ASSETS / "models"
 SAMPLES = ASSETS / "samples"
+EXAMPLES = ASSETS / "examples.json"  # what pages start with, proven by `python -m attnviz.curate`
 PROSE = ASSETS / "text"
 ICON = ASSETS / "icon.png"  # a named icon would be fetched from another host
 PAGES = ROOT / "pages"

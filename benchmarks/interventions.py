@@ -64,7 +64,7 @@ def main() -> None:
     runs = parser.parse_args().runs
     torch.set_num_threads(1)
     model = opened("vit")
-    sample = model.prepare(ROOT / "assets" / "samples" / "vit" / "coffee.jpg")
+    sample = model.prepare(ROOT / "assets" / "samples" / "vit" / "espresso.jpg")
     spec, tokens = model.spec, sample.tokens["main"]
     heads = [[(layer, head)] for layer in range(spec.layers) for head in range(spec.heads)]
     print(f"{'':28}{'edits':>6}{'batched s':>12}{'ratio':>10}{'layers':>10}")

@@ -18,7 +18,7 @@ SETTLED = "[data-testid=stApp][data-test-connection-state=CONNECTED][data-test-s
 def main() -> int:
     """Open a page of a fresh server, wait until everything is drawn, and save a screenshot."""
     parser = argparse.ArgumentParser(prog="python -m docs.screenshot", description=__doc__)
-    parser.add_argument("--address", default="heads?model=vit&sample=cat&layer=4", help="page and its choices")
+    parser.add_argument("--address", default="heads?model=vit&sample=pepper&layer=4", help="page and its choices")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "app.png")
     parser.add_argument("--size", type=int, nargs=2, default=(1440, 900), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--dark", action="store_true")

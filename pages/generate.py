@@ -13,6 +13,7 @@ text = writing.prompt()
 @ui.fragment
 def page() -> None:
     model, begin = writing.opened(text)
+    writing.remark(model, begin)
     controls = st.container()
     large, beside = st.columns([3, 2], gap="large")
     with beside:

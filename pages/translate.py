@@ -15,7 +15,7 @@ def page() -> None:
     model = scene.translator(TRANSFORMER)
     sample = model.prepare(text)
     if not sample.text:
-        st.info(f"Type an English sentence, such as: {scene.TIRED}", icon=":material/info:")
+        st.info(f"Type an English sentence, such as: {scene.FIRST}", icon=":material/info:")
         return
     for remark in scene.remarks(sample, model):
         st.caption(remark)

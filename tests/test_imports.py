@@ -45,6 +45,7 @@ ALLOWED = {  # module: the modules it may import from, besides itself
         "seeding",
         "paths",
     },
+    "curate": {"models", "methods", "measures", "attention", "types", "paths"},
     "main": {"ui", "views", "plots", "attnviz", "paths"},
     "pages": {"ui", "views", "plots", "attnviz"},
     "app": {"ui", "views", "plots", "attnviz", "paths"},

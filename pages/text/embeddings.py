@@ -6,7 +6,8 @@ from attnviz import plots, ui, views
 from attnviz.ui.core.labels import plain
 from attnviz.ui.embeddings import text
 from attnviz.ui.embeddings.stages import send_cosines, stage_choice, stages, vectors_at
-from attnviz.ui.inputs.sentences import WIDE
+from attnviz.ui.inputs.examples import other_context
+from attnviz.ui.inputs.sentences import HIGH
 from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets import text_display
 
@@ -73,8 +74,10 @@ def alike(token: int, stage: str) -> None:
 
 def contexts(token: int) -> None:
     """The vectors of one word in two contexts, stage by stage."""
-    other = st.text_input("Another sentence with the same word", WIDE, max_chars=400, key="other", bind="query-params")
-    found = text.twin(run, token, other or "")
+    usual = other_context(tokens.labels[token], run.sample.text) or HIGH
+    label = "Another sentence with the same word"
+    other = st.text_input(label, max_chars=400, key="other", bind="query-params", placeholder=usual)
+    found = text.twin(run, token, other or usual)
     if found is None:
         st.info(text.NO_TWIN.format(token=plain(tokens.labels[token])), icon=":material/info:")
         return

@@ -123,7 +123,7 @@ def test_unknown_values_fall_back(page: Page, server: str):
     show(page, f"{server}/heads?model=nobody&sample=%3Cscript%3E&layer=99&head=x&token=99999&scale=Cubic")
     expect(page.locator("h1").first).to_have_text("Heads")
     expect(page.get_by_role("combobox", name="Model")).to_have_value("vit")
-    expect(chosen_picture(page)).to_have_value("coffee")
+    expect(chosen_picture(page)).to_have_value("pepper")
     assert page.get_by_test_id("stAlert").count() == 0
 
 

@@ -31,7 +31,7 @@ from attnviz.ui.core.cache import on_processor, traces
 from attnviz.ui.core.recorded import known, recorded
 from attnviz.ui.core.sized_cache import SizedCache, bytes_of
 from attnviz.ui.inputs import samples, uploads
-from attnviz.ui.inputs.image_run import ALONE, GONE, OWN
+from attnviz.ui.inputs.image_run import ALONE, GONE, OWN, REPLACED
 from attnviz.ui.inputs.sentences import sentences_of
 from attnviz.ui.queries_keys.pairs import in_tex
 from attnviz.ui.shell import page as shell_page
@@ -177,6 +177,30 @@ def test_an_upload_of_an_earlier_session_is_said_to_be_gone(kind: str):
     assert not app.warning
 
 
+@pytest.mark.parametrize(("old", "new"), samples.REPLACED.items())
+def test_a_sample_of_an_old_address_is_said_to_be_replaced(old: str, new: str):
+    app = opened(model="vit", sample=old)
+    assert [warning.value for warning in app.warning] == [REPLACED.format(old=old, new=new)]
+    assert app.selectbox(key="sample").value == new
+    app.selectbox(key="sample").select("snail").run()
+    assert not app.warning
+
+
+def test_names_that_no_photograph_ever_had_are_replaced_by_nothing():
+    assert not set(samples.REPLACED) & set(samples.SAMPLES["vit"])
+    assert set(samples.REPLACED.values()) <= set(samples.SAMPLES["vit"])
+    assert samples.replaced("vit", "coffee") == samples.replaced("bench/mha", "coffee") == "espresso"
+    assert samples.replaced("vit-digits", "coffee") is samples.replaced("vit", "nobody") is None
+    assert samples.replaced("vit", "snail") is samples.replaced("vit", None) is None
+
+
+def test_the_author_of_a_photograph_stands_under_it():
+    app = opened(model="vit", sample="cat")
+    (caption,) = [caption for caption in app.sidebar.caption if "Chelsea" in caption.value]
+    assert "`vit`" in caption.value, "which names it wrongly"
+    assert "Stéfan van der Walt" in caption.proto.help
+
+
 def test_an_upload_survives_a_change_of_page_and_of_model():
     app = opened()
     app.file_uploader(key="image").upload("mine.png", png(), "image/png").run()
@@ -282,11 +306,11 @@ def test_names_count_from_one():
     [
         (26.0, "26"),
         (0.484, "0.484"),
-        (2006.0, "2{,}010"),
-        (99_960.0, "100{,}000"),
-        (-1234.5, "-1{,}230"),
-        (12_345_678.0, "1.23 \\times 10^{7}"),
-        (1.234e-7, "1.23 \\times 10^{-7}"),
+        (20_061.0, "20{,}060"),
+        (99_996.0, "100{,}000"),
+        (-12_345.0, "-12{,}340"),
+        (12_345_678.0, "1.235 \\times 10^{7}"),
+        (1.234e-7, "1.234 \\times 10^{-7}"),
         (0.0, "0"),
     ],
 )
@@ -294,8 +318,17 @@ def test_a_formula_holds_no_e_notation(number: float, written: str):
     assert in_tex(number) == written
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_numbers_of_a_formula_add_up_to_the_digit(seed: int):
+    """What is written as a quotient gives the weight beside it, within one unit of its last digit."""
+    scores = np.random.default_rng(seed).normal(size=64) * 2
+    above, total = np.exp(scores[0]), np.exp(scores).sum()
+    above_read, total_read = (float(in_tex(number).replace("{,}", "")) for number in (above, total))
+    assert abs(above_read / total_read - round(above / total, 4)) < 1e-4
+
+
 def test_what_is_added_in_a_formula_has_its_sign():
-    assert [in_tex(number, "+") for number in (0.5, -2.0, 2006.0)] == ["+0.5", "-2", "+2{,}010"]
+    assert [in_tex(number, "+") for number in (0.5, -2.0, 20_061.0)] == ["+0.5", "-2", "+20{,}060"]
 
 
 # ---- what is shared between visitors

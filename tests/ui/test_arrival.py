@@ -78,6 +78,6 @@ def test_the_story_passes_every_page_once_and_ends_where_it_began() -> None:
 
 def test_every_page_leads_to_the_next_one() -> None:
     at = opened()
-    at.button("start:story").click().run()
+    at.button("next:start").click().run()
     assert not at.exception
-    assert at.button("lesson:story")
+    assert at.button("next:lesson")

@@ -55,9 +55,9 @@ def test_the_address_says_which_square_is_seen(page: str):
 
 def test_every_network_of_compare_sees_the_same_square():
     cache.models.clear()  # other tests make up networks of the same names
-    at = open_page("compare", v=["mha"], sample="astronaut", **CORNER)
+    at = open_page("compare", v=["mha"], sample="albatross", **CORNER)
     model = load("bench/mha")
-    sample = model.prepare(open_sample("vit", "astronaut").image, Crop(2.5, 0, 1))
+    sample = model.prepare(open_sample("vit", "albatross").image, Crop(2.5, 0, 1))
     name, probability = best(model, model(sample), 1)[0]
     told = [element.value for element in (*at.markdown, *at.caption)]
     assert any(name in value and percent(probability) in value for value in told), told

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from attnviz.models import subwords
 from attnviz.ui.heads import text as heads_text
+from attnviz.ui.inputs import examples, samples
 from attnviz.ui.shell import page as shell_page
 from tests.pages import MAIN, ROOT
 
@@ -39,6 +40,8 @@ CACHES: Sequence[Callable[[], None]] = (
     subwords.load_subwords.cache_clear,
     shell_page.sections.cache_clear,
     heads_text.treebank.cache_clear,
+    examples.examples.cache_clear,
+    samples.photographs.cache_clear,
 )
 
 
@@ -76,11 +79,13 @@ CASES = (
     Case("assets/text/start.md", ("start",), b"# Start\n", pages=("start", "heads")),
     Case("assets/text/train.md", ("train",), b"\xff\xfe", pages=("start", "train")),
     Case("assets/text/text/explain.md", ("explain",), b"", "sentences", ("explain", "start")),
-    Case("assets/samples/vit/coffee.jpg", (*PICTURES, "compare")),
-    Case("assets/samples/vit/coffee.jpg", ("start",), b"cut", "vit-digits", ()),
+    Case("assets/samples/vit/pepper.jpg", (*PICTURES, "compare")),
+    Case("assets/samples/vit/pepper.jpg", ("start",), b"cut", "vit-digits", ()),
     Case("assets/samples/vit/cat.jpg", ("start",), b"\xff\xd8cut", pages=("start", "heads")),
     Case("assets/samples/vit", (*PICTURES, "compare")),
     Case("assets/samples/treebank.json", ("start", "heads"), b"[1]", "sentences", (*OF_TEXTS, "compare")),
+    Case("assets/examples.json", ("embeddings",), b"[1]", "sentences", ("start", "embeddings", "translate")),
+    Case("assets/samples/photographs.json", (), b"{", pages=("start", "heads")),
     Case("assets/icon.png", (), pages=("start",)),
 )
 

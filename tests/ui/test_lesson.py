@@ -12,7 +12,6 @@ from streamlit.testing.v1 import AppTest
 
 from attnviz.measures import reweigh
 from attnviz.models.words import load_words
-from attnviz.ui.inputs.sentences import WIDE
 from attnviz.ui.lesson import attention, block, scene, vectors
 from attnviz.ui.lesson.scene import SENTENCE
 from attnviz.ui.lesson.steps import STEPS
@@ -187,4 +186,4 @@ def test_other_pages_do_not_take_its_choices_for_theirs(step: int, page: str):
     assert not at.exception
     assert not at.error, said(at)
     if page == "embeddings":
-        assert at.text_input(key="other").value == WIDE
+        assert at.text_input(key="other").value == ""

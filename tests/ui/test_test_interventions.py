@@ -110,10 +110,10 @@ def test_the_classic_pair_crosses_over_at_its_word(name: str, least: float) -> N
 
 def test_by_default_pictures_cross_over_at_cls() -> None:
     at = open_page("test", model="vit", change="patch")
-    assert at.session_state["donor"] == "cat"
+    assert at.session_state["donor"] == "snail"
     assert views_of(at)["test:depths"]["selected"] == [0, 5]
     model = opened("vit")
-    sample, other = (model.prepare(ROOT / f"assets/samples/vit/{name}.jpg") for name in ("coffee", "cat"))
+    sample, other = (model.prepare(ROOT / f"assets/samples/vit/{name}.jpg") for name in ("pepper", "snail"))
     share = crossing(model, sample, model(other), groups=[[0]]).share
     assert 0.5 < share[5, 0] < 1 < 1.001 * share[6, 0] + 0.01
 

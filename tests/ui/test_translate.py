@@ -65,7 +65,7 @@ def best(text: str = CAT, width: int = scene.BEAM) -> tuple[TranslationModel, tu
 
 def test_a_visitor_sees_a_translation_at_once():
     at = show()
-    assert at.text_area(key="english").value == scene.TIRED
+    assert at.text_area(key="english").value == scene.FIRST
     assert {"translate:french", "translate:keys", "translate:lines"} <= set(views(at))
     assert {"translate:translator:matrix", "translate:seq2seq:matrix"} <= set(views(at))
     assert at.radio(key="translate:choice").value == 0
@@ -180,7 +180,7 @@ def test_another_translation_is_chosen_and_forgotten_with_the_sentence():
     assert at.text_area(key="english").value == scene.SAMPLES["keys"]
     assert at.radio(key="translate:choice").value == 0
     linked.button(key="translate:try:0").click().run()
-    assert linked.text_area(key="english").value == scene.WIDE
+    assert linked.text_area(key="english").value == scene.SAMPLES["white house"]
     assert linked.radio(key="translate:choice").value == 0
 
 

@@ -16,6 +16,7 @@ from attnviz.ui.widgets.output import dark
 
 ROLES = {"q": "query", "k": "key", "v": "value"}
 LETTER = re.compile(r"(?<![A-Za-z\\])([QKVqkv])(?![A-Za-z])")  # not inside a command or a word
+SENTENCE_END = re.compile(r"(?<!\bet al)\. ")  # "(Liu et al. 2021)" does not end one
 ACCENT = re.compile(r"\\(hat|tilde|bar|widetilde|sqrt) ([A-Za-z])")
 
 
@@ -38,7 +39,8 @@ def details(choice: Choice) -> None:
 
 def first_sentence(name: str) -> str:
     """What a variant does, in one sentence."""
-    return " ".join((inspect.getdoc(VARIANTS[name]) or "").split("\n\n")[0].split()).split(". ")[0].rstrip(".") + "."
+    paragraph = " ".join((inspect.getdoc(VARIANTS[name]) or "").split("\n\n")[0].split())
+    return SENTENCE_END.split(paragraph)[0].rstrip(".") + "."
 
 
 def roles(formula: str) -> str:

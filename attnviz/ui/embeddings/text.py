@@ -162,7 +162,7 @@ def twin(run: TextRun, token: int, other: str) -> tuple[str, np.ndarray] | None:
         if not there or not other.strip():
             return None
         place, second = there[0], found
-        where = f"“{label}” in your text and in the other sentence"
+        where = f"“{label}” in your text and in “{plain(other)}”"
     pairs = [(vectors_at(run, stage)[token], vectors_at(second, stage)[place]) for stage in stages(run)]
     return where, np.array([float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)).clip(1e-12)) for a, b in pairs])
 

@@ -16,6 +16,7 @@ import numpy as np
 import streamlit as st
 from jaxtyping import Float
 
+from attnviz.measures.fragments import cannot_read
 from attnviz.models import TextModel
 from attnviz.models.generate import SamplingConfig, continued, filtered, next_token_probabilities, words
 from attnviz.models.subwords import EOS
@@ -24,7 +25,7 @@ from attnviz.ui.core.cache import core, open_model, trace
 from attnviz.ui.core.labels import plain
 from attnviz.ui.core.state import SEEN, go, keep_inside, set_tokens, whole_number
 from attnviz.ui.inputs.sentences import SENTENCES
-from attnviz.ui.inputs.text_run import LETTERS, prepared_text
+from attnviz.ui.inputs.text_run import LETTERS, UNREADABLE, prepared_text
 
 NAME = "stories"
 # Session keys: the generated tokens, the prompt they belong to, what was asked for.
@@ -202,6 +203,12 @@ def opened(text: str) -> tuple[TextModel, Sample]:
     """The model and the prompt made ready for it. Raises DamagedModel."""
     model = cast(TextModel, open_model(NAME))
     return model, prepared_text(model.digest, hashlib.sha256(text.encode()).hexdigest(), model, text)
+
+
+def remark(model: TextModel, begin: Sample) -> None:
+    """Say so where the model cannot read the prompt."""
+    if cannot_read(model.tokenizer, begin.text):
+        st.info(UNREADABLE, icon=":material/translate:")
 
 
 def both_texts(here: Scene) -> tuple[str, str]:

@@ -15,16 +15,17 @@ export default function ({data, parentElement, setTriggerValue}) {
   }
 }
 
-function buttonFor({name}) {
+function buttonFor({name, label}) {
   const button = document.createElement("button");
   button.type = "button";
   button.dataset.name = name;
   const picture = document.createElement("img");
   picture.alt = "";
   picture.draggable = false;
-  const label = document.createElement("span");
-  label.textContent = name;
-  button.append(picture, label);
+  const text = document.createElement("span");
+  text.textContent = label;
+  button.title = label;
+  button.append(picture, text);
   return button;
 }
 

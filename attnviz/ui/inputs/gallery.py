@@ -12,7 +12,7 @@ from streamlit.components.v2 import component
 
 from attnviz.models import CENTER_CROP, DamagedFile
 from attnviz.ui.inputs.image_run import ImageRun, own_pictures
-from attnviz.ui.inputs.samples import open_sample, samples_of
+from attnviz.ui.inputs.samples import label_of, open_sample, samples_of
 
 SIDE = 96  # pixels of a thumbnail
 HERE = Path(__file__).parent
@@ -39,7 +39,8 @@ def gallery(visit: ImageRun, key: str = "gallery") -> None:
         if name := st.session_state[key].get("name"):
             st.session_state["sample"] = name
 
-    data = {"pictures": [{"name": name, "address": address} for name, address in pictures], "chosen": visit.source}
+    shown = [{"name": name, "label": label_of(visit.name, name), "address": address} for name, address in pictures]
+    data = {"pictures": shown, "chosen": visit.source}
     _gallery(key=key, data=data, on_name_change=picked)
     for sentence in lacking:
         st.caption(sentence)

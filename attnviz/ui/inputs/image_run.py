@@ -19,7 +19,7 @@ from attnviz.ui.core.device import device_line
 from attnviz.ui.core.state import PAGE, select
 from attnviz.ui.inputs.crop import choose_crop, chosen_crop, crop_box
 from attnviz.ui.inputs.model_run import ModelRun
-from attnviz.ui.inputs.samples import open_sample, samples_of
+from attnviz.ui.inputs.samples import open_sample, origin_of, replaced, samples_of
 from attnviz.ui.inputs.text_run import choose_text, reading, reads_text
 from attnviz.ui.inputs.uploads import BadImage, Picture, decode
 
@@ -36,6 +36,7 @@ GONE = (
     "The picture of this link was kept in memory only and is gone. Choose it again under Your own picture; until then "
     "a sample is shown."
 )
+REPLACED = "The sample picture “{old}” of this link is gone; “{new}” is shown in its place."
 SIZE = "pixels"  # in the address
 WHY_SIZE = (
     "How many pixels a side the model is given. A larger picture is cut into more patches of the same size, so that "
@@ -126,11 +127,17 @@ def choose_picture(model: str) -> str:
     gone = OWN not in st.session_state and st.query_params.get("sample") in (UPLOAD, CAMERA)  # of an earlier session
     options = [*samples_of(model), *own_pictures()]
     last = st.session_state.setdefault(LAST, {})
+    if new := replaced(model, old := st.query_params.get("sample")):
+        st.session_state["sample"] = new
+        st.session_state[PROBLEM] = ("", REPLACED.format(old=old, new=new), None)
     if st.session_state.get("sample", options[0]) not in options:
         st.session_state["sample"] = last.get(model, options[0])
     chosen = st.selectbox("Picture", options, key="sample", bind="query-params")
     if chosen not in own_pictures():
         last[model] = chosen
+        with suppress(DamagedFile):
+            if origin := origin_of(model, chosen):
+                st.caption(origin[0], help=origin[1])
     if gone:
         st.session_state[PROBLEM] = ("", GONE, None)
     return chosen

@@ -1,18 +1,21 @@
-"""Sentences to start from. The first of a model is what a visitor reads first. To add one: one line here."""
+"""Sentences to start from. The first of a model is what a visitor reads first. To add one: one line here.
+
+Those that are to show something are proven: `python -m attnviz.curate` measures them (assets/examples.json).
+"""
 
 from __future__ import annotations
 
-TIRED = "The animal didn't cross the street because it was too tired."
-WIDE = "The animal didn't cross the street because it was too wide."
+SICK = "The cat does not climb the tree, because it is sick."  # "it": the cat, in layer 5, head 3
+HIGH = "The cat does not climb the tree, because it is high."  # there the tree
 SENTENCES: dict[str, tuple[str, ...]] = {  # model -> texts
     "sentences": (
-        TIRED,
-        WIDE,
+        SICK,
+        HIGH,
         "A little girl in a red coat feeds the ducks, and the ducks follow the girl home.",
-        "The plot is thin, but the actors are a joy to watch.",
+        "A warm and funny film with wonderful actors.",
         "What a long, dull and joyless film!",
         "Is the shop open? The man who sells bread says that it opens at nine.",
-        "She poured water from the [MASK] into the glass.",
+        "Two dogs are [MASK] in the snow.",
         "A man plays the guitar.",
     ),
     "stories": (

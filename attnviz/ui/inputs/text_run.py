@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from attnviz.measures.fragments import cannot_read
 from attnviz.models.text import WORD
 from attnviz.types import Model, Sample, Tokenizer
 from attnviz.ui.core.cache import is_text_model, model_names, open_model, trace
@@ -20,6 +21,10 @@ READER = "attnviz:reader"  # session key: the model that read it last
 TRAINED_ON_PAIRS = "It follows [SEP], as in the pairs of sentences that the model was trained on."
 NEVER_A_PAIR = "It follows [SEP]. The model was never trained on pairs of sentences."
 NO_TEXT = "Type a sentence in the sidebar. Until then there are only special tokens to show."
+UNREADABLE = (
+    "The model has learned from English and cannot read this text: it falls apart into single letters and bytes, so "
+    "that an answer would mean nothing, and maps say little. Type it in English."
+)
 LETTERS = 4000  # that may be typed; far more than any model here reads, and still short enough for an address
 
 
@@ -33,6 +38,11 @@ class TextRun(ModelRun):
         if self.model.tokenizer is None:
             raise ValueError(f"the model {self.name} reads no text")
         return self.model.tokenizer
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether the vocabulary has hardly any word of the text."""
+        return self.model.tokenizer is not None and cannot_read(self.model.tokenizer, self.sample.text)
 
 
 def reads_text() -> bool:
@@ -96,7 +106,7 @@ def prepared_text(model_digest: str, text_digest: str, _model: Model, _text: str
 
 
 def remarks(about: TextRun) -> None:
-    """What was left out of a text that is longer than the context, and what to do without a text."""
+    """What was left out of a text longer than the context, and what to do without a text, or with one not read."""
     sample = about.sample
     if sample.cut:
         last = plain(sample.text.split()[-1][-30:]) if sample.text.split() else ""
@@ -107,3 +117,5 @@ def remarks(about: TextRun) -> None:
         )
     if not sample.text:
         st.info(NO_TEXT, icon=":material/info:")
+    elif about.unreadable:
+        st.info(UNREADABLE, icon=":material/translate:")

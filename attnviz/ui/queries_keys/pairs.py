@@ -246,8 +246,8 @@ def rank_words(found: Pair, keys: int) -> str:
 
 
 def in_tex(number: float | np.floating, sign: Literal["-", "+"] = "-") -> str:
-    """Three digits of a number as one writes it in a formula: 2,010 and 1.2 x 10^7, not 2.01e+03; "+" to add it."""
-    short = f"{number:{sign}.3g}"
+    """Four digits of a number as one writes it in a formula: 20,110 and 1.2 x 10^7, not 2.011e+04; "+" to add it."""
+    short = f"{number:{sign}.4g}"
     mantissa, _, exponent = short.partition("e")
     if not exponent:
         return short

@@ -138,7 +138,7 @@ def offer_next(page: str) -> None:
     name = after(page)
     entry = MENU[name]
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button(f"Next: {entry.title}", key=f"{page}:story", icon=":material/arrow_forward:", type="primary"):
+        if st.button(f"Next: {entry.title}", key=f"next:{page}", icon=":material/arrow_forward:", type="primary"):
             open_page(name)
         st.caption(entry.about)
 

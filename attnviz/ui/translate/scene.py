@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import streamlit as st
 import torch
 
+from attnviz.measures.fragments import cannot_read
 from attnviz.models import TranslationModel, load_translator
 from attnviz.models.beam import Beam
 from attnviz.types import Sample, Tokens, Trace
@@ -16,20 +17,23 @@ from attnviz.ui.core.cache import core, traces
 from attnviz.ui.core.labels import plain
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.core.state import buttons, chosen_token, forget_belongings, go, set_tokens
-from attnviz.ui.inputs.sentences import TIRED, WIDE
 from attnviz.ui.widgets.answers import percent
 
 TRANSFORMER, RECURRENT = "translator", "seq2seq"
-SAMPLES = {
-    "too tired": TIRED,
-    "too wide": WIDE,
-    "red shirt": "A man in a red shirt is playing the guitar on the street.",
-    "keys": "I don't know where my keys are.",
-    "she told him": "She told him that she would come back the next day.",
+SAMPLES = {  # all of them translated right: `python -m attnviz.curate`
+    "black cat": "A black cat is sleeping on a white chair.",
     "black dogs": "Two black dogs are running through the snow.",
-    "how long": "How long have you been waiting for me?",
-    "if I had": "If I had more time, I would learn to play the piano.",
+    "white house": "He lives in a big white house.",
+    "red dress": "The little girl is wearing a red dress.",
+    "book": "She is reading an interesting book.",
+    "garden": "I saw a black cat in the garden.",
+    "keys": "I don't know where my keys are.",
 }
+UNREADABLE = (
+    "The model reads English. This text falls apart into single letters and bytes, so its translation means nothing: "
+    "type it in English."
+)
+FIRST = SAMPLES["black cat"]
 LETTERS = 4000  # that may be typed; far more than the networks read
 WIDTHS = (1, 2, 4, 8)  # of the beam
 BEAM = 4  # to begin with
@@ -78,7 +82,7 @@ class Written:
 def sentence() -> str:
     """The visitor's English, in the URL."""
     text = st.text_area(
-        "English", TIRED, max_chars=LETTERS, key="english", bind="query-params", height=68, on_change=restart
+        "English", FIRST, max_chars=LETTERS, key="english", bind="query-params", height=68, on_change=restart
     )
     with st.container(horizontal=True, gap="small"):
         for name, sample in SAMPLES.items():
@@ -134,6 +138,8 @@ def remarks(sample: Sample, model: TranslationModel) -> list[str]:
             f"The model reads {model.spec.context_length} tokens: up to “{last}”. The {words:,} words after it "
             "were left out."
         )
+    if model.tokenizer is not None and cannot_read(model.tokenizer, sample.text):
+        said.append(UNREADABLE)
     longest = model.facts.get("context_length")
     if longest and count > longest:
         said.append(

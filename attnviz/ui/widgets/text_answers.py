@@ -35,6 +35,7 @@ NAMES = {  # parts of speech, written out
     "X": "other",
 }
 Guess = tuple[str, float]  # a token and its probability
+NO_ANSWER = "No answer is shown, because the model cannot read this text."
 NO_OUTPUTS = "This model has no outputs, so there is no answer to show. Its attention maps are here all the same."
 NO_TEXT_ANSWER = "This model has outputs for single tokens only, so it gives no answer for the whole text."
 NO_NEXT = "This model predicts no next token."
@@ -70,6 +71,9 @@ def answers(about: TextRun, token: int) -> None:
     """Everything the model answers for the text and for one token."""
     if not about.model.outputs:
         st.caption(NO_OUTPUTS)
+        return
+    if about.unreadable:
+        st.caption(NO_ANSWER)
         return
     if "sentiment" in about.trace.logits:
         share = positive(about.trace)
@@ -151,6 +155,8 @@ def article(noun: str) -> str:
 def answer_words(about: TextRun) -> str:
     """What the model answers for the whole text, and which token that is read from, in a sentence."""
     tokens = about.sample.tokens["main"]
+    if about.unreadable:
+        return NO_ANSWER
     if about.model.spec.causal and WORD in about.model.outputs:
         (name, probability), *_ = likeliest(about.model, about.trace, len(tokens) - 1, 1)
         said = f"After **{plain(tokens.labels[-1])}** the model predicts **{plain(name)}** ({percent(probability)})."
