@@ -24,6 +24,7 @@ from attnviz.training.__main__ import commands
 from attnviz.training.images.recipes import CPU_VIT
 from attnviz.types import Tokens
 from attnviz.ui.inputs.image_run import NO_PICTURE
+from attnviz.ui.shell import menu
 from attnviz.ui.shell import page as prose
 from attnviz.ui.shell.page import page_file
 from tests.pages import MAIN
@@ -144,13 +145,15 @@ def test_a_model_as_it_is_told_can_be_built():
 
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The page that a reader is told to add, in the place of Heads, with some words of its own."""
+    """The page that a reader is told to add, with its line in the menu and some words of its own."""
+    (line,) = re.findall(r'`("mine": Entry\([^`]*\))`', README)
+    monkeypatch.setitem(menu.MENU, "mine", eval(f"{{{line}}}", vars(menu))["mine"])
     (script,) = [code for code in BLOCKS if 'ui.header("mine")' in code]
     (tmp_path / "mine.py").write_text(script)
     words = ("# Mine", "## What to try", "- [Here](mine) Why.", "## What this does not tell you", "Much.")
     (tmp_path / "mine.md").write_text("\n".join(words))
     monkeypatch.setattr(prose, "FOLDER", tmp_path)
-    own = {"heads": str(tmp_path / "mine.py")}
+    own = {"mine": str(tmp_path / "mine.py")}
     monkeypatch.setattr(ui, "page_file", lambda name: own.get(name) or page_file(name))
     prose.sections.cache_clear()
     yield tmp_path / "mine.py"
