@@ -20,9 +20,9 @@ from attnviz.ui.inputs.model_run import ModelRun
 
 Drawn = TypeVar("Drawn")
 ANSWER, CLS, MEAN, TOKEN = "answer", "cls", "mean", "token"  # where relevance may start
-OWN, SHARED = "own", "shared"
+OWN, SHARED, STRETCHED = "own", "shared", "stretched"
 ROLLOUT, RAW, FLOW, INTEGRATED = "rollout", "raw attention", "attention flow", "integrated gradients"
-SCALES = {OWN: "Per map", SHARED: "Shared"}
+SCALES = {OWN: "Per map", SHARED: "Shared", STRETCHED: "From the minimum"}
 PARAMETERS = {  # what an option is called in addresses that are older than its declaration
     ("fusion", "choice"): "fusion",
     ("alpha", "share"): "alpha",
@@ -38,10 +38,10 @@ WHY_START = {  # for tokens on a grid of patches, and for words
     "word of the text to start there; click again to deselect it.",
 }
 WHY_SCALE = {
-    True: "Rollout spreads relevance over the whole picture. On a scale per map one sees where it is more, where "
-    "less; on a shared one, maps can be compared with each other and with zero.",
-    False: "Rollout spreads relevance over the whole text. On a scale per map one sees where it is more, where less; "
-    "on a shared one, maps can be compared with each other and with zero.",
+    True: "Per map: from zero to the largest number of each map. Shared: one scale, so that maps can be compared. "
+    "Rollout spreads relevance over the whole picture: from the minimum of each map, weak differences look strong.",
+    False: "Per map: from zero to the largest number of each map. Shared: one scale, so that maps can be compared. "
+    "Rollout spreads relevance over the whole text: from the minimum of each map, weak differences look strong.",
 }
 WITH = "with"  # the parameter of the methods that stand beside the chosen one
 WHY_WITH = (
@@ -225,6 +225,11 @@ def compared_choice(method: str, pictured: bool) -> tuple[tuple[str, ...], bool]
 def scale_choice(pictured: bool, where: Any) -> bool:
     """Whether all maps share one colour scale."""
     return one_of("Colour scale", SCALES, default=OWN, key="range", where=where, help=WHY_SCALE[pictured]) == SHARED
+
+
+def stretched() -> bool:
+    """Whether each map has a colour scale that begins at its minimum."""
+    return st.session_state.get("range") == STRETCHED
 
 
 def start_choice(visit: ModelRun, where: Any) -> str:
