@@ -120,8 +120,8 @@ def tiles_view(
 ) -> None:
     """A grid of small maps: `maps[i]` is one row of the grid (a layer), its maps are the columns (heads).
 
-    Rows share one colour scale unless the style says otherwise; whole maps have each their own. `buttons`: the keys of the two rows of
-    buttons that choose the row and the column that are selected; a press is shown at once.
+    Rows share one colour scale unless the style says otherwise; whole maps have each their own. `buttons`: the keys of
+    the two rows of buttons that choose the row and the column that are selected; a press is shown at once.
     """
     title = 18 if columns is None or order is not None else 0
     across = len(columns) if columns is not None else max((shape_of(name).get("maps", 1) for name in maps), default=1)
