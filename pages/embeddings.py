@@ -24,7 +24,11 @@ def story(patch: image.Patch) -> None:
     """One patch from pixels to vector: enlarged, flattened, projected, placed."""
     st.markdown(patch.sentence)
     if patch.picture is not None:
-        ui.show_picture(st, plots.tiled(image.enlarged(patch.picture), columns=4, tile=96, gap=12))
+        ui.show_picture(
+            st,
+            plots.tiled(image.enlarged(patch.picture), columns=4, tile=96, gap=12),
+            alt=f"The pixels of {patch.name}",
+        )
     alt = f"Bars: the numbers of {patch.name}, from pixels to the vector that enters layer 1"
     ui.plot(image.steps_figure(projection, patch), "story", alt=alt)
 
@@ -38,7 +42,12 @@ def one_number(projection: image.PatchProjection, patch: image.Patch) -> None:
     found = image.feature_of(projection, patch, number - 1)
     left, right = st.columns([2, 5], gap="large")
     pixels = plots.tiled(found.tiles, columns=2, tile=128, gap=12)
-    ui.show_picture(left, pixels, caption="The patch · row of the projection")
+    ui.show_picture(
+        left,
+        pixels,
+        alt=f"{patch.name} beside row {number} of the projection",
+        caption="The patch · row of the projection",
+    )
     with right:
         alt = f"Bars: the products of pixels and weights that make number {number}"
         ui.plot(image.products_figure(projection, found), "products", alt=alt)
@@ -51,7 +60,9 @@ def filters(projection: image.PatchProjection) -> None:
     section("embeddings", "What the projection looks for")
     tiles, shares = image.filters_of(visit.model.digest, projection)
     left, right = st.columns([3, 2], gap="large")
-    ui.show_picture(left, plots.tiled(tiles, columns=7, tile=72, gap=8))
+    ui.show_picture(
+        left, plots.tiled(tiles, columns=7, tile=72, gap=8), alt="The patterns that the projection responds to most"
+    )
     with right:
         ui.plot(image.shares_figure(shares), "shares", alt="Bars: share of variance by principal component")
 

@@ -22,7 +22,7 @@ def page() -> None:
     result, tiles = steps.work_out(visit, choice), compared.tiles(visit, choice)
     chosen = (choice.token,) if choice.start == choices.TOKEN else ()
     name, labels, option = choice.name(tokens), choice.labels(tokens), choice.how.layer_option
-    style = replace(style, shared=shared, row_range=not shared)
+    style = replace(style, shared=shared, row_range=choices.stretched(), overlay=style.overlay or "light")
     draw = partial(views.picture_view, picture="picture", tokens=chosen, style=style)
     pick = partial(choices.pick, visit) if choice.how.takes_start else None
 

@@ -35,8 +35,7 @@ with view:
         tokens=picked,
         label=title,
         height=480,
-        overlay=0.6,
-        style=views.ViewStyle(hide_special=True, model_input=network),
+        style=views.ViewStyle(overlay="light", hide_special=True, model_input=network),
         on_pick=lambda chosen: ui.set_tokens("token", chosen),
     )
     if said := " ".join(filter(None, (reason, kind_words(visit.trace.calls[-1])))):

@@ -26,19 +26,31 @@ OnCell = Callable[[tuple[int, int]], None]
 class ViewStyle:
     """How maps are drawn: the choices that hold for all views of a page.
 
-    The scale of a view is per map, unless `shared` makes it one for all maps of the record; where that is None, a grid
-    decides by what it shows. `row_range` lets the range of a shown row begin at its least number instead of at zero,
-    where it is not shared; signed maps stay centred at zero. `mass`: of a row over a picture or a text only the keys
-    that hold this share of it, the largest first, are coloured, as `measures.mass.mass_mask` says.
+    Over a picture, weight is light or colour: "light" leaves the picture its own colours and dims it where weight is
+    low, up to `opacity`; "colour" lays colours of that opacity over a grey picture, as do signed maps always. `smooth`
+    interpolates between the middles of patches. An `overlay` of None is colour, unless a page says otherwise. A `scale`
+    of None is the usual one of each view: linear over a picture, else square root.
+    The scale of a view is per map, unless `shared` makes it one for all maps of the record; where that is None, it is
+    one in a grid of rows if `tiles_shared`. `row_range` lets the range of a shown row begin at its least number instead
+    of at zero, where it is not shared; signed maps stay centred at zero. `mass`: of a row over a picture or a text only
+    the keys that hold this share of it, the largest first, are coloured, as `measures.mass.mass_mask` says.
     """
 
-    scale: Scale = "sqrt"
+    scale: Scale | None = None
     colours: str = "viridis"  # a sequential scale of plots.theme
+    overlay: Literal["light", "colour"] | None = None
+    opacity: float = 0.75  # 0..1, of what lies over a picture
+    smooth: bool = False
     hide_special: bool = False  # leave out CLS, SEP, registers and their like as keys, and rescale the rest of each row
     model_input: bool = False  # the small picture the model reads instead of the visitor's
     shared: bool | None = None
+    tiles_shared: bool = True
     row_range: bool = False
     mass: float | None = None
+
+    def drawn(self, usual: Scale = "sqrt") -> dict[str, Any]:
+        """What a view is told, with its usual scale where none is chosen."""
+        return {**vars(self), "scale": self.scale or usual, "overlay": self.overlay or "colour"}
 
 
 DEFAULT = ViewStyle()
@@ -53,7 +65,6 @@ def picture_view(
     index: int = 0,
     tokens: Sequence[int] = (),
     style: ViewStyle = DEFAULT,
-    overlay: float = 0.65,
     several: bool = False,
     removal: bool = False,
     best: int | None = None,
@@ -82,8 +93,7 @@ def picture_view(
         picture=picture,
         maps=maps,
         index=index,
-        **vars(style),
-        overlay=overlay,
+        **style.drawn("linear"),
         several=several,
         removal=removal,
         best=best,
@@ -112,8 +122,8 @@ def tiles_view(
 ) -> None:
     """A grid of small maps: `maps[i]` is one row of the grid (a layer), its maps are the columns (heads).
 
-    Maps of a single row share one colour scale unless the style says otherwise. `buttons`: the keys of the two rows of
-    buttons that choose the row and the column that are selected; a press is shown at once.
+    Rows share one colour scale unless the style says otherwise; whole maps have each their own. `buttons`: the keys of
+    the two rows of buttons that choose the row and the column that are selected; a press is shown at once.
     """
     title = 18 if columns is None or order is not None else 0
     across = len(columns) if columns is not None else max((shape_of(name).get("maps", 1) for name in maps), default=1)
@@ -132,7 +142,7 @@ def tiles_view(
         maps=list(maps),
         rows=list(rows),
         columns=None if columns is None else list(columns),
-        **vars(style),
+        **style.drawn() | {"shared": style.tiles_shared if style.shared is None else style.shared},
         selected=None if selected is None else list(selected),
         buttons=buttons and list(buttons),
         mode=mode,
@@ -173,7 +183,7 @@ def matrix_view(
         tokens,
         maps=maps,
         index=index,
-        **vars(style),
+        **style.drawn(),
         transposed=transposed,
         several=several,
         label=label,
@@ -215,7 +225,7 @@ def text_view(
         tokens,
         maps=maps,
         index=index,
-        **vars(style),
+        **style.drawn(),
         several=several,
         removal=removal,
         best=best,
@@ -265,7 +275,7 @@ def lines_view(
         min_weight=min_weight,
         top_k=top_k,
         top_p=top_p,
-        **vars(style),
+        **style.drawn(),
         several=several,
         label=label,
         paint=[theme.head_colour(head) for head in range(most_heads)],
@@ -307,7 +317,7 @@ def arcs_view(
         index=index,
         min_weight=min_weight,
         gold_dependencies=pairs,
-        **vars(style),
+        **style.drawn(),
         label=label,
         **_link(linked_to),
     )

@@ -153,17 +153,35 @@ function unfit(view, sentence) {
   return {sentence};
 }
 
-// told: {sentence, tip, tipAt, legend: {scale, unit, table, note}, note}
-function tell(view, {sentence = "", tip = "", tipAt = view.pointer, legend = null, note = ""}) {
+// told: {sentence, tip, tipAt, legend: {scale, unit, table, note}, note, marks: which outlines there are}
+function tell(view, {sentence = "", tip = "", tipAt = view.pointer, legend = null, note = "", marks = {}}) {
   view.sentence.textContent = sentence;
   view.tip.textContent = tip;
   if (tip && tipAt && shared.hover?.by === view.name) placeTip(view, tipAt);
   else if (view.tip.matches(":popover-open")) view.tip.hidePopover();
   view.legend.classList.toggle("empty", !legend?.scale);
-  view.words.textContent = [legend?.scale?.words, legend?.note, note].filter(Boolean).join("; ");
+  const words = [legend?.scale?.words, legend?.note, note].filter(Boolean).join("; ");
+  view.words.replaceChildren(...swatches(view, marks), words);
   if (legend?.scale) drawLegend(view, legend);
   view.spoken = sentence;
   view.speech ||= setTimeout(speak, 400, view); // throttled: a screen reader hears where the pointer rests
+}
+
+// The outlines of a view, each in its colour and in words.
+function swatches({ink}, {selected, best}) {
+  const kinds = [
+    [selected, "white: selected", PICKED, "#000000"],
+    [best, "orange: strongest key", ink.key, "#ffffff"],
+  ];
+  return kinds
+    .filter(([is]) => is)
+    .map(([, text, colour, around]) => {
+      const made = element("span", "mark");
+      made.textContent = `${text}; `;
+      made.style.setProperty("--av-mark", colour);
+      made.style.setProperty("--av-around", around);
+      return made;
+    });
 }
 
 // Linked views all have something to say at once: only the one in focus is heard.

@@ -8,7 +8,7 @@ function pictureBoxes(view, record) {
   return network ? gridBoxes(view, record.keys, 1, WHOLE) : gridBoxes(view, record.keys, width / height, record.crop);
 }
 
-// The base: full colour where nothing lies over it, grey under a map, so that colour means weight only.
+// The base: in its own colours, but grey under colours that are weights, so that these mean nothing else.
 function drawPicture(view, record, boxes, {grey, network}) {
   const {context, ink} = view;
   const [x, y, w, h] = boxes.window;
@@ -39,29 +39,73 @@ function greyOf(record, image, network) {
   return (record[name] = canvas);
 }
 
-// The map over the picture: the less weight, the more the picture shines through. Hatched where keys are `masked`.
+// Whether weight is light over a picture: what is signed has no least light and keeps its colours.
+function isLight({overlay}, signed) {
+  return overlay === "light" && !signed;
+}
+
+// What lies over the picture for each step of the colour table. Light: the less weight, the darker. Colour: the less
+// weight, the more the picture shines through.
+function veilOf({data}, table, signed) {
+  const light = isLight(data, signed);
+  return Uint32Array.from(table, (colour, step) => {
+    const strength = signed ? Math.abs(step - 127.5) / 127.5 : step / 255;
+    const alpha = data.opacity * (light ? 1 - strength : 0.7 + 0.6 * strength);
+    return (light ? 0 : colour & 0xffffff) | (Math.round(255 * Math.min(1, alpha)) << 24);
+  });
+}
+
+// The map over the picture, as exact cells or smooth between their middles. Hatched where keys are `masked`.
 function drawOverlay(view, boxes, {table, index, scale}, masked) {
   const [rows, columns] = boxes.tokens.grid;
-  const {prefix} = boxes.tokens;
-  const {
-    context,
-    data: {overlay},
-  } = view;
-  const image = pixels(columns, rows, (out) => {
-    for (let i = 0; i < out.length; i++) {
-      const step = index[prefix + i];
-      if (step < 0) continue;
-      const strength = scale.signed ? Math.abs(step - 127.5) / 127.5 : step / 255;
-      const alpha = overlay * (0.7 + 0.6 * strength);
-      out[i] = (table[step] & 0xffffff) | (Math.round(255 * Math.min(1, alpha)) << 24);
-    }
+  const lying = {rows, columns, first: boxes.tokens.prefix};
+  const {context, data} = view;
+  const times = data.smooth ? Math.max(1, Math.min(16, Math.floor(512 / Math.max(rows, columns)))) : 1;
+  const steps = interpolated(index, lying, times);
+  const veil = veilOf(view, table, scale.signed);
+  const image = pixels(times * columns, times * rows, (out) => {
+    for (let i = 0; i < out.length; i++) if (steps[i] >= 0) out[i] = veil[steps[i]];
   });
-  context.imageSmoothingEnabled = false;
+  context.imageSmoothingEnabled = data.smooth;
   context.drawImage(image, ...boxes.crop);
   if (!masked) return;
-  context.globalAlpha = overlay;
-  drawHatch(view, ...maskedBoxes(index, {rows, columns, first: prefix}, boxes.crop));
+  context.globalAlpha = data.opacity;
+  drawHatch(view, ...maskedBoxes(index, lying, boxes.crop));
   context.globalAlpha = 1;
+}
+
+// Steps of the colour table on a grid `times` as fine, linear between the middles of cells. A cell without a step stays
+// without one, and lends nothing to those around it.
+function interpolated(index, {rows, columns, first}, times) {
+  const at = (row, column) => index[first + row * columns + column];
+  const around = (place, size) => {
+    const middle = Math.min(size - 1, Math.max(0, (place + 0.5) / times - 0.5));
+    const low = Math.floor(middle);
+    return [low, Math.min(size - 1, low + 1), middle - low];
+  };
+  return Int16Array.from({length: rows * columns * times * times}, (_, i) => {
+    const [y, x] = [Math.floor(i / (columns * times)), i % (columns * times)];
+    const own = at(Math.floor(y / times), Math.floor(x / times));
+    if (own < 0 || times === 1) return own;
+    const [top, bottom, down] = around(y, rows);
+    const [left, right, along] = around(x, columns);
+    let [sum, whole] = [0, 0];
+    for (const [row, tall] of [
+      [top, 1 - down],
+      [bottom, down],
+    ]) {
+      for (const [column, wide] of [
+        [left, 1 - along],
+        [right, along],
+      ]) {
+        const step = at(row, column);
+        if (step < 0) continue;
+        sum += tall * wide * step;
+        whole += tall * wide;
+      }
+    }
+    return Math.round(sum / whole);
+  });
 }
 
 function pictureMaps(view, record) {
@@ -93,7 +137,8 @@ const pictureView = {
     const queries = maps ? active(view, maps.queries) : [];
     const shown = maps && (queries.length > 0 || !maps.square);
     resize(view, boxes.bottom);
-    drawPicture(view, record, boxes, {grey: shown, network: view.data.model_input});
+    const grey = shown && !isLight(view.data, maps.signed);
+    drawPicture(view, record, boxes, {grey, network: view.data.model_input});
     if (!shown) {
       drawLines(view, boxes, 0.22);
       drawPrefix(view, boxes, () => null);
@@ -129,7 +174,7 @@ const pictureView = {
     const fixed = data.shared ? commonScale([maps], queries, data.scale, drop) : null;
     const row = paintRow(maps, view.index, queries, {
       name: data.scale,
-      colours: data.colours,
+      colours: isLight(data, maps.signed) ? "gray" : data.colours,
       drop,
       fixed,
       rowRange: data.row_range,
@@ -149,6 +194,7 @@ const pictureView = {
       tip: words.sentence + received(view, maps, over, drop),
       tipAt: this.tipAt(view, boxes),
       legend: {scale: row.scale, table: row.table, unit: maps.unit, note},
+      marks: {selected: view.tokens.some((token) => token < maps.keys.count), best: maps.square && words.best != null},
     };
   },
 

@@ -125,7 +125,8 @@ function makeScale(name, distribution, signed, rowRange = false) {
   const scale = (SCALES[name] ?? SCALES.sqrt)(distribution);
   const along = (v) => (v > 0 && scale.high > 0 ? Math.min(1, Math.max(0, scale.t(v))) : 0);
   const t = signed ? (v) => 0.5 + 0.5 * Math.sign(v) * along(Math.abs(v)) : along;
-  return {...scale, t, signed};
+  const words = scale.words === "linear" ? `linear ${signed ? "around" : "from"} zero` : scale.words;
+  return {...scale, t, signed, words};
 }
 
 // The same above the least value instead of above zero, so that small differences between high values are seen.
@@ -133,7 +134,7 @@ function fromLeast(name, {max, least, quantile, rank}) {
   const above = (q) => quantile(q) - least;
   const rest = {max: max - least, low: above(0.01), quantile: above, rank: (v) => rank(v + least)};
   const scale = makeScale(name, rest, false);
-  const words = `${scale.words}, from the minimum of the row`;
+  const words = `${scale.words.replace(" from zero", "")}, from the minimum of the row`;
   return {
     ...scale,
     low: least,

@@ -175,6 +175,7 @@ const textView = {
       tip: words.sentence + received(view, record, over, drop),
       tipAt: view.pointer ?? belowToken(view, boxes.places),
       legend: {scale: row.scale, table: row.table, unit: record.unit, note},
+      marks: {selected: own(record) && view.tokens.length > 0, best: record.square && words.best != null},
     };
   },
 };

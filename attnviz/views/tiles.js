@@ -123,12 +123,13 @@ const tilesView = {
     const overview = recordOf(data.tiles);
     if (!first && !overview) return null;
     const queries = first ? active(view, first.square ? first.queries : first.keys) : [];
-    const shared = data.shared ?? (first ? !first.square : false);
+    const shared = data.shared && inRows(view, first);
     const fixed = shared ? commonScale(records.filter(Boolean), queries, data.scale, data.hide_special) : null;
     resize(view, boxes.bottom);
     view.began = performance.now();
     this.names(view, boxes);
-    const {scale: name, colours, hide_special: drop, row_range: rowRange, mass} = data;
+    const {scale: name, hide_special: drop, row_range: rowRange, mass} = data;
+    const colours = recordOf(data.picture) && isLight(data, first?.signed) ? "gray" : data.colours;
     const options = {name, colours, drop, fixed, rowRange, mass};
     const atlas = atlasOf(view, boxes, records);
     let scale = fixed;
@@ -136,12 +137,18 @@ const tilesView = {
       const record = hasMap(records[cell.row], cell.column) ? records[cell.row] : null;
       const rows = inRows(view, record) && (queries.length || !record.square);
       cell.painted = rows ? paintRow(record, cell.column, queries, options) : null;
-      if (rows) fillCell(atlas, at, cell.painted, cellsOf(view, record.keys, boxes.tile).first);
+      if (rows)
+        fillCell(atlas, at, this.cover(view, record, cell.painted), cellsOf(view, record.keys, boxes.tile).first);
       scale = cell.painted?.scale ?? this.whole(view, boxes, cell, record, options, overview) ?? scale;
     }
     this.rows(view, boxes, records, atlas);
     this.marks(view, boxes, records, queries);
-    return this.words(view, records, queries, {scale, fixed});
+    return this.words(view, records, queries, {scale, fixed, colours});
+  },
+
+  // What is painted of a row, as it lies over a picture where there is one.
+  cover(view, {signed}, {table, index}) {
+    return {table: recordOf(view.data.picture) ? veilOf(view, table, signed) : table, index};
   },
 
   // A cell that shows a whole map, or nothing yet.
@@ -176,12 +183,11 @@ const tilesView = {
       const {prefix} = record.keys;
       const {table, index} = cell.painted;
       context.imageSmoothingEnabled = true;
-      if (picture) context.drawImage(greyOf(picture, picture.network, true), ...box);
+      const grey = !isLight(view.data, record.signed);
+      if (picture) context.drawImage(grey ? greyOf(picture, picture.network, true) : picture.network, ...box);
       context.imageSmoothingEnabled = false;
-      context.globalAlpha = picture ? 0.7 : 1;
       if (record.hasMasked) drawHatch(view, ...maskedBoxes(index, cellsOf(view, record.keys, boxes.tile), box));
       context.drawImage(atlas.canvas, ...atlas.place(at), ...box);
-      context.globalAlpha = 1;
       for (let i = 0; barOf(view, record) && i < prefix; i++) {
         const bar = [cell.x, cell.y + (i * boxes.tile) / prefix, BAR - 1, boxes.tile / prefix];
         if (index[i] < 0) drawHatch(view, bar);
@@ -231,10 +237,10 @@ const tilesView = {
     if (under) frame(under, ink.query);
   },
 
-  words(view, records, queries, {scale, fixed}) {
+  words(view, records, queries, {scale, fixed, colours}) {
     const {data, hit} = view;
     const record = hit ? records[hit.row] : records.find(Boolean);
-    const legend = record && scale ? {scale, unit: record.unit, table: tableOf(data.colours, record.signed)} : null;
+    const legend = record && scale ? {scale, unit: record.unit, table: tableOf(colours, record.signed)} : null;
     if (legend) {
       const range = fixed ? "colour scale: shared" : "colour scale: per map";
       const left = data.hide_special && isShare(record) ? `; ${specialWords(record.keys)} left out, rest rescaled` : "";

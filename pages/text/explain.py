@@ -30,7 +30,7 @@ def page() -> None:
     name, option = plain(start), choice.how.layer_option
     shown = partial(words.rows_shown, look=look)
     places = sending.send(choice, result, look.tokens, tiles, shown, look.maps, shared=shared)
-    style = replace(look.style, shared=shared, row_range=not shared)
+    style = replace(look.style, shared=shared, row_range=choices.stretched())
     draw = partial(views.text_view, tokens=() if group is None else (group,), style=style)
     pick = partial(words.pick, about, look) if choice.how.takes_start else None
 

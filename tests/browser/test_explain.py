@@ -84,11 +84,17 @@ def test_maps_have_ranges_of_their_own_or_one_for_all(page: Page, server: str, s
     drawn(page, f"{server}/explain?sample=cat", settle)
     legends = [legend(view(page, f"Your picture with {name}")) for name in PICTURES]
     numbers = [one.locator(".number") for one in legends]
-    assert numbers[0].nth(0).inner_text() != "0 %"  # relevance is spread: the least patch has some
+    assert numbers[0].nth(0).inner_text() == numbers[1].nth(0).inner_text() == "0 %"  # an even map looks even
     assert numbers[0].all_inner_texts() != numbers[1].all_inner_texts()
     for one in legends:
-        expect(one).to_contain_text("from the minimum of the row")
+        expect(one).to_contain_text("linear from zero")
     page.get_by_role("button", name="Compare with").click()
+    page.get_by_role("radio", name="From the minimum").click()
+    for one in legends:
+        expect(one).to_contain_text("from the minimum of the row", timeout=WAIT)
+    assert numbers[0].nth(0).inner_text() != "0 %"  # relevance is spread: the least patch has some
+    assert numbers[0].all_inner_texts() != numbers[1].all_inner_texts()
+    expect_chosen(page, "range", "stretched")
     page.get_by_role("radio", name="Shared").click()
     for one in legends:
         expect(one).to_contain_text("colour scale: shared", timeout=WAIT)

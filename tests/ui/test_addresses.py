@@ -180,7 +180,7 @@ def test_without_a_default_a_list_begins_with_its_first() -> None:
 def test_old_links_of_the_display_open_the_same(key: str, old: str, new: str) -> None:
     at = open_page("heads", model="vit-digits", **{key: old})
     assert at.session_state[key] == new
-    assert at.session_state[state.SEEN][key] == (None if new in ("sqrt", "viridis") else new)
+    assert at.session_state[state.SEEN][key] == (None if new == "viridis" else new)
 
 
 @pytest.mark.parametrize("model", ["vit-digits", "sentences"])

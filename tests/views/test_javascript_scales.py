@@ -282,7 +282,7 @@ def test_colour_tables_arrive_as_they_are() -> None:
 
 def test_the_picture_shines_through_where_little_is_given() -> None:
     index = [9, -1, -2, *range(0, 256, 25)][:14]
-    script = """((out) => { const view = {context: recorder(), data: {overlay: 0.5}, ink: {}};
+    script = """((out) => { const view = {context: recorder(), data: {overlay: "colour", opacity: 0.5}, ink: {}};
       view.context.drawImage = (image) => out.push(image.pixels);
       const boxes = {tokens: {grid: [3, 4], prefix: 2}, crop: [0, 0, 4, 3]}, table = shared.tables.viridis;
       for (const signed of [false, true]) drawOverlay(view, boxes, {table, index: $index, scale: {signed}}, false);
@@ -294,6 +294,38 @@ def test_the_picture_shines_through_where_little_is_given() -> None:
         assert np.abs((pixels >> 24).astype(int) - alpha).max() <= 1
         colour = np.where(on < 0, 0, rgba("viridis")[on.clip(0)] & 0xFFFFFF)
         np.testing.assert_array_equal(pixels & 0xFFFFFF, colour)
+
+
+def test_little_weight_dims_the_picture_and_signed_maps_keep_their_colours() -> None:
+    script = """((view, table) => [veilOf(view, table, false), veilOf(view, table, true)])
+      ({data: {overlay: "light", opacity: 0.8}}, shared.tables.gray)"""
+    light, signed = (np.array(pixels, dtype=np.uint32) for pixels in ask(script))
+    on = np.arange(256)
+    assert np.all(light & 0xFFFFFF == 0)
+    assert np.abs((light >> 24).astype(int) - 255 * 0.8 * (1 - on / 255)).max() <= 0.501
+    assert light[-1] == 0  # the most weight leaves the picture as it is
+    np.testing.assert_array_equal(signed & 0xFFFFFF, rgba("gray") & 0xFFFFFF)
+
+
+@pytest.mark.parametrize("times", [1, 2, 5, 16])
+def test_smooth_maps_are_linear_between_the_middles_of_cells(times: int) -> None:
+    rng = np.random.default_rng(7)
+    cells = rng.integers(0, 256, (3, 4)).astype(float)
+    cells[1, 2] = np.nan  # masked: stays whole, and lends nothing
+    index = [7, *np.where(np.isnan(cells), -1, cells).astype(int).ravel().tolist()]
+    found = ask("interpolated($index, {rows: 3, columns: 4, first: 1}, $times)", index=index, times=times)
+    expected = np.full((3 * times, 4 * times), -1.0)
+    for y, x in np.ndindex(expected.shape):
+        if np.isnan(cells[y // times, x // times]):
+            continue
+        down, along = (y + 0.5) / times - 0.5, (x + 0.5) / times - 0.5
+        near = [
+            (r, c, max(0, 1 - abs(down - r)) * max(0, 1 - abs(along - c))) for r in range(-1, 4) for c in range(-1, 5)
+        ]
+        held = [(cells[min(2, max(0, r)), min(3, max(0, c))], weight) for r, c, weight in near]
+        value, weight = zip(*[(v, w) for v, w in held if not np.isnan(v)], strict=True)
+        expected[y, x] = np.average(value, weights=weight)
+    assert np.abs(np.array(found).reshape(expected.shape) - expected).max() <= 0.5 + 1e-9
 
 
 @pytest.mark.parametrize(

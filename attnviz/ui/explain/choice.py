@@ -21,9 +21,9 @@ from attnviz.ui.widgets.method_options import control, layer_of, parameter, said
 
 Drawn = TypeVar("Drawn")
 ANSWER, CLS, MEAN, TOKEN = "answer", "cls", "mean", "token"  # where relevance may start
-OWN, SHARED = "own", "shared"
+OWN, SHARED, STRETCHED = "own", "shared", "stretched"
 ROLLOUT, RAW, FLOW, INTEGRATED = "rollout", "raw attention", "attention flow", "integrated gradients"
-SCALES = {OWN: "Per map", SHARED: "Shared"}
+SCALES = {OWN: "Per map", SHARED: "Shared", STRETCHED: "From the minimum"}
 WHY_METHOD = "How one number for each token is computed. Raw attention of the last layer stands beside it."
 WHY_START = {  # for tokens on a grid of patches, and for words
     True: "Where relevance starts: at what the answer is read from, at every patch alike, or at one patch. Click a "
@@ -32,10 +32,10 @@ WHY_START = {  # for tokens on a grid of patches, and for words
     "word of the text to start there; click again to deselect it.",
 }
 WHY_SCALE = {
-    True: "Rollout spreads relevance over the whole picture. On a scale per map one sees where it is more, where "
-    "less; on a shared one, maps can be compared with each other and with zero.",
-    False: "Rollout spreads relevance over the whole text. On a scale per map one sees where it is more, where less; "
-    "on a shared one, maps can be compared with each other and with zero.",
+    True: "Per map: from zero to the largest number of each map. Shared: one scale, so that maps can be compared. "
+    "Rollout spreads relevance over the whole picture: from the minimum of each map, weak differences look strong.",
+    False: "Per map: from zero to the largest number of each map. Shared: one scale, so that maps can be compared. "
+    "Rollout spreads relevance over the whole text: from the minimum of each map, weak differences look strong.",
 }
 WITH = "with"  # the parameter of the methods that stand beside the chosen one
 WHY_WITH = (
@@ -174,6 +174,11 @@ def compared_choice(method: str, pictured: bool) -> tuple[tuple[str, ...], bool]
 def scale_choice(pictured: bool, where: Any) -> bool:
     """Whether all maps share one colour scale."""
     return one_of("Colour scale", SCALES, default=OWN, key="range", where=where, help=WHY_SCALE[pictured]) == SHARED
+
+
+def stretched() -> bool:
+    """Whether each map has a colour scale that begins at its minimum."""
+    return st.session_state.get("range") == STRETCHED
 
 
 def start_choice(visit: ModelRun, where: Any) -> str:

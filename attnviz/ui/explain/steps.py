@@ -27,13 +27,14 @@ from attnviz.ui.core.cache import core
 from attnviz.ui.core.labels import token_name
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.explain import large
-from attnviz.ui.explain.choice import FLOW, INTEGRATED, RAW, ROLLOUT, TOKEN, Choice, answered_by
+from attnviz.ui.explain.choice import FLOW, INTEGRATED, RAW, ROLLOUT, TOKEN, Choice, answered_by, stretched
 from attnviz.ui.explain.large import Count, check_size, too_many, walking
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.answers import best, percent
 
 SENT = 1_500_000  # entries of all tokens' maps that go to the browser, so that hovering needs no server
-PER_MAP = (
+PER_MAP = "Every map has a scale of its own, from zero to its most; the numbers in its legend say how much that is."
+FROM_LEAST = (
     "Every map has a colour scale of its own, from its least relevance to its most, so that weak differences are seen; "
     "the numbers in its legend say how weak."
 )
@@ -335,7 +336,8 @@ def on_special(named: str, special: np.ndarray, choice: Choice, result: Result) 
 def caveats(visit: ModelRun, choice: Choice, shared: bool) -> str:
     """What has to be known to compare the maps: their colour scale, and what the attention variant adds to it."""
     own = dict.fromkeys(call.rule.caveat for call in visit.trace.calls if call.rule.caveat)
-    scale = ON_ONE_SCALE if shared else PER_MAP
+    own_scale = FROM_LEAST if stretched() else PER_MAP
+    scale = ON_ONE_SCALE if shared else own_scale
     if choice.how.signed:
         scale = " ".join([DIVERGING, *([SIGNED_SHARED] if shared else [])])
     elif shared and any((METHODS | CONTROLS)[name].signed for name in choice.compared):

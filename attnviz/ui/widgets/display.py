@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -11,13 +12,28 @@ from jaxtyping import Bool, Float
 
 from attnviz.types import AttentionCall, MapType, NoTokenMap
 from attnviz.ui.core.state import keep_inside, one_of, select
-from attnviz.views.canvas import Scale, ViewStyle
+from attnviz.views.canvas import ViewStyle
 
-SCALES: dict[Scale, str] = {"sqrt": "Square root", "linear": "Linear", "log": "Log", "rank": "Rank"}
+USUAL = "usual"  # each view has what suits it
+SCALES: dict[str, str] = {USUAL: "Usual", "sqrt": "Square root", "linear": "Linear", "log": "Log", "rank": "Rank"}
+OVERLAYS = {USUAL: "Usual", "light": "Light", "colour": "Colour"}
+TILE_RANGES = {"shared": "Shared", "own": "Per map"}
 COLOURS = {"viridis": "Viridis", "cividis": "Cividis", "inferno": "Inferno", "gray": "Gray"}
 WHY_SCALE = (
+    "Usual: linear from zero over a picture, so that an even map looks even; square root in grids, matrices and texts. "
     "A few weights of trained maps are much larger than the rest. Square root, clipped at the 99th percentile, keeps "
     "the rest visible; rank shows the order only."
+)
+WHY_OVERLAY = (
+    "Light: the picture keeps its colours and is darker where weight is low. Colour: weights are colours over a grey "
+    "picture. Usual: light where a map spreads over an object, on Start and Explain; colour for single heads, whose "
+    "few strong patches may lie in the dark. Signed maps are always colours."
+)
+WHY_OPACITY = "How much of the picture the map covers: how dark no weight is, or how dense colours are."
+WHY_SMOOTH = "Interpolates between the middles of patches. The model has one number for each patch."
+WHY_TILE_RANGE = (
+    "Shared: one range for all small maps, so that strong heads stand out and even heads look even. Per map: each map "
+    "has a range of its own, which also shows the structure of weak ones."
 )
 MAP_TYPES: dict[MapType, tuple[str, str]] = {  # what a type of map is called, and what it means
     "weights": ("weights", "the layer mixes values by them"),
@@ -45,10 +61,10 @@ def display(key: str = "display", *, small: bool = True, mass: bool = False) -> 
     `mass`: whether maps may be cut down to the tokens that hold most of them.
     """
     with st.popover("Display", icon=":material/tune:", key=key):
-        scale, colours = scale_choice(), colour_choice()
+        over, look = overlay_choice(), scale_choice()
         hide = st.toggle("Hide CLS and registers", True, key="drop", bind="query-params", help=WHY_HIDE)
         share = mass_choice() if mass else None
-    return ViewStyle(scale, colours, hide, small and network_choice(), mass=share)
+    return ViewStyle(**look, **over, hide_special=hide, model_input=small and network_choice(), mass=share)
 
 
 def mass_choice() -> float | None:
@@ -60,9 +76,19 @@ def mass_choice() -> float | None:
     return st.slider(title, 5, 95, USUAL_MASS, 5, key="mask-mass", format="%d %%", bind="query-params") / 100
 
 
-def scale_choice() -> Scale:
-    """How weights become colours."""
-    return one_of("Scale", SCALES, default="sqrt", key="scale", help=WHY_SCALE)
+def overlay_choice() -> dict[str, Any]:
+    """How a map lies over a picture, as fields of a style."""
+    overlay = one_of("Weight over a picture", OVERLAYS, default=USUAL, key="overlay", help=WHY_OVERLAY)
+    percent = st.slider("Opacity", 0, 100, 75, 5, format="%d %%", key="opacity", bind="query-params", help=WHY_OPACITY)
+    smooth = st.toggle("Smooth", key="smooth", bind="query-params", help=WHY_SMOOTH)
+    return {"overlay": None if overlay == USUAL else overlay, "opacity": percent / 100, "smooth": smooth}
+
+
+def scale_choice() -> dict[str, Any]:
+    """How weights become colours, and of what they are shares, as fields of a style."""
+    scale = one_of("Scale", SCALES, default=USUAL, key="scale", help=WHY_SCALE)
+    tiles = one_of("Range of small maps", TILE_RANGES, default="shared", key="small_maps", help=WHY_TILE_RANGE)
+    return {"scale": None if scale == USUAL else scale, "colours": colour_choice(), "tiles_shared": tiles == "shared"}
 
 
 def colour_choice() -> str:

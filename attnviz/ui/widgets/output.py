@@ -31,14 +31,14 @@ def plot(figure: Any, key: str, *, alt: str | None = None) -> None:
     st.plotly_chart(shown, theme=None, key=key, alt=alt, config=config)
 
 
-def show_picture(place: Any, pixels: np.ndarray, *, caption: str | None = None) -> None:
-    """Show pixels uint8 [row column channel] in a container, or in `st`, from a data address.
+def show_picture(place: Any, pixels: np.ndarray, *, alt: str, caption: str | None = None) -> None:
+    """Show pixels uint8 [row column channel] in a container, or in `st`, from a data address; `alt` says what is seen.
 
     Streamlit forgets pictures that it serves itself when a run is cut short, and the page then shows a broken one.
     """
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    place.image(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", caption=caption)
+    place.image(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", caption=caption, alt=alt)
 
 
 def share_picture(visit: ImageRun, slot: str = "picture") -> None:

@@ -15,7 +15,7 @@ from attnviz.types import AttentionCall, Tokens
 from attnviz.ui.core.labels import plain
 from attnviz.ui.core.state import chosen_tokens, set_tokens
 from attnviz.ui.widgets.answers import percent
-from attnviz.ui.widgets.display import colour_choice, masked_of, mass_choice, scale_choice, unit_of
+from attnviz.ui.widgets.display import masked_of, mass_choice, scale_choice, unit_of
 from attnviz.views.canvas import DEFAULT, ViewStyle
 
 WHY_WORDS = (
@@ -100,13 +100,12 @@ def look_at(tokens: Tokens, *, by_word: bool = True, mass: bool = False) -> Look
         if by_word:
             words = st.toggle("Whole words", key="words", bind="query-params", help=WHY_WORDS)
             hide = st.toggle("Hide special tokens", key="leave", bind="query-params", help=WHY_HIDE)
-        scale, colours = scale_choice(), colour_choice()
+        look = scale_choice()
         share = mass_choice() if mass else None
     real = any(word >= 0 for word in tokens.words or ())
     special = not (hide and real)
-    return Look(
-        grouping(tokens, whole_words=words, special=special), tokens, special, ViewStyle(scale, colours, mass=share)
-    )
+    style = ViewStyle(**look, mass=share)
+    return Look(grouping(tokens, whole_words=words, special=special), tokens, special, style)
 
 
 def send(
