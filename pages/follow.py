@@ -4,6 +4,7 @@ import streamlit as st
 
 from attnviz import ui
 from attnviz.ui.follow import animation, scene
+from attnviz.ui.shell.prose import section
 from attnviz.views.token_path import path_view
 
 about = ui.model_run()
@@ -45,4 +46,5 @@ def page() -> None:
 
 
 page()
+section("follow", "In formulas")
 ui.footer(words)

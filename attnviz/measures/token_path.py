@@ -62,12 +62,12 @@ def follow_token(model: Model, trace: Trace, call: AttentionCall, head: int, tok
     before, recorded = around(trace, call)
     parts = model.layer_parts(call.layer)
     device = model.device
-    x = before[token].float().to(device)
+    x = at_least_float32(before[token]).to(device)
     by_head = head_outputs(call, token).to(device)
     summed = parts.after_attention(x, by_head.sum(0))
-    after = parts.feed_forward(summed[None])[0]
-    largest = float(recorded[token].abs().max())
-    if float((after.cpu() - recorded[token].float().cpu()).abs().max()) > TOLERANCE * max(1.0, largest):
+    after = parts.feed_forward(summed[None].to(before.dtype))[0].to(x)
+    expected = recorded[token].to(x)
+    if float((after - expected).abs().max()) > TOLERANCE * max(1.0, float(expected.abs().max())):
         raise NoPath("its parts do not add up to the residual that the model recorded")
     own: dict[str, Tensor | None] = {
         "residual": x,
@@ -80,6 +80,11 @@ def follow_token(model: Model, trace: Trace, call: AttentionCall, head: int, tok
     }
     fields: dict[str, Any] = {name: None if one is None else one.cpu() for name, one in own.items()}
     return TokenPath(**fields, **attention_stages(call, head, token))
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor, no less precise than float32."""
+    return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def around(trace: Trace, call: AttentionCall) -> tuple[Tensor, Tensor]:
@@ -106,7 +111,7 @@ def head_outputs(call: AttentionCall, token: int) -> Float[Tensor, "head feature
     """
     if call.output is None or call.projection is None:
         raise NoPath("it does not record what its heads write into the residual")
-    output = call.output[:, token].float()
+    output = at_least_float32(call.output[:, token])
     return torch.einsum("hd,hdf->hf", output, call.projection.detach().to(output))
 
 
@@ -115,18 +120,18 @@ def attention_stages(call: AttentionCall, head: int, token: int) -> dict[str, An
     if call.output is None:
         raise NoPath("it does not record the output of its heads")
     group, output = call.kv_heads_of([head])[0], call.output
-    value, mixed = call.value[group].float(), output[head, token].float()
-    gate = None if call.gate is None else call.gate.expand(output.shape)[head, token].float()
+    value, mixed = at_least_float32(call.value[group]), at_least_float32(output[head, token])
+    gate = None if call.gate is None else at_least_float32(call.gate.expand(output.shape)[head, token])
     products, scores = scores_of(call, head, token, "raw"), scores_of(call, head, token, "masked")
     weights: Tensor | None = None
     with suppress(NoTokenMap):
-        weights = call.token_map([head], [token])[0, 0].float()
+        weights = call.token_map([head], [token])[0, 0].to(mixed)
     if weights is not None and not mixes(weights, value, gate, mixed):
         weights = None
     softmax = scores is not None and weights is not None and torch.allclose(scores.softmax(-1), weights, atol=1e-5)
     return {
-        "query": call.query[head, token].float(),
-        "key": call.key[group].float(),
+        "query": at_least_float32(call.query[head, token]),
+        "key": at_least_float32(call.key[group]),
         "products": products,
         "scores": scores,
         "weights": weights,
@@ -140,7 +145,7 @@ def attention_stages(call: AttentionCall, head: int, token: int) -> dict[str, An
 def scores_of(call: AttentionCall, head: int, token: int, stage: ScoreStage) -> Float[Tensor, " key"] | None:
     """The scores of one query at a stage; None where there are none, or not one for each key."""
     try:
-        scores = call.scores([head], [token], stage)[0, 0].float()
+        scores = at_least_float32(call.scores([head], [token], stage)[0, 0])
     except NoTokenMap:
         return None
     return scores if scores.shape == (len(call.keys),) else None

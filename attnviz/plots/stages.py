@@ -26,7 +26,7 @@ class Frame:
     heading: str
     title: str
     text: str
-    strips: Sequence[tuple[str, Float[np.ndarray, " number"], float, bool]]  # label, numbers, last colour, signed
+    strips: Sequence[tuple[str, Float[np.ndarray, " _"], float, bool]]  # label, numbers, last colour, signed
     map: Float[np.ndarray, " token"] | None = None  # over the input; -inf and nan are masked
     rooted: bool = False  # whether its scale is the square root, from zero
     answers: Sequence[tuple[str, float]] = ()  # labels with their probabilities

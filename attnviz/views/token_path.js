@@ -324,7 +324,7 @@ function exact(strip, value) {
 function range(stage) {
   const limits = [...new Set(stage.strips.filter((strip) => strip.signed).map((strip) => number(strip.limit)))];
   return limits.length
-    ? `Colours: blue negative, red positive, to ±${limits.join(" or ±")}. Point at a strip for its numbers.`
+    ? `Colours: blue negative, red or orange positive, to ±${limits.join(" or ±")}. Point at a strip for its numbers.`
     : "";
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import attnviz
@@ -16,11 +17,12 @@ from attnviz.measures.token_path import NoPath, TokenPath, answers_along, follow
 from attnviz.types import Model, Trace, UnsupportedMask
 from attnviz.ui.inputs.samples import open_sample
 from tests.foreign import foreign_models
+from tests.test_interventions import picture_model
 
 SENTENCE = "The animal didn't cross the street because it was too tired."
 SHIPPED = ("vit", "sentences", "stories")
-VARIANTS = ("linear", "linformer", "xca", "window2d", "gqa", "mobilevit2d")
-NO_SCORES = {"linear", "xca", "mobilevit2d"}
+VARIANTS = ("linear", "linformer", "xca", "window2d", "gqa", "separable", "mobilevit2d", "botnet2d")
+NO_SCORES = {"linear", "xca", "separable"}
 CLOSE = {"rtol": 0, "atol": 1e-5}
 
 
@@ -31,13 +33,14 @@ def run(name: str) -> tuple[Model, Trace]:
         one = foreign_models()[name]
         return one.model, one.model(one.model.prepare(one.raw))
     model = attnviz.load(name)
-    raw: Any = SENTENCE if model.spec.modality == "text" else open_sample(name, "cat").image
+    raw: Any = open_sample(name, "cat").image if model.spec.modality == "image" else SENTENCE
     return model, model(model.prepare(raw))
 
 
 def path_of(name: str, layer: int = 1, head: int = 1, token: int = 4) -> TokenPath:
     model, trace = run(name)
-    return follow_token(model, trace, trace.calls[layer], head, token)
+    call = trace.calls[layer]
+    return follow_token(model, trace, call, min(head, call.heads - 1), token)
 
 
 def total(path: TokenPath) -> Tensor:
@@ -134,7 +137,7 @@ def test_other_variants_add_up_or_are_refused(name: str) -> None:
     assert (path.scores is None) == (model.spec.variant in NO_SCORES) or model.spec.variant == "linformer"
 
 
-@pytest.mark.parametrize("name", ["bench/axial", "bench/separable"])
+@pytest.mark.parametrize("name", ["bench/axial", "translator"])
 def test_a_layer_of_another_make_is_refused(name: str) -> None:
     with pytest.raises((NoPath, UnsupportedMask)):
         path_of(name)
@@ -148,3 +151,16 @@ def test_a_trace_that_does_not_fit_is_refused() -> None:
         follow_token(model, wrong, wrong.calls[0], 0, 1)
     with pytest.raises(NoPath):
         follow_token(model, replace(trace, residuals={}), trace.calls[0], 0, 1)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_both_orders_of_norm_are_followed_in_double_precision(norm_first: bool) -> None:
+    model = picture_model(norm_first=norm_first)
+    trace = model(model.prepare(Image.radial_gradient("L").convert("RGB")))
+    path = follow_token(model, trace, trace.calls[0], 0, 3)
+    block = model.network.blocks[0]
+    summed = path.residual + path.by_head.sum(0) + (0 if path.bias is None else path.bias)
+    expected = summed if norm_first else block.attention_norm(summed)
+    torch.testing.assert_close(path.after_attention, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(path.after, trace.residuals["main"][1][3], rtol=0, atol=1e-10)
+    assert (path.normed is None) == (path.mlp is None) == (not norm_first)

@@ -24,8 +24,8 @@ def depth_id(depth: int) -> str:
     return f"depth-{depth}"
 
 
-def array(tensor: Tensor) -> Vector:
-    """A vector in main memory."""
+def array(tensor: Tensor) -> Float[np.ndarray, "*number"]:
+    """Numbers in main memory."""
     return tensor.detach().float().cpu().numpy()
 
 
