@@ -42,6 +42,8 @@ def page() -> None:
         on_token=follow,
         on_stage=scene.rest_on,
     )
+    if path is not None and (caveat := about.trace.calls[layer].rule.caveat):
+        st.caption(caveat)
     animation.offer(about, shown, stages, token)
 
 

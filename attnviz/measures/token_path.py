@@ -37,7 +37,7 @@ class TokenPath:
     normed: Float[Tensor, " feature"] | None  # what attention reads, in a pre-norm layer
     query: Float[Tensor, " dim"]
     key: Float[Tensor, "key dim"]
-    products: Float[Tensor, " key"] | None  # query . key
+    products: Float[Tensor, " key"] | None  # query . key; None where scores are not made of them
     scores: Float[Tensor, " key"] | None  # scaled, with biases, -inf where masked
     weights: Float[Tensor, " key"] | None  # None where the output is not weights times values
     softmax: bool  # whether the weights are the softmax of the scores
@@ -122,7 +122,10 @@ def attention_stages(call: AttentionCall, head: int, token: int) -> dict[str, An
     group, output = call.kv_heads_of([head])[0], call.output
     value, mixed = at_least_float32(call.value[group]), at_least_float32(output[head, token])
     gate = None if call.gate is None else at_least_float32(call.gate.expand(output.shape)[head, token])
+    query, key = at_least_float32(call.query[head, token]), at_least_float32(call.key[group])
     products, scores = scores_of(call, head, token, "raw"), scores_of(call, head, token, "masked")
+    if products is not None and not are_products(products, query, key):
+        products = None
     weights: Tensor | None = None
     with suppress(NoTokenMap):
         weights = call.token_map([head], [token])[0, 0].to(mixed)
@@ -130,8 +133,8 @@ def attention_stages(call: AttentionCall, head: int, token: int) -> dict[str, An
         weights = None
     softmax = scores is not None and weights is not None and torch.allclose(scores.softmax(-1), weights, atol=1e-5)
     return {
-        "query": at_least_float32(call.query[head, token]),
-        "key": at_least_float32(call.key[group]),
+        "query": query,
+        "key": key,
         "products": products,
         "scores": scores,
         "weights": weights,
@@ -149,6 +152,13 @@ def scores_of(call: AttentionCall, head: int, token: int, stage: ScoreStage) -> 
     except NoTokenMap:
         return None
     return scores if scores.shape == (len(call.keys),) else None
+
+
+def are_products(scores: Tensor, query: Tensor, key: Tensor) -> bool:
+    """Whether raw scores are the dot products of the query with every key; additive attention has others."""
+    if key.shape != (len(scores), len(query)):
+        return False
+    return torch.allclose(key @ query, scores.to(query), rtol=1e-3, atol=1e-3 * max(1.0, float(scores.abs().max())))
 
 
 def mixes(weights: Tensor, value: Tensor, gate: Tensor | None, mixed: Tensor) -> bool:

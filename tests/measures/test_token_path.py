@@ -21,8 +21,9 @@ from tests.test_interventions import picture_model
 
 SENTENCE = "The animal didn't cross the street because it was too tired."
 SHIPPED = ("vit", "sentences", "stories")
-VARIANTS = ("linear", "linformer", "xca", "window2d", "gqa", "separable", "mobilevit2d", "botnet2d")
-NO_SCORES = {"linear", "xca", "separable"}
+VARIANTS = ("linear", "linformer", "xca", "window2d", "gqa", "separable", "mobilevit2d", "botnet2d", "additive")
+NO_SCORES = {"linear", "xca"}
+NO_PRODUCTS = {*NO_SCORES, "additive", "linformer"}
 CLOSE = {"rtol": 0, "atol": 1e-5}
 
 
@@ -70,6 +71,9 @@ def test_attention_is_recomputed_from_what_is_shown(name: str) -> None:
     path = path_of(name)
     assert path.scores is not None
     assert path.weights is not None
+    assert path.products is not None
+    assert call.output is not None
+    assert call.projection is not None
     query, key, value = path.query.double(), path.key.double(), path.value.double()
     products = key @ query
     torch.testing.assert_close(path.products.double(), products, rtol=1e-5, atol=1e-4)
@@ -95,6 +99,7 @@ def test_norms_are_those_of_the_formula(name: str) -> None:
         (parts.attention_norm, path.residual, path.normed),
         (parts.mlp_norm, path.after_attention, path.mlp_normed),
     ):
+        assert normed is not None
         x = x.double()
         centred = x - x.mean() if norm.centred else x
         expected = norm.weight.double() * centred / (centred.square().mean() + norm.eps).sqrt()
@@ -135,6 +140,7 @@ def test_other_variants_add_up_or_are_refused(name: str) -> None:
         gate = 1 if path.gate is None else path.gate
         torch.testing.assert_close(path.weights @ path.value * gate, path.mixed, rtol=1e-3, atol=1e-4)
     assert (path.scores is None) == (model.spec.variant in NO_SCORES) or model.spec.variant == "linformer"
+    assert (path.products is None) == (model.spec.variant in NO_PRODUCTS)
 
 
 @pytest.mark.parametrize("name", ["bench/axial", "translator"])
@@ -158,9 +164,9 @@ def test_both_orders_of_norm_are_followed_in_double_precision(norm_first: bool) 
     model = picture_model(norm_first=norm_first)
     trace = model(model.prepare(Image.radial_gradient("L").convert("RGB")))
     path = follow_token(model, trace, trace.calls[0], 0, 3)
-    block = model.network.blocks[0]
+    norm = model.layer_parts(0).attention_norm
     summed = path.residual + path.by_head.sum(0) + (0 if path.bias is None else path.bias)
-    expected = summed if norm_first else block.attention_norm(summed)
+    expected = summed if norm_first else norm(summed)
     torch.testing.assert_close(path.after_attention, expected, rtol=0, atol=1e-10)
     torch.testing.assert_close(path.after, trace.residuals["main"][1][3], rtol=0, atol=1e-10)
     assert (path.normed is None) == (path.mlp is None) == (not norm_first)

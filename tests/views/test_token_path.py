@@ -7,7 +7,7 @@ import base64
 import numpy as np
 import pytest
 
-from attnviz.views.token_path import Scene, Stage, Strip, packed, path_view
+from attnviz.views.token_path import Kind, Scene, Stage, Strip, packed, path_view
 
 SCENE = Scene(["a", "b", "c"])
 
@@ -21,7 +21,7 @@ def test_numbers_travel_as_float32() -> None:
 @pytest.mark.parametrize(
     ("stage", "numbers", "kind"), [("second", 2, "feature"), ("first", 2, "token")], ids=["stage", "length"]
 )
-def test_what_does_not_fit_is_refused(stage: str, numbers: int, kind: str) -> None:
+def test_what_does_not_fit_is_refused(stage: str, numbers: int, kind: Kind) -> None:
     stages = [Stage("first", "First", "", (Strip("x", np.zeros(numbers), 1.0, kind=kind),))]
     with pytest.raises(ValueError, match=r"stage|numbers"):
         path_view("path", scene=SCENE, stages=stages, token=0, stage=stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -18,7 +19,7 @@ NAME = "follow-a-token"
 
 def offer(run: ModelRun, scene: Scene, stages: Sequence[Stage], token: int) -> None:
     """Buttons for both files; they are made on click."""
-    look = {"on_click": "ignore", "icon": ":material/download:", "type": "tertiary"}
+    look: dict[str, Any] = {"on_click": "ignore", "icon": ":material/download:", "type": "tertiary"}
     shade = dark()
     with st.container(horizontal=True):
         st.download_button(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
@@ -119,6 +120,6 @@ def rest_on(stage: str) -> None:
     st.session_state[STAGE] = stage
 
 
-def numbers_of(stages: list[Stage]) -> dict[str, np.ndarray]:
+def numbers_of(stages: Sequence[Stage]) -> dict[str, np.ndarray]:
     """Every strip by stage and label, for the file of exact numbers."""
     return {f"{stage.id} {at} {strip.label}": strip.values for stage in stages for at, strip in enumerate(stage.strips)}

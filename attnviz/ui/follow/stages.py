@@ -92,21 +92,23 @@ class Stages:
         keys = [("·", self.names[one], array(self.path.key[one])) for one in self.order]
         shown = (*strips(("", "query", query), role="query"), *strips(*keys, role="key"))
         note = f"{len(self.path.key)} keys"
-        return Stage("keys", "Keys", text_of("keys"), shown, note, "key", marked=self.order)
+        text = text_of("keys otherwise" if self.path.weights is None and self.path.scores is None else "keys")
+        return Stage("keys", "Keys", text, shown, note, "key", marked=self.order)
 
     def scores(self) -> Stage | None:
         """The score of every key."""
-        if self.path.scores is None or self.path.products is None:
+        if self.path.scores is None:
             return None
-        scores, products = array(self.path.scores), array(self.path.products)
-        allowed = np.where(np.isfinite(scores), products, -np.inf)
-        shown = tuple(
-            Strip(label, vector, limit_of(vector), "text", sign, "token")
-            for sign, label, vector in (("", "query · key", allowed), ("→", "score", scores))
-        )
+        scores, named = array(self.path.scores), list[tuple[str, str, Vector]]()
+        if self.path.products is not None:
+            allowed = np.where(np.isfinite(scores), array(self.path.products), -np.inf)
+            named.append(("", "query · key", allowed))
+        named.append(("→" if named else "", "score", scores))
+        shown = tuple(Strip(label, vector, limit_of(vector), "text", sign, "token") for sign, label, vector in named)
+        text = text_of("scores" if len(named) > 1 else "scores otherwise")
         best = int(np.argmax(scores))
         note = f"most {written(float(scores[best]), '.3g')}"
-        return Stage("scores", "Scores", text_of("scores"), shown, note, map="scores", marked=self.order[:1])
+        return Stage("scores", "Scores", text, shown, note, map="scores", marked=self.order[:1])
 
     def weights(self) -> Stage | None:
         """The weight of every key."""
