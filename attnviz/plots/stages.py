@@ -63,7 +63,7 @@ def draw_frame(about: Input, frame: Frame, dark: bool = False) -> Image.Image:
     if about.picture is None:
         draw_words(image, about, frame, top, ink)
     else:
-        draw_picture(image, about, frame, top)
+        draw_picture(image, about.picture, about, frame, top)
     left, down = MARGIN + INPUT + 32, top
     for line in textwrap.wrap(frame.text, 72)[:5]:
         write(pen, (left, down), line, 15, ink)
@@ -88,12 +88,11 @@ def shares(frame: Frame) -> Float[np.ndarray, " token"] | None:
     return np.sqrt(scaled) if frame.rooted else scaled
 
 
-def draw_picture(image: Image.Image, about: Input, frame: Frame, top: int) -> None:
+def draw_picture(image: Image.Image, picture: Image.Image, about: Input, frame: Frame, top: int) -> None:
     """The picture with the map over it; the token that is followed is outlined."""
-    assert about.picture is not None
-    scale = INPUT / max(about.picture.size)
-    size = round(about.picture.width * scale), round(about.picture.height * scale)
-    shown, (rows, columns) = about.picture.convert("RGB").resize(size), about.grid
+    scale = INPUT / max(picture.size)
+    size = round(picture.width * scale), round(picture.height * scale)
+    shown, (rows, columns) = picture.convert("RGB").resize(size), about.grid
     if (share := shares(frame)) is not None:
         cells = theme.table("viridis")[np.nan_to_num(255 * share[about.prefix :]).astype(int)]
         cells[np.isnan(share[about.prefix :])] = 128
