@@ -28,7 +28,8 @@ STAGE = "at_stage"  # session key and parameter: the stage the scrubber is on
 FIRST = "weights"  # the stage a visitor sees first, where there is one
 NOTHING = "This model records no residual stream, so there is nothing to follow."
 NO_PATH = (
-    "A token of this model cannot be followed stage by stage: {reason}. What it carries from layer to layer is shown."
+    "A token of this model cannot be followed stage by stage. The reason: {reason}. What it carries from layer to layer "
+    "is shown."
 )
 
 
