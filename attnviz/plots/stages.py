@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from attnviz.plots import theme
 
 WIDTH, HEIGHT, MARGIN, INPUT = 960, 540, 24, 320  # pixels
-STRIP, GAP, NAME = 16, 6, 170
+STRIP, GAP, NAME = 16, 6, 220
 SECONDS = 1.8  # a frame is shown
 PLAIN = str.maketrans({"\u2192": "->", "\u2212": "-", "\u00a0": " ", "\u2026": "..", "\u00d7": "x", "\u00b7": "."})
 
@@ -138,14 +138,14 @@ def draw_strips(image: Image.Image, frame: Frame, place: tuple[int, int], dark: 
     for label, values, limit, signed in frame.strips:
         if down + STRIP > HEIGHT - 40:
             return
-        write(pen, (left, down - 1), label[:24], 13, ink)
+        write(pen, (left, down - 1), label[:34], 13, ink)
         strip = Image.fromarray(colours(values, limit, signed, dark)[None]).resize(
             (wide, STRIP), Image.Resampling.NEAREST
         )
         image.paste(strip, (left + NAME, down))
         down += STRIP + GAP
     for label, share in frame.answers:
-        write(pen, (left, down - 1), f"{label[:17]} {100 * share:.1f} %", 13, ink)
+        write(pen, (left, down - 1), f"{label[:26]} {100 * share:.1f} %", 13, ink)
         pen.rectangle([left + NAME, down, left + NAME + wide * share, down + STRIP], fill=theme.colour("query", dark))
         down += STRIP + GAP
 

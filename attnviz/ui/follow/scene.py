@@ -15,7 +15,7 @@ from attnviz.types import UnsupportedMask
 from attnviz.ui.core.labels import call_names, head_name, plain, token_names
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.core.state import read_address, write_address
-from attnviz.ui.follow.stages import Stages, array, depth_id, length, limit_of, strips, text_of
+from attnviz.ui.follow.stages import Stages, array, depth_id, length, limit_of, masked_weights, strips, text_of
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.answers import percent
@@ -28,8 +28,8 @@ STAGE = "at_stage"  # session key and parameter: the stage the scrubber is on
 FIRST = "weights"  # the stage a visitor sees first, where there is one
 NOTHING = "This model records no residual stream, so there is nothing to follow."
 NO_PATH = (
-    "A token of this model cannot be followed stage by stage. The reason: {reason}. What it carries from layer to layer "
-    "is shown."
+    "A token of this model cannot be followed stage by stage. The reason: {reason}. What it carries from layer to "
+    "layer is shown."
 )
 
 
@@ -81,8 +81,11 @@ def with_heading(stage: Stage, heading: str) -> Stage:
 def scene_of(run: ModelRun, path: TokenPath | None) -> Scene:
     """The picture or the words, with scores and weights of every token."""
     tokens = run.sample.tokens["main"]
-    named = {} if path is None else {"scores": path.scores, "weights": path.weights}
-    maps = {name: array(one) for name, one in named.items() if one is not None}
+    maps: dict[str, np.ndarray] = {}
+    if path is not None and path.scores is not None:
+        maps["scores"] = array(path.scores)
+    if path is not None and (weights := masked_weights(path)) is not None:
+        maps["weights"] = weights
     names = token_names(tokens)
     if not isinstance(run, ImageRun) or tokens.grid is None:
         return Scene(names, maps=maps)
@@ -122,5 +125,10 @@ def rest_on(stage: str) -> None:
 
 
 def numbers_of(stages: Sequence[Stage]) -> dict[str, np.ndarray]:
-    """Every strip by stage and label, for the file of exact numbers."""
-    return {f"{stage.id} {at} {strip.label}": strip.values for stage in stages for at, strip in enumerate(stage.strips)}
+    """Every strip by stage and label, for the file of exact numbers; the weight of a masked key is 0."""
+    found: dict[str, np.ndarray] = {}
+    for stage in stages:
+        for at, strip in enumerate(stage.strips):
+            values = strip.values if strip.signed else np.maximum(strip.values, 0)
+            found[f"{stage.id} {at} {strip.label}"] = values
+    return found

@@ -29,6 +29,13 @@ def array(tensor: Tensor) -> Float[np.ndarray, "*number"]:
     return tensor.detach().float().cpu().numpy()
 
 
+def masked_weights(path: TokenPath) -> Vector | None:
+    """The weights, -inf where a mask forbids the key, as in the scores; None where there are none."""
+    if path.weights is None or path.scores is None:
+        return None if path.weights is None else array(path.weights)
+    return np.where(np.isneginf(array(path.scores)), -np.inf, array(path.weights))
+
+
 def limit_of(*vectors: Vector) -> float:
     """The number of the last colour: the 99th percentile of the absolute numbers, so that few do not pale the rest."""
     together = np.abs(np.concatenate([vector[np.isfinite(vector)] for vector in vectors] or [np.zeros(1)]))
@@ -112,12 +119,13 @@ class Stages:
 
     def weights(self) -> Stage | None:
         """The weight of every key."""
-        if self.path.weights is None:
+        weights = masked_weights(self.path)
+        if weights is None:
             return None
-        weights = array(self.path.weights)
         title, text = ("Softmax", "softmax") if self.path.softmax else ("Weights", "weights")
-        signed = bool((weights < 0).any())
-        shown = (Strip("weight", weights, float(np.abs(weights).max()), "text", "", "token", signed),)
+        finite = weights[np.isfinite(weights)]
+        signed = bool((finite < 0).any())
+        shown = (Strip("weight", weights, float(np.abs(finite).max(initial=0)), "text", "", "token", signed),)
         if self.path.scores is not None:
             scores = array(self.path.scores)
             shown = (Strip("score", scores, limit_of(scores), "text", "", "token"), *shown)
