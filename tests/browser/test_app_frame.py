@@ -20,6 +20,7 @@ PAGES = {
     "": section("start", "title"),
     "embeddings": "Embeddings",
     "positions": "Positions",
+    "follow": "Follow a token",
     "queries_keys": "Queries and keys",
     "heads": "Heads",
     "explain": "Explain",

@@ -18,7 +18,7 @@ from attnviz.ui.queries_keys.pairs import ADDITIVE, MASKED
 from attnviz.ui.shell.page import section
 from tests import made_up_bench
 
-PAGES = ("embeddings", "positions", "queries_keys", "heads", "explain")
+PAGES = ("embeddings", "positions", "follow", "queries_keys", "heads", "explain")
 WHOLE = {"mha", "mqa", "gqa", "mla", "cosine", "gated"}  # softmax over products of query and key: nothing is refused
 
 

@@ -22,6 +22,7 @@ PAGES = (
     "start",
     "embeddings",
     "positions",
+    "follow",
     "queries_keys",
     "heads",
     "explain",
@@ -32,8 +33,8 @@ PAGES = (
     "lesson",
     "train",
 )
-OF_TEXTS = ("start", "embeddings", "positions", "queries_keys", "heads", "explain", "test")
-PICTURES = ("start", "embeddings", "positions", "queries_keys", "heads", "explain", "test")
+OF_TEXTS = ("start", "embeddings", "positions", "follow", "queries_keys", "heads", "explain", "test")
+PICTURES = ("start", "embeddings", "positions", "follow", "queries_keys", "heads", "explain", "test")
 CACHES: Sequence[Callable[[], None]] = (
     st.cache_resource.clear,
     st.cache_data.clear,

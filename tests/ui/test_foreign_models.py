@@ -51,7 +51,7 @@ def strings(value: Any) -> Iterator[str]:
 def sent(at: AppTest) -> Iterator[str]:
     """Every string that the page sent to its views."""
     for one in at.get("bidi_component"):
-        if "attnviz_view" in one.proto.component_name:
+        if one.proto.component_name.endswith(("attnviz_view", "attnviz_token_path")):
             yield from strings(json.loads(one.proto.json))
 
 

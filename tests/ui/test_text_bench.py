@@ -19,7 +19,7 @@ from attnviz.ui.shell.page import section
 from tests import made_up_text_bench
 from tests.pages import open_page
 
-PAGES = ("embeddings", "positions", "queries_keys", "heads", "explain")
+PAGES = ("embeddings", "positions", "follow", "queries_keys", "heads", "explain")
 WHOLE = {
     "mha",
     "mqa",

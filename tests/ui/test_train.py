@@ -19,7 +19,7 @@ from attnviz.ui.train import choices, runs
 from attnviz.ui.widgets.options import identifier, no_options
 
 ENTMAX = Plan(("mha", "mha"), options=(("normaliser", "entmax15"), ("talking", "both")))
-PAGES = ("start", "embeddings", "positions", "queries_keys", "heads", "explain")
+PAGES = ("start", "embeddings", "positions", "follow", "queries_keys", "heads", "explain")
 
 
 def opened(page: str = "train", **parameters: str) -> AppTest:

@@ -1,10 +1,10 @@
 // A transformer in one line. Parts that a page shows are buttons, the others are words.
 const PARTS = ["input", "embeddings", "+", "positions", "→", ["queries_keys", "→", "heads", "→", "MLP"], "→", "answer"];
-const ABOUT_THE_ANSWER = ["explain", "test"];
+const ABOUT_THE_WHOLE = ["follow", "explain", "test"];
 
 export default function ({data, parentElement, setTriggerValue}) {
   const map = parentElement.querySelector(".map");
-  map.replaceChildren(...[...PARTS, ...ABOUT_THE_ANSWER].map((part) => drawn(part, data)));
+  map.replaceChildren(...[...PARTS, ...ABOUT_THE_WHOLE].map((part) => drawn(part, data)));
   for (const button of map.querySelectorAll("button")) {
     button.onclick = () => setTriggerValue("page", button.dataset.page);
   }

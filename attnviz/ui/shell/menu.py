@@ -23,6 +23,7 @@ MENU: dict[str, Entry] = {  # file in pages/ and address -> its line
     "positions": Entry(
         LOOK, "Positions", "my_location", "How position enters: learned, sinusoidal, rotary and relative positions"
     ),
+    "follow": Entry(LOOK, "Follow a token", "route", "One token through one layer, stage by stage, and all layers"),
     "queries_keys": Entry(LOOK, "Queries and keys", "join_inner", "From query and key to attention weights"),
     "heads": Entry(LOOK, "Heads", "grid_view", "What each head attends to"),
     "explain": Entry(LOOK, "Explain", "layers", "Attribution: which tokens the answer depends on"),
