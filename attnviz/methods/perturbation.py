@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnviz.edits import PatchedResiduals
-from attnviz.methods.base import Option, Progress, asked, kept_tokens, outside, position_of, score_of, tokens_of, traced
+from attnviz.methods.base import Option, Progress, alike, asked, kept_tokens, outside, position_of, tokens_of, traced
 from attnviz.methods.input_gradients import BASELINES, baseline_of, inputs_of
 from attnviz.types import Edit, Model, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask, unrounded
 
@@ -69,8 +69,8 @@ def explain_deletion(
         return Edit(keep_tokens=lifted(~gone, trace) if kept is None else lifted(~gone, trace) & kept.cpu())
 
     tokens = removable.nonzero()[:, 0]
-    drops = -changes(model, trace, target, one_hot(tokens, len(removable)), without, sample, progress)
-    return placed(drops, tokens, len(removable))
+    whole, found = scores(model, trace, target, one_hot(tokens, len(removable)), without, sample, progress)
+    return of_kept(placed(whole - found, tokens, len(removable)), kept)
 
 
 def explain_occlusion(
@@ -99,9 +99,10 @@ def explain_occlusion(
         embeddings = torch.where(lifted(places, trace)[..., None].to(content.device), filled, content)
         return Edit(keep_tokens=kept_tokens(trace), embeddings=embeddings)
 
-    drops = -changes(model, trace, target, covers, covered, sample, progress)
-    weights = covers.to(drops)
-    return drops.movedim(0, -1) @ weights / weights.sum(0).clamp_min(1)
+    whole, found = scores(model, trace, target, covers, covered, sample, progress)
+    weights = covers.to(found)
+    with unrounded(found.device):
+        return of_kept((whole - found).movedim(0, -1) @ weights / weights.sum(0).clamp_min(1), kept_tokens(trace))
 
 
 def explain_patching(
@@ -141,11 +142,11 @@ def explain_patching(
 
     score = asked(trace, target)
     before = score.of(neutral.logits[score.output])
-    found = changes(model, trace, target, one_hot(tokens, content.shape[-2]), alone_in_neutral, sample, progress)
-    return placed(found + score_of(trace, target).detach() - before, tokens, content.shape[-2])
+    _, found = scores(model, trace, target, one_hot(tokens, content.shape[-2]), alone_in_neutral, sample, progress)
+    return of_kept(placed(found - before, tokens, content.shape[-2]), kept)
 
 
-def changes(
+def scores(
     model: Model,
     trace: Trace,
     target: Target | None,
@@ -153,16 +154,23 @@ def changes(
     changed: Callable[[Bool[Tensor, "some token"]], Edit],
     sample: Sample,
     progress: Progress | None,
-) -> Float[Tensor, "copy *batch"]:
-    """What the score changes by in each changed pass, some at a time; of the class of the unchanged input."""
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "copy *batch"]]:
+    """The score of this input and those of its changed passes, some at a time; of the class of the unchanged input.
+
+    The input itself is passed again: a trace may hold rounded numbers. Raises UnsupportedMask for a trace that was
+    changed otherwise than by removed tokens.
+    """
+    again = passed(model, sample, Edit(keep_tokens=kept_tokens(trace)))
+    if not all(alike(again.logits[name], logits) for name, logits in trace.logits.items()):
+        raise UnsupportedMask(model.title, "its trace was changed in a way that cannot be repeated")
     score, found, done = asked(trace, target), list[Tensor](), 0
     for some in choices.split(TOGETHER):
         found.append(score.of(passed(model, sample, changed(some)).logits[score.output]))
         done += len(some)
         if progress is not None:
             progress(done / len(choices))
-    whole = score_of(trace, target).detach()
-    return torch.cat(found) - whole if found else whole[None][:0]
+    whole = score.of(again.logits[score.output])
+    return whole, torch.cat(found) if found else whole[None][:0]
 
 
 def passed(model: Model, sample: Sample, edit: Edit) -> Trace:
@@ -202,6 +210,11 @@ def placed(values: Float[Tensor, "copy *batch"], tokens: Tensor, count: int) -> 
     row = values.new_zeros(count, *values.shape[1:])
     row[tokens.to(row.device)] = values
     return row.movedim(0, -1)
+
+
+def of_kept(row: Float[Tensor, "*batch token"], kept: Tensor | None) -> Float[Tensor, "*batch token"]:
+    """Exactly 0 for tokens that were removed before: without them two passes differ by rounding alone."""
+    return row if kept is None else row.masked_fill(~kept.to(row.device), 0)
 
 
 def windows(tokens: Tokens, size: int) -> Bool[Tensor, "window token"]:

@@ -8,7 +8,7 @@ from attnviz.ui.inputs.sentences import sentences_of
 from attnviz.ui.inputs.text_run import use
 from attnviz.ui.widgets import mean_map, text_answers, text_display
 
-SHOWN = 2  # sentences beside each other; the others wait in a popover
+SHOWN = 3  # sentences beside each other; the others wait in a popover
 
 ui.header("text/start")
 about = ui.reading()

@@ -303,7 +303,7 @@ def test_the_same_word_in_two_sentences():
     at = open_page("embeddings", model="sentences", text="The dog barks.", other="A dog sleeps.", token="2")
     rows = len(load_text("sentences").input_embeddings)
     assert f"{rows:,}" in said(at)  # of how many rows the nearest are shown
-    assert "“dog” in your text and in “A dog sleeps.”: cosine **1.00**" in said(at)
+    assert "“dog” in your text and in “A dog sleeps\\.”: cosine **1.00**" in said(at)
     at = open_page("embeddings", model="sentences", text="The dog barks.", other="A cat sleeps.", token="2")
     assert [info.value for info in at.info] == [embeddings_text.NO_TWIN.format(token="dog")]
     at = open_page("embeddings", model="sentences", text="dog and dog", token="1")

@@ -80,7 +80,7 @@ def test_another_sentence_and_another_search_begin_anew():
     at.segmented_control(key="beam").set_value(8).run()
     assert at.session_state["choice"] == at.session_state["written"] == ()
     assert at.session_state["asking"] == (1,)  # the sentence is the same
-    at.button(key="translate:sample:too wide").click().run()
+    at.button(key="translate:sample:red dress").click().run()
     assert at.session_state["asking"] == ()
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from attnviz.attention import VARIANTS, Cost, Variant
 from attnviz.ui.compare.costs import cost_of, title_of
 from attnviz.ui.compare.domain import Domain
-from attnviz.ui.widgets.output import table
+from attnviz.ui.widgets.output import download, table
 
 TICK, GROWING, CONSTANT, NONE = "✓", "grows", "constant", ""
 LONG, LONGER = 4096, 16384  # tokens; what is kept of both alike does not grow
@@ -95,16 +95,7 @@ def property_table(domain: Domain, n: int, heads: int) -> None:
         for title in RATIOS.values()
     }
     st.dataframe(rows, hide_index=True, column_config=config, height=36 * (len(rows) + 1), key="properties")
-    st.download_button(
-        "Table as CSV",
-        lambda: as_csv(rows),
-        "variants.csv",
-        "text/csv",
-        key="properties:csv",
-        on_click="ignore",
-        icon=":material/download:",
-        type="tertiary",
-    )
+    download("Table as CSV", lambda: as_csv(rows), "variants.csv")
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 
@@ -11,7 +10,7 @@ from attnviz.plots.stages import Frame, Input, animate
 from attnviz.ui.follow.scene import numbers_of, seen
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.inputs.model_run import ModelRun
-from attnviz.ui.widgets.output import dark, npz
+from attnviz.ui.widgets.output import dark, download, npz
 from attnviz.views.token_path import Scene, Stage
 
 NAME = "follow-a-token"
@@ -19,25 +18,11 @@ NAME = "follow-a-token"
 
 def offer(run: ModelRun, scene: Scene, stages: Sequence[Stage], token: int) -> None:
     """Buttons for both files; they are made on click."""
-    look: dict[str, Any] = {"on_click": "ignore", "icon": ":material/download:", "type": "tertiary"}
     shade = dark()
     with st.container(horizontal=True):
-        st.download_button(
-            "Stages as animated WebP",
-            lambda: animation(run, scene, stages, token, dark=shade),
-            f"{NAME}.webp",
-            "image/webp",
-            key=f"{NAME}:webp",
-            **look,
-        )
-        st.download_button(
-            "Numbers as NPZ",
-            lambda: npz(numbers_of(stages)),
-            f"{NAME}.npz",
-            "application/octet-stream",
-            key=f"{NAME}:npz",
-            **look,
-        )
+        webp = "Stages as animated WebP"
+        download(webp, lambda: animation(run, scene, stages, token, dark=shade), f"{NAME}.webp")
+        download("Numbers as NPZ", lambda: npz(numbers_of(stages)), f"{NAME}.npz")
 
 
 def animation(run: ModelRun, scene: Scene, stages: Sequence[Stage], token: int, *, dark: bool = False) -> bytes:

@@ -9,10 +9,10 @@ SICK = "The cat does not climb the tree, because it is sick."  # "it": the cat, 
 HIGH = "The cat does not climb the tree, because it is high."  # there the tree
 SENTENCES: dict[str, tuple[str, ...]] = {  # model -> texts
     "sentences": (
+        "A warm and funny film with wonderful actors.",
         SICK,
         HIGH,
         "A little girl in a red coat feeds the ducks, and the ducks follow the girl home.",
-        "A warm and funny film with wonderful actors.",
         "What a long, dull and joyless film!",
         "Is the shop open? The man who sells bread says that it opens at nine.",
         "Two dogs are [MASK] in the snow.",

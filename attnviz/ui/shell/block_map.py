@@ -10,7 +10,7 @@ from streamlit.components.v2 import component
 from attnviz.ui.shell.menu import LOOK, MENU
 
 HERE = Path(__file__).parent
-KEY = "block-map"
+KEY = "blockmap"  # without a dash: what a tab sent is told by the end of a widget's id, "-map"
 
 _map = component(
     "attnviz_block_map",

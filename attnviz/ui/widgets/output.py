@@ -53,27 +53,17 @@ def downloads(
 ) -> None:
     """Buttons for the exact numbers: NPZ of the maps, CSV of one row. The files are made on click."""
     with st.container(horizontal=True):
-        st.download_button(
-            "Maps as NPZ",
-            lambda: npz(maps()),
-            f"{name}.npz",
-            "application/octet-stream",
-            key=f"{name}:npz",
-            on_click="ignore",
-            icon=":material/download:",
-            type="tertiary",
-        )
+        download("Maps as NPZ", lambda: npz(maps()), f"{name}.npz")
         if row is not None:
-            st.download_button(
-                of_row,
-                lambda: table(*row()),
-                f"{name}.csv",
-                "text/csv",
-                key=f"{name}:csv",
-                on_click="ignore",
-                icon=":material/download:",
-                type="tertiary",
-            )
+            download(of_row, lambda: table(*row()), f"{name}.csv")
+
+
+def download(label: str, made: Callable[[], bytes], file: str) -> None:
+    """A button for one file, which is made on click; its name says what kind it is."""
+    name, _, ending = file.rpartition(".")
+    kind = {"csv": "text/csv", "webp": "image/webp"}.get(ending, "application/octet-stream")
+    look: dict[str, Any] = {"on_click": "ignore", "icon": ":material/download:", "type": "tertiary"}
+    st.download_button(label, made, file, kind, key=f"{name}:{ending}", **look)
 
 
 def npz(arrays: dict[str, np.ndarray]) -> bytes:
