@@ -25,7 +25,7 @@ def opened(name: str) -> st.Page:
 
 st.set_page_config(page_title="attnviz", page_icon=as_data_address(ICON), layout="wide")
 st.html(STYLE)  # a path that ends with .css: it becomes a style, without a place on the page
-page = st.navigation({group: [opened(name) for name in names] for group, names in menu.groups().items()})
+page = st.navigation({group: [opened(name) for name in names] for group, names in menu.groups().items()}, expanded=True)
 ui.watch_callbacks()
 ui.on_page(page.url_path)
 ui.say_what_failed()  # first, so that it stands on top

@@ -114,7 +114,7 @@ def test_every_text_page_says_what_to_try_and_what_it_does_not_tell(page: str):
 
 def test_pages_of_texts_belong_to_pages_of_pictures():
     assert {path.stem for path in PAGES.glob("*.py")} >= set(OWN)
-    shared = {"compare", "test"}  # one script for pictures and texts, with words of its own for each
+    shared = {"compare", "follow", "test"}  # one script for pictures and texts, with words of its own for each
     assert {path.stem for path in (FOLDER / "text").glob("*.md")} == {*OWN, *shared}
     assert "title" in sections("text/heads")
 
