@@ -22,7 +22,6 @@ from attnviz.ui.core.cache import SESSION_MODELS
 from attnviz.ui.explain import choice as choices
 from attnviz.ui.explain import compared, files, large, sending, steps
 from attnviz.ui.inputs.samples import open_sample, samples_of
-from attnviz.ui.inputs.sentences import sentences_of
 from attnviz.ui.shell.page import experiments, section
 from attnviz.ui.widgets.output import npz
 from tests.foreign import foreign_models
@@ -437,9 +436,15 @@ def test_signed_maps_on_one_scale_are_shares_of_their_absolute_values():
 # What to try
 
 
+def choices_of_the_link(page: str) -> dict[str, object]:
+    """What the link chooses that compares several methods."""
+    (found,) = [one.choices for one in experiments(section(page, "What to try")) if choices.WITH in one.choices]
+    return found
+
+
 def compared_in_a_link(page: str) -> list[str]:
     """The main method and those beside it, in the link that compares several."""
-    (found,) = [one.choices for one in experiments(section(page, "What to try")) if choices.WITH in one.choices]
+    found = choices_of_the_link(page)
     beside = found[choices.WITH]
     assert isinstance(beside, list)
     return [str(found["method"]), *beside]
@@ -447,10 +452,10 @@ def compared_in_a_link(page: str) -> list[str]:
 
 @pytest.mark.parametrize(("name", "page"), [("vit", "explain"), ("sentences", "text/explain")])
 def test_methods_of_the_link_disagree_and_those_of_a_class_change_with_it(name: str, page: str):
-    """On what a visitor sees first: maps that look alike would be nothing to compare."""
+    """On what a visitor then sees: maps that look alike would be nothing to compare."""
     model, methods = attnviz.load(name), compared_in_a_link(page)
-    first = samples_of(name)[0] if name == "vit" else sentences_of(name)[0]
-    sample = model.prepare(open_sample(name, first).image if name == "vit" else first)
+    shown = open_sample(name, samples_of(name)[0]).image if name == "vit" else choices_of_the_link(page)["text"]
+    sample = model.prepare(shown)
     output = "class" if name == "vit" else "sentiment"
     best, other = model(sample).logits[output][0].topk(2).indices.tolist()
     parts = parts_of(sample.tokens["main"])
