@@ -132,7 +132,7 @@ function paint(path) {
   for (const [one, word] of path.words.entries()) {
     const share = scale ? scale.share(map[one]) : null;
     word.style.background = share === null ? "" : weights[Math.round(255 * share)];
-    word.style.color = share === null ? "" : share > 0.42 ? "#000" : "#fff";
+    word.style.color = share === null ? "" : share > 0.42 ? "#000000" : "#ffffff";
     word.style.borderColor = stage.marked.includes(one) ? colours[stage.role] : "";
     word.classList.toggle("masked", Boolean(scale) && share === null);
     word.setAttribute("aria-pressed", String(one === token));
@@ -152,7 +152,7 @@ function paint(path) {
     for (let one = about.prefix; one < map.length; one++) {
       const share = scale.share(map[one]);
       canvas.globalAlpha = share === null ? 0.85 : 0.7;
-      canvas.fillStyle = share === null ? "#888" : weights[Math.round(255 * share)];
+      canvas.fillStyle = share === null ? "#808080" : weights[Math.round(255 * share)];
       canvas.fillRect(...cell(one), ...size);
     }
     canvas.globalAlpha = 1;
@@ -163,9 +163,9 @@ function paint(path) {
     canvas.strokeStyle = colour;
     canvas.strokeRect(...cell(one), ...size);
   };
-  for (const one of stage.marked) (outline(one, "#fff", 7), outline(one, colours[stage.role] ?? "#000", 4));
-  (outline(token, "#000", 9), outline(token, "#fff", 4));
-  if (path.pointed?.kind === "token") (outline(path.pointed.index, "#000", 5), outline(path.pointed.index, "#fff", 2));
+  for (const one of stage.marked) (outline(one, "#ffffff", 7), outline(one, colours[stage.role] ?? "#000000", 4));
+  (outline(token, "#000000", 9), outline(token, "#ffffff", 4));
+  if (path.pointed?.kind === "token") (outline(path.pointed.index, "#000000", 5), outline(path.pointed.index, "#ffffff", 2));
 }
 
 function scaleOf(map, name) {
@@ -257,7 +257,7 @@ function drawn(path, strip) {
     const share = strip.signed
       ? 0.5 + values[at] / (2 * strip.limit || 1)
       : Math.sqrt(clip(values[at] / (strip.limit || 1)));
-    return Number.isFinite(values[at]) ? scale[Math.round(255 * clip(share))] : "#888";
+    return Number.isFinite(values[at]) ? scale[Math.round(255 * clip(share))] : "#808080";
   });
   const mark = element("i", "mark");
   mark.hidden = true;
