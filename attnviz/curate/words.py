@@ -31,8 +31,10 @@ MEANINGS = (
         "They left without a word.",
     ),
 )
-# The word that the page about embeddings begins with.
-TREE = ("tree", "The cat does not climb the tree, because it is sick.", "Draw your family tree.")
+CONTEXTS = (  # of the sentences to start from, the word that the page about embeddings begins with
+    ("with", "A warm and funny film with wonderful actors.", "A man cuts the bread with a knife."),
+    ("tree", "The cat does not climb the tree, because it is sick.", "Draw your family tree."),
+)
 LESSON = "Tommy can be annoying but he is a good dog"
 ATTENDS = (  # a word, the word it attends to most, the head that does so
     ("is", "good", 3),
@@ -56,9 +58,9 @@ def measure_meanings(example: dict[str, Any]) -> dict[str, float]:
 
 
 def contexts() -> Iterator[dict[str, Any]]:
-    """The word that the page about embeddings begins with."""
-    word, text, other = TREE
-    yield {"model": "sentences", "word": word, "text": text, "other": other}
+    """The words that the page about embeddings begins with."""
+    for word, text, other in CONTEXTS:
+        yield {"model": "sentences", "word": word, "text": text, "other": other}
 
 
 def measure_contexts(example: dict[str, Any]) -> dict[str, float]:
