@@ -132,7 +132,7 @@ function paint(path) {
   for (const [one, word] of path.words.entries()) {
     const share = scale ? scale.share(map[one]) : null;
     word.style.background = share === null ? "" : weights[Math.round(255 * share)];
-    word.style.color = share === null ? "" : share > 0.42 ? "#000000" : "#ffffff";
+    word.style.color = share === null ? "" : ["#ffffff", "#000000"][Number(share > 0.42)];
     word.style.borderColor = stage.marked.includes(one) ? colours[stage.role] : "";
     word.classList.toggle("masked", Boolean(scale) && share === null);
     word.setAttribute("aria-pressed", String(one === token));
@@ -163,9 +163,16 @@ function paint(path) {
     canvas.strokeStyle = colour;
     canvas.strokeRect(...cell(one), ...size);
   };
-  for (const one of stage.marked) (outline(one, "#ffffff", 7), outline(one, colours[stage.role] ?? "#000000", 4));
-  (outline(token, "#000000", 9), outline(token, "#ffffff", 4));
-  if (path.pointed?.kind === "token") (outline(path.pointed.index, "#000000", 5), outline(path.pointed.index, "#ffffff", 2));
+  for (const one of stage.marked) {
+    outline(one, "#ffffff", 7);
+    outline(one, colours[stage.role] ?? "#000000", 4);
+  }
+  outline(token, "#000000", 9);
+  outline(token, "#ffffff", 4);
+  if (path.pointed?.kind === "token") {
+    outline(path.pointed.index, "#000000", 5);
+    outline(path.pointed.index, "#ffffff", 2);
+  }
 }
 
 function scaleOf(map, name) {
@@ -285,7 +292,7 @@ function point(path, kind, index, length = path.data.scene.names.length) {
     one.mark.hidden = index === null || one.kind !== kind || one.length !== length;
     if (!one.mark.hidden) one.mark.style.left = `${(100 * (index + 0.5)) / length}%`;
   }
-  path.picture && paint(path);
+  if (path.picture) paint(path);
   say(path);
 }
 
@@ -339,7 +346,8 @@ function show(path, index, told = true) {
   path.back.disabled = path.index === 0;
   path.on.disabled = path.index === last;
   path.items.forEach((item, at) => {
-    item.className = at === path.index ? "current" : at > path.index ? "future" : "past";
+    item.className = at > path.index ? "future" : "past";
+    if (at === path.index) item.className = "current";
     const row = item.querySelector(".row");
     if (at === path.index) row.setAttribute("aria-current", "step");
     else row.removeAttribute("aria-current");
