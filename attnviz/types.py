@@ -124,6 +124,11 @@ def unrounded(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, enabled=False) if there else nullcontext()
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision as float32, so that rows of weights sum to 1 within 1e-3; float64 stays."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
 def unchanged(tensor: Tensor) -> Tensor:
     """The tensor itself. What a call holds has a name or is a record: a lambda or a closure could not be pickled."""
     return tensor

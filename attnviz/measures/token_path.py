@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnviz.measures.interventions import Lens, output_of
-from attnviz.types import AttentionCall, LayerParts, Model, NoTokenMap, Trace
+from attnviz.types import AttentionCall, LayerParts, Model, NoTokenMap, Trace, at_least_float32
 from attnviz.types import Stage as ScoreStage
 
 TOLERANCE = 1e-3  # of the largest number of the residual: rounding of fused kernels, also in reduced precision
@@ -80,11 +80,6 @@ def follow_token(model: Model, trace: Trace, call: AttentionCall, head: int, tok
     }
     fields: dict[str, Any] = {name: None if one is None else one.cpu() for name, one in own.items()}
     return TokenPath(**fields, **attention_stages(call, head, token))
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor, no less precise than float32."""
-    return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def around(trace: Trace, call: AttentionCall) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attnviz.interventions import Progress as Progress
-from attnviz.types import Edit, Model, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask, unrounded
+from attnviz.types import (
+    Edit,
+    Model,
+    NoTokenMap,
+    Sample,
+    Target,
+    Tokens,
+    Trace,
+    UnsupportedMask,
+    at_least_float32,
+    unrounded,
+)
 
 Start = str | int | Sequence[int] | Tensor  # "answer", "cls", "mean", a token, several tokens, or rows [*batch token]
 Rows = dict[str, Tensor]  # stream -> relevance [*batch target token]
@@ -148,8 +159,7 @@ class Score(NamedTuple):
 
     def of(self, logits: Float[Tensor, "*batch row class"]) -> Float[Tensor, "*batch"]:
         """The number itself, from these logits of the output, in float32 at least."""
-        logits = logits[..., self.row, :]
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = at_least_float32(logits[..., self.row, :])
         label = self.label.to(logits.device).expand(logits.shape[:-1])
         score = logits.gather(-1, label[..., None])[..., 0]
         return score if self.against is None else score - logits[..., self.against]

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnviz.methods.base import NoRollout, Progress, Start, start_rows
-from attnviz.types import BLOCK, AttentionCall, Target, Trace, unchanged, unrounded
+from attnviz.types import BLOCK, AttentionCall, Target, Trace, at_least_float32, unchanged, unrounded
 
 Blocks = Callable[[list[int]], Tensor]  # query rows -> how much of each key [*batch row key]
 Fold = Callable[[Tensor], Tensor]  # a linear map of features, such as that of a layer norm
@@ -91,14 +91,14 @@ def residual_before(trace: Trace, call: AttentionCall) -> Float[Tensor, "*batch 
     before = trace.residuals[stream][call.layer - first]
     if call.projection is None or call.projection.shape[-1] != before.shape[-1]:
         raise NoRollout(f"{call.name} does not write into the features it is added to.")
-    return before.to(torch.promote_types(before.dtype, torch.float32))
+    return at_least_float32(before)
 
 
 def added(call: AttentionCall) -> Float[Tensor, "*batch query feature"]:
     """What attention adds to the residual but for the bias of its output projection: the sum of what keys give."""
     if call.output is None or call.projection is None:
         raise NoRollout(f"{call.name} recorded no output or no projection.")
-    output = call.output.to(torch.promote_types(call.output.dtype, torch.float32))
+    output = at_least_float32(call.output)
     return torch.einsum("...hqd,hdf->...qf", output, call.projection.to(output))
 
 
@@ -112,7 +112,7 @@ class Vectors:
         self.call, self.fold = call, fold
         heads = call.kv_heads_of(range(call.heads))
         value = call.value[..., heads, :, :]
-        self.value = value.to(torch.promote_types(value.dtype, torch.float32))
+        self.value = at_least_float32(value)
         self.projection = self.projected(call)
         self.residual = None if residual is None else fold(residual)
         gate = call.gate

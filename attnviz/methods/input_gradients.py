@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attnviz.methods.base import Option, Progress, asked, differentiable, outside, repeat, score_of, tokens_of
 from attnviz.methods.gradients import source_of
-from attnviz.types import Model, NoTokenMap, Sample, Target, Trace, UnsupportedMask, unrounded
+from attnviz.types import Model, NoTokenMap, Sample, Target, Trace, UnsupportedMask, at_least_float32, unrounded
 
 TOGETHER = 8  # changed inputs that are computed at a time
 PER_TOKEN = {"sum": "Sum", "norm": "Length (L2)"}
@@ -96,7 +96,7 @@ def explain_times_input(
         raise NoTokenMap(f"the stream {stream!r} has no token embeddings that the answer has a gradient for")
     with torch.enable_grad(), unrounded(content.device):
         (slope,) = torch.autograd.grad(score_of(trace, target).sum(), content, retain_graph=True)
-    return reduced(precise(content.detach()) * precise(slope), per_token)
+    return reduced(at_least_float32(content.detach()) * at_least_float32(slope), per_token)
 
 
 def explain_integrated(
@@ -163,7 +163,7 @@ def integrate(
     content, score = inputs_of(model, trace), asked(trace, target)
     start = baseline_of(trace, content, baseline)
     points, weights = (
-        torch.from_numpy(numbers).to(precise(content)) for numbers in np.polynomial.legendre.leggauss(steps)
+        torch.from_numpy(numbers).to(at_least_float32(content)) for numbers in np.polynomial.legendre.leggauss(steps)
     )
     way = ((1 + points) / 2).view(-1, *[1] * content.ndim)
     path = start + way.to(content.dtype) * (content - start)
@@ -171,7 +171,7 @@ def integrate(
     mean = torch.tensordot(weights / 2, slopes, 1)
     before = score.of(repeat(model, sample, trace, start).logits[score.output]).detach()
     change = score.of(trace.logits[score.output]).detach() - before
-    return Integrated(mean * precise(content - start), change)
+    return Integrated(mean * at_least_float32(content - start), change)
 
 
 def inputs_of(model: Model, trace: Trace) -> Float[Tensor, "*batch token feature"]:
@@ -200,7 +200,7 @@ def slopes_at(
         done += len(part)
         if progress is not None:
             progress(done / len(copies))
-        yield precise(slopes)
+        yield at_least_float32(slopes)
 
 
 def inside_of(trace: Trace, content: Tensor) -> Float[Tensor, "token 1"]:
@@ -235,8 +235,3 @@ def reduced(features: Float[Tensor, "*batch token feature"], how: str) -> Float[
     if how not in PER_TOKEN:
         raise ValueError(f"per token is {how!r}; known: {', '.join(PER_TOKEN)}")
     return features.sum(-1) if how == "sum" else features.norm(dim=-1)
-
-
-def precise(numbers: Tensor) -> Tensor:
-    """Half precision as float32."""
-    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attnviz.attention.rules.groups import GroupPacking, PairBias, packing_of, pair_biases
 from attnviz.types import BLOCK, AttentionCall, MapType, NamedMap, Stage, unrounded
+from attnviz.types import at_least_float32 as at_least_float32
 
 Computation = TypeVar("Computation", bound=Callable[..., Any])
 MASK_ENTRIES = 2**19  # of a block of rows of the mask, unless BLOCK rows are more
@@ -96,11 +97,6 @@ def add_biases(scores: Tensor, call: AttentionCall, heads: list[int], rows: list
     for _, bias in call.biases:
         scores = scores + bias(call, heads, rows).to(scores.dtype)
     return scores if stage == "biased" else call.masked(scores, heads, rows, float("-inf"))
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision as float32, so that rows of weights sum to 1 within 1e-3; float64 stays."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def select(
