@@ -126,13 +126,18 @@ class Variant(nn.Module):
         if "causal" not in self.supported_masks:
             raise UnsupportedMask(self.title, "it has no causal form, so it cannot decode token by token")
         self.check(Mask(causal=True), False, queries, keys)
-        fields = self.project_inputs(x, x, queries, queries)
-        if past is not None:
-            fields["key"] = torch.cat([past[0], fields["key"]], -2)
-            fields["value"] = torch.cat([past[1], fields["value"]], -2)
+        fields, cache = self.extend(x, past, queries)
         mask = Mask(causal=True)
         y, calls = self.mix_and_project(fields, queries=queries, keys=keys, mask=mask, name=name, layer=layer)
-        return y, calls, (fields["key"], fields["value"])
+        return y, calls, cache
+
+    def extend(
+        self, x: Tensor, past: tuple[Tensor, Tensor] | None, queries: Tokens
+    ) -> tuple[dict[str, Any], tuple[Tensor, Tensor]]:
+        """The query of new tokens with keys and values of past and new ones, and what is cached of both."""
+        fields = self.project_inputs(x, x, queries, queries)
+        fields["key"], fields["value"] = cache = appended(past, (fields["key"], fields["value"]))
+        return fields, cache
 
     def check(self, mask: Mask | None, cross: bool, queries: Tokens, keys: Tokens) -> None:
         """Refuse, with the reason, what this variant does not support."""
@@ -183,6 +188,11 @@ class Variant(nn.Module):
         if ablation.off.shape[-1] != self.heads:
             raise ValueError(f"ablated_heads has {ablation.off.shape[-1]} heads; {self.title} here has {self.heads}")
         return (~ablation.off).to(like.dtype)[..., None, None]
+
+
+def appended(past: tuple[Tensor, Tensor] | None, new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """A cache with new tokens behind the past ones."""
+    return new if past is None else (torch.cat([past[0], new[0]], -2), torch.cat([past[1], new[1]], -2))
 
 
 def check_lengths(x: Tensor, queries: Tokens, context: Tensor, keys: Tokens) -> None:

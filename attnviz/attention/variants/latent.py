@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from attnviz.attention.positions.schemes import Coordinates, Rotary
 from attnviz.attention.rules.softmax import Softmax
-from attnviz.attention.variants.base import Cost, Variant, split_heads
-from attnviz.types import AttentionCall, Mask, Tokens
+from attnviz.attention.variants.base import Cost, Variant, appended, split_heads
+from attnviz.types import Tokens
 
 
 class DecoupledRotary(Rotary):
@@ -96,24 +96,12 @@ class MultiHeadLatent(Variant):
         """Query, key and value; scores are divided by the root of all channels of a key."""
         return self.expand(x, *self.compress(context))
 
-    def decode(
-        self,
-        x: Float[Tensor, "*batch query feature"],
-        past: tuple[Tensor, Tensor] | None = None,
-        *,
-        queries: Tokens,
-        keys: Tokens,
-        name: str = "attention",
-        layer: int = 0,
-    ) -> tuple[Tensor, tuple[AttentionCall, ...], tuple[Tensor, Tensor]]:
-        """New tokens after a cached past of latents and keys to be rotated: equals the causal forward."""
-        mask = Mask(causal=True)
-        self.check(mask, False, queries, keys)
-        new = self.compress(x)
-        latent, key = new if past is None else (torch.cat(pair, -2) for pair in zip(past, new, strict=True))
-        fields = self.expand(x, latent, key)
-        y, calls = self.mix_and_project(fields, queries=queries, keys=keys, mask=mask, name=name, layer=layer)
-        return y, calls, (latent, key)
+    def extend(
+        self, x: Tensor, past: tuple[Tensor, Tensor] | None, queries: Tokens
+    ) -> tuple[dict[str, Any], tuple[Tensor, Tensor]]:
+        """Only latents and keys to be rotated are cached; keys and values are computed from them again."""
+        cache = appended(past, self.compress(x))
+        return self.expand(x, *cache), cache
 
     def cost(self, n_q: int, n_k: int) -> Cost:
         """2 d² + h r d + r d + 3 c d + c parameters and biases, with c numbers of latent and r rotated channels.
