@@ -63,6 +63,12 @@ def test_our_own_links_find_what_they_ask_for(page: str) -> None:
             assert not said(opened(**chosen))
 
 
+def test_a_sample_that_was_replaced_is_said_once() -> None:
+    at = opened(sample="coffee")
+    assert not said(at).startswith("This link asks")
+    assert [warning.value for warning in at.warning if "coffee" in warning.value]
+
+
 def test_a_session_reads_its_address_once() -> None:
     at = opened(model="vit-digits")
     assert at.session_state[arrival.ARRIVED]

@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from attnviz.ui.core.old_addresses import OLD_VALUES
 from attnviz.ui.core.state import numbers
 from attnviz.ui.inputs.image_run import CAMERA, UPLOAD
-from attnviz.ui.inputs.samples import TRAINED_HERE
+from attnviz.ui.inputs.samples import REPLACED, TRAINED_HERE
 
 ARRIVED = "attnviz:arrived"  # session key: whether the address has been read, once for a session
 NOUNS = {  # parameter -> what it names; other parameters are matters of display, and fall back silently
@@ -50,8 +50,8 @@ def say_what_is_not_here(asked: dict[str, str], place: DeltaGenerator) -> None:
 
 
 def found(name: str, value: str) -> bool:
-    """Whether the page has what the address names. Of a picture that was kept in memory the sidebar speaks itself."""
-    if name not in st.session_state or (name == "sample" and value in (UPLOAD, CAMERA)):
+    """Whether the page has what the address names. Of uploads and replaced samples the sidebar speaks itself."""
+    if name not in st.session_state or (name == "sample" and value in (UPLOAD, CAMERA, *REPLACED)):
         return True
     held = st.session_state[name]
     if isinstance(held, tuple):
