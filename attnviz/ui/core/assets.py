@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
 
 from attnviz.models import DamagedFile
 from attnviz.paths import ROOT
@@ -36,6 +40,18 @@ def as_data_address(path: Path) -> str | None:
     the browser of a tab that has just come back to a new server then finds nothing under its address.
     """
     try:
-        return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        return data_address(path.read_bytes(), "PNG")
     except OSError:
         return None
+
+
+def picture_address(picture: Image.Image, kind: Literal["PNG", "JPEG"], **look: Any) -> str:
+    """A picture as an address that holds it itself; `look` goes to the encoder."""
+    file = io.BytesIO()
+    picture.save(file, kind, **look)
+    return data_address(file.getvalue(), kind)
+
+
+def data_address(data: bytes, kind: Literal["PNG", "JPEG"]) -> str:
+    """The bytes of a picture file as an address."""
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import streamlit as st
@@ -12,6 +11,7 @@ from PIL import Image
 
 from attnviz.measures.token_path import NoPath, TokenPath, answers_along, follow_token
 from attnviz.types import UnsupportedMask
+from attnviz.ui.core.assets import picture_address
 from attnviz.ui.core.labels import call_names, head_name, plain, token_names
 from attnviz.ui.core.recorded import middle
 from attnviz.ui.core.state import read_address, write_address
@@ -75,7 +75,7 @@ def depths(run: ModelRun, token: int) -> list[Stage]:
 
 def with_heading(stage: Stage, heading: str) -> Stage:
     """A stage that begins a part."""
-    return Stage(**{**vars(stage), "heading": heading})
+    return replace(stage, heading=heading)
 
 
 def scene_of(run: ModelRun, path: TokenPath | None) -> Scene:
@@ -90,7 +90,14 @@ def scene_of(run: ModelRun, path: TokenPath | None) -> Scene:
     if not isinstance(run, ImageRun) or tokens.grid is None:
         return Scene(names, maps=maps)
     picture = seen(run)
-    return Scene(names, tokens.prefix, tokens.grid, address_of(picture), picture.width / picture.height, maps)
+    return Scene(
+        names,
+        tokens.prefix,
+        tokens.grid,
+        picture_address(picture, "JPEG", quality=85),
+        picture.width / picture.height,
+        maps,
+    )
 
 
 def seen(run: ImageRun) -> Image.Image:
@@ -99,13 +106,6 @@ def seen(run: ImageRun) -> Image.Image:
     scale = SIDE / max(picture.size)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
-
-
-def address_of(picture: Image.Image) -> str:
-    """A picture as a data address."""
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def chosen_stage(stages: list[Stage]) -> str:

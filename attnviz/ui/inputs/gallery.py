@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 
 import streamlit as st
@@ -11,6 +9,7 @@ from PIL import Image
 from streamlit.components.v2 import component
 
 from attnviz.models import CENTER_CROP, DamagedFile
+from attnviz.ui.core.assets import picture_address
 from attnviz.ui.inputs.image_run import ImageRun, own_pictures
 from attnviz.ui.inputs.samples import label_of, open_sample, samples_of
 
@@ -56,10 +55,7 @@ def address_of(image: Image.Image) -> str:
     """The middle square of a picture as a small data address; tiny pictures keep their pixels."""
     side = min(image.size)
     square = image.crop(CENTER_CROP.box(*image.size))
-    file = io.BytesIO()
+    size = (SIDE * 2, SIDE * 2)
     if side > SIDE:
-        square.resize((SIDE * 2, SIDE * 2), Image.Resampling.LANCZOS).save(file, "JPEG", quality=80)
-    else:
-        square.resize((SIDE * 2, SIDE * 2), Image.Resampling.NEAREST).save(file, "PNG")
-    kind = "jpeg" if side > SIDE else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+        return picture_address(square.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=80)
+    return picture_address(square.resize(size, Image.Resampling.NEAREST), "PNG")

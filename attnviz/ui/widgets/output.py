@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +13,7 @@ from PIL import Image
 
 from attnviz import views
 from attnviz.plots import Unchecked
+from attnviz.ui.core.assets import picture_address
 from attnviz.ui.inputs.image_run import ImageRun
 
 Row = Callable[[], tuple[Sequence[str], Iterable[Sequence[Any]]]]
@@ -36,9 +36,8 @@ def show_picture(place: Any, pixels: np.ndarray, *, alt: str, caption: str | Non
 
     Streamlit forgets pictures that it serves itself when a run is cut short, and the page then shows a broken one.
     """
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    place.image(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", caption=caption, alt=alt)
+    address = picture_address(Image.fromarray(pixels), "PNG", compress_level=1)
+    place.image(address, caption=caption, alt=alt)
 
 
 def share_picture(visit: ImageRun, slot: str = "picture") -> None:
