@@ -25,8 +25,8 @@ OFFERED = ("generic attention", "gradient rollout", "input x gradient", "rollout
 METHOD, SLOT = "why-method", "translate:why"
 WHY = (
     "Methods that go through both texts. Attention flow, norm-based attention, ALTI and value zeroing are not defined "
-    "where one text attends to another; Grad-CAM and LeGrad read tokens of one text; integrated gradients, SmoothGrad "
-    "and methods that remove tokens would translate again, into another sentence."
+    "where one text attends to another; Grad-CAM and LeGrad read tokens of one text; integrated gradients, SmoothGrad, "
+    "deletion and occlusion pass the greedy translation again, which need not be the one shown."
 )
 REST = "{} of the relevance stays with the French read so far and is not shown; the rest is divided by its sum."
 SUMS = "The numbers are divided by their sum."
