@@ -55,13 +55,19 @@ function veilOf({data}, table, signed) {
   });
 }
 
+// Steps of the colour table, as they lie over a picture. Where weight is light, a key without a step, masked or cut away,
+// is as dark as one without weight: with nothing over it, it would be the brightest of all.
+function litSteps(data, index, signed) {
+  return isLight(data, signed) ? index.map((step) => Math.max(0, step)) : index;
+}
+
 // The map over the picture, as exact cells or smooth between their middles. Hatched where keys are `masked`.
 function drawOverlay(view, boxes, {table, index, scale}, masked) {
   const [rows, columns] = boxes.tokens.grid;
   const lying = {rows, columns, first: boxes.tokens.prefix};
   const {context, data} = view;
   const times = data.smooth ? Math.max(1, Math.min(16, Math.floor(512 / Math.max(rows, columns)))) : 1;
-  const steps = interpolated(index, lying, times);
+  const steps = interpolated(litSteps(data, index, scale.signed), lying, times);
   const veil = veilOf(view, table, scale.signed);
   const image = pixels(times * columns, times * rows, (out) => {
     for (let i = 0; i < out.length; i++) if (steps[i] >= 0) out[i] = veil[steps[i]];

@@ -148,7 +148,8 @@ const tilesView = {
 
   // What is painted of a row, as it lies over a picture where there is one.
   cover(view, {signed}, {table, index}) {
-    return {table: recordOf(view.data.picture) ? veilOf(view, table, signed) : table, index};
+    if (!recordOf(view.data.picture)) return {table, index};
+    return {table: veilOf(view, table, signed), index: litSteps(view.data, index, signed)};
   },
 
   // A cell that shows a whole map, or nothing yet.

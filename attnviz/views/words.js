@@ -88,7 +88,7 @@ function specialWords({labels, special}) {
 
 // What the legend says where a row is cut down to a share of its mass.
 function massNote({mass}) {
-  return mass == null ? "" : `in colour: the largest that hold ${Math.round(100 * mass)} %`;
+  return mass == null ? "" : `shown: the largest that hold ${Math.round(100 * mass)} %`;
 }
 
 // What the legend says about cells without a colour: those left out, those masked.

@@ -307,6 +307,14 @@ def test_little_weight_dims_the_picture_and_signed_maps_keep_their_colours() -> 
     np.testing.assert_array_equal(signed & 0xFFFFFF, rgba("gray") & 0xFFFFFF)
 
 
+def test_what_has_no_step_is_dark_where_weight_is_light() -> None:
+    """Cut away by a share of the mass or masked: without anything over it, it would look like the most relevant."""
+    script = "litSteps({overlay: $overlay}, [5, -1, -2, 0], $signed)"
+    assert ask(script, overlay="light", signed=False) == [5, 0, 0, 0]
+    assert ask(script, overlay="light", signed=True) == [5, -1, -2, 0]
+    assert ask(script, overlay="colour", signed=False) == [5, -1, -2, 0]
+
+
 @pytest.mark.parametrize("times", [1, 2, 5, 16])
 def test_smooth_maps_are_linear_between_the_middles_of_cells(times: int) -> None:
     rng = np.random.default_rng(7)
