@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 import torch
 
 from attnviz.training.images.data import NoData, data_folder
+
+
+MAIN = sys.modules["__main__"]
+
+
+@pytest.fixture(autouse=True)
+def main_module() -> None:
+    """Streamlit's AppTest leaves its script as `__main__`, which a process that a later test starts would run again."""
+    sys.modules["__main__"] = MAIN
 
 
 @pytest.fixture(scope="session", autouse=True)
