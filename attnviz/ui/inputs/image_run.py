@@ -32,6 +32,7 @@ ALONE = {  # pages that do not ask which model is chosen, and what they look int
     "lesson": "word vectors and one transformer block",
     "train": "networks that you train here",
 }
+FOLDED = "Model and input of the other pages"
 GONE = (
     "The picture of this link was kept in memory only and is gone. Choose it again under Your own picture; until then "
     "a sample is shown."
@@ -81,7 +82,7 @@ def sidebar() -> None:
     with st.sidebar:
         if alone:
             st.caption(f"This page uses {alone}.")
-        with st.expander("Model and input of the other pages") if alone else nullcontext():
+        with st.expander(FOLDED) if alone else nullcontext():
             name = choose_model(say=not alone)
         with st.popover("About attnviz", icon=":material/info:", type="tertiary"):
             say_about_app()
