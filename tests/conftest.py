@@ -10,7 +10,6 @@ import torch
 
 from attnviz.training.images.data import NoData, data_folder
 
-
 MAIN = sys.modules["__main__"]
 
 
