@@ -186,7 +186,9 @@ def read_tokens(trace: Trace) -> Tokens:
 
 
 def read_alone(trace: Trace, target: Target | None, count: int) -> Bool[Tensor, " token"]:
-    """The token that the answer is read from, where it is one alone."""
+    """The token that the answer is read from, where it is one alone; none of the encoder's, where a decoder answers."""
+    if read_tokens(trace).stream not in trace.pooling:
+        return torch.zeros(count, dtype=torch.bool)
     if (position := position_of(trace, target)) is not None:
         return torch.arange(count) == position
     pooling = next((rows for rows in trace.pooling.values() if rows.shape[-1] == count), torch.zeros(1, count))

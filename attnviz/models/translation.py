@@ -162,19 +162,30 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         It has read BOS and the tokens before i, which are the tokens of the stream "target". Raises ValueError for no
         tokens, or more than the network reads.
         """
-        if not 1 <= len(ids) <= self.config.context_length:
-            raise ValueError(f"{len(ids)} tokens; this network writes 1 to {self.config.context_length}")
-        source, read = self.source(sample), torch.tensor([BOS, *ids[:-1]])
-        tokens = {**sample.tokens, "target": self.named(read.tolist())}
-        inputs = {**sample.inputs, "target": read}
-        digest = hashlib.sha256(sample.digest.encode() + read.numpy().tobytes()).hexdigest()
-        trace = self.network(source.to(self.device), read.to(self.device), tokens=tokens, edit=edit)
-        return replace(trace, sample=replace(sample, digest=digest, inputs=inputs, tokens=tokens))
+        return self.read(sample, torch.tensor([BOS, *ids][: len(ids)], dtype=torch.long), edit)
 
     def __call__(self, sample: Sample, *, edit: Edit | None = None) -> Trace:
-        """The trace of the greedy translation of the sample as it stands; `edit` changes the pass over both texts."""
+        """The trace of the greedy translation of the sample as it stands; `edit` changes the pass over both texts.
+
+        The sample of a trace holds the translation too (its stream "target"), and is read with that one instead.
+        """
         refuse(self.title, edit, self.spec.honours, "translates a whole sentence as it stands")
+        if "target" in sample.inputs:
+            return self.read(sample, sample.inputs["target"], edit)
         return self.trace(sample, tuple(self.greedy(sample)), edit=edit)
+
+    def read(self, sample: Sample, target: Int[Tensor, " token"], edit: Edit | None) -> Trace:
+        """One pass over the source of a sample and the tokens its decoder reads, which are kept in its trace."""
+        if not 1 <= len(target) <= self.config.context_length:
+            raise ValueError(f"{len(target)} tokens; this network writes 1 to {self.config.context_length}")
+        held = sample.inputs.get("target")
+        if held is None or not torch.equal(held, target):
+            digest = hashlib.sha256(sample.digest.encode() + target.numpy().tobytes()).hexdigest()
+            tokens = {**sample.tokens, "target": self.named(target.tolist())}
+            sample = replace(sample, digest=digest, inputs={**sample.inputs, "target": target}, tokens=tokens)
+        source = self.source(sample)
+        trace = self.network(source.to(self.device), target.to(self.device), tokens=sample.tokens, edit=edit)
+        return replace(trace, sample=sample)
 
     def logits_from(
         self, residual: Float[Tensor, "*batch feature"], *, output: str | None = None, pooling: Tensor | None = None

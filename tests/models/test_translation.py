@@ -379,3 +379,21 @@ def test_what_is_saved_is_opened_and_damage_is_named(kind: str, tmp_path: Path):
             TranslationModel.open(tmp_path / kind)
     with pytest.raises(DamagedModel):
         TranslationModel.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("kind", ["translator", "seq2seq"])
+def test_the_sample_of_a_trace_holds_its_translation(kind: str):
+    """It is passed again with the tokens it was written with, whatever the network would write itself."""
+    model = opened(kind)
+    plain = model.prepare("The cat sleeps.")
+    trace = model.trace(plain, [9, 8, 7, EOS])
+    assert trace.sample is not None
+    assert tuple(model.greedy(plain)) != (9, 8, 7, EOS)
+    again = model(trace.sample)
+    assert again.sample == trace.sample
+    assert torch.equal(again.logits[WORD], trace.logits[WORD])
+    other = model.trace(trace.sample, [9, 8, 6, EOS])  # tokens that are named win
+    assert other.sample is not None
+    assert other.sample.digest not in {trace.sample.digest, plain.digest}
+    assert other.sample.inputs["target"].tolist() == [BOS, 9, 8, 6]
+    assert len(model(plain).sample.inputs["target"]) == len(tuple(model.greedy(plain)))  # type: ignore[union-attr]

@@ -288,7 +288,8 @@ def test_a_french_token_is_explained_by_english_ones(monkeypatch: pytest.MonkeyP
     source = plain.token_embeddings["source"].detach().requires_grad_()
     with torch.enable_grad():
         trace = model.trace(sample, ids, edit=Edit(embeddings=source))
-    rows = [attnviz.explain(name, model, sample, Target("word", row, ids[row]), trace=trace) for row in (1, 2)]
+    assert trace.sample is not None
+    rows = [attnviz.explain(name, model, trace.sample, Target("word", row, ids[row]), trace=trace) for row in (1, 2)]
     assert np.allclose(saved[-1]["relevance"], rows[0].numpy(), atol=1e-6)
     assert not np.allclose(saved[-1]["relevance"], rows[1].numpy(), atol=1e-6)
     assert [row[0] for row in saved[-1]["rows"][1]] == list(sample.tokens["source"].labels)
@@ -320,3 +321,41 @@ def test_gradients_of_a_translation_are_those_of_its_own_tokens():
         for sign in (1, -1)
     ]
     assert float(found.sum()) == pytest.approx((logits[0] - logits[1]) / (2 * step), rel=0.02, abs=1e-3)
+
+
+def other_beam() -> tuple[scene.Written, Target]:
+    """A translation that is not the greedy one, and the score of its second token."""
+    model = scene.translator(scene.TRANSFORMER)
+    sample = model.prepare(CAT)
+    beam = scene.found(scene.TRANSFORMER, sample, scene.BEAM)[-1]
+    assert beam.ids != tuple(model.greedy(sample))
+    return scene.Written(model, sample, beam, model.trace(sample, beam.ids)), Target("word", 1, beam.ids[1])
+
+
+def logit_of(here: scene.Written, target: Target, edit: Edit | None = None) -> float:
+    """The score of one token of the translation in view, by the network itself."""
+    return float(here.model.trace(here.sample, here.beam.ids, edit=edit).logits["word"][target.row, target.label])
+
+
+def test_deletion_scores_the_token_in_view_without_each_english_one():
+    here, target = other_beam()
+    found = explain.relevance(here, 1, "deletion", {})
+    source = here.trace.calls[0].keys
+    for token, word in enumerate(source.words or ()):
+        keep = torch.arange(len(source)) != token
+        fall = logit_of(here, target) - logit_of(here, target, Edit(keep_tokens=keep)) if word >= 0 else 0.0
+        assert float(found[token]) == pytest.approx(fall, abs=1e-4)
+
+
+def test_integrated_gradients_add_up_to_what_the_english_changes():
+    """Completeness: their sum is the score minus that of the baseline, here of the mean word up to the end sign.
+
+    Untrained networks bend sharply near zero, so the way from there would need thousands of steps.
+    """
+    here, target = other_beam()
+    found = explain.relevance(here, 1, "integrated gradients", {"baseline": "mean", "steps": 100})
+    words = torch.tensor(here.trace.calls[0].keys.words) >= 0
+    content = here.trace.token_embeddings["source"]
+    mean = torch.where(words[:, None], content[words].mean(0), content)
+    change = logit_of(here, target) - logit_of(here, target, Edit(embeddings=mean))
+    assert float(found.sum()) == pytest.approx(change, rel=0.05)

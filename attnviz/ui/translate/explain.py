@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import streamlit as st
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from attnviz import views
-from attnviz.edits import Edit
 from attnviz.methods import METHODS, explain
-from attnviz.types import NoTokenMap, Target, Trace, UnsupportedMask
+from attnviz.types import NoTokenMap, Target, UnsupportedMask
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.sized_cache import SizedCache
 from attnviz.ui.core.state import select
@@ -21,12 +19,22 @@ from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.method_options import control, said_value
 from attnviz.ui.widgets.output import downloads
 
-OFFERED = ("generic attention", "gradient rollout", "input x gradient", "rollout", "raw attention")
+OFFERED = (
+    "generic attention",
+    "gradient rollout",
+    "input x gradient",
+    "integrated gradients",
+    "smoothgrad",
+    "deletion",
+    "occlusion",
+    "rollout",
+    "raw attention",
+)
 METHOD, SLOT = "why-method", "translate:why"
 WHY = (
     "Methods that go through both texts. Attention flow, norm-based attention, ALTI and value zeroing are not defined "
-    "where one text attends to another; Grad-CAM and LeGrad read tokens of one text; integrated gradients, SmoothGrad, "
-    "deletion and occlusion pass the greedy translation again, which need not be the one shown."
+    "where one text attends to another; Grad-CAM and LeGrad read tokens of one text. Where the English is changed, the "
+    "French is read as it stands here, so that one and the same token is scored."
 )
 REST = "{} of the relevance stays with the French read so far and is not shown; the rest is divided by its sum."
 SUMS = "The numbers are divided by their sum."
@@ -84,23 +92,12 @@ def relevance(here: Written, at: int, name: str, options: dict) -> Float[np.ndar
     """The relevance of each English token for the token generated at a step. Raises NoTokenMap, UnsupportedMask."""
 
     def made() -> Tensor:
-        target = Target("word", at, here.beam.ids[at])
         with core():
-            trace = with_graph(here) if METHODS[name].needs_gradients else here.trace
-            return explain(name, here.model, here.sample, target, trace=trace, **options).float()
+            target, both = Target("word", at, here.beam.ids[at]), here.trace.sample or here.sample
+            return explain(name, here.model, both, target, trace=here.trace, **options).float()
 
     key = (here.model.digest, here.sample.digest, repr(here.beam.ids), str(at), name, str(sorted(options.items())))
     return kept().get(key, made).numpy()
-
-
-def with_graph(here: Written) -> Trace:
-    """The same pass over both texts with a graph, from embeddings of the English that ask for gradients."""
-    english = here.trace.token_embeddings["source"]
-    if english is None:
-        raise NoTokenMap("it has no embeddings of the English that the answer has a gradient for")
-    embeddings = english.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        return here.model.trace(here.sample, here.beam.ids, edit=Edit(embeddings=embeddings))
 
 
 @st.cache_resource(show_spinner=False)
