@@ -20,7 +20,7 @@ def test_next_walks_on_and_the_address_follows(page: Page, server: str, settle):
     page.goto(f"{server}/lesson?step=4")
     settle(page)
     expect(page.get_by_role("heading", name=HEADINGS[3])).to_be_visible(timeout=WAIT)
-    page.get_by_role("button", name="Next").click()
+    page.get_by_role("button", name="Next", exact=True).click()
     expect(page.get_by_role("heading", name=HEADINGS[4])).to_be_visible(timeout=WAIT)
     expect_chosen(page, "step", "5")
     expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=WAIT)
@@ -45,10 +45,10 @@ def test_every_step_draws_without_errors(theme: str, page: Page, server: str, se
     page.goto(f"{server}/lesson?embed_options={theme}_theme")
     settle(page)
     for step in range(2, len(STEPS) + 1):
-        page.get_by_role("button", name="Next").click()
+        page.get_by_role("button", name="Next", exact=True).click()
         expect(page.get_by_role("heading", name=HEADINGS[step - 1])).to_be_visible(timeout=WAIT)
         settle(page)
         expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=WAIT)
         assert page.get_by_text(WRONG).count() == 0
-    expect(page.get_by_role("button", name="Next")).to_be_disabled()
+    expect(page.get_by_role("button", name="Next", exact=True)).to_be_disabled()
     assert not watch.unexpected(), watch.unexpected()
