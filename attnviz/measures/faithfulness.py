@@ -20,6 +20,7 @@ from torch import Tensor
 
 from attnviz.edits import Edit
 from attnviz.interventions import answers
+from attnviz.targets import Score, asked
 from attnviz.types import Model, Sample, Target, Tokens
 
 BATCH = 64  # edited inputs in one forward pass
@@ -99,16 +100,16 @@ def removal(
     `parts` None is what `parts_of` says of the tokens.
     """
     parts = parts_of(next(iter(sample.tokens.values()))) if parts is None else parts
+    score = watched(model, sample, target)
 
     @torch.no_grad()
     def logits(keep: Bool[Tensor, "edit part"]) -> Tensor:
         kept = torch.ones(len(keep), len(parts), dtype=torch.bool)
         kept[:, parts >= 0] = keep.cpu()[:, parts[parts >= 0]]
-        return row_of(
-            answers(model, sample, Edit(keep_tokens=kept), output=target and target.output, batch=batch), target
-        )
+        found = answers(model, sample, Edit(keep_tokens=kept), output=score.output, batch=batch)
+        return found[:, score.row].float().cpu()
 
-    return watched(logits, parts, target)
+    return Perturbation(logits, parts, int(score.label))
 
 
 def filling(
@@ -124,7 +125,7 @@ def filling(
     side, pixels = model.spec.patch_size, sample.inputs[stream]
     if tokens.grid is None or side is None:
         raise ValueError("only a picture of patches can be filled; remove words by the attention mask")
-    grid = tokens.grid
+    grid, score = tokens.grid, watched(model, sample, target)
 
     @torch.no_grad()
     def logits(keep: Bool[Tensor, "edit part"]) -> Tensor:
@@ -133,24 +134,16 @@ def filling(
             stays = some.cpu().unflatten(-1, grid).repeat_interleave(side, -2).repeat_interleave(side, -1)
             filled = torch.where(stays[:, None], pixels.cpu(), fill.cpu())
             logits = model(replace(sample, inputs={stream: filled})).logits
-            output = next(iter(logits)) if target is None or target.output is None else target.output
-            found.append(row_of(logits[output], target))
+            found.append(logits[score.output][..., score.row, :].float().cpu())
         return torch.cat(found)
 
-    return watched(logits, parts_of(tokens), target)
+    return Perturbation(logits, parts_of(tokens), int(score.label))
 
 
-def watched(logits: Callable[[Tensor], Tensor], parts: Tensor, target: Target | None) -> Perturbation:
-    """A perturbation that watches the target's class, or the one that the model predicts of the clean input."""
-    if target is not None and target.label is not None:
-        return Perturbation(logits, parts, target.label)
-    clean = logits(torch.ones(1, int(parts.max()) + 1, dtype=torch.bool))
-    return Perturbation(logits, parts, int(clean.argmax()))
-
-
-def row_of(logits: Float[Tensor, "edit row class"], target: Target | None) -> Float[Tensor, "edit class"]:
-    """The logits of the target's row; by default those of the last one."""
-    return logits[..., -1 if target is None or target.row is None else target.row, :].float().cpu()
+@torch.no_grad()
+def watched(model: Model, sample: Sample, target: Target | None) -> Score:
+    """The number that is watched: the target's class, or the one that the model predicts of the clean input."""
+    return asked(model(sample), target)
 
 
 def mean_fill(pixels: Float[Tensor, "channel height width"]) -> Float[Tensor, "channel height width"]:

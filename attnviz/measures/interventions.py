@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attnviz.edits import Edit, PatchedResiduals, token_flags
 from attnviz.interventions import BATCH, Progress, ablate, answers, count_of
+from attnviz.targets import asked
 from attnviz.types import Model, Sample, Target, Trace
 
 Head = tuple[int, int]  # layer, head
@@ -36,25 +37,9 @@ class Answer(NamedTuple):
 
 
 def answer_of(trace: Trace, target: Target | None = None) -> Answer:
-    """Which number a target names, in a trace without leading axes; what it leaves open is what the model predicts.
-
-    The output left open is the first with one row, else the first of all; the row left open is the last one. Raises
-    ValueError for a model without outputs, and for an output, a row or a label there is not.
-    """
-    named = target or Target()
-    single = [name for name, logits in trace.logits.items() if logits.shape[-2] == 1]
-    output = next(iter([*single, *trace.logits]), None) if named.output is None else named.output
-    if output is None or output not in trace.logits:
-        known = ", ".join(trace.logits) or "none"
-        raise ValueError(f"there is no output {output!r} whose change could be measured; known: {known}")
-    rows, labels = trace.logits[output].shape[-2:]
-    row = rows - 1 if named.row is None else named.row
-    if not 0 <= row < rows:
-        raise ValueError(f"target names the row {row}; output {output!r} has rows 0 to {rows - 1}")
-    label = int(trace.logits[output][row].argmax()) if named.label is None else named.label
-    if not 0 <= label < labels:
-        raise ValueError(f"target names the label {label}; output {output!r} has labels 0 to {labels - 1}")
-    return Answer(output, row, label)
+    """Which number a target names (`asked`, which says what it raises), in a trace without leading axes."""
+    score = asked(trace, target)
+    return Answer(score.output, score.row, int(score.label))
 
 
 class HeadEffects(NamedTuple):
@@ -76,8 +61,8 @@ def head_effects(
 ) -> HeadEffects:
     """The change of one logit and of its probability with each head ablated alone: all heads in few passes.
 
-    `means` [layer head value_dim] is what an ablated head gives (`head_means`), None = zero. Raises ValueError as
-    `answer_of` does, UnsupportedMask for a model that ablates no heads.
+    `means` [layer head value_dim] is what an ablated head gives (`head_means`), None = zero. Raises as `answer_of`
+    does, UnsupportedMask for a model that ablates no heads.
     """
     spec, plain = model.spec, model(sample)
     answer = answer_of(plain, target)

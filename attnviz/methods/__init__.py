@@ -23,7 +23,8 @@ from attnviz.methods import (
     rollout,
     value_zeroing,
 )
-from attnviz.methods.base import Method, NoRollout, Option, check_target, differentiable, traced
+from attnviz.methods.base import Method, NoRollout, Option, differentiable, traced
+from attnviz.targets import check_target
 from attnviz.types import Model, Sample, Target, Trace
 
 by_gradient = partial(Method, needs_class=True, needs_gradients=True)

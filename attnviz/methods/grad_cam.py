@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.methods.base import Option, differentiable, score_of, start_rows, tokens_of
+from attnviz.methods.base import Option, differentiable, start_rows, tokens_of
 from attnviz.methods.gradients import kept_inside, shares_of, source_of
 from attnviz.methods.raw import last_branch
 from attnviz.methods.rollout import check
+from attnviz.targets import score_of
 from attnviz.types import AttentionCall, Model, NoTokenMap, Sample, Target, Trace, unrounded
 
 TOKEN_OPTIONS = (

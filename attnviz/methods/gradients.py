@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnviz.methods.base import outside, score_of, tokens_of
+from attnviz.methods.base import outside, tokens_of
+from attnviz.targets import score_of
 from attnviz.types import AttentionCall, NoTokenMap, Target, Trace, unrounded
 
 Slopes = Mapping[AttentionCall, Tensor]  # d score / d output of every call [*batch head query value_dim]

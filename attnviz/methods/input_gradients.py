@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.methods.base import Option, Progress, asked, differentiable, outside, repeat, score_of, tokens_of
+from attnviz.methods.base import Option, Progress, differentiable, outside, repeat, tokens_of
 from attnviz.methods.gradients import source_of
+from attnviz.targets import asked, score_of
 from attnviz.types import Model, NoTokenMap, Sample, Target, Trace, UnsupportedMask, at_least_float32, unrounded
 
 TOGETHER = 8  # changed inputs that are computed at a time

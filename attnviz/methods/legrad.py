@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnviz.methods.base import Option, Score, asked, differentiable
+from attnviz.methods.base import Option, differentiable
 from attnviz.methods.gradients import source_of
 from attnviz.methods.rollout import check
+from attnviz.targets import Score, asked
 from attnviz.types import AttentionCall, Model, NoTokenMap, Sample, Target, Trace, unrounded
 
 OPTIONS = (

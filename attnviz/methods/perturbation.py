@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnviz.edits import PatchedResiduals
-from attnviz.methods.base import Option, Progress, alike, asked, kept_tokens, outside, position_of, tokens_of, traced
+from attnviz.methods.base import Option, Progress, alike, kept_tokens, outside, tokens_of, traced
 from attnviz.methods.input_gradients import BASELINES, baseline_of, inputs_of
+from attnviz.targets import asked, position_of
 from attnviz.types import Edit, Model, NoTokenMap, Sample, Target, Tokens, Trace, UnsupportedMask, unrounded
 
 TOGETHER = 32  # changed inputs that are computed at a time

@@ -239,6 +239,18 @@ def test_words_are_removed_whole() -> None:
     torch.testing.assert_close(perturbation.logits(keep)[0], expected, atol=1e-5, rtol=0)
 
 
+def test_without_a_target_the_answer_about_the_whole_input_is_watched() -> None:
+    """As methods do it, though the first output of this model is the word at every token."""
+    model = attnviz.load("sentences")
+    sample = model.prepare("A dull and lifeless film.")
+    logits = model(sample).logits
+    assert next(iter(logits)) == "word"
+    perturbation = removal(model, sample)
+    assert perturbation.label == int(logits["sentiment"].argmax())
+    clean = perturbation.logits(torch.ones(1, int(perturbation.parts.max()) + 1, dtype=torch.bool))
+    torch.testing.assert_close(clean, logits["sentiment"].float(), atol=1e-5, rtol=1e-5)
+
+
 def test_maps_of_a_randomised_network_lose_their_order() -> None:
     """A map that reads the network falls; one that does not stays at 1, which is the fault the check is for."""
     generator = torch.Generator().manual_seed(0)

@@ -25,7 +25,7 @@ from attnviz.measures.interventions import (
     same_length,
     token_logits,
 )
-from attnviz.types import Model, Sample, Target, Trace
+from attnviz.types import Model, NoTokenMap, Sample, Target, Trace
 from tests.foreign import foreign_models
 from tests.test_interventions import picture_model
 
@@ -219,14 +219,14 @@ def test_what_cannot_be_compared_is_said() -> None:
         crossing(one.model, one.sample, one.model(one.sample))
     with pytest.raises(ValueError, match="a pair is two heads"):
         pair_effect(one.model, one.sample, ((0, 1), (0, 1)))
-    with pytest.raises(ValueError, match="no output 'class'"):
+    with pytest.raises(ValueError, match="the output 'class'; this network has word"):
         head_effects(one.model, one.sample, Target("class"))
     with pytest.raises(ValueError, match="row 99"):
         head_effects(one.model, one.sample, Target("word", 99))
     with pytest.raises(ValueError, match="label -1"):
         head_effects(one.model, one.sample, Target("word", 0, -1))
     bare = foreign_models()["foreign-encoder"].model
-    with pytest.raises(ValueError, match="no output"):
+    with pytest.raises(NoTokenMap, match="no output"):
         head_effects(bare, bare.prepare("the old man"))
 
 

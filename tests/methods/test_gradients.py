@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import attnviz
 from attnviz.interventions import ablate
 from attnviz.methods import METHODS, grad_cam
-from attnviz.methods.base import asked, score_of
 from attnviz.methods.generic_attention import Factors, relevance
 from attnviz.methods.rollout import branches
 from attnviz.models.text import Translator
+from attnviz.targets import asked, score_of
 from attnviz.types import Edit, NoTokenMap, Sample, Target, Trace, UnsupportedMask
 from tests.explained import Dense, attend, dense_picture, dense_text, picture_model, pooled_by, text_model, translator
 from tests.methods.test_rollout import FIRST, SECOND, TWO, Fake, stored_call
