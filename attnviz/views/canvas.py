@@ -2,7 +2,7 @@
 
 Each view reads records that `send_*` put into the browser. `key` names the view: the selected tokens land in
 `st.session_state[key + ":tokens"]` and go to `on_pick`. To add a view, write NAME.js, put it into
-transport.LIBRARY and write one function here.
+library.LIBRARY and write one function here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import streamlit as st
 from streamlit.components.v2 import component
 
 from attnviz.plots import theme
-from attnviz.views.transport import HERE, shape_of
+from attnviz.views.library import read
+from attnviz.views.page import CURRENT
+from attnviz.views.transport import shape_of
 
 Scale = Literal["linear", "sqrt", "log", "rank"]
 OnPick = Callable[[tuple[int, ...]], None]
@@ -54,7 +56,7 @@ class ViewStyle:
 
 
 DEFAULT = ViewStyle()
-_view = component("attnviz_view", html='<div class="view"></div>', js=(HERE / "view.js").read_text())
+_view = component("attnviz_view", html='<div class="view"></div>', js=read("view.js"))
 
 
 def picture_view(
@@ -422,6 +424,8 @@ def _plane(name: str, square: bool = False) -> dict[str, Any] | None:
 
 def _answered(key: str) -> int:
     """How many picks of a view this run of the script knows of."""
+    if CURRENT.get() is not None:
+        return 0  # a page that stands alone has no Python to answer
     return ((st.session_state.get(key) or {}).get("pick") or {}).get("count", 0)
 
 
@@ -448,9 +452,8 @@ def _mount(
             on_pick(pick)
 
     frame = {"view": view, "name": key, "height": height, "fit": fit, "answered": _answered(key)}
-    _view(
-        key=key,
-        data={**frame, "tokens": [int(token) for token in tokens], **data},
-        default={"pick": None},
-        on_pick_change=picked,
-    )
+    data = {**frame, "tokens": [int(token) for token in tokens], **data}
+    if (page := CURRENT.get()) is not None:
+        page.take_view(data)
+        return
+    _view(key=key, data=data, default={"pick": None}, on_pick_change=picked)

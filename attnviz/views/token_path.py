@@ -17,16 +17,13 @@ from jaxtyping import Float
 from streamlit.components.v2 import component
 
 from attnviz.plots import theme
-from attnviz.views.transport import HERE
+from attnviz.views.library import read
 
 Kind = Literal["feature", "token"]  # what the numbers of a strip are counted by
 Role = Literal["query", "key", "value", "position", "text", "muted"]
 
 _path = component(
-    "attnviz_token_path",
-    html='<div class="path"></div>',
-    css=(HERE / "token_path.css").read_text(),
-    js=(HERE / "token_path.js").read_text(),
+    "attnviz_token_path", html='<div class="path"></div>', css=read("token_path.css"), js=read("token_path.js")
 )
 
 

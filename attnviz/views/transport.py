@@ -5,10 +5,8 @@ Call `mount` and every `send_*` on every run: what the browser already holds cro
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,56 +15,22 @@ from jaxtyping import Bool, Num, UInt8
 from PIL import Image
 from streamlit.components.v2 import component
 
-from attnviz.plots import theme
 from attnviz.views import records
+from attnviz.views.library import library, library_data, read
+from attnviz.views.page import CURRENT
 from attnviz.views.records import Box, TokensLike
 
-HERE = Path(__file__).parent
 Maps = Num[np.ndarray, "map *query key"]
+BUDGET = 2_000_000  # bytes of one message
 Keep = Callable[[str, Callable[[], bytes]], bytes]  # a record by its description, made by a function if there is none
-LIBRARY = (
-    "common.js",
-    "record.js",
-    "scale.js",
-    "rows.js",
-    "words.js",
-    "frame.js",
-    "painting.js",
-    "export.js",
-    "grid.js",
-    "removal.js",
-    "picture.js",
-    "colours.js",
-    "tiles.js",
-    "matrix.js",
-    "cells.js",
-    "strongest.js",
-    "lines.js",
-    "text.js",
-    "arcs.js",
-    "library.js",
-)
 
-_library = component(
-    "attnviz_library", html="<i hidden></i>", js="\n".join((HERE / name).read_text() for name in LIBRARY)
-)
-_transport = component("attnviz_transport", html="<i hidden></i>", js=(HERE / "transport.js").read_text())
+_library = component("attnviz_library", html="<i hidden></i>", js=library())
+_transport = component("attnviz_transport", html="<i hidden></i>", js=read("transport.js"))
 
 
 def mount() -> None:
     """Put the views' code and colours into the browser; once per run, outside of any fragment."""
-    _library(key="attnviz:library", data=_library_data())
-
-
-@functools.cache
-def _library_data() -> dict[str, Any]:
-    """Every colour the views use, as theme.py has them, and their style sheet."""
-    return {
-        "tables": {name: theme.table(name).astype(np.uint8).tobytes().hex() for name in theme.SCALES},
-        "diverging": list(theme.DIVERGING),
-        "roles": {role: list(pair) for role, pair in theme.COLOURS.items()},
-        "css": (HERE / "view.css").read_text(),
-    }
+    _library(key="attnviz:library", data=library_data())
 
 
 def send_picture(name: str, picture: Image.Image, network: Image.Image, crop: Box, tokens: TokensLike) -> None:
@@ -125,10 +89,20 @@ def send_colours(name: str, rgb: UInt8[np.ndarray, "map token 3"], *, titles: Se
 
 
 def _send(name: str, blob: bytes, **shape: Any) -> None:
+    if (page := CURRENT.get()) is not None:
+        page.take_record(name, blob, shape)
+        return
+    if len(blob) > BUDGET:
+        axes = " x ".join(str(shape[axis]) for axis in ("maps", "rows", "columns") if axis in shape)
+        raise ValueError(
+            f"record {name!r} ({axes}) packs to {len(blob):,} bytes, over the budget of {BUDGET:,}: "
+            "send fewer maps in one record"
+        )
     _transport(key=f"transport:{name}", data=blob)
     st.session_state[f"views:{name}"] = shape
 
 
 def shape_of(name: str) -> dict[str, Any]:
     """The shape of what was last sent under a name, so that a view can reserve its height; empty if nothing was."""
-    return st.session_state.get(f"views:{name}", {})
+    page = CURRENT.get()
+    return st.session_state.get(f"views:{name}", {}) if page is None else page.shapes.get(name, {})

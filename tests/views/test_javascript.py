@@ -13,7 +13,7 @@ import pytest
 
 from attnviz.paths import ROOT
 from attnviz.types import Tokens
-from attnviz.views import records, transport
+from attnviz.views import library, records
 from tests.node import ask, made, numbers
 
 PATCHES = Tokens.patches(3, 4, ["CLS", "Register"])
@@ -326,7 +326,7 @@ def test_lines_are_remembered_for_what_was_asked() -> None:
 def test_every_name_in_the_library_is_defined_and_used(added: str, tmp_path: Path):
     """The browser gets its files joined, so `make check`, which sees one at a time, cannot tell."""
     joined = tmp_path / "library.js"
-    joined.write_text("\n".join((transport.HERE / name).read_text() for name in transport.LIBRARY) + added)
+    joined.write_text("\n".join([library.library(), added]))
     linter = Path(sysconfig.get_path("scripts")) / "oxlint"
     done = subprocess.run([linter, "-c", ROOT / ".oxlintrc.json", joined], capture_output=True, text=True)
     assert (done.returncode == 0) == (not added), done.stdout

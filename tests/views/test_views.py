@@ -15,7 +15,7 @@ from PIL import Image
 from attnviz import views
 from attnviz.plots import theme
 from attnviz.types import Tokens
-from attnviz.views import canvas, records, transport
+from attnviz.views import canvas, library, records, transport
 
 TOKENS = Tokens.patches(3, 4, ["CLS"])
 
@@ -129,7 +129,7 @@ def test_over_budget_says_the_sizes(numbers):
     with pytest.raises(
         ValueError, match=r"'big' \(2 x 1200 x 1200\) packs to [\d,]+ bytes, over the budget of 2,000,000"
     ):
-        records.pack_maps("big", numbers.random((2, 1200, 1200)), titles=["a", "b"], keys=tokens)
+        views.send_maps("big", numbers.random((2, 1200, 1200)), titles=["a", "b"], keys=tokens)
 
 
 @pytest.mark.parametrize("count", [7, 32, 64, 197])
@@ -155,13 +155,13 @@ def test_twelve_by_twelve_heads_fit_half_a_megabyte(numbers):
 
 
 def test_colours_are_those_of_the_theme():
-    look = transport._library_data()
+    look = library.library_data()
     assert set(look["tables"]) == set(theme.SCALES)
     for name, table in look["tables"].items():
         assert bytes.fromhex(table) == theme.table(name).tobytes()
     assert set(look["diverging"]) <= set(look["tables"])
     assert look["roles"]["query"] == list(theme.COLOURS["query"])
-    assert transport._library_data() is look  # every run of every page asks for it
+    assert library.library_data() is look  # every run of every page asks for it
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_of_a_large_picture_the_crop_and_what_lies_around_it_is_sent(at: tuple[i
 
 def test_messages_of_views_are_small(mounted):
     views.picture_view("a", picture="p", maps="m")
-    size = len(json.dumps(mounted[-1]["data"])) + len((transport.HERE / "view.js").read_text())
+    size = len(json.dumps(mounted[-1]["data"])) + len(library.read("view.js"))
     assert size < 3_000  # it is sent again on every pick
 
 
