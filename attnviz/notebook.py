@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from attnviz.views.page import Page
 
 PICTURE, GRID, OPENED = "picture", "grid", "opened"
+Pictures = tuple[Image.Image, Image.Image, tuple[int, int, int, int], Tokens]  # whole, as seen, the part that is seen
 HINT = "Point at a {token}: every map shows what it attends to. Click a small map to open it."
 
 
@@ -49,6 +50,7 @@ def show(
     picture: Image.Image | None = None,
     layers: Sequence[int] | None = None,
     opened: tuple[int, int] = (0, 0),
+    token: int | None = None,
     title: str = "",
 ) -> Page:
     """Every head as a small map, and one of them opened over the picture or the words, hover-linked.
@@ -57,6 +59,7 @@ def show(
     array or tensor or one of them a layer, with the `tokens` they are about: labels, or a `Tokens`. `grid`: rows and
     columns of patches, where the last tokens are those; `picture` is then what lies under them, and with a sample the
     whole picture its crop was cut from. `layers`: only these, by number. `opened`: the (layer, head) that is large.
+    `token`: whose attention is shown before one is pointed at, by number; None is one in the middle.
 
     Raises ValueError where neither or both are given, shapes do not fit, numbers are not finite, or all is too large
     for one page, and NoTokenMap for attention between other things than tokens.
@@ -76,7 +79,9 @@ def show(
         sample = sample or trace.sample
         title = title or (model.title if model is not None else "Attention")
     chosen = whole if layers is None else [whole[at] for at in checked(layers, len(whole))]
-    return drawn(chosen, opened, title, pictures_of(sample, picture, chosen[0].keys))
+    if token is not None and not 0 <= token < len(chosen[0].queries):
+        raise ValueError(f"token is {token}; there are tokens 0 to {len(chosen[0].queries) - 1}")
+    return drawn(chosen, opened, token, title, pictures_of(sample, picture, chosen[0].keys))
 
 
 def checked(layers: Sequence[int], count: int) -> Sequence[int]:
@@ -136,9 +141,7 @@ def array_of(one: Any) -> Float[np.ndarray, "*axes"]:
     return array[0] if array.ndim == 4 and len(array) == 1 else array
 
 
-def pictures_of(
-    sample: Sample | None, picture: Image.Image | None, tokens: Tokens
-) -> tuple[Image.Image, Image.Image, tuple[int, int, int, int], Tokens] | None:
+def pictures_of(sample: Sample | None, picture: Image.Image | None, tokens: Tokens) -> Pictures | None:
     """What is shown under the patches, what the network saw of it, and which part that is; None for a text."""
     seen = None if sample is None else sample.image
     shown = picture or seen
@@ -148,7 +151,9 @@ def pictures_of(
     return shown, seen or shown, cut or (0, 0, *shown.size), tokens
 
 
-def drawn(layers: Sequence[Layer], opened: tuple[int, int], title: str, pictures: tuple | None) -> Page:
+def drawn(
+    layers: Sequence[Layer], opened: tuple[int, int], token: int | None, title: str, pictures: Pictures | None
+) -> Page:
     """The page: a grid of all maps, and the opened one."""
     from attnviz import views  # Streamlit comes with it, which a script that shows nothing need not load
     from attnviz.views.page import Page
@@ -156,28 +161,28 @@ def drawn(layers: Sequence[Layer], opened: tuple[int, int], title: str, pictures
     row, head = opened
     if not (0 <= row < len(layers) and 0 <= head < len(layers[row].maps)):
         raise ValueError(f"opened is {opened}; there are layers 0 to {len(layers) - 1} with their heads")
-    token = "patch" if layers[row].queries.grid else "word"
+    queries = layers[row].queries
+    text, token = queries.grid is None, middle(queries) if token is None else token
     with Page(title) as page:
         page.heading(title)
-        page.words(HINT.format(token=token))
+        page.words(HINT.format(token="word" if text else "patch"))
         if pictures is not None:
             views.send_picture(PICTURE, *pictures)
         for at, layer in enumerate(layers):
             send(at, layer)
-        text = layers[row].queries.grid is None
         views.tiles_view(
             GRID,
             maps=[f"maps {at}" for at in range(len(layers))],
             rows=[layer.name.capitalize() for layer in layers],
             columns=[f"Head {at + 1}" for at in range(max(len(layer.maps) for layer in layers))],
             picture=PICTURE if pictures is not None else None,
-            tokens=(middle(layers[row].queries),),
+            tokens=(token,),
             selected=opened,
             mode="matrix" if text else "rows",
             style=views.ViewStyle(hide_special=not text),
             label="All heads",
         )
-        large(layers[row], row, head, picture=pictures is not None)
+        large(layers[row], row, head, token, picture=pictures is not None)
     return page
 
 
@@ -198,7 +203,7 @@ def send(at: int, layer: Layer) -> None:
     )
 
 
-def large(layer: Layer, row: int, head: int, *, picture: bool) -> None:
+def large(layer: Layer, row: int, head: int, token: int, *, picture: bool) -> None:
     """The opened map, in the view that suits it: over the picture, as lines between words, or whole."""
     from attnviz import views
 
@@ -206,7 +211,7 @@ def large(layer: Layer, row: int, head: int, *, picture: bool) -> None:
         "maps": f"maps {row}",
         "index": head,
         "linked_to": GRID,
-        "tokens": (middle(layer.queries),),
+        "tokens": (token,),
         "label": "The opened head",
     }
     if picture:

@@ -81,6 +81,7 @@ def page() -> None:
         lambda: {**overview.weights_file(calls[layer], chosen), **table},
         lambda: overview.exact_table(calls[layer], head, chosen),
         f"heads-{visit.source}",
+        page=overview.alone(visit, (layer, head), chosen[-1]),
     )
 
 

@@ -70,6 +70,7 @@ def page() -> None:
         lambda: {"weights": calls[layer].token_map().numpy(), **table},
         lambda: overview.row_table(row, look.tokens.labels),
         "heads-text",
+        page=overview.alone(about, (layer, head), look.groups.first(chosen[-1])),
     )
 
 

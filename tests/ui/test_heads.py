@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ from streamlit.testing.v1 import AppTest
 
 import attnviz
 from attnviz.measures.heads import MEASURES
+from attnviz.notebook import OPENED
 from attnviz.types import Tokens
 from attnviz.ui.heads import overview, text
 from attnviz.ui.inputs.samples import open_sample, samples_of
 from attnviz.ui.inputs.treebank import treebank
 from attnviz.ui.queries_keys.pairs import PICTURE_SAYS, headings
+from attnviz.ui.widgets import output
+from attnviz.views.page import Page
 from tests.pages import open_page
 
 PATCHES = Tokens.patches(16, 16, ["CLS"])  # of `vit`
@@ -284,3 +288,33 @@ def test_what_positions_are_taken_away_from_is_that_of_the_layer():
         tiles = [name for name in found if name.startswith("alike")]
         assert tiles
         assert {found[name] for name in tiles}.isdisjoint(none.values())
+
+
+@pytest.mark.parametrize(
+    ("asked", "maps", "picture"),
+    [
+        ({"model": "vit", "layer": 2, "head": 3, "token": 40}, 6, True),
+        ({"model": "sentences", "layer": 2, "head": 3}, 5, False),
+    ],
+)
+def test_all_heads_are_saved_as_one_page(monkeypatch: pytest.MonkeyPatch, asked: dict, maps: int, picture: bool):
+    """The page that is downloaded opens with the head and the token in view, over the visitor's own picture."""
+    saved: dict[str, Any] = {}
+    monkeypatch.setattr(output, "download", lambda label, made, file: saved.update({file.rpartition(".")[2]: made}))
+    made: list[Page] = []
+    html = Page.html
+    monkeypatch.setattr(Page, "html", lambda page: made.append(page) or html(page))
+    at = open_page("heads", **asked)
+    assert saved["html"]().startswith(b"<!doctype html>")
+    opened = next(part["data"] for part in made[0].parts if part.get("data", {}).get("name") == OPENED)
+    assert (opened["maps"], opened["index"]) == ("maps 1", 2)
+    assert opened["tokens"] == views_of(at)["large"]["tokens"]
+    assert len(made[0].records) == maps + picture
+
+
+def test_what_is_too_large_to_be_sent_is_not_saved(monkeypatch: pytest.MonkeyPatch):
+    saved: list[str] = []
+    monkeypatch.setattr(output, "download", lambda label, made, file: saved.append(file.rpartition(".")[2]))
+    monkeypatch.setattr(overview, "ALL_CELLS", 1000)
+    open_page("heads", model="vit-digits")
+    assert saved == ["npz", "csv"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import streamlit as st
 from jaxtyping import Float
 
+import attnviz
 from attnviz import views
 from attnviz.measures.blocks import block_means, even_edges
 from attnviz.measures.heads import MEASURES, Measure, drop_prefix, measure_heads, ranking, value_weighted
@@ -18,9 +19,11 @@ from attnviz.ui.core.budget import fits
 from attnviz.ui.core.cache import core, keep_record
 from attnviz.ui.core.labels import call_labels, call_names, head_name, spoken_name, token_names
 from attnviz.ui.core.state import go, select
+from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.display import kind_words, masked_of, together, unit_of
 from attnviz.ui.widgets.mean_map import signed
+from attnviz.views.page import Page
 
 ALL_CELLS = 5_000_000  # entries of all layers' maps together that go to the browser exact; above, block means do
 MEASURED = 512  # query rows that measures are means over, where an input has more than ALL_MEASURED of them
@@ -318,6 +321,15 @@ def weights_file(call: AttentionCall, tokens: Sequence[int]) -> dict[str, np.nda
     if entries(call) <= FILE_CELLS:
         return {"weights": call.token_map().numpy()}
     return {"weights": call.token_map(rows=list(tokens)).numpy(), "queries": np.array(tokens)}
+
+
+def alone(visit: ModelRun, opened: tuple[int, int], token: int) -> Callable[[], Page] | None:
+    """All heads as a page that needs no server; None where they are too large to be sent, or signed."""
+    if not resident(visit):
+        return None
+    picture = visit.picture if isinstance(visit, ImageRun) else None
+    title = f"{visit.model.title}: {visit.sample.text or visit.source}"
+    return lambda: attnviz.show(trace=visit.trace, picture=picture, opened=opened, token=token, title=title)
 
 
 def row_table(row: Row, names: Sequence[str]) -> tuple[list[str], list[list]]:

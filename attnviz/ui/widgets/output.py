@@ -15,6 +15,7 @@ from attnviz import views
 from attnviz.plots import Unchecked
 from attnviz.ui.core.assets import picture_address
 from attnviz.ui.inputs.image_run import ImageRun
+from attnviz.views.page import Page
 
 Row = Callable[[], tuple[Sequence[str], Iterable[Sequence[Any]]]]
 
@@ -48,13 +49,23 @@ def share_picture(visit: ImageRun, slot: str = "picture") -> None:
 
 
 def downloads(
-    maps: Callable[[], dict[str, np.ndarray]], row: Row | None, name: str, *, of_row: str = "This row as CSV"
+    maps: Callable[[], dict[str, np.ndarray]],
+    row: Row | None,
+    name: str,
+    *,
+    of_row: str = "This row as CSV",
+    page: Callable[[], Page] | None = None,
 ) -> None:
-    """Buttons for the exact numbers: NPZ of the maps, CSV of one row. The files are made on click."""
+    """Buttons for the exact numbers: NPZ of the maps, CSV of one row; and for a page of views that needs no server.
+
+    The files are made on click.
+    """
     with st.container(horizontal=True):
         download("Maps as NPZ", lambda: npz(maps()), f"{name}.npz")
         if row is not None:
             download(of_row, lambda: table(*row()), f"{name}.csv")
+        if page is not None:
+            download("All heads as one HTML file", lambda: page().html().encode(), f"{name}.html")
 
 
 def download(label: str, made: Callable[[], bytes], file: str) -> None:
