@@ -25,15 +25,19 @@ def page() -> None:
     here = writing.scene(model, begin, written, step, settings)
     with row:
         drawing.write_buttons(here)
-    with beside:
-        drawing.next_tokens(here)
+    if not writing.going_on():
+        with beside:
+            drawing.next_tokens(here)
     with large:
-        drawing.story(here)
-        st.caption(drawing.counted(here))
+        drawing.remarks(here)
         part = drawing.part(here)
         weights = part.map_of(here.trace.calls)
         at = ui.chosen_token("asks", len(here.ids), len(here.ids) - 1)
         drawing.attention(here, weights, part.name, at)
+        drawing.story(here)
+        st.caption(drawing.counted(here))
+    if writing.going_on():
+        ui.run_again()
 
     left, right = st.columns(2, gap="large")
     with left:

@@ -24,17 +24,22 @@ def page() -> None:
     with beside:
         steps = st.container()
         width = scene.beam_choice()
-        here = scene.written(TRANSFORMER, sample, scene.alternative(model, scene.found(TRANSFORMER, sample, width)))
+        if partial := scene.growing(model, sample, width):
+            scene.leading(partial)
+        here = partial or scene.chosen(model, sample, width)
     with controls:
-        step = scene.step_choice(here)
+        step = scene.growth(here) if partial else scene.step_choice(here)
         look = drawing.look_choice(model)
-    at = scene.token_choice(here, step)
+    at = step - 1 if partial else scene.token_choice(here, step)
     row = drawing.query_choice(here, look, at)
     drawing.send(here, look, step)
-    with steps:
-        drawing.next_tokens(here, at)
+    if not partial:
+        with steps:
+            drawing.next_tokens(here, at)
     with large:
         drawing.texts(here, look, step, at, row)
+    if partial:
+        ui.run_again()
 
     explain.show(here, at)
     section("translate", "Additive and dot-product attention")

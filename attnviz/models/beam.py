@@ -6,7 +6,7 @@ total / ((5 + length) / 6)^0.6 (Wu et al. 2016, arXiv 1609.08144, equation 14, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -48,11 +48,26 @@ def log_probabilities(scores: Float[Tensor, "*batch vocabulary"]) -> Float[Tenso
     return said
 
 
-@torch.no_grad()
 def beam_search(network: Decoder, source: Int[Tensor, "text source"], *, width: int, limit: int) -> list[list[Beam]]:
     """For each text at most `width` translations of at most `limit` tokens, the best first, no two alike.
 
     The texts have one length, so that nothing is filled up.
+    """
+    steps = search_steps(network, source, width=width, limit=limit)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+@torch.no_grad()
+def search_steps(
+    network: Decoder, source: Int[Tensor, "text source"], *, width: int, limit: int
+) -> Generator[Beam, None, list[list[Beam]]]:
+    """The same search, as it goes: after each token the likeliest text that is still being written; then all of it.
+
+    It is that of the first source text that is not finished, and the next one need not begin with it.
     """
     ended: list[list[Beam]] = [[] for _ in source]
     texts = list(range(len(source)))  # still being written
@@ -81,6 +96,7 @@ def beam_search(network: Decoder, source: Int[Tensor, "text source"], *, width: 
         ids = torch.cat([ids[rows], token.gather(1, onward)[left].reshape(-1, 1)], -1)
         totals, texts = best.gather(1, onward)[left], [texts[i] for i in left]
         memory, past = memory[rows], [tuple(tensor[rows] for tensor in kept) for kept in past]
+        yield Beam(tuple(ids[0, 1:].tolist()), float(totals[0, 0]))
     else:
         for i, text in enumerate(texts):  # the limit came first
             cut = [Beam(tuple(ids[i * width + j, 1:].tolist()), float(totals[i, j])) for j in range(width)]

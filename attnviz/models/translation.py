@@ -6,7 +6,7 @@ Two networks are opened this way: the encoder-decoder transformer of `text.py`, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attnviz.models.beam import Beam, Decoder, beam_search, log_probabilities
+from attnviz.models.beam import Beam, Decoder, beam_search, log_probabilities, search_steps
 from attnviz.models.requests import input_of, refuse
 from attnviz.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from attnviz.models.subwords import BOS, EOS, LABELS
@@ -131,10 +131,19 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         """
         return self.batch([sample], width)[0]
 
+    def searching(self, sample: Sample, width: int = 4) -> Generator[Beam, None, list[Beam]]:
+        """The same search, as it goes: after each token its likeliest unfinished translation; then what `beams` finds.
+
+        Raises ValueError for a width outside 1 to 8.
+        """
+        check_width(width)
+        source = self.source(sample)[None].to(self.device)
+        found = yield from search_steps(self.network, source, width=width, limit=self.limit(source.shape[-1]))
+        return self.unlike(found[0])
+
     def batch(self, samples: Sequence[Sample], width: int = 1) -> list[list[Beam]]:
         """The best translations of each sample; samples of one length are decoded together."""
-        if not 1 <= width <= WIDEST:
-            raise ValueError(f"a beam of width {width}; it may have 1 to {WIDEST}")
+        check_width(width)
         lengths: dict[int, list[int]] = {}
         for i, sample in enumerate(samples):
             lengths.setdefault(len(sample.inputs["source"]), []).append(i)
@@ -213,6 +222,12 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
             word += token >= len(LABELS) and not inside
             words.append(word if token >= len(LABELS) else -1)
         return Tokens(tuple(labels), stream=stream, words=tuple(words))
+
+
+def check_width(width: int) -> None:
+    """Raise ValueError for a beam that is too narrow or too wide."""
+    if not 1 <= width <= WIDEST:
+        raise ValueError(f"a beam of width {width}; it may have 1 to {WIDEST}")
 
 
 def decoder(network: Decoder) -> Decoder:

@@ -21,7 +21,7 @@ from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.text_run import TextRun, reading, reads_text, remarks
 from attnviz.ui.inputs.uploads import BadImage, decode
 from attnviz.ui.shell.callbacks import say_what_failed, watch_callbacks
-from attnviz.ui.shell.errors import fragment, report_errors
+from attnviz.ui.shell.errors import fragment, report_errors, run_again
 from attnviz.ui.shell.page import experiments, footer, header, offer, page_file, section
 from attnviz.ui.widgets.answers import best, best_superclass, class_name, knows, percent, predictions
 from attnviz.ui.widgets.display import display
@@ -73,6 +73,7 @@ __all__ = [
     "reads_text",
     "remarks",
     "report_errors",
+    "run_again",
     "say_what_failed",
     "section",
     "set_tokens",

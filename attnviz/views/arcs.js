@@ -15,7 +15,9 @@ const arcsView = {
   },
   at(view, x, y) {
     const record = this.record(view);
-    return record && view.context ? tokenIn(this.boxes(view, record).places, x, y) : null;
+    if (!record || !view.context) return null;
+    const moved = [...(view.moved ?? [])].findLast(([, box]) => tokenIn([box], x, y));
+    return moved ? {token: moved[0], moved: true} : tokenIn(this.boxes(view, record).places, x, y);
   },
   move(view, hit, [, right]) {
     const record = this.record(view);
@@ -25,6 +27,7 @@ const arcsView = {
   places: (view, {token}) => ({query: placeOf(arcsView.record(view).keys, token), key: null}),
   pick: (view, {token}) => toggle(view, token),
   where: (view, {token}) => arcsView.boxes(view, arcsView.record(view)).places[token],
+  sight: (view) => textView.sight.call(arcsView, view),
 
   boxes(view, {keys}) {
     const {height, gold_dependencies: gold} = view.data;
@@ -32,19 +35,36 @@ const arcsView = {
     return textBoxes(view, keys, {width: Infinity, top: height - below - TALL});
   },
 
+  // The boxes of the words that stay in the window although their places have left it: what is asked about, and what it
+  // has most to do with.
+  kept(view, record, {queries, key}, places, {left, right}) {
+    const held = view.hit?.moved && shared.hover?.by === view.name; // what is pointed at there must not move away
+    const keys = strongestKeys(view, record, queries);
+    if (!held) view.inSight = [...new Set([...queries, ...keys, ...(key == null ? [] : [key])])].sort((a, b) => a - b);
+    const words = view.inSight.filter((token) => token < places.length);
+    const starts = keptInside(
+      words.map((token) => [places[token][0], places[token][2] + BLANK]),
+      left,
+      right + BLANK,
+    );
+    const boxes = words.map((token, i) => [token, places[token].with(0, starts[i])]);
+    return new Map(boxes.filter(([token, box]) => box[0] !== places[token][0]));
+  },
+
   paint(view) {
     const record = this.record(view);
     if (!record) return recordOf(view.maps) ? unfit(view, "Arcs need one text and rows that sum to 1") : null;
     const {data, index} = view;
     const drop = data.hide_special;
-    const boxes = this.boxes(view, record);
-    const {places} = boxes;
+    const boxes = {...this.boxes(view, record)};
     const wide = Math.max(view.width, boxes.right + EDGE);
     const seen = resize(view, data.height, wide);
     const queries = active(view, record.queries);
     const key = tokenAt(record.keys, shared.hover?.key);
     const alone = hovered(record.queries) == null && key != null; // only a key is pointed at: what attends to it
     const asked = alone ? {queries: [], key} : {queries, key: null};
+    view.moved = this.kept(view, record, asked, boxes.places, seen);
+    const places = (boxes.places = boxes.places.map((box, token) => view.moved.get(token) ?? box));
     const {shown, total} = keptStrongest(
       view,
       record,
@@ -58,11 +78,22 @@ const arcsView = {
     this.above(view, boxes, shown, given, seen);
     this.below(view, boxes, about, seen);
     places.forEach((box, i) => {
-      if (box[0] + box[2] > seen.left && box[0] < seen.right) drawToken(view, record.keys, i, box, null);
+      const inside = box[0] + box[2] > seen.left && box[0] < seen.right;
+      if (inside && !view.moved.has(i)) drawToken(view, record.keys, i, box, null);
     });
+    for (const [token, box] of view.moved) this.drawMoved(view, record.keys, token, box);
     const words = !alone && queries.length ? rowWords(record, index, queries, drop, null) : null;
     markText(view, record, places, words?.best, key);
     return this.words(view, record, {words, about, given, shown, total, places});
+  },
+
+  // Over the words that are there.
+  drawMoved(view, tokens, token, box) {
+    const [x, y, w, h] = box;
+    view.context.fillStyle = view.ink.ground;
+    view.context.fillRect(x - 2, y - 2, w + 4, h + 4);
+    drawToken(view, tokens, token, box, null);
+    outline(view.context, box, view.ink.muted, 1);
   },
 
   // The map's arcs, the weakest first; those that are gold dependencies too come last, are green and carry a dot.

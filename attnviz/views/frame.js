@@ -125,6 +125,8 @@ function press(view, event) {
 function choose(view, tokens) {
   view.tokens = tokens;
   view.count += 1;
+  view.bring = tokens.length > 0;
+  if (view.bring && kindOf(view).sight) bringView(view);
   view.send("pick", {tokens, count: view.count});
   schedule(view);
 }

@@ -21,7 +21,10 @@ shared.show = (root, {data, setStateValue}) => {
   if (!shared.tables) return; // the colours come with the library's own data
   root.getRootNode().adoptedStyleSheets = [shared.sheet];
   const view = (root.view ??= build(root, data));
-  if (data.answered >= view.count) Object.assign(view, {tokens: data.tokens, selected: data.selected ?? null});
+  if (data.answered >= view.count) {
+    if (`${data.tokens}` !== `${view.tokens}`) view.bring = data.tokens.length > 0;
+    Object.assign(view, {tokens: data.tokens, selected: data.selected ?? null});
+  }
   view.count = Math.max(view.count, data.answered);
   Object.assign(view, {data, send: setStateValue, ink: readInk(root), barTable: null});
   shared.ahead?.answered.add(view.name);

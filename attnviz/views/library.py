@@ -28,6 +28,7 @@ LIBRARY = (
     "matrix.js",
     "cells.js",
     "strongest.js",
+    "sight.js",
     "lines.js",
     "text.js",
     "arcs.js",

@@ -26,13 +26,21 @@ function heightOfLine(index) {
   return TOP + (index + 0.5) * LINE;
 }
 
-// How high a word stands: in its line, but what is asked about stays at the edge once its line has left the window.
-function pinned({queries, key}, {top, bottom}) {
-  const within = (y) => Math.min(Math.max(y, top + TOP + LINE / 2), bottom - LINE / 2);
-  return (side, index) => {
-    const asked = side === "query" ? queries.includes(index) : index === key;
-    return asked ? within(heightOfLine(index)) : heightOfLine(index);
-  };
+// Which words of either side stay in the window: what is asked about, and what it has most to do with.
+function keptWords({queries, key}, table) {
+  const partners = strongestFew(table.map((row) => row.reduce((sum, weight) => sum + weight, 0)));
+  return key != null ? {query: partners, key: [key]} : {query: [...queries].sort((a, b) => a - b), key: partners};
+}
+
+// How high they stand: in their line, or at the edge of the window that it has left.
+function pinnedHeights(kept, {top, bottom}) {
+  const heights = {};
+  for (const side of ["query", "key"]) {
+    const lines = kept[side].map((index) => [heightOfLine(index) - LINE / 2, LINE]);
+    const found = keptInside(lines, top + TOP, bottom);
+    heights[side] = new Map(kept[side].map((index, i) => [index, found[i] + LINE / 2]));
+  }
+  return heights;
 }
 
 const linesView = {
@@ -51,10 +59,17 @@ const linesView = {
     const record = this.record(view);
     if (!record || !view.context || y - view.stage.scrollTop < TOP - 4) return null; // the titles hide what is there
     const {left, right} = columnBoxes(view, record);
-    const index = Math.floor((y - TOP) / LINE);
     const side = x < (left + right) / 2 ? "query" : "key";
+    const moved = this.movedAt(view, side, y);
+    if (moved != null) return {side, index: moved, moved: true};
+    const index = Math.floor((y - TOP) / LINE);
     const count = side === "query" ? record.queries.count : record.keys.count;
     return index >= 0 && index < count ? {side, index} : null;
+  },
+  // The word that stands there although its line is elsewhere.
+  movedAt({heights}, side, y) {
+    const found = [...(heights?.[side] ?? [])].filter(([index, height]) => height !== heightOfLine(index));
+    return found.findLast(([, height]) => Math.abs(y - height) <= LINE / 2)?.[0];
   },
   move(view, hit, [down, right]) {
     const record = this.record(view);
@@ -71,13 +86,24 @@ const linesView = {
     const place = placeOf(side === "query" ? record.queries : record.keys, index);
     return side === "query" ? {query: place, key: null} : {query: null, key: place};
   },
-  pick(view, {side, index}) {
+  // A query is chosen; a key that was kept in the window leads to its line.
+  pick(view, {side, index, moved}) {
     if (side === "query") toggle(view, index);
+    else if (moved) reveal(view, [0, heightOfLine(index) - LINE / 2, 1, LINE], calm() ? "auto" : "smooth");
   },
   where(view, {side, index}) {
     // the middle of a word
     const {left, right} = columnBoxes(view, this.record(view));
     return [side === "query" ? left - 20 : right + 20, heightOfLine(index)];
+  },
+  // The lines of the last chosen query and of its strongest keys.
+  sight(view) {
+    const record = this.record(view);
+    const query = view.tokens.at(-1);
+    if (!record || !(query < record.queries.count)) return [];
+    const asked = {queries: [query], key: null};
+    const keys = keptWords(asked, this.beside(view, record, this.heads(view, record), asked)).key;
+    return [query, ...keys].map((index) => [view.stage.scrollLeft + 24, heightOfLine(index) - LINE / 2, 0, LINE]);
   },
 
   // Queries whose lines are shown, and the key they are asked about; without either, all.
@@ -95,10 +121,14 @@ const linesView = {
     const heads = this.heads(view, record);
     const asked = this.asked(view, record);
     const seen = resize(view, TOP + LINE * Math.max(record.queries.count, record.keys.count) + 6);
-    boxes.heightOf = pinned(asked, seen);
+    const table = this.beside(view, record, heads, asked);
+    const held = view.hit?.moved && shared.hover?.by === view.name; // what is pointed at there must not move away
+    view.inSight = held ? view.inSight : keptWords(asked, table);
+    view.heights = pinnedHeights(view.inSight, seen);
+    boxes.heightOf = (side, index) => view.heights[side].get(index) ?? heightOfLine(index);
     const lines = this.lines(view, record, heads, asked);
     this.draw(view, boxes, heads, lines.shown, asked, seen);
-    this.columns(view, record, boxes, heads, asked, seen);
+    this.columns(view, record, boxes, {heads, table}, asked, seen);
     this.titles(view, boxes, seen);
     return this.words(view, record, heads, asked, lines.omitted);
   },
@@ -149,51 +179,63 @@ const linesView = {
     context.fillText(key, Math.min(right, width - context.measureText(key).width - 2), top + 13);
   },
 
-  // The words, and beside them the weight in each shown head: of the queries on every key, or of every query on one key.
-  columns(view, record, boxes, heads, {queries, key}, seen) {
-    const {context, ink} = view;
-    const {left, right, bars, room} = boxes;
-    const first = Math.max(0, Math.floor((seen.top - TOP) / LINE));
-    const last = Math.ceil((seen.bottom - TOP) / LINE);
-    const word = (tokens, index, x, side, marked) => {
-      const y = boxes.heightOf(side, index);
-      const colour = side === "query" ? ink.query : ink.key;
-      context.font = `${marked ? "600 " : ""}14px ${ink.font}`;
-      context.textAlign = side === "query" ? "right" : "left";
-      const text = fitted(context, tokens.labels[index], room);
-      const moved = y !== heightOfLine(index);
-      context.fillStyle = ink.ground;
-      if (moved) context.fillRect(side === "query" ? 0 : x - 2, y - LINE / 2, room + 4, LINE); // over the word that is there
-      context.fillStyle = marked ? colour : ink.text;
-      context.fillText(moved ? `${text} ${y > heightOfLine(index) ? "↑" : "↓"}` : text, x, y + 5);
-    };
+  // Beside every word of one side, its weight in each shown head: of the queries on every key, or of every query on one.
+  beside(view, record, heads, {queries, key}) {
+    const weight = (head, query, k) => this.weight(view, record, head, query, k);
     const given = (index) =>
       heads.map((head) => {
-        if (key != null) return this.weight(view, record, head, index, key);
-        return queries.reduce((sum, query) => sum + this.weight(view, record, head, query, index), 0);
+        if (key != null) return weight(head, index, key);
+        return queries.reduce((sum, query) => sum + weight(head, query, index), 0);
       });
     const keys = queries.length ? record.keys.count : 0;
-    const beside = key != null ? record.queries.count : keys;
-    const table = Array.from({length: beside}, (_, i) => given(i));
-    const most = Math.max(1e-9, ...table.flat());
-    const wide = (bars - 8) / Math.max(1, heads.length);
-    table.forEach((row, index) =>
-      row.forEach((weight, at) => {
-        context.globalAlpha = Math.max(0, weight / most);
-        context.fillStyle = view.data.paint[heads[at]];
-        const x = key != null ? left - 4 - wide * (heads.length - at) : right + 4 + wide * at;
-        context.fillRect(x, TOP + index * LINE + 2, Math.max(1, wide - 1), LINE - 4);
-      }),
-    );
-    context.globalAlpha = 1;
-    for (let i = first; i < Math.min(last, record.queries.count); i++) {
-      word(record.queries, i, left - bars, "query", queries.includes(i));
+    return Array.from({length: key != null ? record.queries.count : keys}, (_, index) => given(index));
+  },
+
+  // The words and the bars beside them; those that were moved come last, over the words that are there.
+  columns(view, record, boxes, {heads, table}, {queries, key}, seen) {
+    const first = Math.max(0, Math.floor((seen.top - TOP) / LINE));
+    const last = Math.ceil((seen.bottom - TOP) / LINE);
+    const most = table.reduce((found, row) => Math.max(found, ...row), 1e-9);
+    for (const [side, tokens] of [
+      ["query", record.queries],
+      ["key", record.keys],
+    ]) {
+      const barred = (key != null) === (side === "query");
+      const marked = (index) => (side === "query" ? queries.includes(index) : index === key);
+      const one = (index) => {
+        this.word(view, boxes, tokens, {side, index, marked: marked(index)});
+        if (barred && table[index]) this.bars(view, boxes, heads, {side, index, row: table[index], most});
+      };
+      for (let i = first; i < Math.min(last, tokens.count); i++) if (!view.heights[side].has(i)) one(i);
+      for (const index of view.heights[side].keys()) if (index < tokens.count) one(index);
     }
-    for (let i = first; i < Math.min(last, record.keys.count); i++)
-      word(record.keys, i, right + bars, "key", i === key);
-    for (const query of queries) word(record.queries, query, left - bars, "query", true); // last, as they may be pinned
-    if (key != null) word(record.keys, key, right + bars, "key", true);
-    context.textAlign = "left";
+    view.context.textAlign = "left";
+  },
+
+  word({context, ink}, {left, right, bars, room, heightOf}, tokens, {side, index, marked}) {
+    const y = heightOf(side, index);
+    const query = side === "query";
+    const x = query ? left - bars : right + bars;
+    context.font = `${marked ? "600 " : ""}14px ${ink.font}`;
+    context.textAlign = query ? "right" : "left";
+    const text = fitted(context, tokens.labels[index], room);
+    const moved = y !== heightOfLine(index);
+    context.fillStyle = ink.ground;
+    if (moved) context.fillRect(query ? 0 : right + 2, y - LINE / 2, query ? left - 2 : bars + room + 24, LINE);
+    const colour = query ? ink.query : ink.key;
+    context.fillStyle = marked ? colour : ink.text;
+    context.fillText(moved ? `${text} ${y > heightOfLine(index) ? "↑" : "↓"}` : text, x, y + 5);
+  },
+
+  bars({context, data}, {left, right, bars, heightOf}, heads, {side, index, row, most}) {
+    const wide = (bars - 8) / Math.max(1, heads.length);
+    row.forEach((weight, at) => {
+      context.globalAlpha = Math.max(0, weight / most);
+      context.fillStyle = data.paint[heads[at]];
+      const x = side === "query" ? left - 4 - wide * (heads.length - at) : right + 4 + wide * at;
+      context.fillRect(x, heightOf(side, index) - LINE / 2 + 2, Math.max(1, wide - 1), LINE - 4);
+    });
+    context.globalAlpha = 1;
   },
 
   words(view, record, heads, {queries, key}, omitted) {

@@ -70,6 +70,7 @@ function repaint(view) {
   const told = kindOf(view).paint(view) ?? loading(view);
   view.root.style.minHeight = ""; // from here on the canvas holds the height
   if (scrolls && view.stage.clientWidth < view.width) schedule(view); // a scroll bar has come and takes its share
+  if (view.bring && scrolls && !view.whole) view.bring = !bringIntoSight(view);
   tell(view, told);
   shared.draws[view.name] = (shared.draws[view.name] ?? 0) + 1;
   shared.draws.total = (shared.draws.total ?? 0) + 1;
@@ -108,7 +109,8 @@ function unroll(view, height, width) {
 }
 
 // Scrolls no further than needed for a box to be seen.
-function reveal({stage}, [x, y, w = 0, h = 0]) {
+function reveal({stage}, [x, y, w = 0, h = 0], behavior = "auto") {
   const into = (at, size, from, room) => Math.min(Math.max(from, at + size + 24 - room), at - 24);
-  stage.scrollTo(into(x, w, stage.scrollLeft, stage.clientWidth), into(y, h, stage.scrollTop, stage.clientHeight));
+  const left = into(x, w, stage.scrollLeft, stage.clientWidth);
+  stage.scrollTo({left, top: into(y, h, stage.scrollTop, stage.clientHeight), behavior});
 }

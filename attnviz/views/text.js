@@ -6,6 +6,7 @@ const ROW = 38;
 const TALL = 28;
 const BLANK = 5;
 const INSIDE = 5;
+const NAMED = 3; // strongest keys that are named where they lie outside of the window
 const CLOSING = /^[.,;:!?%)\]}…”’']/; // signs that stand close to the word before them
 
 // Where every token lies: [x, y, width, height], and where all ends. Tokens of one word touch and stay on one line where
@@ -85,6 +86,15 @@ const textView = {
     if (own(this.record(view))) toggle(view, token);
   },
   where: (view, {token}) => textBoxes(view, textView.record(view).keys).places[token],
+  boxes: (view, {keys}) => textBoxes(view, keys),
+  // The boxes of the last chosen word and of its strongest keys; of a text that holds only keys, theirs.
+  sight(view) {
+    const record = this.record(view);
+    const token = view.tokens.at(-1);
+    if (!record || !(token < (record.square ? record.queries.count : record.keys.count))) return [];
+    const {places} = this.boxes(view, record);
+    return [...(own(record) ? [token] : []), ...strongestKeys(view, record, [token])].map((key) => places[key]);
+  },
 
   // The word of another text that is pointed at, and the maps from these words to it, where `back` names them.
   attendingTo({data}, {keys}) {
@@ -167,7 +177,8 @@ const textView = {
     if (data.removal) return this.removal(view, record, boxes.places, row);
     markText(view, record, boxes.places, words?.best, key);
     if (!shown) return {sentence: "Point at a word to see what it attends to", note: maskNote(record, index)};
-    const note = [data.shared && "colour scale: shared", massNote(data), gapsNote(record, index, queries, drop)]
+    const far = outOfSight(view, record, queries, boxes.places, seen);
+    const note = [far, data.shared && "colour scale: shared", massNote(data), gapsNote(record, index, queries, drop)]
       .filter(Boolean)
       .join("; ");
     return {
@@ -233,6 +244,25 @@ function markText({context, ink, tokens}, record, places, best, key) {
   if (own(record)) for (const token of tokens) if (inside(token)) outline(context, places[token], PICKED);
   if (inside(key) && key !== over) outline(context, places[key], ink.key);
   if (inside(over)) outline(context, places[over], tokens.includes(over) ? PICKED : ink.query);
+}
+
+// The keys some queries attend to most, the strongest first; of one number a word there are none.
+function strongestKeys(view, record, queries) {
+  if (!record.square || !queries.length) return [];
+  const values = togetherRow(record, view.index, queries, view.data.hide_special);
+  return strongestFew(values, NAMED).sort((a, b) => values[b] - values[a]);
+}
+
+// Those of them that lie outside of the window, with their weights and where to scroll.
+function outOfSight(view, record, queries, places, {top, bottom}) {
+  const away = strongestKeys(view, record, queries).filter(
+    (key) => places[key][1] < top - 1 || places[key][1] + TALL > bottom + 1,
+  );
+  if (!away.length) return "";
+  const values = togetherRow(record, view.index, queries, view.data.hide_special);
+  const said = (key) =>
+    `${nameOf(record.keys, key)} ${written(values[key], record.unit)} ${places[key][1] < top ? "↑" : "↓"}`;
+  return `strong keys out of sight: ${away.map(said).join(", ")}`;
 }
 
 // Whether the words that are drawn are also the queries.

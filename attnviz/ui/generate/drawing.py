@@ -14,7 +14,17 @@ from attnviz.attention import VARIANTS
 from attnviz.models.subwords import EOS
 from attnviz.ui.core.labels import spoken_name
 from attnviz.ui.core.state import set_tokens
-from attnviz.ui.generate.writing import Scene, both_texts, move, plain, request, words_written
+from attnviz.ui.generate.writing import (
+    TO_THE_END,
+    Scene,
+    both_texts,
+    going_on,
+    move,
+    plain,
+    request,
+    stop,
+    words_written,
+)
 from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.layer_head import Part, part_choice
 from attnviz.ui.widgets.output import dark, plot
@@ -25,13 +35,16 @@ MAP = "generate:map"
 
 
 def write_buttons(here: Scene) -> None:
-    """Generate more words, or go back to the prompt."""
-    stuck = here.full or here.ended
+    """Generate more words, stop generating, or go back to the prompt."""
+    busy = going_on()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        again = {"disabled": stuck, "on_click": request}
+        again = {"disabled": here.full or here.ended or busy, "on_click": request}
         st.button("Generate one word", "generate:one", type="primary", icon=":material/edit:", args=("1",), **again)
         st.button("Generate ten words", "generate:ten", icon=":material/edit_note:", args=("10",), **again)
-        back = {"disabled": not here.step, "on_click": move, "args": (0,)}
+        end = (str(TO_THE_END),)
+        st.button("Generate to the end", "generate:end", icon=":material/last_page:", args=end, **again)
+        st.button("Stop", "generate:stop", icon=":material/stop:", disabled=not busy, on_click=stop)
+        back = {"disabled": not here.step or busy, "on_click": move, "args": (0,)}
         st.button("Back to the prompt", "generate:prompt", icon=":material/first_page:", **back)
 
 
@@ -41,6 +54,10 @@ def story(here: Scene) -> None:
     space = " " if new.startswith(" ") else ""
     end = "" if not here.ended else "  \n:gray[The text ends here.]"
     st.markdown(f"{plain(begun) or ':gray[Nothing yet]'}{space}{f':blue[{plain(new.strip())}]' if new else ''}{end}")
+
+
+def remarks(here: Scene) -> None:
+    """What was not read, and why no more can be generated."""
     sample, longest = here.begin, here.model.spec.context_length
     if sample.cut:
         last = plain(sample.text.split()[-1][-30:]) if sample.text else ""

@@ -21,7 +21,7 @@ from attnviz.models import TextModel
 from attnviz.models.generate import SamplingConfig, continued, filtered, next_token_probabilities, words
 from attnviz.models.subwords import EOS
 from attnviz.types import Sample, Tokenizer, Trace
-from attnviz.ui.core.cache import core, open_model, trace
+from attnviz.ui.core.cache import core, forward, open_model, trace
 from attnviz.ui.core.labels import plain
 from attnviz.ui.core.state import SEEN, go, keep_inside, set_tokens, whole_number
 from attnviz.ui.inputs.sentences import SENTENCES
@@ -30,6 +30,8 @@ from attnviz.ui.inputs.text_run import LETTERS, UNREADABLE, prepared_text
 NAME = "stories"
 # Session keys: the generated tokens, the prompt they belong to, what was asked for.
 SAID, OF, REQUEST = "said", "generate:of", "generate:request"
+LEFT = "generate:left"  # how many words are still to be generated; lies in SEEN, which a change of page empties
+TO_THE_END = 10_000  # words: more than any context holds
 SAMPLES = dict(
     zip(("a village", "the fox", "the keys", "a blue shirt", "Tom and Mary"), SENTENCES["stories"], strict=True)
 )
@@ -111,8 +113,10 @@ def written(model: TextModel, begin: Sample) -> tuple[int, ...]:
     seen, url = st.session_state.setdefault(SEEN, {}), st.query_params.get(SAID)
     if url is not None if SAID not in seen else url != seen[SAID]:
         st.session_state[SAID] = decoded(url or "", model.tokenizer)
+        stop()
     elif st.session_state.get(OF) != begin.digest:
         st.session_state[SAID] = ()
+        stop()
         moved()
     st.session_state[OF] = begin.digest
     return tuple(st.session_state[SAID][: model.config.context_length - len(begin.inputs["main"])])
@@ -123,21 +127,57 @@ def request(what: str | int) -> None:
     st.session_state[REQUEST] = what
 
 
+def going_on() -> bool:
+    """Whether more words are asked for than are generated yet."""
+    return bool(st.session_state.get(SEEN, {}).get(LEFT))
+
+
+def stop() -> None:
+    """Generate no more of the words that were asked for."""
+    st.session_state.get(SEEN, {}).pop(LEFT, None)
+
+
 def fulfil(model: TextModel, begin: Sample, generated: tuple[int, ...], settings: SamplingConfig) -> tuple[int, ...]:
-    """The generated tokens after the visitor's last request, kept in session and address. Raises Busy."""
+    """The generated tokens after the visitor's last request, kept in session and address. Raises Busy.
+
+    Of several words one is generated in each run of the page, which shows it and runs again (`again`).
+    """
     asked = st.session_state.pop(REQUEST, None)
     if asked is not None:
+        st.session_state[SEEN][LEFT] = int(asked) if isinstance(asked, str) else 0
+    if asked is not None or going_on():
         step = min(st.session_state.get("pieces", len(generated)), len(generated))
-        ids = [*begin.inputs["main"].tolist(), *generated[:step]]
-        if isinstance(asked, str):
-            with st.spinner("Generating"), core():
-                new = words(model, ids, settings, int(asked))
-        else:
-            new = [asked] if len(ids) < model.config.context_length and ids[-1] != EOS else []
-        if new:
+        new = [asked] if isinstance(asked, int) else one_word(model, begin, generated[:step], settings)
+        if has_room(model, begin, generated[:step]) and new:
             generated = (*generated[:step], *new)
             move(len(generated))
+        else:
+            stop()
+    if going_on() and not has_room(model, begin, generated):
+        stop()
     st.session_state[SAID] = generated
+    if not going_on():  # one entry in the history of the browser, not one for every word
+        write_said(generated)
+    return generated
+
+
+def one_word(model: TextModel, begin: Sample, generated: tuple[int, ...], settings: SamplingConfig) -> list[int]:
+    """The tokens of the next word; then one word less is left, and none where it fails. Raises Busy."""
+    left = st.session_state[SEEN].pop(LEFT, 1)
+    with core():
+        found = words(model, [*begin.inputs["main"].tolist(), *generated], settings, 1)
+    st.session_state[SEEN][LEFT] = left - 1
+    return found
+
+
+def has_room(model: TextModel, begin: Sample, generated: Sequence[int]) -> bool:
+    """Whether a token can follow: the context is not full, and the text has not ended."""
+    ids = [*begin.inputs["main"].tolist(), *generated]
+    return len(ids) < model.config.context_length and ids[-1] != EOS
+
+
+def write_said(generated: tuple[int, ...]) -> None:
+    """Say the generated tokens in the address, where it says something else."""
     text = encoded(generated)
     if text != st.query_params.get(SAID, ""):
         if text:
@@ -145,7 +185,6 @@ def fulfil(model: TextModel, begin: Sample, generated: tuple[int, ...], settings
         else:
             del st.query_params[SAID]
     st.session_state[SEEN][SAID] = st.query_params.get(SAID)
-    return generated
 
 
 def encoded(ids: Sequence[int]) -> str:
@@ -194,9 +233,10 @@ def moved() -> None:
 
 
 def scene(model: TextModel, begin: Sample, generated: tuple[int, ...], step: int, settings: SamplingConfig) -> Scene:
-    """The text so far, with its one pass. Raises DamagedModel, Busy."""
+    """The text so far, with its one pass, which is kept unless the text grows at once. Raises DamagedModel, Busy."""
     sample = continued(model, begin, generated[:step])
-    return Scene(model, begin, generated, step, settings, sample, trace(NAME, sample))
+    found = forward(NAME, sample) if going_on() else trace(NAME, sample)
+    return Scene(model, begin, generated, step, settings, sample, found)
 
 
 def opened(text: str) -> tuple[TextModel, Sample]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Literal
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from attnviz.models import DamagedFile
 from attnviz.training.live.queue import out_of_memory
@@ -22,6 +24,7 @@ USER_ERRORS = (DamagedFile, BadImage, UnsupportedMask, Busy, TooLarge)  # errors
 NO_MEMORY = "There was not enough memory for this. Try again in a moment, or choose a smaller input or model."
 WRONG = "Something went wrong on our side; it has been logged. Reload the page to start again."
 ELSE = "Choose another model in the sidebar, or open the Compare page, which shows what this one has instead."
+BREATH = 0.1  # seconds between two steps that follow each other, in which the browser draws and a click comes through
 Tone = Literal["info", "user", "bug"]
 log = logging.getLogger("attnviz")
 
@@ -62,3 +65,13 @@ def fragment(body: Callable[..., Any], run_every: float | None = None) -> Callab
             return body(*args, **kwargs)
 
     return st.fragment(guarded, run_every=run_every)
+
+
+def run_again() -> None:
+    """Run the fragment at hand once more, or the page where all of it runs: something on it grows step by step.
+
+    What comes after on the page stands as it was.
+    """
+    time.sleep(BREATH)
+    context = get_script_run_ctx(suppress_warning=True)
+    st.rerun(scope="fragment" if context is not None and context.fragment_ids_this_run else "app")

@@ -39,6 +39,7 @@ WIDTHS = (1, 2, 4, 8)  # of the beam
 BEAM = 4  # to begin with
 PACE = 0.7  # seconds between two steps that play by themselves
 PLAYING = "translate:playing"
+SEARCH = "translate:search"  # session key: a search that is shown as it goes: True, or what it is of and the search
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the translator")
@@ -82,7 +83,7 @@ class Written:
 def sentence() -> str:
     """The visitor's English, in the URL."""
     text = st.text_area(
-        "English", FIRST, max_chars=LETTERS, key="english", bind="query-params", height=68, on_change=restart
+        "English", FIRST, max_chars=LETTERS, key="english", bind="query-params", height=68, on_change=begin
     )
     with st.container(horizontal=True, gap="small"):
         for name, sample in SAMPLES.items():
@@ -92,13 +93,20 @@ def sentence() -> str:
 
 def use(sample: str) -> None:
     """Translate a sample."""
-    restart()
+    begin()
     go(english=sample)
 
 
+def begin() -> None:
+    """Another sentence: its translation is shown as it is found, from the first token."""
+    restart()
+    st.session_state[SEARCH] = True
+
+
 def restart(since: str = "") -> None:
-    """Another sentence: forget what was chosen of the last one; `since`: of a search, of a translation."""
+    """Forget what was chosen of the last sentence; `since`: of a search, of a translation."""
     forget_belongings("english", since)
+    st.session_state.pop(SEARCH, None)
 
 
 def found(name: str, sample: Sample, width: int) -> tuple[Beam, ...]:
@@ -110,6 +118,37 @@ def found(name: str, sample: Sample, width: int) -> tuple[Beam, ...]:
             return model.beams(sample, width)
 
     return tuple(searches().get((model.digest, sample.digest, str(width)), search))
+
+
+def growing(model: TranslationModel, sample: Sample, width: int) -> Written | None:
+    """The likeliest translation so far of a sentence the visitor has just given, a token longer in every run.
+
+    None once the search has ended, and for a sentence of a link, whose translation is shown at once. Raises Busy.
+    """
+    state, key = st.session_state, (model.digest, sample.digest, str(width))
+    if SEARCH not in state:
+        return None
+    if state[SEARCH] is True or state[SEARCH][0] != key:
+        state[SEARCH] = key, model.searching(sample, width)
+    with core(), torch.no_grad():
+        try:
+            beam = next(state[SEARCH][1])
+            return Written(model, sample, beam, model.trace(sample, beam.ids))
+        except StopIteration as end:
+            found = end.value
+    searches().get(key, lambda: found)
+    skip()
+    return None
+
+
+def skip() -> None:
+    """Show the whole translation at once."""
+    st.session_state.pop(SEARCH, None)
+
+
+def chosen(model: TranslationModel, sample: Sample, width: int) -> Written:
+    """The translation the visitor has chosen among those found. Raises DamagedModel, Busy."""
+    return written(TRANSFORMER, sample, alternative(model, found(TRANSFORMER, sample, width)))
 
 
 def written(name: str, sample: Sample, beam: Beam) -> Written:
@@ -184,6 +223,23 @@ def step_choice(here: Written) -> int:
     if pressed:
         st.rerun()  # the whole page, so that the clock starts or stops
     return now
+
+
+def growth(here: Written) -> int:
+    """The controls of the steps while the translation grows, where they will stand; the number of its tokens."""
+    count = len(here.beam.ids)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.slider("Generated tokens", 0, count, count, disabled=True, key="translate:growing")
+        st.button("Back", "translate:back", icon=":material/undo:", disabled=True)
+        st.button("Next", "translate:forward", icon=":material/redo:", disabled=True)
+        st.button("Show all", "translate:play", icon=":material/skip_next:", on_click=skip)
+    return count
+
+
+def leading(here: Written) -> None:
+    """The hypothesis that leads the search so far."""
+    st.markdown(f"**Translation so far**  \n{plain(here.text) or '*nothing*'}")
+    st.caption(f"probability {likely(here.beam.total)}; the search may still prefer another")
 
 
 def written_so_far(count: int) -> int:
