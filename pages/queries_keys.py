@@ -7,7 +7,7 @@ import streamlit as st
 from attnviz import ui, views
 from attnviz.ui.core.budget import fits
 from attnviz.ui.core.recorded import middle
-from attnviz.ui.queries_keys import pairs
+from attnviz.ui.queries_keys import pairs, two_pictures
 from attnviz.ui.shell.prose import section
 
 visit = ui.visit()
@@ -78,5 +78,10 @@ def page() -> None:
     ui.downloads(lambda: maps, lambda: pairs.row_table(tokens, maps, query), f"queries-keys-{visit.source}")
 
 
-page()
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    other = two_pictures.second_run(visit) if two_pictures.mode_choice() else None
+if other is None:
+    page()
+else:
+    ui.fragment(two_pictures.show)(visit, other)
 ui.footer("queries_keys")

@@ -70,6 +70,7 @@ def picture_view(
     several: bool = False,
     removal: bool = False,
     best: int | None = None,
+    asked_in: str | None = None,
     linked_to: str | None = None,
     label: str = "",
     height: int | None = None,
@@ -80,7 +81,8 @@ def picture_view(
     `several`: a click adds a token to those that are selected, or removes it. `best`: the key that receives most from
     the selected tokens, by exact numbers; bytes may take another one that receives almost as much from several of them.
     `removal`: the selected tokens are drawn as taken away, a click adds one or brings it back, and so does a rectangle
-    that is dragged; there are no `maps` then.
+    that is dragged; there are no `maps` then. `asked_in`: the key of the view of another picture, whose patches are the
+    queries of these maps; a click there, or the pointer, says which row is shown here.
 
     `linked_to`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
@@ -99,6 +101,7 @@ def picture_view(
         several=several,
         removal=removal,
         best=best,
+        asked_in=asked_in,
         label=label,
         **_link(linked_to),
     )

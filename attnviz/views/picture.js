@@ -120,6 +120,11 @@ function pictureMaps(view, record) {
   return fits ? maps : null;
 }
 
+// The tokens whose row is shown: those of this picture, or of the other one that is asked in.
+function askedWith(view, tokens) {
+  return active(view.data.asked_in == null ? view : (shared.views[view.data.asked_in] ?? {tokens: []}), tokens);
+}
+
 const pictureView = {
   clears: true,
   at(view, x, y) {
@@ -140,7 +145,7 @@ const pictureView = {
     if (!record) return null;
     const boxes = pictureBoxes(view, record);
     const maps = pictureMaps(view, record);
-    const queries = maps ? active(view, maps.queries) : [];
+    const queries = maps ? askedWith(view, maps.queries) : [];
     const shown = maps && (queries.length > 0 || !maps.square);
     resize(view, boxes.bottom);
     const grey = shown && !isLight(view.data, maps.signed);
@@ -176,7 +181,7 @@ const pictureView = {
   overlay(view, boxes, maps, queries) {
     const {data} = view;
     const drop = data.hide_special;
-    const over = hovered(maps.keys);
+    const over = data.asked_in == null || !maps.square ? hovered(maps.keys) : null;
     const fixed = data.shared ? commonScale([maps], queries, data.scale, drop) : null;
     const row = paintRow(maps, view.index, queries, {
       name: data.scale,
@@ -197,7 +202,7 @@ const pictureView = {
     const note = [range, massNote(data), gapsNote(maps, view.index, queries, drop)].filter(Boolean).join("; ");
     return {
       sentence: words.sentence,
-      tip: words.sentence + received(view, maps, over, drop),
+      tip: words.sentence + (data.asked_in == null ? received(view, maps, over, drop) : ""),
       tipAt: this.tipAt(view, boxes),
       legend: {scale: row.scale, table: row.table, unit: maps.unit, note},
       marks: {selected: view.tokens.some((token) => token < maps.keys.count), best: maps.square && words.best != null},
@@ -221,6 +226,8 @@ const pictureView = {
       return {sentence: name, tip: name, note};
     }
     if (!view.data.maps) return {sentence: "The picture, cut into the patches that the model reads", note};
+    if (view.data.asked_in != null)
+      return {sentence: "Point at a patch to see what matches it in the other picture", note};
     return {sentence: recordOf(view.maps) ? "Point at a patch to see what it attends to" : "Loading the map", note};
   },
 };

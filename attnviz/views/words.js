@@ -63,6 +63,7 @@ function written(value, unit) {
 const SAID = {
   "received weights": (row, column, amount) => `${row} receives ${amount} of the attention of ${column}`,
   relevance: (row, column, amount) => `${capital(column)} receives ${amount} of the relevance of ${lower(row)}`,
+  match: (row, column, amount) => `${row} would attend to ${column} there with ${amount}`,
   difference: (row, column, amount) => `${row} to ${column}: ${amount}, first minus second`,
 };
 

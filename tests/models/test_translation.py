@@ -218,6 +218,21 @@ def test_a_translation_may_be_twice_as_long_and_ten_pieces_more():
     assert model.beams(sample) == model.beams(sample, 4)
 
 
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_search_shown_as_it_goes_ends_with_what_it_finds_at_once(width: int):
+    model = opened("translator")
+    sample = model.prepare(SENTENCES[0])
+    steps, lengths = model.searching(sample, width), []
+    while True:
+        try:
+            lengths.append(len(next(steps).ids))
+        except StopIteration as end:
+            assert end.value == model.beams(sample, width)
+            break
+    assert lengths == list(range(1, len(lengths) + 1))
+    assert len(lengths) >= 2
+
+
 @pytest.mark.parametrize("width", [0, 9])
 def test_a_width_out_of_range_is_refused(width: int):
     with pytest.raises(ValueError, match="1 to 8"):

@@ -8,9 +8,11 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
 
+from attnviz import ui
 from attnviz.models import MODELS
 from attnviz.models.generate import SamplingConfig, words
 from attnviz.models.subwords import EOS, MASK, load_subwords
@@ -240,3 +242,40 @@ def test_there_are_three_things_to_try_and_they_lead_somewhere():
     }
     assert all(isinstance(one.choices["temperature"], float) for one in tries)
     assert sections("generate")["What this does not tell you"].strip()
+
+
+def test_words_come_one_by_one_until_they_are_stopped(model: TextModel, monkeypatch: pytest.MonkeyPatch):
+    """Each run of the page shows one word more; the address is written once, at the end."""
+    shown, again = [], ui.run_again
+    monkeypatch.setattr(ui, "run_again", lambda: (shown.append(dict(st.query_params).get("said")), again()))
+    at = press(show(begin=BEGIN), "ten")
+    expected = words(model, model.prepare(BEGIN).inputs["main"].tolist(), SamplingConfig(), 10)
+    assert writing.decoded(address(at)["said"], load_subwords()) == tuple(expected)
+    assert len(shown) >= 5
+    assert set(shown) == {None}
+    assert at.button(key="generate:stop").disabled
+
+
+def test_a_visitor_stops_it_and_keeps_what_is_there(model: TextModel, monkeypatch: pytest.MonkeyPatch):
+    runs = []
+
+    def stopped() -> None:  # a click on Stop between two words
+        runs.append(len(st.session_state[writing.SAID]))
+        if len(runs) == 3:
+            writing.stop()
+        st.rerun()
+
+    monkeypatch.setattr(ui, "run_again", stopped)
+    at = press(show(begin=BEGIN), "end")
+    ids = model.prepare(BEGIN).inputs["main"].tolist()
+    assert writing.decoded(address(at)["said"], load_subwords()) == tuple(words(model, ids, SamplingConfig(), 3))
+    assert not at.button(key="generate:one").disabled
+
+
+def test_another_prompt_ends_what_was_being_written(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ui, "run_again", lambda: None)  # as if the visitor had clicked before the next run
+    at = press(show(begin=BEGIN), "end")
+    assert not at.button(key="generate:stop").disabled
+    at.text_area(key="begin").set_value("Another beginning").run()
+    assert at.button(key="generate:stop").disabled
+    assert "said" not in address(at)

@@ -359,3 +359,34 @@ def test_integrated_gradients_add_up_to_what_the_english_changes():
     mean = torch.where(words[:, None], content[words].mean(0), content)
     change = logit_of(here, target) - logit_of(here, target, Edit(embeddings=mean))
     assert float(found.sum()) == pytest.approx(change, rel=0.05)
+
+
+def test_a_sentence_of_the_visitor_is_translated_token_by_token(monkeypatch: pytest.MonkeyPatch):
+    lengths, kept = [], scene.growing
+
+    def growing(*given: Any) -> Any:
+        here = kept(*given)
+        lengths.append(None if here is None else len(here.beam.ids))
+        return here
+
+    monkeypatch.setattr(scene, "growing", growing)
+    at = show(english=CAT)
+    assert lengths == [None] * len(lengths), "of a link it is shown at once"
+    lengths.clear()
+    at.text_area(key="english").set_value("The dog runs.").run()
+    assert not at.error
+    grown = [length for length in lengths if length is not None]
+    assert grown == list(range(1, len(grown) + 1))
+    assert len(grown) >= 2
+    assert lengths[-1] is None
+    assert at.slider(key="translate:written").value == len(best("The dog runs.")[1])
+
+
+def test_a_visitor_need_not_wait_for_the_search(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ui, "run_again", lambda: None)  # as if the visitor had clicked before the next run
+    at = show(english=CAT)
+    at.text_area(key="english").set_value("The dog runs.").run()
+    (skip,) = [button for button in at.button if button.key == "translate:play"]
+    skip.click().run()
+    assert scene.SEARCH not in at.session_state
+    assert at.slider(key="translate:written").value == len(best("The dog runs.")[1])

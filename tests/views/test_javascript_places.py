@@ -273,8 +273,9 @@ def test_words_in_two_columns_are_found_by_their_line() -> None:
       return [places.map((at) => linesView.at(view, x(at), heightOfLine(at.index))),
         linesView.at(view, left - 5, heightOfLine(4)), linesView.at(view, left - 5, 5), linesView.heads(view, of("m")),
         linesView.weight(view, of("m"), 1, 2, 5), linesView.lines(view, of("m"), [0], {queries: [1], key: null}),
-        [[0], [2], []].map((queries) => pinned({queries, key: 1}, {top: 100, bottom: 150})).map((at) =>
-          [at("query", 0), at("query", 2), at("key", 1)])]; })($view)"""
+        [[0], [2], []].map((query) => pinnedHeights({query, key: [1]}, {top: 100, bottom: 150})).map((heights) => {
+          const at = (side, index) => heights[side].get(index) ?? heightOfLine(index);
+          return [at("query", 0), at("query", 2), at("key", 1)]; })]; })($view)"""
     at, beyond, title, heads, weight, lines, heights = ask(script, blob, view=view)
     assert [(one["side"], one["index"]) for one in at] == [("query", 0), ("query", 3), ("key", 0), ("key", 6)]
     assert beyond is None

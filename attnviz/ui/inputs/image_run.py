@@ -48,6 +48,8 @@ RESIZED = (
     "answers may change."
 )
 UPLOAD, CAMERA = "upload", "camera"  # in the address, in the place of a sample
+SECOND = "upload-2"  # a file brought as the second picture of a page that shows two
+OWN_KINDS = (UPLOAD, CAMERA, SECOND)
 OWN, LAST = "attnviz:own", "attnviz:last"  # keys of the session
 BROUGHT, PROBLEM = "attnviz:brought", "attnviz:problem"  # a file that waits to be read; a sentence: of what, and where
 ASIDE, TAKEN = "attnviz:aside", "attnviz:taken"  # a picture just removed; whether this run was caused by `take`
@@ -65,7 +67,7 @@ class ImageRun(ModelRun):
 
 
 def own_pictures() -> dict[str, Picture]:
-    """The pictures this visitor brought: by "upload" and "camera". They live as long as the session."""
+    """The pictures this visitor brought, by their kind in the address. They live as long as the session."""
     return st.session_state.setdefault(OWN, {})
 
 
@@ -125,7 +127,7 @@ def said_of(name: str) -> str:
 
 def choose_picture(model: str) -> str:
     """The list of sample pictures, and of the visitor's own; each model remembers its last one."""
-    gone = OWN not in st.session_state and st.query_params.get("sample") in (UPLOAD, CAMERA)  # of an earlier session
+    gone = OWN not in st.session_state and st.query_params.get("sample") in OWN_KINDS  # of an earlier session
     options = [*samples_of(model), *own_pictures()]
     last = st.session_state.setdefault(LAST, {})
     if new := replaced(model, old := st.query_params.get("sample")):
@@ -190,7 +192,12 @@ def take(key: str, kind: str) -> None:
     if file is not None:
         state[BROUGHT] = (kind, file.getvalue())
     elif not refused and (removed := own_pictures().pop(kind, None)):
-        state[ASIDE] = (kind, removed, state.get("sample") == kind)
+        state[ASIDE] = (kind, removed, state.get(place_of(kind)) == kind)
+
+
+def place_of(kind: str) -> str:
+    """Which choice a visitor's own picture is made for: the picture of all pages, or the second one of a page."""
+    return "second" if kind == SECOND else "sample"
 
 
 def read_brought() -> None:
@@ -204,7 +211,7 @@ def read_brought() -> None:
         kind, raw = state[BROUGHT]
         try:
             own_pictures()[kind] = decode(raw)
-            state["sample"] = kind
+            state[place_of(kind)] = kind
         except (BadImage, Busy, MemoryError) as error:
             state[PROBLEM] = (kind, NO_ROOM if isinstance(error, MemoryError) else str(error), None)
             bring_back(kind)
@@ -219,7 +226,7 @@ def bring_back(kind: str) -> None:
     if picture is not None and earlier == kind:
         own_pictures()[kind] = picture
         if chosen:
-            st.session_state["sample"] = kind
+            st.session_state[place_of(kind)] = kind
 
 
 def problem_here() -> str:

@@ -9,13 +9,14 @@ from streamlit.delta_generator import DeltaGenerator
 
 from attnviz.ui.core.old_addresses import OLD_VALUES
 from attnviz.ui.core.state import numbers
-from attnviz.ui.inputs.image_run import CAMERA, UPLOAD
+from attnviz.ui.inputs.image_run import OWN_KINDS
 from attnviz.ui.inputs.samples import REPLACED, TRAINED_HERE
 
 ARRIVED = "attnviz:arrived"  # session key: whether the address has been read, once for a session
 NOUNS = {  # parameter -> what it names; other parameters are matters of display, and fall back silently
     "model": "the model",
     "sample": "the picture",
+    "second": "the second picture",
     "pixels": "the input size",
     "layer": "layer",
     "head": "head",
@@ -50,8 +51,9 @@ def say_what_is_not_here(asked: dict[str, str], place: DeltaGenerator) -> None:
 
 
 def found(name: str, value: str) -> bool:
-    """Whether the page has what the address names. Of uploads and replaced samples the sidebar speaks itself."""
-    if name not in st.session_state or (name == "sample" and value in (UPLOAD, CAMERA, *REPLACED)):
+    """Whether the page has what the address names. Of uploads and replaced samples others speak."""
+    pictures = {"sample": (*OWN_KINDS, *REPLACED), "second": OWN_KINDS}
+    if name not in st.session_state or value in pictures.get(name, ()):
         return True
     held = st.session_state[name]
     if isinstance(held, tuple):

@@ -13,7 +13,7 @@ from attnviz.types import Target
 from attnviz.ui.core.cache import session_models
 from attnviz.ui.inputs import samples
 from attnviz.ui.inputs.crop import chosen_crop, crop_box
-from attnviz.ui.inputs.image_run import CAMERA, UPLOAD, ImageRun, chosen_size
+from attnviz.ui.inputs.image_run import OWN_KINDS, ImageRun, chosen_size
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.inputs.text_run import reads_pairs
 from attnviz.ui.test.answer import Tested
@@ -64,7 +64,7 @@ def given(about: ModelRun) -> str:
     if about.model.spec.modality == "text":
         texts = (st.session_state.get("text") or "", st.session_state.get("second") or "")
         return repr(texts if reads_pairs(about.model) and texts[1].strip() else texts[0])
-    path = repr(YOURS if about.source in (UPLOAD, CAMERA) else picture_file(about.name, about.source))
+    path = repr(YOURS if about.source in OWN_KINDS else picture_file(about.name, about.source))
     if isinstance(about, ImageRun) and chosen_crop() != CENTER_CROP:
         path = f"Image.open({path}).crop({crop_box(chosen_crop(), about.picture.size, about.model.spec.input_size)})"
     return f"{path}{at_size(about)}"
