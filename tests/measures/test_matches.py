@@ -21,9 +21,7 @@ def traces() -> dict[str, Trace]:
     """The shipped model on the pictures of the default pair."""
     model = two_pictures.open_model("vit")
     with torch.no_grad():
-        return {
-            name: model(model.prepare(two_pictures.open_sample("vit", name).image)) for name in (FIRST, OTHERWISE)
-        }
+        return {name: model(model.prepare(two_pictures.open_sample("vit", name).image)) for name in (FIRST, OTHERWISE)}
 
 
 def in_float64(asking: AttentionCall, answering: AttentionCall, head: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from attnviz.models.words import Reading, WordVectors, load_words
 from attnviz.types import Trace
 from attnviz.ui.core.cache import core
 from attnviz.ui.core.state import buttons, go, keep_inside, one_of
+from attnviz.ui.lesson.walking import BACK, NEXT
 
 SENTENCE = "Tommy can be annoying but he is a good dog"
 MAX_WORDS, MAX_LETTERS, MIN_WORDS = 24, 400, 2  # words that are read, characters that fit, words a step needs
@@ -100,17 +101,12 @@ def step_buttons(step: int, count: int) -> None:
     """The buttons to the step before and the step after."""
     with st.container(horizontal=True):
         st.button(
-            "Back",
-            icon=":material/arrow_back:",
-            key="lesson:back",
-            disabled=step == 1,
-            on_click=go,
-            kwargs={"step": step - 1},
+            "Back", icon=":material/arrow_back:", key=BACK, disabled=step == 1, on_click=go, kwargs={"step": step - 1}
         )
         st.button(
             "Next",
             icon=":material/arrow_forward:",
-            key="lesson:next",
+            key=NEXT,
             type="primary",
             disabled=step == count,
             on_click=go,

@@ -8,6 +8,7 @@ import streamlit as st
 
 from attnviz.ui.lesson import attention, block, vectors
 from attnviz.ui.lesson.scene import Scene
+from attnviz.ui.lesson.walking import top_of
 from attnviz.ui.shell.prose import section
 
 # heading of its section in lesson.md -> what it computes and draws
@@ -30,6 +31,7 @@ STEPS: dict[str, Callable[[Scene], None]] = {
 def show(step: int, here: Scene) -> None:
     """One step: its text to the left, what it computes to the right."""
     heading = list(STEPS)[step - 1]
+    top_of(step)
     text, picture = st.columns([2, 3], gap="large")
     with text:
         section("lesson", heading)
