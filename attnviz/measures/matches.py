@@ -13,26 +13,27 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from attnviz.attention.rules.softmax import Softmax
-from attnviz.masks import Mask
-from attnviz.types import AttentionCall, NoTokenMap
+from attnviz.types import AttentionCall, Mask, NoTokenMap
 
-NOT_SOFTMAX = "Its weights are not a softmax of scores of one query and one key, so it has none for another picture."
+NO_WEIGHTS = (
+    "Its map holds no weights over single keys that sum to 1, so it has none for the patches of another picture."
+)
 
 
 @torch.no_grad()
 def cross_weights(
     asking: AttentionCall, answering: AttentionCall, head: int, rows: Sequence[int] | None = None
 ) -> Float[np.ndarray, "query key"]:
-    """What the patches of one picture would attend to in another: softmax over its patches of (scale * q·k + bias).
+    """What the patches of one picture would attend to in another, by the rule of their layer over its patches.
 
     `asking`, `answering`: one layer's call for each picture; the queries are of the first, the keys of the second.
-    `rows`: of these patches, counted without CLS and the like; None = of all. The formula is that of Vaswani et al.
-    2017, equation 1, with the keys of another input; what a model adds for positions stays, its own mask does not.
-    Raises NoTokenMap where weights are no softmax of scores, ValueError for calls of unlike shape.
+    `rows`: of these patches, counted without CLS and the like; None = of all. Of multi-head attention it is softmax
+    over j of q_i·k_j / sqrt(d) (Vaswani et al. 2017, equation 1) with the keys of another input; what a model adds for
+    positions stays, its own mask does not. Raises NoTokenMap where the rule has no weights that sum to 1, ValueError
+    for calls of unlike shape.
     """
-    if type(asking.rule) is not Softmax:
-        raise NoTokenMap(NOT_SOFTMAX)
+    if asking.rule.map_type != "weights" or not asking.rule.stochastic:
+        raise NoTokenMap(NO_WEIGHTS)
     if asking.query.shape != answering.query.shape or asking.key.shape != answering.key.shape:
         raise ValueError(
             f"queries {tuple(asking.query.shape)} and keys {tuple(asking.key.shape)} of one picture, "

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from attnviz.attention.rules.normalisers import NormalisedAttention
 from attnviz.masks import Mask
-from attnviz.measures.matches import NOT_SOFTMAX, best_matches, cross_cosines, cross_weights, mutual
+from attnviz.measures.matches import NO_WEIGHTS, best_matches, cross_cosines, cross_weights, mutual
 from attnviz.types import AttentionCall, NoTokenMap, Trace
 from attnviz.ui.queries_keys.two_pictures import FIRST, HEAD, LAYER, OTHERWISE
 from benchmarks import two_pictures
@@ -56,8 +55,8 @@ def test_of_a_picture_with_itself_it_is_the_head_without_its_prefix(traces: dict
 
 def test_what_is_no_softmax_or_of_another_shape_is_refused(traces: dict[str, Trace]):
     one, other = (traces[name].calls[0] for name in (FIRST, OTHERWISE))
-    with pytest.raises(NoTokenMap, match=NOT_SOFTMAX[:20]):
-        cross_weights(replace(one, rule=NormalisedAttention()), other, 0)
+    with pytest.raises(NoTokenMap, match=NO_WEIGHTS[:20]):
+        cross_weights(replace(one, rule=replace(one.rule, stochastic=False)), other, 0)
     with pytest.raises(ValueError, match="alike"):
         cross_weights(one, replace(other, query=other.query[:, :-1]), 0)
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from attnviz.measures.matches import NOT_SOFTMAX
+from attnviz.measures.matches import NO_WEIGHTS
 from attnviz.ui.inputs.image_run import OWN, PROBLEM, SECOND
 from attnviz.ui.queries_keys import two_pictures
 from attnviz.ui.queries_keys.two_pictures import FIRST, GONE, OTHERWISE, A, B
@@ -129,6 +129,6 @@ def test_a_head_without_softmax_says_so_and_features_still_match():
     assert not at.exception
     if "bench/linear" not in at.selectbox(key="model").options:
         pytest.skip("the bench is not there")
-    assert any(NOT_SOFTMAX[:40] in one.value for one in at.info)
+    assert any(NO_WEIGHTS[:40] in one.value for one in at.info)
     at.segmented_control(key="match").set_value("cosine").run()
     assert data(at).keys() == {A, B}
