@@ -15,7 +15,8 @@ function columnBoxes(view, record) {
       return Math.max(most, context.measureText(label).width);
     }, 0));
   const bars = Math.min(60, 8 * linesView.heads(view, record).length) + 8;
-  const edge = (tokens) => Math.min(room, wide(tokens) + 8) + bars;
+  const arrow = TOP + LINE * Math.max(record.queries.count, record.keys.count) > view.data.height ? 16 : 0; // see word()
+  const edge = (tokens) => Math.min(room, wide(tokens) + 8) + bars + arrow;
   const gap = Math.min(view.width - edge(record.queries) - edge(record.keys), 460);
   const left = edge(record.queries);
   const right = left + Math.max(60, gap);

@@ -178,11 +178,11 @@ const textView = {
     markText(view, record, boxes.places, words?.best, key);
     if (!shown) return {sentence: "Point at a word to see what it attends to", note: maskNote(record, index)};
     const far = outOfSight(view, record, queries, boxes.places, seen);
-    const note = [far, data.shared && "colour scale: shared", massNote(data), gapsNote(record, index, queries, drop)]
+    const note = [data.shared && "colour scale: shared", massNote(data), gapsNote(record, index, queries, drop)]
       .filter(Boolean)
       .join("; ");
     return {
-      sentence: words.sentence,
+      sentence: words.sentence + far,
       tip: words.sentence + received(view, record, over, drop),
       tipAt: view.pointer ?? belowToken(view, boxes.places),
       legend: {scale: row.scale, table: row.table, unit: record.unit, note},
@@ -262,7 +262,7 @@ function outOfSight(view, record, queries, places, {top, bottom}) {
   const values = togetherRow(record, view.index, queries, view.data.hide_special);
   const said = (key) =>
     `${nameOf(record.keys, key)} ${written(values[key], record.unit)} ${places[key][1] < top ? "↑" : "↓"}`;
-  return `strong keys out of sight: ${away.map(said).join(", ")}`;
+  return `; out of sight: ${away.map(said).join(", ")}`;
 }
 
 // Whether the words that are drawn are also the queries.
