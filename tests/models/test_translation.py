@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -222,13 +222,13 @@ def test_a_translation_may_be_twice_as_long_and_ten_pieces_more():
 def test_a_search_shown_as_it_goes_ends_with_what_it_finds_at_once(width: int):
     model = opened("translator")
     sample = model.prepare(SENTENCES[0])
-    steps, lengths = model.searching(sample, width), []
-    while True:
-        try:
-            lengths.append(len(next(steps).ids))
-        except StopIteration as end:
-            assert end.value == model.beams(sample, width)
-            break
+    ends = []
+
+    def walked() -> Iterator[Beam]:
+        ends.append((yield from model.searching(sample, width)))
+
+    lengths = [len(beam.ids) for beam in walked()]
+    assert ends == [model.beams(sample, width)]
     assert lengths == list(range(1, len(lengths) + 1))
     assert len(lengths) >= 2
 

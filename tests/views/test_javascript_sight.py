@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def test_words_keep_their_order_and_stay_between_the_edges(seed: int) -> None:
     places = ask("keptInside($boxes, $low, $high)", boxes=[[int(y), LINE] for y in lines], low=low, high=high)
     assert min(places) >= low
     assert max(places) + LINE <= high
-    assert all(b - a >= LINE for a, b in zip(places, places[1:], strict=False))
+    assert all(b - a >= LINE for a, b in itertools.pairwise(places))
     free = (lines >= low + 5 * LINE) & (lines + LINE <= high - 5 * LINE)
     assert np.array_equal(np.array(places)[free], lines[free])
     above, below = lines < low, lines + LINE > high
