@@ -22,6 +22,8 @@ def test_pointing_at_a_french_word_lights_up_the_english(page: Page, server: str
     box.press("Control+Enter")
     settle(page)
     expect_chosen(page, "english", "I love <b>you</b>.")
+    expect(page.get_by_role("button", name="Play")).to_be_visible(timeout=WAIT)  # not "Show all": it is all there
+    settle(page)
     french, english = view(page, "The French generated so far"), view(page, "English, by attention")
     expect(french).to_be_visible(timeout=WAIT)
     before = sentence(english).inner_text(timeout=WAIT)
@@ -66,3 +68,24 @@ def test_both_networks_are_drawn_without_errors(theme: str, page: Page, server: 
     expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=WAIT)
     assert page.get_by_text("went wrong on our side").count() == 0
     assert not watch.unexpected(), watch.unexpected()
+
+
+def test_a_sentence_of_the_visitor_appears_token_by_token(page: Page, server: str, settle):
+    page.goto(f"{server}/translate")
+    settle(page)
+    expect(view(page, "The French generated so far")).to_be_visible(timeout=WAIT)
+    page.evaluate("""() => {
+      globalThis.grown = new Set();
+      const look = () => {
+        const record = __attnviz.records.get("translate:sure");
+        if (record) globalThis.grown.add(record.keys.count);
+        requestAnimationFrame(look);
+      };
+      look() }""")
+    box = page.get_by_label("English", exact=True)
+    box.fill("The little dog is sleeping on the white chair in the garden.")
+    box.press("Control+Enter")
+    settle(page)
+    expect(page.get_by_role("button", name="Play")).to_be_visible(timeout=WAIT)
+    settle(page)
+    assert page.evaluate("[...grown].length") >= 5, "tokens came one by one"
