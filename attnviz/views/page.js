@@ -18,7 +18,7 @@ function place(host, {fit, tile}) {
   host.className = "host";
   if (tile) host.style.flex = `0 1 ${fit.left + fit.across * (tile + 6)}px`;
   const root = host.attachShadow({mode: "open"});
-  root.innerHTML = '<div class="view"></div>';
+  root.append(Object.assign(document.createElement("div"), {className: "view"}));
   return root;
 }
 
