@@ -13,6 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from attnviz.paths import MAIN
 from attnviz.ui.shell.addresses import KnownPages, page_names
+from attnviz.ui.shell.first_paint import FirstPaint
 from attnviz.ui.shell.reconnect import WholePageFirst
 from attnviz.ui.shell.security import KnownHosts, SecurityHeaders
 from attnviz.ui.shell.upload_limit import bound_uploads
@@ -36,6 +37,7 @@ app = st.App(
         Middleware(SecurityHeaders),
         Middleware(KnownHosts),
         Middleware(GZipMiddleware, minimum_size=10_000),
+        Middleware(FirstPaint),
         Middleware(KnownPages, pages=page_names()),
         Middleware(WholePageFirst),
     ],

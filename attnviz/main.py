@@ -3,11 +3,9 @@
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.paths import ICON, PACKAGE
+from attnviz.paths import ICON
 from attnviz.ui.core.assets import as_data_address
 from attnviz.ui.shell import addresses, arrival, menu, reconnect, training_status, warmup
-
-STYLE = PACKAGE / "ui" / "shell" / "app.css"
 
 
 def opened(name: str) -> st.Page:
@@ -24,7 +22,6 @@ def opened(name: str) -> st.Page:
 
 
 st.set_page_config(page_title="attnviz", page_icon=as_data_address(ICON), layout="wide")
-st.html(STYLE)  # a path that ends with .css: it becomes a style, without a place on the page
 page = st.navigation({group: [opened(name) for name in names] for group, names in menu.groups().items()}, expanded=True)
 ui.watch_callbacks()
 ui.on_page(page.url_path)

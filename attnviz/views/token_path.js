@@ -20,6 +20,7 @@ export default function ({data, parentElement, setTriggerValue}) {
     if (focused) root.querySelector(`[data-focus="${focused}"]`)?.focus({preventScroll: true});
   }
   show(path, Math.max(0, index), false);
+  parentElement.host.dataset.placed = ""; // what stands below may show, see app.css
   return () => stop(path);
 }
 
@@ -32,8 +33,8 @@ function build(path, data) {
 }
 
 function bar(path) {
-  const last = path.data.stages.length - 1;
-  path.range = Object.assign(element("input"), {type: "range", min: 0, max: last, step: 1, ariaLabel: "Stage"});
+  const range = {type: "range", min: 0, max: path.data.stages.length - 1, step: 1, ariaLabel: "Stage"};
+  path.range = Object.assign(element("input"), range);
   path.range.dataset.focus = "range";
   path.range.oninput = () => (stop(path), show(path, Number(path.range.value)));
   path.back = button("‹", "Previous stage", () => (stop(path), show(path, path.index - 1)));
@@ -70,7 +71,6 @@ function columns(path) {
 }
 
 // The picture or the words, with what the stage says of every token.
-
 function scene(path) {
   const {scene: about} = path.data;
   const made = element("div", "scene");
@@ -201,7 +201,7 @@ function legend(path, stage, scale) {
 
 function stages(path) {
   const list = element("ol", "stages");
-  path.dot = element("div", "dot");
+  path.dot = Object.assign(element("li", "dot"), {ariaHidden: "true"}); // of a list, all children are items
   list.append(path.dot);
   path.items = path.data.stages.map((stage, index) => {
     const item = element("li");
@@ -211,7 +211,7 @@ function stages(path) {
     row.removeAttribute("aria-label");
     row.dataset.focus = `stage ${stage.id}`;
     const title = element("span", "", stage.title);
-    if (path.data.colours[stage.role]) title.style.color = path.data.colours[stage.role];
+    if (path.data.colours[stage.role]) title.style.setProperty("--role", path.data.colours[stage.role]);
     const strip = stage.strips.at(-1);
     row.append(title, strip ? drawn(path, strip) : element("span"), element("span", "", stage.note));
     const detail = element("div", "detail");
@@ -251,7 +251,7 @@ function line(label, shown, i, colour) {
   made.style.setProperty("--i", i);
   const name = element("span", "", label);
   name.title = label;
-  if (colour) name.style.color = colour;
+  if (colour) name.style.setProperty("--role", colour);
   made.append(name, shown, element("span"));
   return made;
 }
@@ -331,7 +331,7 @@ function exact(strip, value) {
 function range(stage) {
   const limits = [...new Set(stage.strips.filter((strip) => strip.signed).map((strip) => number(strip.limit)))];
   return limits.length
-    ? `Colours: blue negative, red or orange positive, to ±${limits.join(" or ±")}. Point at a strip for its numbers.`
+    ? `Colours: blue negative, red or orange positive, to ±${limits.join(" or ±")}. Point at or tap a strip for its numbers.`
     : "";
 }
 

@@ -24,6 +24,7 @@ export default function (component) {
   const width = root.getRootNode().host.clientWidth;
   const below = width > 430 || !(data.maps || data.values) ? 82 : 108; // legend and sentence, see view.css
   if (!root.view) root.style.minHeight = `${Math.ceil(root.expected(width)) + below}px`;
+  root.getRootNode().host.dataset.placed = ""; // what stands below may show, see app.css
   const show = () => shared.show?.(root, component);
   root.unlisten?.();
   shared.signals.addEventListener("library", show);

@@ -5,6 +5,7 @@ export default function ({data, parentElement, setTriggerValue}) {
   if (shown !== data.pictures.map((picture) => picture.name).join()) {
     gallery.replaceChildren(...data.pictures.map(buttonFor));
   }
+  parentElement.host.dataset.placed = ""; // what stands below may show, see app.css
   for (const [index, button] of [...gallery.children].entries()) {
     button.querySelector("img").src = data.pictures[index].address;
     mark(button, button.dataset.name === data.chosen);

@@ -3,6 +3,7 @@ const PARTS = ["input", "embeddings", "+", "positions", "→", ["queries_keys", 
 const ABOUT_THE_WHOLE = ["follow", "explain", "test"];
 
 export default function ({data, parentElement, setTriggerValue}) {
+  parentElement.host.dataset.placed = ""; // what stands below may show, see app.css
   const map = parentElement.querySelector(".map");
   map.replaceChildren(...[...PARTS, ...ABOUT_THE_WHOLE].map((part) => drawn(part, data)));
   for (const button of map.querySelectorAll("button")) {

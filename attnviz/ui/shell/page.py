@@ -102,9 +102,11 @@ def value_of(text: str) -> object:
 
 def header(page: str) -> None:
     """The part of a transformer that the page shows, its title and the sentence under it."""
-    if (asked := block_map(own_name(page))) is not None:
+    with st.container(horizontal=True, vertical_alignment="center", key="title"):
+        st.title(section(page, "title"), anchor=False, width="content")
+        asked = block_map(own_name(page))
+    if asked is not None:
         open_page(asked)
-    st.title(section(page, "title"), anchor=False)
     st.markdown(section(page, ""))
 
 
