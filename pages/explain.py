@@ -17,7 +17,6 @@ ui.header("explain")
 
 @ui.fragment
 def page() -> None:
-    st.markdown(steps.answer_words(visit))
     choice, style, shared = choices.choose(visit, partial(ui.display, mass=True))
     result, tiles = steps.work_out(visit, choice), compared.tiles(visit, choice)
     chosen = (choice.token,) if choice.start == choices.TOKEN else ()
@@ -39,6 +38,7 @@ def page() -> None:
             draw("large", maps=sending.SLOT, index=choice.at, height=520, label=what, on_pick=pick)
             st.markdown(steps.prefix_words(tokens, choice, result))
             st.caption(steps.remarks(visit, choice, shared) + mask.words(tokens, result.steps[choice.at], style.mass))
+        st.markdown(steps.answer_words(visit))
     with beside:
         grid = st.grid(2 if tiles else 1, min_column_width=compared.NARROWEST)
         with grid, st.container():

@@ -14,17 +14,18 @@ text = writing.prompt()
 def page() -> None:
     model, begin = writing.opened(text)
     writing.remark(model, begin)
-    controls = st.container()
-    large, beside = st.columns([3, 2], gap="large")
-    with beside:
-        settings = writing.settings_choice()
+    controls = st.container(horizontal=True, vertical_alignment="bottom")
+    with controls:
+        row = st.container(width="content")
+        with st.popover("Sampling", icon=":material/tune:"):
+            settings = writing.settings_choice()
     written = writing.fulfil(model, begin, writing.written(model, begin), settings)
     with controls:
-        row = st.container()
         step = writing.step_choice(len(written))
     here = writing.scene(model, begin, written, step, settings)
     with row:
         drawing.write_buttons(here)
+    large, beside = st.columns([3, 2], gap="large")
     if not writing.going_on():
         with beside:
             drawing.next_tokens(here)

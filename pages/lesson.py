@@ -1,5 +1,7 @@
 """Lesson: attention built up in twelve steps on a sentence of the visitor's own."""
 
+import streamlit as st
+
 from attnviz import ui
 from attnviz.ui.lesson import scene, steps
 
@@ -8,8 +10,10 @@ ui.header("lesson")
 
 @ui.fragment
 def page() -> None:
-    here = scene.scene()
-    step = scene.step_choice(len(steps.STEPS))
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    here = scene.scene(row)
+    with row:
+        step = scene.step_choice(len(steps.STEPS))
     if here is not None:
         with ui.report_errors():  # the other steps stay in reach
             steps.show(step, here)

@@ -8,10 +8,11 @@ from attnviz.ui.shell.prose import section
 from attnviz.ui.train import charts, choices, replay, runs
 
 ui.header("train")
-plan = choices.chosen()
+row = st.container(horizontal=True, vertical_alignment="bottom")
+plan = choices.chosen(row)
 run = runs.run_of(plan)
 runs.describe_run(run, plan)
-runs.buttons(run, plan)
+runs.buttons(run, plan, row)
 active = run.active
 
 

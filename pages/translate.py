@@ -19,7 +19,8 @@ def page() -> None:
         return
     for remark in scene.remarks(sample, model):
         st.caption(remark)
-    controls = st.container()
+    controls = st.container(key="translate:controls")
+    controls.empty()  # a container without anything in it would not keep its place, see app.css
     large, beside = st.columns([3, 2], gap="large")
     with beside:
         steps = st.container()

@@ -21,7 +21,6 @@ ui.remarks(about)
 
 @ui.fragment
 def page() -> None:
-    st.markdown(words.answer_words(about))
     choice, look, shared = choices.choose(about, partial(text_display.look_at, tokens, mass=True))
     group = words.group_of(choice, look)
     result = words.of_word(steps.work_out(about, choice), look, group)
@@ -45,6 +44,7 @@ def page() -> None:
             st.markdown(words.special_words(tokens, choice, result))
             row = shown(result.steps[choice.at][None], result.signed)[0]
             st.caption(steps.remarks(about, choice, shared) + mask.words(look.tokens, row, style.mass))
+        st.markdown(words.answer_words(about))
     with beside:
         st.markdown(f"**Raw attention**, layer {choice.depth}  \n{steps.small(steps.raw_labels(choice, tokens))}")
         if result.raw is None:

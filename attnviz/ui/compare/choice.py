@@ -54,6 +54,7 @@ class Choice:
     mode: str  # SEPARATE or SHARED
     maps: str  # ATTENTION, NATIVE or ROLLOUT
     row: DeltaGenerator  # where further controls stand
+    options: DeltaGenerator  # where seldom ones do
 
 
 def current_domain() -> Domain:
@@ -65,12 +66,11 @@ def choose(domain: Domain) -> Choice:
     """The controls above the panels, all in the address. Without a bench the page starts with shared weights."""
     bench = domain.bench()
     variants = choose_variants(domain)
-    row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-    with row:
-        default = SEPARATE if bench.rows else SHARED
-        mode = one_of("Parameters", MODES, default=default, key="weights", help=MODES_HELP)
-        maps = one_of("Show", MAPS, default=ATTENTION, key="show", help=domain.attention_help)
-    return Choice(domain, bench, variants, mode, maps, row)
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    maps = one_of("Show", MAPS, default=ATTENTION, key="show", where=row, help=domain.attention_help)
+    options, default = row.popover("Options", icon=":material/settings:"), SEPARATE if bench.rows else SHARED
+    mode = one_of("Parameters", MODES, default=default, key="weights", where=options, help=MODES_HELP)
+    return Choice(domain, bench, variants, mode, maps, row, options)
 
 
 def title_of(name: str) -> str:

@@ -47,7 +47,7 @@ def side_by_side(choice: Choice, style: MapStyle, panels: Sequence[Panel]) -> tu
         choose_start(choice, first, style.token(selected))
         draw(choice, style, whole, selected)
         return [], selected
-    heads = panel_heads(panels, *choose_head(first, choice.mode))
+    heads = panel_heads(panels, *choose_head(choice, first))
     draw(choice, style, heads, selected)
     return heads, selected
 

@@ -21,8 +21,8 @@ ACCENT = re.compile(r"\\(hat|tilde|bar|widetilde|sqrt) ([A-Za-z])")
 
 
 def introduce(choice: Choice) -> None:
-    """What each variant does, one line each, before its panel shows it."""
-    st.markdown("\n".join(f"- **{VARIANTS[name].title}:** {first_sentence(name)}" for name in choice.variants))
+    """What each variant does, a sentence each, before its panel shows it."""
+    st.caption(" ".join(f"**{VARIANTS[name].title}:** {first_sentence(name)}" for name in choice.variants))
 
 
 def details(choice: Choice) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from attnviz.measures.compare import match_heads
 from attnviz.types import Tokens
 from attnviz.ui.compare import maps
+from attnviz.ui.compare.choice import Choice
 from attnviz.ui.compare.domain import Panel
 from attnviz.ui.compare.panels import SHARED
 from attnviz.ui.core.labels import head_name, layer_name
@@ -45,18 +46,18 @@ class PanelHead:
         return self.place if self.similarity is None else f"{self.place} · similarity {self.similarity:.2f}"
 
 
-def choose_head(first: Panel, mode: str) -> tuple[int, int, str]:
+def choose_head(choice: Choice, first: Panel) -> tuple[int, int, str]:
     """Layer and head of the first panel that has a trace, and how the others are paired with it.
 
     With shared weights heads correspond one to one, so there is nothing to match.
     """
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with choice.row, st.container(horizontal=True, width="content"):
         layer = choose_number("Layer", "layer", first.layers, first.layers)
         head = choose_number("Head", "head", first.heads, 1)
-        if mode == SHARED:
-            return layer, head, INDEX
-        pairing = one_of("Match heads", PAIRINGS, default=MATCH, key="heads", help=PAIRINGS_HELP)
-    return layer, head, pairing
+    if choice.mode == SHARED:
+        return layer, head, INDEX
+    where = {"where": choice.options, "help": PAIRINGS_HELP}
+    return layer, head, one_of("Match heads", PAIRINGS, default=MATCH, key="heads", **where)
 
 
 def choose_number(label: str, key: str, count: int, default: int) -> int:

@@ -77,8 +77,9 @@ class Scene:
 
 def prompt() -> str:
     """The visitor's prompt, in the address."""
-    text = st.text_area("Prompt", SENTENCES[NAME][0], max_chars=LETTERS, key="begin", bind="query-params", height=68)
-    with st.container(horizontal=True, gap="small"):
+    typed, samples = st.columns([3, 2], vertical_alignment="bottom")
+    text = typed.text_area("Prompt", SENTENCES[NAME][0], max_chars=LETTERS, key="begin", bind="query-params", height=68)
+    with samples, st.container(horizontal=True, gap="xsmall"):
         for name, sample in SAMPLES.items():
             st.button(name, key=f"generate:sample:{name}", help=plain(sample), on_click=go, kwargs={"begin": sample})
     return text or ""

@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 import torch
 from jaxtyping import Float
+from streamlit.delta_generator import DeltaGenerator
 
 from attnviz.models.guess import Guesser, load_guesser
 from attnviz.models.words import Reading, WordVectors, load_words
@@ -56,9 +57,12 @@ class Scene:
             return network()[0](torch.tensor(self.ids), labels=self.words, **options)
 
 
-def scene() -> Scene | None:
-    """The visitor's sentence and focus word, both in the URL; None, with an explanation, where there is too little."""
-    text = st.text_input("Your sentence", SENTENCE, max_chars=MAX_LETTERS, key="sentence", bind="query-params")
+def scene(row: DeltaGenerator) -> Scene | None:
+    """The visitor's sentence and focus word, both in the URL; None, with an explanation, where there is too little.
+
+    `row`: where the sentence stands, beside what the page puts there.
+    """
+    text = row.text_input("Your sentence", SENTENCE, max_chars=MAX_LETTERS, key="sentence", bind="query-params")
     reading = read(text)
     if len(reading.words) < MIN_WORDS:
         st.info(TOO_SHORT, icon=":material/info:")

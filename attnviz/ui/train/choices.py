@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from attnviz.attention import OPTIONS, POSITIONS, VARIANTS
 from attnviz.training.live import runs
@@ -25,22 +26,22 @@ HELP = {
 }
 
 
-def choose() -> runs.Plan:
-    """The plan of the next run; every choice is in the URL."""
-    row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+def choose(row: DeltaGenerator) -> runs.Plan:
+    """The plan of the next run; every choice is in the URL, and the usual ones stand in `row`."""
     titles = {name: variant.title for name, variant in VARIANTS.items()}
-    variant = select("Model A", titles, key="variant", where=row, width=230, help=HELP["variant"])
+    variant = select("Model A", titles, key="variant", where=row, width=210, help=HELP["variant"])
     with row:
         options = choose_options(variant)
     rivals = {NONE: "None"} | ({PLAIN: "The same without options"} if options else {})
     rivals |= {name: title for name, title in titles.items() if name != variant}
-    rival = select("Compare with", rivals, key="rival", where=row, width=230, help=HELP["rival"])
+    rival = select("Compare with", rivals, key="rival", where=row, width=210, help=HELP["rival"])
     schemes = {name: scheme.title for name, scheme in POSITIONS.items()}
-    positions = select("Positions", schemes, key="places", where=row, width=230, help=HELP["positions"])
-    norm = one_of("Layer norm", NORMS, default="first", key="norm", where=row, help=HELP["norm"])
+    positions = select("Positions", schemes, key="places", where=row, width=210, help=HELP["positions"])
+    training = row.popover("Training", icon=":material/settings:")
     keep_inside("epochs", EPOCHS)
-    epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=row, help=HELP["epochs"])
-    seed = whole_number("Seed", 999, key="seed", where=row, help=HELP["seed"], width=120)
+    epochs = one_of("Epochs", EPOCHS, default=10, key="epochs", where=training, help=HELP["epochs"])
+    norm = one_of("Layer norm", NORMS, default="first", key="norm", where=training, help=HELP["norm"])
+    seed = whole_number("Seed", 999, key="seed", where=training, help=HELP["seed"], width=120)
     others = {NONE: (), PLAIN: (variant,)}.get(rival, (rival,))
     return runs.Plan((variant, *others), epochs, seed, positions, options, norm == "first")
 
@@ -62,17 +63,17 @@ def choices_of(plan: runs.Plan) -> dict[str, object]:
     }
 
 
-def chosen() -> runs.Plan:
-    """What the choices ask for; whoever comes back to a run that has begun finds those it was begun with.
+def chosen(row: DeltaGenerator) -> runs.Plan:
+    """What the choices in a row ask for; whoever comes back to a run that has begun finds those it was begun with.
 
     Streamlit leaves an address without choices behind with every change of page, where the browser's back button leads,
     and in the run after that button it lets the address have the last word: so the page is run once more.
     """
     run, back = st.session_state.get(RUN), st.session_state.pop(BACK, False)
     if not back or run is None or run.not_started:
-        return choose()
+        return choose(row)
     go(**choices_of(run.plan))
-    plan = choose()
+    plan = choose(row)
     if plan != run.plan and back != "again":
         st.session_state[BACK] = "again"
         st.rerun()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from attnviz.training.images import digits
 from attnviz.training.live import runs
@@ -64,9 +65,8 @@ def resume(run: runs.TrainingRun) -> None:
     queue().submit(run)
 
 
-def buttons(run: runs.TrainingRun, plan: runs.Plan) -> None:
-    """Start, stop, resume, start again; and open what was trained on the other pages."""
-    row = st.container(horizontal=True, vertical_alignment="center", gap="small")
+def buttons(run: runs.TrainingRun, plan: runs.Plan, row: DeltaGenerator) -> None:
+    """Start, stop, resume, start again, at the end of a row; and open what was trained on the other pages."""
     if run.active:
         row.button("Stop", icon=":material/stop:", key="stop", on_click=queue().stop, args=(run,))
     elif run.state == "stopped":

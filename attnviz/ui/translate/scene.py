@@ -82,10 +82,11 @@ class Written:
 
 def sentence() -> str:
     """The visitor's English, in the URL."""
-    text = st.text_area(
+    typed, samples = st.columns([3, 2], vertical_alignment="bottom")
+    text = typed.text_area(
         "English", FIRST, max_chars=LETTERS, key="english", bind="query-params", height=68, on_change=begin
     )
-    with st.container(horizontal=True, gap="small"):
+    with samples, st.container(horizontal=True, gap="xsmall"):
         for name, sample in SAMPLES.items():
             st.button(name, key=f"translate:sample:{name}", help=sample, on_click=use, args=(sample,))
     return text or ""
