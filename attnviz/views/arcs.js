@@ -142,7 +142,7 @@ const arcsView = {
     const out = left ? `${specialWords(record.keys)} left out, rest rescaled` : "";
     const agreed = of ? `green: gold dependencies; ${found} of ${of} are also in the map (dots)` : "";
     const note = [`minimum weight ${written(minWeight, "percent")}`, out, few, agreed].filter(Boolean).join("; ");
-    if (!about.length) return {sentence: "Point at a word to see its arcs alone", note};
+    if (!about.length) return {sentence: "Point at or tap a word to see its arcs alone", note};
     if (!words) return {sentence: `${shown.length || "No"} arcs end at ${nameOf(record.keys, about[0])}`, note};
     const linked = gold.filter(([query]) => about.includes(query)).map(([, key]) => nameOf(record.keys, key));
     const tip = words.sentence + (linked.length ? `\nGold dependency: to ${linked.join(", ")}` : "");

@@ -53,7 +53,7 @@ const coloursView = {
     const [token] = active(view, record.keys);
     const title = record.titles[view.data.index];
     const note = view.data.note || `${title}: similar colours mean similar vectors`;
-    if (token == null) return {sentence: "Point at a patch to find it in every view", note};
+    if (token == null) return {sentence: "Point at or tap a patch to find it in every view", note};
     const tip = view.data.tips?.[token];
     const name = capital(fullName(record.keys, token)) + (tip ? `: ${tip}` : "");
     return {sentence: name, tip: name, note};

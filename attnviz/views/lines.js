@@ -267,7 +267,7 @@ const linesView = {
       return {sentence, tip: sentence, note};
     }
     if (!queries.length)
-      return {sentence: "Point at a word to see what it attends to; on the right, what attends to it", note};
+      return {sentence: "Point at or tap a word to see what it attends to; on the right, what attends to it", note};
     const each = heads.map((head) => {
       const {best, values, sentence} = rowWords(record, head, queries, drop, null);
       return [values[best] ?? 0, `${named(head)}: ${sentence}`];

@@ -192,7 +192,10 @@ const matrixView = {
       : maskNote(record, view.index);
     if (!queries.length) {
       const row = record.axes ? record.axes[0].split(":")[0] : "query";
-      return {sentence: `Each ${data.transposed ? "column" : "row"} is one ${row}; point at a cell to read it`, legend};
+      return {
+        sentence: `Each ${data.transposed ? "column" : "row"} is one ${row}; point at or tap a cell to read it`,
+        legend,
+      };
     }
     const over = key != null && key >= boxes.skip ? key : null;
     const {sentence} = rowWords(record, view.index, queries, data.hide_special, over);

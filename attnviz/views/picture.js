@@ -226,8 +226,9 @@ const pictureView = {
       return {sentence: name, tip: name, note};
     }
     if (!view.data.maps) return {sentence: "The picture, cut into the patches that the model reads", note};
-    if (view.data.asked_in != null)
-      return {sentence: "Point at a patch to see what matches it in the other picture", note};
-    return {sentence: recordOf(view.maps) ? "Point at a patch to see what it attends to" : "Loading the map", note};
+    const asked = view.data.asked_in == null ? "what it attends to" : "what matches it in the other picture";
+    const sentence =
+      recordOf(view.maps) || view.data.asked_in != null ? `Point at or tap a patch to see ${asked}` : "Loading the map";
+    return {sentence, note};
   },
 };

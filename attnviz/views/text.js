@@ -176,7 +176,7 @@ const textView = {
     this.drawWords(view, record, boxes.places, seen, row);
     if (data.removal) return this.removal(view, record, boxes.places, row);
     markText(view, record, boxes.places, words?.best, key);
-    if (!shown) return {sentence: "Point at a word to see what it attends to", note: maskNote(record, index)};
+    if (!shown) return {sentence: "Point at or tap a word to see what it attends to", note: maskNote(record, index)};
     const far = outOfSight(view, record, queries, boxes.places, seen);
     const note = [data.shared && "colour scale: shared", massNote(data), gapsNote(record, index, queries, drop)]
       .filter(Boolean)

@@ -265,7 +265,7 @@ const tilesView = {
     if (!queries.length)
       return view.data.mode === "matrix"
         ? "Every map whole: rows are queries, columns are keys"
-        : `Point at a ${record.keys.grid ? "patch" : "word"} to see what it attends to in every head`;
+        : `Point at or tap a ${record.keys.grid ? "patch" : "word"} to see what it attends to in every head`;
     const who = queries.length === 1 ? fullName(record.queries, queries[0]) : `${queries.length} selected tokens`;
     return view.data.mode === "matrix"
       ? `The line marks ${who} as the query`

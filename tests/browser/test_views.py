@@ -59,7 +59,7 @@ def test_hover_marks_every_view_and_sends_nothing(seen):
     assert all(after[name] > before[name] for name in VIEWS[:-1])
     assert len(demo.wire) == frames
     demo.page.mouse.move(5, 5)
-    expect(demo.sentence("picture_view")).to_have_text("Point at a patch to see what it attends to")
+    expect(demo.sentence("picture_view")).to_have_text("Point at or tap a patch to see what it attends to")
     assert len(demo.wire) == frames
 
 

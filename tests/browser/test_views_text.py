@@ -107,7 +107,7 @@ def weights(demo: Seen, name: str = "all") -> np.ndarray:
 
 def test_a_hovered_word_colours_the_sentence_and_is_marked_everywhere(seen):
     demo = seen()
-    expect(demo.sentence("text")).to_have_text("Point at a word to see what it attends to")
+    expect(demo.sentence("text")).to_have_text("Point at or tap a word to see what it attends to")
     before, frames = demo.page.evaluate("({...__attnviz.draws})"), len(demo.wire)
     hover(demo, "text", token(BARK))
     said = "“bark” attends to “puppy” with 51.1 %, its strongest key"
@@ -192,7 +192,7 @@ def test_letters_can_be_read_on_every_colour(seen, look):
     assert demo.page.evaluate("__attnviz.views.text.ink.dark") == ("dark" in look)
     for index in (BARK, MOTHER, 15):
         hover(demo, "text", token(index))
-        expect(demo.sentence("text")).not_to_have_text("Point at a word to see what it attends to")
+        expect(demo.sentence("text")).not_to_have_text("Point at or tap a word to see what it attends to")
         demo.page.wait_for_timeout(100)
         ratios = demo.page.evaluate(CONTRAST)
         outlined = {index, demo.page.evaluate("__attnviz.views.text.hit?.token")}
@@ -402,7 +402,7 @@ def test_tiles_of_words(seen, mode):
     demo = seen(f"mode={mode}&causal=1")
     tile = demo.page.evaluate("__attnviz.kinds.tiles.where(__attnviz.views.tiles, 0)")
     rows = mode == "rows"
-    expect(demo.sentence("tiles")).to_contain_text("Point at a word" if rows else "Every map whole")
+    expect(demo.sentence("tiles")).to_contain_text("Point at or tap a word" if rows else "Every map whole")
     hover(demo, "text", token(MOTHER))
     expect(demo.sentence("tiles")).to_contain_text("“…mother”")
     expect(legend(demo, "tiles")).to_contain_text("hatched: masked")
@@ -428,7 +428,8 @@ def test_one_number_a_word_and_two_sentences(seen):
     assert demo.page.evaluate("__attnviz.views['cross text'].tokens") == [2]  # a key is no query: nothing is selected
     hover(demo, "cross lines", {"side": "query", "index": 2})
     expect(demo.sentence("cross text")).to_contain_text("“chiot” attends to")
-    expect(demo.sentence("text")).to_have_text("Point at a word to see what it attends to")  # of another sentence
+    # the text is of another sentence
+    expect(demo.sentence("text")).to_have_text("Point at or tap a word to see what it attends to")
 
 
 def test_a_word_of_another_text_shows_what_attends_to_it(seen):
