@@ -214,9 +214,10 @@ def single_drops(perturbation: Perturbation) -> Float[Tensor, " part"]:
 
 def ranks(values: Float[Tensor, "*map part"]) -> Float[Tensor, "*map part"]:
     """Rank of each value from 1; tied values share the mean of theirs."""
-    less = (values[..., None, :] < values[..., :, None]).sum(-1)
-    equal = (values[..., None, :] == values[..., :, None]).sum(-1)
-    return less + (equal + 1).to(torch.float64) / 2
+    values = values.contiguous()
+    ordered = values.sort(-1).values
+    less, not_more = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+    return (less + not_more + 1).to(torch.float64) / 2
 
 
 def rank_correlation(first: Float[Tensor, "*map part"], second: Float[Tensor, "*other part"]) -> Float[Tensor, "*both"]:
