@@ -7,7 +7,7 @@ import streamlit as st
 from attnviz import ui, views
 from attnviz.ui.core.budget import ON_DEMAND, fits
 from attnviz.ui.core.recorded import middle
-from attnviz.ui.heads import charts, drawing, overview
+from attnviz.ui.heads import charts, drawing, naming, overview
 from attnviz.ui.widgets.block_matrix import block_matrix
 
 visit = ui.visit()
@@ -29,7 +29,7 @@ def page() -> None:
         head = ui.head_choice(calls[layer := ui.call_choice(visit.trace)])
         several = st.toggle("Select multiple", key="several", bind="query-params", help=overview.WHY_SEVERAL["patch"])
         style = ui.display()
-    table = overview.measured(visit)
+    table, names = overview.measured(visit), naming.named(visit)
     chosen = ui.chosen_tokens("token", len(tokens), (middle(tokens),))[0 if several else -1 :]
     slot, index = overview.send_opened(visit, layer, head, chosen)
     opened = overview.place(visit, layer, head)
@@ -38,17 +38,20 @@ def page() -> None:
 
     large, grid = st.columns(2, gap="medium")
     with large:
-        st.markdown(f"**{opened}:** {overview.said(tokens, chosen, shares=calls[layer].rule.stochastic)}")
+        said = overview.said(tokens, chosen, shares=calls[layer].rule.stochastic)
+        st.markdown(f"**{opened}:** {said}{naming.beside_title(names, layer, head)}")
         what = f"Your picture with the attention of {opened.lower()}"
         best = overview.best_key(row)
         picture("large", maps=slot, index=index, height=520, linked_to="all", label=what, best=best)
         overview.facts(visit, table, layer, head, side)
+        naming.say_names(visit, names, layer, head)
         if not overview.resident(visit):
             st.caption(ON_DEMAND)
     with grid:
         measure = drawing.all_heads(
             visit,
             table,
+            names,
             (layer, head),
             drawing.PICTURED,
             default=drawing.TOKEN,
@@ -76,9 +79,9 @@ def page() -> None:
             st.markdown("**Most weight:** the keys that add most in the same row")
         overview.strongest(row, ui.token_names(calls[layer].keys), shares=calls[layer].rule.stochastic)
 
-    charts.depth_section(visit, table, layer, head, measure)
+    charts.depth_section(visit, table, names, layer, head, measure)
     ui.downloads(
-        lambda: {**overview.weights_file(calls[layer], chosen), **table},
+        lambda: {**overview.weights_file(calls[layer], chosen), **table, **naming.names_file(names)},
         lambda: overview.exact_table(calls[layer], head, chosen),
         f"heads-{visit.source}",
         page=overview.alone(visit, (layer, head), chosen[-1]),

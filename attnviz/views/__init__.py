@@ -5,6 +5,7 @@ linked: what is under the pointer in one is marked in all.
 """
 
 from attnviz.views.canvas import (
+    Badge,
     ViewStyle,
     arcs_view,
     cells_view,
@@ -19,6 +20,7 @@ from attnviz.views.records import block_means
 from attnviz.views.transport import mount, send_colours, send_maps, send_picture, send_tiles
 
 __all__ = [
+    "Badge",
     "ViewStyle",
     "arcs_view",
     "block_means",

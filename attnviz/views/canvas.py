@@ -7,7 +7,7 @@ library.LIBRARY and write one function here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,6 +53,19 @@ class ViewStyle:
     def drawn(self, usual: Scale = "sqrt") -> dict[str, Any]:
         """What a view is told, with its usual scale where none is chosen."""
         return {**vars(self), "scale": self.scale or usual, "overlay": self.overlay or "colour"}
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A name in words for a small map: whole, short, and as the sentence that pointing at the map shows.
+
+    An `even` map is drawn on a scale from 0 to 100 % where it would have a range of its own, so that it looks even.
+    """
+
+    title: str
+    short: str
+    sentence: str
+    even: bool = False
 
 
 DEFAULT = ViewStyle()
@@ -122,20 +135,22 @@ def tiles_view(
     tiles: str | None = None,
     tile: int = 72,
     order: Sequence[tuple[int, int]] | None = None,
+    badges: Mapping[tuple[int, int], Badge] | None = None,
     label: str = "",
     on_pick: OnCell | None = None,
 ) -> None:
     """A grid of small maps: `maps[i]` is one row of the grid (a layer), its maps are the columns (heads).
 
     Rows share one colour scale unless the style says otherwise; whole maps have each their own. `buttons`: the keys of
-    the two rows of buttons that choose the row and the column that are selected; a press is shown at once.
+    the two rows of buttons that choose the row and the column that are selected; a press is shown at once. `badges`:
+    names in words that stand under some of the maps, by (row, column).
     """
-    title = 18 if columns is None or order is not None else 0
+    title = (18 if columns is None or order is not None else 0) + (15 if badges else 0)  # TITLE, BADGE in the browser
     across = len(columns) if columns is not None else max((shape_of(name).get("maps", 1) for name in maps), default=1)
     down = len(rows) if order is None else -(-len(order) // across)
     left = 0 if order is not None else 10 + 6 * max(map(len, rows), default=0)
     fit = {"shape": "tiles", "across": across, "down": down, "left": left, "title": title}
-    height = down * (tile + 6 + title) + (2 if title else 20)
+    height = down * (tile + 6 + title) + (2 if columns is None or order is not None else 20)
     _mount(
         key,
         "tiles",
@@ -154,6 +169,7 @@ def tiles_view(
         tiles=tiles,
         tile=tile,
         order=None if order is None else [list(cell) for cell in order],
+        badges={f"{row},{column}": vars(badge) for (row, column), badge in (badges or {}).items()},
         label=label,
     )
 

@@ -24,6 +24,7 @@ LIBRARY = (
     "removal.js",
     "picture.js",
     "colours.js",
+    "badges.js",
     "tiles.js",
     "matrix.js",
     "cells.js",

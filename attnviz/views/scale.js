@@ -200,14 +200,15 @@ function imagesOf({images}, style) {
 }
 
 // A whole map as an image of one pixel a cell, kept with its record; masked cells are empty, for a hatch to show through.
-// `kept`: null where it has not been made yet.
-function matrixImage(record, map, name, colours, drop, kept = false) {
+// `kept`: null where it has not been made yet. `fixed`: a scale other than the map's own.
+function matrixImage(record, map, name, colours, drop, kept = false, fixed = null) {
   const images = imagesOf(record, [name, colours, drop, record.signed && shared.dark].join());
-  if (images.has(map) || kept) return images.get(map) ?? null;
+  const key = fixed ? `fixed ${map}` : map;
+  if (images.has(key) || kept) return images.get(key) ?? null;
   const [, rows, columns] = record.shape;
   const {special, lead} = record.keys;
   const skip = drop ? lead : 0;
-  const scale = makeScale(name, ofMap(record, map, drop, skip), record.signed);
+  const scale = fixed ?? makeScale(name, ofMap(record, map, drop, skip), record.signed);
   const table = tableOf(colours, record.signed);
   const image = pixels(columns - skip, rows, (pixel) => {
     for (let q = 0, at = 0; q < rows; q++) {
@@ -221,7 +222,7 @@ function matrixImage(record, map, name, colours, drop, kept = false) {
     }
   });
   const made = {image, scale, part: [0, 0, columns - skip, rows]};
-  images.set(map, made);
+  images.set(key, made);
   return made;
 }
 

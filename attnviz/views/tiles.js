@@ -19,12 +19,13 @@ function tileBoxes(view) {
   const top = titled ? 2 : HEADER;
   const room = (view.width - left - 4 - (across - 1) * BETWEEN) / across;
   const tile = Math.max(16, Math.floor(Math.min(data.tile, room)));
+  const below = (titled ? TITLE : 0) + badgeHeight(view);
   const order = data.order ?? data.rows.flatMap((_, row) => Array.from({length: across}, (_, column) => [row, column]));
   const cells = order.map(([row, column], i) => {
     const x = left + 2 + (i % across) * (tile + BETWEEN);
-    return {row, column, x, y: top + Math.floor(i / across) * (tile + BETWEEN + (titled ? TITLE : 0))};
+    return {row, column, x, y: top + Math.floor(i / across) * (tile + BETWEEN + below)};
   });
-  const bottom = (cells.at(-1)?.y ?? 0) + tile + 4 + (titled ? TITLE - 4 : 0);
+  const bottom = (cells.at(-1)?.y ?? 0) + tile + 4 + Math.max(0, below - 4);
   return {cells, tile, across, left, top, titled, first, bottom};
 }
 
@@ -129,6 +130,7 @@ const tilesView = {
     view.began = performance.now();
     this.names(view, boxes);
     const {scale: name, hide_special: drop, row_range: rowRange, mass} = data;
+    const flat = wholeRange(view);
     const colours = recordOf(data.picture) && isLight(data, first?.signed) ? "gray" : data.colours;
     const options = {name, colours, drop, fixed, rowRange, mass};
     const atlas = atlasOf(view, boxes, records);
@@ -136,10 +138,12 @@ const tilesView = {
     for (const [at, cell] of boxes.cells.entries()) {
       const record = hasMap(records[cell.row], cell.column) ? records[cell.row] : null;
       const rows = inRows(view, record) && (queries.length || !record.square);
-      cell.painted = rows ? paintRow(record, cell.column, queries, options) : null;
+      const even = flat && isEven(view, cell) ? {...options, fixed: fixed ?? flat} : options;
+      cell.painted = rows ? paintRow(record, cell.column, queries, even) : null;
       if (rows)
         fillCell(atlas, at, this.cover(view, record, cell.painted), cellsOf(view, record.keys, boxes.tile).first);
-      scale = cell.painted?.scale ?? this.whole(view, boxes, cell, record, options, overview) ?? scale;
+      const own = cell.painted?.scale ?? this.whole(view, boxes, cell, record, even, overview);
+      if (own && (fixed || own !== flat)) scale = own;
     }
     this.rows(view, boxes, records, atlas);
     this.marks(view, boxes, records, queries);
@@ -156,11 +160,12 @@ const tilesView = {
   whole(view, boxes, cell, record, options, overview) {
     const {context, ink} = view;
     const {tile} = boxes;
-    const {name, colours, drop} = options;
+    const {name, colours, drop, fixed} = options;
     const late = performance.now() - view.began > FRAME; // the others come with the next frames
-    let whole = record && !inRows(view, record) ? matrixImage(record, cell.column, name, colours, drop, late) : null;
+    let whole =
+      record && !inRows(view, record) ? matrixImage(record, cell.column, name, colours, drop, late, fixed) : null;
     if (late && record && !whole) schedule(view);
-    if (!whole && overview && view.data.mode === "matrix") whole = overviewImage(overview, cell, options);
+    if (!whole && overview && view.data.mode === "matrix") whole = overviewImage(view, overview, cell, options);
     context.imageSmoothingEnabled = Boolean(whole && whole.part[2] > tile * view.ratio);
     context.imageSmoothingQuality = "medium";
     if (whole && record?.hasMasked) drawHatch(view, [cell.x, cell.y, tile, tile]);
@@ -214,8 +219,9 @@ const tilesView = {
         if (cell) context.fillText(name, 0, cell.y + tile / 2 + 4);
       });
     }
-    if (!boxes.titled) return;
-    for (const cell of boxes.cells) context.fillText(cellName(view, cell), cell.x, cell.y + tile + 13, tile);
+    if (boxes.titled)
+      for (const cell of boxes.cells) context.fillText(cellName(view, cell), cell.x, cell.y + tile + 13, tile);
+    drawBadges(view, boxes);
   },
 
   marks(view, boxes, records, queries) {
@@ -246,17 +252,21 @@ const tilesView = {
       const range = fixed ? "colour scale: shared" : "colour scale: per map";
       const left = data.hide_special && isShare(record) ? `; ${specialWords(record.keys)} left out, rest rescaled` : "";
       const held = data.mass == null ? "" : `; ${massNote(data)}`;
-      legend.note = range + held + left + (record.hasMasked ? `; ${maskNote(record)}` : "");
+      const even = !fixed && badgesOf(view).some((badge) => badge.even) ? "; even heads: 0 to 100 %" : "";
+      legend.note = range + even + held + left + (record.hasMasked ? `; ${maskNote(record)}` : "");
       const unsigned = data.row_range ? "min" : "0";
       const low = record.signed ? "−max" : unsigned;
       if (!fixed) Object.assign(legend, {low, high: "max"});
     }
     if (!hit || !hasMap(record, hit.column)) return {sentence: this.idle(view, record, queries), legend};
-    const name = cellName(view, hit);
-    if (!queries.length && record.square) return {sentence: name, tip: name, tipAt: view.pointer, legend};
+    const badge = badgeOf(view, hit);
+    const name = cellName(view, hit) + (badge ? ` (${badge.title})` : "");
+    const told = badge ? `${name}\n${badge.sentence}` : name;
+    if (!queries.length && record.square)
+      return {sentence: told.replaceAll("\n", ". "), tip: told, tipAt: view.pointer, legend};
     const over = record.square ? null : hovered(record.keys);
     const {sentence} = rowWords(record, hit.column, queries, data.hide_special, over);
-    return {sentence: `${name}: ${sentence}`, tip: `${name}\n${sentence}`, tipAt: view.pointer, legend};
+    return {sentence: `${name}: ${sentence}`, tip: `${told}\n${sentence}`, tipAt: view.pointer, legend};
   },
 
   idle(view, record, queries) {
@@ -311,15 +321,15 @@ function fillCell({out, place, columns, rows, width}, at, {table, index}, first)
 }
 
 // A block-mean tile of the overview: a part of one image of them all, kept with its record.
-function overviewImage(record, {row, column}, {name, colours}) {
+function overviewImage(view, record, {row, column}, {name, colours}) {
   const [layers, heads] = record.shape;
-  const tiles = imagesOf(record, [name, colours].join());
+  const tiles = imagesOf(record, [name, colours, evenCells(view)].join());
   if (row >= layers || column >= heads) return null;
-  if (!tiles.size) paintOverview(record, tiles, name, tableOf(colours, false));
+  if (!tiles.size) paintOverview(view, record, tiles, name, tableOf(colours, false));
   return tiles.get(row * heads + column);
 }
 
-function paintOverview(record, tiles, name, table) {
+function paintOverview(view, record, tiles, name, table) {
   const [layers, heads, size] = record.shape;
   const cells = size * size;
   const wide = heads * size;
@@ -328,7 +338,10 @@ function paintOverview(record, tiles, name, table) {
       const start = at * cells;
       const part = [(at % heads) * size, Math.floor(at / heads) * size, size, size];
       const units = [record.peaks[0][at] / record.top];
-      const scale = makeScale(name, ofBytes(record.cells, start, start + cells, units), false);
+      const even = isEven(view, {row: Math.floor(at / heads), column: at % heads});
+      const scale = even
+        ? wholeRange(view)
+        : makeScale(name, ofBytes(record.cells, start, start + cells, units), false);
       const of = stepsOfBytes(record, units, scale);
       for (let i = 0; i < cells; i++) {
         out[(part[1] + Math.floor(i / size)) * wide + part[0] + (i % size)] = table[of(record.cells[start + i])];

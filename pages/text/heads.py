@@ -3,7 +3,7 @@
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.heads import charts, drawing, overview, text, text_views
+from attnviz.ui.heads import charts, drawing, naming, overview, text, text_views
 from attnviz.ui.shell.prose import section
 from attnviz.ui.widgets import text_display
 
@@ -23,12 +23,14 @@ def page() -> None:
     exact = text.send_all(about, look)
     slot = text.slots(about)[layer] if exact else text.send_layer(about, look, layer)
     table, opened = text.measured(about), overview.place(about, layer, head)
+    names = naming.named(about)
     chosen = look.picked(text_display.middle(tokens), several=several)
     row = text.exact_row(calls[layer], head, look, chosen)
 
     large, grid = st.columns(2, gap="medium")
     with large:
-        st.markdown(f"**{opened}:** {overview.said(look.tokens, chosen, shares=text.shares(about))}")
+        said = overview.said(look.tokens, chosen, shares=text.shares(about))
+        st.markdown(f"**{opened}:** {said}{naming.beside_title(names, layer, head)}")
         views.text_view(
             "large",
             maps=slot,
@@ -45,11 +47,13 @@ def page() -> None:
         if left_out := look.left_out(one, shares=text.shares(about)):
             st.caption(left_out)
         overview.facts(about, table, layer, head)
+        naming.say_names(about, names, layer, head)
         overview.strongest(row, look.tokens.labels, shares=calls[layer].rule.stochastic)
     with grid:
         measure = drawing.all_heads(
             about,
             table,
+            names,
             (layer, head),
             drawing.WRITTEN,
             default=drawing.MATRIX,
@@ -65,9 +69,9 @@ def page() -> None:
     section("text/heads", "What the heads do, layer by layer")
     even = {"even attention": text.even(calls[0])}
     charts.measure_charts(about, table, {"reach": {}, "entropy": even, "first": {}}, layer, head, "on this text")
-    charts.head_table(about, table, measure)
+    charts.head_table(about, table, names, measure)
     ui.downloads(
-        lambda: {"weights": calls[layer].token_map().numpy(), **table},
+        lambda: {"weights": calls[layer].token_map().numpy(), **table, **naming.names_file(names)},
         lambda: overview.row_table(row, look.tokens.labels),
         "heads-text",
         page=overview.alone(about, (layer, head), look.groups.first(chosen[-1])),

@@ -10,6 +10,7 @@ from attnviz.plots.depth import depth
 from attnviz.ui.core.cache import open_model, trace
 from attnviz.ui.core.labels import call_labels
 from attnviz.ui.core.state import go, one_of
+from attnviz.ui.heads.naming import Named, on_what, titles
 from attnviz.ui.heads.overview import KNOWN, Table, known, measured, measured_calls, order, place, resident
 from attnviz.ui.inputs.image_run import chosen_size, prepared
 from attnviz.ui.inputs.model_run import ModelRun
@@ -78,12 +79,13 @@ def pictures(count: int) -> str:
     return "on this picture" if count == 1 else f"averaged over {count} pictures"
 
 
-def head_table(visit: ModelRun, table: Table, measure: str | None) -> None:
-    """All heads with all their measures; choosing a row opens that head."""
-    cells = order(table, measure) or [
+def head_table(visit: ModelRun, table: Table, names: Named, measure: str | None) -> None:
+    """All heads with their names and all their measures; choosing a row opens that head."""
+    cells = order(table, measure, names) or [
         (call, head) for call in range(len(visit.trace.calls)) for head in range(visit.trace.calls[call].heads)
     ]
     columns: dict[str, list] = {"Head": [place(visit, *cell) for cell in cells]}
+    columns[f"Name {on_what(visit)}"] = [titles(names[row][head]) for row, head in cells]
     formats = {}
     for name, one in known(table).items():
         scale = 100 if one.unit == "%" else 1
@@ -108,7 +110,7 @@ def head_table(visit: ModelRun, table: Table, measure: str | None) -> None:
     )
 
 
-def depth_section(visit: ModelRun, table: Table, layer: int, head: int, measure: str | None) -> None:
+def depth_section(visit: ModelRun, table: Table, names: Named, layer: int, head: int, measure: str | None) -> None:
     """What the heads do, layer by layer; nothing where heads have no measures."""
     if not table:
         return
@@ -116,4 +118,4 @@ def depth_section(visit: ModelRun, table: Table, layer: int, head: int, measure:
     over, count = over_choice(visit)
     depth_charts(visit, over, layer, head, count)
     st.caption(f"One dot per head, {pictures(count)}; the line is their mean, the ring the opened head.")
-    head_table(visit, over, measure)
+    head_table(visit, over, names, measure)

@@ -10,6 +10,7 @@ import streamlit as st
 from attnviz import views
 from attnviz.ui.core.labels import call_labels, call_names, head_name
 from attnviz.ui.core.state import go, one_of
+from attnviz.ui.heads.naming import Named, badges
 from attnviz.ui.heads.overview import Table, order, order_choice
 from attnviz.ui.inputs.model_run import ModelRun
 
@@ -21,6 +22,7 @@ WRITTEN = {TOKEN: "One word", MATRIX: "Matrices"}
 def all_heads(
     run: ModelRun,
     table: Table,
+    names: Named,
     opened: tuple[int, int],
     modes: Mapping[str, str],
     *,
@@ -43,7 +45,8 @@ def all_heads(
 
     views.tiles_view(
         "all",
-        order=order(table, measure),
+        order=order(table, measure, names),
+        badges=badges(run, names),
         rows=call_names(run.trace),
         selected=opened,
         buttons=("layer", "head"),

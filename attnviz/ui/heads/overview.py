@@ -19,6 +19,7 @@ from attnviz.ui.core.budget import fits
 from attnviz.ui.core.cache import core, keep_record
 from attnviz.ui.core.labels import call_labels, call_names, head_name, spoken_name, token_names
 from attnviz.ui.core.state import go, select
+from attnviz.ui.heads.naming import BY_NAME, Named, by_name
 from attnviz.ui.inputs.image_run import ImageRun
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.display import kind_words, masked_of, together, unit_of
@@ -248,14 +249,18 @@ def known(table: Table) -> dict[str, Measure]:
 
 
 def order_choice(table: Table) -> str | None:
-    """Which measure sorts the heads, by its name in MEASURES; None keeps the network's own order."""
+    """What sorts the heads: a measure, by its name in MEASURES, or BY_NAME; None keeps the network's own order."""
     names = {ORDERED_BY.get(name, name): name for name in known(table)}
     titles = {NETWORK_ORDER: "Layer"} | {identifier: KNOWN[name].title for identifier, name in names.items()}
+    if table:
+        names, titles = names | {BY_NAME: BY_NAME}, titles | {BY_NAME: "Name in words"}
     return names.get(select("Order heads by", titles, key="order", width=200))
 
 
-def order(table: Table, measure: str | None) -> list[tuple[int, int]] | None:
-    """The heads in order of a measure: distance and entropy from the smallest, shares from the largest."""
+def order(table: Table, measure: str | None, names: Named) -> list[tuple[int, int]] | None:
+    """The heads in order of a measure: distance and entropy from the smallest, shares from the largest; or by name."""
+    if measure == BY_NAME:
+        return by_name(names)
     return None if measure is None else ranking(table[measure], KNOWN[measure].unit == "%")
 
 
