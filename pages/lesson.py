@@ -5,20 +5,25 @@ import streamlit as st
 from attnviz import ui
 from attnviz.ui.lesson import scene, steps
 
-ui.header("lesson")
+with st.container(key="around_top"):
+    ui.header("lesson")
 
 
 @ui.fragment
 def page() -> None:
-    row = st.container(horizontal=True, vertical_alignment="bottom")
-    here = scene.scene(row)
-    with row:
-        step = scene.step_choice(len(steps.STEPS))
+    with st.container(key="around_controls"):
+        row = st.container(horizontal=True, vertical_alignment="bottom")
+        here = scene.scene(row)
+        with row:
+            step = scene.step_choice(len(steps.STEPS))
+            asks = steps.asks(step)
     if here is not None:
         with ui.report_errors():  # the other steps stay in reach
-            steps.show(step, here)
-    scene.step_buttons(step, len(steps.STEPS))
+            steps.show(step, here, asks=asks)
+    with st.container(key="around_steps"):
+        scene.step_buttons(step, len(steps.STEPS))
 
 
 page()
-ui.footer("lesson")
+with st.container(key="around_bottom"):
+    ui.footer("lesson")

@@ -84,6 +84,8 @@ def picture_view(
     removal: bool = False,
     best: int | None = None,
     asked_in: str | None = None,
+    asks: bool = False,
+    guess: int | None = None,
     linked_to: str | None = None,
     label: str = "",
     height: int | None = None,
@@ -96,6 +98,8 @@ def picture_view(
     `removal`: the selected tokens are drawn as taken away, a click adds one or brings it back, and so does a rectangle
     that is dragged; there are no `maps` then. `asked_in`: the key of the view of another picture, whose patches are the
     queries of these maps; a click there, or the pointer, says which row is shown here.
+    `asks`: no map is shown, the selected tokens stay, and a click hands on the token that was clicked; `guess` outlines
+    the one that was clicked so.
 
     `linked_to`: the key of a grid of small maps; a map clicked there is shown at once, before Python has answered.
     """
@@ -115,6 +119,8 @@ def picture_view(
         removal=removal,
         best=best,
         asked_in=asked_in,
+        asks=asks,
+        guess=guess,
         label=label,
         **_link(linked_to),
     )
@@ -222,6 +228,8 @@ def text_view(
     several: bool = False,
     removal: bool = False,
     best: int | None = None,
+    asks: bool = False,
+    guess: int | None = None,
     linked_to: str | None = None,
     back: str | None = None,
     label: str = "",
@@ -234,7 +242,7 @@ def text_view(
     them, and nothing is selected. A text of more than `height` pixels (560) scrolls. `best` and `linked_to`: as in
     `picture_view`. `back`: maps from these words to another text; while a word of that one is pointed at, these are
     coloured by how much they attend to it. `removal`: the selected words are struck out, and a click adds one or brings
-    it back; the maps have a single row then.
+    it back; the maps have a single row then. `asks` and `guess`: as in `picture_view`.
     """
     fit = {"shape": "text", "letters": shape_of(maps).get("text", 0)}
     _mount(
@@ -250,6 +258,8 @@ def text_view(
         several=several,
         removal=removal,
         best=best,
+        asks=asks,
+        guess=guess,
         back=back,
         label=label,
         **_link(linked_to),

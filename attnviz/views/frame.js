@@ -115,7 +115,7 @@ function press(view, event) {
     if (!event.repeat) kind.pick(view, view.cursor ?? view.hit); // a key held down picks once
   } else if (event.key === "Escape") {
     if (view.hit) leave(view);
-    else if (view.tokens.length && kind.clears) choose(view, []);
+    else if (view.tokens.length && kind.clears && !view.data.asks) choose(view, []);
   } else return;
   event.preventDefault();
   event.stopPropagation(); // the app has its own use for some keys
@@ -133,10 +133,17 @@ function choose(view, tokens) {
 
 // The token under a click: selected alone or deselected; with several, added to the others or taken away from them.
 function toggle(view, token) {
+  if (view.data.asks) return answer(view, token);
   const held = view.tokens.includes(token);
   if (view.data.several || view.data.removal)
     choose(view, held ? view.tokens.filter((t) => t !== token) : [...view.tokens, token]);
   else choose(view, held && view.tokens.length === 1 ? [] : [token]);
+}
+
+// A view that asks for a token keeps those that are selected, and hands on the one that was clicked.
+function answer(view, token) {
+  view.count += 1;
+  view.send("pick", {tokens: [token], count: view.count});
 }
 
 function loading(view) {
@@ -170,10 +177,11 @@ function tell(view, {sentence = "", tip = "", tipAt = view.pointer, legend = nul
 }
 
 // The outlines of a view, each in its colour and in words.
-function swatches({ink}, {selected, best}) {
+function swatches({ink}, {selected, best, guess}) {
   const kinds = [
     [selected, "white: selected", PICKED, "#000000"],
     [best, "orange: strongest key", ink.key, "#ffffff"],
+    [guess, "violet: your guess", ink.position, "#ffffff"],
   ];
   return kinds
     .filter(([is]) => is)

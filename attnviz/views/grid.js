@@ -83,6 +83,7 @@ function markTokens(view, boxes, {best = null, keys = boxes.tokens} = {}) {
   const over = hovered(boxes.tokens);
   const other = tokenAt(keys, shared.hover?.key);
   for (const token of view.tokens) if (token < boxes.tokens.count) outline(context, boxOf(boxes, token), PICKED);
+  if (view.data.guess != null) outline(context, boxOf(boxes, view.data.guess), ink.position, 1.5);
   if (best != null) outline(context, boxOf(boxes, best), ink.key, 1.5);
   if (other != null && other !== over) outline(context, boxOf(boxes, other), ink.key);
   if (over != null) outline(context, boxOf(boxes, over), view.tokens.includes(over) ? PICKED : ink.query);

@@ -205,7 +205,11 @@ const pictureView = {
       tip: words.sentence + (data.asked_in == null ? received(view, maps, over, drop) : ""),
       tipAt: this.tipAt(view, boxes),
       legend: {scale: row.scale, table: row.table, unit: maps.unit, note},
-      marks: {selected: view.tokens.some((token) => token < maps.keys.count), best: maps.square && words.best != null},
+      marks: {
+        selected: view.tokens.some((token) => token < maps.keys.count),
+        best: maps.square && words.best != null,
+        guess: data.guess != null,
+      },
     };
   },
 
@@ -221,6 +225,8 @@ const pictureView = {
     const cropped = record.crop.some((edge, i) => Math.abs(edge - WHOLE[i]) > 0.001);
     const outside = cropped ? "outside of the square: not in the model input" : "";
     const note = view.data.model_input ? "model input" : outside;
+    if (view.data.asks)
+      return askedFor(record.keys, hovered(record.keys), this.tipAt(view, pictureBoxes(view, record)), note);
     if (over != null) {
       const name = capital(fullName(record.keys, over));
       return {sentence: name, tip: name, note};

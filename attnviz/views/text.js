@@ -156,7 +156,7 @@ const textView = {
     const drop = data.hide_special;
     const seen = resize(view, Math.max(boxes.bottom, view.root.expected(view.width)));
     const queries = record.square ? active(view, record.queries) : [];
-    const shown = !record.square || queries.length > 0;
+    const shown = !data.asks && (!record.square || queries.length > 0);
     const attending = this.attendingTo(view, record);
     if (attending) return this.paintAttending(view, record, boxes, seen, attending);
     const fixed = data.shared && shown ? commonScale([record], queries, data.scale, drop) : null;
@@ -176,6 +176,7 @@ const textView = {
     this.drawWords(view, record, boxes.places, seen, row);
     if (data.removal) return this.removal(view, record, boxes.places, row);
     markText(view, record, boxes.places, words?.best, key);
+    if (data.asks) return askedFor(record.keys, over, view.pointer ?? belowToken(view, boxes.places));
     if (!shown) return {sentence: "Point at or tap a word to see what it attends to", note: maskNote(record, index)};
     const far = outOfSight(view, record, queries, boxes.places, seen);
     const note = [data.shared && "colour scale: shared", massNote(data), gapsNote(record, index, queries, drop)]
@@ -186,7 +187,11 @@ const textView = {
       tip: words.sentence + received(view, record, over, drop),
       tipAt: view.pointer ?? belowToken(view, boxes.places),
       legend: {scale: row.scale, table: row.table, unit: record.unit, note},
-      marks: {selected: own(record) && view.tokens.length > 0, best: record.square && words.best != null},
+      marks: {
+        selected: own(record) && view.tokens.length > 0,
+        best: record.square && words.best != null,
+        guess: data.guess != null,
+      },
     };
   },
 };
@@ -237,9 +242,10 @@ function drawToken(view, tokens, index, [x, y, w, h], row) {
   context.fillText(fitted(context, spelled(tokens, index), w - left), x + left, y + (capsule ? 18 : 20));
 }
 
-function markText({context, ink, tokens}, record, places, best, key) {
+function markText({context, ink, tokens, data}, record, places, best, key) {
   const inside = (token) => token != null && token < places.length;
   const over = own(record) ? hovered(record.keys) : null;
+  if (inside(data?.guess)) outline(context, places[data.guess], ink.position, 1.5);
   if (inside(best) && record.square) outline(context, places[best], ink.key, 1.5);
   if (own(record)) for (const token of tokens) if (inside(token)) outline(context, places[token], PICKED);
   if (inside(key) && key !== over) outline(context, places[key], ink.key);

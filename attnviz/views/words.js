@@ -1,5 +1,13 @@
 // How things are said: tokens, amounts, relations between tokens.
 
+// What a view that asks for a token says.
+function askedFor(tokens, over, tipAt, note = "") {
+  if (over == null)
+    return {sentence: "Click the one you expect to receive most weight; white: where it comes from", note};
+  const sentence = `${capital(fullName(tokens, over))}: click to choose it`;
+  return {sentence, tip: sentence, tipAt, note};
+}
+
 function nameOf(tokens, index) {
   if (!tokens.grid) return tokens.words?.[index] < 0 ? tokens.labels[index] : `“${short(tokens.labels[index])}”`;
   const cell = cellOf(tokens, index);

@@ -3,29 +3,41 @@
 import streamlit as st
 
 from attnviz import ui, views
-from attnviz.ui.heads import charts, drawing, naming, overview, text, text_views
+from attnviz.ui.heads import charts, drawing, naming, overview, question, text, text_views
 from attnviz.ui.shell.prose import section
-from attnviz.ui.widgets import text_display
+from attnviz.ui.widgets import asking, text_display
 
 about = ui.reading()
 calls, tokens = about.trace.calls, about.sample.tokens["main"]
 
-ui.header("text/heads")
-ui.remarks(about)
+with st.container(key="around_top"):
+    ui.header("text/heads")
+    ui.remarks(about)
+
+
+def choices() -> tuple[int, int, bool, text_display.Look, bool]:
+    """Layer, head, whether several words may be selected, how maps are shown, whether a question is asked."""
+    with st.container(horizontal=True, vertical_alignment="bottom", key="around_controls"):
+        head = ui.head_choice(calls[layer := ui.call_choice(about.trace)])
+        several = st.toggle("Select multiple", key="several", bind="query-params", help=overview.WHY_SEVERAL["word"])
+        look = text_display.look_at(tokens)
+        asks = asking.toggle(possible=text.shares(about))
+    return layer, head, several and not asks, look, asks
 
 
 @ui.fragment
 def page() -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        head = ui.head_choice(calls[layer := ui.call_choice(about.trace)])
-        several = st.toggle("Select multiple", key="several", bind="query-params", help=overview.WHY_SEVERAL["word"])
-        look = text_display.look_at(tokens)
+    layer, head, several, look, asks = choices()
     exact = text.send_all(about, look)
     slot = text.slots(about)[layer] if exact else text.send_layer(about, look, layer)
     table, opened = text.measured(about), overview.place(about, layer, head)
     names = naming.named(about)
     chosen = look.picked(text_display.middle(tokens), several=several)
     row = text.exact_row(calls[layer], head, look, chosen)
+
+    found = question.about_text(about, (layer, head), look, chosen[0], row["weight"]) if asks else None
+    if asks and found is None:  # the question waits, and nothing else is shown
+        return
 
     large, grid = st.columns(2, gap="medium")
     with large:
@@ -37,6 +49,7 @@ def page() -> None:
             index=head,
             several=several,
             best=overview.best_key(row),
+            guess=found and found.guess,
             on_pick=look.pick,
             linked_to="all",
             label=f"Your text with the attention of {opened.lower()}",
@@ -79,4 +92,5 @@ def page() -> None:
 
 
 page()
-ui.footer("text/heads")
+with st.container(key="around_bottom"):
+    ui.footer("text/heads")

@@ -319,18 +319,10 @@ def test_a_call_is_named_by_its_mask_and_only_over_its_own_tokens():
     assert hn.names_of_call(replace(inside, queries=replace(PLAIN, stream="other"))) == [()]
 
 
-class Unshared(Softmax):
-    """A rule whose rows do not sum to 1."""
-
-    @property
-    def stochastic(self) -> bool:
-        return False
-
-
 def test_maps_whose_rows_do_not_sum_to_one_have_no_names():
     call = call_of(PATCHES, moved(0, -1))
     assert hn.names_of_call(call) != [()]
-    assert hn.names_of_call(replace(call, rule=Unshared())) == [()]
+    assert hn.names_of_call(replace(call, rule=Softmax(stochastic=False))) == [()]
 
 
 def test_many_tokens_are_named_by_some_of_their_rows(monkeypatch: pytest.MonkeyPatch):

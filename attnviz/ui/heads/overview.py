@@ -55,6 +55,11 @@ def resident(visit: ModelRun) -> bool:
     return sum(entries(call) for call in visit.trace.calls) <= ALL_CELLS
 
 
+def shares(visit: ModelRun) -> bool:
+    """Whether the rows of all maps sum to 1."""
+    return all(call.rule.stochastic for call in visit.trace.calls)
+
+
 def place(visit: ModelRun, layer: int, head: int) -> str:
     """A head in words: "Layer 2, head 3"; layers count attention calls where a layer has several."""
     return f"{call_names(visit.trace)[layer]}, {head_name(head).lower()}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import streamlit as st
@@ -118,6 +118,13 @@ def send_all(about: TextRun, look: Look) -> bool:
     for layer in range(len(about.trace.calls)):
         send_layer(about, look, layer)
     return True
+
+
+def words_alone(look: Look, chosen: Sequence[int], on_pick: Callable[[tuple[int, ...]], None]) -> None:
+    """The words of the text without any map, to choose one of them."""
+    none = np.zeros((1, len(look.tokens)), np.float32)
+    views.send_maps("read:words", none, titles=["Your text"], keys=look.tokens)
+    views.text_view("question", maps="read:words", tokens=chosen, asks=True, on_pick=on_pick, label="Your text")
 
 
 def send_layer(about: TextRun, look: Look, layer: int) -> str:

@@ -85,9 +85,14 @@ def proximity(here: Scene) -> None:
     )
 
 
+def similarity_choice() -> str:
+    """By what words are compared, by its name in SIMILARITIES."""
+    return one_of("Similarity", SIMILARITY_TITLES, default="dot", key="compare")
+
+
 def products(here: Scene) -> None:
     """Dot products or cosines of all pairs, and the lengths that make them differ."""
-    name = one_of("Similarity", SIMILARITY_TITLES, default="dot", key="compare")
+    name = similarity_choice()
     title, scores = SIMILARITY_TITLES[name], SIMILARITIES[name](here.vectors)
     most = float(np.quantile(np.abs(scores), CLIP))  # a long vector's product with itself would pale all others
     matrix(

@@ -23,6 +23,7 @@ NOUNS = {  # parameter -> what it names; other parameters are matters of display
     "token": "token",
     "method": "the method",
     "variant": "the variant",
+    "only": "the part of the page",
 }
 NOT_HERE = "This link asks for {asked}. There is no such thing here; the page shows {shown} instead."
 DEFAULT = "what it shows without being asked"
