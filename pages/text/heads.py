@@ -25,6 +25,14 @@ def choices() -> tuple[int, int, bool, text_display.Look, bool]:
     return layer, head, several and not asks, look, asks
 
 
+def depths(table: overview.Table, names: naming.Named, layer: int, head: int, measure: str | None) -> None:
+    """What the heads do, layer by layer, and all of them in a table."""
+    section("text/heads", "What the heads do, layer by layer")
+    even = {"even attention": text.even(calls[0])}
+    charts.measure_charts(about, table, {"reach": {}, "entropy": even, "first": {}}, layer, head, "on this text")
+    charts.head_table(about, table, names, measure)
+
+
 @ui.fragment
 def page() -> None:
     layer, head, several, look, asks = choices()
@@ -79,10 +87,7 @@ def page() -> None:
     overview.find_buttons(about, table)
     text_views.opened_head(about, look, (layer, head), slot, chosen, several=several)
 
-    section("text/heads", "What the heads do, layer by layer")
-    even = {"even attention": text.even(calls[0])}
-    charts.measure_charts(about, table, {"reach": {}, "entropy": even, "first": {}}, layer, head, "on this text")
-    charts.head_table(about, table, names, measure)
+    depths(table, names, layer, head, measure)
     ui.downloads(
         lambda: {"weights": calls[layer].token_map().numpy(), **table, **naming.names_file(names)},
         lambda: overview.row_table(row, look.tokens.labels),
