@@ -63,7 +63,7 @@ $(RUNTIME): requirements.txt | $(PYTHON)
 	@$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements.txt || $(FAILED)
 	@touch $@
 
-$(DEV): requirements-dev.txt $(RUNTIME)
+$(DEV): requirements-dev.txt requirements-hub.txt $(RUNTIME)
 	@echo "Installing what requirements-dev.txt lists, over the internet, for tests and checks."
 	@$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements-dev.txt || $(FAILED)
 	@touch $@
