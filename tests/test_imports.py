@@ -31,7 +31,8 @@ ALLOWED = {  # module: the modules it may import from, besides itself
     "views": {"plots"},
     "notebook": {"types", "views"},
     "training": {"models", "attention", "types", "measures", "seeding", "paths"},
-    "attnviz": {"models", "methods", "attention", "types", "edits", "interventions", "notebook"},
+    "hub": {"types", "masks", "edits", "attention", "models", "typography"},
+    "attnviz": {"hub", "models", "methods", "attention", "types", "edits", "interventions", "notebook"},
     "ui": {
         "edits",
         "interventions",
@@ -63,7 +64,8 @@ PACKAGES = {  # who may import a package; every other module may not
     "streamlit": {"app", "pages", "main", "__main__", "ui", "views"},
     "starlette": {"app", "ui"},
     "plotly": {"plots"},
-    "transformers": set(),
+    "transformers": {"hub"},
+    "huggingface_hub": {"hub"},
 }
 CODE = sorted([*ROOT.glob("attnviz/**/*.py"), *ROOT.glob("pages/**/*.py"), *ROOT.glob("app.py")])
 SCRIPTS = sorted([*ROOT.glob("attnviz/**/*.js"), *ROOT.glob("attnviz/**/*.css")])

@@ -1,0 +1,6 @@
+"""Models of Hugging Face, recorded as our own: transformers is imported here alone, and only when a model is opened."""
+
+from attnviz.hub.errors import CannotOpen, CannotRecord
+from attnviz.hub.record import record
+
+__all__ = ["CannotOpen", "CannotRecord", "record"]
