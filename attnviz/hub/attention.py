@@ -153,7 +153,7 @@ class Attached:
             config._attn_implementation_internal = implementation
 
 
-def embedding_table(network: nn.Module) -> nn.Module | None:
+def embedding_table(network: nn.Module) -> nn.Embedding | None:
     """The table of token embeddings; None where there is none."""
     try:
         table = network.get_input_embeddings()  # type: ignore[operator]
