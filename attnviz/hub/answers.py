@@ -43,10 +43,10 @@ def class_labels(config: Any, count: int) -> tuple[str, ...]:
     return tuple(str(known.get(i, i)) for i in range(count))
 
 
-def read_from(logits: Tensor, residual: Float[Tensor, "1 token feature"]) -> list[int]:
+def read_from(logits: Tensor, residual: Float[Tensor, "token feature"]) -> list[int]:
     """The tokens that a class is read from: those whose final residual has a gradient of its logits."""
     (gradient,) = torch.autograd.grad(logits.double().square().sum(), residual)
-    reach = gradient[0].abs().sum(-1)
+    reach = gradient.abs().sum(-1)
     return (reach > 0).nonzero().flatten().tolist()
 
 

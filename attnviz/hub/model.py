@@ -152,17 +152,12 @@ class HubModel:
         edit = fitted(edit, tokens=len(tokens), layers=self.network.depth, like=like)
         recorder, result = self.passed(sample, edit)
 
-        def own(tensor: Tensor) -> Tensor:
-            return tensor if edit.batch else tensor[0]
-
-        residuals = as_wide([own(x) for x in recorder.residuals["main"]])
-        content = recorder.content
-        content = None if content is None else own(content).expand(residuals[0].shape)
+        residuals = as_wide(recorder.residuals["main"])
         pooling = self.pooling(sample).to(residuals[0]).expand(residuals[0].shape[:-1])
         pooling = pooling if edit.keep_tokens is None else pooling * edit.keep_tokens
         return Trace(
             sample=sample,
-            token_embeddings={"main": content},
+            token_embeddings={"main": recorder.content},
             position_embeddings={"main": None},
             calls=tuple(recorder.calls),
             residuals={"main": residuals},
@@ -217,12 +212,14 @@ class HubModel:
         return logits.reshape(*residual.shape[:-2], *logits.shape[-2:])
 
     def layer(
-        self, index: int, residual: Float[Tensor, "*batch token feature"], *, tokens: Tokens | None = None
+        self, index: int, residual: Float[Tensor, "*batch token feature"], **options: Any
     ) -> Float[Tensor, "*batch token feature"]:
         """The residual after layer `index`, given the residual before it: all other layers are skipped.
 
-        Raises IndexError for a layer there is not.
+        Raises IndexError for a layer there is not, TypeError for any option but `tokens`.
         """
+        if unknown := sorted(options.keys() - {"tokens"}):
+            raise TypeError(f"a layer of {self.title} takes no {', '.join(unknown)}")
         if not 0 <= index < self.network.depth:
             raise IndexError(f"layer {index} requested from {self.title}, which has {self.network.depth}")
         flat = residual.reshape(-1, *residual.shape[-2:])

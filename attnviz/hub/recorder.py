@@ -65,10 +65,19 @@ class Recorder:
         """The table of token embeddings: its rows are recorded, or others take their place."""
         found = forward(*args, **kwargs)
         if self.content is None and isinstance(found, Tensor):
-            if self.edit.embeddings is not None and not self.content_enters:
-                found = self.edit.embeddings.expand(found.shape)
-            self.content = found
+            self.content, found = self.kept(found, None if self.content_enters else self.edit.embeddings)
         return found
+
+    def kept(self, found: Tensor, instead: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What is recorded of a tensor [item token feature], and what the network goes on with, which comes from it.
+
+        So that gradients reach what was recorded, also where a batch of one has no axis.
+        """
+        if self.single:
+            own = found[0] if instead is None else instead
+            return own, own[None]
+        own = found if instead is None else instead.expand(found.shape)
+        return own, own
 
     def layer(self, layer: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """One layer of a stack: the residual before the first and after each is recorded, or patched, or skipped."""
@@ -87,10 +96,11 @@ class Recorder:
         args, kwargs = replaced(args, kwargs, at, x)
         result = self.inside(Frame(stack, layer, index, grid_in(args, kwargs)), forward, args, kwargs)
         self.structure.results.setdefault(layer, len(result) if isinstance(result, tuple) else None)
-        y = result[0] if isinstance(result, tuple) else result
-        patched = self.edit.patched(index + 1, y) if stack.stream == "main" else y
-        self.residuals[stack.stream].append(patched)
-        return (patched, *result[1:]) if isinstance(result, tuple) else patched
+        own, _ = self.kept(result[0] if isinstance(result, tuple) else result)
+        own = self.edit.patched(index + 1, own) if stack.stream == "main" else own
+        self.residuals[stack.stream].append(own)
+        y = own[None] if self.single else own
+        return (y, *result[1:]) if isinstance(result, tuple) else y
 
     def inside(self, frame: Frame, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """What a layer computes."""
@@ -102,13 +112,14 @@ class Recorder:
 
     def entering(self, stack: Stack, x: Tensor) -> Tensor:
         """What enters the first layer of a stack, changed by the edit."""
+        own, _ = self.kept(x)
         if stack.stream == "main":
             if self.content_enters:
-                x = x if self.edit.embeddings is None else self.edit.embeddings.expand(x.shape)
-                self.content = x
-            x = self.edit.patched(0, x)
-        self.residuals[stack.stream] = [x]
-        return x
+                own, _ = self.kept(x, self.edit.embeddings)
+                self.content = own
+            own = self.edit.patched(0, own)
+        self.residuals[stack.stream] = [own]
+        return own[None] if self.single else own
 
     def skipped(self, layer: nn.Module, index: int, x: Tensor) -> Any:
         """What a layer that is skipped hands on, in the form it usually does; None for the one that is not."""
@@ -148,7 +159,7 @@ class Recorder:
 
     def items(self, frame: Frame) -> int:
         """How many items the residual before this layer has."""
-        return len(self.residuals[frame.stack.stream][-1])
+        return 1 if self.single else len(self.residuals[frame.stack.stream][-1])
 
     def in_windows(
         self, frame: Frame, query: Tensor, mask: Tensor | None, batch: int
