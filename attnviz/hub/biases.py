@@ -16,7 +16,7 @@ from attnviz.types import AttentionCall
 class StoredBias:
     """Numbers for each pair, as the network computed them: T5's buckets, BEiT's table read at its offsets."""
 
-    values: Float[Tensor, "*batch heads|1 query|1 key"]
+    values: Tensor  # [*batch head|1 query|1 key]
 
     def __call__(self, call: AttentionCall, heads: list[int], rows: list[int]) -> Tensor:
         """[*batch head|1 row|1 key]."""

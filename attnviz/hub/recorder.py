@@ -194,8 +194,9 @@ class Recorder:
                 added.append(("bias", self.once(rest, lambda: stored(rest, self.single))))
         if (cap := options.get("softcap")) is not None:
             added.insert(0, ("soft-cap", SoftCap(float(cap))))
-        if (bias := options.get("position_bias")) is not None:
-            added.append(("position bias", self.once(bias, lambda: stored(bias.detach(), self.single))))
+        bias = options.get("position_bias")
+        if bias is not None and self.once(bias, bias.any):  # T5's cross-attention is given zeros
+            added.append(("position bias", stored(bias.detach(), self.single)))
         return found, added
 
     def once(self, tensor: Tensor, read: Callable[[], Any]) -> Any:

@@ -40,7 +40,7 @@ class Windows:
         """Vectors in the order of the grid, by window."""
         return tensor[:, :, self.order].transpose(1, 2).flatten(0, 1)
 
-    def conditions(self, added: Float[Tensor, "item|1 head place place"], batch: int) -> tuple[Mask, SlotBias]:
+    def conditions(self, added: Float[Tensor, "items head place place"], batch: int) -> tuple[Mask, SlotBias]:
         """The mask and the bias that Swin adds as one tensor. Raises CannotRecord where it is not the sum of two."""
         count, places = self.order.shape
         added = added.detach().expand(count * batch, *added.shape[1:])[:count]  # every item has the same windows
