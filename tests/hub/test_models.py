@@ -38,6 +38,7 @@ from tests.models.test_contract import (  # noqa: F401
 PLAIN = "the old man was not at home, she said."
 WORD_PIECES = {**TEXT, "vocab_size": len(WORDS)}
 SMALL = {**SHAPE, **WORD_PIECES}
+EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
 BUILDERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "classifier": ("BertForSequenceClassification", "BertConfig", {**SMALL, "num_labels": 3}),
     "hidden words": ("BertForMaskedLM", "BertConfig", SMALL),
