@@ -25,7 +25,8 @@ PAIR = {
     "decoder_ffn_dim": 40,
 }
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS = [*SPECIAL, *"the old man was not at home , she said . ##s cat dog a b c".split(" ")]
+SENTENCE = ["the", "old", "man", "was", "not", "at", "home", ",", "she", "said", "."]
+WORDS = [*SPECIAL, *SENTENCE, "##s", "cat", "dog", "a", "b", "c"]
 
 
 class Family(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as library
 from torch import Tensor
 
 import attnviz
@@ -16,7 +17,7 @@ from attnviz.hub.errors import CannotOpen, CannotRecord
 from attnviz.hub.structure import structure_of
 from attnviz.hub.windows import windows_of
 from attnviz.types import AttentionCall
-from tests.hub.families import FAMILIES, REFUSED, Processor, built, inputs, tokenizer
+from tests.hub.families import FAMILIES, REFUSED, TEXT, Processor, built, enlarge, inputs, tokenizer
 
 
 @contextmanager
@@ -134,6 +135,25 @@ def test_what_is_not_recorded_is_refused(name: str) -> None:
     if name not in ("Mamba", "ResNet", "SAM"):
         with pytest.raises(CannotRecord, match=r"recorded \d of \d+"), attnviz.record(network):
             network(**given)
+
+
+def test_a_family_beside_the_interface_is_recorded_by_its_kernel() -> None:
+    """Falcon calls the fused kernel itself: no model of ours, but its calls are those of its eager attention."""
+    options = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, **TEXT}
+    torch.manual_seed(0)
+    network = enlarge(library.FalconModel(library.FalconConfig(**options, attn_implementation="sdpa")))
+    given = {"input_ids": torch.randint(4, 60, (1, 9))}
+    with torch.no_grad(), attnviz.record(network) as calls:
+        network(**given)
+    torch.manual_seed(0)
+    eager = enlarge(library.FalconModel(library.FalconConfig(**options, attn_implementation="eager")))
+    with torch.no_grad():
+        expected = eager(**given, output_attentions=True).attentions
+    assert [call.mask.kinds for call in calls if call.mask] == [{"causal"}] * 2
+    for call, weights in zip(calls, expected, strict=True):
+        torch.testing.assert_close(call.weights(), weights[0], atol=2e-5, rtol=1e-4)
+    with pytest.raises(CannotRecord, match="0 of 2"):
+        attnviz.from_transformers(network, tokenizer())
 
 
 def test_unknown_keywords_are_refused() -> None:

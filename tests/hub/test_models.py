@@ -169,7 +169,8 @@ def test_sinks_refuse_a_rollout() -> None:
     with pytest.raises(NoTokenMap):
         attnviz.explain("rollout", model, sample_of(model))
     rows = model(sample_of(model)).calls[0].weights().sum(-1)
-    assert (rows < 1).all()
+    assert (rows < 1 + 1e-6).all()
+    assert rows.min() < 0.9
 
 
 def test_edits_change_what_they_say() -> None:

@@ -64,7 +64,7 @@ def test_its_sentence_is_that_of_the_library(opened: tuple[Any, Trace]) -> None:
     """The mean of the last residual is what the network's own output gives, by its own tokenizer."""
     import transformers
 
-    model, trace = opened
+    _, trace = opened
     folder = Path(find_spec(PACKAGE).origin).parent / "model"  # type: ignore[union-attr, arg-type]
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     network = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import attnviz
-from attnviz.hub.errors import CannotRecord
+from attnviz.hub.attention import transformers
+from attnviz.hub.errors import CannotOpen, CannotRecord
+from attnviz.paths import ROOT
 
 
 class KernelAttention(nn.Module):
@@ -146,6 +150,19 @@ def test_dropout_is_refused_and_what_is_no_module() -> None:
         network(torch.randn(1, 2, 3, 4))
     with pytest.raises(TypeError, match="Module"), attnviz.record("bert"):  # type: ignore[arg-type]
         pass
+
+
+def test_the_library_is_imported_when_a_model_is_opened_and_not_before() -> None:
+    code = "import sys, attnviz; assert 'transformers' not in sys.modules and 'huggingface_hub' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_without_the_library_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    transformers.cache_clear()
+    for name in ("hf:owner/name", "./folder"):
+        with pytest.raises(CannotOpen, match=r"requirements-hub\.txt"):
+            attnviz.load(name)
 
 
 def test_a_network_is_left_as_it_was_found() -> None:
