@@ -110,10 +110,24 @@ def listening(recorder: Recorder) -> Iterator[Recorder]:
 
 
 def configurations(network: nn.Module) -> list[Any]:
-    """Every configuration in a network that names an attention implementation, once."""
-    found = [getattr(module, "config", None) for module in network.modules()]
-    found = [config for config in found if hasattr(config, "_attn_implementation_internal")]
-    return list({id(config): config for config in found}.values())
+    """Every configuration that tells layers of a network which attention to call, once.
+
+    Those of families beside the interface are left alone: they would take another name for attention by hand.
+    """
+    found, apart = {}, set()
+    for module in network.modules():
+        config = getattr(module, "config", None)
+        if hasattr(config, "_attn_implementation_internal"):
+            found[id(config)] = config
+            if hasattr(module, "_can_set_attn_implementation") and not follows_interface(type(module)):
+                apart.add(id(config))
+    return [config for id_, config in found.items() if id_ not in apart]
+
+
+@lru_cache(maxsize=64)
+def follows_interface(kind: Any) -> bool:
+    """Whether a class of the library calls attention by its name in the table."""
+    return bool(kind._can_set_attn_implementation())
 
 
 class Attached:

@@ -71,9 +71,11 @@ class Recorder:
     def kept(self, found: Tensor, instead: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What is recorded of a tensor [item token feature], and what the network goes on with, which comes from it.
 
-        So that gradients reach what was recorded, also where a batch of one has no axis.
+        So that gradients reach what was recorded, also where a batch of one has no axis. Raises CannotRecord for more.
         """
         if self.single:
+            if len(found) != 1:
+                raise CannotRecord(f"its layers read one input as {len(found)} items, whose order is not known")
             own = found[0] if instead is None else instead
             return own, own[None]
         own = found if instead is None else instead.expand(found.shape)

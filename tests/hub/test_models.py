@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+import huggingface_hub.errors
 import pytest
 import torch
 import transformers as library
@@ -324,6 +326,35 @@ def test_other_bad_input_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("tokenizers.Tokenizer.get_vocab_size", lambda self, with_added_tokens=True: 0)
     with pytest.raises(CannotOpen, match="empty"):
         attnviz.from_transformers(network("classifier"), empty)
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    {
+        "GatedRepoError": "gated",
+        "RepositoryNotFoundError": "no public model",
+        "RevisionNotFoundError": "no revision",
+        "LocalEntryNotFoundError": "internet",
+    }.items(),
+)
+def test_what_the_hub_refuses_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch, raised: str, said: str) -> None:
+    def refuse(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert (name, revision) == ("owner/name", "branch")
+        assert not any(".bin" in pattern or ".py" in pattern for pattern in allow_patterns)
+        kind = getattr(huggingface_hub.errors, raised)
+        raise kind.__new__(kind)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(CannotOpen, match=said) as refusal:
+        attnviz.load("hf:owner/name@branch")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_name_opens_what_was_downloaded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *names, **options: str(folder))
+    model: Any = attnviz.load("hf:owner/name")
+    assert model.name == "owner/name"
+    assert model.digest != attnviz.load(folder).digest
 
 
 def test_what_pages_cannot_follow_is_sent_to_the_other_door() -> None:
