@@ -45,7 +45,7 @@ class HubNetwork:
         if others or self.stream != "main":
             raise CannotRecord(
                 f"it has {len(self.structure.stacks)} stacks of layers ({', '.join(self.first.counts)}), which pages "
-                "cannot follow; `with attnviz.record(model) as calls:` records it, and so does each part opened alone"
+                "cannot follow; `with attnviz.record(model) as calls:` records it"
             )
         self.width = self.first.residuals["main"][0].shape[-1]
         if any(x.shape != self.first.residuals["main"][0].shape for x in self.first.residuals["main"]):

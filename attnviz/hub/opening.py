@@ -55,6 +55,11 @@ def opened(
             f"{type(network).__name__} reads {reads or 'nothing that is known'}; pages show pictures and texts, and "
             "`with attnviz.record(model) as calls:` records its attention"
         )
+    if getattr(network.config, "is_encoder_decoder", False):
+        raise CannotOpen(
+            f"{type(network).__name__} has an encoder and a decoder, which pages cannot follow; "
+            "`with attnviz.record(model) as calls:` records both"
+        )
     if processor is None:
         raise CannotOpen(f"{type(network).__name__} needs its tokenizer: from_transformers(model, tokenizer)")
     table = network.get_input_embeddings()

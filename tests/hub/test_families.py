@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 import transformers as library
+from PIL import Image
 from torch import Tensor
 
 import attnviz
 from attnviz.hub.errors import CannotOpen, CannotRecord
 from attnviz.hub.structure import structure_of
 from attnviz.hub.windows import windows_of
+from attnviz.methods.base import NoRollout
 from attnviz.types import AttentionCall
 from tests.hub.families import FAMILIES, REFUSED, TEXT, Processor, built, enlarge, inputs, tokenizer
 
@@ -92,6 +94,29 @@ def test_a_lost_mask_would_show(name: str) -> None:
     for call in calls:
         if call.biases:
             assert (replace(call, biases=()).weights() - call.weights()).abs().max() > 1e-2
+
+
+OTHER_DOOR = ("Swin", "T5", "BART", "Marian", "Whisper encoder", "Wav2Vec2")  # stages, two texts, sound
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_opens_and_rolls_out_or_says_why_not(name: str) -> None:
+    network = built(FAMILIES[name])
+    picture = network.main_input_name == "pixel_values"
+    if name in OTHER_DOOR:
+        with pytest.raises(CannotOpen, match=r"attnviz\.record"):
+            attnviz.from_transformers(network, Processor() if picture else tokenizer())
+        return
+    model = attnviz.from_transformers(network, Processor() if picture else tokenizer())
+    sample = model.prepare(Image.linear_gradient("L") if picture else "the old man was not at home .")
+    residuals = model(sample).residuals["main"]
+    for index in range(model.spec.layers):
+        torch.testing.assert_close(model.layer(index, residuals[index]), residuals[index + 1])
+    if name == "gpt-oss":
+        with pytest.raises(NoRollout):
+            attnviz.explain("rollout", model, sample)
+    else:
+        assert float(attnviz.explain("rollout", model, sample).sum()) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_layer_scale_is_part_of_the_projection() -> None:
