@@ -28,7 +28,6 @@ class Seen:
     inputs: list[Tensor] = field(default_factory=list)  # of every module inside, in order
     outputs: list[Tensor] = field(default_factory=list)
     added: list[tuple[nn.Module, nn.Module, Tensor, int]] = field(default_factory=list)  # attention, projection, output
-    after: list[Tensor] = field(default_factory=list)  # what may hold the sum
 
 
 @contextmanager
@@ -54,7 +53,7 @@ def beginning(seen: Seen) -> Any:
     """A hook that clears what was seen in an earlier pass, and notes what enters."""
 
     def hook(layer: nn.Module, args: Any, kwargs: Any) -> None:
-        for part in (seen.inputs, seen.outputs, seen.added, seen.after):
+        for part in (seen.inputs, seen.outputs, seen.added):
             part.clear()
         seen.inputs.extend(tensors([*args, *kwargs.values()])[:1])
 
@@ -102,13 +101,16 @@ def ending(structure: Structure, layer: nn.Module, seen: Seen) -> Any:
             return
         for attention, projection, output, count in seen.added:
             bases = [x, *(t for t in [*seen.inputs[:count], *seen.outputs] if t.shape == x.shape)]
-            sums = [t for t in seen.inputs[count:] if t.shape == x.shape]
-            sums += [y - one for y in final for one in seen.outputs if one.shape == y.shape]  # in parallel with the MLP
-            sums += [t for t in final if t.shape == x.shape]
+            sums = [t for t in [*seen.inputs[count:], *final] if t.shape == x.shape]
             scale = scale_of(layer, bases, sums, output)
+            for beside in (one for one in seen.outputs if final and one.shape == final[0].shape):
+                if scale is False:  # in parallel with the MLP, whose output is part of the sum
+                    scale = scale_of(layer, [x], [final[0] - beside], output)
             if scale is not False:
                 is_linear = isinstance(projection, nn.Linear)  # GPT-2 has Conv1D, whose weight is the other way round
                 structure.outputs[attention] = Output(projection, is_linear, scale if scale is not True else None)
+        for part in (seen.inputs, seen.outputs, seen.added):  # nothing of a layer is kept while the next computes
+            part.clear()
 
     return hook
 
