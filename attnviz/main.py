@@ -22,6 +22,7 @@ def opened(name: str) -> st.Page:
 
 
 st.set_page_config(page_title="attnviz", page_icon=as_data_address(ICON), layout="wide")
+ui.take_chosen()  # which page there is depends on what the model reads
 page = st.navigation({group: [opened(name) for name in names] for group, names in menu.groups().items()}, expanded=True)
 ui.watch_callbacks()
 ui.on_page(page.url_path)

@@ -34,6 +34,7 @@ ALLOWED = {  # module: the modules it may import from, besides itself
     "hub": {"types", "masks", "edits", "attention", "models", "typography"},
     "attnviz": {"hub", "models", "methods", "attention", "types", "edits", "interventions", "notebook"},
     "ui": {
+        "hub",
         "edits",
         "interventions",
         "attnviz",

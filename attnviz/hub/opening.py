@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from attnviz.hub.attention import transformers
+from attnviz.hub.download import downloaded
 from attnviz.hub.errors import CannotOpen, CannotRecord
 from attnviz.hub.model import HubImageModel, HubModel, HubTextModel
 from attnviz.hub.network import HubNetwork, one_sentence
@@ -24,7 +25,6 @@ from attnviz.hub.pictures import preparation_of
 from attnviz.hub.vocabulary import HubTokenizer
 from attnviz.types import Tokens
 
-NEEDED = ("*.json", "*.safetensors", "*.txt", "*.model")
 CONFIG = "config.json"
 UNLIMITED = 10**9  # a tokenizer without a limit says 1e30
 
@@ -242,27 +242,10 @@ def open_hub(name: str, *, device: Any = "cpu") -> HubModel:
     transformers()
     repository, _, revision = name.partition("@")
     folder = downloaded(repository, revision or None)
-    digest = hashlib.sha256(f"{repository}@{folder.name}".encode()).hexdigest()  # the folder is called by its commit
+    return open_snapshot(folder, repository, device=device)
+
+
+def open_snapshot(folder: Path, repository: str, *, device: Any = "cpu") -> HubModel:
+    """Open what was downloaded of a repository; the folder is called by its commit. Raises CannotOpen."""
+    digest = hashlib.sha256(f"{repository}@{folder.name}".encode()).hexdigest()
     return open_folder(folder, name=repository, digest=digest, device=device)
-
-
-def downloaded(repository: str, revision: str | None) -> Path:
-    """The folder of a repository of the hub, downloaded unless it is there already: no pickles, no code."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    try:
-        return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(NEEDED)))
-    except errors.GatedRepoError as error:
-        reason = "is gated: accept its conditions on its page, log in with `hf auth login`, and try again"
-        raise CannotOpen(f"{repository} {reason}") from error
-    except errors.RevisionNotFoundError as error:
-        raise CannotOpen(f"{repository} has no revision {revision}; leave it out for the newest") from error
-    except errors.RepositoryNotFoundError as error:
-        raise CannotOpen(f"the hub has no public model {repository}; its name is owner/name") from error
-    except errors.HFValidationError as error:
-        raise CannotOpen(f"{repository!r} is no name of the hub; it is owner/name, or owner/name@revision") from error
-    except Exception as error:  # of the network, of the disk, of the library: it may be any
-        raise CannotOpen(
-            f"{repository} could not be downloaded ({one_sentence(error)}); make sure of the internet, or name a folder"
-        ) from error

@@ -18,6 +18,7 @@ from attnviz.ui.core.state import (
 from attnviz.ui.inputs.gallery import gallery
 from attnviz.ui.inputs.image_run import ImageRun, bring_picture, model_run, sidebar, visit
 from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.inputs.other_models import take_chosen
 from attnviz.ui.inputs.text_run import TextRun, reading, reads_text, remarks
 from attnviz.ui.inputs.uploads import BadImage, decode
 from attnviz.ui.shell.callbacks import say_what_failed, watch_callbacks
@@ -82,6 +83,7 @@ __all__ = [
     "sidebar",
     "slide",
     "spoken_name",
+    "take_chosen",
     "token_name",
     "token_names",
     "trace",

@@ -21,6 +21,7 @@ from attnviz.models import IMAGES, MODELS, TEXTS, load, store
 from attnviz.types import Edit, Modality, Model, Sample, Tokens, Trace, unchanged
 from attnviz.ui.core import bench
 from attnviz.ui.core.device import best_device
+from attnviz.ui.core.others import open_other, opened_others
 from attnviz.ui.core.sized_cache import SizedCache
 
 PATIENCE = 20  # seconds a visitor waits for a free core
@@ -101,10 +102,12 @@ def session_models() -> dict[str, Model]:
 
 
 def open_model(name: str, device: str = "") -> Model:
-    """A model by its name: shipped, of a bench, or this visitor's own. Raises DamagedModel.
+    """A model by its name: shipped, of a bench, this visitor's own, or of others. Raises DamagedModel, CannotOpen.
 
     Without a `device`, on the best there is.
     """
+    if name in opened_others():
+        return open_other(name)
     return session_models()[name] if name in session_models() else shipped(name, device)
 
 
@@ -112,6 +115,8 @@ def modality_of(name: str) -> Modality:
     """What a model reads, by its name and without opening what is shipped; "image" for a name that nobody knows."""
     if name in session_models():
         return session_models()[name].spec.modality
+    if name in opened_others():
+        return opened_others()[name]
     if name in MODELS:
         return cast(Modality, MODELS[name].modality)
     return "text" if store.reads_text(name) else "image"
@@ -125,7 +130,7 @@ def is_text_model(name: str) -> bool:
 def model_names() -> list[str]:
     """The models this visitor can look into."""
     benches = bench.read_bench(bench.PICTURES).models + bench.read_bench(bench.TEXTS).models
-    return [*IMAGES, *TEXTS, *benches, *session_models()]
+    return [*IMAGES, *TEXTS, *benches, *session_models(), *opened_others()]
 
 
 @st.cache_resource(show_spinner=False)

@@ -19,6 +19,7 @@ from attnviz.ui.core.device import device_line
 from attnviz.ui.core.state import PAGE, select
 from attnviz.ui.inputs.crop import choose_crop, chosen_crop, crop_box
 from attnviz.ui.inputs.model_run import ModelRun
+from attnviz.ui.inputs.other_models import choose_other
 from attnviz.ui.inputs.samples import open_sample, origin_of, replaced, samples_of
 from attnviz.ui.inputs.text_run import choose_text, reading, reads_text
 from attnviz.ui.inputs.uploads import BadImage, Picture, decode
@@ -98,6 +99,8 @@ def choose_model(*, say: bool) -> str:
     """The model, and the picture or text that it is given; `say`: what kind of model it is."""
     name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
     about = st.empty()
+    if say:
+        choose_other()
     if is_text_model(name):
         with suppress(DamagedFile):
             choose_text(name)

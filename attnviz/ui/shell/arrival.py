@@ -7,7 +7,9 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from attnviz.hub.source import read_policy
 from attnviz.ui.core.old_addresses import OLD_VALUES
+from attnviz.ui.core.others import PREFIXES
 from attnviz.ui.core.state import numbers
 from attnviz.ui.inputs.image_run import OWN_KINDS
 from attnviz.ui.inputs.samples import REPLACED, TRAINED_HERE
@@ -27,6 +29,8 @@ NOUNS = {  # parameter -> what it names; other parameters are matters of display
 }
 NOT_HERE = "This link asks for {asked}. There is no such thing here; the page shows {shown} instead."
 DEFAULT = "what it shows without being asked"
+NOT_OPEN = "A model of others is not opened by a link: open it in the sidebar, under “Open another model”."
+NOT_ALLOWED = "This server opens no models of others."
 TRAINED_ELSEWHERE = "A network that a visitor trains is kept in that visitor's session only."
 
 
@@ -48,6 +52,8 @@ def say_what_is_not_here(asked: dict[str, str], place: DeltaGenerator) -> None:
     said = NOT_HERE.format(asked=wanted, shown=shown or DEFAULT)
     if lacking.get("model", "").startswith(TRAINED_HERE):
         said = f"{said} {TRAINED_ELSEWHERE}"
+    if lacking.get("model", "").startswith(PREFIXES):
+        said = f"{said} {NOT_OPEN if read_policy().opens else NOT_ALLOWED}"
     place.info(said, icon=":material/link_off:")
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from attnviz.hub import CannotOpen
 from attnviz.models import DamagedFile
 from attnviz.training.live.queue import out_of_memory
 from attnviz.types import NoTokenMap, UnsupportedMask
@@ -20,7 +21,14 @@ from attnviz.ui.core.cache import Busy
 from attnviz.ui.inputs.image_run import NoPicture
 from attnviz.ui.inputs.uploads import BadImage
 
-USER_ERRORS = (DamagedFile, BadImage, UnsupportedMask, Busy, TooLarge)  # errors whose message is for the visitor
+USER_ERRORS = (
+    CannotOpen,
+    DamagedFile,
+    BadImage,
+    UnsupportedMask,
+    Busy,
+    TooLarge,
+)  # errors whose message is for the visitor
 NO_MEMORY = "There was not enough memory for this. Try again in a moment, or choose a smaller input or model."
 WRONG = "Something went wrong on our side; it has been logged. Reload the page to start again."
 ELSE = "Choose another model in the sidebar, or open the Compare page, which shows what this one has instead."
