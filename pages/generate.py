@@ -20,8 +20,7 @@ def page() -> None:
         with st.popover("Sampling", icon=":material/tune:"):
             settings = writing.settings_choice()
     written = writing.fulfil(model, begin, writing.written(model, begin), settings)
-    with controls:
-        step = writing.step_choice(len(written))
+    step = writing.step_choice(len(written))
     here = writing.scene(model, begin, written, step, settings)
     with row:
         drawing.write_buttons(here)

@@ -22,7 +22,10 @@ export default function (component) {
   root.component = component; // the newest call
   root.expected = (width) => (data.fit ? HEIGHTS[data.fit.shape](data, width) : data.height);
   const width = root.getRootNode().host.clientWidth;
-  const below = width > 430 || !(data.maps || data.values) ? 82 : 108; // legend and sentence, see view.css
+  const measured = data.maps || data.values;
+  const narrow = width > 260 ? [60, 40] : [76, 60]; // what stands below, as view.css has it: legend and sentence
+  const [legend, sentence] = width > 430 || !measured ? [34, width > 260 ? 40 : 60] : narrow;
+  const below = legend + sentence + 8;
   if (!root.view) root.style.minHeight = `${Math.ceil(root.expected(width)) + below}px`;
   root.getRootNode().host.dataset.placed = ""; // what stands below may show, see app.css
   const show = () => shared.show?.(root, component);

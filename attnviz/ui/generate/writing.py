@@ -209,12 +209,12 @@ def decoded(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
 
 # The step ------------------------------------------------------------------------------------------------------------
 def step_choice(count: int) -> int:
-    """How many generated tokens are shown, all to begin with: a slider, or one token back and on."""
+    """How many generated tokens are shown, all to begin with: a slider, or one token back and on; nothing without any."""
     keep_inside("pieces", range(count + 1))
-    now = count
+    if not count:
+        return 0
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if count:
-            now = st.slider("Generated tokens", 0, count, count, key="pieces", bind="query-params", on_change=moved)
+        now = st.slider("Generated tokens", 0, count, count, key="pieces", bind="query-params", on_change=moved)
         st.button("Back", "generate:back", icon=":material/undo:", disabled=now == 0, on_click=move, args=(now - 1,))
         st.button(
             "Next", "generate:next", icon=":material/redo:", disabled=now == count, on_click=move, args=(now + 1,)
