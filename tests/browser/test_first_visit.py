@@ -39,6 +39,8 @@ VIEW_TOP = """() => {
   look(main);
   return Math.min(...tops);
 }"""
+HIDDEN = """() => [...document.querySelectorAll("[data-testid=stMain] :is(h1, h2, h3)")]
+  .filter((heading) => getComputedStyle(heading).visibility === "hidden").map((heading) => heading.textContent)"""
 OVERFLOW = """() => {
   const main = document.querySelector("[data-testid=stMain]"), page = document.documentElement;
   return [page.scrollWidth - innerWidth, main.scrollWidth - main.clientWidth];
@@ -52,6 +54,7 @@ class Visit(NamedTuple):
     shift: float
     tops: dict[tuple[int, int], float]
     overflow: list[int]
+    hidden: list[str]  # headings that wait for what stands above them, once the page has settled
 
 
 def resize(page: Page, size: tuple[int, int]) -> None:
@@ -74,15 +77,20 @@ def visit(request: pytest.FixtureRequest, browser: Browser, server: str) -> Iter
     settle(page)
     page.wait_for_timeout(500)
     shift, tops = sum(page.evaluate("shifts")), {WIDE: page.evaluate(VIEW_TOP)}
+    hidden = page.evaluate(HIDDEN)
     resize(page, LOW)
     tops[LOW] = page.evaluate(VIEW_TOP)
     resize(page, PHONE)
-    yield Visit(request.param, shift, tops, page.evaluate(OVERFLOW))
+    yield Visit(request.param, shift, tops, page.evaluate(OVERFLOW), hidden)
     context.close()
 
 
 def test_nothing_moves_while_a_page_loads(visit: Visit):
     assert visit.shift < SHIFT
+
+
+def test_nothing_waits_for_what_is_there(visit: Visit):
+    assert visit.hidden == []
 
 
 def test_the_main_view_is_in_sight(visit: Visit):

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from attnviz.paths import ROOT
 from attnviz.ui.shell import first_paint
 
 PAGE = "<html><head></head><body><div id=root></div></body></html>"
@@ -63,3 +64,14 @@ def test_every_widget_has_a_script_and_all_that_it_imports():
         imported = re.findall(r'(?:from|import)"\./([\w.-]+\.js)"', (first_paint.SCRIPTS / name).read_text())
         assert set(imported) <= found | named
     assert not first_paint.scripts(["NoSuchWidget"])
+
+
+def test_every_component_says_when_it_has_its_place():
+    """What stands below one that does not say so is hidden for seconds; those that take no place are let through."""
+    invisible = {"attnviz/views/transport.js", "attnviz/views/library.js"}
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in sorted(ROOT.glob("attnviz/**/*.js"))
+        if "export default function" in (code := path.read_text(encoding="utf-8")) and "dataset.placed" not in code
+    ]
+    assert set(silent) == invisible

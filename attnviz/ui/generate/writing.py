@@ -209,7 +209,7 @@ def decoded(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
 
 # The step ------------------------------------------------------------------------------------------------------------
 def step_choice(count: int) -> int:
-    """How many generated tokens are shown, all to begin with: a slider, or one token back and on; nothing without any."""
+    """How many generated tokens are shown, all to begin with: a slider, or one token back and on; nothing for none."""
     keep_inside("pieces", range(count + 1))
     if not count:
         return 0

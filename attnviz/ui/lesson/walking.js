@@ -24,6 +24,7 @@ function showTop(mark) {
 
 export default function ({data, parentElement}) {
   const mark = parentElement.querySelector(".top");
+  parentElement.host.dataset.placed = ""; // what stands below may show, see app.css
   const moved = shown.step !== null && shown.step !== data.step;
   Object.assign(shown, {step: data.step, buttons: data.buttons});
   if (!shown.listens) document.addEventListener("keydown", press);
