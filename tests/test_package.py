@@ -31,7 +31,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RANGES = {needed.name: needed.specifier for needed in map(Requirement, PROJECT["project"]["dependencies"])}
 LIMIT = 100 * 2**20  # bytes of the largest file that PyPI takes
 ONLY_FOR_TRAINING = {"sacrebleu"}  # requirements-dev.txt has it
-ONLY_WITH_HUB = {"transformers", "huggingface_hub"}  # requirements-hub.txt, or the extra "hub"
+ONLY_WITH_HUB = {"transformers", "huggingface_hub", "tqdm"}  # requirements-hub.txt, or the extra "hub"
 INSIDE = """
 import attnviz
 from attnviz import paths

@@ -21,7 +21,7 @@ from torch import Tensor
 from attnviz.edits import Edit
 from attnviz.interventions import answers
 from attnviz.targets import Score, asked
-from attnviz.types import Model, Sample, Target, Tokens
+from attnviz.types import Model, Sample, Target, Tokens, Trace
 
 BATCH = 64  # edited inputs in one forward pass
 STEPS = 16  # of a curve, besides the clean input
@@ -92,15 +92,16 @@ def removal(
     sample: Sample,
     target: Target | None = None,
     *,
+    trace: Trace | None = None,
     parts: Int[Tensor, " token"] | None = None,
     batch: int = BATCH,
 ) -> Perturbation:
     """Parts removed by the attention mask: no query attends to them, and the answer is not read from them.
 
-    `parts` None is what `parts_of` says of the tokens.
+    `parts` None is what `parts_of` says of the tokens; the clean pass is run unless its `trace` is given.
     """
     parts = parts_of(next(iter(sample.tokens.values()))) if parts is None else parts
-    score = watched(model, sample, target)
+    score = watched(model, sample, target) if trace is None else asked(trace, target)
 
     @torch.no_grad()
     def logits(keep: Bool[Tensor, "edit part"]) -> Tensor:

@@ -179,6 +179,7 @@ class TranslationModel(TokenModel[Translator | Seq2Seq]):
         The sample of a trace holds the translation too (its stream "target"), and is read with that one instead.
         """
         refuse(self.title, edit, self.spec.honours, "translates a whole sentence as it stands")
+        self.source(sample)  # which refuses what is no sample of this model
         if "target" in sample.inputs:
             return self.read(sample, sample.inputs["target"], edit)
         return self.trace(sample, tuple(self.greedy(sample)), edit=edit)

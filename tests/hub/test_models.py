@@ -338,7 +338,7 @@ def test_other_bad_input_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatc
     }.items(),
 )
 def test_what_the_hub_refuses_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch, raised: str, said: str) -> None:
-    def refuse(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def refuse(name: str, *, revision: str | None, allow_patterns: list[str], **_: Any) -> str:
         assert (name, revision) == ("owner/name", "branch")
         assert not any(".bin" in pattern or ".py" in pattern for pattern in allow_patterns)
         kind = getattr(huggingface_hub.errors, raised)

@@ -250,9 +250,9 @@ def test_the_overview_has_every_head_in_its_place() -> None:
     maps = softmax(3 * random().normal(size=(2, 3, 80, 80)))
     blocks = views.block_means(maps, 16)
     blob = records.pack_tiles("m", blocks)
-    script = "[0, 1].map((row) => [0, 1, 2].map((column) => overviewImage(of('m'), {row, column}, $look)))"
+    script = "[0, 1].map((row) => [0, 1, 2].map((column) => overviewImage({data: {}}, of('m'), {row, column}, $look)))"
     look = {"name": "linear", "colours": "gray"}
-    tiles, outside = ask([script, "overviewImage(of('m'), {row: 2, column: 0}, $look)"], blob, look=look)
+    tiles, outside = ask([script, "overviewImage({data: {}}, of('m'), {row: 2, column: 0}, $look)"], blob, look=look)
     assert outside is None
     table = {colour: step for step, colour in reversed(list(enumerate(rgba("gray").tolist())))}
     image = np.array([table[pixel] for pixel in tiles[0][0]["image"]["pixels"]]).reshape(2 * 16, 3 * 16)

@@ -134,7 +134,7 @@ def perturbation(about: ModelRun, choice: Choice) -> Perturbation | str:
     parts = removable(about, target)
     if int(parts.max()) < 1:
         return TOO_FEW
-    found = removal(about.model, about.sample, target, parts=parts)
+    found = removal(about.model, about.sample, target, trace=about.trace, parts=parts)
 
     def logits(keep: Tensor) -> Tensor:
         with core():
