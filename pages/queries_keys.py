@@ -20,6 +20,8 @@ ui.share_picture(visit)
 @ui.fragment
 def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        if two_pictures.mode_choice():
+            st.rerun()  # the whole page: what is brought as a second picture is read outside of fragments
         call = visit.trace.calls[layer := ui.call_choice(visit.trace)]
         head = ui.head_choice(call)
         query = ui.chosen_token("token", len(tokens), middle(tokens))
@@ -78,10 +80,11 @@ def page() -> None:
     ui.downloads(lambda: maps, lambda: pairs.row_table(tokens, maps, query), f"queries-keys-{visit.source}")
 
 
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    other = two_pictures.second_run(visit) if two_pictures.mode_choice() else None
-if other is None:
-    page()
-else:
+if two_pictures.chosen():
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        two_pictures.mode_choice()
+        other = two_pictures.second_run(visit)
     ui.fragment(two_pictures.show)(visit, other)
+else:
+    page()
 ui.footer("queries_keys")

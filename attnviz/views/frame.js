@@ -185,12 +185,12 @@ function swatches({ink}, {selected, best, guess}) {
   ];
   return kinds
     .filter(([is]) => is)
-    .map(([, text, colour, around]) => {
+    .flatMap(([, text, colour, around]) => {
       const made = element("span", "mark");
-      made.textContent = `${text}; `;
+      made.textContent = `${text};`;
       made.style.setProperty("--av-mark", colour);
       made.style.setProperty("--av-around", around);
-      return made;
+      return [made, " "]; // outside of the mark, where the line may break
     });
 }
 

@@ -22,8 +22,17 @@ function place(host, {fit, tile}) {
   return root;
 }
 
+// What is picked in one view is asked about in all, which Python sees to in the app; a grid's picks are maps.
+function picked(from, {tokens}) {
+  if (from.view === "tiles" || !tokens.length) return;
+  const {views: shown, signals} = globalThis.__attnviz;
+  for (const other of Object.values(shown)) if (other.name !== from.name) other.tokens = tokens;
+  signals.dispatchEvent(new CustomEvent("hover")); // all draw anew
+}
+
 function show() {
-  for (const [parentElement, data] of views) view({parentElement, data, setStateValue: () => {}});
+  for (const [parentElement, data] of views)
+    view({parentElement, data, setStateValue: (_, pick) => picked(data, pick)});
 }
 
 show();

@@ -131,6 +131,8 @@ function rowWords(record, map, queries, drop, over, named = null) {
   const name = capital(fullName(record.keys, key));
   if (!record.square) {
     const rank = over == null ? "the highest" : rankWords(values, key);
+    if (record.map_type === "relevance" && record.unit === "number")
+      return {values, best, sentence: `${name} has a relevance of ${amount}, ${rank}`};
     if (record.map_type === "relevance")
       return {values, best, sentence: `${name} has ${amount} of the relevance, ${rank}`};
     return {

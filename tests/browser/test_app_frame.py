@@ -124,6 +124,16 @@ def test_every_page_opens_by_its_link(path: str, page: Page, server: str):
     assert page.get_by_text("went wrong on our side").count() == 0
 
 
+def test_the_address_keeps_the_picture_on_the_way_back(page: Page, server: str):
+    """From a page that folds the choice of a picture away; a copied link would show another one."""
+    show(page, f"{server}/?sample=barn")
+    for name in ("Translate", "Start", "Heads"):
+        page.get_by_role("link", name=name, exact=True).first.click()
+        expect(page.locator("h1").first).to_have_text(PAGES[name.lower()] if name != "Start" else PAGES[""])
+        conftest.settle(page)
+        assert "sample=barn" in page.url
+
+
 def test_unknown_values_fall_back(page: Page, server: str):
     show(page, f"{server}/heads?model=nobody&sample=%3Cscript%3E&layer=99&head=x&token=99999&scale=Cubic")
     expect(page.locator("h1").first).to_have_text("Heads")

@@ -67,6 +67,17 @@ def test_a_file_is_hovered_and_its_maps_are_opened(alone):
     expect(sentence(canvas)).to_contain_text(said(1, 2, 3))
 
 
+def test_a_pick_is_asked_about_in_every_view(alone):
+    page = alone(attnviz.show(weights=WEIGHTS, tokens=WORDS).html())
+    grid = view(page, "All heads")
+    expect(sentence(grid)).to_contain_text("“cat”")
+    canvas, place = lines_at(page, 3)
+    canvas.click(position=place)
+    page.mouse.move(5, 5)
+    expect(sentence(grid)).to_contain_text("“sat”")
+    expect(sentence(canvas)).to_contain_text("“sat” attends to")
+
+
 def test_a_picture_needs_no_server_either(alone):
     model = attnviz.load("vit-digits")
     sample = model.prepare(ASSETS / "samples" / "vit-digits" / "nine.png")

@@ -41,7 +41,7 @@ def test_one_picture_is_what_a_visitor_sees_first_and_two_are_one_click_away():
     at.segmented_control(key="pictures").set_value("two").run()
     assert not at.error
     assert data(at).keys() == {A, B}
-    assert at.selectbox(key="second").value == FIRST
+    assert at.selectbox(key="second_picture").value == FIRST
     assert at.query_params["pictures"] in ("two", ["two"])
 
 
@@ -77,9 +77,9 @@ def test_clicks_choose_the_direction():
 
 
 def test_features_after_every_layer_and_a_link_brings_them():
-    at = two(match="cosine", two_depth="6", second="albatross")
+    at = two(match="cosine", two_depth="6", second_picture="albatross")
     assert at.segmented_control(key="two_depth").value == 6
-    assert at.selectbox(key="second").value == "albatross"
+    assert at.selectbox(key="second_picture").value == "albatross"
     assert "Cosine" in at.table[0].value
 
 
@@ -87,7 +87,7 @@ def test_a_file_becomes_the_second_picture_and_the_first_stays():
     at = two()
     at.file_uploader(key="image:second").upload("mine.png", png(), "image/png").run()
     assert not at.error
-    assert at.selectbox(key="second").value == SECOND
+    assert at.selectbox(key="second_picture").value == SECOND
     assert at.session_state["sample"] == OTHERWISE
     assert data(at).keys() == {A, B}
 
@@ -97,19 +97,19 @@ def test_a_file_that_cannot_be_read_is_a_sentence_and_the_picture_stays():
     at.file_uploader(key="image:second").upload("mine.png", b"no picture", "image/png").run()
     assert not at.exception
     assert at.session_state[PROBLEM][1] in [one.value for one in at.warning]
-    assert at.selectbox(key="second").value == FIRST
+    assert at.selectbox(key="second_picture").value == FIRST
     assert data(at).keys() == {A, B}
 
 
 def test_a_second_picture_of_an_earlier_session_is_said_to_be_gone():
-    at = two(second=SECOND)
+    at = two(second_picture=SECOND)
     assert GONE in [one.value for one in at.warning]
-    assert at.selectbox(key="second").value == FIRST
+    assert at.selectbox(key="second_picture").value == FIRST
     assert SECOND not in at.session_state[OWN]
 
 
 @pytest.mark.parametrize(
-    "broken", [{"second": "nothing"}, {"second_token": "9999"}, {"two_layer": "77"}, {"match": ""}]
+    "broken", [{"second_picture": "nothing"}, {"second_token": "9999"}, {"two_layer": "77"}, {"match": ""}]
 )
 def test_a_broken_link_falls_back(broken: dict[str, str]):
     assert data(two(**broken)).keys() == {A, B}
@@ -118,7 +118,7 @@ def test_a_broken_link_falls_back(broken: dict[str, str]):
 def test_digits_have_pictures_of_their_own():
     at = show(model="vit-digits", pictures="two")
     assert data(at).keys() == {A, B}
-    assert at.selectbox(key="second").value != at.session_state["sample"]
+    assert at.selectbox(key="second_picture").value != at.session_state["sample"]
 
 
 def test_a_head_without_softmax_says_so_and_features_still_match():

@@ -20,7 +20,7 @@ from attnviz.ui.core.cache import core, keep_record
 from attnviz.ui.core.labels import call_labels, call_names, head_name, spoken_name, token_names
 from attnviz.ui.core.state import go, select
 from attnviz.ui.heads.naming import BY_NAME, Named, by_name
-from attnviz.ui.inputs.image_run import ImageRun
+from attnviz.ui.inputs.image_run import OWN_KINDS, ImageRun
 from attnviz.ui.inputs.model_run import ModelRun
 from attnviz.ui.widgets.display import kind_words, masked_of, together, unit_of
 from attnviz.ui.widgets.mean_map import signed
@@ -338,7 +338,8 @@ def alone(visit: ModelRun, opened: tuple[int, int], token: int) -> Callable[[], 
     if not resident(visit):
         return None
     picture = visit.picture if isinstance(visit, ImageRun) else None
-    title = f"{visit.model.title}: {visit.sample.text or visit.source}"
+    source = "your picture" if visit.source in OWN_KINDS else visit.source
+    title = f"{visit.model.title}: {visit.sample.text or source}"
     return lambda: attnviz.show(trace=visit.trace, picture=picture, opened=opened, token=token, title=title)
 
 

@@ -97,6 +97,7 @@ def sidebar() -> None:
 
 def choose_model(*, say: bool) -> str:
     """The model, and the picture or text that it is given; `say`: what kind of model it is."""
+    keep_in_address("model")
     name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
     about = st.empty()
     if say:
@@ -114,6 +115,12 @@ def choose_model(*, say: bool) -> str:
         if say:
             about.caption(said_of(name))
     return name
+
+
+def keep_in_address(key: str) -> None:
+    """Before a choice is drawn: say it in the address again, which forgets it on the way from a page that folds it away."""
+    if key in st.session_state and key not in st.query_params:
+        st.session_state[key] = st.session_state[key]
 
 
 def said_of(name: str) -> str:
@@ -138,6 +145,7 @@ def choose_picture(model: str) -> str:
         st.session_state[PROBLEM] = ("", REPLACED.format(old=old, new=new), None)
     if st.session_state.get("sample", options[0]) not in options:
         st.session_state["sample"] = last.get(model, options[0])
+    keep_in_address("sample")
     chosen = st.selectbox("Picture", options, key="sample", bind="query-params")
     if chosen not in own_pictures():
         last[model] = chosen
@@ -200,7 +208,7 @@ def take(key: str, kind: str) -> None:
 
 def place_of(kind: str) -> str:
     """Which choice a visitor's own picture is made for: the picture of all pages, or the second one of a page."""
-    return "second" if kind == SECOND else "sample"
+    return "second_picture" if kind == SECOND else "sample"
 
 
 def read_brought() -> None:

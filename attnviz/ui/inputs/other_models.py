@@ -157,4 +157,5 @@ def work(job: Job) -> None:
 def sentence(error: Exception) -> str:
     """An error as a sentence of its own."""
     text = str(error).strip().rstrip(".")
-    return f"{text[:1].upper()}{text[1:]}."
+    named = "/" in text.split(maxsplit=1)[0] if text else True  # a name stays as it is written
+    return f"{text}." if named else f"{text[:1].upper()}{text[1:]}."

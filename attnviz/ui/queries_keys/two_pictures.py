@@ -27,6 +27,7 @@ from attnviz.ui.widgets.answers import percent
 from attnviz.ui.widgets.display import display
 from attnviz.ui.widgets.output import downloads, share_picture
 
+MODE, KEY = "pictures", "second_picture"  # choices, in the address
 MODES = {"one": "One picture", "two": "Two pictures"}
 WAYS = {"attention": "Query and key", "cosine": "Features"}
 WHY_WAY = (
@@ -50,16 +51,21 @@ COSINE = "1 where two vectors point the same way; the model does not compare the
 
 def mode_choice() -> bool:
     """Whether a second picture is shown beside the one in the sidebar."""
-    return one_of("Pictures", MODES, default="one", key="pictures") == "two"
+    return one_of("Pictures", MODES, default="one", key=MODE) == "two"
+
+
+def chosen() -> bool:
+    """The same before the choice is drawn, which stands among the others of either page."""
+    return st.session_state.get(MODE, st.query_params.get(MODE)) == "two"
 
 
 def second_run(about: ImageRun) -> ImageRun:
     """The second picture with its trace: a sample or the visitor's own, in the address. Raises DamagedFile, Busy."""
-    own, asked = own_pictures(), st.query_params.get("second")
+    own, asked = own_pictures(), st.query_params.get(KEY)
     lost = asked in OWN_KINDS and asked not in own
     names = [*samples_of(about.name), *own]
     usual = next(name for name in (FIRST, OTHERWISE, *names) if name in names and name != about.source)
-    name = select("Second picture", {n: n for n in names}, default=usual, key="second", width=220)
+    name = select("Second picture", {n: n for n in names}, default=usual, key=KEY, width=220)
     with st.popover("Your own second picture", icon=":material/upload:"):
         key = "image:second"
         taken = partial(take, key, SECOND)

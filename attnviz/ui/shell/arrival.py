@@ -18,7 +18,7 @@ ARRIVED = "attnviz:arrived"  # session key: whether the address has been read, o
 NOUNS = {  # parameter -> what it names; other parameters are matters of display, and fall back silently
     "model": "the model",
     "sample": "the picture",
-    "second": "the second picture",
+    "second_picture": "the second picture",
     "pixels": "the input size",
     "layer": "layer",
     "head": "head",
@@ -59,7 +59,7 @@ def say_what_is_not_here(asked: dict[str, str], place: DeltaGenerator) -> None:
 
 def found(name: str, value: str) -> bool:
     """Whether the page has what the address names. Of uploads and replaced samples others speak."""
-    pictures = {"sample": (*OWN_KINDS, *REPLACED), "second": OWN_KINDS}
+    pictures = {"sample": (*OWN_KINDS, *REPLACED), "second_picture": OWN_KINDS}
     if name not in st.session_state or value in pictures.get(name, ()):
         return True
     held = st.session_state[name]

@@ -16,6 +16,8 @@ from jaxtyping import Float
 
 from attnviz.measures.peaks import Outcome, outcome
 from attnviz.ui.core.state import read_address, write_address
+from attnviz.ui.inputs.image_run import OWN_KINDS
+from attnviz.ui.inputs.text_run import reads_text
 from attnviz.ui.widgets.answers import percent
 
 ASK, ONLY, QUESTION = "ask", "only", "question"  # parameters of the address, and what the second may say
@@ -66,7 +68,7 @@ def say_outcome(found: Outcome, name: Callable[[int], str], unit: Callable[[floa
         st.success(f"Right: {name(found.guess)} receives {unit(found.weight)}, more than any other.")
     else:
         own = f"You chose {name(found.guess)}: {unit(found.weight)}, rank {found.rank} of {found.keys}."
-        st.info(f"{own} Most goes to {best}: {top}.", icon=":material/visibility:")
+        st.info(f"{own} The largest is {best}: {top}.", icon=":material/visibility:")
     st.caption(score())
 
 
@@ -80,6 +82,9 @@ def score() -> str:
 def offer_link(page: str, **choices: object) -> None:
     """The address that shows this question alone, to be passed on to a class."""
     with st.popover("Link for a class", icon=":material/link:"):
+        if page == "heads" and not reads_text() and st.session_state.get("sample") in OWN_KINDS:
+            st.caption("A link cannot carry your own picture. Choose a sample picture, and the class sees the same.")
+            return
         st.caption("It shows this question alone; the rest of the page follows the answer.")
         st.code(address(page, choices), language=None, wrap_lines=True)
 
