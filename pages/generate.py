@@ -20,7 +20,8 @@ def page() -> None:
         with st.popover("Sampling", icon=":material/tune:"):
             settings = writing.settings_choice()
     written = writing.fulfil(model, begin, writing.written(model, begin), settings)
-    step = writing.step_choice(len(written))
+    with st.container():  # always there, so that views keep their places when the first word comes
+        step = writing.step_choice(len(written))
     here = writing.scene(model, begin, written, step, settings)
     with row:
         drawing.write_buttons(here)

@@ -73,7 +73,8 @@ const matrixView = {
   // The overview of a map that is still on its way, or null.
   roughly({rough, data}) {
     const tiles = rough && recordOf(rough.tiles);
-    return tiles && overviewImage(tiles, rough, {name: data.scale, colours: data.colours});
+    const grid = shared.views[data.linked_to]; // which knows the even heads
+    return tiles && overviewImage(grid, tiles, rough, {name: data.scale, colours: data.colours});
   },
 
   paint(view) {

@@ -25,7 +25,8 @@ function swept(tokens, inside) {
 
 // The drag in hand: from pointer down to pointer up, by a mouse or a pen, because a finger moves the page.
 function beginSweep(view, event) {
-  const boxes = view.data.removal && event.pointerType !== "touch" && kindOf(view).boxes?.(view);
+  const {removal, picture} = view.data; // words are clicked one by one
+  const boxes = removal && picture && event.pointerType !== "touch" && kindOf(view).boxes(view);
   view.sweep = boxes ? {from: within(view, event), to: null} : null;
   if (boxes) view.canvas.setPointerCapture?.(event.pointerId);
 }

@@ -97,8 +97,9 @@ def sidebar() -> None:
 
 def choose_model(*, say: bool) -> str:
     """The model, and the picture or text that it is given; `say`: what kind of model it is."""
-    keep_in_address("model")
-    name = st.selectbox("Model", model_names(), key="model", bind="query-params", help=WHICH)
+    names = model_names()
+    keep_in_address("model", names[0])
+    name = st.selectbox("Model", names, key="model", bind="query-params", help=WHICH)
     about = st.empty()
     if say:
         choose_other()
@@ -117,9 +118,12 @@ def choose_model(*, say: bool) -> str:
     return name
 
 
-def keep_in_address(key: str) -> None:
-    """Before a choice is drawn: say it in the address again, which forgets it on the way from a page that folds it away."""
-    if key in st.session_state and key not in st.query_params:
+def keep_in_address(key: str, usual: str) -> None:
+    """Say a choice in the address again, before it is drawn: a page that folds it away made the address forget it.
+
+    What is usual needs no word there.
+    """
+    if st.session_state.get(key, usual) != usual and key not in st.query_params:
         st.session_state[key] = st.session_state[key]
 
 
@@ -145,7 +149,7 @@ def choose_picture(model: str) -> str:
         st.session_state[PROBLEM] = ("", REPLACED.format(old=old, new=new), None)
     if st.session_state.get("sample", options[0]) not in options:
         st.session_state["sample"] = last.get(model, options[0])
-    keep_in_address("sample")
+    keep_in_address("sample", options[0])
     chosen = st.selectbox("Picture", options, key="sample", bind="query-params")
     if chosen not in own_pictures():
         last[model] = chosen
