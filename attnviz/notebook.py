@@ -28,7 +28,7 @@ HINT = "Point at a {token}: every map shows what it attends to. Click a small ma
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """The maps of one layer, or of one kind of attention in it, as they are shown."""
+    """The maps of one recorded call, as they are shown."""
 
     name: str
     maps: Float[np.ndarray, "head query key"]

@@ -8,12 +8,11 @@ from typing import Any, Literal, overload
 import torch
 
 from attnviz.hub.model import HubModel
+from attnviz.hub.source import HUB
 from attnviz.models import ImageModel, TextModel, TranslationModel
 from attnviz.models import load as load_shipped
 from attnviz.models.guess import GuessModel
 from attnviz.models.words import WordVectors
-
-HUB = "hf:"
 
 
 @overload  # any other str is none of these: pyright cannot be told

@@ -9,8 +9,8 @@ from threading import Lock
 
 import streamlit as st
 
-from attnviz.hub.load import HUB, load
-from attnviz.hub.source import FOLDER, read_policy, source_of
+from attnviz.hub.load import load
+from attnviz.hub.source import FOLDER, HUB, read_policy, source_of
 from attnviz.types import Modality, Model
 from attnviz.ui.core.device import best_device
 from attnviz.ui.core.sized_cache import SizedCache
