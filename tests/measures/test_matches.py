@@ -62,8 +62,8 @@ def test_what_is_no_softmax_or_of_another_shape_is_refused(traces: dict[str, Tra
 
 
 def test_cosines_are_those_of_the_formula():
-    dice = np.random.default_rng(0)
-    one, other = dice.normal(size=(7, 5)).astype(np.float32), dice.normal(size=(9, 5)).astype(np.float32)
+    generator = np.random.default_rng(0)
+    one, other = generator.normal(size=(7, 5)).astype(np.float32), generator.normal(size=(9, 5)).astype(np.float32)
     one[3] = 0
     lengths = np.linalg.norm(one.astype(float), axis=1)[:, None] * np.linalg.norm(other.astype(float), axis=1)
     wanted = np.divide(one.astype(float) @ other.T.astype(float), lengths, out=np.zeros((7, 9)), where=lengths > 0)

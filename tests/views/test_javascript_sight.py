@@ -24,9 +24,9 @@ def test_the_strongest_few_are_those_of_sorting(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_words_keep_their_order_and_stay_between_the_edges(seed: int) -> None:
     """Those inside stand where they are, unless others that have left the window need the place."""
-    dice = np.random.default_rng(seed)
-    lines = np.sort(dice.choice(60, 6, replace=False)) * LINE
-    low = int(dice.integers(0, 1000))
+    generator = np.random.default_rng(seed)
+    lines = np.sort(generator.choice(60, 6, replace=False)) * LINE
+    low = int(generator.integers(0, 1000))
     high = low + 12 * LINE
     places = ask("keptInside($boxes, $low, $high)", boxes=[[int(y), LINE] for y in lines], low=low, high=high)
     assert min(places) >= low
