@@ -93,8 +93,8 @@ def checked(layers: Sequence[int], count: int) -> Sequence[int]:
 
 def layer_of(call: AttentionCall) -> Layer:
     """The token maps of one recorded call."""
-    allowed = call.allowed(*call.pick(None, None))
-    masked = None if allowed is None else ~allowed.any(-3).cpu().numpy()
+    closed = call.closed()
+    masked = None if closed is None else closed.cpu().numpy()
     with torch.no_grad():
         maps = call.token_map().float().cpu().numpy()
     if maps.ndim != 3:

@@ -176,6 +176,11 @@ class AttentionCall:
             return None
         return self.mask.rows(heads, rows, self.query.shape[-2], self.key.shape[-2], self.query.device)
 
+    def closed(self) -> Bool[Tensor, "*batch query key"] | None:
+        """Which keys a query may attend to in no head; None without a mask."""
+        allowed = self.allowed(*self.pick(None, None))
+        return None if allowed is None else ~allowed.any(-3)
+
     def masked(
         self, pairs: Float[Tensor, "*batch chosen row key"], heads: list[int], rows: list[int], value: float
     ) -> Float[Tensor, "*wider chosen row key"]:

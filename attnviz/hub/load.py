@@ -12,6 +12,7 @@ from attnviz.hub.source import HUB
 from attnviz.models import ImageModel, TextModel, TranslationModel
 from attnviz.models import load as load_shipped
 from attnviz.models.guess import GuessModel
+from attnviz.models.store import is_known
 from attnviz.models.words import WordVectors
 
 
@@ -41,11 +42,11 @@ def load(name: str | Path, *, device: str | torch.device = "cpu", folder: Path |
         return open_folder(name, device=device)
     if name.startswith(HUB):
         return open_hub(name.removeprefix(HUB), device=device)
-    try:
+    if is_known(name):
         return load_shipped(name, device=device, folder=folder)
+    if Path(name, "config.json").is_file() or name.startswith((".", "/", "~")):
+        return open_folder(Path(name).expanduser(), device=device)
+    try:
+        return load_shipped(name)  # which says what there is
     except ValueError as error:
-        if not str(error).startswith("no model"):
-            raise
-        if Path(name, "config.json").is_file() or name.startswith((".", "/", "~")):
-            return open_folder(Path(name).expanduser(), device=device)
         raise ValueError(f'{error}; or a folder with a config.json, or "hf:owner/name"') from None

@@ -63,6 +63,11 @@ def load(name: str, *, device: str | torch.device = "cpu", folder: Path | None =
     return load_image(name, device=device, folder=folder)
 
 
+def is_known(name: str) -> bool:
+    """Whether `load` opens a model by this name."""
+    return name in {**MODELS, **VECTORS} or name in (text_bench() if reads_text(name) else picture_bench())
+
+
 def load_text(name: str, *, device: str | torch.device = "cpu", folder: Path | None = None) -> TextModel:
     """Open a text model by name. Raises ValueError for any other name."""
     if name in TEXTS:

@@ -103,8 +103,8 @@ def network_choice() -> bool:
 
 def masked_of(call: AttentionCall) -> Bool[np.ndarray, "query key"] | None:
     """Which keys no head of a call may attend to; None where there is no mask."""
-    allowed = call.allowed(*call.pick(None, None))
-    return None if allowed is None else ~allowed.any(-3).cpu().numpy()
+    closed = call.closed()
+    return None if closed is None else closed.cpu().numpy()
 
 
 def type_words(map_type: MapType, caveat: str = "") -> str:
